@@ -1,0 +1,37 @@
+"""The one exception a user is meant to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ConnectomeBenchError(Exception):
+    """A problem the user can mend, told in one line: what is wrong and what to do.
+
+    The command line prints the message alone (no traceback) and exits with status 2.
+    """
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConnectomeBenchError:
+    """Build the error for a name that is not in a registry, with the nearest known names.
+
+    Parameters
+    ----------
+    kind
+        What was looked up, for example ``"task"``.
+    name
+        The name that is not known.
+    known
+        All known names.
+
+    Returns
+    -------
+    ConnectomeBenchError
+        Ready to be raised.
+    """
+    names = sorted(known)
+    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    if near:
+        return ConnectomeBenchError(f"unknown {kind} {name!r}; did you mean {' or '.join(near)}?")
+    return ConnectomeBenchError(f"unknown {kind} {name!r}; known: {', '.join(names)}")

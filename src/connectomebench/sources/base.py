@@ -1,0 +1,152 @@
+"""What every source promises: the seam between where data come from and everything after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.corrections import Corrections
+from connectomebench.geometry import Box, Mesh, Skeleton
+from connectomebench.sites import Point, Site
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Provenance and scale of a source.
+
+    Attributes
+    ----------
+    name, version
+        Stored in the columns `source` and `source_version`; ``version`` changes when the data change.
+    species
+        Species config the samples belong to.
+    bounds_nm
+        The box that holds all data.
+    simulated_errors, simulated_em
+        What is not real; cards and reports say so.
+    voxel_nm3
+        Volume of the voxel in which sizes are counted, nm³.
+    license, citation
+        Of the data.
+    """
+
+    name: str
+    version: str
+    species: str
+    bounds_nm: Box
+    simulated_errors: bool
+    simulated_em: bool
+    voxel_nm3: float
+    license: str
+    citation: str
+
+
+@dataclass(frozen=True)
+class Contacts:
+    """Pairs of different segments that touch, one row a pair and contiguous patch of contact.
+
+    Attributes
+    ----------
+    segments
+        uint64, shape (n, 2), smaller id first.
+    points_nm
+        float32, shape (n, 3): a point of the interface near its centre (x, y, z), nm.
+    areas
+        float32, shape (n,): size of the interface, in voxel faces (or its equivalent).
+    """
+
+    segments: NDArray[np.uint64]
+    points_nm: NDArray[np.float32]
+    areas: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class CutGraph:
+    """A segment inside a cutout as a graph of small pieces (supervoxels or skeleton nodes).
+
+    Attributes
+    ----------
+    points_nm
+        float32, shape (n, 3): centre of each piece, nm.
+    edges
+        int32, shape (m, 2): touching pieces.
+    capacities
+        float32, shape (m,): cost of cutting an edge (contact area, or cross-section).
+    bodies
+        uint64, shape (b,): the proofread bodies present.
+    voxels
+        float64, shape (n, b): voxels of each piece that belong to each body, inside the cutout.
+    """
+
+    points_nm: NDArray[np.float32]
+    edges: NDArray[np.int32]
+    capacities: NDArray[np.float32]
+    bodies: NDArray[np.uint64]
+    voxels: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class EMSlice:
+    """A square slice of image data through a site.
+
+    Attributes
+    ----------
+    gray
+        uint8, shape (rows, columns).
+    segments
+        uint64, shape (rows, columns): segment id of each pixel, 0 = none.
+    inside
+        bool, shape (rows, columns): False where there is no data (outside the volume).
+    """
+
+    gray: NDArray[np.uint8]
+    segments: NDArray[np.uint64]
+    inside: NDArray[np.bool_]
+
+
+class Source(Protocol):
+    """A segmentation to be proofread, together with its proofread truth."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Provenance and scale."""
+        ...
+
+    def corrections(self) -> Corrections:
+        """Ground-truth merges and splits, with the table that says which body each segment belongs to."""
+        ...
+
+    def contacts(self) -> Contacts:
+        """Touching pairs of segments, for controls."""
+        ...
+
+    def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
+        """Yield the skeleton of each segment, as it is before the correction. Segments without one are left out."""
+        ...
+
+    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which points (shape (n, 3), nm) lie where the data stop, so that an end there says nothing."""
+        ...
+
+    def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
+        """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
+        ...
+
+    def meshes(self, site: Site) -> list[Mesh]:
+        """Mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
+
+        A part with role ``source`` or ``sink`` is one side of ``site.cut``; pieces that the cut does not reach (outside
+        its cutout, or not connected to a seed) belong to neither side.
+        """
+        ...
+
+    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
+        """Slices xy, xz, yz through the site (keys ``em_xy`` ...), square of edge ``site.extent_nm``; None without EM.
+
+        Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
+        """
+        ...
