@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.errors import ConnectomeBenchError
 from connectomebench.sites import Point
+from connectomebench.sources.volume import IntPoint, Volume
 
 
 @dataclass(frozen=True)
@@ -97,3 +99,133 @@ class Corrections:
     fused: dict[int, tuple[int, ...]]
     unresolved_nm: NDArray[np.float32]
     counts: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CorrectionRules:
+    """What counts as an error, and how it is localised. All lengths are in voxels.
+
+    The defaults for what is an error reproduce the counts published for the FIB-25 cube (flood-filling networks
+    against the proofread truth).
+
+    Attributes
+    ----------
+    min_core_voxels
+        A segment is really part of a body where it holds at least this many voxels of the body's core.
+    erosion_vx
+        The core is the body eroded this many times by a cross of one voxel (city-block distance), or per axis x, y, z:
+        an axis takes part in as many of the rounds as its number. Nothing is eroded at the border of the volume.
+    ambiguous_fraction
+        A segment that holds at least this fraction of ``min_core_voxels`` of a second body's core, but not all, is
+        neither fused nor clean: it gets no body, and no control may be made from it.
+    majority_share
+        A segment that is really part of no body (too small) belongs to the body with this share of its voxels.
+    max_gap_vx
+        Background between two parts (of the automatic segmentation inside one body, of the proofread one inside one
+        segment) up to this length along an axis is bridged, for segmentations that leave a gap between objects.
+    min_contact_faces
+        Smaller patches of contact are left out.
+    patch_cell_vx
+        Contacts are grouped on a grid of this edge: faces in touching cells are one contiguous patch.
+    local_radius_vx
+        What is "near" a contact: up to this distance along each axis, in whole cells of ``core_cell_vx``. Two
+        corrections of one pair are further apart than this.
+    core_cell_vx
+        Grid on which core voxels near a contact are counted.
+    min_local_fraction
+        A pair is localised where both parts have at least this fraction of ``min_core_voxels`` near a contact;
+        elsewhere parts may touch by boundary slop alone.
+    patch_fraction
+        Contacts are part of an error where the smaller part's core nearby is at least this fraction of the largest
+        along the whole interface of the pair.
+    """
+
+    min_core_voxels: int = 1000
+    erosion_vx: int | tuple[int, int, int] = 3
+    ambiguous_fraction: float = 0.2
+    majority_share: float = 0.8
+    max_gap_vx: int = 8
+    min_contact_faces: int = 10
+    patch_cell_vx: int = 4
+    local_radius_vx: int = 32
+    core_cell_vx: int = 16
+    min_local_fraction: float = 0.1
+    patch_fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        least = {"min_core_voxels": 1, "max_gap_vx": 0, "min_contact_faces": 1, "patch_cell_vx": 1, "core_cell_vx": 1}
+        for name, smallest in {**least, "local_radius_vx": 0}.items():
+            if getattr(self, name) < smallest:
+                raise ConnectomeBenchError(f"{name} must be at least {smallest}, not {getattr(self, name)}")
+        for name in ("ambiguous_fraction", "majority_share", "min_local_fraction", "patch_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConnectomeBenchError(f"{name} must be between 0 and 1, not {getattr(self, name)}")
+        if len(self.erosion) != 3 or min(self.erosion) < 0:
+            raise ConnectomeBenchError(f"erosion_vx must be 0 or above, one number or three, not {self.erosion_vx}")
+
+    @property
+    def erosion(self) -> tuple[int, ...]:
+        """Rounds of erosion along x, y, z."""
+        return (self.erosion_vx,) * 3 if isinstance(self.erosion_vx, int) else tuple(self.erosion_vx)
+
+
+def find_corrections(
+    automatic: Volume,
+    proofread: Volume,
+    rules: CorrectionRules,
+    *,
+    block: IntPoint = (256, 256, 256),
+    threads: int | None = None,
+    progress: bool = False,
+) -> Corrections:
+    """Find every merge and split that turns the automatic segmentation into the proofread one.
+
+    1. Overlaps are counted; a (segment, body) pair is real by its voxels in the core of the body, so that boundary
+       slop is no error. A body with several real segments is a split error, corrected by merges; a segment with
+       several real bodies is a merge error, corrected by splits.
+    2. Each pair of parts of an error is localised where they touch: at the contiguous patch of contact where both are
+       substantial nearby, and at every further patch that is an error of its own. Pairs that never touch inside the
+       volume, or only graze each other, are counted as not localised.
+    3. A merge of a segment that is itself fused is a tangle (merging it would join other bodies too): it is left out,
+       counted, and its place is kept in ``unresolved_nm``. Splits stand, in whatever number of segments their bodies
+       are: where to cut a segment does not depend on what else belongs to its parts.
+
+    The volumes are read twice, block by block (blocks without an error once); memory follows the blocks and the number
+    of errors, and the result does not depend on ``block`` or ``threads``.
+
+    Parameters
+    ----------
+    automatic, proofread
+        Label volumes of the same box: segments and bodies, integers, 0 = background.
+    rules
+        What counts as an error.
+    block
+        Voxels along x, y, z read at one time, without the halo.
+    threads
+        Blocks in work at one time; None takes one per core, fewer for large blocks, to stay well under 4 GB.
+    progress
+        Show a progress bar for each pass.
+
+    Returns
+    -------
+    Corrections
+        With ``counts``: `segments`, `bodies`; of what is wrong: `merge_errors` (segments), `merge_error_pairs`
+        (pairs of bodies in them), `split_error_bodies`, `extra_fragments` (real segments of these bodies beyond the
+        first of each), `split_error_pairs` (pairs of segments); of what came out: `merges`, `splits`,
+        `excluded_tangles` (places), `not_localised_merges` and `not_localised_splits` (pairs, `not_localised` both
+        together; merges between tangled segments count here too where they are not localised), and
+        `ambiguous_segments`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        Shapes, voxel sizes or offsets differ; labels are not integers, or negative; one of the two is all background;
+        or no voxel has both a segment and a body.
+    """
+    from connectomebench.blocks import BlockWalk
+    from connectomebench.extraction import assemble, count_overlaps, error_parts, find_interfaces
+
+    walk = BlockWalk(automatic, proofread, block, threads, progress)
+    overlaps = count_overlaps(walk, rules)
+    parts = error_parts(overlaps, rules)
+    return assemble(overlaps, parts, find_interfaces(walk, rules, overlaps, parts), walk, rules)

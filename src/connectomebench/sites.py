@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 Point = tuple[float, float, float]
@@ -14,10 +14,21 @@ Origin = Literal["edit", "control", "simulated"]
 
 @dataclass(frozen=True)
 class Cut:
-    """A proposed cut of one segment: seed points (nm, x, y, z) for its two sides."""
+    """A proposed cut of one segment.
+
+    Attributes
+    ----------
+    sources_nm, sinks_nm
+        Seed points of its two sides (x, y, z), nm.
+    center_nm, cutout_nm
+        Centre and edge of the cube in which the cut is computed, nm: ``Source.cut_graph(segment, center_nm,
+        cutout_nm)`` gives the pieces that the seeds stand for.
+    """
 
     sources_nm: tuple[Point, ...]
     sinks_nm: tuple[Point, ...]
+    center_nm: Point
+    cutout_nm: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +94,7 @@ class Site:
             "location_nm": [round(c, 3) for c in self.location_nm],
             "extent_nm": round(self.extent_nm, 3),
             "parts": [[str(p.segment_id), p.role] for p in self.parts],
-            "cut": None if self.cut is None else [self.cut.sources_nm, self.cut.sinks_nm],
+            "cut": None if self.cut is None else asdict(self.cut),
         }
         text = json.dumps(shown, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -65,11 +65,12 @@ _SPECIES = (
         (8.0, 8.0, 40.0),
         _EXTENT,
         "cc-by-4.0",
-        "MICrONS Consortium. Functional connectomics spanning multiple areas of mouse visual cortex. Nature 640 (2025).",
+        "MICrONS Consortium. Functional connectomics spanning multiple areas of mouse visual cortex. "
+        "Nature 640 (2025).",
     ),
     Species(
         "fly",
-        "Fruit fly brain (FlyWire FAFB; FIB-25 and hemibrain for the small sources)",
+        "Fruit fly brain",
         "flywire_fafb_public",
         _GLOBAL,
         "graphene://https://prod.flywire-daf.com/segmentation/1.0/flywire_public",
@@ -122,7 +123,8 @@ _SPECIES = (
         (9.0, 9.0, 12.0),
         _EXTENT,
         "cc-by-4.0",
-        "Tavakoli et al. Light-microscopy-based connectomic reconstruction of mammalian brain tissue. Nature 642 (2025).",
+        "Tavakoli et al. Light-microscopy-based connectomic reconstruction of mammalian brain tissue. "
+        "Nature 642 (2025).",
     ),
 )
 

@@ -115,7 +115,8 @@ _TASKS = (
     Task(
         "endpoint_localization",
         "Split error localization",
-        f"{_INTRO} in three views with numbered points. Where is the segment wrongly cut? Answer with coordinates in nm.",
+        f"{_INTRO} in three views with numbered points. Where is the segment wrongly cut? "
+        "Answer with coordinates in nm.",
         "point",
         (),
         MESH_VIEWS,

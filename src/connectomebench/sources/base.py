@@ -139,7 +139,8 @@ class Source(Protocol):
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
 
-        A part with role ``source`` or ``sink`` is one side of ``site.cut``; pieces that the cut does not reach (outside
+        A part with role ``source`` or ``sink`` is one side of ``site.cut``, by ``cuts.apply_cut`` on
+        ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)``; pieces that the cut does not reach (outside
         its cutout, or not connected to a seed) belong to neither side.
         """
         ...

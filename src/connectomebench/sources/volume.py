@@ -23,9 +23,12 @@ class Volume(Protocol):
         ``(offset_vx + i + 0.5) * voxel_size_nm``.
     """
 
-    shape: IntPoint
-    voxel_size_nm: tuple[float, float, float]
-    offset_vx: IntPoint
+    @property
+    def shape(self) -> IntPoint: ...  # noqa: D102
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float]: ...  # noqa: D102
+    @property
+    def offset_vx(self) -> IntPoint: ...  # noqa: D102
 
     def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[Any]:
         """Read voxels ``lower`` (inclusive) to ``upper`` (exclusive), indices relative to the volume.

@@ -1,0 +1,13 @@
+"""Build the dataset `split_action`: proposed cuts of fused segments: is this the right one?
+
+Run:
+    python builders/split_action.py --config examples/fib25.yaml --out out
+
+The species is a config of the dataset and comes from the file; other species in the same folder stay as they are.
+The partition is that of all tasks the file names, so that the datasets of one build can be mixed.
+"""
+
+from connectomebench.build import run_builder
+
+if __name__ == "__main__":
+    raise SystemExit(run_builder("split_action"))

@@ -1,0 +1,143 @@
+"""One build, described by a YAML file: frozen dataclasses, checked before any work is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from connectomebench.candidates import CandidateRules
+from connectomebench.controls import ControlRules
+from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.files import content_key
+from connectomebench.labels import SiteRules
+from connectomebench.partition import PartitionRules
+from connectomebench.proposals import ProposalRules
+from connectomebench.rendering.views import ViewRules
+from connectomebench.sources.opening import SourceConfig
+from connectomebench.species import get_species
+from connectomebench.tasks import get_task
+
+FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Everything that decides what a dataset holds.
+
+    Attributes
+    ----------
+    species
+        Species config the samples go to.
+    source
+        Where they come from.
+    tasks
+        Tasks that share one partition.
+    """
+
+    species: str
+    source: SourceConfig
+    tasks: tuple[str, ...] = FIRST_TASKS
+    sites: SiteRules = field(default_factory=SiteRules)
+    candidates: CandidateRules = field(default_factory=CandidateRules)
+    proposals: ProposalRules = field(default_factory=ProposalRules)
+    controls: ControlRules = field(default_factory=ControlRules)
+    partition: PartitionRules = field(default_factory=PartitionRules)
+    views: ViewRules = field(default_factory=ViewRules)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return dataclasses.asdict(self)
+
+    def fingerprint(self) -> str:
+        """Hash of all values; two builds with the same one make the same datasets from the same data."""
+        return content_key(self.as_dict())
+
+
+def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
+    """Read a build configuration.
+
+    Parameters
+    ----------
+    path
+        YAML file.
+    overrides
+        Values that replace those of the file, keys with dots (``"partition.group_by"``).
+
+    Raises
+    ------
+    ConnectomeBenchError
+        For a missing file, bad YAML, unknown keys, wrong types, or an unknown species or task.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot read configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConnectomeBenchError(f"{path} must be a mapping with at least `species` and `source`")
+    for key, value in (overrides or {}).items():
+        *parents, last = key.split(".")
+        place = data
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildConfig:
+    """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _reject_unknown_keys(BuildConfig, data, origin)
+    try:
+        config = TypeAdapter(BuildConfig).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
+    get_species(config.species)
+    if not config.tasks:
+        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
+    for task in config.tasks:
+        get_task(task)
+        check_buildable(task)
+    low, high = config.sites.extent_nm
+    if not 0 < low <= high:
+        raise ConnectomeBenchError(f"{origin}: sites.extent_nm must be two lengths in nm, smallest first")
+    if config.proposals.reach_nm < high:
+        raise ConnectomeBenchError(
+            f"{origin}: proposals.reach_nm ({config.proposals.reach_nm:g}) must be at least the largest view ({high:g})"
+        )
+    return config
+
+
+def check_buildable(task: str) -> None:
+    """Refuse a task that exists but that no builder makes yet."""
+    if task not in FIRST_TASKS:
+        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
+
+
+def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:
+    """Walk nested dataclasses and refuse keys they do not have, naming the nearest ones."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(data, dict):
+        return
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}
+    for key, value in data.items():
+        if key not in fields:
+            raise unknown_name(f"key in {where}", str(key), fields)
+        for inner in _members(hints[key]):
+            _reject_unknown_keys(inner, value, f"{where}: {key}")
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return () if typing.get_origin(hint) is Literal else (hint,)

@@ -1,0 +1,1 @@
+"""Measuring models: calibration, statistics with intervals, and the records of results."""

@@ -1,0 +1,264 @@
+"""How far stated probabilities can be trusted: reliability bins, calibration errors and Brier scores.
+
+The shape of ``probabilities`` says what is compared with what:
+
+- shape (rows,): *binary*. Each number is P(yes). A bin compares the mean P(yes) of its rows with the share of rows
+  whose label is 1. This is `torchmetrics.functional.classification.binary_calibration_error`.
+- shape (rows, classes): *top-label* (Guo et al., On Calibration of Modern Neural Networks, ICML 2017). A bin compares
+  the mean confidence (the largest probability of a row) with the share of rows whose most probable class is the label;
+  of equally probable classes the first counts. This is `multiclass_calibration_error` there.
+
+The two differ for the same yes/no model: P(yes) = 0.1 lies in the second of 15 binary bins and, as a confidence of 0.9
+in "no", in the fourteenth top-label bin.
+
+Bins:
+
+- ``equal_width``: edge i is i / bins, correctly rounded. A bin holds its lower edge, the last one both edges.
+  torchmetrics agrees except for a probability of exactly 1, which it puts in one further bin of its own, and for
+  probabilities that equal an edge which `torch.linspace` rounds otherwise (with 15 bins, 11/15 alone).
+- ``equal_mass``: edges are the quantiles of the confidences and a bin holds its upper edge. Equal confidences share a
+  bin, so some bins may be empty. This is `sklearn.calibration.calibration_curve(strategy="quantile")`.
+
+The expected calibration error (ECE) is the mean over rows of the gap of the row's bin, the maximum calibration error
+(MCE) the largest gap; empty bins do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.weighting import Statistic, as_numbers, plain_value, weighted_sums
+
+Scheme = Literal["equal_width", "equal_mass"]
+Norm = Literal["mean", "max"]
+
+# softmax in half precision misses a sum of one by about a thousandth; more is a matrix of something else
+SUM_TOLERANCE = 5e-3
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilityBins:
+    """What a reliability diagram shows.
+
+    Attributes
+    ----------
+    edges
+        Bin edges, shape (bins + 1,), rising (equal-mass edges may repeat).
+    count
+        Rows in each bin, int64, shape (bins,).
+    confidence
+        Mean confidence of each bin, shape (bins,); NaN where the bin is empty.
+    accuracy
+        Share of rows in each bin for which the outcome came true, shape (bins,); NaN where the bin is empty.
+    """
+
+    edges: NDArray[np.float64]
+    count: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    accuracy: NDArray[np.float64]
+
+
+def reliability_bins(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = 15, scheme: Scheme = "equal_width"
+) -> ReliabilityBins:
+    """Bin predictions by confidence and compare confidence with accuracy in each bin.
+
+    Parameters
+    ----------
+    probabilities
+        P(yes), shape (rows,), or class probabilities, shape (rows, classes); see the module's text.
+    labels
+        True classes 0, 1, ..., shape (rows,).
+    bins
+        Number of bins.
+    scheme
+        ``"equal_width"`` or ``"equal_mass"``.
+
+    Returns
+    -------
+    ReliabilityBins
+        One entry a bin, empty bins included.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the input is not probabilities with labels, or the binning is impossible.
+    """
+    confidence, outcome = _confidence_and_outcome(probabilities, labels)
+    edges, index = _assign(confidence, bins, scheme)
+    count = np.bincount(index, minlength=bins)
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for an empty bin
+        return ReliabilityBins(
+            edges,
+            count.astype(np.int64),
+            np.bincount(index, weights=confidence, minlength=bins) / count,
+            np.bincount(index, weights=outcome, minlength=bins) / count,
+        )
+
+
+def expected_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = 15, scheme: Scheme = "equal_width"
+) -> float:
+    """Return the expected calibration error: the mean over rows of the gap of the row's bin.
+
+    Parameters and errors are those of `reliability_bins`; the result lies in [0, 1].
+    """
+    statistic = calibration_statistic(probabilities, labels, bins, scheme, "mean")
+    return plain_value(statistic, np.shape(probabilities)[0])
+
+
+def maximum_calibration_error(
+    probabilities: ArrayLike, labels: ArrayLike, bins: int = 15, scheme: Scheme = "equal_width"
+) -> float:
+    """Return the maximum calibration error: the largest gap over the bins that hold rows.
+
+    Parameters and errors are those of `reliability_bins`; the result lies in [0, 1].
+    """
+    statistic = calibration_statistic(probabilities, labels, bins, scheme, "max")
+    return plain_value(statistic, np.shape(probabilities)[0])
+
+
+def calibration_statistic(
+    probabilities: ArrayLike,
+    labels: ArrayLike,
+    bins: int = 15,
+    scheme: Scheme = "equal_width",
+    norm: Norm = "mean",
+) -> Statistic:
+    """Return the calibration error as a function of row weights; the bins are those of the unweighted rows.
+
+    Parameters
+    ----------
+    probabilities, labels, bins, scheme
+        As for `reliability_bins`.
+    norm
+        ``"mean"`` for the expected, ``"max"`` for the maximum calibration error.
+
+    Returns
+    -------
+    Statistic
+        Weights of shape (resamples, rows) to errors of shape (resamples,).
+    """
+    confidence, outcome = _confidence_and_outcome(probabilities, labels)
+    _, index = _assign(confidence, bins, scheme)
+    in_bin = (index == np.unique(index)[:, np.newaxis]).astype(np.float64)  # (filled bins, rows)
+    excess = in_bin * (confidence - outcome)
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        gap = np.abs(weighted_sums(weights, excess))
+        mass = weighted_sums(weights, in_bin)
+        if norm == "mean":
+            return gap.sum(axis=1) / mass.sum(axis=1)
+        return np.divide(gap, mass, out=np.zeros_like(gap), where=mass > 0).max(axis=1)
+
+    return statistic
+
+
+def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Return the Brier score of a yes/no prediction: the mean of (P(yes) - label) squared, in [0, 1].
+
+    Equals `sklearn.metrics.brier_score_loss(labels, probabilities)`.
+
+    Parameters
+    ----------
+    probabilities
+        P(yes), shape (rows,).
+    labels
+        True classes, 0 or 1, shape (rows,).
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the input is not probabilities with labels.
+    """
+    if as_numbers(probabilities, "probabilities").ndim != 1:
+        raise ConnectomeBenchError("brier_score takes P(yes), one number a row; see brier_score_multiclass for more")
+    return plain_value(brier_statistic(probabilities, labels), np.shape(probabilities)[0])
+
+
+def brier_score_multiclass(probabilities: ArrayLike, labels: ArrayLike) -> float:
+    """Return the Brier score over classes: the mean over rows of the squared distance to the one-hot label, in [0, 2].
+
+    The definition of Brier (Verification of Forecasts Expressed in Terms of Probability, 1950). With two classes it is
+    twice `brier_score`. Equals `sklearn.metrics.brier_score_loss(..., scale_by_half=False)`.
+
+    Parameters
+    ----------
+    probabilities
+        Class probabilities, shape (rows, classes), rows summing to one.
+    labels
+        True classes 0, 1, ..., shape (rows,).
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the input is not probabilities with labels.
+    """
+    if as_numbers(probabilities, "probabilities").ndim != 2:
+        raise ConnectomeBenchError("brier_score_multiclass takes one probability a class in every row, rows x classes")
+    return plain_value(brier_statistic(probabilities, labels), np.shape(probabilities)[0])
+
+
+def brier_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
+    """Return the Brier score as a function of row weights: binary for shape (rows,), else over classes."""
+    stated, truth = _check(probabilities, labels)
+    target = truth if stated.ndim == 1 else np.eye(stated.shape[1])[truth]
+    loss = ((stated - target) ** 2).reshape(len(truth), -1).sum(axis=1)
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return weighted_sums(weights, loss[np.newaxis])[:, 0] / weights.sum(axis=1)
+
+    return statistic
+
+
+def _confidence_and_outcome(
+    probabilities: ArrayLike, labels: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return what was stated and whether it came true, both float64 of shape (rows,)."""
+    stated, truth = _check(probabilities, labels)
+    if stated.ndim == 1:
+        return stated, truth.astype(np.float64)
+    return stated.max(axis=1), (stated.argmax(axis=1) == truth).astype(np.float64)
+
+
+def _assign(confidence: NDArray[np.float64], bins: int, scheme: Scheme) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    """Return bin edges, shape (bins + 1,), and the bin of each row, shape (rows,)."""
+    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
+        raise ConnectomeBenchError(f"bins is {bins!r}; give a whole number of at least 1")
+    if scheme == "equal_width":
+        edges = np.arange(bins + 1) / bins
+        return edges, np.searchsorted(edges[1:-1], confidence, side="right")
+    if scheme == "equal_mass":
+        edges = np.percentile(confidence, np.linspace(0, 1, bins + 1) * 100)
+        return edges, np.searchsorted(edges[1:-1], confidence, side="left")
+    raise ConnectomeBenchError(f"unknown binning scheme {scheme!r}; known: {', '.join(get_args(Scheme))}")
+
+
+def _check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return probabilities as float64 and labels as int64, or say what is wrong with them."""
+    stated = as_numbers(probabilities, "probabilities")
+    truth = as_numbers(labels, "labels")
+    if stated.ndim not in (1, 2) or truth.ndim != 1:
+        raise ConnectomeBenchError(
+            f"probabilities have shape {stated.shape} and labels {truth.shape}; "
+            "give (rows,) or (rows, classes) and (rows,)"
+        )
+    if len(stated) != len(truth):
+        raise ConnectomeBenchError(f"{len(stated)} rows of probabilities for {len(truth)} labels; give one label a row")
+    if len(truth) == 0:
+        raise ConnectomeBenchError("there are no rows; give at least one prediction with its label")
+    if not np.all((stated >= 0) & (stated <= 1)):  # NaN fails both
+        raise ConnectomeBenchError("probabilities must lie in [0, 1]; turn logits into probabilities first")
+    classes = 2
+    if stated.ndim == 2:
+        classes = stated.shape[1]
+        if classes < 2 or np.any(np.abs(stated.sum(axis=1) - 1) > SUM_TOLERANCE):
+            raise ConnectomeBenchError("class probabilities must have at least two columns and rows that sum to one")
+    if not np.all((truth == np.floor(truth)) & (truth >= 0) & (truth < classes)):
+        raise ConnectomeBenchError(f"labels must be whole numbers from 0 to {classes - 1}")
+    return stated, truth.astype(np.int64)

@@ -1,0 +1,104 @@
+"""From a source to the labelled sites of all tasks of a build."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from connectomebench.candidates import Candidates, coverage, find_candidates
+from connectomebench.config import BuildConfig
+from connectomebench.corrections import Corrections
+from connectomebench.labels import (
+    LabelledSites,
+    endpoint_sites,
+    merge_action_sites,
+    merge_error_sites,
+    split_action_sites,
+)
+from connectomebench.proposals import propose_cuts
+from connectomebench.sites import Site
+from connectomebench.sources.base import Source
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """Labelled sites of all tasks, and what the manifest says of how they were found.
+
+    Attributes
+    ----------
+    sites
+        In the order of the tasks; cases first.
+    dropped
+        Task -> reason -> number.
+    candidates
+        Task -> recall and precision of the candidates against the corrections.
+    corrections
+        Counts of the corrections of the source.
+    """
+
+    sites: tuple[Site, ...]
+    dropped: dict[str, dict[str, int]]
+    candidates: dict[str, dict[str, Any]]
+    corrections: dict[str, int]
+
+
+def gather_sites(source: Source, config: BuildConfig) -> Gathered:
+    """Apply the label rules of every task of the configuration.
+
+    Parameters
+    ----------
+    source
+        Corrections, contacts, skeletons and cuts come from here.
+    config
+        Rules and tasks.
+
+    Returns
+    -------
+    Gathered
+        The same for the same source and configuration.
+    """
+    _log.info("finding corrections")
+    corrections = source.corrections()
+    labelled: dict[str, LabelledSites] = {}
+    measured: dict[str, dict[str, Any]] = {}
+    found = _candidates(source, corrections, config) if _needs_candidates(config) else None
+    for task in config.tasks:
+        _log.info("labelling %s", task)
+        if task == "merge_action":
+            labelled[task] = merge_action_sites(source, corrections, source.contacts(), config.sites, config.controls)
+        elif task == "split_action":
+            largest = config.sites.extent_nm[1]
+            proposals, missing = propose_cuts(source, corrections.splits, config.proposals, largest)
+            labelled[task] = split_action_sites(source, corrections, proposals, config.sites, config.controls)
+            labelled[task].dropped.update(missing)
+        elif found is not None:
+            kind = "branch" if task == "merge_error_identification" else "end"
+            rules = config.candidates
+            radius = rules.merge_radius_nm if kind == "branch" else rules.radius_nm
+            measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
+            label = merge_error_sites if kind == "branch" else endpoint_sites
+            labelled[task] = label(source, corrections, found, config.sites, config.controls, rules)
+    return Gathered(
+        tuple(s for task in config.tasks for s in labelled[task].sites),
+        {task: _sorted(labelled[task].dropped) for task in config.tasks},
+        measured,
+        dict(corrections.counts),
+    )
+
+
+def _needs_candidates(config: BuildConfig) -> bool:
+    return any(t.startswith("endpoint") or t == "merge_error_identification" for t in config.tasks)
+
+
+def _candidates(source: Source, corrections: Corrections, config: BuildConfig) -> Candidates:
+    sizes = corrections.overlaps.segment_sizes()
+    ids = sorted(s for s, size in sizes.items() if size >= config.sites.min_segment_voxels)
+    return find_candidates(source.skeletons(ids), config.candidates)
+
+
+def _sorted(counter: Counter[str]) -> dict[str, int]:
+    return {reason: n for reason, n in sorted(counter.items()) if n}

@@ -1,0 +1,206 @@
+"""One vector an image, computed once and kept on disk under the image's content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.files import atomic_path, content_key, write_json
+from connectomebench.models.encoders import BATCH, Encoder, Pooling, check_pooling, pool
+from connectomebench.models.images import StoredImage, decode, image_key
+
+CHUNK = 256
+Compute = Callable[[list[Image.Image]], NDArray[np.float32]]
+
+
+class FeatureStore:
+    """Vectors by image content, in npz files of up to 256 images (never pickled).
+
+    A file is written whole or not at all, under a name made of the images in it, so that a run that is killed loses one
+    file's worth of work at most and two runs may share a folder. A damaged file counts as absent and is made again.
+
+    Parameters
+    ----------
+    folder
+        Root of the cache, shared by all encoders; None keeps the vectors in memory alone.
+    settings
+        All that the vectors depend on besides the image; each settings get their own folder.
+    compute
+        Turns RGB images into vectors, float32, shape (images, dim).
+    """
+
+    def __init__(self, folder: Path | None, settings: Mapping[str, Any], compute: Compute) -> None:
+        self._compute = compute
+        self._memory: dict[str, NDArray[np.float32]] = {}
+        self._where: dict[str, tuple[Path, int]] = {}
+        self.folder: Path | None = None
+        if folder is None:
+            return
+        slug = "".join(c if c.isalnum() else "-" for c in str(settings.get("name", "features")).rsplit("/", 1)[-1])
+        self.folder = folder / f"{slug}-{content_key(dict(settings))[:16]}"
+        if not (self.folder / "settings.json").exists():
+            write_json(self.folder / "settings.json", dict(settings))
+        for path in sorted(self.folder.glob("*.npz")):
+            self._index(path)
+
+    def _index(self, path: Path) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as stored:
+                keys = stored["keys"].tolist()
+        except Exception:  # cut short by a crash of the machine
+            self._discard(path)
+            return
+        self._where.update({key: (path, row) for row, key in enumerate(keys)})
+
+    def _discard(self, path: Path) -> None:
+        with suppress(OSError):
+            path.unlink()
+        self._where = {key: place for key, place in self._where.items() if place[0] != path}
+
+    def _has(self, key: str) -> bool:
+        return key in self._memory or key in self._where
+
+    def _encode(self, pending: Mapping[str, StoredImage], progress: Any) -> None:
+        """Compute and keep the vectors of up to ``CHUNK`` images; decoded a batch at a time."""
+        images = list(pending.values())
+        parts = []
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH]
+            parts.append(self._compute([decode(image) for image in batch]).astype(np.float32, copy=False))
+            progress.update(len(batch))
+        vectors = np.concatenate(parts)
+        if self.folder is None:
+            self._memory.update(zip(pending, vectors, strict=True))
+            return
+        path = self.folder / f"{content_key(list(pending))}.npz"
+        with atomic_path(path) as temporary, open(temporary, "wb") as stream:
+            np.savez(stream, keys=np.array(list(pending)), vectors=vectors)
+        self._where.update({key: (path, row) for row, key in enumerate(pending)})
+
+    def _fill(self, rows: Iterable[Sequence[StoredImage]], total: int | None, progress: str | None) -> list[list[str]]:
+        """Make sure that every image has its vector; return the keys, row by row."""
+        from tqdm.auto import tqdm
+
+        keys: list[list[str]] = []
+        pending: dict[str, StoredImage] = {}
+        with tqdm(total=total, desc=progress, unit="image", disable=progress is None, delay=1) as bar:
+            for row in rows:
+                keys.append([])
+                for image in row:
+                    key = image_key(image)
+                    keys[-1].append(key)
+                    if key in pending or self._has(key):
+                        bar.update(1)
+                        continue
+                    pending[key] = image
+                    if len(pending) == CHUNK:
+                        self._encode(pending, bar)
+                        pending = {}
+            if pending:
+                self._encode(pending, bar)
+        return keys
+
+    def _gather(self, keys: Sequence[str]) -> NDArray[np.float32] | None:
+        """Look all vectors up; None where a file turned out damaged (it is then gone)."""
+        vectors: list[NDArray[np.float32] | None] = [self._memory.get(key) for key in keys]
+        wanted: dict[Path, list[int]] = {}
+        for place, key in enumerate(keys):
+            if vectors[place] is None:
+                wanted.setdefault(self._where[key][0], []).append(place)
+        damaged = False
+        for path, places in wanted.items():
+            try:
+                with np.load(path, allow_pickle=False) as stored:
+                    chunk = stored["vectors"]
+                for place in places:
+                    vectors[place] = chunk[self._where[keys[place]][1]]
+            except Exception:  # the keys could be read but not the vectors
+                self._discard(path)
+                damaged = True
+        return None if damaged else np.stack([v for v in vectors if v is not None])
+
+    def rows(
+        self,
+        rows: Callable[[], Iterable[Sequence[StoredImage]]],
+        total: int | None = None,
+        progress: str | None = None,
+    ) -> NDArray[np.float32]:
+        """Return the vectors of every row's images, joined in the order of the images.
+
+        Parameters
+        ----------
+        rows
+            Gives a fresh iterator over the images of each row (it is read again where a file on disk was damaged).
+        total
+            Number of images, for the progress bar.
+        progress
+            Words beside the bar, which appears after a second; None for no bar.
+
+        Returns
+        -------
+        float32, shape (rows, images a row * dim)
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If there are no rows, or the rows differ in their number of images.
+        """
+        while True:
+            keys = self._fill(rows(), total, progress)
+            counts = sorted({len(row) for row in keys})
+            if not counts:
+                raise ConnectomeBenchError("there are no rows to look at; build the dataset again or choose another")
+            if len(counts) > 1 or counts == [0]:
+                found = " and ".join(map(str, counts))
+                raise ConnectomeBenchError(f"every row must have the same number of images, found {found}")
+            vectors = self._gather([key for row in keys for key in row])
+            if vectors is not None:
+                return vectors.reshape(len(keys), -1)
+
+
+def encoder_store(encoder: Encoder, pooling: Pooling, folder: Path | None) -> FeatureStore:
+    """Return the store of an encoder's pooled vectors.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the encoder cannot be pooled that way.
+    """
+    check_pooling(pooling, encoder)
+    settings = {
+        "name": encoder.name,
+        "revision": encoder.revision,
+        "input_px": encoder.input_px,
+        "pooling": pooling,
+        "format": 1,
+    }
+    return FeatureStore(folder, settings, lambda images: pool(encoder.encode(images), pooling, encoder))
+
+
+def stored_rows(dataset: Any, change: Callable[[StoredImage], StoredImage] | None = None) -> Any:
+    """Return a function that iterates over the images of a dataset's rows, undecoded, a few rows in memory at a time.
+
+    Parameters
+    ----------
+    dataset
+        ``datasets.Dataset`` with an ``images`` column.
+    change
+        Applied to every image.
+    """
+    # The Arrow format hands out the stored bytes. Casting the column to `Image(decode=False)` would do so too, but
+    # for a list of images it first writes the whole dataset to disk once more.
+    only_images = dataset.select_columns(["images"]).with_format("arrow")
+
+    def rows() -> Iterator[list[StoredImage]]:
+        for batch in only_images.iter(batch_size=64):
+            for images in batch["images"].to_pylist():
+                yield images if change is None else [change(image) for image in images]
+
+    return rows

@@ -1,0 +1,252 @@
+"""The scikit-learn recipe that probe and baselines share: grouped cross-validation, a head, calibrated probabilities.
+
+Each candidate head is scored by stratified cross-validation in which no ``group`` is on both sides. The best is fitted
+on everything, and its scores are turned into probabilities by a scale and a bias per class learnt from the out-of-fold
+scores (Platt 1999, in the multi-class form of Guo et al. 2017), with Platt's smoothed targets.
+
+Heads are fitted as if both answers were equally common. Probabilities are those of the training data's own mix of
+answers; the *prediction* is the answer whose probability is most above its share in the training data, which is the
+decision that balanced accuracy rewards. Where the answers are equally common this is the most probable answer.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.base import Answer
+
+FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A head to try: what it is, and an unfitted scikit-learn pipeline whose last step is named ``head``."""
+
+    settings: dict[str, Any]
+    pipeline: Any
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted head with calibrated probabilities.
+
+    Attributes
+    ----------
+    classes
+        Answers, sorted.
+    pipeline
+        Fitted scikit-learn pipeline.
+    scale, bias
+        Probabilities are softmax(scale * log(scores) + bias).
+    prior
+        Share of each answer in the training data.
+    cross_validation
+        Scores of every candidate and of the chosen one, JSON-ready.
+    """
+
+    classes: tuple[str, ...]
+    pipeline: Any
+    scale: float
+    bias: tuple[float, ...]
+    prior: tuple[float, ...]
+    cross_validation: dict[str, Any]
+
+    def probabilities(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return calibrated probabilities, shape (rows, classes), from features of shape (rows, dim)."""
+        return _softmax(self.scale * _log_scores(self.pipeline, features) + np.array(self.bias))
+
+    def answers(self, features: NDArray[np.floating]) -> list[Answer]:
+        """Answer every row of features, shape (rows, dim)."""
+        probabilities = self.probabilities(features)
+        chosen = decide(probabilities, np.array(self.prior))
+        return [
+            Answer(self.classes[c], {name: float(p) for name, p in zip(self.classes, row, strict=True)})
+            for c, row in zip(chosen, probabilities, strict=True)
+        ]
+
+
+def decide(probabilities: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Return the class most above its prior for each row of probabilities, shape (rows, classes)."""
+    # Rounded, so that a model that knows nothing gives one answer always instead of following rounding errors.
+    return np.argmax(np.round(np.log(probabilities) - np.log(prior), 9), axis=1)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.maximum(powers / powers.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+
+
+def _log_scores(pipeline: Any, features: NDArray[np.floating]) -> NDArray[np.float64]:
+    return np.log(np.clip(pipeline.predict_proba(features).astype(np.float64), FLOOR, 1))
+
+
+def _balanced_weights(codes: NDArray[np.intp]) -> NDArray[np.float64]:
+    counts = np.bincount(codes)
+    return (len(codes) / (len(counts) * counts))[codes]
+
+
+def _fit(pipeline: Any, features: NDArray[np.floating], codes: NDArray[np.intp]) -> Any:
+    from sklearn.base import clone
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():
+        # A perceptron stops after a set number of passes by design; the cross-validation judges what comes out.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        fresh: Any = clone(pipeline)
+        return fresh.fit(features, codes, head__sample_weight=_balanced_weights(codes))
+
+
+def balanced_accuracy(truth: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
+    """Return the mean, over the classes present in ``truth``, of the share found."""
+    return float(np.mean([np.mean(predicted[truth == c] == c) for c in np.unique(truth)]))
+
+
+def grouped_folds(
+    answers: Sequence[str], groups: Sequence[str], folds: int, seed: int
+) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Split rows into folds that share no group, each training side holding every answer.
+
+    Parameters
+    ----------
+    answers, groups
+        One of each a row.
+    folds
+        Wanted number; fewer are used (with a warning) where there are too few groups.
+    seed
+        Decides which groups go together.
+
+    Returns
+    -------
+    list of (training rows, held-out rows)
+        Together the held-out rows are all rows, each once.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If not even two folds are possible.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    names, codes = np.unique(np.asarray(answers), return_inverse=True)
+    group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    if len(names) < 2:
+        raise ConnectomeBenchError(
+            f"training needs two different answers, all {len(codes)} rows say {names.tolist()}; build more samples"
+        )
+    groups_per_answer = [len(np.unique(group_codes[codes == c])) for c in range(len(names))]
+    most = min(folds, *groups_per_answer)
+    for count in range(most, 1, -1):
+        splitter = StratifiedGroupKFold(n_splits=count, shuffle=True, random_state=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # fewer rows of an answer than folds: checked here
+            pairs = [(a, b) for a, b in splitter.split(np.zeros(len(codes)), codes, group_codes)]
+        if all(len(held) and len(np.unique(codes[kept])) == len(names) for kept, held in pairs):
+            if count < folds:
+                message = f"cross-validation uses {count} folds instead of {folds}: too few groups for more"
+                warnings.warn(message, stacklevel=2)
+            return pairs
+    short = str(names[int(np.argmin(groups_per_answer))])
+    raise ConnectomeBenchError(
+        f"cannot cross-validate: the rows with answer {short!r} come from {min(groups_per_answer)} group(s), and at "
+        "least 2 are needed for each answer; build more samples or smaller groups"
+    )
+
+
+def _calibrate(log_scores: NDArray[np.float64], codes: NDArray[np.intp]) -> tuple[float, tuple[float, ...]]:
+    """Learn scale and bias from out-of-fold log scores, shape (rows, classes), and the true classes."""
+    from scipy.optimize import minimize
+
+    classes = log_scores.shape[1]
+    counts = np.bincount(codes, minlength=classes)
+    targets = np.tile(1 / (counts[codes] + classes)[:, None], (1, classes))
+    targets[np.arange(len(codes)), codes] = (counts[codes] + 1) / (counts[codes] + classes)
+
+    def loss(parameters: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        logits = parameters[0] * log_scores + np.append(parameters[1:], 0.0)
+        probabilities = _softmax(logits)
+        error = (probabilities - targets) / len(codes)
+        value = -float(np.sum(targets * np.log(probabilities))) / len(codes)
+        return value, np.append(np.sum(error * log_scores), error.sum(axis=0)[:-1])
+
+    # The scale is never negative: held-out scores that point the wrong way mean that nothing was learnt.
+    start = np.append(1.0, np.zeros(classes - 1))
+    bounds = [(0.0, None), *[(None, None)] * (classes - 1)]
+    best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
+    return float(best[0]), (*map(float, best[1:]), 0.0)
+
+
+def fit_head(
+    features: NDArray[np.floating],
+    answers: Sequence[str],
+    groups: Sequence[str],
+    candidates: Sequence[Candidate],
+    folds: int = 5,
+    seed: int = 0,
+    progress: str | None = None,
+) -> Head:
+    """Choose a head by grouped cross-validation, fit it on all rows and calibrate it.
+
+    Parameters
+    ----------
+    features
+        Shape (rows, dim).
+    answers, groups
+        One of each a row.
+    candidates
+        Heads to try, the plainest first: of equal scores the first wins.
+    folds, seed
+        See :func:`grouped_folds`.
+    progress
+        Words beside a progress bar; None for none.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there are too few answers or groups.
+    """
+    from tqdm.auto import tqdm
+
+    pairs = grouped_folds(answers, groups, folds, seed)
+    names, codes = np.unique(np.asarray(answers), return_inverse=True)
+
+    def out_of_fold(pipeline: Any) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+        for kept, held in pairs:
+            yield held, _log_scores(_fit(pipeline, features[kept], codes[kept]), features[held])
+
+    tried: list[tuple[float, NDArray[np.float64], dict[str, Any]]] = []
+    steps = len(candidates) * len(pairs) + 1
+    with tqdm(total=steps, desc=progress, unit="fit", disable=progress is None, delay=1) as bar:
+        for candidate in candidates:
+            scores = np.empty((len(codes), len(names)))
+            per_fold = []
+            for held, log_scores in out_of_fold(candidate.pipeline):
+                scores[held] = log_scores
+                per_fold.append(round(balanced_accuracy(codes[held], log_scores.argmax(axis=1)), 6))
+                bar.update(1)
+            overall = balanced_accuracy(codes, scores.argmax(axis=1))
+            report = {**candidate.settings, "balanced_accuracy": round(overall, 6), "folds": per_fold}
+            tried.append((overall, scores, report))
+        best = max(range(len(tried)), key=lambda i: tried[i][0])
+        fitted = _fit(candidates[best].pipeline, features, codes)
+        bar.update(1)
+    scale, bias = _calibrate(tried[best][1], codes)
+    prior = np.bincount(codes) / len(codes)
+    probabilities = _softmax(scale * tried[best][1] + np.array(bias))
+    own = probabilities[np.arange(len(codes)), codes]
+    cross_validation = {
+        "folds": len(pairs),
+        "groups": len(set(groups)),
+        "samples": len(codes),
+        "chosen": candidates[best].settings,
+        "balanced_accuracy": round(balanced_accuracy(codes, decide(probabilities, prior)), 6),
+        "log_loss": round(float(-np.log(own).mean()), 6),
+        "candidates": [report for _, _, report in tried],
+    }
+    return Head(tuple(names.tolist()), fitted, scale, bias, tuple(prior.tolist()), cross_validation)

@@ -1,0 +1,50 @@
+"""Images of stored rows, decoded or still PNG bytes: their content key, their pixels, their size."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from PIL import Image
+
+StoredImage: TypeAlias = "Image.Image | Mapping[str, Any]"
+"""A PIL image, or the ``{"bytes": ..., "path": ...}`` that is stored (``datasets.Image(decode=False)``)."""
+
+
+def _stored_bytes(image: Mapping[str, Any]) -> bytes:
+    content = image.get("bytes")
+    return content if content is not None else Path(image["path"]).read_bytes()
+
+
+def image_key(image: StoredImage) -> str:
+    """Hash an image by content: 32 hex digits of SHA-256.
+
+    Encoded images are hashed as they are stored (no decoding), PIL images by mode, size and pixels; the two keys of the
+    same picture differ, which costs a second encoding at worst.
+    """
+    if isinstance(image, Image.Image):
+        digest = hashlib.sha256(f"pixels:{image.mode}:{image.size}:".encode())
+        digest.update(image.tobytes())
+    else:
+        digest = hashlib.sha256(b"file:")
+        digest.update(_stored_bytes(image))
+    return digest.hexdigest()[:32]
+
+
+def decode(image: StoredImage) -> Image.Image:
+    """Return the image as a loaded PIL image in mode RGB."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    with Image.open(BytesIO(_stored_bytes(image))) as opened:
+        return opened.convert("RGB")
+
+
+def image_size(image: StoredImage) -> tuple[int, int]:
+    """Return width and height, px, without decoding."""
+    if isinstance(image, Image.Image):
+        return image.size
+    with Image.open(BytesIO(_stored_bytes(image))) as opened:
+        return opened.size

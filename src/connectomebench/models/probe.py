@@ -1,0 +1,238 @@
+"""The probe: a frozen encoder, a pooled vector an image, and a scikit-learn head on the vectors of all views."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.files import content_key
+from connectomebench.models.base import Answer, Batch, check_views, column
+from connectomebench.models.encoders import EFFICIENTNET, Encoder, Pooling, load_encoder
+from connectomebench.models.features import FeatureStore, encoder_store, stored_rows
+from connectomebench.models.heads import Candidate, Head, fit_head
+from connectomebench.models.images import StoredImage, image_key
+from connectomebench.models.saved import load_head, save_head
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+HeadKind = Literal["logistic", "mlp"]
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """How a probe is made.
+
+    Attributes
+    ----------
+    encoder
+        ``efficientnet_lite0`` or a transformers vision model: Hub id or folder.
+    encoder_revision
+        Branch, tag or commit of the Hub id; None takes the newest.
+    pooling
+        How the tokens of an image become one vector: mean, max or cls.
+    head
+        ``logistic`` regression, or ``mlp``: one hidden layer of 128 units.
+    folds
+        Folds of the grouped cross-validation.
+    c_grid
+        Inverse strengths of the L2 penalty to choose from, the strongest penalty first.
+    seed
+        Of folds and perceptron.
+    """
+
+    encoder: str = EFFICIENTNET
+    encoder_revision: str | None = None
+    pooling: Pooling = "mean"
+    head: HeadKind = "logistic"
+    folds: int = 5
+    c_grid: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "c_grid", tuple(float(c) for c in self.c_grid))
+        if not self.c_grid or min(self.c_grid) <= 0:
+            raise ConnectomeBenchError("c_grid needs at least one number, all above 0")
+        if self.folds < 2:
+            raise ConnectomeBenchError(f"folds is {self.folds}; cross-validation needs at least 2")
+        if self.head not in get_args(HeadKind):
+            raise ConnectomeBenchError(f"unknown head {self.head!r}; choose logistic or mlp")
+
+
+def head_candidates(config: ProbeConfig) -> list[Candidate]:
+    """Return the heads a probe chooses from: standardised features, then logistic regression or a perceptron."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
+    from sklearn.pipeline import Pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    def head(c: float) -> Any:
+        if config.head == "logistic":
+            return LogisticRegression(C=c, max_iter=2000)
+        return MLPClassifier((128,), alpha=1 / c, max_iter=100, random_state=config.seed)
+
+    return [
+        Candidate({"head": config.head, "C": c}, Pipeline([("scale", StandardScaler()), ("head", head(c))]))
+        for c in config.c_grid
+    ]
+
+
+def training_columns(dataset: Dataset) -> tuple[list[str], list[str]]:
+    """Return the answers and groups of a training set.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a column is missing or there are no rows.
+    """
+    missing = {"images", "answer", "group"} - set(dataset.column_names)
+    if missing:
+        raise ConnectomeBenchError(f"the training set lacks the columns {', '.join(sorted(missing))}; build it again")
+    if not len(dataset):
+        raise ConnectomeBenchError("the training set has no rows; build more samples")
+    return list(dataset["answer"]), list(dataset["group"])
+
+
+def training_fingerprint(dataset: Dataset) -> str:
+    """Hash what a model learns from: images in order, answers, groups; 32 hex digits."""
+    keys = [[image_key(image) for image in images] for images in stored_rows(dataset)()]
+    return content_key(keys, *training_columns(dataset))
+
+
+class Probe:
+    """A trained probe; see :func:`train_probe` and :func:`load_probe`.
+
+    Attributes
+    ----------
+    name, revision
+        See :class:`connectomebench.models.base.Model`.
+    config, head
+        How it was made and what came out; ``head.cross_validation`` holds the scores.
+    views
+        Number of images a row.
+    """
+
+    name = "probe"
+
+    def __init__(
+        self, config: ProbeConfig, encoder: Encoder, head: Head, views: int, trained_on: str, cache: Path | None
+    ) -> None:
+        self.config = config
+        self.head = head
+        self.views = views
+        self.trained_on = trained_on
+        self.encoder_identity = {"name": encoder.name, "revision": encoder.revision}
+        self.revision = content_key(asdict(config), self.encoder_identity, trained_on)[:16]
+        self._store: FeatureStore = encoder_store(encoder, config.pooling, cache)
+
+    def predict(self, batch: Batch) -> list[Answer]:
+        """Answer every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the rows have another number of images than those it was trained on.
+        """
+        return self.predict_images(column(batch, "images"))
+
+    def predict_images(self, images: Sequence[Sequence[StoredImage]]) -> list[Answer]:
+        """Answer rows given by their images alone."""
+        check_views(images, self.views)
+        return self.head.answers(self._store.rows(lambda: images)) if len(images) else []
+
+    def save(self, folder: Path, kind: str = "probe") -> None:
+        """Write the probe (without the encoder's weights) to a folder that :func:`load_probe` reads.
+
+        Parameters
+        ----------
+        folder
+            Made if needed.
+        kind
+            What the folder holds; only a loader of the same kind takes it.
+        """
+        details = {
+            "config": asdict(self.config),
+            "encoder": self.encoder_identity,
+            "views": self.views,
+            "trained_on": self.trained_on,
+            "revision": self.revision,
+        }
+        save_head(folder, self.head, kind, details)
+
+
+def train_probe(
+    train: Dataset,
+    config: ProbeConfig | None = None,
+    cache: Path | None = None,
+    *,
+    encoder: Encoder | None = None,
+    change: Callable[[StoredImage], StoredImage] | None = None,
+    progress: bool = True,
+) -> Probe:
+    """Train a probe.
+
+    Parameters
+    ----------
+    train
+        Stored rows; ``images``, ``answer`` and ``group`` are read.
+    config
+        How to make it; the defaults where None.
+    cache
+        Folder for the encoder's vectors; None keeps them in memory.
+    encoder
+        A loaded encoder, where it shall not be loaded by its name in ``config``.
+    change
+        Applied to every image before it is encoded (the grey baseline uses it).
+    progress
+        Show progress bars for what takes over a second.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If columns, rows, answers or groups are too few, or the encoder cannot be loaded.
+    """
+    config = config or ProbeConfig()
+    answers, groups = training_columns(train)
+    encoder = encoder or load_encoder(config.encoder, config.encoder_revision)
+    views = len(train[0]["images"])
+    store = encoder_store(encoder, config.pooling, cache)
+    features = store.rows(stored_rows(train, change), views * len(train), "encode images" if progress else None)
+    words = "fit probe" if progress else None
+    head = fit_head(features, answers, groups, head_candidates(config), config.folds, config.seed, words)
+    return Probe(config, encoder, head, views, training_fingerprint(train), cache)
+
+
+def load_probe(
+    folder: Path, cache: Path | None = None, *, encoder: Encoder | None = None, kind: str = "probe"
+) -> Probe:
+    """Load a saved probe.
+
+    Parameters
+    ----------
+    folder
+        Written by :meth:`Probe.save`.
+    cache
+        Folder for the encoder's vectors; None keeps them in memory.
+    encoder
+        A loaded encoder, where it shall not be loaded by name.
+    kind
+        As given to :meth:`Probe.save`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder is damaged, holds another kind of model, or the encoder is not the one the probe was trained with.
+    """
+    head, saved = load_head(folder, kind)
+    config = ProbeConfig(**saved["config"])
+    encoder = encoder or load_encoder(config.encoder, config.encoder_revision)
+    probe = Probe(config, encoder, head, saved["views"], saved["trained_on"], cache)
+    if probe.encoder_identity != saved["encoder"]:
+        raise ConnectomeBenchError(
+            f"the probe in {folder} was trained on encoder {saved['encoder']['name']} revision "
+            f"{saved['encoder']['revision']}, not on {encoder.name} {encoder.revision}; train it again"
+        )
+    return probe

@@ -1,0 +1,221 @@
+"""Proposed cuts at merge errors: one as a proofreader who knows the neurons would seed it, and plausible wrong ones."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.corrections import SplitCorrection
+from connectomebench.cuts import CutRules, SeedsTouch, Verdict, apply_cut, cut_place_nm, judge_cut
+from connectomebench.sites import Cut, Point
+from connectomebench.sources.base import CutGraph, Source
+
+
+@dataclass(frozen=True)
+class ProposalRules:
+    """How cuts are proposed.
+
+    Attributes
+    ----------
+    cuts
+        Rule for a good cut.
+    reach_nm
+        Edge of the cube round the merge error in which the segment is broken into pieces and cut; larger than the
+        largest view, so that a view never shows where the pieces stop.
+    seeds_per_side
+        Seed points given for each side.
+    min_side_fraction
+        Each side must hold at least this share of the segment in the cutout, so that both can be seen.
+    wrong_tries
+        Random seed pairs tried at each merge error.
+    wrong_kept
+        Wrong cuts kept at each merge error, the cheapest first: these are what a minimum cut would really propose.
+    seed
+        Of the random draws.
+    """
+
+    cuts: CutRules = field(default_factory=CutRules)
+    reach_nm: float = 16000.0
+    seeds_per_side: int = 2
+    min_side_fraction: float = 0.02
+    wrong_tries: int = 24
+    wrong_kept: int = 3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ProposedCut:
+    """A cut, where to look at it, and what the rule says.
+
+    Attributes
+    ----------
+    edit_id
+        The split correction at whose place it was proposed.
+    cut
+        Seeds; the source side is always the larger one.
+    place_nm
+        Where the cut runs (nm).
+    verdict
+        Result of the rule.
+    side_voxels
+        Voxels of the two sides inside the cutout.
+    cost
+        Summed capacity of the cut edges.
+    """
+
+    edit_id: str
+    cut: Cut
+    place_nm: Point
+    verdict: Verdict
+    side_voxels: tuple[float, float]
+    cost: float
+
+
+def propose_cuts(
+    source: Source, splits: Iterable[SplitCorrection], rules: ProposalRules, largest_view_nm: float
+) -> tuple[list[ProposedCut], Counter[str]]:
+    """Propose one right cut and several wrong ones at each merge error.
+
+    Parameters
+    ----------
+    source
+        Gives the pieces of each fused segment.
+    splits
+        Localised merge errors.
+    rules
+        See :class:`ProposalRules`.
+    largest_view_nm
+        Edge of the largest view, nm; a cut whose view would leave the cube of ``reach_nm`` is not proposed.
+
+    Returns
+    -------
+    proposals
+        In the order of ``splits``; the right cut first where there is one.
+    dropped
+        Why a proposal is missing.
+    """
+    proposals: list[ProposedCut] = []
+    dropped: Counter[str] = Counter()
+    for split in splits:
+        graph = source.cut_graph(split.segment, split.location_nm, rules.reach_nm)
+        digest = hashlib.sha256(f"{rules.seed}/{split.edit_id}".encode()).digest()
+        rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))
+        right = _right_cut(graph, split, rules, largest_view_nm)
+        if isinstance(right, str):
+            dropped[right] += 1
+        else:
+            proposals.append(right)
+        wrong = _wrong_cuts(graph, split, rules, largest_view_nm, rng)
+        if not wrong:
+            dropped["no plausible wrong cut"] += 1
+        proposals += wrong
+    return proposals, dropped
+
+
+def _evaluate(
+    graph: CutGraph, split: SplitCorrection, cut: Cut, rules: ProposalRules, largest_view_nm: float
+) -> ProposedCut | str:
+    """Compute and judge a cut; a text says why it cannot be shown."""
+    try:
+        sides = apply_cut(graph, cut)
+    except SeedsTouch:
+        return "seeds of both sides in one piece"
+    place = cut_place_nm(graph, sides)
+    if place is None:
+        return "the two sides do not touch"
+    if np.abs(place - np.asarray(split.location_nm)).max() > (rules.reach_nm - largest_view_nm) / 2:
+        return "the cut runs too far from the error"
+    size = graph.voxels.sum(axis=1)
+    voxels = (float(size[sides == 1].sum()), float(size[sides == -1].sum()))
+    if min(voxels) < rules.min_side_fraction * size.sum():
+        return "one side is too small to be seen"
+    if voxels[0] < voxels[1]:
+        # the larger side is always the source, so that colour says nothing
+        cut = Cut(cut.sinks_nm, cut.sources_nm, cut.center_nm, cut.cutout_nm)
+        sides = apply_cut(graph, cut)
+        if cut_place_nm(graph, sides) is None:
+            return "the two sides do not touch"
+    a, b = graph.edges[:, 0], graph.edges[:, 1]
+    cost = float(graph.capacities[sides[a] * sides[b] == -1].sum())
+    x, y, z = (float(c) for c in place)
+    return ProposedCut(split.edit_id, cut, (x, y, z), judge_cut(graph, sides, place, rules.cuts), voxels, cost)
+
+
+def _cut(
+    graph: CutGraph, split: SplitCorrection, a: NDArray[np.int64], b: NDArray[np.int64], rules: ProposalRules
+) -> Cut:
+    def points(pieces: NDArray[np.int64]) -> tuple[Point, ...]:
+        return tuple((float(x), float(y), float(z)) for x, y, z in graph.points_nm[pieces])
+
+    return Cut(points(a), points(b), split.location_nm, rules.reach_nm)
+
+
+def _right_cut(
+    graph: CutGraph, split: SplitCorrection, rules: ProposalRules, largest_view_nm: float
+) -> ProposedCut | str:
+    """Seed each body with its largest pieces near the error, further out until the rule is content."""
+    bodies = graph.bodies.tolist()
+    if any(b not in bodies for b in split.bodies):
+        return "a body does not reach the cutout"
+    first, second = (bodies.index(b) for b in split.bodies)
+    owner = np.argmax(graph.voxels, axis=1)
+    size = graph.voxels.sum(axis=1)
+    distance = np.linalg.norm(graph.points_nm - np.asarray(split.location_nm), axis=1)
+    sides = []
+    for body in (first, second):
+        own = np.flatnonzero((owner == body) & (size > 0) & (graph.voxels[:, body] > 0.9 * size))
+        if not len(own):
+            return "no piece belongs to one body alone"
+        sides.append(own[np.argsort(distance[own], kind="stable")])
+    reason = "no seeds give a right cut"
+    for reach in (0.1, 0.2, 0.35, 0.5):
+        seeds = []
+        for own in sides:
+            near = own[distance[own] <= reach * rules.cuts.cutout_nm]
+            near = near if len(near) else own[:1]
+            largest = near[np.argsort(-size[near], kind="stable")]
+            seeds.append(largest[: rules.seeds_per_side])
+        proposal = _evaluate(graph, split, _cut(graph, split, seeds[0], seeds[1], rules), rules, largest_view_nm)
+        if isinstance(proposal, str):
+            reason = proposal
+        elif proposal.verdict.good:
+            return proposal
+        else:
+            reason = "no seeds give a right cut"
+    return reason
+
+
+def _wrong_cuts(
+    graph: CutGraph, split: SplitCorrection, rules: ProposalRules, largest_view_nm: float, rng: np.random.Generator
+) -> list[ProposedCut]:
+    """Seed at random, keep the cheapest cuts that the rule rejects, at different places."""
+    n = len(graph.points_nm)
+    size = graph.voxels.sum(axis=1)
+    if n < 2 or size.sum() == 0:
+        return []
+    wrong: list[ProposedCut] = []
+    for _ in range(rules.wrong_tries):
+        a, b = rng.choice(n, size=2, replace=False, p=_weights(size))
+        near = [np.argsort(np.linalg.norm(graph.points_nm - graph.points_nm[p], axis=1), kind="stable") for p in (a, b)]
+        # as many seeds as the right cut has, so that their number is no cue
+        seeds = [order[: rules.seeds_per_side] for order in near]
+        proposal = _evaluate(graph, split, _cut(graph, split, seeds[0], seeds[1], rules), rules, largest_view_nm)
+        if isinstance(proposal, ProposedCut) and not proposal.verdict.good and proposal.verdict.relevant:
+            wrong.append(proposal)
+    wrong.sort(key=lambda p: (p.cost, p.place_nm))
+    kept: list[ProposedCut] = []
+    for proposal in wrong:
+        if len(kept) < rules.wrong_kept and all(p.place_nm != proposal.place_nm for p in kept):
+            kept.append(proposal)
+    return kept
+
+
+def _weights(size: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Larger pieces are likelier seeds, none is impossible."""
+    weights = size + max(float(size.mean()), 1e-9) * 0.01
+    return weights / weights.sum()

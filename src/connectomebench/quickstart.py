@@ -1,0 +1,131 @@
+"""The whole way once: build, load back, train a probe and two baselines, evaluate on test, report."""
+
+from __future__ import annotations
+
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectomebench.build import build
+from connectomebench.config import BuildConfig, load_config
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.results import result_path
+from connectomebench.evaluation.run import evaluate_model
+from connectomebench.manifest import read_manifest
+from connectomebench.resources import resource_path
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from connectomebench.models.encoders import Encoder
+    from connectomebench.models.grey import GreyModel
+    from connectomebench.models.probe import Probe
+    from connectomebench.models.trivial import TrivialModel
+
+_log = logging.getLogger(__name__)
+
+MODELS = ("probe", "trivial", "grey")
+OFFLINE_ENCODER = "efficientnet_lite0"
+
+
+def quickstart(out: Path, config_path: Path | None = None) -> Path:
+    """Build, train, evaluate and report; what is there already is not done again.
+
+    Parameters
+    ----------
+    out
+        Folder for everything: datasets, models, result records and the report.
+    config_path
+        Build configuration; the embedded neurons by default.
+
+    Returns
+    -------
+    Path
+        The report page.
+    """
+    path = config_path or resource_path("examples/quickstart.yaml")
+    config = load_config(path)
+    folders = build(config, out, base=path.parent)
+    for task, folder in folders.items():
+        _train_and_evaluate(task, folder, config, out)
+    page = report(out, config.species)
+    first = next(iter(folders.values()))
+    print(
+        f"\nDone. Look at:\n"
+        f"  {page}   the report (open it in a browser)\n"
+        f"  {first}/README.md   the card of a dataset\n"
+        f'  load_dataset("{first}", "{config.species}")   the same rows in Python\n'
+        f"  {out}/results   one record for every answer of every model"
+    )
+    return page
+
+
+def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
+    """Train the three models on one task and evaluate them, unless records of the same dataset are there."""
+    from datasets import load_dataset
+
+    fingerprint = read_manifest(folder)["species"][config.species]["fingerprint"]
+    paths = {name: result_path(out / "results", name, task, config.species, "test") for name in MODELS}
+    wanted = [name for name, path in paths.items() if _records_of(path) != fingerprint]
+    if not wanted:
+        _log.info("%s: results are there", task)
+        return
+    data = load_dataset(str(folder), config.species, cache_dir=str(out / ".cache" / "datasets"))
+    for name in wanted:
+        _log.info("%s: training %s on %d rows", task, name, len(data["train"]))
+        model = _train(name, data["train"], out / ".cache" / "features")
+        model.save(out / "models" / name / task / config.species)
+        evaluate_model(model, data["test"], "test", fingerprint, paths[name])
+
+
+def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | GreyModel:
+    from connectomebench.models.grey import train_grey
+    from connectomebench.models.probe import ProbeConfig, train_probe
+    from connectomebench.models.trivial import train_trivial
+
+    if name == "trivial":
+        return train_trivial(rows, cache=cache)
+    config = ProbeConfig(encoder=OFFLINE_ENCODER)
+    encoder = _encoder(OFFLINE_ENCODER)
+    if name == "grey":
+        return train_grey(rows, config, cache, encoder=encoder)
+    return train_probe(rows, config, cache, encoder=encoder)
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str) -> Encoder:
+    """Load the encoder once for all tasks."""
+    from connectomebench.models.encoders import load_encoder
+
+    return load_encoder(name)
+
+
+def _records_of(path: Path) -> str | None:
+    """Fingerprint of the dataset whose records are at ``path``, None where there are none."""
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        return None
+    return pq.read_table(path, columns=["dataset_fingerprint"])[0][0].as_py()
+
+
+def report(out: Path, species: str | None = None) -> Path:
+    """Write ``out/report/index.html`` from the datasets and result records in ``out``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no dataset, or several species and none is named.
+    """
+    from connectomebench.report.page import write_report
+
+    manifests = {p.parent.name: read_manifest(p.parent) for p in sorted(out.glob("*/manifest.json"))}
+    if not manifests:
+        raise ConnectomeBenchError(f"no dataset in {out}; run `connectomebench quickstart --out {out}` first")
+    present = sorted({name for m in manifests.values() for name in m["species"]})
+    if species is None and len(present) > 1:
+        raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
+    chosen = species or present[0]
+    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"]}
+    return write_report(out, folders, chosen, out / "results")

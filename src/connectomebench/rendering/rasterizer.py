@@ -1,0 +1,299 @@
+"""A small multi-threaded z-buffer: clipped meshes -> the three views, on the CPU alone.
+
+Coordinates are snapped to 1/256 of a sample and edges decided in integers with the top-left rule, as graphics cards
+do, so that neighbouring faces neither overlap nor gape. A sample is one 32-bit number, nearest wins: depth (20 bits),
+part (3 bits), darkness (9 bits). At equal depth the earlier part wins and then the brighter face, never the face that
+happened to be drawn first: pictures depend neither on the order of faces nor on the number of threads.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.rendering.camera import view_frames
+from connectomebench.rendering.clip import ViewMesh
+from connectomebench.rendering.colours import BACKGROUND, RGB, light_direction, shade_table
+
+SUPERSAMPLING = 2  # samples along each edge of a pixel; the four are averaged
+LEVELS = 512
+MAX_PARTS = 7  # part 7 at its darkest is the background
+
+_SUBSAMPLE = 256
+_CODES = 8 * LEVELS
+_EMPTY = 2**32 - 1
+_DEPTH_STEPS = float(2**20 - 1)
+_BAND_ROWS = 128  # rows of samples drawn at a time, so that they stay in the cache of a core
+_FAR_AWAY = float(2**30)
+
+
+def available_threads() -> int:
+    """Count the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=8)
+def _make_pool(threads: int, process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"connectomebench-render-{process}")
+
+
+def thread_pool(threads: int) -> ThreadPoolExecutor:
+    """Threads of this process; a forked child gets its own (numba's own pools do not survive a fork)."""
+    return _make_pool(threads, os.getpid())
+
+
+def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: int) -> NDArray[np.uint8]:
+    """Draw the three views.
+
+    Parameters
+    ----------
+    meshes
+        At most ``MAX_PARTS``, in cube coordinates.
+    colours
+        sRGB colour of each mesh.
+    pixels
+        Edge of a picture.
+    threads
+        How many threads draw; the result does not depend on it.
+
+    Returns
+    -------
+    uint8, shape (3, pixels, pixels, 3)
+        Views in the order of ``MESH_VIEWS``, rows downwards, columns to the right, sRGB.
+    """
+    if len(meshes) > MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} parts can be drawn, not {len(meshes)}")
+    points = np.concatenate([m.points for m in meshes])
+    normals = np.concatenate([m.normals for m in meshes])
+    offsets = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
+    faces = np.concatenate([m.faces + np.int32(o) for m, o in zip(meshes, offsets, strict=True)])
+    parts = np.repeat(np.arange(len(meshes), dtype=np.uint8), [len(m.faces) for m in meshes])
+    table = np.full((_CODES, 3), BACKGROUND, dtype=np.uint32)
+    for i, colour in enumerate(colours):
+        # brightest first: the code counts darkness
+        table[i * LEVELS : (i + 1) * LEVELS] = shade_table(colour, LEVELS)[::-1]
+    packed = table[:, 0] | table[:, 1] << 10 | table[:, 2] << 20
+
+    frames = view_frames()
+    # The light is given towards the viewer, the third axis of a frame points away.
+    lights = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
+    samples = pixels * SUPERSAMPLING
+    n_bands = -(-samples // _BAND_ROWS)
+    pictures = np.empty((len(frames), pixels, pixels, 3), np.uint8)
+    ramp = np.arange(samples, dtype=np.float32)
+    pool = thread_pool(threads)
+    views = list(
+        pool.map(lambda v: _prepare_view(points, normals, faces, frames[v], lights[v], samples), range(len(frames)))
+    )
+
+    def draw(worker: int) -> None:
+        band = np.empty((min(_BAND_ROWS, samples), samples), np.uint32)
+        # Bands are dealt out in turn, so that all threads get their share of every view's crowded middle.
+        for job in range(worker, n_bands * len(frames), threads):
+            b, v = divmod(job, len(frames))
+            _draw_band(*views[v], normals, faces, parts, b * _BAND_ROWS, ramp, band)
+            _resolve(band, packed, b * _BAND_ROWS // SUPERSAMPLING, pictures[v])
+
+    list(pool.map(draw, range(threads)))
+    return pictures
+
+
+def average_samples(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Average blocks of ``SUPERSAMPLING`` squared samples, rounding halves up, as the rasteriser does.
+
+    Parameters
+    ----------
+    samples
+        uint8, shape (rows, columns, channels); rows and columns multiples of ``SUPERSAMPLING``.
+
+    Returns
+    -------
+    uint8, shape (rows / SUPERSAMPLING, columns / SUPERSAMPLING, channels)
+    """
+    s = SUPERSAMPLING
+    rows, columns, channels = samples.shape
+    blocks = samples.reshape(rows // s, s, columns // s, s, channels).sum(axis=(1, 3), dtype=np.uint16)
+    return ((blocks + s * s // 2) // (s * s)).astype(np.uint8)
+
+
+@numba.njit(cache=True, nogil=True)
+def _prepare_view(points, normals, faces, frame, light, samples):
+    """Project onto the samples of one view, shade vertices, and sort faces into bands of rows.
+
+    Returns the columns and rows (int32, 1/256 samples), depths (0 near, 1 far) and cosines of the vertices, the faces
+    band after band (int32), and where each band starts.
+    """
+    n = len(points)
+    columns = np.empty(n, np.int32)
+    rows = np.empty(n, np.int32)
+    depths = np.empty(n, np.float32)
+    cosines = np.empty(n, np.float32)
+    scale = 0.5 * samples * _SUBSAMPLE
+    for i in range(n):
+        x, y, z = np.float64(points[i, 0]), np.float64(points[i, 1]), np.float64(points[i, 2])
+        u = (frame[0, 0] * x + frame[0, 1] * y + frame[0, 2] * z + 1.0) * scale
+        v = (frame[1, 0] * x + frame[1, 1] * y + frame[1, 2] * z + 1.0) * scale
+        columns[i] = np.int32(np.floor(min(max(u, -_FAR_AWAY), _FAR_AWAY) + 0.5))
+        rows[i] = np.int32(np.floor(min(max(v, -_FAR_AWAY), _FAR_AWAY) + 0.5))
+        depths[i] = (frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z + 1.0) * 0.5
+        cosines[i] = normals[i, 0] * light[0] + normals[i, 1] * light[1] + normals[i, 2] * light[2]
+
+    n_bands = (samples + _BAND_ROWS - 1) // _BAND_ROWS
+    first = np.empty(len(faces), np.int16)
+    last = np.empty(len(faces), np.int16)
+    starts = np.zeros(n_bands + 1, np.int64)
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        low = max((min(rows[a], rows[b], rows[c]) + 127) >> 8, 0)
+        high = min((max(rows[a], rows[b], rows[c]) - 128) >> 8, samples - 1)
+        left = max((min(columns[a], columns[b], columns[c]) + 127) >> 8, 0)
+        right = min((max(columns[a], columns[b], columns[c]) - 128) >> 8, samples - 1)
+        outside = min(depths[a], depths[b], depths[c]) > 1.0 or max(depths[a], depths[b], depths[c]) < 0.0
+        if low > high or left > right or outside:
+            first[f], last[f] = 0, -1
+            continue
+        first[f], last[f] = low // _BAND_ROWS, high // _BAND_ROWS
+        for band in range(first[f], last[f] + 1):
+            starts[band + 1] += 1
+    for band in range(n_bands):
+        starts[band + 1] += starts[band]
+    order = np.empty(starts[n_bands], np.int32)
+    filled = starts.copy()
+    for f in range(len(faces)):
+        for band in range(first[f], last[f] + 1):
+            order[filled[band]] = f
+            filled[band] += 1
+    return columns, rows, depths, cosines, order, starts
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
+def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, parts, first_row, ramp, band):
+    """Draw the faces of one band of rows into ``band`` (uint32, shape (rows, columns))."""
+    n_rows, n_columns = band.shape
+    band[:] = _EMPTY
+    flat = band.ravel()
+    zero, half, one, two = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
+    three_eighths, sample = np.float32(0.375), np.float32(1 / _SUBSAMPLE)
+    darkest, depth_steps = np.float32(LEVELS - 1), np.float32(_DEPTH_STEPS)
+    empty = np.uint32(_EMPTY)
+    index = first_row // _BAND_ROWS
+    for k in range(starts[index], starts[index + 1]):
+        f = order[k]
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        x0, y0 = np.int64(columns[a]), np.int64(rows[a])
+        x1, y1 = np.int64(columns[b]), np.int64(rows[b])
+        x2, y2 = np.int64(columns[c]), np.int64(rows[c])
+        area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+        if area == 0:
+            continue
+        # Rows grow downwards: counter-clockwise from outside gives a negative area where the outside faces the viewer.
+        facing = np.float32(1.0)
+        if area > 0:
+            facing = np.float32(-1.0)
+        else:  # turn it round, so that all edge functions are positive inside
+            b, c = c, b
+            x1, y1, x2, y2 = x2, y2, x1, y1
+            area = -area
+        left = max((min(x0, x1, x2) + 127) >> 8, 0)
+        right = min((max(x0, x1, x2) - 128) >> 8, n_columns - 1)
+        low = max((min(y0, y1, y2) + 127) >> 8, first_row)
+        high = min((max(y0, y1, y2) - 128) >> 8, first_row + n_rows - 1)
+        # Edge functions at the first sample; e0 is opposite to vertex a, and so on.
+        px, py = (left << 8) + 128, (low << 8) + 128
+        dx0, dy0 = x2 - x1, y2 - y1
+        dx1, dy1 = x0 - x2, y0 - y2
+        dx2, dy2 = x1 - x0, y1 - y0
+        row0 = dx0 * (py - y1) - dy0 * (px - x1)
+        row1 = dx1 * (py - y2) - dy1 * (px - x2)
+        row2 = dx2 * (py - y0) - dy2 * (px - x0)
+        # Top-left rule: samples on a top or left edge belong to the face, those on the other edges do not.
+        min0 = 0 if dy0 < 0 or (dy0 == 0 and dx0 > 0) else 1
+        min1 = 0 if dy1 < 0 or (dy1 == 0 and dx1 > 0) else 1
+        min2 = 0 if dy2 < 0 or (dy2 == 0 and dx2 > 0) else 1
+        # Weights of b and c, depth and cosine are linear; these are their steps from column to column and row to row.
+        unit = np.float32(_SUBSAMPLE / area)
+        w1x, w1y = np.float32(-dy1) * unit, np.float32(dx1) * unit
+        w2x, w2y = np.float32(-dy2) * unit, np.float32(dx2) * unit
+        dz1, dz2 = depths[b] - depths[a], depths[c] - depths[a]
+        zx, zy = w1x * dz1 + w2x * dz2, w1y * dz1 + w2y * dz2
+        s0 = cosines[a] * facing
+        ds1, ds2 = cosines[b] * facing - s0, cosines[c] * facing - s0
+        sx, sy = w1x * ds1 + w2x * ds2, w1y * ds1 + w2y * ds2
+        # The interpolated normal is shorter than 1 where the normals of the vertices differ: its squared length is
+        # 1 - p with p = w0 w1 |na - nb|^2 + w0 w2 |na - nc|^2 + w1 w2 |nb - nc|^2, a polynomial of column and row.
+        d01, d02, d12 = zero, zero, zero
+        for axis in range(3):
+            na, nb, nc = normals[a, axis], normals[b, axis], normals[c, axis]
+            d01 += (na - nb) * (na - nb)
+            d02 += (na - nc) * (na - nc)
+            d12 += (nb - nc) * (nb - nc)
+        cross = d01 + d02 - d12
+        p_x, p_y = w1x * d01 + w2x * d02, w1y * d01 + w2y * d02
+        p_xx = -(w1x * w1x * d01 + w2x * w2x * d02 + w1x * w2x * cross)
+        p_yy = -(w1y * w1y * d01 + w2y * w2y * d02 + w1y * w2y * cross)
+        p_xy = -(two * (w1x * w1y * d01 + w2x * w2y * d02) + (w1x * w2y + w1y * w2x) * cross)
+        base = np.int32(parts[f]) << 9
+        fx = np.float32(px - x0) * sample
+        for y in range(low, high + 1):
+            begin, end = _inside(row0 - min0, dy0 << 8, 0, right - left)
+            begin, end = _inside(row1 - min1, dy1 << 8, begin, end)
+            begin, end = _inside(row2 - min2, dy2 << 8, begin, end)
+            if begin <= end:
+                fy = np.float32((y << 8) + 128 - y0) * sample
+                z, s = depths[a] + fy * zy, s0 + fy * sy
+                p0, p1 = fy * (p_y + fy * p_yy), p_x + fy * p_xy
+                start = np.uint64((y - first_row) * n_columns + left)
+                for k in range(np.uint64(begin), np.uint64(end + 1)):
+                    t = fx + ramp[k]
+                    depth = z + t * zx
+                    p = p0 + t * (p1 + t * p_xx)
+                    cosine = (s + t * sx) * (one + p * (half + p * three_eighths))  # 1 / sqrt(1 - p)
+                    dark = np.int32(darkest * (one - min(max(cosine, zero), one)) + half)
+                    near = np.int32(min(max(depth, zero), one) * depth_steps)
+                    key = (np.uint32(near) << np.uint32(12)) | np.uint32(base | dark)
+                    if depth < zero or depth > one:
+                        key = empty
+                    flat[start + k] = min(flat[start + k], key)
+            row0 += dx0 << 8
+            row1 += dx1 << 8
+            row2 += dx2 << 8
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _inside(value, step, begin, end):
+    """Narrow a span of columns to where ``value - column * step`` is not negative."""
+    if step > 0:
+        end = min(end, value // step) if value >= 0 else -1
+    elif step < 0:
+        if value < 0:
+            begin = max(begin, (value + step + 1) // step)
+    elif value < 0:
+        end = -1
+    return begin, end
+
+
+@numba.njit(cache=True, nogil=True)
+def _resolve(band, table, first_row, picture):
+    """Turn samples into pixels: look colours up and average four, rounding halves up.
+
+    ``table`` holds red, green and blue packed into 10 bits each, so that four of them add up in one number.
+    """
+    mask = np.uint32(_CODES - 1)
+    empty = np.uint32(_EMPTY)
+    n_rows = min(len(band) // 2, len(picture) - first_row)
+    for y in range(n_rows):
+        upper, lower, out = band[2 * y], band[2 * y + 1], picture[first_row + y]
+        for x in range(len(out)):
+            a, b, c, d = upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1]
+            if a & b & c & d == empty:
+                out[x, 0], out[x, 1], out[x, 2] = BACKGROUND
+            else:
+                packed = table[a & mask] + table[b & mask] + table[c & mask] + table[d & mask]
+                out[x, 0] = ((packed & 1023) + 2) >> 2
+                out[x, 1] = (((packed >> 10) & 1023) + 2) >> 2
+                out[x, 2] = ((packed >> 20) + 2) >> 2

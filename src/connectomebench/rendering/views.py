@@ -1,0 +1,129 @@
+"""The pictures of a site: three orthographic views, and slices of image data where the task has them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.geometry import Mesh
+from connectomebench.rendering.colours import BACKGROUND, RGB, ROLE_COLOURS
+from connectomebench.rendering.engines import Engine, EngineName
+from connectomebench.sites import Site
+from connectomebench.sources.base import EMSlice
+from connectomebench.tasks import EM_VIEWS, MESH_VIEWS, get_task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class ViewRules:
+    """How sites are drawn.
+
+    Attributes
+    ----------
+    image_px
+        Edge of a view of meshes, pixels.
+    em_px
+        Edge of a slice of image data, pixels.
+    engine
+        ``auto``, ``cpu`` or ``octarine``; see :func:`connectomebench.rendering.engines.choose_engine`.
+    min_visible_px
+        A part of the site has to cover this many pixels in at least one view, else the site is not drawn.
+    """
+
+    image_px: int = 512
+    em_px: int = 512
+    engine: EngineName = "auto"
+    min_visible_px: int = 16
+
+
+class EmptyView(Exception):
+    """A site that would give a picture without anything, or without one of its parts; it is dropped and counted."""
+
+
+def render_site(
+    site: Site, meshes: Sequence[Mesh], em: dict[str, EMSlice] | None, *, rules: ViewRules, engine: Engine
+) -> dict[str, Image.Image]:
+    """Draw all pictures of a site.
+
+    Parameters
+    ----------
+    site
+        What is shown and where.
+    meshes
+        Mesh of each part, in the order of ``site.parts``; they may be far larger than the view.
+    em
+        Slices ``em_xy``, ``em_xz``, ``em_yz`` of edge ``site.extent_nm``; needed where the task shows image data.
+    rules, engine
+        How it is drawn.
+
+    Returns
+    -------
+    dict
+        View name -> RGB picture, in the order of the task's views.
+
+    Raises
+    ------
+    EmptyView
+        If a part does not reach the cube shown or is hardly to be seen in any view, or a picture has nothing on it.
+    ConnectomeBenchError
+        If the task shows image data and there are none.
+    """
+    from PIL import Image
+
+    from connectomebench.rendering.em import draw_em
+
+    task = get_task(site.task)
+    if task.has_em and em is None:
+        raise ConnectomeBenchError(f"task {task.name} needs image data and the source has none; leave the task out")
+    colours = [ROLE_COLOURS[part.role] for part in site.parts]
+    views = engine.render(meshes, colours, site.location_nm, site.extent_nm, rules.image_px)
+    seen = {view: visible_pixels(picture, colours) for view, picture in views.items()}
+    for view, counts in seen.items():
+        if counts.sum() == 0:
+            raise EmptyView(f"nothing is to be seen from the {view}")
+    for part, most in zip(site.parts, np.max(list(seen.values()), axis=0), strict=True):
+        if most < rules.min_visible_px:
+            raise EmptyView(f"segment {part.segment_id} ({part.role}) covers at most {most} pixels of a view")
+
+    pictures = {}
+    for view in task.views:
+        if view in MESH_VIEWS:
+            pictures[view] = Image.fromarray(views[view])
+        elif view in EM_VIEWS and em is not None:
+            if not em[view].inside.any():
+                raise EmptyView(f"slice {view} lies outside the image data")
+            pictures[view] = Image.fromarray(draw_em(em[view], site.parts[0].segment_id, rules.em_px))
+        else:
+            raise ConnectomeBenchError(
+                f"task {task.name} has the view {view}, which cannot be drawn from a single site"
+            )
+    return pictures
+
+
+def visible_pixels(picture: NDArray[np.uint8], colours: Sequence[RGB]) -> NDArray[np.int64]:
+    """Count the pixels that each part covers.
+
+    Parameters
+    ----------
+    picture
+        uint8, shape (rows, columns, 3), of an engine.
+    colours
+        Colour of each part. Parts of the same colour cannot be told apart: all of their pixels count for each.
+
+    Returns
+    -------
+    int64, shape (len(colours),)
+        A pixel belongs to the part whose hue it is nearest to, however dark.
+    """
+    drawn = picture[(picture != np.array(BACKGROUND, np.uint8)).any(axis=2)].astype(np.float32)
+    hues = np.array(colours, np.float32)
+    hues /= np.linalg.norm(hues, axis=1, keepdims=True)
+    likeness = drawn @ hues.T
+    return (likeness >= likeness.max(axis=1, keepdims=True, initial=0)).sum(axis=0)

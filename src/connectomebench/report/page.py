@@ -1,0 +1,251 @@
+"""One self-contained page that shows what was built and how well models do on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.results import read_results
+from connectomebench.evaluation.statistics import RESAMPLES
+from connectomebench.files import write_text
+from connectomebench.report.explanations import BASELINES, MODEL_NAMES, ORIGIN_NAMES, VIEW_NAMES, explain
+from connectomebench.report.figures import bin_rows, interval_plot, reliability_diagram
+from connectomebench.report.measures import TaskMeasures, measure_task
+from connectomebench.report.provenance import Provenance, read_provenance
+from connectomebench.report.samples import DatasetSummary, summarise_dataset
+from connectomebench.species import get_species
+from connectomebench.tasks import get_task
+
+MAIN_MODEL = "probe"
+PARTITION = "test"
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sentence in a box: `kind` is good, warn, bad or empty (plain)."""
+
+    kind: str
+    title: str
+    text: str
+
+
+def write_report(
+    out: Path, datasets: Mapping[str, Path], species: str, results: Path | str | Sequence[Path | str]
+) -> Path:
+    """Write ``OUT/report/index.html``.
+
+    Parameters
+    ----------
+    out
+        Folder of the run.
+    datasets
+        Task -> dataset folder (with ``manifest.json`` and ``SPECIES/*.parquet``), in the order of the page.
+    species
+        Species config.
+    results
+        Files or folders of result records of the probe and both baselines on the test partitions.
+
+    Returns
+    -------
+    Path
+        The page. The same input gives the same bytes.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a dataset, its manifest or the results of a model are missing, or the results belong to another dataset.
+    """
+    frame = read_results(results)
+    tasks = [_task(name, folder, species, frame) for name, folder in datasets.items()]
+    if not tasks:
+        raise ConnectomeBenchError("no dataset to report; build at least one task first")
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            css=Markup(files("connectomebench.report").joinpath("templates/report.css").read_text(encoding="utf-8")),
+            species=get_species(species),
+            tasks=tasks,
+            reality_lines=_reality([t["provenance"] for t in tasks]),
+            any_em=any(t["provenance"].shows_em for t in tasks),
+            model_order=(MAIN_MODEL, *BASELINES),
+            model_names=MODEL_NAMES,
+            view_names=VIEW_NAMES,
+            origin_names=ORIGIN_NAMES,
+            resamples=RESAMPLES,
+            credits=list({(p.source, p.citation): p for p in (t["provenance"] for t in tasks)}.values()),
+            versions=_versions(tasks),
+        )
+    )
+    path = out / "report" / "index.html"
+    write_text(path, page)
+    return path
+
+
+def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
+    """Collect what the template shows of one task."""
+    task = get_task(name)
+    rows = frame[(frame["task"] == name) & (frame["species"] == species) & (frame["partition"] == PARTITION)]
+    if rows.empty:
+        raise ConnectomeBenchError(
+            f"no results on the {PARTITION} partition of {name}/{species}; run the evaluation first"
+        )
+    measures = measure_task(rows, MAIN_MODEL, BASELINES)
+    provenance = read_provenance(folder, name, species)
+    if measures.fingerprint != provenance.fingerprint:
+        raise ConnectomeBenchError(f"results of {name} belong to another version of the dataset; evaluate again")
+    dataset = summarise_dataset(folder, name, species)
+    accuracy = [(MODEL_NAMES[m.model][0], m.model, m.estimates["balanced_accuracy"]) for m in measures.models]
+    bins = bin_rows(measures.bins)
+    spoken = "; ".join(
+        f"{title} {_number(e.value)}, {_number(e.lower)} to {_number(e.upper)}" for title, _, e in accuracy
+    )
+    return {
+        "name": name,
+        "title": task.title,
+        "explanation": explain(name),
+        "provenance": provenance,
+        "dataset": dataset,
+        "measures": measures,
+        "interval_plot": interval_plot(accuracy, f"{name}-accuracy", f"Balanced accuracy with 95% intervals: {spoken}"),
+        "reliability": reliability_diagram(
+            measures.bins,
+            f"{name}-reliability",
+            f"Reliability of the probe: {measures.n} samples in {len(bins)} bins; the numbers are in a table below",
+        ),
+        "bin_rows": bins,
+        "verdict": _verdict(measures),
+        "verdict_short": _verdict_short(measures),
+        "origin_text": _origins(dataset, provenance),
+    }
+
+
+def _verdict(measures: TaskMeasures) -> list[Line]:
+    """Say honestly what the comparison with the baselines shows."""
+    lines = []
+    for comparison in measures.against("behind"):
+        lines.append(
+            Line(
+                "bad",
+                f"“{MODEL_NAMES[comparison.second][0]}” wins: construction flaw.",
+                "This baseline cannot see what matters, yet it beats the probe on the same samples. Labels can be read "
+                "off something else than shape; the sampling has to be mended before any result on this task counts.",
+            )
+        )
+    undecided = [MODEL_NAMES[c.second][0] for c in measures.against("undecided")]
+    if undecided:
+        names = " and ".join(f"“{n}”" for n in undecided)
+        lines.append(
+            Line(
+                "warn",
+                f"Probe and {names}: the difference is not distinguishable at this n.",
+                f"With {measures.n} test samples in {measures.n_groups} groups, the interval of the difference holds "
+                "zero. That neither shows that the probe has learned anything beyond "
+                f"{'these baselines' if len(undecided) > 1 else 'this baseline'}, nor that it has not.",
+            )
+        )
+    if not lines:
+        lines.append(
+            Line("good", "The probe beats both baselines.", "Both 95% intervals of the difference lie above zero.")
+        )
+    if measures.few_groups:
+        lines.append(
+            Line(
+                "warn",
+                f"Only {measures.n_groups} independent group{'' if measures.n_groups == 1 else 's'} in test.",
+                "Intervals rest on so few groups that they are too narrow; take them as a rough guide.",
+            )
+        )
+    return lines
+
+
+def _verdict_short(measures: TaskMeasures) -> str:
+    if measures.against("behind"):
+        return "No: a baseline wins (construction flaw)"
+    if measures.against("undecided"):
+        return "Not distinguishable at this n"
+    return "Yes"
+
+
+def _reality(provenances: Sequence[Provenance]) -> list[Line]:
+    """Say at the top what is real and what is not."""
+    errors = {p.simulated_errors for p in provenances}
+    slices = {p.simulated_em for p in provenances if p.shows_em}
+    lines = []
+    if errors == {True}:
+        lines.append(
+            Line(
+                "warn",
+                "The errors on this page are simulated.",
+                "The neurons are real, but a program cut and fused them to imitate the mistakes of a segmentation. "
+                "Numbers do not carry over to real errors.",
+            )
+        )
+    elif errors == {False}:
+        lines.append(
+            Line(
+                "",
+                "The errors on this page are real.",
+                "They are mistakes of an automatic segmentation that people corrected.",
+            )
+        )
+    else:
+        lines.append(
+            Line("warn", "Some of the errors on this page are simulated.", "Each task says so below its title.")
+        )
+    if slices == {True}:
+        lines.append(
+            Line(
+                "warn",
+                "The image data on this page are simulated.",
+                "The slices are drawn from the shapes to look like electron microscopy; no microscope took them.",
+            )
+        )
+    elif slices == {False}:
+        lines.append(Line("", "The image data are real", "electron microscopy."))
+    elif slices:
+        lines.append(
+            Line("warn", "Some of the image data on this page are simulated.", "Each task says so below its title.")
+        )
+    return lines
+
+
+def _origins(dataset: DatasetSummary, provenance: Provenance) -> str:
+    parts = [f"{count} {ORIGIN_NAMES.get(origin, origin)}" for origin, count in dataset.origins.items()]
+    return f"{', '.join(parts)} (source {provenance.source})"
+
+
+def _versions(tasks: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
+    """Versions of the code of the page, the datasets and the results, each name once a value."""
+    pairs = [("connectomebench", version("connectomebench"))]
+    for task in tasks:
+        pairs += task["provenance"].versions
+        pairs.append(("evaluation code", task["measures"].code_version))
+    return list(dict.fromkeys(pairs))
+
+
+def _number(value: float | None, pattern: str = "%.2f") -> str:
+    return "n/a" if value is None or not math.isfinite(value) else pattern % value
+
+
+def _environment() -> Any:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("connectomebench.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = _number
+    environment.filters["finite"] = math.isfinite
+    return environment

@@ -1,0 +1,131 @@
+"""What the report says of where a dataset comes from, read from its manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.tasks import get_task
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """Recall and precision of candidates against corrections; None where there is nothing to divide by."""
+
+    title: str
+    candidates: int
+    corrections: int
+    recall: float | None
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """How many places a step left out for a reason."""
+
+    step: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a dataset comes from and how it was divided, in words where a reader needs words."""
+
+    source: str
+    simulated_errors: bool
+    simulated_em: bool
+    shows_em: bool
+    license: str
+    citation: str
+    fingerprint: str
+    versions: list[tuple[str, str]]
+    coverage: list[CoverageRow]
+    dropped: list[Dropped]
+    group_by: str
+    partition_rule: str
+    leak_check: str
+
+
+def read_provenance(folder: Path, task: str, species: str) -> Provenance:
+    """Read what the report says of a dataset.
+
+    Parameters
+    ----------
+    folder
+        Dataset folder with ``manifest.json``.
+    task, species
+        What to read of it.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no manifest, or it lacks the species or a field.
+    """
+    path = folder / "manifest.json"
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))["species"][species]
+        return _provenance(entry, task)
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConnectomeBenchError(f"{path} is not a manifest of {task}/{species} ({error!r}); build again") from error
+
+
+def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
+    source = entry["source"]
+    rules = entry["config"]["partition"]
+    return Provenance(
+        source=f"{source['name']} {source['version']}",
+        simulated_errors=source["simulated_errors"],
+        simulated_em=source["simulated_em"],
+        shows_em=get_task(task).has_em,
+        license=source["license"],
+        citation=source["citation"],
+        fingerprint=entry["fingerprint"],
+        versions=list(entry["versions"].items()),
+        coverage=_coverage(entry["candidates"], task),
+        dropped=[
+            Dropped(step, reason, count)
+            for step, reasons in entry["dropped"].items()
+            for reason, count in reasons.items()
+            if count
+        ],
+        group_by=rules["group_by"],
+        partition_rule=_partition_rule(rules, entry["partition"]),
+        leak_check=_leak_check(entry["leaks"]),
+    )
+
+
+def _coverage(measured: Mapping[str, Any] | None, task: str) -> list[CoverageRow]:
+    if not measured:
+        return []
+    title = "branch points, for merge errors" if get_task(task).correction == "split" else "ends, for split errors"
+    return [
+        CoverageRow(title, measured["candidates"], measured["corrections"], measured["recall"], measured["precision"])
+    ]
+
+
+def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    kept_apart = "no segment, no body and no place" if rules["group_by"] == "body" else "no segment and no place"
+    text = (
+        f"Cubes of {rules['cube_nm'] / 1000:g} µm go to one partition each; then whatever is shared is dropped, "
+        f"so that {kept_apart} is in two partitions."
+    )
+    if rules["group_by"] != "body":
+        text += (
+            f" Whole bodies are not kept apart: {result['bodies_shared']} of {result['bodies']} are in more than one "
+            "partition, at different places."
+        )
+    return text
+
+
+def _leak_check(leaks: Mapping[str, Any]) -> str:
+    found = {name.replace("_", " "): count for name, count in leaks.items() if count}
+    if not found:
+        return f"Passed on the written files: {', '.join(n.replace('_', ' ') for n in leaks)}."
+    return "Leaks found: " + ", ".join(f"{count} {name}" for name, count in found.items()) + "."

@@ -1,0 +1,337 @@
+"""Shapes of labels: bounding boxes, meshes (zmesh) and skeletons (kimimaro) in world coordinates.
+
+The centre of voxel ``i`` lies at ``(offset + i + 0.5) * voxel_size``. kimimaro puts nodes at ``i * voxel_size``, so
+half a voxel is added; zmesh is told to centre its vertices itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.geometry import EMPTY_MESH, Mesh, Skeleton
+from connectomebench.sources.volume import IntPoint, Volume
+
+_BLOCK_VOXELS = 1 << 26  # voxels read at one time
+
+
+@dataclass(frozen=True)
+class MeshRules:
+    """How surfaces are made from labels.
+
+    Attributes
+    ----------
+    margin_vx
+        Voxels read beyond the cube shown, so that a surface goes on where the cube ends.
+    reduction
+        Aim for this many times fewer faces; 1 keeps all.
+    max_error_nm
+        How far simplification may move the surface, nm; half the smallest edge of a voxel where not given.
+    smoothing
+        Steps of Taubin smoothing, which moves a vertex by half a voxel at most; 0 leaves the steps of voxels visible.
+    """
+
+    margin_vx: int = 3
+    reduction: int = 4
+    max_error_nm: float | None = None
+    smoothing: int = 8
+
+
+@dataclass(frozen=True)
+class SkeletonRules:
+    """Parameters of TEASAR (Sato et al. 2000) as in kimimaro: branches begin where they leave balls around others.
+
+    Attributes
+    ----------
+    scale, const_nm
+        Radius of the ball: ``scale`` times the distance to the boundary, plus ``const_nm`` (nm). Smaller values follow
+        smaller bumps. ``const_nm`` is 10 voxels (geometric mean of their edges) where not given.
+    pdrf_scale, pdrf_exponent
+        How strongly paths keep to the middle.
+    soma_detection_nm, soma_acceptance_nm
+        Objects thicker than the first are tested for a soma, and those thicker than the second have one, nm.
+    dust_voxels
+        Connected parts with fewer voxels get no skeleton.
+    downsample
+        Voxels along x, y, z that are taken together first (a voxel is kept where at least half is filled). A factor of
+        2 makes skeletons some ten times faster.
+    """
+
+    scale: float = 3.0
+    const_nm: float | None = None
+    pdrf_scale: float = 100_000.0
+    pdrf_exponent: int = 4
+    soma_detection_nm: float = 750.0
+    soma_acceptance_nm: float = 3500.0
+    dust_voxels: int = 200
+    downsample: IntPoint = (1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Extents:
+    """Where each label is, one row a label, sorted by id; 0 is left out.
+
+    Attributes
+    ----------
+    ids
+        uint64, shape (n,).
+    lower, upper
+        int64, shape (n, 3): bounding box in voxels of the volume, upper exclusive; axes x, y, z.
+    voxels
+        int64, shape (n,).
+    """
+
+    ids: NDArray[np.uint64]
+    lower: NDArray[np.int64]
+    upper: NDArray[np.int64]
+    voxels: NDArray[np.int64]
+
+    def box(self, label: int) -> tuple[IntPoint, IntPoint] | None:
+        """Bounding box of a label, or None where there is no such label."""
+        row = int(np.searchsorted(self.ids, np.uint64(label)))
+        if row == len(self.ids) or int(self.ids[row]) != label:
+            return None
+        return int_point(self.lower[row]), int_point(self.upper[row])
+
+
+def int_point(values: Sequence[Any] | NDArray[Any]) -> IntPoint:
+    """Three plain ints."""
+    x, y, z = (int(v) for v in values)
+    return x, y, z
+
+
+def find_extents(volume: Volume, block_vx: int = 256) -> Extents:
+    """Find the bounding box and size of every label, block by block.
+
+    Parameters
+    ----------
+    volume
+        Labels.
+    block_vx
+        Edge of the blocks read, voxels.
+    """
+    import cc3d
+    import fastremap
+
+    ids: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
+    boxes = [np.zeros((0, 3, 2), np.int64)]
+    counts = [np.zeros(0, np.int64)]
+    for start in itertools.product(*(range(0, n, block_vx) for n in volume.shape)):
+        lower = int_point(start)
+        upper = int_point([min(a + block_vx, n) for a, n in zip(lower, volume.shape, strict=True)])
+        # ids may be 64-bit: renumber them, since the statistics are a table by id
+        block, names = fastremap.renumber(volume.read(lower, upper), preserve_zero=True)
+        found: Any = cc3d.statistics(block, no_slice_conversion=True)
+        pairs = sorted((new, old) for old, new in names.items() if old)
+        rows = np.array([new for new, _ in pairs], np.int64)
+        ids.append(np.array([old for _, old in pairs], np.uint64))
+        box = np.asarray(found["bounding_boxes"]).astype(np.int64)[rows].reshape(-1, 3, 2)  # both ends inclusive
+        boxes.append(box + np.array(lower)[None, :, None] + [0, 1])
+        counts.append(np.asarray(found["voxel_counts"]).astype(np.int64)[rows])
+    unique, inverse = np.unique(np.concatenate(ids), return_inverse=True)
+    box = np.concatenate(boxes)
+    low = np.full((len(unique), 3), np.iinfo(np.int64).max)
+    high, voxels = np.zeros((len(unique), 3), np.int64), np.zeros(len(unique), np.int64)
+    np.minimum.at(low, inverse, box[:, :, 0])
+    np.maximum.at(high, inverse, box[:, :, 1])
+    np.add.at(voxels, inverse, np.concatenate(counts))
+    return Extents(unique, low, high, voxels)
+
+
+def read_mask(volume: Volume, label: int, lower: IntPoint, upper: IntPoint, factor: IntPoint) -> NDArray[np.bool_]:
+    """Read where a label is, taken together by ``factor``; only the result is held as a whole.
+
+    Parameters
+    ----------
+    volume
+        Labels.
+    label
+        The id.
+    lower, upper
+        Voxels of the volume, upper exclusive.
+    factor
+        Voxels along x, y, z that become one: filled where at least half of them are.
+
+    Returns
+    -------
+    NDArray[np.bool_]
+        Shape ``ceil((upper - lower) / factor)``, axes x, y, z.
+    """
+    size = np.subtract(upper, lower)
+    mask = np.zeros(-(-size // np.asarray(factor)), np.bool_, order="F")
+    step = max(1, _BLOCK_VOXELS // max(int(size[0] * size[1]), 1) // factor[2]) * factor[2]  # whole groups of voxels
+    for z in range(0, int(size[2]), step):
+        end = min(z + step, int(size[2]))
+        block = volume.read((lower[0], lower[1], lower[2] + z), (upper[0], upper[1], lower[2] + end))
+        filled = block == block.dtype.type(label)
+        mask[:, :, z // factor[2] : -(-end // factor[2])] = _half_filled(filled, factor)
+    return mask
+
+
+def _half_filled(filled: NDArray[np.bool_], factor: IntPoint) -> NDArray[np.bool_]:
+    if factor == (1, 1, 1):
+        return filled
+    counts: NDArray[Any] = filled.astype(np.uint16)
+    sizes: NDArray[Any] = np.ones((1, 1, 1), np.int64)
+    for axis, f in enumerate(factor):
+        starts = np.arange(0, filled.shape[axis], f)
+        counts = np.add.reduceat(counts, starts, axis=axis)
+        lengths = np.diff(np.append(starts, filled.shape[axis]))
+        sizes = sizes * lengths.reshape([-1 if a == axis else 1 for a in range(3)])
+    return (counts > 0) & (2 * counts >= sizes)
+
+
+def skeletonize(
+    mask: NDArray[np.bool_], lower_vx: Sequence[int], voxel_nm: Sequence[float], rules: SkeletonRules
+) -> Skeleton | None:
+    """Skeletonize one object with TEASAR (kimimaro).
+
+    Parameters
+    ----------
+    mask
+        The object, with a layer of background around it except where the data end; axes x, y, z, taken together by
+        ``rules.downsample``.
+    lower_vx
+        Absolute voxel coordinate of the mask's first voxel, in full voxels.
+    voxel_nm
+        Edge of a full voxel along x, y, z, nm.
+    rules
+        Parameters.
+
+    Returns
+    -------
+    Skeleton or None
+        None where the object has no part of ``dust_voxels``. Nodes are voxel centres in world coordinates.
+    """
+    import kimimaro
+
+    factor = np.asarray(rules.downsample)
+    step = np.asarray(voxel_nm, np.float64) * factor
+    const = 10 * float(np.prod(voxel_nm)) ** (1 / 3) if rules.const_nm is None else rules.const_nm
+    parameters = {
+        "scale": rules.scale,
+        "const": const,
+        "pdrf_scale": rules.pdrf_scale,
+        "pdrf_exponent": rules.pdrf_exponent,
+        "soma_detection_threshold": rules.soma_detection_nm,
+        "soma_acceptance_threshold": rules.soma_acceptance_nm,
+        "soma_invalidation_const": 300,
+        "soma_invalidation_scale": 2,
+    }
+    made = kimimaro.skeletonize(
+        np.asfortranarray(mask).view(np.uint8),
+        teasar_params=parameters,
+        anisotropy=tuple(step.tolist()),
+        dust_threshold=max(1, rules.dust_voxels // int(factor.prod())),
+        # the crop ends where the object does: its faces are no borders between chunks that need matching ends
+        fix_borders=False,
+        progress=False,
+        parallel=1,
+    )
+    if 1 not in made or len(made[1].vertices) == 0:
+        return None
+    skeleton = made[1]
+    origin = np.asarray(lower_vx, np.float64) * voxel_nm
+    nodes = origin + np.asarray(skeleton.vertices, np.float64) + step / 2
+    radii = np.asarray(skeleton.radii if hasattr(skeleton, "radii") else skeleton.radius)
+    return Skeleton(nodes.astype(np.float32), skeleton.edges.astype(np.int32), radii.astype(np.float32))
+
+
+def mesh_labels(
+    labels: NDArray[np.uint8],
+    count: int,
+    lower_vx: Sequence[int],
+    voxel_nm: Sequence[float],
+    ends: NDArray[np.bool_],
+    rules: MeshRules,
+) -> list[Mesh]:
+    """Mesh labels 1 to ``count`` of a crop: marching cubes and simplification (zmesh), then Taubin smoothing.
+
+    Parameters
+    ----------
+    labels
+        uint8, axes x, y, z.
+    count
+        Number of labels.
+    lower_vx
+        Absolute voxel coordinate of the crop's first voxel.
+    voxel_nm
+        Edge of a voxel along x, y, z, nm.
+    ends
+        bool, shape (3, 2): faces of the crop (axis; lower, upper) where the data end. There an object is closed with a
+        flat cap, as it really is cut; at the other faces it is left open, since it goes on.
+    rules
+        Smoothing and simplification.
+
+    Returns
+    -------
+    list of Mesh
+        One a label, empty where the label is absent.
+    """
+    from zmesh import Mesher  # pyright: ignore[reportAttributeAccessIssue]
+
+    voxel = np.asarray(voxel_nm, np.float64)
+    padded = np.asfortranarray(np.pad(labels, ends.astype(int)))
+    mesher = Mesher(tuple(voxel.tolist()))
+    mesher.mesh(padded, close=False)
+    present = set(mesher.ids())
+    origin = (np.asarray(lower_vx, np.float64) - ends[:, 0]) * voxel
+    error = float(voxel.min()) / 2 if rules.max_error_nm is None else rules.max_error_nm
+    meshes = []
+    for label in range(1, count + 1):
+        if label not in present:
+            meshes.append(EMPTY_MESH)
+            continue
+        # simplified by `get`, on zmesh's own grid of half voxels: its `simplify` never returns for some smoothed meshes
+        made = mesher.get(label, reduction_factor=max(rules.reduction, 1), max_error=error, voxel_centered=True)
+        if len(made.faces) == 0:
+            meshes.append(EMPTY_MESH)
+            continue
+        smooth = taubin(made.vertices, made.faces, rules.smoothing, voxel / 2)
+        meshes.append(Mesh((smooth + origin).astype(np.float32), made.faces.astype(np.int32)))
+    return meshes
+
+
+def taubin(
+    vertices: NDArray[np.floating], faces: NDArray[np.integer], steps: int, limit: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Smooth a mesh without shrinking it (Taubin 1995, lambda 0.5, mu -0.53); open borders stay where they are.
+
+    Parameters
+    ----------
+    vertices
+        Shape (n, 3), axes x, y, z.
+    faces
+        Shape (m, 3).
+    steps
+        Number of pairs of a shrinking and a growing step.
+    limit
+        Shape (3,): how far a vertex may move along each axis, in the unit of ``vertices``.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (n, 3).
+    """
+    from scipy.sparse import coo_array
+
+    n = len(vertices)
+    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
+    both = np.concatenate([ends, ends[:, ::-1]])
+    links = coo_array((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(n, n)).tocsr()
+    row = np.repeat(np.arange(n), np.diff(links.indptr))
+    at_border = np.zeros(n, np.bool_)
+    at_border[row[links.data < 2]] = True  # duplicates were summed: an inner edge counts 2, one at an open border 1
+    links.data[:] = 1
+    free = (~at_border & (np.diff(links.indptr) > 0))[:, None]
+    mean = 1 / np.maximum(np.diff(links.indptr), 1)[:, None]
+    start = np.asarray(vertices, np.float64)
+    points = start.copy()
+    for step in range(2 * steps):
+        points += (0.5 if step % 2 == 0 else -0.53) * free * ((links @ points) * mean - points)
+    return np.clip(points, start - limit, start + limit)

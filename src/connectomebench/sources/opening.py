@@ -1,0 +1,84 @@
+"""Open the source that a configuration names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.sources.base import Source
+from connectomebench.sources.morphology_rules import MorphologyRules
+from connectomebench.sources.volumes import VolumesConfig
+
+
+@dataclass(frozen=True)
+class MorphologyConfig:
+    """Proofread neurons with simulated errors.
+
+    Attributes
+    ----------
+    rules
+        How errors are simulated.
+    path
+        Folder of SWC files, relative to the configuration file; None for the embedded hemibrain neurons.
+    unit_nm
+        Length of the files' unit, nm; needed with ``path``.
+    license, citation
+        Of the neurons in ``path``.
+    """
+
+    rules: MorphologyRules = field(default_factory=MorphologyRules)
+    path: str | None = None
+    unit_nm: float | None = None
+    license: str = "other"
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where the samples come from: exactly one of the two.
+
+    Attributes
+    ----------
+    volumes
+        An automatic and a proofread segmentation of the same place.
+    morphology
+        Proofread neurons with simulated errors.
+    """
+
+    volumes: VolumesConfig | None = None
+    morphology: MorphologyConfig | None = None
+
+    def __post_init__(self) -> None:
+        if (self.volumes is None) == (self.morphology is None):
+            raise ConnectomeBenchError("source needs exactly one of `volumes` and `morphology`")
+
+
+def open_source(config: SourceConfig, species: str, cache: Path, base: Path) -> Source:
+    """Open a source.
+
+    Parameters
+    ----------
+    config
+        Which source, and its rules.
+    species
+        Species config of the samples.
+    cache
+        Folder for what is computed once (meshes, skeletons, corrections).
+    base
+        Folder that relative paths start from: that of the configuration file.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the data cannot be opened or do not fit each other.
+    """
+    if config.volumes is not None:
+        from connectomebench.sources.volumes import VolumeSource
+
+        return VolumeSource(config.volumes, species, cache=cache, base=base)
+    from connectomebench.sources.morphology import MorphologySource
+
+    neurons = config.morphology or MorphologyConfig()
+    path = None if neurons.path is None else base / neurons.path
+    return MorphologySource(neurons.rules, species, path, neurons.unit_nm, neurons.license, neurons.citation)

@@ -1,0 +1,219 @@
+"""A segment inside a cutout as a graph of small pieces, on which cuts are computed.
+
+With supervoxels, a piece is a connected part of a supervoxel inside the segment. Without them, pieces are the cells of
+the power diagram of the largest balls that fit inside the segment: their borders lie where balls meet, at the necks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from connectomebench.sources.base import CutGraph
+
+
+@dataclass(frozen=True)
+class PieceRules:
+    """How a segment is broken into pieces, and what an edge between two pieces costs.
+
+    Attributes
+    ----------
+    spacing_vx
+        Smallest distance between the centres of pieces where there are no supervoxels, in voxels (geometric mean).
+    brightness_exponent
+        With image data, a face between two pieces costs ``(gray / median gray of the segment) ** exponent``, at most 1:
+        a bright border (cytoplasm) is dear and a dark one (membrane) is cheap to cut, as the affinities of real
+        systems. 0 counts the faces alone.
+    """
+
+    spacing_vx: float = 8.0
+    brightness_exponent: float = 4.0
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Pieces of a segment as voxels.
+
+    Attributes
+    ----------
+    labels
+        uint32, axes x, y, z: 1 + row of the piece in the graph; 0 outside the segment.
+    lower
+        Index in the volume of the first voxel.
+    graph
+        The same as a graph.
+    """
+
+    labels: NDArray[np.uint32]
+    lower: tuple[int, int, int]
+    graph: CutGraph
+
+
+EMPTY_GRAPH = CutGraph(
+    np.zeros((0, 3), np.float32),
+    np.zeros((0, 2), np.int32),
+    np.zeros(0, np.float32),
+    np.zeros(0, np.uint64),
+    np.zeros((0, 0), np.float64),
+)
+
+
+def pieces_of_supervoxels(mask: NDArray[np.bool_], supervoxels: NDArray[Any]) -> NDArray[np.uint32]:
+    """Label the connected (6 neighbours) parts of each supervoxel inside the segment.
+
+    Parameters
+    ----------
+    mask
+        The segment; axes x, y, z.
+    supervoxels
+        Ids of the same shape; where they are 0 inside the segment, that counts as one more supervoxel.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        1, 2, ... inside the segment, 0 outside.
+    """
+    import cc3d
+    import fastremap
+
+    small, _ = fastremap.renumber(np.asfortranarray(supervoxels), preserve_zero=False)
+    inside = np.where(mask, small.astype(np.uint32, copy=False) + np.uint32(1), np.uint32(0))
+    return np.asarray(cc3d.connected_components(np.asfortranarray(inside), connectivity=6)).astype(np.uint32)
+
+
+def pieces_of_balls(mask: NDArray[np.bool_], voxel_nm: Sequence[float], spacing_vx: float) -> NDArray[np.uint32]:
+    """Break a segment into the cells of the power diagram of its largest inscribed balls.
+
+    Balls are taken from the largest to the smallest; one whose centre lies inside an earlier ball, or nearer than
+    ``spacing_vx`` to its centre, is left out. A voxel belongs to the ball of smallest ``distance² - radius²``, and
+    cells that are not connected are told apart.
+
+    Parameters
+    ----------
+    mask
+        The segment; axes x, y, z.
+    voxel_nm
+        Edge of a voxel along x, y, z, nm.
+    spacing_vx
+        See :class:`PieceRules`.
+
+    Returns
+    -------
+    NDArray[np.uint32]
+        1, 2, ... inside the segment, 0 outside.
+    """
+    import edt
+
+    distance: NDArray[np.float32] = edt.edt(np.asfortranarray(mask), anisotropy=tuple(map(float, voxel_nm)), parallel=1)
+    where = np.argwhere(mask)
+    points = where * np.asarray(voxel_nm, np.float64)
+    radii = distance[tuple(where.T)].astype(np.float64)
+    spacing = spacing_vx * float(np.prod(voxel_nm)) ** (1 / 3)
+    centres = _largest_balls(points, radii, spacing)
+    # the power distance d² - r² is a plain distance after lifting each centre by sqrt(R² - r²), R the largest radius
+    lift = np.sqrt(np.maximum(radii[centres].max() ** 2 - radii[centres] ** 2, 0))
+    tree = KDTree(np.column_stack([points[centres], lift]))
+    nearest = tree.query(np.column_stack([points, np.zeros(len(points))]))[1]
+    cells = np.zeros(mask.shape, np.uint32)
+    cells[tuple(where.T)] = nearest + 1
+    return pieces_of_supervoxels(mask, cells)
+
+
+def _largest_balls(points: NDArray[np.float64], radii: NDArray[np.float64], spacing: float) -> NDArray[np.int64]:
+    """Choose ball centres from the largest on, dropping those inside a chosen one or too near its centre."""
+    tree = KDTree(points)
+    order = np.argsort(-radii, kind="stable")
+    free = np.ones(len(points), np.bool_)
+    chosen = []
+    for row in order:
+        if free[row]:
+            chosen.append(row)
+            free[tree.query_ball_point(points[row], max(radii[row], spacing))] = False
+    return np.array(chosen, np.int64)
+
+
+def piece_graph(
+    pieces: NDArray[np.uint32],
+    proofread: NDArray[Any],
+    gray: NDArray[np.uint8] | None,
+    lower_vx: Sequence[int],
+    voxel_nm: Sequence[float],
+    rules: PieceRules,
+) -> CutGraph:
+    """Make the graph of pieces: who touches whom, over how much, and which bodies they belong to.
+
+    Parameters
+    ----------
+    pieces
+        1 to n inside the segment, 0 outside; axes x, y, z.
+    proofread
+        Bodies, same shape.
+    gray
+        Image data on the same voxels, or None.
+    lower_vx
+        Absolute voxel coordinate of the first voxel.
+    voxel_nm
+        Edge of a voxel along x, y, z, nm.
+    rules
+        Weight of brightness.
+
+    Returns
+    -------
+    CutGraph
+        Edges have the smaller piece first and are sorted; a capacity is the area of contact in faces of mean size,
+        each weighted by brightness where there is image data.
+    """
+    n = int(pieces.max(initial=0))
+    if n == 0:
+        return EMPTY_GRAPH
+    where = np.nonzero(pieces)
+    rows = pieces[where].astype(np.int64) - 1
+    sizes = np.bincount(rows, minlength=n)
+    centres = np.stack([np.bincount(rows, weights=w, minlength=n) for w in where], axis=1) / sizes[:, None]
+    points = (centres + np.asarray(lower_vx, np.float64) + 0.5) * np.asarray(voxel_nm, np.float64)
+    edges, capacities = _contacts(pieces, n, _relative_brightness(gray, pieces), voxel_nm, rules.brightness_exponent)
+    bodies, inverse = np.unique(proofread[where], return_inverse=True)
+    voxels = np.bincount(rows * len(bodies) + inverse, minlength=n * len(bodies)).reshape(n, len(bodies))
+    real = bodies != 0
+    return CutGraph(
+        points.astype(np.float32), edges, capacities, bodies[real].astype(np.uint64), voxels[:, real].astype(np.float64)
+    )
+
+
+def _relative_brightness(gray: NDArray[np.uint8] | None, pieces: NDArray[np.uint32]) -> NDArray[np.float32] | None:
+    """Divide the image by the median of the segment."""
+    if gray is None:
+        return None
+    return gray.astype(np.float32) / np.float32(max(float(np.median(gray[pieces > 0])), 1.0))
+
+
+def _contacts(
+    pieces: NDArray[np.uint32],
+    n: int,
+    brightness: NDArray[np.float32] | None,
+    voxel_nm: Sequence[float],
+    exponent: float,
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    area = np.prod(voxel_nm) / np.asarray(voxel_nm, np.float64)
+    area /= area.mean()
+    keys, costs = [], []
+    for axis in range(3):
+        before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
+        after = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
+        a, b = pieces[before], pieces[after]
+        across = np.nonzero((a != b) & (a > 0) & (b > 0))
+        first, second = a[across].astype(np.int64) - 1, b[across].astype(np.int64) - 1
+        keys.append(np.minimum(first, second) * n + np.maximum(first, second))
+        cost = np.full(len(first), area[axis])
+        if brightness is not None:
+            mean = (brightness[before][across] + brightness[after][across]) / 2
+            cost *= np.clip(mean, 0.0, 1.0) ** exponent
+        costs.append(cost)
+    key, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+    total = np.bincount(inverse, weights=np.concatenate(costs), minlength=len(key))
+    return np.stack([key // n, key % n], axis=1).astype(np.int32), total.astype(np.float32)

@@ -1,0 +1,232 @@
+"""Result records: writing, reading, summaries and comparisons."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.calibration import brier_score, expected_calibration_error, maximum_calibration_error
+from connectomebench.evaluation.results import (
+    METRICS,
+    compare,
+    read_results,
+    result_path,
+    result_schema,
+    summarise,
+    write_results,
+)
+from connectomebench.evaluation.statistics import balanced_accuracy
+
+
+def records(model: str = "probe", rows: int = 40, skill: float = 0.8, seed: int = 0, **changes):
+    """Rows of one result file; truth and groups do not depend on the model."""
+    truth = np.random.default_rng(99).integers(0, 2, rows)
+    generator = np.random.default_rng(seed)
+    said = np.where(generator.random(rows) < skill, truth, 1 - truth)
+    probability = np.where(said == 1, 0.5 + generator.random(rows) / 2, generator.random(rows) / 2)
+    names = np.array(["no", "yes"])
+    return [
+        {
+            "sample_id": f"s{i:03d}",
+            "task": "merge_action",
+            "species": "fly",
+            "partition": "test",
+            "model": model,
+            "model_revision": "abc",
+            "dataset_fingerprint": "f00d",
+            "code_version": "0.1.0",
+            "question": "Should these two segments be merged?",
+            "prediction": str(names[said[i]]),
+            "probability": float(probability[i]),
+            "answer": str(names[truth[i]]),
+            "group": f"body{i // 2}",
+            "latency_s": 0.01,
+            **changes,
+        }
+        for i in range(rows)
+    ]
+
+
+def write(folder: Path, rows) -> Path:
+    first = rows[0]
+    return write_results(result_path(folder, *(first[k] for k in ("model", "task", "species", "partition"))), rows)
+
+
+def test_written_records_come_back(tmp_path):
+    rows = records()
+    rows[3] |= {"prediction": None, "probability": None, "reply": "I cannot say", "votes": ["yes", "no"], "tokens": 17}
+    path = write(tmp_path, rows)
+    assert path == tmp_path / "probe" / "merge_action" / "fly" / "test.parquet"
+    assert pq.read_schema(path).equals(result_schema())
+    assert pq.ParquetFile(path).metadata.row_group(0).column(0).compression == "ZSTD"
+    frame = read_results(path)
+    assert list(frame.columns) == result_schema().names
+    assert frame["sample_id"].tolist() == [row["sample_id"] for row in rows]
+    assert frame.loc[3, "prediction"] is None and math.isnan(frame.loc[3, "probability"])
+    assert list(frame.loc[3, "votes"]) == ["yes", "no"] and frame.loc[3, "tokens"] == 17
+    assert frame.loc[0, "votes"] is None and frame["cost_usd"].isna().all()
+
+
+def test_a_slash_in_a_model_name_is_no_folder(tmp_path):
+    assert result_path(tmp_path, "Qwen/Qwen3-VL", "t", "s", "test") == tmp_path / "Qwen--Qwen3-VL" / "t/s/test.parquet"
+
+
+def test_folders_and_lists_of_files_read_alike(tmp_path):
+    paths = [write(tmp_path, records(model)) for model in ("a", "b")]
+    from_folder, from_list = read_results(tmp_path), read_results(paths)
+    assert from_folder.equals(from_list) and len(from_folder) == 80
+
+
+def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = write(tmp_path, records())
+    before = path.read_bytes()
+    with pytest.raises(ConnectomeBenchError):
+        write(tmp_path, records(probability=2.0))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def without(rows, column):
+    return [{k: v for k, v in row.items() if k != column} for row in rows]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no results"),
+        (without(records(), "group"), "lacks 'group'"),
+        (records(answer=None), "lacks 'answer'"),
+        (records(propability=0.5), "no column 'propability'"),
+        (records(probability=1.01), r"\[0, 1\]"),
+        (records(probability="high"), "do not fit"),
+        (records() + records(), "occurs twice"),
+        (records() + records("trivial"), "several values of model"),
+    ],
+)
+def test_bad_records_are_not_written(tmp_path, rows, message):
+    with pytest.raises(ConnectomeBenchError, match=message):
+        write_results(tmp_path / "out" / "test.parquet", rows)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unreadable_results_are_named(tmp_path):
+    with pytest.raises(ConnectomeBenchError, match="no result files"):
+        read_results(tmp_path)
+    with pytest.raises(ConnectomeBenchError, match=r"absent\.parquet"):
+        read_results(tmp_path / "absent.parquet")
+    path = write(tmp_path, records())
+    pq.write_table(pq.read_table(path).drop_columns(["probability", "group"]), path)
+    with pytest.raises(ConnectomeBenchError, match="lacks the columns probability, group"):
+        read_results(tmp_path)
+    path.write_bytes(b"PAR1 cut short")
+    with pytest.raises(ConnectomeBenchError, match="cannot read"):
+        read_results(tmp_path)
+
+
+def test_a_column_of_another_type_is_refused(tmp_path):
+    path = write(tmp_path, records())
+    table = pq.read_table(path)
+    where = table.column_names.index("probability")
+    pq.write_table(table.set_column(where, "probability", pa.array(["high"] * len(table))), path)
+    with pytest.raises(ConnectomeBenchError, match="does not fit"):
+        read_results(path)
+
+
+def test_summary_is_what_the_plain_functions_say(tmp_path):
+    write(tmp_path, records("probe"))
+    write(tmp_path, records("grey", skill=0.5, seed=1))
+    frame = read_results(tmp_path)
+    grey, probe = summarise(frame, resamples=200)
+    assert (grey.model, probe.model) == ("grey", "probe")
+    assert (probe.task, probe.species, probe.partition) == ("merge_action", "fly", "test")
+    assert (probe.n, probe.n_groups, probe.unparsed) == (40, 20, 0)
+    assert tuple(probe.estimates) == METRICS
+    rows = frame[frame["model"] == "probe"]
+    p, y = rows["probability"].to_numpy(), (rows["answer"] == "yes").to_numpy(int)
+    from sklearn.metrics import roc_auc_score
+
+    expected = {
+        "balanced_accuracy": balanced_accuracy(rows["prediction"], rows["answer"]),
+        "ece": expected_calibration_error(p, y),
+        "mce": maximum_calibration_error(p, y),
+        "brier": brier_score(p, y),
+        "auroc": roc_auc_score(y, p),
+    }
+    for name, estimate in probe.estimates.items():
+        assert estimate.value == pytest.approx(expected[name], abs=1e-9), name
+        assert 0 <= estimate.lower <= estimate.value <= estimate.upper <= 1
+        assert (estimate.n, estimate.n_groups) == (40, 20)
+
+
+def test_unparsed_replies_count_as_wrong_and_carry_no_probability(tmp_path):
+    rows = records(skill=1.0)
+    for row, reply in zip(rows[:10], ["", "maybe"] * 5, strict=True):
+        row |= {"prediction": reply or None, "probability": None}
+    write(tmp_path, rows)
+    frame = read_results(tmp_path)
+    (summary,) = summarise(frame, resamples=100)
+    truth = np.array([row["answer"] for row in rows])
+    right = np.arange(40) >= 10
+    by_hand = np.mean([right[truth == answer].mean() for answer in ("no", "yes")])
+    assert summary.unparsed == 10
+    assert summary.estimates["balanced_accuracy"].value == pytest.approx(by_hand)
+    assert summary.estimates["balanced_accuracy"].n == 40
+    assert summary.estimates["brier"].n == 30
+
+
+def test_what_is_undefined_is_nan_and_not_a_number_that_looks_good(tmp_path):
+    write(tmp_path, [r | {"answer": "yes", "prediction": "yes"} for r in records("one_class")])
+    write(tmp_path, records("silent", probability=None))
+    one_class, silent = summarise(read_results(tmp_path), resamples=50)
+    assert math.isnan(one_class.estimates["balanced_accuracy"].value)
+    assert math.isnan(one_class.estimates["auroc"].value)
+    assert one_class.estimates["brier"].value > 0
+    assert silent.estimates["balanced_accuracy"].value > 0.5
+    assert math.isnan(silent.estimates["ece"].value) and silent.estimates["ece"].n == 0
+
+
+def test_answers_other_than_yes_and_no(tmp_path):
+    letters = ["a", "b", "none", "b"] * 10
+    rows = [
+        row | {"task": "merge_action_multiple_choice", "answer": letter, "prediction": letter, "probability": None}
+        for row, letter in zip(records(), letters, strict=True)
+    ]
+    rows[0]["prediction"] = "b"
+    write(tmp_path, rows)
+    (summary,) = summarise(read_results(tmp_path), resamples=50)
+    assert summary.estimates["balanced_accuracy"].value == pytest.approx((0.9 + 1 + 1) / 3)
+    assert math.isnan(summary.estimates["brier"].value)
+
+
+def test_models_are_compared_on_the_same_samples(tmp_path):
+    write(tmp_path, records("probe", rows=120, skill=0.9))
+    worse = records("trivial", rows=120, skill=0.55, seed=1)
+    write(tmp_path, worse[::-1])  # the order in a file does not matter
+    frame = read_results(tmp_path)
+    (result,) = compare(frame, "probe", "trivial", resamples=500)
+    probe, trivial = (summarise(frame[frame["model"] == m], resamples=10)[0] for m in ("probe", "trivial"))
+    values = (s.estimates["balanced_accuracy"].value for s in (probe, trivial))
+    assert result.difference.value == pytest.approx(next(values) - next(values))
+    assert result.difference.lower > 0 and result.difference.p < 0.05 and result.mcnemar_p < 0.05
+    assert (result.first, result.second, result.task) == ("probe", "trivial", "merge_action")
+    assert result.difference.n_groups == 60
+
+
+def test_comparing_different_samples_is_refused(tmp_path):
+    write(tmp_path, records("probe"))
+    write(tmp_path, records("fewer", rows=30))
+    write(tmp_path, records("other_build", dataset_fingerprint="beef"))
+    write(tmp_path, records("elsewhere", species="mouse"))
+    frame = read_results(tmp_path)
+    for name in ("fewer", "other_build"):
+        with pytest.raises(ConnectomeBenchError, match="different samples"):
+            compare(frame, "probe", name)
+    for name in ("elsewhere", "absent"):
+        with pytest.raises(ConnectomeBenchError, match="same partition"):
+            compare(frame, "probe", name)

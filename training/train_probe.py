@@ -1,0 +1,101 @@
+r"""Train a probe (frozen encoder, logistic regression) on one task and species and score it on the validation rows.
+
+    python training/train_probe.py --dataset out/merge_action --species fly --output_dir out/models/probe/merge_action
+
+The encoder of the quickstart needs no download; the one of the paper-sized runs comes from the Hub:
+
+    python training/train_probe.py --dataset connectomebench/merge_action --species mouse \
+        --encoder google/siglip2-so400m-patch16-512 --pooling mean --output_dir probe-merge_action-mouse
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.probe import ProbeConfig, train_probe
+
+
+@dataclass
+class ScriptArguments:
+    """What to train on, and where the probe goes."""
+
+    dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
+    output_dir: Path = field(metadata={"help": "Folder of the trained probe: config.json and head.skops."})
+    species: str = field(default="fly", metadata={"help": "Config of the dataset."})
+    train_partition: str = field(default="train", metadata={"help": "Partition to learn from."})
+    eval_partition: str = field(default="validation", metadata={"help": "Partition to score."})
+    cache_dir: Path = field(
+        default=Path("features"), metadata={"help": "Vectors of the encoder are kept here, by content of the image."}
+    )
+
+
+@dataclass
+class ProbeArguments:
+    """How the probe is made; see connectomebench.models.probe.ProbeConfig."""
+
+    encoder: str = field(default=ProbeConfig.encoder, metadata={"help": "efficientnet_lite0, or Hub id or folder."})
+    encoder_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
+    pooling: str = field(default=ProbeConfig.pooling, metadata={"help": "mean, max or cls."})
+    head: str = field(default=ProbeConfig.head, metadata={"help": "logistic or mlp."})
+    folds: int = field(default=ProbeConfig.folds, metadata={"help": "Folds of the grouped cross-validation."})
+    c_grid: list[float] = field(
+        default_factory=lambda: list(ProbeConfig.c_grid), metadata={"help": "Inverse penalties to choose from."}
+    )
+    seed: int = field(default=ProbeConfig.seed, metadata={"help": "Of folds and perceptron."})
+
+
+def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
+    """Load, train, score, save."""
+    from datasets import load_dataset
+    from sklearn.metrics import balanced_accuracy_score
+
+    ################
+    # Dataset
+    ################
+    train = load_dataset(script.dataset, script.species, split=script.train_partition)
+    held_out = load_dataset(script.dataset, script.species, split=script.eval_partition)
+
+    ################
+    # Training
+    ################
+    probe = train_probe(train, ProbeConfig(**vars(arguments)), script.cache_dir)
+
+    ################
+    # Evaluation
+    ################
+    answers = [
+        answer for start in range(0, len(held_out), 64) for answer in probe.predict(held_out[start : start + 64])
+    ]
+    truth = list(held_out["answer"])
+    accuracy = balanced_accuracy_score(truth, [answer.prediction for answer in answers])
+    brier = sum(
+        sum((p - (name == true)) ** 2 for name, p in answer.probabilities.items())
+        for answer, true in zip(answers, truth, strict=True)
+    ) / len(truth)
+
+    ################
+    # Saving
+    ################
+    probe.save(script.output_dir)
+    scores = {
+        "rows": len(truth),
+        "balanced_accuracy": round(accuracy, 4),
+        "brier_score": round(brier, 4),
+        "cross_validated_balanced_accuracy": round(probe.head.cross_validation["balanced_accuracy"], 4),
+        "chosen": probe.head.cross_validation["chosen"],
+    }
+    print(json.dumps(scores, indent=2))
+
+
+if __name__ == "__main__":
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser([ScriptArguments, ProbeArguments])  # type: ignore[arg-type]
+    try:
+        main(*parser.parse_args_into_dataclasses())
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
