@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -51,6 +52,18 @@ class LabelBlock:
     def ordered(self, xyz: Sequence[int]) -> NDArray[np.int64]:
         """Put three numbers given for x, y, z into the order of the block's axes."""
         return np.array([xyz[axis] for axis in self.axes], np.int64)
+
+
+class Scratch(threading.local):
+    """Working memory of each thread, used again for every block."""
+
+    def array(self, name: str, shape: Sequence[int], dtype: type[np.generic]) -> NDArray[Any]:
+        """Array of that shape, contents undefined; the next call with the same name uses the same memory."""
+        size = math.prod(shape)
+        memory = self.__dict__.get(name)
+        if memory is None or len(memory) < size:
+            memory = self.__dict__[name] = np.empty(size, dtype)
+        return memory[:size].reshape(shape)
 
 
 def check_same_place(automatic: Volume, proofread: Volume) -> None:

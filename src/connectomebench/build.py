@@ -6,7 +6,7 @@ import logging
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -65,13 +65,19 @@ def build(config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | Non
     if todo:
         _claim(out, config.species, fingerprint)
         source = open_source(config.source, config.species, out / ".cache" / "source", base)
-        engine = choose_engine(config.views.engine)
+        drawn = out / ".cache" / "drawn" / config.species
+        pools = _Pools(source, choose_engine(config.views.engine), config, drawn)
         gathered = gather_sites(source, config)
-        # the published sizes hold for the matched samples, so they are applied after matching
-        unlimited = replace(config.partition, max_validation=10**9, max_test=10**9)
-        divided = partition_sites(gathered.sites, unlimited, source.info.bounds_nm)
+        matched = {task: _match(task, gathered.of(task), pools, config) for task in config.tasks}
+        sites = [site for m in matched.values() for site in m.sites]
+        divided = partition_sites(sites, config.partition, source.info.bounds_nm)
+        kept = _balance(sites, divided, matched, config)
         for task in todo:
-            _build_task(task, config, out, source, engine, gathered, divided)
+            _write_task(
+                task, [row for row in kept if row.site.task == task], matched[task], pools, gathered, divided, out
+            )
+        if all(is_built(out / task, config.species, fingerprint) for task in config.tasks):
+            shutil.rmtree(drawn, ignore_errors=True)
     return folders
 
 
@@ -110,60 +116,120 @@ def _claim(out: Path, species: str, fingerprint: str) -> None:
 
 
 @dataclass(frozen=True)
+class _Pools:
+    """Draws the sites of each task, from chunks on disk where they are there."""
+
+    source: Source
+    engine: Engine
+    config: BuildConfig
+    folder: Path
+
+    def draw(self, task: str, sites: Sequence[Site]) -> Iterator[Drawing]:
+        return draw_sites(sites, self.source, self.engine, self.config.views, self.folder / task)
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """Pairs of a case and a look-alike control of one task.
+
+    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``pool`` are all drawn sites,
+    in drawing order, and ``index`` says where in it each of ``sites`` is.
+    """
+
+    sites: list[Site]
+    index: list[int]
+    pool: list[Site]
+    sizes: list[int]
+    dropped: Counter[str]
+
+
+@dataclass(frozen=True)
 class _Kept:
-    """A row of the final dataset: index of its site, and where it goes."""
+    """A row of the final dataset."""
 
     site: Site
     partition: str
     group: str
     index: int
+    size: int
 
 
-def _build_task(
-    task: str,
-    config: BuildConfig,
-    out: Path,
-    source: Source,
-    engine: Engine,
-    gathered: Gathered,
-    divided: PartitionResult,
-) -> None:
-    """Draw the pool of one task, match cases and controls, write rows, check for leaks, describe."""
-    pool = [
-        _Kept(site, partition, group, 0)
-        for site, partition, group in zip(gathered.sites, divided.partitions, divided.groups, strict=True)
-        if site.task == task and partition is not None and group is not None
-    ]
-    drawn_folder = out / ".cache" / "drawn" / config.species / task
-    sites = [row.site for row in pool]
-
-    def drawings() -> Iterator[Drawing]:
-        return draw_sites(sites, source, engine, config.views, drawn_folder)
-
+def _match(task: str, pool: Sequence[Site], pools: _Pools, config: BuildConfig) -> _Matched:
+    """Draw the pool of a task and pair cases with controls that look alike to a trivial model."""
     dropped: Counter[str] = Counter()
-    visible: list[_Kept] = []
+    visible: list[int] = []
     features: list[Any] = []
     sizes: dict[int, int] = {}
-    for i, (row, drawing) in enumerate(zip(pool, drawings(), strict=True)):
+    for i, drawing in enumerate(pools.draw(task, pool)):
         if drawing.problem is not None:
             dropped[drawing.problem] += 1
             continue
-        visible.append(replace(row, index=i))
+        visible.append(i)
         features.append(drawing.features)
         sizes[i] = sum(len(png) for png in drawing.images.values())
-    kept = _match(task, visible, features, config, dropped)
+    pairs, apart = match_rendered(
+        np.asarray(features),
+        np.asarray([pool[i].answer == "yes" for i in visible], np.bool_),
+        np.asarray([str(pool[i].segment_ids[0]) for i in visible]),
+        config.controls,
+    )
+    dropped["pair too different to a trivial model"] += 2 * apart
+    dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
+    if not pairs:
+        raise ConnectomeBenchError(
+            f"{task}: no pair of a case and a comparable control; use more data, a larger controls.caliper or "
+            "controls.pool_per_case"
+        )
+    index = [visible[i] for pair in pairs for i in pair]
+    return _Matched([pool[i] for i in index], index, list(pool), [sizes[i] for i in index], dropped)
 
+
+def _balance(
+    sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
+) -> list[_Kept]:
+    """Keep as many of each answer in every partition: first those whose partner is there too."""
+    rng = np.random.default_rng(config.partition.seed)
+    kept: list[_Kept] = []
+    start = 0
+    for m in matched.values():
+        own = range(start, start + len(m.sites))
+        start += len(m.sites)
+        for partition in PARTITIONS:
+            here = {i for i in own if divided.partitions[i] == partition}
+            # rows of a pair are neighbours: an even offset is the case
+            order = sorted(here, key=lambda i: (own.start + ((i - own.start) ^ 1) not in here, rng.random()))
+            sides = [[i for i in order if sites[i].answer == answer] for answer in ("yes", "no")]
+            n = min(len(side) for side in sides)
+            m.dropped["one answer more often in a partition"] += len(here) - 2 * n
+            for i in sorted(i for side in sides for i in side[:n]):
+                at = i - own.start
+                kept.append(_Kept(sites[i], partition, divided.groups[i] or "", m.index[at], m.sizes[at]))
+    return kept
+
+
+def _write_task(
+    task: str,
+    kept: Sequence[_Kept],
+    matched: _Matched,
+    pools: _Pools,
+    gathered: Gathered,
+    divided: PartitionResult,
+    out: Path,
+) -> None:
+    """Write the rows of one task, check for leaks, describe."""
+    config, source = pools.config, pools.source
     folder = out / task / config.species
     digests = {}
     for partition in PARTITIONS:
         rows = {row.index: row for row in kept if row.partition == partition}
-        # a second pass over the chunks on disk: pictures are never all in memory
+        # read again from the chunks on disk: pictures are never all in memory
         stored = (
             make_row(rows[i].site, drawing.images, rows[i].group, source.info)
-            for i, drawing in enumerate(drawings())
+            for i, drawing in enumerate(pools.draw(task, matched.pool))
             if i in rows
         )
-        digests[partition] = write_partition(folder, task, partition, stored, len(rows), sum(sizes[i] for i in rows))
+        size = sum(row.size for row in rows.values())
+        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
     species_folders = {t: out / t / config.species for t in config.tasks}
     leaks = check_leaks(species_folders, task, config.partition.group_by)
     entry = {
@@ -172,13 +238,13 @@ def _build_task(
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},
         "origins": dict(sorted(Counter(r.site.origin for r in kept).items())),
         "source": _source_entry(source),
-        "engine": engine.name,
+        "engine": pools.engine.name,
         "corrections": gathered.corrections,
         "candidates": gathered.candidates.get(task),
         "dropped": {
             "labels": gathered.dropped[task],
+            "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
             "partition": divided.dropped.get(task, {}),
-            "drawing and matching": dict(sorted(dropped.items())),
         },
         "partition": {"bodies": divided.bodies, "bodies_shared": divided.bodies_shared, "cubes": divided.cubes},
         "leaks": leaks,
@@ -187,41 +253,8 @@ def _build_task(
     }
     manifest = add_species(out / task, task, config.species, entry)
     write_card(out / task, manifest)
-    shutil.rmtree(drawn_folder, ignore_errors=True)
     counts = ", ".join(f"{p} {sum(entry['counts'][p].values())}" for p in PARTITIONS)
     _log.info("%s/%s written: %s rows", task, config.species, counts)
-
-
-def _match(
-    task: str, visible: list[_Kept], features: list[Any], config: BuildConfig, dropped: Counter[str]
-) -> list[_Kept]:
-    """Pair cases with look-alike controls in each partition, and keep at most the published sizes."""
-    partitions = np.asarray([row.partition for row in visible])
-    pairs, apart = match_rendered(
-        np.asarray(features),
-        np.asarray([row.site.answer == "yes" for row in visible]),
-        np.asarray([row.group for row in visible]),
-        partitions,
-        config.controls,
-    )
-    dropped["pair too different to a trivial model"] += apart
-    dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
-    limits = {"validation": config.partition.max_validation, "test": config.partition.max_test}
-    rng = np.random.default_rng(config.partition.seed)
-    kept: list[_Kept] = []
-    for partition in PARTITIONS:
-        own = [pair for pair in pairs if partitions[pair[0]] == partition]
-        limit = limits.get(partition, 2 * len(own)) // 2
-        if len(own) > limit:
-            dropped["over the published size"] += 2 * (len(own) - limit)
-            own = [own[i] for i in np.sort(rng.permutation(len(own))[:limit])]
-        if not own:
-            raise ConnectomeBenchError(
-                f"{task}: no pair of a case and a comparable control is left in {partition}; use more data, smaller "
-                "partition.cube_nm, a larger controls.caliper or controls.pool_per_case"
-            )
-        kept += [visible[i] for pair in own for i in pair]
-    return sorted(kept, key=lambda row: row.index)
 
 
 def _source_entry(source: Source) -> dict[str, Any]:

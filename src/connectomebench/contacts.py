@@ -22,10 +22,10 @@ def find_contacts(
 ) -> Contacts:
     """Find all pairs of different segments that touch, one row a pair and contiguous patch of contact.
 
-    Contacts are found as for corrections (same scan, same bridging, same grouping, same choice of the point), so that
-    a control's place says nothing about its label. Voxels without a segment, or without a body, are gaps and bridged
-    up to ``rules.max_gap_vx``; where nothing is proofread there is therefore no contact. Patches below
-    ``rules.min_contact_faces`` are left out.
+    Contacts are found as for corrections: the same scan, bridging, grouping and choice of a point, but along the whole
+    patch, since which stretch of it matters is known only where there is an error. Voxels without a segment, or without
+    a body, are gaps and bridged up to ``rules.max_gap_vx``; where nothing is proofread there is therefore no contact.
+    Patches below ``rules.min_contact_faces`` are left out.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def find_contacts(
         Shapes, voxel sizes or offsets differ; labels are not integers, or negative; or no voxel has both a segment
         and a body.
     """
-    from connectomebench.blocks import BlockWalk, LabelBlock
+    from connectomebench.blocks import BlockWalk, LabelBlock, Scratch
     from connectomebench.extraction import contact_rows
     from connectomebench.interface_kernels import segment_codes
     from connectomebench.interfaces import CellGrid, group_patches, points_nm
@@ -56,8 +56,11 @@ def find_contacts(
     walk = BlockWalk(automatic, proofread, block, threads, progress)
     grid = CellGrid(automatic.shape, rules.patch_cell_vx)
 
+    scratch = Scratch()
+
     def scan(found: LabelBlock) -> tuple[NDArray[np.uint64], NDArray[np.int64], bool]:
-        codes, ids = segment_codes(found.automatic, found.proofread)
+        codes = scratch.array("codes", found.automatic.shape, np.int32)
+        ids = segment_codes(found.automatic, found.proofread, codes)
         numbers = np.arange(len(ids), dtype=np.int64)
         # All segments count as parts of one body, number 0: any two that touch are a contact.
         keys, values = contact_rows(found, codes, numbers, np.zeros_like(numbers), rules.max_gap_vx, grid)

@@ -24,7 +24,7 @@ class ControlRules:
     pool_per_case
         Controls drawn for each case before the final match.
     max_cases
-        At most this many cases a task enter (drawn at random by place); 0 for all.
+        At most this many cases of a task enter, those with the most similar controls; 0 for all.
     caliper
         Largest accepted difference of propensity logits within a pair, in standard deviations; pairs further apart
         are dropped and counted.
@@ -88,10 +88,9 @@ def match_rendered(
     features: NDArray[np.floating],
     is_case: NDArray[np.bool_],
     groups: NDArray[np.str_],
-    partitions: NDArray[np.str_],
     rules: ControlRules,
 ) -> tuple[list[tuple[int, int]], int]:
-    """Choose pairs of one case and one control, in one partition, that look alike to a trivial model.
+    """Choose pairs of one case and one control that look alike to a trivial model.
 
     Parameters
     ----------
@@ -101,8 +100,6 @@ def match_rendered(
         bool, shape (n,).
     groups
         What the out-of-fold propensity keeps apart; shape (n,).
-    partitions
-        Both of a pair come from one partition; shape (n,).
     rules
         Caliper and seed.
 
@@ -119,12 +116,8 @@ def match_rendered(
     logit = _propensity_logit(features, is_case, groups, rules.seed)
     # the propensity weighs as much as all other features together
     x = np.column_stack([x / np.sqrt(x.shape[1]), 2 * logit])
-    pairs: list[tuple[int, int]] = []
-    for partition in np.unique(partitions):
-        cases = np.flatnonzero(is_case & (partitions == partition))
-        controls = np.flatnonzero(~is_case & (partitions == partition))
-        if len(cases) and len(controls):
-            pairs += [(int(cases[c]), int(controls[k])) for c, k in assign_controls(x[cases], x[controls], 1)]
+    cases, controls = np.flatnonzero(is_case), np.flatnonzero(~is_case)
+    pairs = [(int(cases[c]), int(controls[k])) for c, k in assign_controls(x[cases], x[controls], 1)]
     near = [(c, k) for c, k in pairs if abs(logit[c] - logit[k]) <= rules.caliper]
     return sorted(near), len(pairs) - len(near)
 

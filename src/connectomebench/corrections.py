@@ -190,8 +190,8 @@ def find_corrections(
        counted, and its place is kept in ``unresolved_nm``. Splits stand, in whatever number of segments their bodies
        are: where to cut a segment does not depend on what else belongs to its parts.
 
-    The volumes are read twice, block by block (blocks without an error once); memory follows the blocks and the number
-    of errors, and the result does not depend on ``block`` or ``threads``.
+    The volumes are read twice, block by block (blocks without an error once). Memory follows the blocks, the number of
+    overlapping pairs and the extent of the errors, and the result does not depend on ``block`` or ``threads``.
 
     Parameters
     ----------
@@ -211,9 +211,9 @@ def find_corrections(
     Corrections
         With ``counts``: `segments`, `bodies`; of what is wrong: `merge_errors` (segments), `merge_error_pairs`
         (pairs of bodies in them), `split_error_bodies`, `extra_fragments` (real segments of these bodies beyond the
-        first of each), `split_error_pairs` (pairs of segments); of what came out: `merges`, `splits`,
-        `excluded_tangles` (places), `not_localised_merges` and `not_localised_splits` (pairs, `not_localised` both
-        together; merges between tangled segments count here too where they are not localised), and
+        first of each); of what came out: `merges`, `splits`, `excluded_tangles` (places), `not_localised_merges`
+        (fragments that no localised interface, tangled or not, joins to the rest of their body),
+        `not_localised_splits` (bodies likewise within a segment), `not_localised` (both together), and
         `ambiguous_segments`.
 
     Raises

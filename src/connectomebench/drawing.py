@@ -100,7 +100,7 @@ def _draw(site: Site, source: Source, engine: Engine, rules: ViewRules) -> Drawi
 
 def _png(picture: Any) -> bytes:
     stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=False, compress_level=6)
+    picture.save(stream, "PNG", optimize=False, compress_level=3)
     return stream.getvalue()
 
 

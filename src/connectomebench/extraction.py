@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from connectomebench.blocks import BlockWalk, Bounds, LabelBlock
+from connectomebench.blocks import BlockWalk, Bounds, LabelBlock, Scratch
 from connectomebench.corrections import (
     CorrectionRules,
     Corrections,
@@ -110,9 +110,10 @@ def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
     ConnectomeBenchError
         A segmentation is all background, or no voxel has both a segment and a body.
     """
+    scratch = Scratch()
 
     def count(block: LabelBlock) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        core = core_mask(block.proofread, block.ordered(rules.erosion))
+        core = _core_of(block, rules, scratch)
         return used_rows(*overlap_table(block.automatic, block.proofread, core, block.lower, block.upper))
 
     total = RowSum(2, 2)
@@ -144,6 +145,11 @@ def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
     )
 
 
+def _core_of(block: LabelBlock, rules: CorrectionRules, scratch: Scratch) -> NDArray[np.uint8]:
+    mask, spare = (scratch.array(name, block.proofread.shape, np.uint8) for name in ("mask", "spare"))
+    return core_mask(block.proofread, block.ordered(rules.erosion), mask, spare)
+
+
 def error_parts(overlaps: OverlapCount, rules: CorrectionRules) -> ErrorParts:
     """Choose the pairs that are real and part of an error."""
     table = overlaps.table
@@ -168,10 +174,12 @@ def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCo
     part_segments = np.append(-1, segment_numbers).astype(np.int64)
     part_bodies = np.append(-1, body_numbers).astype(np.int64)
     lookup = _code_lookup(parts, segment_numbers, body_numbers)
+    scratch = Scratch()
 
     def scan(block: LabelBlock) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
-        codes = pair_codes(block.automatic, block.proofread, *lookup)
-        core = core_mask(block.proofread, block.ordered(rules.erosion))
+        codes = scratch.array("codes", block.automatic.shape, np.int32)
+        pair_codes(block.automatic, block.proofread, *lookup, codes)
+        core = _core_of(block, rules, scratch)
         cores = core_table(
             codes, core, block.lower, block.upper, block.origin, core_grid.edge, block.ordered(core_grid.strides)
         )

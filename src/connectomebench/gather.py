@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from connectomebench.candidates import Candidates, coverage, find_candidates
+from tqdm import tqdm
+
+from connectomebench.candidates import coverage, find_candidates
 from connectomebench.config import BuildConfig
-from connectomebench.corrections import Corrections
 from connectomebench.labels import (
     LabelledSites,
     endpoint_sites,
@@ -45,6 +46,10 @@ class Gathered:
     candidates: dict[str, dict[str, Any]]
     corrections: dict[str, int]
 
+    def of(self, task: str) -> list[Site]:
+        """Return the sites of one task."""
+        return [site for site in self.sites if site.task == task]
+
 
 def gather_sites(source: Source, config: BuildConfig) -> Gathered:
     """Apply the label rules of every task of the configuration.
@@ -65,39 +70,34 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
     corrections = source.corrections()
     labelled: dict[str, LabelledSites] = {}
     measured: dict[str, dict[str, Any]] = {}
-    found = _candidates(source, corrections, config) if _needs_candidates(config) else None
+    sizes = corrections.overlaps.segment_sizes()
+    large = sorted(s for s, size in sizes.items() if size >= config.sites.min_segment_voxels)
+    skeletons = dict(tqdm(source.skeletons(large), "skeletons", total=len(large), unit="segment", delay=1))
+    found = find_candidates(skeletons.items(), config.candidates)
     for task in config.tasks:
         _log.info("labelling %s", task)
         if task == "merge_action":
-            labelled[task] = merge_action_sites(source, corrections, source.contacts(), config.sites, config.controls)
+            labelled[task] = merge_action_sites(
+                source, corrections, source.contacts(), skeletons, config.sites, config.controls
+            )
         elif task == "split_action":
             largest = config.sites.extent_nm[1]
             proposals, missing = propose_cuts(source, corrections.splits, config.proposals, largest)
             labelled[task] = split_action_sites(source, corrections, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
-        elif found is not None:
+        else:
             kind = "branch" if task == "merge_error_identification" else "end"
             rules = config.candidates
             radius = rules.merge_radius_nm if kind == "branch" else rules.radius_nm
             measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
             label = merge_error_sites if kind == "branch" else endpoint_sites
-            labelled[task] = label(source, corrections, found, config.sites, config.controls, rules)
+            labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
     return Gathered(
         tuple(s for task in config.tasks for s in labelled[task].sites),
         {task: _sorted(labelled[task].dropped) for task in config.tasks},
         measured,
         dict(corrections.counts),
     )
-
-
-def _needs_candidates(config: BuildConfig) -> bool:
-    return any(t.startswith("endpoint") or t == "merge_error_identification" for t in config.tasks)
-
-
-def _candidates(source: Source, corrections: Corrections, config: BuildConfig) -> Candidates:
-    sizes = corrections.overlaps.segment_sizes()
-    ids = sorted(s for s, size in sizes.items() if size >= config.sites.min_segment_voxels)
-    return find_candidates(source.skeletons(ids), config.candidates)
 
 
 def _sorted(counter: Counter[str]) -> dict[str, int]:

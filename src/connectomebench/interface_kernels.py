@@ -17,15 +17,8 @@ _CHUNK = 32
 
 
 @njit(nogil=True, cache=True)
-def pair_codes(automatic, proofread, keys, values):
-    """Replace each voxel by the code of its (segment, body) pair; pairs not in the table get 0.
-
-    Returns
-    -------
-    codes
-        int32, shape of the block.
-    """
-    codes = np.empty(automatic.shape, np.int32)
+def pair_codes(automatic, proofread, keys, values, codes):
+    """Write the code of each voxel's (segment, body) pair to ``codes``, int32; pairs not in the table get 0."""
     for i in range(automatic.shape[0]):
         for j in range(automatic.shape[1]):
             segments, bodies, row = automatic[i, j], proofread[i, j], codes[i, j]
@@ -36,21 +29,22 @@ def pair_codes(automatic, proofread, keys, values):
                 while k < length and segments[k] == segment and bodies[k] == body:
                     row[k] = code
                     k += 1
-    return codes
 
 
 @njit(nogil=True, cache=True)
-def segment_codes(automatic, proofread):
+def segment_codes(automatic, proofread, codes):
     """Give numbers to the segments of a block; voxels without a segment or without a body are gaps.
+
+    Parameters
+    ----------
+    codes
+        int32, shape of the block, written over: number of the segment from 1, or -1 (gap).
 
     Returns
     -------
-    codes
-        int32, shape of the block: number of the segment from 1, or -1 (gap).
     ids
         uint64, shape (numbers + 1,): id of the segment with that number; 0 at 0.
     """
-    codes = np.empty(automatic.shape, np.int32)
     keys, values = new_table(256, 1)
     count = 0
     for i in range(automatic.shape[0]):
@@ -76,7 +70,7 @@ def segment_codes(automatic, proofread):
     for slot in range(len(keys)):
         if values[slot, 0] != 0:
             ids[values[slot, 0]] = keys[slot, 0]
-    return codes, ids
+    return ids
 
 
 @njit(nogil=True, cache=True)
@@ -127,7 +121,7 @@ def core_table(codes, core, lower, upper, origin, cell, cell_strides):
     return keys, values
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _touch(before, after, gap, segments, bodies):
     """Tell whether two parts with that gap between them (0: none) are parts of one body or of one segment."""
     if bodies[before] == bodies[after] and segments[before] != segments[after]:
@@ -137,7 +131,7 @@ def _touch(before, after, gap, segments, bodies):
     return False
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _step(earlier, code, at, before, since, gap, max_gap, segments, bodies):
     """Take one change of code along a line, from ``earlier`` to ``code`` at position ``at``.
 
@@ -192,6 +186,14 @@ def _count_contact(keys, values, rows, before, after, i, j, k, cell, cell_stride
 
 
 @njit(nogil=True, cache=True)
+def _differ(one, other):
+    changed = np.int32(0)
+    for k in range(len(one)):
+        changed |= one[k] ^ other[k]
+    return changed != 0
+
+
+@njit(nogil=True, cache=True)
 def _scan_row(
     row,
     previous,
@@ -217,20 +219,17 @@ def _scan_row(
     """
     keys, values = table
     last, since, gaps = state
-    width = len(row)
-    for start in range(0, width, _CHUNK):
-        stop = min(width, start + _CHUNK)
-        # Codes seldom change; this loop tells so for a chunk at once, in vector instructions.
-        changed = np.int32(0)
-        for k in range(start, stop):
-            changed |= row[k] ^ previous[k]
-        if changed == 0:
+    for start in range(0, len(row), _CHUNK):
+        now, then = row[start : start + _CHUNK], previous[start : start + _CHUNK]
+        # Codes seldom change; a chunk without a change is told at once, in vector instructions.
+        if not _differ(now, then):
             continue
-        for k in range(start, stop):
-            if row[k] == previous[k]:
+        for step in range(len(now)):
+            if now[step] == then[step]:
                 continue
+            k = start + step
             last[k], since[k], gaps[k], contact = _step(
-                previous[k], row[k], at, last[k], since[k], gaps[k], max_gap, segments, bodies
+                then[step], now[step], at, last[k], since[k], gaps[k], max_gap, segments, bodies
             )
             if contact > 0 and at >= lower:
                 place[axis] = origin + (since[k] + at) // 2
@@ -239,7 +238,7 @@ def _scan_row(
                     values,
                     rows,
                     contact,
-                    row[k],
+                    now[step],
                     place[0],
                     place[1],
                     place[2] + k,
@@ -337,25 +336,35 @@ def contact_table(codes, segments, bodies, max_gap, lower, upper, origin, cell, 
     for i in range(lower[0], upper[0]):
         for j in range(lower[1], upper[1]):
             row = codes[i, j]
-            before, start, gap, earlier = np.int32(0), np.int32(0), np.int32(0), np.int32(0)
-            for k in range(first[2], upper[2]):
-                code = row[k]
-                if code == earlier:
+            before, since, gap = np.int32(0), np.int32(0), np.int32(0)
+            if row[first[2]] != 0:
+                before, since, gap, _ = _step(
+                    np.int32(0), row[first[2]], first[2], before, since, gap, max_gap, segments, bodies
+                )
+            for start in range(first[2] + 1, upper[2], _CHUNK):
+                stop = min(upper[2], start + _CHUNK)
+                now, then = row[start:stop], row[start - 1 : stop - 1]
+                if not _differ(now, then):
                     continue
-                before, start, gap, contact = _step(earlier, code, k, before, start, gap, max_gap, segments, bodies)
-                earlier = code
-                if contact > 0 and k >= lower[2]:
-                    keys, values, rows = _count_contact(
-                        keys,
-                        values,
-                        rows,
-                        contact,
-                        code,
-                        origin[0] + i,
-                        origin[1] + j,
-                        origin[2] + (start + k) // 2,
-                        cell,
-                        cell_strides,
-                        point_strides,
+                for step in range(len(now)):
+                    if now[step] == then[step]:
+                        continue
+                    k = start + step
+                    before, since, gap, contact = _step(
+                        then[step], now[step], k, before, since, gap, max_gap, segments, bodies
                     )
+                    if contact > 0 and k >= lower[2]:
+                        keys, values, rows = _count_contact(
+                            keys,
+                            values,
+                            rows,
+                            contact,
+                            now[step],
+                            origin[0] + i,
+                            origin[1] + j,
+                            origin[2] + (since + k) // 2,
+                            cell,
+                            cell_strides,
+                            point_strides,
+                        )
     return keys, values

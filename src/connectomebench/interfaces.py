@@ -122,7 +122,10 @@ def group_patches(keys: NDArray[np.uint64], values: NDArray[np.int64], grid: Cel
     np.add.at(areas, patch, values[:, 0])
     np.add.at(sums, patch, values[:, 1:4] + values[:, :1] * grid.coordinates(keys[:, 2]) * grid.edge)
     points = contact_points(keys, values, grid)
-    distance = np.sum((points - sums[patch] / areas[patch, None]) ** 2, axis=1)
+    # Squared distance to the centroid, times the area and less a constant: exact in integers, so that ties are ties.
+    around = points - points[first_row][patch]
+    centroid = sums - areas[:, None] * points[first_row]
+    distance = areas[patch] * np.sum(around**2, axis=1) - 2 * np.sum(around * centroid[patch], axis=1)
     order = np.lexsort((points[:, 2], points[:, 1], points[:, 0], distance, patch))
     _, best = np.unique(patch[order], return_index=True)
     return Patches(keys[first_row, :2], areas, points[order[best]])
@@ -216,8 +219,9 @@ def choose_patches(
 ) -> tuple[list[list[int]], list[int]]:
     """Choose the patches of each pair that are errors of their own.
 
-    Best first: the largest core, then the largest area, then the smallest point. A patch is left out where a better one
-    of the pair lies within ``min_distance_vx`` along all axes: one error may touch in several places.
+    Best first: the largest area (both parts are substantial near all of them), then the largest core, then the smallest
+    point. A patch is left out where a better one of the pair lies within ``min_distance_vx`` along all axes: one error
+    may touch in several places.
 
     Parameters
     ----------
@@ -226,7 +230,7 @@ def choose_patches(
     core
         int64, shape (n,): the smaller of the two parts' core voxels near the patch.
     min_core
-        Where the best patch of a pair has less, the parts only graze each other.
+        Where no patch of a pair has as much, the parts only graze each other.
 
     Returns
     -------
@@ -237,8 +241,8 @@ def choose_patches(
     rejected: list[int] = []
     for start, stop in itertools.pairwise(patches.pair_starts.tolist()):
         points = patches.points_vx[start:stop]
-        order = np.lexsort((*points.T[::-1], -patches.areas[start:stop], -core[start:stop])) + start
-        if core[order[0]] < min_core:
+        order = np.lexsort((*points.T[::-1], -core[start:stop], -patches.areas[start:stop])) + start
+        if core[start:stop].max() < min_core:
             rejected.append(int(order[0]))
             continue
         rows: list[int] = []

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ from scipy.spatial import KDTree
 from connectomebench.candidates import CandidateRules, Candidates, nearest_correction
 from connectomebench.controls import ControlRules, assign_controls, standardise
 from connectomebench.corrections import Corrections
+from connectomebench.geometry import Box, Skeleton
 from connectomebench.proposals import ProposedCut
 from connectomebench.sites import Origin, Part, Point, Site
 from connectomebench.sources.base import Contacts, Source
@@ -59,6 +60,24 @@ def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
     return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
 
 
+def _view_content(skeleton: Skeleton | None, place: Point, extent_nm: float, role: str) -> dict[str, float]:
+    """Measure a segment in the cube shown, on its skeleton: logs of cable, volume, distance to an end (nm)."""
+    if skeleton is None or not len(skeleton.edges):
+        return {f"log_cable_{role}": 0.0, f"log_volume_{role}": 0.0, f"log_end_{role}": float(np.log1p(extent_nm))}
+    a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
+    inside = Box.around(place, extent_nm).contains((skeleton.nodes_nm[a] + skeleton.nodes_nm[b]) / 2)
+    a, b = a[inside], b[inside]
+    length = np.linalg.norm(skeleton.nodes_nm[a] - skeleton.nodes_nm[b], axis=1)
+    radius = (skeleton.radii_nm[a] + skeleton.radii_nm[b]) / 2
+    ends = skeleton.nodes_nm[skeleton.degrees() == 1]
+    nearest = np.linalg.norm(ends - np.asarray(place), axis=1).min(initial=extent_nm)
+    return {
+        f"log_cable_{role}": float(np.log1p(length.sum())),
+        f"log_volume_{role}": float(np.log1p((length * np.pi * radius**2).sum())),
+        f"log_end_{role}": float(np.log1p(nearest)),
+    }
+
+
 def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
     x, y, z = (float(c) for c in p)
     return (x, y, z)
@@ -71,22 +90,30 @@ def _origin(source: Source, case: bool) -> Origin:
 
 
 def _pool(cases: list[Site], controls: list[Site], rules: ControlRules, dropped: Counter[str]) -> list[Site]:
-    """Thin cases to ``max_cases`` and keep the controls nearest to them in their covariates."""
-    rng = np.random.default_rng(rules.seed)
-    if rules.max_cases and len(cases) > rules.max_cases:
-        dropped["cases beyond max_cases"] += len(cases) - rules.max_cases
-        cases = [cases[i] for i in np.sort(rng.permutation(len(cases))[: rules.max_cases])]
+    """Keep at most ``max_cases`` cases, those with the best controls, and the controls nearest in their covariates."""
     if not cases or not controls:
         return cases + controls
     x = standardise(np.asarray([list(s.covariates.values()) for s in cases + controls]))
-    pairs = assign_controls(x[: len(cases)], x[len(cases) :], rules.pool_per_case)
-    kept = sorted({k for _, k in pairs})
+    own, other = x[: len(cases)], x[len(cases) :]
+    if rules.max_cases and len(cases) > rules.max_cases:
+        best = np.full(len(cases), np.inf)
+        for case, control in assign_controls(own, other, 1):
+            best[case] = np.linalg.norm(own[case] - other[control])
+        chosen = np.sort(np.argsort(best, kind="stable")[: rules.max_cases])
+        dropped["cases beyond max_cases"] += len(cases) - len(chosen)
+        cases, own = [cases[i] for i in chosen], own[chosen]
+    kept = sorted({k for _, k in assign_controls(own, other, rules.pool_per_case)})
     dropped["controls not comparable to a case"] += len(controls) - len(kept)
     return cases + [controls[k] for k in kept]
 
 
 def merge_action_sites(
-    source: Source, corrections: Corrections, contacts: Contacts, rules: SiteRules, controls: ControlRules
+    source: Source,
+    corrections: Corrections,
+    contacts: Contacts,
+    skeletons: Mapping[int, Skeleton],
+    rules: SiteRules,
+    controls: ControlRules,
 ) -> LabelledSites:
     """Label touching pairs of segments: yes = both belong to one body.
 
@@ -114,11 +141,14 @@ def merge_action_sites(
             continue
         place = _point(contacts.points_nm[row])
         base, candidate = sorted(pair, key=lambda s: (-sizes[s], s))
+        extent = view_extent_nm(place, rules)
         covariates = {
             "log_base": float(np.log(sizes[base])),
             "log_candidate": float(np.log(sizes[candidate])),
             "log_area": float(np.log1p(contacts.areas[row])),
         }
+        for role, segment in (("base", base), ("candidate", candidate)):
+            covariates |= _view_content(skeletons.get(segment), place, extent, role)
         same = body_of[base] == body_of[candidate]
         distance, edit_id = 0.0, None
         if same:
@@ -131,7 +161,7 @@ def merge_action_sites(
         site = Site(
             task="merge_action",
             location_nm=place,
-            extent_nm=view_extent_nm(place, rules),
+            extent_nm=extent,
             parts=(Part(base, "base"), Part(candidate, "candidate")),
             answer="yes" if same else "no",
             segment_ids=(base, candidate),
@@ -158,6 +188,7 @@ def endpoint_sites(
     source: Source,
     corrections: Corrections,
     candidates: Candidates,
+    skeletons: Mapping[int, Skeleton],
     rules: SiteRules,
     controls: ControlRules,
     radii: CandidateRules,
@@ -176,6 +207,7 @@ def endpoint_sites(
         source,
         corrections,
         ends,
+        skeletons,
         task,
         distances,
         [corrections.merges[i].edit_id if i >= 0 else None for i in index.tolist()],
@@ -191,6 +223,7 @@ def merge_error_sites(
     source: Source,
     corrections: Corrections,
     candidates: Candidates,
+    skeletons: Mapping[int, Skeleton],
     rules: SiteRules,
     controls: ControlRules,
     radii: CandidateRules,
@@ -206,6 +239,7 @@ def merge_error_sites(
         source,
         corrections,
         branches,
+        skeletons,
         "merge_error_identification",
         distances,
         [corrections.splits[i].edit_id if i >= 0 else None for i in index.tolist()],
@@ -226,6 +260,7 @@ def _candidate_sites(
     source: Source,
     corrections: Corrections,
     candidates: Candidates,
+    skeletons: Mapping[int, Skeleton],
     task: str,
     distances: NDArray[np.float64],
     edit_ids: list[str | None],
@@ -258,10 +293,11 @@ def _candidate_sites(
             continue
         bodies = corrections.fused.get(segment) or (corrections.body_of[segment],)
         edit_id = edit_ids[i] if case else None
+        extent = view_extent_nm(place, rules)
         site = Site(
             task=task,
             location_nm=place,
-            extent_nm=view_extent_nm(place, rules),
+            extent_nm=extent,
             parts=(Part(segment, "base"),),
             answer="yes" if case else "no",
             segment_ids=(segment,),
@@ -271,7 +307,8 @@ def _candidate_sites(
             covariates={
                 "log_segment": float(np.log(sizes[segment])),
                 "log_radius": float(np.log1p(candidates.radii_nm[i])),
-            },
+            }
+            | _view_content(skeletons.get(segment), place, extent, "base"),
         )
         if edit_id is None:
             no.append(site)

@@ -1,89 +1,152 @@
-"""What a dataset holds, how it was made, and what was left out: ``manifest.json``, one entry a species."""
+"""What a dataset is made of: `manifest.json` beside its files, one entry a species."""
 
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from connectomebench import __version__
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import write_json
+from connectomebench.partition import PARTITIONS
+from connectomebench.records import shard_paths
 
 FORMAT_VERSION = "1.0"
-_LIBRARIES = ("connectomebench", "datasets", "numpy", "pillow", "pyarrow", "kimimaro", "zmesh")
+FILE_NAME = "manifest.json"
+
+# libraries that decide what a sample looks like
+_LIBRARIES = (
+    "connectomebench",
+    "numpy",
+    "scipy",
+    "numba",
+    "zmesh",
+    "kimimaro",
+    "connected-components-3d",
+    "pillow",
+    "pyarrow",
+    "datasets",
+    "octarine3d",
+)
 
 
 def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide the content."""
-    return {name: version(name) for name in _LIBRARIES}
+    """Return the versions of the installed libraries that decide what a sample looks like."""
+    found: dict[str, str] = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an extra that is not installed
+            continue
+    return found
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read the manifest of a dataset folder.
 
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+
     Raises
     ------
     ConnectomeBenchError
-        If there is none, it is damaged, or a newer version of the package wrote it.
+        If there is none, it is damaged, or a later format wrote it.
     """
-    path = folder / "manifest.json"
+    path = folder / FILE_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        found = manifest["format_version"]
+        written = manifest["format_version"]
+        major = int(written.split(".")[0])
+        manifest["species"].items()
     except OSError as error:
-        raise ConnectomeBenchError(f"no dataset in {folder} (no manifest.json); build it first") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConnectomeBenchError(f"{path} is damaged; delete {folder} and build again") from error
-    if str(found).split(".")[0] != FORMAT_VERSION.split(".")[0]:
-        raise ConnectomeBenchError(
-            f"{path} has format version {found}, this package reads {FORMAT_VERSION}; upgrade it"
-        )
+        raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
+    if major > int(FORMAT_VERSION.split(".")[0]):
+        raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
     return manifest
 
 
 def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
-    """Tell whether a dataset folder already holds a species, built with this configuration.
+    """Tell whether a species of a dataset is complete.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+    species
+        Species config.
+    config_fingerprint
+        Of the configuration that is to be built.
 
     Raises
     ------
     ConnectomeBenchError
-        If it holds the species, built with another configuration.
+        If the folder holds this species built from another configuration.
     """
-    if not (folder / "manifest.json").exists():
+    if not (folder / FILE_NAME).exists():
         return False
     entry = read_manifest(folder)["species"].get(species)
     if entry is None:
         return False
     if entry["config_fingerprint"] != config_fingerprint:
         raise ConnectomeBenchError(
-            f"{folder}/{species} was built with another configuration; choose another --out or delete that folder"
+            f"{folder} holds {species} built from another configuration; choose another --out or delete the folder"
         )
-    return True
+    return all(_is_whole(folder / species, p, sum(entry["counts"][p].values())) for p in PARTITIONS)
 
 
-def add_species(folder: Path, task: str, species: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """Write the entry of a species, leaving the other species as they are.
+def _is_whole(folder: Path, partition: str, rows: int) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder, partition)) == rows
+    except (ConnectomeBenchError, OSError, pa.ArrowInvalid):
+        return False
+
+
+def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the entry of a species, and leave those of the others.
+
+    Written last, the manifest says that the species is complete.
 
     Parameters
     ----------
     folder
-        Dataset folder.
+        ``OUT/TASK``.
     task, species
-        What was built.
+        What the entry is about.
     entry
-        Plain values; must have ``config_fingerprint`` and ``fingerprint``.
+        Plain values: ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition and answer), ``source``,
+        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``.
 
     Returns
     -------
     dict
         The whole manifest.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder belongs to another task.
     """
-    others = read_manifest(folder)["species"] if (folder / "manifest.json").exists() else {}
+    manifest: dict[str, Any] = {"task": task, "species": {}}
+    if (folder / FILE_NAME).exists():
+        manifest = read_manifest(folder)
+        if manifest["task"] != task:
+            raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
+    species_entries = {**manifest["species"], species: dict(entry)}
     manifest = {
         "format_version": FORMAT_VERSION,
+        "package_version": __version__,
         "task": task,
-        "species": dict(sorted((others | {species: entry}).items())),
+        "species": dict(sorted(species_entries.items())),
     }
-    write_json(folder / "manifest.json", manifest)
+    write_json(folder / FILE_NAME, manifest)
     return manifest

@@ -66,7 +66,7 @@ def _and(other, mark):
 
 
 @njit(nogil=True, cache=True)
-def core_mask(labels, erosion):
+def core_mask(labels, erosion, mask, spare):
     """Mark the core of every label at once: each label eroded by a cross, ``erosion`` times per axis.
 
     An axis takes part in as many of the repetitions as its own number. With equal numbers r the core is where all
@@ -79,18 +79,19 @@ def core_mask(labels, erosion):
     erosion
         int64, shape (3,), in the axis order of ``labels``.
 
+    mask, spare
+        uint8, shape of ``labels``: written over. Memory is passed in since taking and clearing it anew for every block
+        would cost as much time as the work.
+
     Returns
     -------
-    uint8, shape of ``labels``: 1 in the core, 0 elsewhere.
+    ``mask`` or ``spare``: 1 in the core, 0 elsewhere.
     """
-    mask = np.ones(labels.shape, np.uint8)
     rounds = erosion.max()
     if rounds == 0:
+        mask[:] = 1
         return mask
     _same_as_neighbours(labels, erosion > 0, mask)
-    if rounds == 1:
-        return mask
-    spare = np.empty(labels.shape, np.uint8)
     for done in range(1, rounds):
         _erode_once(mask, erosion > done, spare)
         mask, spare = spare, mask

@@ -12,7 +12,7 @@ import itertools
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ SHARED_PLACE = "its view overlaps a view of another partition"
 OVER_SIZE = "over the wanted size of the partition"
 
 MAX_PAIRS = 40_000_000
+# a group that holds a larger share of its task's sites in a partition is broken up by cube
+LARGEST_GROUP = 0.2
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,10 @@ class PartitionResult:
     reasons
         Why it was dropped; None where it was kept.
     groups
-        Name of the site's group; None where it was dropped. Sites of a task and partition that are linked through
-        shared segments (with ``group_by="body"`` also through bodies) have one group: the unit of a bootstrap.
+        Name of the site's group, the unit of a bootstrap; None where it was dropped. Sites of a task and partition
+        that are linked through shared segments (with ``group_by="body"`` also through bodies) have one group, unless it
+        would hold more than a fifth of them: then it is broken up by cube, as in a small volume where a few segments
+        run through everything.
     counts
         Kept sites by task, partition and answer.
     dropped
@@ -104,15 +108,9 @@ class PartitionResult:
     bodies: int
     bodies_shared: int
 
-    def summary(self) -> dict[str, Any]:
-        """Return the counts as plain values for the manifest."""
-        return {
-            "counts": self.counts,
-            "dropped": self.dropped,
-            "cubes": self.cubes,
-            "bodies": self.bodies,
-            "bodies_shared": self.bodies_shared,
-        }
+    def summary(self) -> dict[str, int]:
+        """Return what holds for all tasks at once as plain values for the manifest: cubes, bodies, bodies shared."""
+        return {"cubes": self.cubes, "bodies": self.bodies, "bodies_shared": self.bodies_shared}
 
 
 def partition_sites(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> PartitionResult:
@@ -226,9 +224,9 @@ def overlapping_views(location_nm: NDArray[np.float64], extent_nm: NDArray[np.fl
     ConnectomeBenchError
         If the views overlap so much that the pairs do not fit in memory.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import KDTree
 
-    tree = cKDTree(location_nm)
+    tree = KDTree(location_nm)
     radius = float(extent_nm.max())
     count = int(tree.count_neighbors(tree, radius, p=np.inf))
     if count > 2 * MAX_PAIRS:
@@ -296,7 +294,7 @@ def _result(
     return PartitionResult(
         partitions=tuple(partitions),
         reasons=tuple(reasons),
-        groups=tuple(_groups(sites, partitions, rules.group_by)),
+        groups=tuple(_groups(sites, partitions, rules.group_by, problem.cube_center[problem.cube])),
         counts=counts,
         dropped=dropped,
         cubes=len(problem.cube_center),
@@ -305,7 +303,9 @@ def _result(
     )
 
 
-def _groups(sites: Sequence[Site], partitions: Sequence[str | None], group_by: str) -> list[str | None]:
+def _groups(
+    sites: Sequence[Site], partitions: Sequence[str | None], group_by: str, cube: NDArray[np.float64]
+) -> list[str | None]:
     """Name the connected components of the kept sites of each task and partition by their smallest segment."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
@@ -315,14 +315,17 @@ def _groups(sites: Sequence[Site], partitions: Sequence[str | None], group_by: s
     for i, name in enumerate(partitions):
         if name is not None:
             families.setdefault((sites[i].task, name), []).append(i)
-    for members in families.values():
-        ids, owners = _shared_ids([sites[i] for i in members], group_by)
-        size = len(members) + (int(ids.max()) + 1 if len(ids) else 0)
-        graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(members))), shape=(size, size))
-        component = connected_components(graph, directed=False)[1][: len(members)].tolist()
-        smallest: dict[int, int] = {}
-        for i, c in zip(members, component, strict=True):
-            smallest[c] = min([smallest.get(c, 2**64), *sites[i].segment_ids])
-        for i, c in zip(members, component, strict=True):
-            groups[i] = f"{group_by}-{smallest[c]}"
+    for family in families.values():
+        ids, owners = _shared_ids([sites[i] for i in family], group_by)
+        size = len(family) + (int(ids.max()) + 1 if len(ids) else 0)
+        graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(family))), shape=(size, size))
+        components: dict[int, list[int]] = {}
+        for i, c in zip(family, connected_components(graph, directed=False)[1].tolist(), strict=False):
+            components.setdefault(c, []).append(i)
+        for members in components.values():
+            name = f"segment-{min((s for i in members for s in sites[i].segment_ids), default=0)}"
+            too_large = len(members) > LARGEST_GROUP * len(family)
+            for i in members:
+                x, y, z = (int(c) for c in cube[i])
+                groups[i] = f"{name}/cube-{x}-{y}-{z}" if too_large else name
     return groups

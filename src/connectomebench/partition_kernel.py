@@ -79,7 +79,7 @@ def resolve(
     for _ in range(ROUNDS):
         for i in range(n_sites):
             c, p = site_class[i], part[i]
-            value[i] = wanted[c, p] / (expected[c, p] + 1)
+            value[i] = wanted[c, p] / max(expected[c, p] - 0.5, 0.5)  # slope of the logarithm from n - 1 to n
             if expected[c, p] > caps[c, p]:
                 value[i] *= 0.05
         weight = np.zeros((n_ids, 3))

@@ -1,23 +1,32 @@
-"""Files that come with the package: found in a checkout and in an installation alike."""
+"""Find the folders that lie beside the package in a checkout and inside it in an installed wheel."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from connectomebench.errors import ConnectomeBenchError
+
 _PACKAGE = Path(__file__).resolve().parent
+# the wheel carries the top-level folders (hub_cards, examples, eval ...) as data of the package
+_INSTALLED = _PACKAGE / "_data"
+_CHECKOUT = _PACKAGE.parents[1]
 
 
 def resource_path(name: str) -> Path:
-    """Return the path of a file or folder of the top level, such as ``examples/quickstart.yaml``.
+    """Return where a file or folder that comes with the package is.
 
-    The wheel carries the top-level folders inside the package; in a checkout they lie two folders above it.
+    Parameters
+    ----------
+    name
+        Path as in the repository, for example ``"hub_cards/dataset.md.jinja"``.
 
     Raises
     ------
-    FileNotFoundError
-        If it is in neither place: the installation is incomplete.
+    ConnectomeBenchError
+        If neither the installed package nor a checkout has it.
     """
-    for root in (_PACKAGE / "_data", _PACKAGE.parent.parent):
-        if (root / name).exists():
-            return root / name
-    raise FileNotFoundError(f"{name} is missing from this installation of connectomebench; install it again")
+    root = _INSTALLED if _INSTALLED.is_dir() else _CHECKOUT
+    path = root / name
+    if not path.exists():
+        raise ConnectomeBenchError(f"{name} is missing from {root}; install connectomebench again")
+    return path

@@ -58,7 +58,9 @@ def stored(container: str, folder: Path, xyz: np.ndarray) -> VolumeSpec:
         return spec(folder / "slices", "zyx")
     assert container == "precomputed"
     path = f"file://{folder}/pre"
-    CloudVolume.from_numpy(xyz, path, resolution=[8, 10, 40], voxel_offset=OFFSET, layer_type="segmentation", progress=False)
+    CloudVolume.from_numpy(
+        xyz, path, resolution=[8, 10, 40], voxel_offset=OFFSET, layer_type="segmentation", progress=False
+    )
     return VolumeSpec(path)
 
 
@@ -186,7 +188,7 @@ def test_image_data_must_be_bytes(tmp_path: Path) -> None:
 def test_slices_of_different_size_are_refused(tmp_path: Path) -> None:
     for i, n in enumerate((4, 5)):
         tifffile.imwrite(tmp_path / f"{i}.tif", np.zeros((n, 4), np.uint8))
-    with pytest.raises(ConnectomeBenchError, match="1.tif is"):
+    with pytest.raises(ConnectomeBenchError, match=r"1\.tif is"):
         open_volume(spec(tmp_path, "zyx"), kind="labels")
 
 

@@ -1,4 +1,4 @@
-"""The trivial baseline: brightness, area and extent of each colour, and nothing about shape.
+"""The trivial baseline: brightness and area of each colour (what is seen of segment sizes), and nothing about shape.
 
 The same numbers serve to match controls to cases before a dataset is written: what they tell apart, a model could learn
 without looking at a neuron.
@@ -37,11 +37,7 @@ NAMES = (
     "brightness_sd",
     "area_background",
     "area_blue",
-    "width_blue",
-    "height_blue",
     "area_orange",
-    "width_orange",
-    "height_orange",
 )
 
 
@@ -62,10 +58,9 @@ def image_features(image: Image.Image) -> NDArray[np.float64]:
 
     Returns
     -------
-    float64, shape (9,)
+    float64, shape (5,)
         In the order of ``NAMES``: mean and standard deviation of brightness (0 to 1), share of the image that is white
-        background, and for blue (base, source) and orange (candidate, sink) the share of the image and the width and
-        height of the bounding box (0 to 1).
+        background, and share that is blue (base, source) and orange (candidate, sink).
     """
     rgb = image.convert("RGB")
     small = rgb.reduce(max(1, min(rgb.size) // EDGE_PX))
@@ -76,11 +71,7 @@ def image_features(image: Image.Image) -> NDArray[np.float64]:
     coloured = saturation >= MIN_SATURATION
     for centre in _HUES:
         distance = np.abs((hue - centre + 128) % 256 - 128)
-        mask = coloured & (distance <= HUE_REACH)
-        extents = [np.flatnonzero(mask.any(axis=axis)) for axis in (0, 1)]
-        values.append(mask.mean())
-        for places, length in zip(extents, reversed(mask.shape), strict=True):
-            values.append((places[-1] - places[0] + 1) / length if len(places) else 0.0)
+        values.append((coloured & (distance <= HUE_REACH)).mean())
     return np.array(values)
 
 
@@ -99,7 +90,7 @@ def trivial_features(
     Returns
     -------
     names, values
-        ``front_area_blue`` and so on, and float64 of shape (9 * views,); see :func:`image_features`.
+        ``front_area_blue`` and so on, and float64 of shape (5 * views,); see :func:`image_features`.
 
     Raises
     ------

@@ -34,7 +34,7 @@ LIGHT_DIRECTION: tuple[float, float, float] = (-0.4, -0.5, 1.0)
 
 
 def light_direction() -> NDArray[np.float64]:
-    """Unit vector towards the light in the camera's frame (right, down, towards the viewer); shape (3,)."""
+    """Return the unit vector towards the light in the camera's frame (right, down, towards the viewer); shape (3,)."""
     light = np.array(LIGHT_DIRECTION)
     return light / np.linalg.norm(light)
 

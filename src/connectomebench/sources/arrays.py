@@ -7,9 +7,7 @@ their info file; what is stated beside it may not contradict it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,14 +16,12 @@ from numpy.typing import NDArray
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import content_key
+from connectomebench.sources.containers import open_array
 from connectomebench.sources.volume import IntPoint
 
 Kind = Literal["labels", "image"]
 
 _CLOUD = ("precomputed://", "file://", "gs://", "s3://", "https://", "http://")
-_HDF5 = (".h5", ".hdf5", ".hdf")
-_TIFF = (".tif", ".tiff")
-_ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _HASHED_BYTES = 1 << 30  # files up to this size are told apart by content, larger ones by size and time of change
 
 
@@ -174,7 +170,7 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
         return _open_cloud(spec, f"precomputed://file://{path.resolve()}", kind, name)
     order_and_scale = _stated(spec, name)
     try:
-        array = _open_array(path, spec.key, name)
+        array = open_array(path, spec.key, name)
     except (OSError, ValueError, EOFError, KeyError) as error:
         if "allow_pickle" in str(error) or "Object arrays" in str(error):
             raise ConnectomeBenchError(
@@ -208,82 +204,6 @@ def _triple(value: Any, field: str, name: str) -> tuple[float, float, float]:
     except (TypeError, ValueError):
         raise ConnectomeBenchError(f"{name}: {field} must be three numbers (x, y, z), not {value!r}") from None
     return x, y, z
-
-
-def _open_array(path: Path, key: str | None, name: str) -> Any:
-    """Open whatever lies at ``path`` as something with shape, dtype and slices."""
-    suffix = path.suffix.lower()
-    if suffix == ".npz":
-        return _open_npz(path, key, name)
-    if suffix == ".npy":
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    if suffix in _HDF5:
-        return _open_hdf5(path, key, name)
-    if path.is_dir() and (suffix == ".zarr" or any((path / f).is_file() for f in _ZARR_FILES)):
-        return _open_zarr(path, key, name)
-    if suffix in _TIFF or (path.is_dir() and any(p.suffix.lower() in _TIFF for p in path.iterdir())):
-        from connectomebench.sources.tiff import open_tiff
-
-        return open_tiff(path, name)
-    what = "a folder that holds no info, Zarr array or .tif slices" if path.is_dir() else f"a {suffix or 'bare'} file"
-    raise ConnectomeBenchError(f"{name}: {path} is {what}; known: .npz, .npy, .h5, .zarr, .tif, precomputed folders")
-
-
-def _open_npz(path: Path, key: str | None, name: str) -> NDArray[Any]:
-    from zipfile import BadZipFile
-
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return stored[_choose(dict.fromkeys(stored.files, None), key, path, name)]
-    except BadZipFile as error:
-        raise ValueError(str(error)) from error
-
-
-def _open_hdf5(path: Path, key: str | None, name: str) -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise _extra(name, path, "h5py") from None
-    file = h5py.File(path, "r")
-    found: dict[str, Any] = {}
-    file.visititems(lambda n, item: found.update({n: item}) if isinstance(item, h5py.Dataset) else None)
-    return found[_choose(found, key, path, name)]
-
-
-def _open_zarr(path: Path, key: str | None, name: str) -> Any:
-    try:
-        import zarr
-    except ImportError:
-        raise _extra(name, path, "zarr") from None
-    root = zarr.open(str(path), mode="r")
-    if isinstance(root, zarr.Array):
-        if key is not None:
-            raise ConnectomeBenchError(f"{name}: {path} is one array without names; leave `key` out")
-        return root
-    found = {n: item for n, item in root.members(max_depth=None) if isinstance(item, zarr.Array)}
-    return found[_choose(found, key, path, name)]
-
-
-def _choose(found: Mapping[str, Any], key: str | None, path: Path, name: str) -> str:
-    names = sorted(found)
-    if not names:
-        raise ConnectomeBenchError(f"{name}: {path} holds no array")
-    if key is None:
-        if len(names) == 1:
-            return names[0]
-        raise ConnectomeBenchError(f"{name}: {path} holds several arrays; add `key:` with one of {', '.join(names)}")
-    wanted = key.strip("/")
-    if wanted in found:
-        return wanted
-    near = get_close_matches(wanted, names, n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it holds {', '.join(names)}"
-    raise ConnectomeBenchError(f"{name}: {path} holds no array {key!r}; {hint}")
-
-
-def _extra(name: str, path: Path, package: str) -> ConnectomeBenchError:
-    return ConnectomeBenchError(
-        f"{name}: reading {path} needs {package}; install it with `pip install 'connectomebench[arrays]'`"
-    )
 
 
 def _array_volume(

@@ -227,7 +227,8 @@ def skeletonize(
         np.asfortranarray(mask).view(np.uint8),
         teasar_params=parameters,
         anisotropy=tuple(step.tolist()),
-        dust_threshold=max(1, rules.dust_voxels // int(factor.prod())),
+        # kimimaro leaves out parts of exactly the threshold too
+        dust_threshold=max(0, rules.dust_voxels // int(factor.prod()) - 1),
         # the crop ends where the object does: its faces are no borders between chunks that need matching ends
         fix_borders=False,
         progress=False,

@@ -109,7 +109,10 @@ def pieces_of_balls(mask: NDArray[np.bool_], voxel_nm: Sequence[float], spacing_
     """
     import edt
 
-    distance: NDArray[np.float32] = edt.edt(np.asfortranarray(mask), anisotropy=tuple(map(float, voxel_nm)), parallel=1)
+    # the faces of the mask count as the object's border, which they are where it is cropped to the object
+    distance: NDArray[np.float32] = edt.edt(
+        np.asfortranarray(mask), anisotropy=tuple(map(float, voxel_nm)), black_border=True, parallel=1
+    )
     where = np.argwhere(mask)
     points = where * np.asarray(voxel_nm, np.float64)
     radii = distance[tuple(where.T)].astype(np.float64)

@@ -66,14 +66,10 @@ def open_tiff(path: Path, name: str) -> Any:
     Raises
     ------
     ConnectomeBenchError
-        If tifffile is not installed, or slices differ in shape or type.
+        If slices differ in shape or type.
     """
-    try:
-        import tifffile
-    except ImportError:
-        raise ConnectomeBenchError(
-            f"{name}: reading {path} needs tifffile; install it with `pip install 'connectomebench[arrays]'`"
-        ) from None
+    import tifffile
+
     if path.is_dir():
         return _open_folder(path, name, tifffile)
     file = tifffile.TiffFile(path)

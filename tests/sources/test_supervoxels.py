@@ -1,0 +1,99 @@
+"""A segment as a graph of pieces."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectomebench.sources.supervoxels import (
+    PieceRules,
+    piece_graph,
+    pieces_of_balls,
+    pieces_of_supervoxels,
+)
+
+VOXEL = (10.0, 10.0, 10.0)
+
+
+def test_a_supervoxel_in_two_parts_makes_two_pieces() -> None:
+    mask = np.ones((9, 3, 3), np.bool_)
+    supervoxels = np.full((9, 3, 3), 2**40, np.uint64)
+    supervoxels[3:6] = 0
+    mask[8] = False
+    pieces = pieces_of_supervoxels(mask, supervoxels)
+    assert [len(np.unique(pieces[a:b])) for a, b in ((0, 3), (3, 6), (6, 8))] == [1, 1, 1]
+    assert sorted(np.unique(pieces).tolist()) == [0, 1, 2, 3]
+    assert (pieces > 0).tolist() == mask.tolist()
+
+
+def test_graph_counts_faces_voxels_and_bodies() -> None:
+    pieces = np.zeros((6, 4, 5), np.uint32)
+    pieces[:2], pieces[2:5] = 1, 2
+    proofread = np.zeros((6, 4, 5), np.uint64)
+    proofread[:3], proofread[3:] = 2**50, 7
+    graph = piece_graph(pieces, proofread, None, (100, 0, 0), VOXEL, PieceRules())
+    assert graph.points_nm.tolist() == [[1010, 20, 25], [1035, 20, 25]]
+    assert graph.edges.tolist() == [[0, 1]]
+    assert graph.capacities.tolist() == [20]
+    assert graph.bodies.tolist() == [7, 2**50]
+    assert graph.voxels.tolist() == [[0, 40], [40, 20]]
+
+
+def test_faces_of_flat_voxels_count_by_their_area() -> None:
+    pieces = np.ones((2, 2, 2), np.uint32)
+    for axis in (0, 2):
+        pieces[:] = 1
+        pieces[(slice(None),) * axis + (1,)] = 2
+        graph = piece_graph(pieces, pieces, None, (0, 0, 0), (10.0, 10.0, 40.0), PieceRules())
+        areas = np.array([400.0, 400.0, 100.0])
+        assert graph.capacities.tolist() == pytest.approx([4 * areas[axis] / areas.mean()])
+
+
+def test_a_dark_border_is_cheaper_to_cut() -> None:
+    pieces = np.repeat(np.repeat(np.arange(1, 4, dtype=np.uint32), 4)[:, None, None], 3, 1).repeat(3, 2)
+    gray = np.full(pieces.shape, 160, np.uint8)
+    gray[3:5] = 80  # a membrane between pieces 1 and 2
+    graph = piece_graph(pieces, pieces, gray, (0, 0, 0), VOXEL, PieceRules(brightness_exponent=4))
+    assert graph.edges.tolist() == [[0, 1], [1, 2]]
+    assert graph.capacities.tolist() == pytest.approx([9 / 16, 9])
+    plain = piece_graph(pieces, pieces, gray, (0, 0, 0), VOXEL, PieceRules(brightness_exponent=0))
+    assert plain.capacities.tolist() == [9, 9]
+
+
+@given(seed=st.integers(0, 100), with_supervoxels=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_pieces_cover_the_segment_and_faces_are_all_counted(seed: int, with_supervoxels: bool) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((9, 8, 7)) < 0.7
+    mask[0, 0, 0] = True
+    if with_supervoxels:
+        pieces = pieces_of_supervoxels(mask, rng.integers(0, 4, mask.shape).astype(np.uint32))
+    else:
+        pieces = pieces_of_balls(mask, VOXEL, 2.0)
+    assert np.array_equal(pieces > 0, mask)
+    graph = piece_graph(pieces, np.ones(mask.shape, np.uint8), None, (0, 0, 0), VOXEL, PieceRules())
+    assert graph.voxels.sum() == mask.sum()
+    faces = 0
+    for axis in range(3):
+        a, b = (np.take(pieces, range(*r), axis=axis) for r in ((0, mask.shape[axis] - 1), (1, mask.shape[axis])))
+        faces += int(((a != b) & (a > 0) & (b > 0)).sum())
+    assert graph.capacities.sum() == pytest.approx(faces)
+    assert (graph.edges[:, 0] < graph.edges[:, 1]).all()
+
+
+def test_balls_part_two_spheres_at_their_neck() -> None:
+    grid = np.indices((50, 25, 25)).astype(float)
+    left, right = (((grid - np.array([x, 12, 12])[:, None, None, None]) ** 2).sum(0) <= 9**2 for x in (12, 34))
+    neck = (np.abs(grid[1] - 12) <= 1) & (np.abs(grid[2] - 12) <= 1) & (grid[0] > 12) & (grid[0] < 34)
+    pieces = pieces_of_balls(left | right | neck, VOXEL, 4.0)
+    middles = [pieces[12, 12, 12], pieces[34, 12, 12]]
+    assert middles[0] != middles[1]
+    assert not np.intersect1d(np.unique(pieces[left]), np.unique(pieces[right]))[1:].size
+    assert (pieces[left] == middles[0]).mean() > 0.8
+
+
+def test_no_segment_no_pieces() -> None:
+    graph = piece_graph(np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0)), None, (0, 0, 0), VOXEL, PieceRules())
+    assert len(graph.points_nm) == 0
