@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,arrays,octarine,apps,dev
+EXTRAS := quickstart,volumes,arrays,octarine,apps,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 BENCHMARKS := render corrections load

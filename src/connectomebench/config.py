@@ -106,7 +106,6 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
     if not config.tasks:
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
     for task in config.tasks:
-        get_task(task)
         check_buildable(task)
     low, high = config.sites.extent_nm
     if not 0 < low <= high:
@@ -119,7 +118,8 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
 
 
 def check_buildable(task: str) -> None:
-    """Refuse a task that exists but that no builder makes yet."""
+    """Refuse a task that does not exist, or that no builder makes yet."""
+    get_task(task)
     if task not in FIRST_TASKS:
         raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.sources.base import Source
 from connectomebench.sources.morphology_rules import MorphologyRules
 from connectomebench.sources.volumes import VolumesConfig
+
+_VOLUME_PACKAGES = ("cc3d", "cloudvolume", "edt", "fastremap", "kimimaro", "zmesh")
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,11 @@ def open_source(config: SourceConfig, species: str, cache: Path, base: Path) -> 
         If the data cannot be opened or do not fit each other.
     """
     if config.volumes is not None:
+        missing = [name for name in _VOLUME_PACKAGES if find_spec(name) is None]
+        if missing:
+            raise ConnectomeBenchError(
+                f"the source `volumes` needs {', '.join(missing)}; run pip install 'connectomebench[volumes]'"
+            )
         from connectomebench.sources.volumes import VolumeSource
 
         return VolumeSource(config.volumes, species, cache=cache, base=base)

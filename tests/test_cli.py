@@ -1,0 +1,166 @@
+"""The command line as a user meets it: quick help, one clear line, non-zero exit, nothing half-written."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COMMAND = [sys.executable, "-m", "connectomebench"]
+STATED = "axes: zyx, voxel_size_nm: [10, 10, 10], offset_vx: [0, 0, 0]"
+HEAVY = ("torch", "datasets", "transformers", "numba", "pandas", "sklearn", "matplotlib")
+
+
+def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, cwd=cwd, timeout=120)
+
+
+def test_help_names_the_commands_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys\nfrom connectomebench.cli import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+        f"print([m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert "quickstart" in done.stdout and "build" in done.stdout
+    assert done.stdout.rstrip().endswith("[]")
+
+
+def config_for(folder: Path, *, automatic: str = "auto", extra: str = "") -> Path:
+    path = folder / "build.yaml"
+    path.write_text(
+        "species: fly\n"
+        "source:\n"
+        "  volumes:\n"
+        "    name: test\n"
+        "    version: '1'\n"
+        f"    automatic: {{path: data.npz, key: {automatic}, {STATED}}}\n"
+        f"    proofread: {{path: data.npz, key: truth, {STATED}}}\n"
+        "tasks: [merge_action]\n" + extra
+    )
+    return path
+
+
+@pytest.fixture
+def volumes(tmp_path: Path) -> Path:
+    truth = np.ones((20, 20, 20), np.uint32)
+    np.savez(
+        tmp_path / "data.npz",
+        truth=truth,
+        auto=truth,
+        empty=np.zeros_like(truth),
+        smaller=truth[:-1],
+        real=truth.astype(np.float32),
+    )
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("automatic", "words"),
+    [
+        ("empty", "empty"),
+        ("smaller", "shape"),
+        ("real", "float32"),
+        ("autoo", "auto"),
+    ],
+)
+def test_unusable_volumes_get_one_line(volumes: Path, automatic: str, words: str) -> None:
+    config = config_for(volumes, automatic=automatic)
+    done = run("build", "--config", str(config), "--out", str(volumes / "out"))
+    assert done.returncode == 2
+    lines = [line for line in done.stderr.splitlines() if line.startswith("connectomebench: ")]
+    assert len(lines) == 1 and words in lines[0] and "Traceback" not in done.stderr
+    assert not list((volumes / "out").glob("*/manifest.json"))
+
+
+@pytest.mark.parametrize("field", ["axes", "voxel_size_nm", "offset_vx"])
+def test_what_is_not_stated_is_asked_for(volumes: Path, field: str) -> None:
+    config = config_for(volumes)
+    text = config.read_text()
+    value = {
+        "axes": "axes: zyx, ",
+        "voxel_size_nm": "voxel_size_nm: [10, 10, 10], ",
+        "offset_vx": ", offset_vx: [0, 0, 0]",
+    }
+    config.write_text(text.replace(value[field], "", 1))
+    done = run("build", "--config", str(config), "--out", str(volumes / "out"))
+    assert done.returncode == 2 and field in done.stderr and "Traceback" not in done.stderr
+
+
+def test_unknown_names_are_answered_with_the_nearest(volumes: Path) -> None:
+    config = config_for(volumes)
+    config.write_text(config.read_text().replace("species: fly", "species: fli"))
+    done = run("build", "--config", str(config), "--out", str(volumes / "out"))
+    assert done.returncode == 2 and "did you mean fly" in done.stderr
+    done = run("build", "--config", str(config_for(volumes)), "--out", str(volumes / "out"), "--task", "merge_actions")
+    assert done.returncode == 2 and "did you mean merge_action" in done.stderr
+
+
+def test_a_folder_that_cannot_be_written(volumes: Path) -> None:
+    (volumes / "out").write_text("a file stands here")
+    done = run("build", "--config", str(config_for(volumes)), "--out", str(volumes / "out"))
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_a_disk_that_fills(small_config: Path, tmp_path: Path) -> None:
+    """Files may not grow beyond 20 kB: as on a full disk, a write fails in the middle."""
+    code = (
+        "import resource, signal, sys\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from connectomebench.cli import main\n"
+        f"sys.exit(main(['build', '--config', {str(small_config)!r}, '--out', {str(tmp_path / 'out')!r}]))"
+    )
+    env = os.environ | {"NUMBA_DISABLE_JIT": "0"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=300)
+    assert done.returncode == 2, done.stderr[-2000:]
+    assert "Traceback" not in done.stderr and "free space" in done.stderr
+    assert not list((tmp_path / "out").glob("*/manifest.json"))
+    assert not list((tmp_path / "out").rglob("*.tmp"))
+
+
+def test_control_c(small_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [*COMMAND, "build", "--config", str(small_config), "--out", str(out)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not list(out.glob(".cache/drawn/**/[!.]*.parquet")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "run the same command again" in stderr and "Traceback" not in stderr
+    assert not list(out.rglob("*.tmp"))
+
+
+def test_builders_are_commands_of_their_own(volumes: Path) -> None:
+    root = Path(__file__).parents[1]
+    done = subprocess.run(
+        [
+            sys.executable,
+            str(root / "builders" / "split_action.py"),
+            "--config",
+            str(config_for(volumes)),
+            "--out",
+            "x",
+        ],
+        capture_output=True,
+        text=True,
+        cwd=volumes,
+    )
+    assert done.returncode == 2 and "split_action is not in the configuration" in done.stderr
+
+
+def test_a_report_needs_datasets(tmp_path: Path) -> None:
+    done = run("report", str(tmp_path))
+    assert done.returncode == 2 and "no dataset in" in done.stderr
