@@ -104,8 +104,10 @@ def synthetic_base(dtype: str, edge: int = 128, bodies: int = 120) -> tuple[NDAr
     # Squeezed along z: cells become long, as neurites are.
     points = rng.random((bodies, 3)) * (edge, edge, edge / 4)
     grid = np.stack(np.meshgrid(*[np.arange(edge)] * 3, indexing="ij"), axis=-1).reshape(-1, 3) * (1, 1, 0.25)
-    nearest = KDTree(points).query(grid + rng.normal(0, 0.3, (edge**3, 1)))[1].reshape(cube(edge)) + 1
-    clean = KDTree(points).query(grid)[1].reshape(cube(edge)) + 1
+    nearest: NDArray[Any] = (
+        np.asarray(KDTree(points).query(grid + rng.normal(0, 0.3, (edge**3, 1)))[1]).reshape(cube(edge)) + 1
+    )
+    clean: NDArray[Any] = np.asarray(KDTree(points).query(grid)[1]).reshape(cube(edge)) + 1
     segments = nearest.copy()
     for body in range(1, bodies + 1, 5):
         half = segments == body

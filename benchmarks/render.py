@@ -58,7 +58,10 @@ def tube(path_nm: NDArray[np.float64], radii_nm: NDArray[np.float64], sides: int
     across = np.cross(along, (0.31, 0.52, 0.79))
     across /= np.linalg.norm(across, axis=1, keepdims=True)
     angles = np.arange(sides) * 2 * np.pi / sides
-    ring = np.cos(angles)[None, :, None] * across[:, None] + np.sin(angles)[None, :, None] * np.cross(along, across)[:, None]
+    ring = (
+        np.cos(angles)[None, :, None] * across[:, None]
+        + np.sin(angles)[None, :, None] * np.cross(along, across)[:, None]
+    )
     vertices = path_nm[:, None] + radii_nm[:, None, None] * ring
     a = (np.arange(len(path_nm) - 1)[:, None] * sides + np.arange(sides)).ravel()
     b = (np.arange(len(path_nm) - 1)[:, None] * sides + (np.arange(sides) + 1) % sides).ravel()
@@ -103,12 +106,12 @@ def synthetic_meshes() -> list[Mesh]:
 def pinky40_meshes() -> list[Mesh]:
     """Two real neurons of the mouse cortex by marching cubes, at 32 x 32 x 40 nm."""
     import crackle
-    import zmesh
+    from zmesh import Mesher  # pyright: ignore[reportAttributeAccessIssue]
 
     labels = crackle.decompress(gzip.decompress(PINKY40.read_bytes()))[::2, ::2]
     meshes = []
     for label in (28673074, 28794499):
-        mesher = zmesh.Mesher((32, 32, 40))
+        mesher = Mesher((32, 32, 40))
         mesher.mesh((labels == label).astype(np.uint8))
         mesh = mesher.get(1)
         meshes.append(Mesh(mesh.vertices.astype(np.float32), mesh.faces.astype(np.int32)))
@@ -178,7 +181,7 @@ def moderngl_clipped(meshes: list[Mesh], centers: list[Point], pixels: int) -> D
 
     context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[call-arg]
     context.enable(moderngl.DEPTH_TEST)
-    program = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
+    program: Any = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
     program["light"].value = tuple(light_direction() * (1, 1, -1))
     framebuffer = context.framebuffer(
         [context.renderbuffer((pixels, pixels), 4)], context.depth_renderbuffer((pixels, pixels))
@@ -297,7 +300,11 @@ def main() -> None:
     result: dict[str, Any] = {
         "meshes": arguments.meshes,
         **measure(meshes, arguments.samples, min(arguments.samples, arguments.octarine_samples)),
-        "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count(), "python": sys.version.split()[0]},
+        "machine": {
+            "cpu": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "python": sys.version.split()[0],
+        },
     }
     if arguments.json:
         print(json.dumps(result))

@@ -11,7 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.corrections import SplitCorrection
-from connectomebench.cuts import CutRules, SeedsTouch, Verdict, apply_cut, cut_place_nm, judge_cut
+from connectomebench.cuts import (
+    SINK_SIDE,
+    SOURCE_SIDE,
+    CutRules,
+    SeedsTouch,
+    Verdict,
+    apply_cut,
+    cut_place_nm,
+    judge_cut,
+)
 from connectomebench.sites import Cut, Point
 from connectomebench.sources.base import CutGraph, Source
 
@@ -125,21 +134,19 @@ def _evaluate(
         sides = apply_cut(graph, cut)
     except SeedsTouch:
         return "seeds of both sides in one piece"
+    size = graph.voxels.sum(axis=1)
+    if size[sides == SOURCE_SIDE].sum() < size[sides == SINK_SIDE].sum():
+        # the larger side is the source, so that colour says nothing
+        cut = Cut(cut.sinks_nm, cut.sources_nm, cut.center_nm, cut.cutout_nm)
+        sides = apply_cut(graph, cut)
     place = cut_place_nm(graph, sides)
     if place is None:
         return "the two sides do not touch"
     if np.abs(place - np.asarray(split.location_nm)).max() > (rules.reach_nm - largest_view_nm) / 2:
         return "the cut runs too far from the error"
-    size = graph.voxels.sum(axis=1)
-    voxels = (float(size[sides == 1].sum()), float(size[sides == -1].sum()))
+    voxels = (float(size[sides == SOURCE_SIDE].sum()), float(size[sides == SINK_SIDE].sum()))
     if min(voxels) < rules.min_side_fraction * size.sum():
         return "one side is too small to be seen"
-    if voxels[0] < voxels[1]:
-        # the larger side is always the source, so that colour says nothing
-        cut = Cut(cut.sinks_nm, cut.sources_nm, cut.center_nm, cut.cutout_nm)
-        sides = apply_cut(graph, cut)
-        if cut_place_nm(graph, sides) is None:
-            return "the two sides do not touch"
     a, b = graph.edges[:, 0], graph.edges[:, 1]
     cost = float(graph.capacities[sides[a] * sides[b] == -1].sum())
     x, y, z = (float(c) for c in place)

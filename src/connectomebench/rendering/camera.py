@@ -1,7 +1,8 @@
 """The three orthographic cameras.
 
-Each view shows the cube of edge ``extent_nm`` around the site, filling the picture exactly. The picture planes are those
-of the slices of image data, in the same orientation, so that a view and its slice lie on each other pixel for pixel:
+Each view shows the cube of edge ``extent_nm`` around the site, filling the picture exactly. The picture planes are
+those of the slices of image data, in the same orientation, so that a view and its slice lie on each other pixel for
+pixel:
 
 ======  =====================  ==================  ==========================
 view    columns (to the right)  rows (downwards)    looking along

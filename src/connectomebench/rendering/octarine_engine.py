@@ -46,7 +46,7 @@ class OctarineEngine:
         sun = pygfx.DirectionalLight(intensity=DIFFUSE * math.pi)
         right, down, towards = light_direction()
         sun.local.position = (right, -down, towards)
-        viewer.scene.add(pygfx.AmbientLight(intensity=AMBIENT * math.pi), sun)
+        viewer.scene.add(pygfx.AmbientLight(intensity=AMBIENT * math.pi), sun)  # pyright: ignore[reportArgumentType]
         viewer.camera.set_state(
             {
                 "position": (0, 0, 0),
