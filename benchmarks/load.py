@@ -46,7 +46,7 @@ def picture(rng: np.random.Generator) -> bytes:
             across = (x - PIXELS / 2) * np.sin(angle) - (y - PIXELS / 2) * np.cos(angle) - offset
             across += 15 * np.sin((x + y) / rng.uniform(20, 60))
             shade = np.sqrt(np.clip(1 - (across / width) ** 2, 0, 1))[..., None]
-            tube = np.array(colour, np.float32) * (0.3 + 0.7 * shade) + rng.normal(0, 2, (PIXELS, PIXELS, 1))
+            tube = np.array(colour, np.float32) * (0.3 + 0.7 * shade) + rng.normal(0, 0.5, (PIXELS, PIXELS, 1))
             pixels = np.where(shade > 0, tube, pixels)
     stream = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "PNG")

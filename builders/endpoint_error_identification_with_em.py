@@ -1,4 +1,6 @@
-"""Build the dataset `endpoint_error_identification_with_em`: ends of segments, with image data: is this a split error?
+"""Build the dataset `endpoint_error_identification_with_em`.
+
+Is this end a split error?
 
 Run:
     python builders/endpoint_error_identification_with_em.py --config examples/fib25.yaml --out out

@@ -1,4 +1,6 @@
-"""Build the dataset `merge_action`: pairs of touching segments: should they be merged?
+"""Build the dataset `merge_action`.
+
+Should two touching segments be merged?
 
 Run:
     python builders/merge_action.py --config examples/fib25.yaml --out out

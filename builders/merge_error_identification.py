@@ -1,4 +1,6 @@
-"""Build the dataset `merge_error_identification`: branch points: are two neurons fused here?
+"""Build the dataset `merge_error_identification`.
+
+Are two neurons fused at this branch point?
 
 Run:
     python builders/merge_error_identification.py --config examples/fib25.yaml --out out

@@ -1,4 +1,6 @@
-"""Build the dataset `split_action`: proposed cuts of fused segments: is this the right one?
+"""Build the dataset `split_action`.
+
+Is this proposed cut of a fused segment right?
 
 Run:
     python builders/split_action.py --config examples/fib25.yaml --out out

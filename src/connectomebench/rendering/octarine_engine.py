@@ -43,10 +43,10 @@ class OctarineEngine:
         for light in viewer.lights:
             light.parent.remove(light)
         # pygfx divides by pi (Lambert); an intensity of pi lights a facing surface with its own colour.
-        sun = pygfx.DirectionalLight(intensity=DIFFUSE * math.pi)
+        sun = pygfx.DirectionalLight(intensity=DIFFUSE * math.pi)  # pyright: ignore[reportArgumentType]
         right, down, towards = light_direction()
         sun.local.position = (right, -down, towards)
-        viewer.scene.add(pygfx.AmbientLight(intensity=AMBIENT * math.pi), sun)  # pyright: ignore[reportArgumentType]
+        viewer.scene.add(pygfx.AmbientLight(intensity=AMBIENT * math.pi), sun)
         viewer.camera.set_state(
             {
                 "position": (0, 0, 0),
