@@ -1,11 +1,10 @@
 r"""Train a probe (frozen encoder, logistic regression) on one task and species and score it on the validation rows.
 
-    python training/train_probe.py --dataset out/merge_action --species fly --output_dir out/models/probe/merge_action
+    python training/train_probe.py --dataset out/merge_action --encoder efficientnet_lite0 --output_dir probe
 
-The encoder of the quickstart needs no download; the one of the paper-sized runs comes from the Hub:
+That encoder needs no download; the default one, of the published probes, comes from the Hub:
 
-    python training/train_probe.py --dataset connectomebench/merge_action --species mouse \
-        --encoder google/siglip2-so400m-patch16-512 --pooling mean --output_dir probe-merge_action-mouse
+    python training/train_probe.py --dataset connectomebench/merge_action --species mouse --output_dir probe-mouse
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ class ScriptArguments:
 class ProbeArguments:
     """How the probe is made; see connectomebench.models.probe.ProbeConfig."""
 
-    encoder: str = field(default=ProbeConfig.encoder, metadata={"help": "efficientnet_lite0, or Hub id or folder."})
+    encoder: str = field(default=ProbeConfig.encoder, metadata={"help": "Hub id or folder, or efficientnet_lite0."})
     encoder_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
     pooling: str = field(default=ProbeConfig.pooling, metadata={"help": "mean, max or cls."})
     head: str = field(default=ProbeConfig.head, metadata={"help": "logistic or mlp."})

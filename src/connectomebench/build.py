@@ -64,6 +64,7 @@ def build(config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | Non
             _log.info("%s/%s is there already", task, config.species)
     if todo:
         _claim(out, config.species, fingerprint)
+        _log.info("opening the source")
         source = open_source(config.source, config.species, out / ".cache" / "source", base)
         drawn = out / ".cache" / "drawn" / config.species
         pools = _Pools(source, choose_engine(config.views.engine), config, drawn)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
@@ -161,7 +162,11 @@ def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDA
         return keep(cube_partition[problem.cube])[0]
 
     starts = [_start(problem, cube_weight, rng) for _ in range(n_starts)]
-    scores = [measure(start) for start in starts]
+    bar = tqdm(total=steps, desc="divide into partitions", unit="try", delay=1)
+    scores = []
+    for start in starts:
+        scores.append(measure(start))
+        bar.update()
     ranked = sorted(range(n_starts), key=lambda i: (-scores[i], i))[:3]
     best, best_score = starts[ranked[0]], scores[ranked[0]]
     moves = max(0, steps - n_starts) // len(ranked)
@@ -177,6 +182,8 @@ def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDA
                 current, current_score = changed, new
                 if new > best_score:
                     best, best_score = changed, new
+            bar.update()
+    bar.close()
 
     part = best[problem.cube]
     _, kept = keep(part)

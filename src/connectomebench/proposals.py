@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from connectomebench.corrections import SplitCorrection
 from connectomebench.cuts import (
@@ -110,7 +111,7 @@ def propose_cuts(
     """
     proposals: list[ProposedCut] = []
     dropped: Counter[str] = Counter()
-    for split in splits:
+    for split in tqdm(splits, "propose cuts", unit="error", delay=1):
         graph = source.cut_graph(split.segment, split.location_nm, rules.reach_nm)
         digest = hashlib.sha256(f"{rules.seed}/{split.edit_id}".encode()).digest()
         rng = np.random.default_rng(int.from_bytes(digest[:8], "big"))

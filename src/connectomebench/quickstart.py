@@ -13,6 +13,7 @@ from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.run import evaluate_model
 from connectomebench.manifest import read_manifest
+from connectomebench.models.encoders import EFFICIENTNET
 from connectomebench.resources import resource_path
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MODELS = ("probe", "trivial", "grey")
-OFFLINE_ENCODER = "efficientnet_lite0"
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -86,8 +86,8 @@ def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | Grey
 
     if name == "trivial":
         return train_trivial(rows, cache=cache)
-    config = ProbeConfig(encoder=OFFLINE_ENCODER)
-    encoder = _encoder(OFFLINE_ENCODER)
+    config = ProbeConfig(encoder=EFFICIENTNET)
+    encoder = _encoder(EFFICIENTNET)
     if name == "grey":
         return train_grey(rows, config, cache, encoder=encoder)
     return train_probe(rows, config, cache, encoder=encoder)

@@ -29,7 +29,8 @@ def run(*options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 def test_trains_scores_and_saves(folder: Path, encoder) -> None:
     from connectomebench.models.probe import load_probe
 
-    result = run("--dataset", "task", "--output_dir", "probe", "--folds", "2", "--c_grid", "0.001", "0.1", cwd=folder)
+    options = ["--encoder", "efficientnet_lite0", "--folds", "2", "--c_grid", "0.001", "0.1"]
+    result = run("--dataset", "task", "--output_dir", "probe", *options, cwd=folder)
     assert result.returncode == 0, result.stderr
     scores = json.loads(result.stdout)
     assert scores["balanced_accuracy"] > 0.8

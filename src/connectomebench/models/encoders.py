@@ -18,7 +18,8 @@ from PIL import Image
 from connectomebench.errors import ConnectomeBenchError
 
 Pooling = Literal["mean", "max", "cls"]
-EFFICIENTNET = "efficientnet_lite0"
+EFFICIENTNET = "efficientnet_lite0"  # comes with packages: needs no network
+SIGLIP2 = "google/siglip2-so400m-patch16-512"  # the encoder of the published probes
 BATCH = 16  # larger batches are slower on a CPU: their activations leave the cache
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import content_key
 from connectomebench.models.base import Answer, Batch, check_views, column
-from connectomebench.models.encoders import EFFICIENTNET, Encoder, Pooling, load_encoder
+from connectomebench.models.encoders import SIGLIP2, Encoder, Pooling, load_encoder
 from connectomebench.models.features import FeatureStore, encoder_store, stored_rows
 from connectomebench.models.heads import Candidate, Head, fit_head
 from connectomebench.models.images import StoredImage, image_key
@@ -29,7 +29,7 @@ class ProbeConfig:
     Attributes
     ----------
     encoder
-        ``efficientnet_lite0`` or a transformers vision model: Hub id or folder.
+        A transformers vision model (Hub id or folder), or ``efficientnet_lite0``, which needs no network.
     encoder_revision
         Branch, tag or commit of the Hub id; None takes the newest.
     pooling
@@ -44,7 +44,7 @@ class ProbeConfig:
         Of folds and perceptron.
     """
 
-    encoder: str = EFFICIENTNET
+    encoder: str = SIGLIP2
     encoder_revision: str | None = None
     pooling: Pooling = "mean"
     head: HeadKind = "logistic"
