@@ -168,7 +168,7 @@ def measure(count: int, folder: Path) -> dict[str, float]:
     stream = load_dataset("parquet", data_files=files, split="train", streaming=True)
     ours_rate = rate(count, lambda: iter(data))
     raw = data.cast_column("images", datasets.List(datasets.Image(decode=False)))
-    raw_pictures = pictures.cast_column("image", datasets.Image(decode=False))
+    raw_pictures: Any = pictures.cast_column("image", datasets.Image(decode=False))
     return {
         "rows_per_s_map": ours_rate,
         "rows_per_s_streaming": rate(count, lambda: iter(stream)),
