@@ -103,7 +103,7 @@ VIEW_NAMES = {
 
 MODEL_NAMES = {
     "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),
-    "trivial": ("Trivial features", "brightness, area of each colour and segment sizes alone"),
+    "trivial": ("Trivial features", "brightness and area of each colour (what is seen of sizes) alone"),
     "grey": ("Grey images", "the probe's recipe on uniform grey pictures"),
 }
 BASELINES = ("trivial", "grey")
