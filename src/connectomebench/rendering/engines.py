@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
@@ -105,6 +107,8 @@ def adapter_name() -> str | None:
 def _default_adapter() -> dict[str, str] | None:
     if importlib.util.find_spec("wgpu") is None:
         return None
+    # drivers complain on stderr where a session without a screen has no such folder
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     import wgpu
 
     try:
