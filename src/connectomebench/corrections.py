@@ -61,10 +61,6 @@ class Overlaps:
         """Total voxels of each segment that lie in some body."""
         return _totals(self.segments, self.voxels)
 
-    def body_sizes(self) -> dict[int, int]:
-        """Total voxels of each body that lie in some segment."""
-        return _totals(self.bodies, self.voxels)
-
 
 def _totals(ids: NDArray[np.uint64], counts: NDArray[np.int64]) -> dict[int, int]:
     unique, inverse = np.unique(ids, return_inverse=True)

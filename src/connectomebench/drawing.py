@@ -61,14 +61,13 @@ def draw_sites(
     """
     # kernels release the GIL, so sites are drawn side by side; a graphics card takes one at a time
     workers = available_threads() if isinstance(engine, CpuEngine) else 1
-    name = f"{source.info.name}@{source.info.version}"
     with (
         ThreadPoolExecutor(workers) as pool,
         tqdm(total=len(sites), desc=f"draw {sites[0].task}" if sites else "draw", unit="site", delay=1) as bar,
     ):
         for start in range(0, len(sites), CHUNK):
             chunk = sites[start : start + CHUNK]
-            ids = [s.sample_id(source.info.species, name) for s in chunk]
+            ids = [source.info.sample_id(site) for site in chunk]
             path = folder / f"{content_key(ids, engine.name, repr(rules))}.parquet"
             drawings = _read(path)
             if drawings is None:

@@ -139,7 +139,7 @@ def make_row(
     if task.labels and site.answer not in task.labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
     return {
-        "sample_id": site.sample_id(info.species, f"{info.name}@{info.version}"),
+        "sample_id": info.sample_id(site),
         "task": site.task,
         "species": info.species,
         "images": [{"bytes": images[view], "path": None} for view in task.views],

@@ -44,6 +44,10 @@ class SourceInfo:
     license: str
     citation: str
 
+    def sample_id(self, site: Site) -> str:
+        """Name a site of this source; see :meth:`connectomebench.sites.Site.sample_id`."""
+        return site.sample_id(self.species, f"{self.name}@{self.version}")
+
 
 @dataclass(frozen=True)
 class Contacts:

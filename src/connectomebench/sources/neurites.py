@@ -9,10 +9,6 @@ from scipy.sparse import csr_array
 from connectomebench.geometry import Skeleton
 
 
-def _length(nodes: NDArray[np.floating], edges: NDArray[np.integer]) -> NDArray[np.floating]:
-    return np.linalg.norm(nodes[edges[:, 0]] - nodes[edges[:, 1]], axis=1)
-
-
 def chains(edges: NDArray[np.integer], n_nodes: int) -> list[NDArray[np.int64]]:
     """Break a forest into its unbranched stretches.
 
