@@ -9,10 +9,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,volumes,arrays,octarine,apps,dev
+EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,apps,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
-BENCHMARKS := render corrections load
+BENCHMARKS := render corrections load cave
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup quickstart test lint wheel-test bench clean

@@ -161,18 +161,18 @@ def test_split_action() -> None:
     split = SplitCorrection("s", 1, (10, 11), (1100, 0, 0), 4)
     rules = ProposalRules(CutRules(cutout_nm=5000), reach_nm=8000, wrong_kept=2)
     source = Double(graph=chain_graph())
-    proposals, missing = propose_cuts(source, [split], rules, largest_view_nm=3000)
+    corrections = truth({1: 12_000}, {}, fused={1: (10, 11)}, splits=[split])
+    proposals, missing = propose_cuts(source, corrections, rules, largest_view_nm=3000)
     assert not missing and source.asked == [(1, (1100, 0, 0), 8000)]
     assert proposals[0].verdict.good and proposals[0].place_nm == (1100.0, 0.0, 0.0)
     assert len(proposals) == 3 and not any(p.verdict.good for p in proposals[1:])
     assert len({p.place_nm for p in proposals}) == 3
     assert all(p.side_voxels[0] >= p.side_voxels[1] for p in proposals), "the source is the larger side"
     assert {(len(p.cut.sources_nm), len(p.cut.sinks_nm)) for p in proposals} == {(2, 2)}
-    again, _ = propose_cuts(source, [split], rules, largest_view_nm=3000)
+    again, _ = propose_cuts(source, corrections, rules, largest_view_nm=3000)
     assert again == proposals
 
-    corrections = truth({1: 12_000}, {}, fused={1: (10, 11)}, splits=[split])
-    found = split_action_sites(source, corrections, proposals, RULES, CONTROLS)
+    found = split_action_sites(source, proposals, RULES, CONTROLS)
     assert Counter(s.answer for s in found.sites) == {"yes": 1, "no": 2}
     assert all([p.role for p in s.parts] == ["source", "sink"] and s.cut is not None for s in found.sites)
 
@@ -180,7 +180,8 @@ def test_split_action() -> None:
 def test_a_cut_whose_view_would_leave_the_pieces_is_not_proposed() -> None:
     split = SplitCorrection("s", 1, (10, 11), (1100, 0, 0), 4)
     rules = ProposalRules(reach_nm=3000)
-    proposals, _ = propose_cuts(Double(graph=chain_graph()), [split], rules, largest_view_nm=2900)
+    corrections = truth({1: 12_000}, {}, fused={1: (10, 11)}, splits=[split])
+    proposals, _ = propose_cuts(Double(graph=chain_graph()), corrections, rules, largest_view_nm=2900)
     assert [p.place_nm for p in proposals] == [(1100.0, 0.0, 0.0)]
 
 

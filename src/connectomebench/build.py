@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +18,29 @@ import numpy as np
 from connectomebench.cards import write_card
 from connectomebench.config import BuildConfig, check_buildable
 from connectomebench.controls import match_rendered
-from connectomebench.drawing import Drawing, draw_sites
+from connectomebench.drawing import Drawn, draw_sites
+from connectomebench.drawn_batches import Sketch
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key, write_json
+from connectomebench.files import content_key, write_json, write_text
 from connectomebench.gather import Gathered, gather_sites
 from connectomebench.leaks import check_leaks
 from connectomebench.manifest import add_species, is_built, library_versions
 from connectomebench.partition import PartitionResult, partition_sites
 from connectomebench.records import PARTITIONS, make_row, write_partition
-from connectomebench.rendering.engines import Engine, choose_engine
+from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
+from connectomebench.rendering.rasterizer import available_threads
+from connectomebench.scheduling import IN_PROCESS, Runner, open_runner
 from connectomebench.sites import Site
-from connectomebench.sources.base import Source
+from connectomebench.sources.base import SourceInfo
 from connectomebench.sources.opening import open_source
+from connectomebench.studio import RemoteStudio, Studio, suitable_engine
 
 _log = logging.getLogger(__name__)
 
 
-def build(config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | None = None) -> dict[str, Path]:
+def build(
+    config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | None = None, scheduler: str = IN_PROCESS
+) -> dict[str, Path]:
     """Build the datasets of a configuration; what is there already is left alone.
 
     Parameters
@@ -44,6 +53,8 @@ def build(config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | Non
         Folder that relative paths of the configuration start from.
     tasks
         Write these tasks only; the partition is still that of all tasks of the configuration.
+    scheduler
+        Where the work is done; see :func:`connectomebench.scheduling.open_runner`. The datasets do not depend on it.
 
     Returns
     -------
@@ -53,7 +64,8 @@ def build(config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | Non
     Raises
     ------
     ConnectomeBenchError
-        If the data cannot be read, ``out`` holds another configuration, or there are too few sites.
+        If the data cannot be read, ``out`` holds another configuration, there are too few sites, or the data of too
+        many cannot be had.
     """
     wanted = _wanted(config, tasks)
     folders = {task: out / task for task in wanted}
@@ -64,21 +76,15 @@ def build(config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | Non
             _log.info("%s/%s is there already", task, config.species)
     if todo:
         _claim(out, config.species, fingerprint)
-        _log.info("opening the source")
-        source = open_source(config.source, config.species, out / ".cache" / "source", base)
-        drawn = out / ".cache" / "drawn" / config.species
-        pools = _Pools(source, choose_engine(config.views.engine), config, drawn)
-        gathered = gather_sites(source, config)
-        matched = {task: _match(task, gathered.of(task), pools, config) for task in config.tasks}
+        pool = _draw_pool(config, out.resolve(), base.resolve(), scheduler)
+        matched = {task: _match(task, pool) for task in config.tasks}
         sites = [site for m in matched.values() for site in m.sites]
-        divided = partition_sites(sites, config.partition, source.info.bounds_nm)
+        divided = partition_sites(sites, config.partition, pool.info.bounds_nm)
         kept = _balance(sites, divided, matched, config)
         for task in todo:
-            _write_task(
-                task, [row for row in kept if row.site.task == task], matched[task], pools, gathered, divided, out
-            )
+            _write_task(task, [row for row in kept if row.site.task == task], matched[task], pool, divided, out)
         if all(is_built(out / task, config.species, fingerprint) for task in config.tasks):
-            shutil.rmtree(drawn, ignore_errors=True)
+            shutil.rmtree(_drawn_folder(out, config.species), ignore_errors=True)
     return folders
 
 
@@ -103,8 +109,6 @@ def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]
 
 def _claim(out: Path, species: str, fingerprint: str) -> None:
     """Note which configuration an unfinished build belongs to, and refuse to mix two."""
-    import json
-
     path = out / ".cache" / f"{species}.json"
     if path.exists():
         other = json.loads(path.read_text())["config_fingerprint"]
@@ -117,62 +121,90 @@ def _claim(out: Path, species: str, fingerprint: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Pools:
-    """Draws the sites of each task, from chunks on disk where they are there."""
+class _Pool:
+    """All sites of a build, drawn: more than are kept.
 
-    source: Source
-    engine: Engine
+    ``ids`` are the sample ids of ``gathered.sites``, and ``drawn`` their drawings by the engine of that name.
+    """
+
     config: BuildConfig
-    folder: Path
+    info: SourceInfo
+    gathered: Gathered
+    ids: list[str]
+    drawn: Drawn
+    engine: EngineName
 
-    def draw(self, task: str, sites: Sequence[Site]) -> Iterator[Drawing]:
-        return draw_sites(sites, self.source, self.engine, self.config.views, self.folder / task)
+    def of(self, task: str) -> list[tuple[int, Site, Sketch]]:
+        """Index, site and sketch of each site of a task."""
+        every = zip(count(), self.gathered.sites, self.drawn.sketches)
+        return [(i, site, sketch) for i, site, sketch in every if site.task == task]
+
+
+def _drawn_folder(out: Path, species: str) -> Path:
+    return out / ".cache" / "drawn" / species
+
+
+def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _Pool:
+    """Open the source, find the sites of all tasks and draw them; paths are absolute."""
+    engine = choose_engine(config.views.engine) if scheduler == IN_PROCESS else None
+    # kernels release the GIL, so batches are drawn side by side; a graphics card takes one sample at a time
+    threads = available_threads() if engine is None or isinstance(engine, CpuEngine) else 1
+    with open_runner(scheduler, threads) as runner:
+        _log.info("opening the source")
+        cache = out / ".cache" / "source"
+        source = open_source(config.source, config.species, cache, base, runner)
+        info = source.info
+        gathered = gather_sites(source, config)
+        if engine is not None:
+            studio = Studio(source, engine, config.views)
+        else:
+            name = _engine_of_workers(runner, config.views.engine)
+            studio = RemoteStudio(config.source, config.species, cache, base, info.version, name, config.views)
+        ids = [info.sample_id(site) for site in gathered.sites]
+        drawn = draw_sites(gathered.sites, ids, studio, runner, _drawn_folder(out, config.species), config.failures)
+    return _Pool(config, info, gathered, ids, drawn, studio.engine_name)
+
+
+def _engine_of_workers(runner: Runner, wanted: EngineName) -> EngineName:
+    """Let a worker choose the engine: there may be no graphics card where this process runs."""
+    with closing(runner.run(suitable_engine, [wanted], "engine")) as results:
+        return next(results)[1]
 
 
 @dataclass(frozen=True)
 class _Matched:
     """Pairs of a case and a look-alike control of one task.
 
-    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``pool`` are all drawn sites,
-    in drawing order, and ``index`` says where in it each of ``sites`` is.
+    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``index`` says where in the
+    pool each of them is.
     """
 
     sites: list[Site]
     index: list[int]
-    pool: list[Site]
-    sizes: list[int]
     dropped: Counter[str]
 
 
 @dataclass(frozen=True)
 class _Kept:
-    """A row of the final dataset."""
+    """A row of the final dataset; ``index`` says where in the pool it is."""
 
     site: Site
     partition: str
     group: str
     index: int
-    size: int
 
 
-def _match(task: str, pool: Sequence[Site], pools: _Pools, config: BuildConfig) -> _Matched:
-    """Draw the pool of a task and pair cases with controls that look alike to a trivial model."""
-    dropped: Counter[str] = Counter()
-    visible: list[int] = []
-    features: list[Any] = []
-    sizes: dict[int, int] = {}
-    for i, drawing in enumerate(pools.draw(task, pool)):
-        if drawing.problem is not None:
-            dropped[drawing.problem] += 1
-            continue
-        visible.append(i)
-        features.append(drawing.features)
-        sizes[i] = sum(len(png) for png in drawing.images.values())
+def _match(task: str, pool: _Pool) -> _Matched:
+    """Pair cases with controls that look alike to a trivial model."""
+    rules = pool.config.controls
+    entries = pool.of(task)
+    dropped = Counter(sketch.problem for _, _, sketch in entries if sketch.problem is not None)
+    visible = [entry for entry in entries if entry[2].problem is None]
     pairs, apart = match_rendered(
-        np.asarray(features),
-        np.asarray([pool[i].answer == "yes" for i in visible], np.bool_),
-        np.asarray([str(pool[i].segment_ids[0]) for i in visible]),
-        config.controls,
+        np.asarray([sketch.features for _, _, sketch in visible]),
+        np.asarray([site.answer == "yes" for _, site, _ in visible], np.bool_),
+        np.asarray([str(site.segment_ids[0]) for _, site, _ in visible]),
+        rules,
     )
     dropped["pair too different to a trivial model"] += 2 * apart
     dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
@@ -181,8 +213,8 @@ def _match(task: str, pool: Sequence[Site], pools: _Pools, config: BuildConfig) 
             f"{task}: no pair of a case and a comparable control; use more data, a larger controls.caliper or "
             "controls.pool_per_case"
         )
-    index = [visible[i] for pair in pairs for i in pair]
-    return _Matched([pool[i] for i in index], index, list(pool), [sizes[i] for i in index], dropped)
+    chosen = [visible[row] for pair in pairs for row in pair]
+    return _Matched([site for _, site, _ in chosen], [i for i, _, _ in chosen], dropped)
 
 
 def _balance(
@@ -203,34 +235,28 @@ def _balance(
             n = min(len(side) for side in sides)
             m.dropped["one answer more often in a partition"] += len(here) - 2 * n
             for i in sorted(i for side in sides for i in side[:n]):
-                at = i - own.start
-                kept.append(_Kept(sites[i], partition, divided.groups[i] or "", m.index[at], m.sizes[at]))
+                kept.append(_Kept(sites[i], partition, divided.groups[i] or "", m.index[i - own.start]))
     return kept
 
 
 def _write_task(
-    task: str,
-    kept: Sequence[_Kept],
-    matched: _Matched,
-    pools: _Pools,
-    gathered: Gathered,
-    divided: PartitionResult,
-    out: Path,
+    task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult, out: Path
 ) -> None:
     """Write the rows of one task, check for leaks, describe."""
-    config, source = pools.config, pools.source
+    config, gathered = pool.config, pool.gathered
     folder = out / task / config.species
     digests = {}
     for partition in PARTITIONS:
-        rows = {row.index: row for row in kept if row.partition == partition}
-        # read again from the chunks on disk: pictures are never all in memory
+        rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
+        index = [row.index for row in rows]
+        # read from disk one by one: pictures are never all in memory
         stored = (
-            make_row(rows[i].site, drawing.images, rows[i].group, source.info)
-            for i, drawing in enumerate(pools.draw(task, matched.pool))
-            if i in rows
+            make_row(row.site, images, row.group, pool.info, gathered.edit_times.get(row.site.edit_id or ""))
+            for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
-        size = sum(row.size for row in rows.values())
+        size = sum(pool.drawn.sketches[i].size for i in index)
         digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
+    _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     species_folders = {t: out / t / config.species for t in config.tasks}
     leaks = check_leaks(species_folders, task, config.partition.group_by)
     entry = {
@@ -238,8 +264,8 @@ def _write_task(
         "fingerprint": content_key(digests),
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},
         "origins": dict(sorted(Counter(r.site.origin for r in kept).items())),
-        "source": _source_entry(source),
-        "engine": pools.engine.name,
+        "source": _source_entry(pool.info),
+        "engine": pool.engine,
         "corrections": gathered.corrections,
         "candidates": gathered.candidates.get(task),
         "dropped": {
@@ -258,8 +284,31 @@ def _write_task(
     _log.info("%s/%s written: %s rows", task, config.species, counts)
 
 
-def _source_entry(source: Source) -> dict[str, Any]:
-    info = source.info
+def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
+    """List places and sites whose data could not be had, one JSON object a line; no file where there is none."""
+    lines = [
+        json.dumps({"edit_id": s.name, "location_nm": list(s.location_nm), "reason": s.reason})
+        for s in pool.gathered.skipped
+    ]
+    lines += [
+        json.dumps(
+            {
+                "sample_id": pool.ids[i],
+                "segment_ids": [int(s) for s in site.segment_ids],
+                "location_nm": [float(c) for c in site.location_nm],
+                "reason": sketch.reason,
+            }
+        )
+        for i, site, sketch in pool.of(task)
+        if sketch.failed
+    ]
+    if lines:
+        write_text(path, "\n".join(lines) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _source_entry(info: SourceInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "version": info.version,

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from connectomebench.candidates import CandidateRules
 from connectomebench.controls import ControlRules
 from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.failures import FailureRules
 from connectomebench.files import content_key
 from connectomebench.labels import SiteRules
 from connectomebench.partition import PartitionRules
@@ -26,7 +27,7 @@ FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_e
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Everything that decides what a dataset holds.
+    """Everything that decides what a dataset holds, and when a build gives up.
 
     Attributes
     ----------
@@ -47,14 +48,22 @@ class BuildConfig:
     controls: ControlRules = field(default_factory=ControlRules)
     partition: PartitionRules = field(default_factory=PartitionRules)
     views: ViewRules = field(default_factory=ViewRules)
+    failures: FailureRules = field(default_factory=FailureRules)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for the manifest."""
         return dataclasses.asdict(self)
 
     def fingerprint(self) -> str:
-        """Hash of all values; two builds with the same one make the same datasets from the same data."""
-        return content_key(self.as_dict())
+        """Hash of all values that matter to a dataset; builds with the same one make the same from the same data.
+
+        What says how patiently and where things are fetched is left out: a build that it stopped may go on otherwise.
+        """
+        values = {name: value for name, value in self.as_dict().items() if name != "failures"}
+        if values["source"]["cave"] is not None:
+            for name in ("max_failed_share", "cache_gb", "requests"):
+                del values["source"]["cave"][name]
+        return content_key(values)
 
 
 def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
@@ -113,6 +122,12 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
     if config.proposals.reach_nm < high:
         raise ConnectomeBenchError(
             f"{origin}: proposals.reach_nm ({config.proposals.reach_nm:g}) must be at least the largest view ({high:g})"
+        )
+    cave = config.source.cave
+    if cave is not None and cave.survey.cutout_nm < max(2 * high, config.proposals.reach_nm):
+        raise ConnectomeBenchError(
+            f"{origin}: source.cave.survey.cutout_nm ({cave.survey.cutout_nm:g}) must be at least twice the largest "
+            f"view ({high:g}) and at least proposals.reach_nm ({config.proposals.reach_nm:g})"
         )
     return config
 

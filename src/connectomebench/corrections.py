@@ -7,6 +7,7 @@ corrected by a split.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,15 @@ class SplitCorrection:
     bodies: tuple[int, int]
     location_nm: Point
     area: float
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A place that was left out because its data cannot be had, and why."""
+
+    name: str
+    location_nm: Point
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,12 @@ class Corrections:
         float32, shape (k, 3): places of corrections that were excluded (tangles); no control may lie near them.
     counts
         What was found and what was left out, and why; goes to the manifest.
+    complete
+        Bodies whose truth is known all over; of others only that they are not one of these. None: all bodies.
+    skipped
+        Places whose data cannot be had.
+    times
+        ``edit_id`` -> when the correction was made, UTC, where that is known.
     """
 
     merges: tuple[MergeCorrection, ...]
@@ -95,6 +111,13 @@ class Corrections:
     fused: dict[int, tuple[int, ...]]
     unresolved_nm: NDArray[np.float32]
     counts: dict[str, int] = field(default_factory=dict)
+    complete: frozenset[int] | None = None
+    skipped: tuple[Skipped, ...] = ()
+    times: dict[str, datetime] = field(default_factory=dict)
+
+    def is_complete(self, body: int) -> bool:
+        """Tell whether the truth of a body is known all over."""
+        return self.complete is None or body in self.complete
 
 
 @dataclass(frozen=True)

@@ -1,135 +1,141 @@
-"""Draw sites in chunks that are kept on disk, so that a killed build goes on where it was."""
+"""Draw the sites of a build in batches of one place, each kept on disk, so that a killed build goes on where it was.
+
+A batch is a job of a :class:`connectomebench.scheduling.Runner`. What neighbouring sites share is fetched once, and the
+batches are the same whatever draws them.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from connectomebench.files import atomic_path, content_key
-from connectomebench.rendering.engines import CpuEngine, Engine
-from connectomebench.rendering.rasterizer import available_threads
-from connectomebench.rendering.views import EmptyView, ViewRules, render_site
+from connectomebench.drawn_batches import Sketch, read_images, read_sketches
+from connectomebench.failures import FailureRules, FailureTally
+from connectomebench.files import content_key
+from connectomebench.places import group_by_place
+from connectomebench.scheduling import Runner
 from connectomebench.sites import Site
-from connectomebench.sources.base import Source
-from connectomebench.tasks import get_task
+from connectomebench.studio import RemoteStudio, SiteBatch, Studio
 
-CHUNK = 32
+BATCH = 32
+# far smaller than a view, so that sites of a batch lie together also where there are many
+_CUBE_NM = 2000.0
 
 
 @dataclass(frozen=True)
-class Drawing:
-    """The pictures of a site.
+class Drawn:
+    """The drawings of all sites: what is small in memory, pictures on disk.
 
     Attributes
     ----------
-    images
-        PNG bytes by view, in the order of the task's views; empty where the site cannot be drawn.
-    features
-        Trivial features of the pictures (see :mod:`connectomebench.models.trivial`); float64, shape (k,).
-    problem
-        Why it cannot be drawn; None where it can.
+    sketches
+        In the order of the sites.
+    places
+        File and row of the pictures of each.
     """
 
-    images: dict[str, bytes]
-    features: NDArray[np.float64]
-    problem: str | None = None
+    sketches: tuple[Sketch, ...]
+    places: tuple[tuple[Path, int], ...]
+
+    def images(self, indices: Iterable[int]) -> Iterator[dict[str, bytes]]:
+        """Yield the pictures (view name -> PNG file) of some sites, those of one site at a time.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If a file is damaged or gone.
+        """
+        for i in indices:
+            yield read_images(*self.places[i])
 
 
 def draw_sites(
-    sites: Sequence[Site], source: Source, engine: Engine, rules: ViewRules, folder: Path
-) -> Iterator[Drawing]:
-    """Yield the drawing of each site, in order.
+    sites: Sequence[Site],
+    ids: Sequence[str],
+    studio: Studio | RemoteStudio,
+    runner: Runner,
+    folder: Path,
+    failures: FailureRules,
+) -> Drawn:
+    """Draw sites of any tasks.
 
     Parameters
     ----------
-    sites
-        Sites of one task.
-    source
-        Gives meshes and image data.
-    engine, rules
-        How they are drawn.
+    sites, ids
+        What is drawn, and its sample ids.
+    studio
+        Draws a batch: a :class:`connectomebench.studio.Studio` where the runner works in this process.
+    runner
+        Does the work.
     folder
-        Chunks already there are read, not drawn again.
+        For the files of the batches. Sites that are there already are not drawn again, unless they failed.
+    failures
+        When to give up.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the data of too many sites of a task cannot be had, or a file cannot be written.
     """
-    # kernels release the GIL, so sites are drawn side by side; a graphics card takes one at a time
-    workers = available_threads() if isinstance(engine, CpuEngine) else 1
-    with (
-        ThreadPoolExecutor(workers) as pool,
-        tqdm(total=len(sites), desc=f"draw {sites[0].task}" if sites else "draw", unit="site", delay=1) as bar,
-    ):
-        for start in range(0, len(sites), CHUNK):
-            chunk = sites[start : start + CHUNK]
-            ids = [source.info.sample_id(site) for site in chunk]
-            path = folder / f"{content_key(ids, engine.name, repr(rules))}.parquet"
-            drawings = _read(path)
-            if drawings is None:
-                drawings = list(pool.map(lambda site: _draw(site, source, engine, rules), chunk))
-                _write(path, drawings)
-            bar.update(len(chunk))
-            yield from drawings
-
-
-def _draw(site: Site, source: Source, engine: Engine, rules: ViewRules) -> Drawing:
-    from connectomebench.models.trivial import trivial_features
-
-    meshes = source.meshes(site)
-    nothing = np.zeros(0)
-    if any(mesh.is_empty for mesh in meshes):
-        return Drawing({}, nothing, "a segment has no mesh in the view")
-    em = None
-    if get_task(site.task).has_em:
-        em = source.em_slices(site, rules.em_px)
-        if em is None:
-            return Drawing({}, nothing, "no image data at this place")
-    try:
-        pictures = render_site(site, meshes, em, rules=rules, engine=engine)
-    except EmptyView:
-        return Drawing({}, nothing, "a segment cannot be seen in the view")
-    features = trivial_features(list(pictures.values()), list(pictures))[1]
-    return Drawing({view: _png(picture) for view, picture in pictures.items()}, features)
-
-
-def _png(picture: Any) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", optimize=False, compress_level=3)
-    return stream.getvalue()
-
-
-def _write(path: Path, drawings: list[Drawing]) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table(
-        {
-            "views": pa.array([list(d.images) for d in drawings], pa.list_(pa.string())),
-            "images": pa.array([list(d.images.values()) for d in drawings], pa.list_(pa.binary())),
-            "features": pa.array([d.features.tolist() for d in drawings], pa.list_(pa.float64())),
-            "problem": pa.array([d.problem for d in drawings], pa.string()),
-        }
-    )
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary, compression="none")
-
-
-def _read(path: Path) -> list[Drawing] | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        return None
-    try:
-        rows = pq.read_table(path).to_pylist()
-    except pa.ArrowInvalid:  # cut short by a crash of the machine: draw the chunk again
-        return None
-    return [
-        Drawing(dict(zip(r["views"], r["images"], strict=True)), np.asarray(r["features"], np.float64), r["problem"])
-        for r in rows
+    folder.mkdir(parents=True, exist_ok=True)
+    groups = batches_of(sites, ids)
+    names = [content_key([ids[i] for i in group], studio.look) for group in groups]
+    batches = [
+        SiteBatch(tuple(sites[i] for i in group), folder / f"{name}.parquet")
+        for group, name in zip(groups, names, strict=True)
     ]
+    sketches: dict[int, Sketch] = {}
+    tally = FailureTally(failures)
+    stop = threading.Event()
+    draw = partial(studio.draw, stop=stop) if isinstance(studio, Studio) else studio.draw
+    with tqdm(total=len(sites), desc="draw", unit="site", delay=1) as bar:
+
+        def note(number: int, found: Sequence[Sketch]) -> None:
+            for i, sketch in zip(groups[number], found, strict=True):
+                sketches[i] = sketch
+                tally.count(sites[i].task, sketch.reason)
+            bar.update(len(found))
+            tally.check()
+
+        todo = []
+        for number, batch in enumerate(batches):
+            found = read_sketches(batch.path)
+            if found is None or any(sketch.failed for sketch in found):
+                todo.append(number)
+            else:
+                note(number, found)
+        try:
+            with closing(runner.run(draw, [batches[number] for number in todo], "draw")) as results:
+                for job, found in results:
+                    note(todo[job], found)
+        except BaseException:
+            stop.set()
+            raise
+    places = {i: (batch.path, row) for batch, group in zip(batches, groups, strict=True) for row, i in enumerate(group)}
+    every = range(len(sites))
+    return Drawn(tuple(sketches[i] for i in every), tuple(places[i] for i in every))
+
+
+def batches_of(sites: Sequence[Site], ids: Sequence[str]) -> list[list[int]]:
+    """Divide sites into batches of at most ``BATCH`` neighbours; the same whatever their order.
+
+    Parameters
+    ----------
+    sites, ids
+        What is drawn, and its sample ids.
+
+    Returns
+    -------
+    list of list of int
+        Indices of the sites of each batch; every site in one.
+    """
+    order = sorted(range(len(sites)), key=ids.__getitem__)
+    points = np.array([sites[i].location_nm for i in order], np.float64)
+    return [[order[row] for row in rows] for rows in group_by_place(points, _CUBE_NM, BATCH)]

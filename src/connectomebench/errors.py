@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see."""
+"""The one exception a user is meant to see, and the one that skips a site."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ class ConnectomeBenchError(Exception):
     """A problem the user can mend, told in one line: what is wrong and what to do.
 
     The command line prints the message alone (no traceback) and exits with status 2.
+    """
+
+
+class SiteUnavailable(Exception):
+    """The data of one place cannot be had: its reason, in a few words.
+
+    Raised by a source when a request still fails after its retries, or an id is gone. The build skips the site.
     """
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from tqdm import tqdm
 
 from connectomebench.candidates import coverage, find_candidates
 from connectomebench.config import BuildConfig
+from connectomebench.corrections import Skipped
 from connectomebench.labels import (
     LabelledSites,
     endpoint_sites,
@@ -18,7 +20,6 @@ from connectomebench.labels import (
     merge_error_sites,
     split_action_sites,
 )
-from connectomebench.proposals import propose_cuts
 from connectomebench.sites import Site
 from connectomebench.sources.base import Source
 
@@ -39,12 +40,18 @@ class Gathered:
         Task -> recall and precision of the candidates against the corrections.
     corrections
         Counts of the corrections of the source.
+    skipped
+        Places that the source left out because their data cannot be had.
+    edit_times
+        ``edit_id`` -> when the correction was made, where that is known.
     """
 
     sites: tuple[Site, ...]
     dropped: dict[str, dict[str, int]]
     candidates: dict[str, dict[str, Any]]
     corrections: dict[str, int]
+    skipped: tuple[Skipped, ...]
+    edit_times: dict[str, datetime]
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
@@ -82,8 +89,8 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
             )
         elif task == "split_action":
             largest = config.sites.extent_nm[1]
-            proposals, missing = propose_cuts(source, corrections.splits, config.proposals, largest)
-            labelled[task] = split_action_sites(source, corrections, proposals, config.sites, config.controls)
+            proposals, missing = source.propose(config.proposals, largest)
+            labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
             kind = "branch" if task == "merge_error_identification" else "end"
@@ -97,6 +104,8 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
         {task: _sorted(labelled[task].dropped) for task in config.tasks},
         measured,
         dict(corrections.counts),
+        corrections.skipped,
+        corrections.times,
     )
 
 

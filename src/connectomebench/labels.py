@@ -136,6 +136,9 @@ def merge_action_sites(
         if any(s not in body_of for s in pair):
             dropped["segment without a sure body"] += 1
             continue
+        if not any(corrections.is_complete(body_of[s]) for s in pair):
+            dropped["neither segment is proofread"] += 1
+            continue
         if min(sizes[s] for s in pair) < rules.min_segment_voxels:
             dropped["segment too small"] += 1
             continue
@@ -292,6 +295,9 @@ def _candidate_sites(
             dropped["near another or an excluded correction"] += 1
             continue
         bodies = corrections.fused.get(segment) or (corrections.body_of[segment],)
+        if not case and not all(corrections.is_complete(body) for body in bodies):
+            dropped["segment is not proofread"] += 1
+            continue
         edit_id = edit_ids[i] if case else None
         extent = view_extent_nm(place, rules)
         site = Site(
@@ -325,7 +331,6 @@ def _candidate_sites(
 
 def split_action_sites(
     source: Source,
-    corrections: Corrections,
     proposals: Sequence[ProposedCut],
     rules: SiteRules,
     controls: ControlRules,
@@ -334,20 +339,18 @@ def split_action_sites(
     dropped: Counter[str] = Counter()
     yes: list[Site] = []
     no: list[Site] = []
-    splits = {s.edit_id: s for s in corrections.splits}
     for proposal in proposals:
-        split = splits[proposal.edit_id]
         place = proposal.place_nm
         site = Site(
             task="split_action",
             location_nm=place,
             extent_nm=view_extent_nm(place, rules),
-            parts=(Part(split.segment, "source"), Part(split.segment, "sink")),
+            parts=(Part(proposal.segment, "source"), Part(proposal.segment, "sink")),
             answer="yes" if proposal.verdict.good else "no",
-            segment_ids=(split.segment,),
-            body_ids=tuple(corrections.fused[split.segment]),
+            segment_ids=(proposal.segment,),
+            body_ids=proposal.bodies,
             origin=_origin(source, proposal.verdict.good),
-            edit_id=split.edit_id if proposal.verdict.good else None,
+            edit_id=proposal.edit_id if proposal.verdict.good else None,
             cut=proposal.cut,
             covariates={
                 "log_larger": float(np.log1p(max(proposal.side_voxels))),

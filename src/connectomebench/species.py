@@ -22,6 +22,8 @@ class Species:
         For people.
     datastack, server
         CAVE datastack and global server; None where there is no CAVE.
+    proofread_table
+        Materialised table of proofread cells; None where there is none.
     segmentation, proofread_segmentation
         CloudVolume paths; ``proofread_segmentation`` only where corrections are the difference of two volumes.
     em
@@ -38,6 +40,7 @@ class Species:
     title: str
     datastack: str | None
     server: str | None
+    proofread_table: str | None
     segmentation: str
     proofread_segmentation: str | None
     em: str
@@ -58,6 +61,7 @@ _SPECIES = (
         "Mouse visual cortex (MICrONS minnie65)",
         "minnie65_public",
         _GLOBAL,
+        "proofreading_status_and_strategy",
         "graphene://https://minnie.microns-daf.com/segmentation/table/minnie65_public",
         None,
         "precomputed://https://bossdb-open-data.s3.amazonaws.com/iarpa_microns/minnie/minnie65/em",
@@ -73,6 +77,7 @@ _SPECIES = (
         "Fruit fly brain",
         "flywire_fafb_public",
         _GLOBAL,
+        "proofread_neurons",
         "graphene://https://prod.flywire-daf.com/segmentation/1.0/flywire_public",
         None,
         "precomputed://https://bossdb-open-data.s3.amazonaws.com/flywire/fafbv14",
@@ -87,6 +92,7 @@ _SPECIES = (
         "Human temporal cortex (H01)",
         "h01_c3_flat",
         _BRAIN_WIRE,
+        None,
         "graphene://https://local.brain-wire-test.org/segmentation/table/h01_full0_v2",
         None,
         "gs://h01-release/data/20210601/4nm_raw",
@@ -101,6 +107,7 @@ _SPECIES = (
         "Larval zebrafish brain (Fish1)",
         "fish1_full",
         _BRAIN_WIRE,
+        None,
         "graphene://https://pcgv3local.brain-wire-test.org/segmentation/table/fish1_v250915",
         None,
         "gs://fish1-public/clahe_231218",
@@ -114,6 +121,7 @@ _SPECIES = (
     Species(
         "mouse_exm",
         "Mouse hippocampus, expansion light microscopy (LICONN)",
+        None,
         None,
         None,
         "gs://liconn-public/ExPID82_1/segmentation/231030_agg_230921_cmpl",

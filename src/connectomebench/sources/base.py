@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from connectomebench.corrections import Corrections
 from connectomebench.geometry import Box, Mesh, Skeleton
 from connectomebench.sites import Point, Site
+
+if TYPE_CHECKING:
+    from connectomebench.proposals import ProposalRules, ProposedCut
 
 
 @dataclass(frozen=True)
@@ -140,12 +144,21 @@ class Source(Protocol):
         """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
         ...
 
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose cuts at merge errors, right and wrong ones, with what the rule says of each.
+
+        Returns them with the reasons why others are missing. ``largest_view_nm`` is the edge of the largest view, nm.
+        """
+        ...
+
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
 
         A part with role ``source`` or ``sink`` is one side of ``site.cut``, by ``cuts.apply_cut`` on
-        ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)``; pieces that the cut does not reach (outside
-        its cutout, or not connected to a seed) belong to neither side.
+        ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)`` or by the source's own multicut; pieces that
+        the cut does not reach (outside its cutout, or not connected to a seed) belong to neither side.
+
+        Raises :class:`connectomebench.errors.SiteUnavailable` where the data of the place cannot be had.
         """
         ...
 

@@ -6,9 +6,11 @@ Neurons are real; the automatic segmentation is simulated (see :mod:`simulated_e
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,9 @@ from connectomebench.sources.simulated_errors import simulate
 from connectomebench.sources.swc import read_swc_folder
 from connectomebench.sources.tubes import Tubes, cones_between, half_cones, tube_mesh
 from connectomebench.species import get_species
+
+if TYPE_CHECKING:
+    from connectomebench.proposals import ProposalRules, ProposedCut
 
 __all__ = ["MorphologyRules", "MorphologySource"]
 
@@ -143,6 +148,12 @@ class MorphologySource:
         Capacities are cross-sections (voxel faces) at the thinner end of each edge; voxels come from cable volume.
         """
         return self._graph(segment_id, center_nm, cutout_nm)[0]
+
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose right and wrong cuts at every fusion."""
+        from connectomebench.proposals import propose_cuts
+
+        return propose_cuts(self, self._corrections, rules, largest_view_nm)
 
     def _graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> tuple[CutGraph, NDArray[np.int64]]:
         box = Box.around(center_nm, cutout_nm)

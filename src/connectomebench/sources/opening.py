@@ -7,11 +7,14 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.scheduling import Runner
 from connectomebench.sources.base import Source
+from connectomebench.sources.cave.config import CaveConfig
 from connectomebench.sources.morphology_rules import MorphologyRules
 from connectomebench.sources.volumes import VolumesConfig
 
 _VOLUME_PACKAGES = ("cc3d", "cloudvolume", "edt", "fastremap", "kimimaro", "zmesh")
+_CAVE_PACKAGES = ("caveclient", "diskcache", "tenacity", *_VOLUME_PACKAGES)
 
 
 @dataclass(frozen=True)
@@ -39,25 +42,28 @@ class MorphologyConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where the samples come from: exactly one of the two.
+    """Where the samples come from: exactly one of the three.
 
     Attributes
     ----------
+    cave
+        The edit history of a dataset on a CAVE server.
     volumes
         An automatic and a proofread segmentation of the same place.
     morphology
         Proofread neurons with simulated errors.
     """
 
+    cave: CaveConfig | None = None
     volumes: VolumesConfig | None = None
     morphology: MorphologyConfig | None = None
 
     def __post_init__(self) -> None:
-        if (self.volumes is None) == (self.morphology is None):
-            raise ConnectomeBenchError("source needs exactly one of `volumes` and `morphology`")
+        if sum(part is not None for part in (self.cave, self.volumes, self.morphology)) != 1:
+            raise ConnectomeBenchError("source needs exactly one of `cave`, `volumes` and `morphology`")
 
 
-def open_source(config: SourceConfig, species: str, cache: Path, base: Path) -> Source:
+def open_source(config: SourceConfig, species: str, cache: Path, base: Path, runner: Runner) -> Source:
     """Open a source.
 
     Parameters
@@ -70,18 +76,21 @@ def open_source(config: SourceConfig, species: str, cache: Path, base: Path) -> 
         Folder for what is computed once (meshes, skeletons, corrections).
     base
         Folder that relative paths start from: that of the configuration file.
+    runner
+        Does what a source does in groups, before any site is known.
 
     Raises
     ------
     ConnectomeBenchError
         If the data cannot be opened or do not fit each other.
     """
+    if config.cave is not None:
+        _need("cave", _CAVE_PACKAGES)
+        from connectomebench.sources.cave.source import CaveSource
+
+        return CaveSource(config.cave, species, cache, base, runner)
     if config.volumes is not None:
-        missing = [name for name in _VOLUME_PACKAGES if find_spec(name) is None]
-        if missing:
-            raise ConnectomeBenchError(
-                f"the source `volumes` needs {', '.join(missing)}; run pip install 'connectomebench[volumes]'"
-            )
+        _need("volumes", _VOLUME_PACKAGES)
         from connectomebench.sources.volumes import VolumeSource
 
         return VolumeSource(config.volumes, species, cache=cache, base=base)
@@ -90,3 +99,11 @@ def open_source(config: SourceConfig, species: str, cache: Path, base: Path) -> 
     neurons = config.morphology or MorphologyConfig()
     path = None if neurons.path is None else base / neurons.path
     return MorphologySource(neurons.rules, species, path, neurons.unit_nm, neurons.license, neurons.citation)
+
+
+def _need(source: str, packages: tuple[str, ...]) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ConnectomeBenchError(
+            f"the source `{source}` needs {', '.join(missing)}; run pip install 'connectomebench[{source}]'"
+        )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
+
+from connectomebench.geometry import Box
 
 IntPoint = tuple[int, int, int]
 
@@ -36,3 +39,17 @@ class Volume(Protocol):
         Returns an array of shape ``upper - lower``, axes x, y, z, of any memory layout.
         """
         ...
+
+
+def voxel_box(layer: Volume, box: Box, margin_vx: int = 0) -> tuple[IntPoint, IntPoint]:
+    """Voxels of a layer (indices, upper exclusive) that touch a box, cut to the layer; empty where it lies outside."""
+    voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
+    lower = np.floor(np.asarray(box.lower_nm) / voxel).astype(np.int64) - offset - margin_vx
+    upper = np.ceil(np.asarray(box.upper_nm) / voxel).astype(np.int64) - offset + margin_vx
+    lower, upper = np.clip(lower, 0, layer.shape), np.clip(upper, 0, layer.shape)
+    return _ints(lower), _ints(np.maximum(lower, upper))
+
+
+def _ints(values: NDArray[np.int64]) -> IntPoint:
+    x, y, z = (int(v) for v in values)
+    return x, y, z

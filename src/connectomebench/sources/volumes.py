@@ -6,11 +6,12 @@ the voxels they come from, corrections and contacts by the fingerprints of the v
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,7 @@ from connectomebench.corrections import CorrectionRules, Corrections
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import ArrayCache, content_key
 from connectomebench.geometry import EMPTY_MESH, Box, Mesh, Skeleton
-from connectomebench.sites import Cut, Point, Site
+from connectomebench.sites import Point, Site
 from connectomebench.sources.arrays import VolumeSpec, open_volume
 from connectomebench.sources.base import Contacts, CutGraph, EMSlice, SourceInfo
 from connectomebench.sources.correction_store import (
@@ -35,10 +36,10 @@ from connectomebench.sources.label_shapes import (
     SkeletonRules,
     find_extents,
     int_point,
-    mesh_labels,
     read_mask,
     skeletonize,
 )
+from connectomebench.sources.part_meshes import paint_side, stored_meshes
 from connectomebench.sources.supervoxels import (
     EMPTY_GRAPH,
     PieceRules,
@@ -47,8 +48,11 @@ from connectomebench.sources.supervoxels import (
     pieces_of_balls,
     pieces_of_supervoxels,
 )
-from connectomebench.sources.volume import IntPoint, Volume
+from connectomebench.sources.volume import IntPoint, Volume, voxel_box
 from connectomebench.species import get_species
+
+if TYPE_CHECKING:
+    from connectomebench.proposals import ProposalRules, ProposedCut
 
 
 @dataclass(frozen=True)
@@ -236,8 +240,14 @@ class VolumeSource:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
         return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm)).graph
 
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose right and wrong cuts at every merge error."""
+        from connectomebench.proposals import propose_cuts
+
+        return propose_cuts(self, self.corrections(), rules, largest_view_nm)
+
     def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> Pieces:
-        lower, upper = self._voxel_box(Box.around(center_nm, cutout_nm), 0)
+        lower, upper = voxel_box(self.automatic, Box.around(center_nm, cutout_nm))
         mask = read_mask(self.automatic, segment, lower, upper, (1, 1, 1))
         if not mask.any():
             return Pieces(np.zeros((0, 0, 0), np.uint32), lower, EMPTY_GRAPH)
@@ -274,7 +284,10 @@ class VolumeSource:
         Where the volume itself ends inside the view, an object ends in a flat cap: it is cut there. Where the cube
         shown ends, the surface goes on beyond it and is open.
         """
-        lower, upper = self._voxel_box(Box.around(site.location_nm, site.extent_nm), self.config.mesh.margin_vx)
+        from connectomebench.cuts import apply_cut
+
+        shown = Box.around(site.location_nm, site.extent_nm)
+        lower, upper = voxel_box(self.automatic, shown, self.config.mesh.margin_vx)
         if any(a >= b for a, b in zip(lower, upper, strict=True)):
             return [EMPTY_MESH] * len(site.parts)
         labels = np.zeros(np.subtract(upper, lower), np.uint8, order="F")
@@ -282,49 +295,15 @@ class VolumeSource:
         for number, part in enumerate(site.parts, 1):
             if part.role in ("source", "sink"):
                 assert site.cut is not None, "a part with role source or sink needs a cut"
+                pieces = self._pieces(part.segment_id, _point(site.cut.center_nm), float(site.cut.cutout_nm))
                 side = 1 if part.role == "source" else -1
-                self._paint_side(labels, lower, part.segment_id, site.cut, side, number)
+                paint_side(labels, lower, pieces, apply_cut(pieces.graph, site.cut), side, number)
             else:
                 block = self.automatic.read(lower, upper) if block is None else block
                 labels[block == block.dtype.type(part.segment_id)] = number
         ends = np.stack([np.equal(lower, 0), np.equal(upper, self.automatic.shape)], axis=1)
-        return self._meshed(labels, len(site.parts), lower, ends)
-
-    def _paint_side(
-        self, labels: NDArray[np.uint8], lower: IntPoint, segment: int, cut: Cut, side: int, number: int
-    ) -> None:
-        """Write ``number`` into the voxels of ``labels`` (a crop from ``lower``) on one side of a cut."""
-        from connectomebench.cuts import apply_cut
-
-        pieces = self._pieces(segment, _point(cut.center_nm), float(cut.cutout_nm))
-        if len(pieces.graph.points_nm) == 0:
-            return
-        chosen = np.concatenate([[False], apply_cut(pieces.graph, cut) == side])
-        low = np.maximum(lower, pieces.lower)
-        high = np.minimum(np.add(lower, labels.shape), np.add(pieces.lower, pieces.labels.shape))
-        if (low >= high).any():
-            return
-        here = tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))
-        there = tuple(slice(a, b) for a, b in zip(low - pieces.lower, high - pieces.lower, strict=True))
-        labels[here][chosen[pieces.labels[there]]] = number
-
-    def _meshed(self, labels: NDArray[np.uint8], count: int, lower: IntPoint, ends: NDArray[np.bool_]) -> list[Mesh]:
-        rules = self.config.mesh
-        place = (self._offset + lower).tolist()
-        key = content_key("mesh 1", labels, count, place, self._voxel.tolist(), ends.tolist(), asdict(rules))
-        stored = self._cache.get(key)
-        if stored is None:
-            stored = {}
-            for i, mesh in enumerate(mesh_labels(labels, count, place, self._voxel.tolist(), ends, rules)):
-                stored |= {f"vertices{i}": mesh.vertices_nm, f"faces{i}": mesh.faces}
-            self._cache.put(key, **stored)
-        return [Mesh(stored[f"vertices{i}"], stored[f"faces{i}"]) for i in range(count)]
-
-    def _voxel_box(self, box: Box, margin: int) -> tuple[IntPoint, IntPoint]:
-        """Voxels that a box touches, with a margin, inside the volume; upper exclusive."""
-        low = np.floor(np.asarray(box.lower_nm) / self._voxel).astype(np.int64) - self._offset - margin
-        high = np.ceil(np.asarray(box.upper_nm) / self._voxel).astype(np.int64) - self._offset + margin
-        return int_point(np.clip(low, 0, self.automatic.shape)), int_point(np.clip(high, 0, self.automatic.shape))
+        place, voxel = (self._offset + lower).tolist(), self._voxel.tolist()
+        return stored_meshes(self._cache, labels, len(site.parts), place, voxel, ends, self.config.mesh)
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Cut the slices xy, xz and yz through the site; None where there are no image data."""

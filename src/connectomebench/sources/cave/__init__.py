@@ -1,0 +1,1 @@
+"""Corrections from the edit history of a CAVE server; labels, meshes and images through cloud-volume."""

@@ -1,0 +1,220 @@
+"""What was read of a dataset, step by step, and kept with the build: roots, their history, surveys of every edit."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.corrections import Corrections, Skipped
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.files import content_key, write_json
+from connectomebench.places import group_by_place
+from connectomebench.sites import Point
+from connectomebench.sources.cave.atlas import Atlas, State
+from connectomebench.sources.cave.config import CaveConfig
+from connectomebench.sources.cave.connect import proofread_roots
+from connectomebench.sources.cave.findings import find_corrections
+from connectomebench.sources.cave.graph import utc
+from connectomebench.sources.cave.history import Judged, differences
+from connectomebench.sources.cave.work import (
+    History,
+    HistoryJob,
+    Order,
+    SurveyJob,
+    load_history,
+    make_surveys,
+    read_history,
+)
+from connectomebench.species import get_species
+
+if TYPE_CHECKING:
+    from connectomebench.scheduling import Runner
+
+_log = logging.getLogger(__name__)
+_ROOTS_PER_JOB = 200
+
+
+def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
+    """Time of the final state, UTC: what the configuration says, or the moment of the first run, which is kept."""
+    if config.until is not None:
+        return utc(config.until, "source.cave.until")
+    key = content_key(species, config.server, config.datastack, config.graph_table, config.segmentation)
+    path = cache / f"final-state-{key}.json"
+    if not path.exists():
+        write_json(path, {"until": datetime.now(UTC).isoformat(timespec="seconds")})
+    return utc(json.loads(path.read_text(encoding="utf-8"))["until"], str(path))
+
+
+class Archive:
+    """Roots, history and surveys of a build. Each step is done in groups that leave a file, and done once.
+
+    Parameters
+    ----------
+    order
+        Which dataset, and where things are kept.
+    base
+        Folder that relative paths of the configuration start from.
+    runner
+        Does the groups.
+    """
+
+    def __init__(self, order: Order, base: Path, runner: Runner) -> None:
+        self.order = order
+        self._base = base
+        self._runner = runner
+
+    @cached_property
+    def roots(self) -> tuple[NDArray[np.uint64], dict[int, str]]:
+        """Proofread roots (uint64, sorted), and ids that were given but left out, with the reason."""
+        config = self.order.config
+        key = content_key("roots 1", self.order.dataset, asdict(config.roots))
+        path = self.order.cache / "roots" / f"{key}.json"
+        if not path.exists():
+            species, connection = get_species(self.order.species), self.order.open().connection
+            roots, failed = proofread_roots(connection, config.roots, species, self.order.until, self._base)
+            write_json(path, {"roots": roots.tolist(), "failed": {str(r): why for r, why in failed.items()}})
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return np.asarray(data["roots"], np.uint64), {int(r): why for r, why in data["failed"].items()}
+
+    @cached_property
+    def history(self) -> History:
+        """Operations in the logs of the roots, each once, sorted by id.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the share of roots without a readable history is above `max_failed_share`.
+        """
+        roots, failed = self.roots
+        jobs = [
+            HistoryJob(self.order, tuple(roots[i : i + _ROOTS_PER_JOB].tolist()))
+            for i in range(0, len(roots), _ROOTS_PER_JOB)
+        ]
+        for _ in self._runner.run(read_history, jobs, "edit history"):
+            pass
+        judged: dict[int, Judged] = {}
+        left_out: Counter[str] = Counter()
+        failed = dict(failed)
+        for job in jobs:
+            found = load_history(job.path)
+            judged |= {j.operation.operation_id: j for j in found.judged}
+            left_out.update(found.left_out)
+            failed |= found.failed
+        self._check_share(
+            len(failed), len(roots) + len(self.roots[1]), failed.values(), "roots", [j.path for j in jobs]
+        )
+        return History(tuple(judged[k] for k in sorted(judged)), dict(left_out), failed)
+
+    @cached_property
+    def atlas(self) -> Atlas:
+        """What lies around every edit.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If more places than `max_failed_share` cannot be read.
+        """
+        judged, rules = self.history.judged, self.order.config.survey
+        places = np.asarray([j.operation.place_nm for j in judged], np.float64).reshape(-1, 3)
+        jobs = [
+            SurveyJob(self.order, tuple(judged[i] for i in rows.tolist()))
+            for rows in group_by_place(places, rules.cutout_nm, rules.places_per_batch)
+        ]
+        for _ in self._runner.run(make_surveys, jobs, "surveys"):
+            pass
+        atlas = Atlas([job.path for job in jobs])
+        with_failures = [path for path, found in atlas.files() if found.failed]
+        self._check_share(len(atlas.failed), len(judged), atlas.failed.values(), "places", with_failures)
+        return atlas
+
+    def _check_share(self, failed: int, total: int, reasons: object, what: str, paths: list[Path]) -> None:
+        """Stop where too much cannot be read; what holds failures is forgotten, so that the next run tries it again."""
+        share = self.order.config.max_failed_share
+        if failed <= share * total:
+            return
+        for path in paths:
+            path.unlink(missing_ok=True)
+        reason = Counter(reasons).most_common(1)[0][0]  # type: ignore[call-overload]
+        raise ConnectomeBenchError(
+            f"{failed} of {total} {what} could not be read (most often: {reason}), more than "
+            f"source.cave.max_failed_share = {share:g}; run again to go on from here, or raise the share"
+        )
+
+    @cached_property
+    def corrections(self) -> Corrections:
+        """The ground truth, with what was left out and why."""
+        history, atlas = self.history, self.atlas
+        roots, _ = self.roots
+        counts = Counter({f"operations left out: {reason}": n for reason, n in history.left_out.items()})
+        counts["proofread roots"], counts["operations"] = len(roots), len(history.judged)
+        counts["roots whose history cannot be read"] = len(history.failed)
+        counts["edits that cannot be surveyed"] = len(atlas.without)
+        counts["places that cannot be read"] = len(atlas.failed)
+        counts.update(self._compared())
+        operations = {j.operation.operation_id: j.operation for j in history.judged}
+        skipped = [
+            Skipped(operations[number].edit_id, operations[number].place_nm, reason)
+            for number, reason in sorted(atlas.failed.items())
+        ]
+        surveys = {s.operation_id: s for s in atlas.light()}
+        least = self.order.config.survey.min_body_voxels
+        return find_corrections(history.judged, surveys, frozenset(roots.tolist()), least, counts, skipped)
+
+    def _compared(self) -> dict[str, int]:
+        """Compare some roots with their ancestors by supervoxels, and count what the operations explain."""
+        roots = self.roots[0][: self.order.config.roots.compare].tolist()
+        judged = self.history.judged
+        if not roots or not judged:
+            return {}
+        since = min(j.operation.before for j in judged)
+        touched = {s for j in judged if j.outcome == "correction" for s in (*j.operation.sources, *j.operation.sinks)}
+        found = differences(self.order.open().connection.graph, roots, since, self.order.until)
+        sets = [ids for d in found for ids in (*d.gained.values(), *d.lost.values())]
+        explained = sum(not touched.isdisjoint(ids.tolist()) for ids in sets)
+        return {
+            "roots compared with their ancestors": len(found),
+            "sets of supervoxels gained or lost by them": len(sets),
+            "of these, touched by a correction": explained,
+        }
+
+    def lookup(
+        self, segment: int, place_nm: Point, beside: Sequence[int] = ()
+    ) -> Callable[[NDArray[np.uint64]], NDArray[np.uint64]]:
+        """Give the roots of supervoxels at the time when a segment is looked at.
+
+        Those of the survey are known; others are asked for. Of several times, one is taken at which the segments
+        ``beside`` existed too, if there is one.
+        """
+        state = self.atlas.state(segment, place_nm, beside)
+        when = self._when(state)
+        graph = self.order.open().connection.graph
+
+        def root_of(supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
+            found = state.root_of(supervoxels)
+            unknown = (found == 0) & (supervoxels != 0) & ~np.isin(supervoxels, state.survey.supervoxels)
+            if unknown.any():
+                found[unknown] = graph.roots(supervoxels[unknown], when)
+            return found
+
+        return root_of
+
+    def time_of(self, segment: int, place_nm: Point) -> datetime:
+        """Time at which a segment is looked at, UTC."""
+        return self._when(self.atlas.state(segment, place_nm))
+
+    def _when(self, state: State) -> datetime:
+        return self.order.until if state.final else self._before[state.survey.operation_id]
+
+    @cached_property
+    def _before(self) -> dict[int, datetime]:
+        return {j.operation.operation_id: j.operation.before for j in self.history.judged}

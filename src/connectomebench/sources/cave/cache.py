@@ -1,0 +1,71 @@
+"""Bytes on disk under a content key, up to a size: what was fetched once is not fetched again."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class BlobCache:
+    """A folder of byte strings that forgets the least recently used beyond its limit.
+
+    Safe for several threads and processes of one machine (SQLite); each machine of a cluster keeps its own.
+
+    Parameters
+    ----------
+    folder
+        Made if needed.
+    limit_bytes
+        Size above which old entries are dropped.
+    """
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        import diskcache
+
+        class BytesOnly(diskcache.Disk):
+            """Never reads or writes a pickle, whatever stands in the folder."""
+
+            def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
+                if not isinstance(value, bytes):
+                    raise TypeError("only bytes are kept")
+                return super().store(value, read, key)
+
+            def fetch(self, mode: int, filename: str, value: Any, read: bool) -> Any:
+                if mode not in (diskcache.core.MODE_RAW, diskcache.core.MODE_BINARY):
+                    return None
+                return super().fetch(mode, filename, value, read)
+
+        self._cache = diskcache.Cache(
+            str(folder), size_limit=limit_bytes, eviction_policy="least-recently-used", disk=BytesOnly
+        )
+
+    def get_bytes(self, key: str) -> bytes | None:
+        """Return what is kept under ``key``, or None."""
+        value = self._cache.get(key)
+        return value if isinstance(value, bytes) else None
+
+    def put_bytes(self, key: str, value: bytes) -> None:
+        """Keep bytes under ``key``."""
+        self._cache.set(key, value)
+
+    def get(self, key: str) -> dict[str, NDArray[Any]] | None:
+        """Return the named arrays kept under ``key``, or None; what cannot be read counts as absent."""
+        stored = self.get_bytes(key)
+        if stored is None:
+            return None
+        try:
+            with np.load(io.BytesIO(zlib.decompress(stored)), allow_pickle=False) as arrays:
+                return {name: arrays[name] for name in arrays.files}
+        except Exception:  # cut short by a crash of the machine: fetch it again
+            return None
+
+    def put(self, key: str, **arrays: NDArray[Any]) -> None:
+        """Keep named arrays under ``key`` (npz, lightly compressed, never pickled)."""
+        stream = io.BytesIO()
+        np.savez(stream, allow_pickle=False, **arrays)
+        self.put_bytes(key, zlib.compress(stream.getvalue(), 1))

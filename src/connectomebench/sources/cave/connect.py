@@ -1,0 +1,238 @@
+"""Connect to a CAVE dataset: server, table, paths and voxel sizes, and the roots that count as proofread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.sources.cave.config import CaveConfig, RootsConfig
+from connectomebench.sources.cave.graph import Graph, utc
+from connectomebench.sources.cave.patience import PatientAdapter, patiently
+from connectomebench.species import Species
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A dataset that answers.
+
+    Attributes
+    ----------
+    name
+        Datastack, or the graph's table where no datastack is used.
+    login
+        Server that hands out tokens.
+    graph
+        The ChunkedGraph.
+    segmentation, image
+        CloudVolume paths; ``image`` is None where there is no image data.
+    materialize
+        caveclient's materialisation service, None where only the graph is used.
+    token
+        What caveclient keeps for the server, for cloud-volume; never shown.
+    """
+
+    name: str
+    login: str
+    graph: Graph
+    segmentation: str
+    image: str | None
+    materialize: Any
+    token: str | None = field(repr=False)
+
+
+def connect(config: CaveConfig, species: Species) -> Connection:
+    """Connect to the dataset of a species, or to the one that the configuration names.
+
+    The token is the one that caveclient keeps for the server. No token and no address is written to disk.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the species has no CAVE dataset, or the server cannot be reached or refuses the token.
+    """
+    server = config.server or species.server
+    if server is None:
+        raise ConnectomeBenchError(
+            f"{species.name} has no CAVE server; use the source `volumes`, or name one with source.cave.server"
+        )
+    adapter = PatientAdapter(config.requests, server)
+    if config.graph_table is not None:
+        return _graph_alone(config, server, adapter)
+    datastack = config.datastack or species.datastack
+    if datastack is None:
+        raise ConnectomeBenchError(f"{species.name} has no datastack; name one with source.cave.datastack")
+    from caveclient import CAVEclient
+
+    def open_client() -> Any:
+        client: Any = CAVEclient(datastack, server_address=server, write_server_cache=False)
+        for service in (client.info, client.chunkedgraph, client.materialize):
+            _be_patient(service, adapter)
+        return client
+
+    client = _reached(server, open_client, config)
+    segmentation, image = config.segmentation, config.image
+    if datastack == species.datastack:
+        segmentation, image = segmentation or species.segmentation, image or species.em
+    else:
+        segmentation, image = segmentation or client.info.segmentation_source(), image or client.info.image_source()
+    return Connection(
+        datastack,
+        server,
+        Graph(client.chunkedgraph, config.requests),
+        segmentation,
+        None if image == "none" else image,
+        client.materialize,
+        client.auth.token,
+    )
+
+
+def _graph_alone(config: CaveConfig, server: str, adapter: PatientAdapter) -> Connection:
+    from caveclient.auth import AuthClient
+    from caveclient.chunkedgraph import ChunkedGraphClient
+
+    if config.image is None:
+        raise ConnectomeBenchError("source.cave.graph_table needs source.cave.image: a CloudVolume path, or none")
+
+    auth = AuthClient(server_address=server)
+
+    def open_client() -> Any:
+        client = ChunkedGraphClient(server_address=server, table_name=config.graph_table, auth_client=auth)
+        _be_patient(client, adapter)
+        return client
+
+    graph = Graph(_reached(server, open_client, config), config.requests)
+    image = None if config.image == "none" else config.image
+    return Connection(
+        str(config.graph_table),
+        server,
+        graph,
+        config.segmentation or graph.segmentation_path(),
+        image,
+        None,
+        auth.token,
+    )
+
+
+def _be_patient(service: Any, adapter: PatientAdapter) -> None:
+    for scheme in ("http://", "https://"):
+        service.session.mount(scheme, adapter)
+
+
+def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
+    """Build a client; its constructor asks the server before our adapter is in place, so tries are made here."""
+    from caveclient.base import AuthException
+
+    try:
+        return patiently(f"a connection to {server}", open_client, config.requests, server)
+    except SiteUnavailable as error:
+        if isinstance(error.__cause__, AuthException):
+            from connectomebench.sources.cave.patience import refused
+
+            raise refused(server, 401, server) from None
+        raise ConnectomeBenchError(
+            f"{error}; check the network and source.cave.server, or look with connectomebench doctor"
+        ) from None
+
+
+def proofread_roots(
+    connection: Connection, config: RootsConfig, species: Species, until: datetime, base: Path
+) -> tuple[NDArray[np.uint64], dict[int, str]]:
+    """Find the roots that count as proofread, current at a time.
+
+    Parameters
+    ----------
+    connection
+        The dataset.
+    config
+        Which roots.
+    species
+        Gives the table of proofread cells.
+    until
+        Time, UTC. Roots that were replaced before it are followed to the descendant that covers their place.
+    base
+        Folder that ``config.file`` is relative to.
+
+    Returns
+    -------
+    roots
+        uint64, sorted.
+    failed
+        Id as given -> why it is left out.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If none is found, or a table or file cannot be read.
+    """
+    table = config.table or species.proofread_table
+    failed: dict[int, str] = {}
+    graph = connection.graph
+    try:
+        if config.ids is not None or config.file is not None:
+            given = config.ids if config.ids is not None else _ids_in(base / str(config.file))
+            roots, failed = _followed(graph, given, until)
+        elif config.changed_since is not None:
+            roots = graph.changed_roots(utc(config.changed_since, "source.cave.roots.changed_since"), until)
+        elif table is None:
+            raise ConnectomeBenchError(
+                f"{species.name} has no table of proofread cells; set source.cave.roots.changed_since (or ids, or file)"
+            )
+        elif connection.materialize is None:
+            raise ConnectomeBenchError(
+                "source.cave.roots.table needs the datastack, not graph_table alone; set ids, file or changed_since"
+            )
+        else:
+            roots = _in_table(connection, table, until)
+    except SiteUnavailable as error:
+        raise ConnectomeBenchError(f"the proofread roots cannot be read: {error}") from None
+    roots = np.unique(roots[roots != 0])
+    if not len(roots):
+        raise ConnectomeBenchError("there is no proofread root; check source.cave.roots and source.cave.until")
+    return roots[: config.most], failed
+
+
+def _in_table(connection: Connection, table: str, until: datetime) -> NDArray[np.uint64]:
+    """Follow the supervoxels of a table to their roots; root ids of the table itself may be out of date."""
+    try:
+        rows = connection.materialize.query_table(table, select_columns=["pt_supervoxel_id"])
+    except Exception as error:  # caveclient raises HTTP errors, and others for a table that does not exist
+        raise ConnectomeBenchError(
+            f"table {table} of {connection.name} cannot be read ({type(error).__name__}); name another with "
+            "source.cave.roots.table"
+        ) from None
+    supervoxels = np.asarray(rows["pt_supervoxel_id"], np.uint64)
+    return connection.graph.roots(supervoxels[supervoxels != 0], until)
+
+
+def _ids_in(path: Path) -> list[int]:
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+        return [int(line) for line in lines]
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError:
+        raise ConnectomeBenchError(f"{path} must hold one root id a line") from None
+
+
+def _followed(graph: Graph, given: Iterable[int], until: datetime) -> tuple[NDArray[np.uint64], dict[int, str]]:
+    ids = np.unique(np.asarray(list(given), np.uint64))
+    current = graph.are_latest(ids, until)
+    roots, failed = ids[current].tolist(), {}
+    for stale in ids[~current].tolist():
+        try:
+            latest = graph.latest_of(stale, until)
+        except SiteUnavailable as error:
+            failed[stale] = str(error)
+            continue
+        if latest:
+            roots.append(latest)
+        else:
+            failed[stale] = "it has no descendant"
+    return np.asarray(roots, np.uint64), failed

@@ -1,0 +1,272 @@
+"""Questions to a PyChunkedGraph server, in batches: logs, operations, roots at a time, previews of cuts."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import numpy as np
+import requests
+from numpy.typing import NDArray
+
+from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.sites import Point
+from connectomebench.sources.cave.config import RequestRules
+
+T = TypeVar("T")
+# how the server says that there is no cut: seeds in different roots, in one supervoxel, or not connected
+_NO_CUT = (400, 500, 501)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the server's multicut would separate.
+
+    Attributes
+    ----------
+    sources, sinks
+        uint64, shape (n,): supervoxels on either side; those of no side are left out.
+    """
+
+    sources: NDArray[np.uint64]
+    sinks: NDArray[np.uint64]
+
+
+class Graph:
+    """A ChunkedGraph, asked through caveclient.
+
+    Every method may raise :class:`SiteUnavailable` where the server keeps failing, and
+    :class:`ConnectomeBenchError` where it refuses the token.
+
+    Parameters
+    ----------
+    client
+        A ``caveclient.chunkedgraph.ChunkedGraphClient`` with patient adapters.
+    rules
+        How ids are grouped.
+    """
+
+    def __init__(self, client: Any, rules: RequestRules) -> None:
+        self._client = client
+        self._rules = rules
+        self._lock = threading.Lock()
+
+    def info(self) -> dict[str, Any]:
+        """Return the segmentation info: scales, voxel sizes, chunk size."""
+        return _call("the segmentation info", lambda: self._client.segmentation_info)
+
+    def voxel_nm(self) -> tuple[float, float, float]:
+        """Voxel size x, y, z in which the server states points, nm; read from its info, never assumed.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the server does not say it.
+        """
+        scales = self.info().get("scales") or [{}]
+        try:
+            x, y, z = (float(v) for v in scales[0]["resolution"])
+        except (KeyError, TypeError, ValueError):
+            x = y = z = 0.0
+        if min(x, y, z) <= 0:
+            raise ConnectomeBenchError(
+                f"{self._client.server_address} does not say the voxel size of {self._client.table_name}; it is not "
+                "guessed: check `graph_table`, or ask those who run the server"
+            )
+        return x, y, z
+
+    def segmentation_path(self) -> str:
+        """CloudVolume path of the graph (``graphene://``)."""
+        return f"graphene://{self._client.server_address.rstrip('/')}/segmentation/table/{self._client.table_name}"
+
+    def change_logs(self, roots: Iterable[int]) -> tuple[dict[int, dict[str, list[Any]]], dict[int, str]]:
+        """Read the unfiltered tabular change log of many roots.
+
+        One id that the server does not know spoils a whole request; the request is then halved until it is alone.
+
+        Returns
+        -------
+        logs
+            Root -> column -> values (``operation_id``, ``timestamp`` in ms, ``before_root_ids``, ``after_root_ids``,
+            ``is_merge``); empty lists for a root without edits.
+        failed
+            Root -> why there is none.
+        """
+        logs: dict[int, dict[str, list[Any]]] = {}
+        failed: dict[int, str] = {}
+        waiting = _chunks(sorted({int(r) for r in roots}), self._rules.roots_per_request)
+        while waiting:
+            batch = waiting.pop()
+            try:
+                found = _call("a change log", lambda b=batch: self._client.get_tabular_change_log(b, filtered=False))
+            except SiteUnavailable as error:
+                if len(batch) == 1:
+                    failed[batch[0]] = str(error)
+                else:
+                    waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+                continue
+            for root in batch:
+                table = found.get(root)
+                if table is None:
+                    failed[root] = "the server left it out of its answer"
+                else:
+                    logs[root] = {str(c): table[c].tolist() for c in table.columns}
+        return logs, failed
+
+    def operation_details(self, operations: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Read the details of many operations; ids that the server does not know are absent."""
+        details: dict[int, dict[str, Any]] = {}
+        for batch in _chunks(sorted({int(o) for o in operations}), self._rules.operations_per_request):
+            found = _call("operation details", lambda b=batch: self._client.get_operation_details(b))
+            details |= {int(k): v for k, v in found.items() if isinstance(v, dict)}
+        return details
+
+    def roots(self, supervoxels: NDArray[np.uint64], when: datetime, *, level2: bool = False) -> NDArray[np.uint64]:
+        """Root of each supervoxel at a time.
+
+        Parameters
+        ----------
+        supervoxels
+            uint64, shape (n,); 0 stays 0 and is not sent.
+        when
+            Time, UTC.
+        level2
+            Give the level-2 node instead of the root.
+
+        Returns
+        -------
+        NDArray[np.uint64]
+            Shape (n,); 0 where the server knows none.
+        """
+        unique, inverse = np.unique(np.asarray(supervoxels, np.uint64), return_inverse=True)
+        answer = np.zeros(len(unique), np.uint64)
+        asked = np.flatnonzero(unique)
+        step = self._rules.supervoxels_per_request
+        for start in range(0, len(asked), step):
+            rows = asked[start : start + step]
+            found = _call(
+                "roots",
+                lambda r=rows: self._client.get_roots(unique[r], timestamp=when, stop_layer=2 if level2 else None),
+            )
+            if len(found) != len(rows):
+                raise SiteUnavailable(f"{len(found)} roots for {len(rows)} supervoxels")
+            answer[rows] = found
+        return answer[inverse]
+
+    def leaves(self, nodes: Sequence[int]) -> dict[int, NDArray[np.uint64]]:
+        """Supervoxels of each node (a root of any time); uint64, empty where the server does not know it."""
+        found: dict[int, NDArray[np.uint64]] = {}
+        for batch in _chunks([int(n) for n in nodes], self._rules.roots_per_request):
+            answer = _call("supervoxels", lambda b=batch: self._client.get_leaves_many(b))
+            found |= {int(k): np.asarray(v, np.uint64) for k, v in answer.items()}
+        return {int(n): found.get(int(n), np.zeros(0, np.uint64)) for n in nodes}
+
+    def preview_split(
+        self, segment: int, sources: Sequence[tuple[int, Point]], sinks: Sequence[tuple[int, Point]]
+    ) -> Preview | None:
+        """Ask for the multicut between seeds in the present graph, without carrying it out.
+
+        Parameters
+        ----------
+        segment
+            Root of the seeds.
+        sources, sinks
+            Supervoxel and point in nm of each seed.
+
+        Returns
+        -------
+        Preview or None
+            None where the server finds no legal cut, or the seeds lie in different roots by now.
+        """
+
+        def ask() -> tuple[list[int], list[int], bool] | None:
+            try:
+                a, b, legal = self._client.preview_split(
+                    [p for _, p in sources],
+                    [p for _, p in sinks],
+                    segment,
+                    [s for s, _ in sources],
+                    [s for s, _ in sinks],
+                )
+            except requests.HTTPError as error:
+                if error.response is not None and error.response.status_code in _NO_CUT:
+                    return None
+                raise
+            return a, b, legal
+
+        found = _call("a preview of a cut", ask)
+        if found is None:
+            return None
+        a, b, legal = found
+        return Preview(np.asarray(a, np.uint64), np.asarray(b, np.uint64)) if legal else None
+
+    def changed_roots(self, since: datetime, until: datetime) -> NDArray[np.uint64]:
+        """Roots made by an edit in a span of time and still current at its end; uint64, sorted."""
+        _, new = _call("changed roots", lambda: self._client.get_delta_roots(since, until))
+        # the answer repeats roots and holds those that were replaced meanwhile
+        roots = np.unique(np.asarray(new, np.uint64))
+        return roots[self.are_latest(roots, until)] if len(roots) else roots
+
+    def are_latest(self, roots: NDArray[np.uint64], until: datetime) -> NDArray[np.bool_]:
+        """Tell which roots are current at a time; bool, shape (n,)."""
+        found: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
+        for batch in _chunks(roots.tolist(), self._rules.roots_per_request * 20):
+            ask = lambda b=batch: self._client.is_latest_roots(b, timestamp=until)  # noqa: E731
+            answer = np.asarray(_call("whether roots are current", ask), np.bool_)
+            if answer.shape != (len(batch),):
+                raise SiteUnavailable(f"whether roots are current: {answer.size} answers for {len(batch)} roots")
+            found.append(answer)
+        return np.concatenate(found)
+
+    def latest_of(self, root: int, until: datetime) -> int | None:
+        """Root that holds most supervoxels of a root of any time; None if the server does not know it.
+
+        caveclient's ``suggest_latest_roots`` compares nodes of a higher layer, which an edit replaces, so that it may
+        name a root that is not current.
+        """
+        found = self.roots(self.leaves([root])[root], until)
+        ids, counts = np.unique(found[found != 0], return_counts=True)
+        return int(ids[np.argmax(counts)]) if len(ids) else None
+
+
+def _chunks(values: list[int], size: int) -> list[list[int]]:
+    return [values[i : i + size] for i in range(0, len(values), size)]
+
+
+def _call(what: str, ask: Callable[[], T]) -> T:
+    """Ask, and turn what caveclient raises into a reason of a few words (its own messages hold whole answers)."""
+    from caveclient.base import AuthException
+
+    try:
+        return ask()
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise SiteUnavailable(f"{what}: the server answered {status}") from None
+    except requests.RequestException as error:
+        raise SiteUnavailable(f"{what}: {type(error).__name__}") from None
+    except AuthException:
+        raise ConnectomeBenchError(
+            'the CAVE server asks for a login: get a token with python -c "from caveclient import CAVEclient; '
+            "CAVEclient.setup_token('SERVER')\" with your server's address, and run again"
+        ) from None
+    except (json.JSONDecodeError, AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+        raise SiteUnavailable(f"{what}: an answer that cannot be read ({type(error).__name__})") from None
+
+
+def utc(text: str, where: str) -> datetime:
+    """Read an ISO 8601 time; without a zone it is UTC.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it is none; ``where`` names the setting.
+    """
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise ConnectomeBenchError(f"{where}: {text!r} is no ISO 8601 time, for example 2024-06-01T00:00:00") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
