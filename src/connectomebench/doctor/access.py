@@ -1,0 +1,165 @@
+"""Whether the servers of a species answer, and take the token."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from urllib.parse import urlsplit
+
+from connectomebench.doctor.findings import Check, Finding, run_checks
+from connectomebench.doctor.tokens import Token, how_to_log_in, read_token, token_finding
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.species import Species
+
+_TIMEOUT_S = 5.0
+
+
+def access(species: Species, server: str | None = None, offline: bool = False) -> list[Finding]:
+    """Look for the token and the servers of a species; see :func:`connectomebench.doctor.diagnose`."""
+    login = login_server(species, server)
+    token = None if login is None else read_token(login)
+    checks: list[tuple[str, Check]] = [("token", partial(_token, token, login))]
+    for name, ask in _network(species, login, token):
+        checks.append((name, partial(_not_asked, name) if offline else ask))
+    findings = run_checks(checks)
+    if token is None or not token.value:
+        return findings
+    return [
+        replace(f, found=f.found.replace(token.value, "[token]"), todo=f.todo.replace(token.value, "[token]"))
+        for f in findings
+    ]
+
+
+def login_server(species: Species, server: str | None) -> str | None:
+    """Name the server that the token is for, without a slash at the end; None for a species without CAVE.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it is not a plain address.
+    """
+    login = server or species.server
+    if login is not None and not re.match(r"https?://[^/@]+/?$", login):
+        raise ConnectomeBenchError("the server must be given as http(s)://HOST or http(s)://HOST:PORT and nothing else")
+    return login and login.rstrip("/")
+
+
+def _token(token: Token | None, login: str | None) -> list[Finding]:
+    if token is None or login is None:
+        return [Finding("token", "ok", "none is needed")]
+    return [token_finding(token, login)]
+
+
+def _network(species: Species, login: str | None, token: Token | None) -> list[tuple[str, Check]]:
+    checks: list[tuple[str, Check]] = []
+    if login is not None and token is not None:
+        checks.append(("server", partial(_server, login, species.datastack, token)))
+    paths = {"labels": species.segmentation, "proofread labels": species.proofread_segmentation, "images": species.em}
+    for name, path in paths.items():
+        if path is not None:
+            # as in a build, no other server gets the token
+            theirs = token if path.startswith("graphene://") else None
+            checks.append((name, partial(_volume, name, path, login, theirs)))
+    return checks
+
+
+def _not_asked(name: str) -> list[Finding]:
+    return [Finding(name, "warning", "not looked at (--offline)")]
+
+
+def _server(login: str, datastack: str | None, token: Token) -> list[Finding]:
+    """Ask for the datastack, as ``CAVEclient`` does first; where there is none, for a ChunkedGraph alone."""
+    graph_url = f"{login}/segmentation/api/version"
+    url = f"{login}/info/api/v2/datastack/full/{datastack}" if datastack else graph_url
+    answer = _ask("GET", url, token)
+    if (answer == 200 and datastack) or answer not in (200, 404) or _ask("GET", graph_url, token) != 200:
+        return [_judge("server", url, answer, login, token)]
+    found = f"{login} has a ChunkedGraph, but no datastack {datastack or 'is known'}"
+    todo = "name the graph in the configuration: source.cave.graph_table, segmentation and image"
+    return [Finding("server", "warning", found, todo)]
+
+
+def _volume(name: str, path: str, login: str | None, token: Token | None) -> list[Finding]:
+    url = info_url(path)
+    answer = _ask("HEAD" if token is None else "GET", url, token)
+    return [_judge(name, url, answer, login, token)]
+
+
+def info_url(path: str) -> str:
+    """Name the address of the info file of a CloudVolume path, as cloud-volume 12.15 asks for it.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the path is neither on an HTTP server nor in a Google bucket.
+    """
+    address = path.removeprefix("graphene://").removeprefix("precomputed://")
+    if address.startswith("gs://"):
+        address = address.replace("gs://", "https://storage.googleapis.com/", 1)
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https"):
+        raise ConnectomeBenchError(f"{path} is neither on a web server nor in a Google bucket")
+    if path.startswith("graphene://"):
+        words = parts.path.strip("/").split("/")
+        return f"{parts.scheme}://{parts.netloc}/{words[0]}/table/{words[-1]}/info"
+    return f"{address.rstrip('/')}/info"
+
+
+def _ask(method: str, url: str, token: Token | None) -> int | str:
+    """Return the status of the answer, or why there is none. The body is not read."""
+    import requests
+
+    headers = {"Authorization": f"Bearer {token.value}"} if token is not None and token.value else {}
+    try:
+        # a CAVE server sends those without a valid token on to a page to log in; a bucket may send on to its region
+        with requests.request(
+            method, url, headers=headers, timeout=_TIMEOUT_S, allow_redirects=token is None, stream=True
+        ) as response:
+            return response.status_code
+    except requests.Timeout:
+        return f"no answer within {_TIMEOUT_S:g} s"
+    except requests.RequestException as error:
+        return _reason(error)
+
+
+def _reason(error: BaseException) -> str:
+    import socket
+
+    import requests
+
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy cannot be reached or refuses"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate is not accepted"
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, socket.gaierror):
+            return "its name cannot be found (DNS)"
+        if isinstance(cause, ConnectionRefusedError):
+            return "the connection is refused"
+        cause = cause.__cause__ or cause.__context__
+    return f"the connection failed ({type(error).__name__})"
+
+
+def _judge(name: str, url: str, answer: int | str, login: str | None, token: Token | None) -> Finding:
+    parts = urlsplit(url)
+    host = f"{parts.scheme}://{parts.netloc}"
+    if isinstance(answer, str):
+        todo = "check the network, the firewall and the variables HTTPS_PROXY and NO_PROXY"
+        return Finding(name, "missing", f"{host}: {answer}", todo)
+    if 200 <= answer < 300:
+        return Finding(name, "ok", f"{host} answers")
+    if answer == 404:
+        return Finding(name, "missing", f"{host} answers 404: there is no {parts.path}", "check the address")
+    if token is None or login is None or not (answer in (401, 403) or 300 <= answer < 400):
+        todo = "try again later" if answer == 429 or answer >= 500 else "check the address, and that it is public"
+        return Finding(name, "missing", f"{host} answers {answer} for {parts.path}", todo)
+    if not token.value:
+        return Finding(name, "ok", f"{host} answers, and asks for the token")
+    if answer == 403:
+        todo = f"log in at {login}/sticky_auth/settings/tokens and accept the terms of the dataset"
+        return Finding(name, "missing", f"{host} answers 403: the token has no permission for this dataset", todo)
+    return Finding(
+        name, "missing", f"{host} answers {answer}: the token in {token.path} is refused", how_to_log_in(login)
+    )

@@ -1,0 +1,149 @@
+"""Renderer, disk, memory and cores."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from connectomebench.doctor.apart import apart
+from connectomebench.doctor.findings import Finding
+
+# Measured on the build of examples/fib25.yaml (real meshes and images, pictures of 512²): 196 MB at its largest, 35 of
+# them in the cache of the source, for 138 rows. Most of it are drawn candidates, which go when the build is done; a row
+# itself takes 0.21 MB (three pictures) to 0.36 MB (six).
+MB_PER_ROW = 1.2
+_LEAST_ROWS = 1000
+
+_GB = 1e9
+
+
+def try_drawing() -> dict[str, Any]:
+    """Draw a triangle with the engine that a build takes; meant for a process of its own.
+
+    Returns
+    -------
+    dict
+        ``engine`` and ``threads`` (None for a graphics card), ``hardware`` and ``adapter`` (names of graphics adapters
+        or None), ``octarine`` (whether it is installed), and ``drawn``, the least share of a view that is not
+        background.
+    """
+    from importlib.util import find_spec
+
+    import numpy as np
+
+    from connectomebench.geometry import Mesh
+    from connectomebench.rendering.colours import BACKGROUND, BLUE
+    from connectomebench.rendering.engines import adapter_name, choose_engine, hardware_adapter
+
+    engine = choose_engine()
+    corners = np.array([(400, 0, 0), (0, 400, 0), (0, 0, 400)], np.float32)
+    triangle = Mesh(corners, np.array([(0, 1, 2)], np.int32))
+    pictures = engine.render([triangle], [BLUE], (0.0, 0.0, 0.0), 1000.0, 64)
+    return {
+        "engine": engine.name,
+        "threads": getattr(engine, "threads", None),
+        "hardware": hardware_adapter(),
+        "adapter": adapter_name(),
+        "octarine": find_spec("octarine") is not None,
+        "drawn": min(float((picture != BACKGROUND).any(-1).mean()) for picture in pictures.values()),
+    }
+
+
+def renderer() -> list[Finding]:
+    """Look whether the engine that a build takes draws, and whether there is a graphics card."""
+    tried = apart(try_drawing)
+    by = f"{tried['threads']} threads" if tried["threads"] else tried["adapter"]
+    if tried["drawn"] > 0:
+        drawing = Finding("renderer", "ok", f"{tried['engine']} draws ({by})")
+    else:
+        todo = "set views.engine to cpu in the configuration, and mend the graphics driver"
+        drawing = Finding("renderer", "missing", f"{tried['engine']} draws nothing ({by})", todo)
+    if tried["hardware"] and tried["octarine"]:
+        return [drawing, Finding("graphics card", "ok", tried["hardware"])]
+    if not tried["octarine"]:
+        todo = "to draw on one: pip install 'connectomebench[octarine]'"
+        return [drawing, Finding("graphics card", "warning", "octarine is not installed; not needed", todo)]
+    todo = (
+        "to draw on one (Debian): apt install libvulkan1 and its driver: mesa-vulkan-drivers for AMD and Intel, "
+        "nvidia-driver and nvidia-vulkan-icd (non-free) for NVIDIA"
+    )
+    only = f" (only {tried['adapter']})" if tried["adapter"] else ""
+    return [drawing, Finding("graphics card", "warning", f"none found{only}; not needed", todo)]
+
+
+def space(out: Path, extra: str) -> list[Finding]:
+    """Compare free space with what full test partitions of all tasks need, and the cache of the source.
+
+    Parameters
+    ----------
+    out
+        Folder for the datasets; the cache is ``.cache`` in it.
+    extra
+        ``cave`` or ``volumes``; the cache of the second is small.
+    """
+    from connectomebench.config import FIRST_TASKS
+    from connectomebench.partition import PartitionRules
+
+    rules = PartitionRules()
+    rows = round(len(FIRST_TASKS) * rules.max_test / rules.test_fraction)
+    needed = rows * MB_PER_ROW * 1e6
+    cache_limit = 0.0
+    if extra == "cave":
+        from connectomebench.sources.cave.config import CaveConfig
+
+        cache_limit = CaveConfig().cache_gb * _GB
+    cache = out / ".cache"
+    homes = _nearest(out), _nearest(cache)
+    together = homes[0].stat().st_dev == homes[1].stat().st_dev
+    purpose = f"{rows} samples of {MB_PER_ROW} MB (as measured while building; full test partitions of all tasks)"
+    findings = [_space("disk", out, homes[0], needed, purpose, _LEAST_ROWS * MB_PER_ROW * 1e6)]
+    if cache_limit:
+        purpose = f"the cache ({cache_limit / _GB:g} GB, source.cave.cache_gb)" + (
+            " and the samples" if together else ""
+        )
+        findings.append(_space("cache", cache, homes[1], cache_limit + together * needed, purpose, 0))
+    return findings
+
+
+def _nearest(folder: Path) -> Path:
+    """Find the folder itself, or the nearest one above it that exists."""
+    return next(path for path in (folder.absolute(), *folder.absolute().parents) if _exists(path))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except OSError:  # also in a folder that may not be looked into
+        return False
+    return True
+
+
+def _space(name: str, folder: Path, home: Path, needed: float, purpose: str, least: float) -> Finding:
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            pass
+    except OSError as error:
+        return Finding(name, "missing", f"{folder} cannot be written ({error.strerror})", "choose another --out")
+    free = shutil.disk_usage(home).free
+    found = f"{free / _GB:.1f} GB free at {folder}; {needed / _GB:.1f} GB for {purpose}"
+    if free >= needed:
+        return Finding(name, "ok", found)
+    return Finding(
+        name, "missing" if free < least else "warning", found, "free space, choose another --out or build less"
+    )
+
+
+def memory() -> list[Finding]:
+    """State the memory of the machine."""
+    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return [Finding("memory", "ok", f"{size / _GB:.1f} GB")]
+
+
+def cores() -> list[Finding]:
+    """State how many threads this process may use."""
+    from connectomebench.rendering.rasterizer import available_threads
+
+    return [Finding("cores", "ok", f"{available_threads()}")]

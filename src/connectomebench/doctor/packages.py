@@ -1,0 +1,91 @@
+"""Python, and the packages that a build imports."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+from connectomebench.doctor.apart import apart
+from connectomebench.doctor.findings import Finding
+
+_VOLUMES = (
+    ("cloud-volume", "cloudvolume", "12.4"),
+    ("connected-components-3d", "cc3d", "3.20"),
+    ("edt", "edt", "3.0"),
+    ("fastremap", "fastremap", "1.15"),
+    ("kimimaro", "kimimaro", "5.8"),
+    ("zmesh", "zmesh", "1.9"),
+)
+# Distribution, module and least version of what an extra installs, as in pyproject.toml.
+EXTRAS: dict[str, tuple[tuple[str, str, str], ...]] = {
+    "volumes": _VOLUMES,
+    "cave": (
+        ("caveclient", "caveclient", "8.0"),
+        ("diskcache", "diskcache", "5.6"),
+        ("tenacity", "tenacity", "8.2"),
+        *_VOLUMES,
+    ),
+    "cluster": (("dask", "dask", "2024.8"), ("distributed", "distributed", "2024.8")),
+}
+
+
+def python() -> list[Finding]:
+    """State the versions of Python and of this package."""
+    from connectomebench import __version__
+
+    return [Finding("python", "ok", f"Python {sys.version.split()[0]}, connectomebench {__version__}")]
+
+
+def packages(extra: str) -> list[Finding]:
+    """Look whether an extra (a key of ``EXTRAS``) is installed, new enough, and can be imported beside the build."""
+    versions, problems = _versions(extra)
+    modules = [module for name, module, _ in EXTRAS[extra] if name in versions]
+    # cloud-volume makes its folder when it is imported: give it one that goes again
+    with tempfile.TemporaryDirectory() as folder:
+        failed = apart(try_imports, "connectomebench.build", *modules, CLOUD_VOLUME_DIR=folder)
+    problems += [f"{module} cannot be imported ({why})" for module, why in failed.items()]
+    if problems:
+        todo = f"pip install --upgrade 'connectomebench[{extra}]', or make setup in a checkout"
+        return [Finding("packages", "missing", "; ".join(problems), todo)]
+    return [Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
+
+
+def cluster() -> list[Finding]:
+    """Look whether Dask is installed, which ``build --scheduler`` needs and nothing else."""
+    versions, problems = _versions("cluster")
+    if problems:
+        todo = "for build --scheduler: pip install --upgrade 'connectomebench[cluster]'"
+        return [Finding("cluster", "warning", "; ".join(problems), todo)]
+    return [Finding("cluster", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
+
+
+def _versions(extra: str) -> tuple[dict[str, str], list[str]]:
+    """Look up what is installed of an extra (name -> version), and what is wrong with it."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    from packaging.version import Version
+
+    versions: dict[str, str] = {}
+    problems = []
+    for name, _, least in EXTRAS[extra]:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            problems.append(f"{name} is not installed")
+            continue
+        if Version(versions[name]) < Version(least):
+            problems.append(f"{name} {versions[name]} is older than {least}")
+    return versions, problems
+
+
+def try_imports(*modules: str) -> dict[str, str]:
+    """Import modules, and return why by name for those that cannot be; meant for a process of its own."""
+    import importlib
+
+    failed = {}
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except Exception as error:
+            failed[module] = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return failed
