@@ -1,0 +1,41 @@
+"""Which files a dataset repository has, by name; nothing else is sent, changed or deleted."""
+
+from __future__ import annotations
+
+import re
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.manifest import FORMAT_VERSION
+from connectomebench.partition import PARTITIONS
+
+CARD = "README.md"
+# moved to the newest commit of `main` by each publication: `load_dataset(..., revision=TAG)` reads this format
+TAG = f"v{FORMAT_VERSION}"
+MAIN = "main"
+
+_SPECIES = r"[a-z][a-z0-9_]*"
+_SHARD = re.compile(rf"({_SPECIES})/({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parquet")
+_SKIPPED = re.compile(rf"({_SPECIES})-skipped\.jsonl")
+
+
+def check_species_name(name: object, where: str) -> None:
+    """Refuse a species whose name could lead out of a folder.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the name is anything but small letters, digits and underscores, starting with a letter.
+    """
+    if not isinstance(name, str) or not re.fullmatch(_SPECIES, name):
+        raise ConnectomeBenchError(f"{where} names a species {str(name)[:40]!r}, which is no name of a species")
+
+
+def species_of(path: str) -> str | None:
+    """Return the species that a file in a repository belongs to, or None for all files that are not a species' own."""
+    found = _SHARD.fullmatch(path) or _SKIPPED.fullmatch(path)
+    return found[1] if found else None
+
+
+def is_shard(path: str) -> bool:
+    """Tell whether a file in a repository holds rows: ``SPECIES/PARTITION-NNNNN-of-NNNNN.parquet``."""
+    return _SHARD.fullmatch(path) is not None
