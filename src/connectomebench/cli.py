@@ -29,6 +29,13 @@ def _parser() -> argparse.ArgumentParser:
     build.add_argument("--out", type=Path, required=True, help="folder for the datasets, one subfolder a task")
     build.add_argument("--task", action="append", dest="tasks", help="write only this task (may be repeated)")
     build.add_argument("--group-by", choices=("segment", "body"), help="what no two partitions may share")
+    build.add_argument(
+        "--scheduler",
+        default="none",
+        metavar="WHERE",
+        help="where the work is done: none (this process, default), local or local:N (N processes of this machine), "
+        "the address of a Dask scheduler (tcp://..., tls://...) or the path of its JSON file",
+    )
     build.set_defaults(run=_build)
 
     quickstart = commands.add_parser(
@@ -42,6 +49,25 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("out", type=Path, metavar="DIR", help="folder made by quickstart")
     report.add_argument("--species", help="species config to report (default: the only one there)")
     report.set_defaults(run=_report)
+
+    doctor = commands.add_parser("doctor", help="say what is missing to build a species", description=_doctor.__doc__)
+    doctor.add_argument("--species", required=True, help="species config that shall be built")
+    doctor.add_argument("--out", type=Path, default=Path(), help="folder for the datasets (default: this one)")
+    doctor.add_argument("--server", help="CAVE server to ask in place of the species' (as source.cave.server)")
+    doctor.add_argument("--offline", action="store_true", help="ask no server")
+    doctor.add_argument("--json", action="store_true", help="write JSON")
+    doctor.set_defaults(run=_doctor)
+
+    publish = commands.add_parser("publish", help="send datasets to the Hugging Face Hub", description=_publish.__doc__)
+    publish.add_argument("folder", type=Path, metavar="DIR", help="dataset folder (OUT/TASK), or OUT with --org")
+    target = publish.add_mutually_exclusive_group(required=True)
+    target.add_argument("--repo", metavar="ORG/NAME", help="repository of the dataset")
+    target.add_argument("--org", help="publish each dataset in DIR to ORG/TASK")
+    publish.add_argument("--revision", default="main", metavar="BRANCH", help="branch to publish to (default: main)")
+    publish.add_argument("--private", action="store_true", help="make new repositories private")
+    publish.add_argument("--replace", action="store_true", help="replace data built from another configuration")
+    publish.add_argument("--dry-run", action="store_true", help="list what would change, and change nothing")
+    publish.set_defaults(run=_publish)
     return parser
 
 
@@ -52,7 +78,7 @@ def _build(arguments: argparse.Namespace) -> None:
 
     overrides = {"partition.group_by": arguments.group_by} if arguments.group_by else {}
     config = load_config(arguments.config, overrides)
-    folders = build(config, arguments.out, base=arguments.config.parent, tasks=arguments.tasks)
+    folders = build(config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler)
     for task, folder in folders.items():
         print(f'{task}: load_dataset("{folder}", "{config.species}")')
 
@@ -71,6 +97,32 @@ def _report(arguments: argparse.Namespace) -> None:
     print(report(arguments.out, arguments.species))
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    """Say what is missing to build a species: packages, token, network, renderer, disk. Status 1 if anything is."""
+    from connectomebench.doctor import as_json, as_text, diagnose, is_ready
+    from connectomebench.species import get_species
+
+    species = get_species(arguments.species)
+    findings = diagnose(species, arguments.out, arguments.server, arguments.offline)
+    print((as_json if arguments.json else as_text)(species, findings))
+    return 0 if is_ready(findings) else 1
+
+
+def _publish(arguments: argparse.Namespace) -> None:
+    """Send datasets to the Hugging Face Hub: one repository a task, one config a species; other configs there stay."""
+    from connectomebench.hub import publish
+
+    publish(
+        arguments.folder,
+        arguments.repo,
+        arguments.org,
+        branch=arguments.revision,
+        private=arguments.private,
+        replace=arguments.replace,
+        dry_run=arguments.dry_run,
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -82,14 +134,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit status: 0 done, 2 a problem the user can mend (one line on stderr), 130 interrupted.
+        Exit status: 0 done, 1 something is missing (doctor), 2 a problem the user can mend (one line on stderr),
+        130 interrupted.
     """
     parsed = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("numba", "matplotlib", "datasets", "fsspec", "urllib3", "httpx"):
+    for noisy in ("numba", "matplotlib", "datasets", "fsspec", "urllib3", "httpx", "httpx2"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
-        parsed.run(parsed)
+        return parsed.run(parsed) or 0
     except ConnectomeBenchError as error:
         print(f"connectomebench: {error}", file=sys.stderr)
         return _EXIT_USER_ERROR
@@ -100,4 +153,3 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a disk that fills or a folder that cannot be written, met inside a library
         print(f"connectomebench: {error}; free space or choose another folder", file=sys.stderr)
         return _EXIT_USER_ERROR
-    return 0
