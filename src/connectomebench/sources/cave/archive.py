@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from connectomebench.corrections import Corrections, Skipped
 from connectomebench.errors import ConnectomeBenchError
@@ -40,8 +41,9 @@ from connectomebench.species import get_species
 if TYPE_CHECKING:
     from connectomebench.scheduling import Runner
 
-_log = logging.getLogger(__name__)
 _ROOTS_PER_JOB = 200
+
+JobT = TypeVar("JobT")
 
 
 def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
@@ -100,8 +102,7 @@ class Archive:
             HistoryJob(self.order, tuple(roots[i : i + _ROOTS_PER_JOB].tolist()))
             for i in range(0, len(roots), _ROOTS_PER_JOB)
         ]
-        for _ in self._runner.run(read_history, jobs, "edit history"):
-            pass
+        self._do(read_history, jobs, "edit history")
         judged: dict[int, Judged] = {}
         left_out: Counter[str] = Counter()
         failed = dict(failed)
@@ -130,21 +131,25 @@ class Archive:
             SurveyJob(self.order, tuple(judged[i] for i in rows.tolist()))
             for rows in group_by_place(places, rules.cutout_nm, rules.places_per_batch)
         ]
-        for _ in self._runner.run(make_surveys, jobs, "surveys"):
-            pass
+        self._do(make_surveys, jobs, "surveys")
         atlas = Atlas([job.path for job in jobs])
         with_failures = [path for path, found in atlas.files() if found.failed]
         self._check_share(len(atlas.failed), len(judged), atlas.failed.values(), "places", with_failures)
         return atlas
 
-    def _check_share(self, failed: int, total: int, reasons: object, what: str, paths: list[Path]) -> None:
+    def _do(self, work: Callable[[JobT], object], jobs: list[JobT], label: str) -> None:
+        with closing(self._runner.run(work, jobs, label)) as results:
+            for _ in tqdm(results, label, total=len(jobs), unit="group", delay=1):
+                pass
+
+    def _check_share(self, failed: int, total: int, reasons: Iterable[str], what: str, paths: list[Path]) -> None:
         """Stop where too much cannot be read; what holds failures is forgotten, so that the next run tries it again."""
         share = self.order.config.max_failed_share
         if failed <= share * total:
             return
         for path in paths:
             path.unlink(missing_ok=True)
-        reason = Counter(reasons).most_common(1)[0][0]  # type: ignore[call-overload]
+        reason = Counter(reasons).most_common(1)[0][0]
         raise ConnectomeBenchError(
             f"{failed} of {total} {what} could not be read (most often: {reason}), more than "
             f"source.cave.max_failed_share = {share:g}; run again to go on from here, or raise the share"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -62,6 +63,8 @@ def connect(config: CaveConfig, species: Species) -> Connection:
         raise ConnectomeBenchError(
             f"{species.name} has no CAVE server; use the source `volumes`, or name one with source.cave.server"
         )
+    # it tells every try of a client's constructor, and that cloud-volume's threads share a small pool of connections
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     adapter = PatientAdapter(config.requests, server)
     if config.graph_table is not None:
         return _graph_alone(config, server, adapter)

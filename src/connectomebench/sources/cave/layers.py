@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,8 +98,6 @@ class CloudLayer:
         from cloudvolume import CloudVolume
         from cloudvolume.exceptions import InfoUnavailableError
 
-        # its many threads share a small pool of connections, which is said again and again
-        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
         options: dict[str, Any] = {"mip": mip, "fill_missing": True, "progress": False, "parallel": 1}
         options["use_https"] = True
         if self._path.startswith("graphene://"):
