@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +117,13 @@ def test_the_engine_is_chosen_by_the_adapter() -> None:
     assert choose_engine("cpu").name == "cpu"
     with pytest.raises(ConnectomeBenchError, match="engine"):
         choose_engine("opengl")  # type: ignore[arg-type]
+
+
+def test_torch_can_be_loaded_after_an_engine_was_chosen() -> None:
+    """Software Vulkan and triton each bring an LLVM, and one order of loading them ends the process."""
+    code = "from connectomebench.rendering.engines import choose_engine as c; c('auto'); import torch, torchvision"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-500:]
 
 
 @pytest.mark.parametrize("seed", [1, 4])

@@ -109,6 +109,9 @@ def _default_adapter() -> dict[str, str] | None:
         return None
     # drivers complain on stderr where a session without a screen has no such folder
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
+    # Mesa's software driver brings an LLVM of its own: triton, a part of torch, crashes when it is loaded after that
+    if importlib.util.find_spec("triton") is not None:
+        importlib.import_module("triton")
     import wgpu
 
     try:
