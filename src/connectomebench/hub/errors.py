@@ -49,7 +49,7 @@ def _one_line(error: BaseException, repo_id: str) -> str:
         if isinstance(cause, HfHubHTTPError):
             return _refusal(cause, repo_id)
         if isinstance(cause, _http_error() | ConnectionError | TimeoutError | LocalEntryNotFoundError):
-            return f"{repo_id}: the connection to the Hub was lost; {_AGAIN}"
+            return f"{repo_id}: no network, or the connection to the Hub was lost; {_AGAIN}"
     if isinstance(error, OSError) and error.filename:
         return f"{repo_id}: cannot read {error.filename}: {error.strerror}"
     first = (str(error).strip().splitlines() or ["no message"])[0]
