@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -35,11 +36,37 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def short_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same without its slow half, fused neurons and proposed cuts: for builds that are broken off."""
+    path = tmp_path_factory.mktemp("config") / "short.yaml"
+    tasks = "tasks: [merge_action, endpoint_error_identification_with_em]"
+    path.write_text(re.sub("^tasks: .*$", tasks, SMALL_CONFIG, flags=re.MULTILINE))
+    return path
+
+
+@pytest.fixture(scope="session")
 def built(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of that build, made without interruption."""
+    """The folder of the small build, made without interruption."""
+    return _build(small_config, tmp_path_factory.mktemp("built") / "out")
+
+
+@pytest.fixture(scope="session")
+def built_short(short_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the short build, made without interruption."""
+    return _build(short_config, tmp_path_factory.mktemp("built") / "out")
+
+
+def _build(config: Path, out: Path) -> Path:
     from connectomebench.build import build
     from connectomebench.config import load_config
 
-    out = tmp_path_factory.mktemp("built") / "out"
-    build(load_config(small_config), out, base=small_config.parent)
+    build(load_config(config), out, base=config.parent)
     return out
+
+
+@pytest.fixture(scope="session")
+def tiny_vlm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a Qwen3-VL, tiny and untrained."""
+    from tiny_qwen3_vl import make_tiny_qwen3_vl
+
+    return make_tiny_qwen3_vl(tmp_path_factory.mktemp("tiny-vlm") / "tiny-vl")

@@ -79,9 +79,9 @@ def test_another_configuration_is_refused_and_nothing_changes(built: Path, small
     assert fingerprints(built) == before
 
 
-def test_a_build_killed_in_the_middle_ends_up_the_same(built: Path, small_config: Path, tmp_path: Path) -> None:
+def test_a_build_killed_in_the_middle_ends_up_the_same(built_short: Path, short_config: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "connectomebench", "build", "--config", str(small_config), "--out", str(out)]
+    command = [sys.executable, "-m", "connectomebench", "build", "--config", str(short_config), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while len(list(out.glob(".cache/drawn/**/*.parquet"))) < 5:
@@ -99,7 +99,7 @@ def test_a_build_killed_in_the_middle_ends_up_the_same(built: Path, small_config
         assert kept == drawn, "a finished chunk was drawn again"
         time.sleep(0.2)
     assert again.wait() == 0, again.stderr.read() if again.stderr else ""
-    assert fingerprints(out) == fingerprints(built)
+    assert fingerprints(out) == fingerprints(built_short)
 
 
 def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(

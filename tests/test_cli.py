@@ -108,14 +108,14 @@ def test_a_folder_that_cannot_be_written(volumes: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
-def test_a_disk_that_fills(small_config: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills(short_config: Path, tmp_path: Path) -> None:
     """Files may not grow beyond 20 kB: as on a full disk, a write fails in the middle."""
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "from connectomebench.cli import main\n"
-        f"sys.exit(main(['build', '--config', {str(small_config)!r}, '--out', {str(tmp_path / 'out')!r}]))"
+        f"sys.exit(main(['build', '--config', {str(short_config)!r}, '--out', {str(tmp_path / 'out')!r}]))"
     )
     env = os.environ | {"NUMBA_DISABLE_JIT": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=300)
@@ -125,10 +125,10 @@ def test_a_disk_that_fills(small_config: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
-def test_control_c(small_config: Path, tmp_path: Path) -> None:
+def test_control_c(short_config: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [*COMMAND, "build", "--config", str(small_config), "--out", str(out)],
+        [*COMMAND, "build", "--config", str(short_config), "--out", str(out)],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,

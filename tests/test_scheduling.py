@@ -289,10 +289,10 @@ def fingerprints(out: Path) -> dict[str, str]:
 
 
 def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
-    built: Path, small_config: Path, tmp_path: Path
+    built_short: Path, short_config: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    command = [sys.executable, "-m", "connectomebench", "build", "--config", str(small_config), "--out", str(out)]
+    command = [sys.executable, "-m", "connectomebench", "build", "--config", str(short_config), "--out", str(out)]
     process = subprocess.Popen([*command, "--scheduler", "local:2"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while len(workers := set(drawn_by(out).values())) < 2:
@@ -307,7 +307,7 @@ def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
     assert process.returncode == 0, stderr[-2000:]
     assert len(before) < 10, "the worker was killed after all was drawn"
     assert "Traceback" not in stderr
-    assert fingerprints(out) == fingerprints(built)
+    assert fingerprints(out) == fingerprints(built_short)
 
 
 def test_the_build_says_where_the_scheduler_is_missing(small_config: Path, tmp_path: Path) -> None:

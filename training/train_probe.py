@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.loading import load_rows
 from connectomebench.models.probe import ProbeConfig, train_probe
+from connectomebench.models.registry import save_head_model
 
 
 @dataclass
@@ -23,7 +25,10 @@ class ScriptArguments:
     """What to train on, and where the probe goes."""
 
     dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
-    output_dir: Path = field(metadata={"help": "Folder of the trained probe: config.json and head.skops."})
+    output_dir: Path = field(
+        metadata={"help": "Folder of the trained probe: config.json, head.skops, connectomebench.json."}
+    )
+    dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
     species: str = field(default="fly", metadata={"help": "Config of the dataset."})
     train_partition: str = field(default="train", metadata={"help": "Partition to learn from."})
     eval_partition: str = field(default="validation", metadata={"help": "Partition to score."})
@@ -49,19 +54,18 @@ class ProbeArguments:
 
 def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     """Load, train, score, save."""
-    from datasets import load_dataset
     from sklearn.metrics import balanced_accuracy_score
 
     ################
     # Dataset
     ################
-    train = load_dataset(script.dataset, script.species, split=script.train_partition)
-    held_out = load_dataset(script.dataset, script.species, split=script.eval_partition)
+    train = load_rows(script.dataset, script.species, script.train_partition, script.dataset_revision)
+    held_out = load_rows(script.dataset, script.species, script.eval_partition, script.dataset_revision).dataset
 
     ################
     # Training
     ################
-    probe = train_probe(train, ProbeConfig(**vars(arguments)), script.cache_dir)
+    probe = train_probe(train.dataset, ProbeConfig(**vars(arguments)), script.cache_dir)
 
     ################
     # Evaluation
@@ -79,7 +83,7 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     ################
     # Saving
     ################
-    probe.save(script.output_dir)
+    save_head_model(probe, script.output_dir, train.data)
     scores = {
         "rows": len(truth),
         "balanced_accuracy": round(accuracy, 4),

@@ -26,6 +26,7 @@ from connectomebench.gather import Gathered, gather_sites
 from connectomebench.leaks import check_leaks
 from connectomebench.manifest import add_species, is_built, library_versions
 from connectomebench.partition import PartitionResult, partition_sites
+from connectomebench.picture_grid import write_grid
 from connectomebench.records import PARTITIONS, make_row, write_partition
 from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
 from connectomebench.rendering.rasterizer import available_threads
@@ -279,6 +280,7 @@ def _write_task(
         "versions": library_versions(),
     }
     manifest = add_species(out / task, task, config.species, entry)
+    write_grid(out / task, config.species)
     write_card(out / task, manifest)
     counts = ", ".join(f"{p} {sum(entry['counts'][p].values())}" for p in PARTITIONS)
     _log.info("%s/%s written: %s rows", task, config.species, counts)

@@ -58,16 +58,34 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--json", action="store_true", help="write JSON")
     doctor.set_defaults(run=_doctor)
 
-    publish = commands.add_parser("publish", help="send datasets to the Hugging Face Hub", description=_publish.__doc__)
-    publish.add_argument("folder", type=Path, metavar="DIR", help="dataset folder (OUT/TASK), or OUT with --org")
+    publish = commands.add_parser(
+        "publish", help="send something to the Hugging Face Hub", description=_publish.__doc__
+    )
+    publish.add_argument("folder", type=Path, metavar="DIR", help="what to publish, or a folder of such with --org")
     target = publish.add_mutually_exclusive_group(required=True)
-    target.add_argument("--repo", metavar="ORG/NAME", help="repository of the dataset")
-    target.add_argument("--org", help="publish each dataset in DIR to ORG/TASK")
+    target.add_argument("--repo", metavar="ORG/NAME", help="repository")
+    target.add_argument("--org", help="publish each thing in DIR to a repository of ORG named after it")
     publish.add_argument("--revision", default="main", metavar="BRANCH", help="branch to publish to (default: main)")
     publish.add_argument("--private", action="store_true", help="make new repositories private")
-    publish.add_argument("--replace", action="store_true", help="replace data built from another configuration")
+    publish.add_argument("--replace", action="store_true", help="put it in the place of what differs from it there")
+    publish.add_argument("--results", type=Path, metavar="DIR", help="models: result records for the card")
+    publish.add_argument("--dataset", metavar="ORG/NAME", help="models: the dataset that those results are about")
     publish.add_argument("--dry-run", action="store_true", help="list what would change, and change nothing")
     publish.set_defaults(run=_publish)
+
+    predict = commands.add_parser("predict", help="let a model answer a partition", description=_predict.__doc__)
+    predict.add_argument("--model", required=True, metavar="MODEL", help="folder, or ORG/NAME on the Hub")
+    predict.add_argument("--model-revision", metavar="REV", help="branch, tag or commit (default: main)")
+    predict.add_argument("--base", help="adapters: the model it was trained on, where it cannot be found by its name")
+    predict.add_argument("--dataset", required=True, metavar="DATASET", help="folder, or ORG/NAME on the Hub")
+    predict.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit (default: main)")
+    predict.add_argument("--species", required=True, help="config of the dataset")
+    predict.add_argument("--partition", default="test", help="train, validation or test (default)")
+    predict.add_argument("--task", help="task to ask of a public dataset that holds several")
+    predict.add_argument(
+        "--out", type=Path, default=Path("results"), help="folder of result records (default: results)"
+    )
+    predict.set_defaults(run=_predict)
     return parser
 
 
@@ -109,17 +127,34 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _publish(arguments: argparse.Namespace) -> None:
-    """Send datasets to the Hugging Face Hub: one repository a task, one config a species; other configs there stay."""
-    from connectomebench.hub import publish
+    """Send a dataset (one repository a task, one config a species), model, metric or Space to the Hugging Face Hub."""
+    from connectomebench.hub.options import PublishOptions
+    from connectomebench.hub.publish import publish
 
-    publish(
-        arguments.folder,
-        arguments.repo,
-        arguments.org,
+    options = PublishOptions(
         branch=arguments.revision,
         private=arguments.private,
         replace=arguments.replace,
-        dry_run=arguments.dry_run,
+        results=arguments.results,
+        dataset=arguments.dataset,
+    )
+    publish(arguments.folder, arguments.repo, arguments.org, options, dry_run=arguments.dry_run)
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    """Let a model answer a partition, and keep one record a row: OUT/MODEL/TASK/SPECIES/PARTITION.parquet."""
+    from connectomebench.evaluation.predict import predict
+
+    predict(
+        arguments.model,
+        arguments.dataset,
+        arguments.species,
+        arguments.partition,
+        arguments.out,
+        task=arguments.task,
+        model_revision=arguments.model_revision,
+        dataset_revision=arguments.dataset_revision,
+        base=arguments.base,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,10 @@ _LIBRARIES = (
 )
 
 
-def library_versions() -> dict[str, str]:
-    """Return the versions of the installed libraries that decide what a sample looks like."""
+def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Return the versions of those libraries that are installed; by default of all that decide what a sample shows."""
     found: dict[str, str] = {}
-    for name in _LIBRARIES:
+    for name in names:
         try:
             found[name] = version(name)
         except PackageNotFoundError:  # an extra that is not installed

@@ -6,6 +6,7 @@ Facts of the public releases: MICrONS minnie65, FlyWire FAFB, H01, Fish1 and LIC
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from connectomebench.errors import unknown_name
 
@@ -34,6 +35,8 @@ class Species:
         Edge of a view for whole-brain data, nm (smallest and largest used).
     license, citation
         SPDX-like licence id of the data, and how to cite them.
+    microscopy
+        What made the image data: electrons or light.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Species:
     view_extent_nm: tuple[float, float]
     license: str
     citation: str
+    microscopy: Literal["electron", "light"] = "electron"
 
 
 _GLOBAL = "https://global.daf-apis.com"
@@ -133,6 +137,7 @@ _SPECIES = (
         "cc-by-4.0",
         "Tavakoli et al. Light-microscopy-based connectomic reconstruction of mammalian brain tissue. "
         "Nature 642 (2025).",
+        "light",
     ),
 )
 

@@ -39,6 +39,7 @@ def client(serving: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iter
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_UPDATE_DOWNLOAD_COUNTS": "0",
         "NO_PROXY": "127.0.0.1,localhost",
         "HOME": str(home),
         "LOGNAME": USER,

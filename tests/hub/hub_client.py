@@ -44,9 +44,9 @@ class HubClient:
         self._process.stdin.close()
         self._process.wait(timeout=20)
 
-    def _call(self, name: str, env: dict[str, str], **arguments: Any) -> Any:
+    def _call(self, call: str, env: dict[str, str], **arguments: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps({"call": name, "env": env, "arguments": arguments}) + "\n")
+        self._process.stdin.write(json.dumps({"call": call, "env": env, "arguments": arguments}) + "\n")
         self._process.stdin.flush()
         answer = json.loads(self._process.stdout.readline())
         if "error" in answer:
@@ -56,24 +56,39 @@ class HubClient:
     def publish(self, *words: str | Path, token: str | None, **env: str) -> Done:
         """Run the command; without a token nobody is logged in."""
         env = env | ({"HF_TOKEN": token} if token else {})
-        return Done(**self._call("publish", env, words=[str(word) for word in words]))
+        return self._command("publish", *words, **env)
+
+    def predict(self, *words: str | Path) -> Done:
+        """Run the command, without a login."""
+        return self._command("predict", *words)
+
+    def _command(self, *words: str | Path, **env: str) -> Done:
+        return Done(**self._call("command", env, words=[str(word) for word in words]))
 
     def load(self, repo: str, config: str, **options: Any) -> dict[str, Any]:
         """``load_dataset`` without a login; see :func:`load`."""
         return self._call("load", {}, repo=repo, config=config, **options)
+
+    def metric(self, name: str, **columns: Any) -> dict[str, float]:
+        """``evaluate.load(name).compute(...)`` without a login."""
+        return self._call("metric", {}, name=name, columns=columns)
+
+    def adapted(self, base: str, adapter: str, ids: list[int]) -> list[float]:
+        """What PEFT alone makes of an adapter; see :func:`adapted`."""
+        return self._call("adapted", {}, base=base, adapter=adapter, ids=ids)
 
     def whole_way(self, kind: str, repo: str, token: str) -> dict[str, Any]:
         """What huggingface_hub does with one repository; see :func:`whole_way`."""
         return self._call("whole_way", {"HF_TOKEN": token}, kind=kind, repo=repo)
 
 
-def publish(words: list[str]) -> dict[str, Any]:
+def command(words: list[str]) -> dict[str, Any]:
     from connectomebench.cli import main
 
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            status = main(["publish", *words])
+            status = main(words)
         except SystemExit as end:
             status = int(end.code or 0)
     return {"status": status, "out": out.getvalue(), "err": err.getvalue()}
@@ -94,6 +109,23 @@ def load(repo: str, config: str, **options: Any) -> dict[str, Any]:
             "sizes": [list(image.size) for image in rows[0].get("images", [])],
         }
     return found
+
+
+def metric(name: str, columns: dict[str, Any]) -> dict[str, float]:
+    import evaluate
+
+    return {key: float(value) for key, value in evaluate.load(name).compute(**columns).items()}
+
+
+def adapted(base: str, adapter: str, ids: list[int]) -> list[float]:
+    """Load base and adapter with transformers and PEFT alone; the scores of the token after ``ids``."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText
+
+    model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), adapter)
+    with torch.inference_mode():
+        return model(input_ids=torch.tensor([ids])).logits[0, -1].float().tolist()
 
 
 def whole_way(kind: str, repo: str) -> dict[str, Any]:
@@ -128,7 +160,7 @@ def whole_way(kind: str, repo: str) -> dict[str, Any]:
     return found | {"refs": [[b.name for b in refs.branches], [t.name for t in refs.tags]]}
 
 
-_CALLS = {"publish": publish, "load": load, "whole_way": whole_way}
+_CALLS = {"command": command, "load": load, "metric": metric, "adapted": adapted, "whole_way": whole_way}
 
 
 def _stop_when_orphaned() -> None:

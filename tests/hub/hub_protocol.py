@@ -110,7 +110,9 @@ class Hub:
         if (kind, name) in self.store.repos:
             return JSONResponse({"error": "You already created this repo", **answer}, 409)
         private = body.get("private") is True or body.get("visibility") == "private"
-        self.store.create(kind, name, private)
+        if (kind == "space") != ("sdk" in body):
+            raise Refusal(400, "a Space, and nothing else, has an sdk")
+        self.store.create(kind, name, private, body.get("sdk"))
         return JSONResponse(answer)
 
     async def repo_info(self, request: Request, kinds: str, name: str, rev: str = "") -> Response:

@@ -86,13 +86,13 @@ class HubServer(Hub):
     def repo(self, name: str, kind: str = "dataset") -> Repo:
         return self.store.repos[kind, name]
 
-    def files(self, name: str, revision: str = "main") -> dict[str, File]:
-        commit = self.repo(name).find(revision)
+    def files(self, name: str, revision: str = "main", kind: str = "dataset") -> dict[str, File]:
+        commit = self.repo(name, kind).find(revision)
         assert commit is not None
         return dict(commit.files)
 
-    def content(self, name: str, path: str) -> bytes:
-        return self.store.content(self.files(name)[path])
+    def content(self, name: str, path: str, kind: str = "dataset") -> bytes:
+        return self.store.content(self.files(name, kind=kind)[path])
 
     def count(self, request: str) -> int:
         return sum(bool(re.match(request, line)) for line in self.requests)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 LARGE_BYTES = 10_000_000
-LARGE_NAMES = (".parquet", ".png", ".safetensors", ".bin", ".npz")
+LARGE_NAMES = (".parquet", ".png", ".safetensors", ".bin", ".npz", ".skops")
 GIT_ATTRIBUTES = "".join(f"*{end} filter=lfs diff=lfs merge=lfs -text\n" for end in LARGE_NAMES).encode()
 
 
@@ -43,6 +43,7 @@ class Repo:
     kind: str
     name: str
     private: bool
+    sdk: str | None = None
     commits: dict[str, Commit] = field(default_factory=dict)
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
@@ -78,8 +79,8 @@ class Store:
         for name in ("blobs", "large"):
             (folder / name).mkdir(parents=True)
 
-    def create(self, kind: str, name: str, private: bool) -> Repo:
-        repo = self.repos[kind, name] = Repo(kind, name, private)
+    def create(self, kind: str, name: str, private: bool, sdk: str | None = None) -> Repo:
+        repo = self.repos[kind, name] = Repo(kind, name, private, sdk)
         repo.add("main", "initial commit", "", {".gitattributes": self.put_blob(GIT_ATTRIBUTES)})
         return repo
 

@@ -11,6 +11,7 @@ from hub_server import WRITER, HubServer
 from published_rows import TASK, TWO_SHARDS, add_rows, copy_species
 
 REPO = "brains/merge_action"
+MADE = {"README.md", "manifest.json", "croissant.json", "eval.yaml"}
 
 
 def train(species: str, number: int = 0, of: int = 1) -> str:
@@ -35,7 +36,7 @@ def test_two_species_come_back_through_load_dataset(
     out = published(client, built, "--org", "brains", "--private", "--dry-run")
     assert out.count("a new private dataset") == 4 and not hub.store.repos
     lines = published(client, built, "--org", "brains").splitlines()
-    assert len(lines) == 4 and all("5 added, commit " in line and line.endswith("tag v1.0") for line in lines)
+    assert len(lines) == 4 and all("8 added, commit " in line and line.endswith("tag v1.0") for line in lines)
     published(client, copy_species(built / TASK, tmp_path / "other" / TASK, "fly", "mouse"), "--repo", REPO)
 
     flies = client.load(REPO, "fly")
@@ -76,7 +77,7 @@ def test_a_species_is_added_and_replaced_without_touching_the_other(
     assert hub.files(REPO) == both
     out = published(client, lonely, "--repo", REPO, "--replace")
     # of train: two shards go, one comes; validation and test had the same rows in two shards, too
-    assert "3 added, 2 changed, 6 deleted" in out
+    assert "3 added, 3 changed, 6 deleted" in out
     after = hub.files(REPO)
     assert sorted(path for path in after if path.startswith("fly/train")) == [train("fly")]
     assert {p: f for p, f in after.items() if p.startswith("mouse")} == {
@@ -114,8 +115,13 @@ def test_a_dry_run_lists_all_and_changes_nothing(hub: HubServer, client: HubClie
     lines = [line.split() for line in out.splitlines()]
     size = (folder / train("fly")).stat().st_size
     assert ["change", train("fly"), f"{size / 1000:.1f}", "kB"] in lines
-    assert {line[1] for line in lines if line[0] == "change"} == {"README.md", "manifest.json", train("fly")}
-    assert "2 files stay as they are" in out and "tag v1.0 moves" in out and "dry run: nothing was changed" in out
+    assert {line[1] for line in lines if line[0] == "change"} == {
+        "README.md",
+        "croissant.json",
+        "manifest.json",
+        train("fly"),
+    }
+    assert "3 files stay as they are" in out and "tag v1.0 moves" in out and "dry run: nothing was changed" in out
     assert (hub.files(REPO), dict(hub.repo(REPO).tags), hub.repo(REPO).branches["main"]) == before
     assert all(line.startswith(("GET", "HEAD")) for line in hub.requests[start:])
 
@@ -128,7 +134,7 @@ def test_only_known_files_go_up(hub: HubServer, client: HubClient, folder: Path)
     (folder / "fly-skipped.jsonl").write_text(skipped)
     published(client, folder, "--repo", REPO)
     rows = {f"fly/{p}-00000-of-00001.parquet" for p in ("train", "validation", "test")}
-    assert set(hub.files(REPO)) == rows | {".gitattributes", "README.md", "manifest.json", "fly-skipped.jsonl"}
+    assert set(hub.files(REPO)) == rows | MADE | {".gitattributes", "fly-skipped.jsonl"}
     assert hub.content(REPO, "fly-skipped.jsonl").decode() == skipped
     (folder / "fly-skipped.jsonl").unlink()
     assert "1 deleted" in published(client, folder, "--repo", REPO)

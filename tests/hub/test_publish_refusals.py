@@ -139,11 +139,11 @@ def test_another_species_that_cannot_be_read(hub: HubServer, client: HubClient, 
         ("adapter_config.json", "an adapter"),
         ("config.json", "a model"),
         ("head.skops", "a probe"),
-        ("app.py", "a metric or a Space"),
-        ("notes.txt", "no dataset"),
+        ("app.py", "nothing to publish"),
+        ("notes.txt", "nothing to publish"),
     ],
 )
-def test_what_cannot_be_published_yet(hub: HubServer, client: HubClient, tmp_path: Path, name: str, kind: str) -> None:
+def test_what_cannot_be_published(hub: HubServer, client: HubClient, tmp_path: Path, name: str, kind: str) -> None:
     (tmp_path / name).write_text("{}")
     assert f"holds {kind}" in line_of(client.publish(tmp_path, "--repo", REPO, token=WRITER))
     assert hub.requests == []

@@ -7,15 +7,18 @@ import re
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.manifest import FORMAT_VERSION
 from connectomebench.partition import PARTITIONS
+from connectomebench.picture_grid import picture_name
 
 CARD = "README.md"
+CROISSANT = "croissant.json"
+EVAL = "eval.yaml"
 # moved to the newest commit of `main` by each publication: `load_dataset(..., revision=TAG)` reads this format
 TAG = f"v{FORMAT_VERSION}"
 MAIN = "main"
 
 _SPECIES = r"[a-z][a-z0-9_]*"
 _SHARD = re.compile(rf"({_SPECIES})/({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parquet")
-_SKIPPED = re.compile(rf"({_SPECIES})-skipped\.jsonl")
+_BESIDE = re.compile(rf"({_SPECIES})-(?:skipped\.jsonl|samples\.png)")
 
 
 def check_species_name(name: object, where: str) -> None:
@@ -32,8 +35,13 @@ def check_species_name(name: object, where: str) -> None:
 
 def species_of(path: str) -> str | None:
     """Return the species that a file in a repository belongs to, or None for all files that are not a species' own."""
-    found = _SHARD.fullmatch(path) or _SKIPPED.fullmatch(path)
+    found = _SHARD.fullmatch(path) or _BESIDE.fullmatch(path)
     return found[1] if found else None
+
+
+def extra_files(species: str) -> list[str]:
+    """Return the names of the files that a species may have beside the manifest."""
+    return [f"{species}-skipped.jsonl", picture_name(species)]
 
 
 def is_shard(path: str) -> bool:

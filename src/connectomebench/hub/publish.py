@@ -1,4 +1,4 @@
-"""Send a dataset to the Hub: large files first, then one commit, then the tag of the format."""
+"""Send datasets, models, metrics and Spaces to the Hub: large files first, then one commit, then the tag."""
 
 from __future__ import annotations
 
@@ -8,48 +8,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.hub.changes import Change, Plan
+from connectomebench.hub.dataset_plan import dataset_plan
 from connectomebench.hub.errors import hub_errors
-from connectomebench.hub.layout import MAIN, TAG, is_shard
-from connectomebench.hub.local import dataset_folders, read_dataset
-from connectomebench.hub.plan import Change, Plan, make_plan
-from connectomebench.hub.remote import check_branch_name, read_repo
+from connectomebench.hub.model_plan import model_plan
+from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.remote import check_branch_name, check_repo_id
+from connectomebench.hub.space_plan import space_plan
+from connectomebench.hub.targets import Target, find_targets
 
 if TYPE_CHECKING:
     from huggingface_hub import CommitOperationAdd, HfApi
 
 _log = logging.getLogger(__name__)
 
-# rows are sent in portions of this size, so that a publication shows how far it is; what was sent is not sent again
+# files are sent in portions of this size, so that a publication shows how far it is; what was sent is not sent again
 PORTION_BYTES = 2_000_000_000
+
+_PLANS = {"dataset": dataset_plan, "model": model_plan, "space": space_plan}
 
 
 def publish(
     folder: Path,
     repo: str | None = None,
     org: str | None = None,
+    options: PublishOptions | None = None,
     *,
-    branch: str = MAIN,
-    private: bool = False,
-    replace: bool = False,
     dry_run: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Publish the dataset of a folder, or all datasets of a folder of them.
+    """Publish a dataset, a model, a metric or a Space, or all things of one of these kinds in a folder.
 
     All of them are compared with the Hub, and refused if they must be, before anything is sent.
 
     Parameters
     ----------
     folder
-        ``OUT/TASK``, or ``OUT`` with ``org``.
+        What to publish; see :func:`connectomebench.hub.targets.find_targets`.
     repo, org
-        ``ORG/NAME``, or the owner of repositories named after the tasks; one of the two.
-    branch
-        Where the commit goes. The tag of the format follows ``main`` alone.
-    private
-        Make new repositories private.
-    replace
-        Allow that data of a species built from another configuration are replaced.
+        ``ORG/NAME``, or the owner of repositories named after the things; one of the two.
+    options
+        How; the defaults where None.
     dry_run
         Change nothing, and say what would change.
     say
@@ -62,15 +61,17 @@ def publish(
     """
     from huggingface_hub import HfApi
 
-    check_branch_name(branch)
-    targets = dataset_folders(folder, repo, org)
-    for _, repo_id in targets:
-        _check_repo_id(repo_id)
+    options = options or PublishOptions()
+    check_branch_name(options.branch)
+    targets = find_targets(folder, repo, org)
+    for target in targets:
+        check_repo_id(target.repo_id)
+    _check_options(targets, options)
     api = HfApi(library_name="connectomebench")
     if not dry_run:
-        with hub_errors(targets[0][1]):
+        with hub_errors(targets[0].repo_id):
             api.whoami()
-    plans = [_plan(api, path, repo_id, branch, private, replace) for path, repo_id in targets]
+    plans = [_plan(api, target, options) for target in targets]
     for plan in plans:
         if dry_run:
             say(as_text(plan))
@@ -82,31 +83,27 @@ def publish(
         say("dry run: nothing was changed")
 
 
-def _check_repo_id(repo_id: str) -> None:
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
-
-    try:
-        validate_repo_id(repo_id)
-        named = repo_id.count("/") == 1
-    except HFValidationError:
-        named = False
-    if not named:
-        raise ConnectomeBenchError(f"{repo_id!r} is no name of a repository; write ORG/NAME")
+def _check_options(targets: list[Target], options: PublishOptions) -> None:
+    given = {"--results": options.results, "--dataset": options.dataset}
+    for name, value in given.items():
+        if value is not None and targets[0].kind != "model":
+            raise ConnectomeBenchError(f"{name} is for models, and {targets[0].folder} is a {targets[0].kind}")
+    if options.dataset is not None:
+        check_repo_id(options.dataset)
 
 
-def _plan(api: HfApi, folder: Path, repo_id: str, branch: str, private: bool, replace: bool) -> Plan:
-    local = read_dataset(folder)
-    with hub_errors(repo_id):
-        remote = read_repo(api, repo_id, branch, local.manifest["task"])
-        return make_plan(local, remote, replace, private)
+def _plan(api: HfApi, target: Target, options: PublishOptions) -> Plan:
+    with hub_errors(target.repo_id):
+        return _PLANS[target.kind](api, target.folder, target.repo_id, options)
 
 
 def as_text(plan: Plan) -> str:
     """List what a publication would do: one line a file, with its size, and what happens to repository and tag."""
     remote = plan.remote
     if not remote.exists:
-        state = f"a new {'private' if plan.private else 'public'} dataset, or one that your login may not see"
+        state = (
+            f"a new {'private' if plan.private else 'public'} {remote.repo_type}, or one that your login may not see"
+        )
     else:
         state = "private" if remote.private else "public"
     if not remote.has_branch:
@@ -119,7 +116,7 @@ def as_text(plan: Plan) -> str:
     if plan.changes:
         lines.append(f"  commit: {plan.summary}")
     if plan.moves_tag:
-        lines.append(f"  tag {TAG} {'is made' if remote.tagged is None else 'moves'}")
+        lines.append(f"  tag {plan.tag} {'is made' if remote.tagged is None else 'moves'}")
     return "\n".join([*lines, "  nothing to change"] if plan.is_empty else lines)
 
 
@@ -139,12 +136,12 @@ def _send(api: HfApi, plan: Plan) -> str:
     """Do what a plan says, and tell it in one line."""
     from huggingface_hub import CommitOperationDelete
 
-    remote, repo_id = plan.remote, plan.remote.repo_id
+    remote, repo_id, repo_type = plan.remote, plan.remote.repo_id, plan.remote.repo_type
     with hub_errors(repo_id):
         if not remote.exists:
-            api.create_repo(repo_id, repo_type="dataset", private=plan.private, exist_ok=True)
+            api.create_repo(repo_id, repo_type=repo_type, private=plan.private, space_sdk=plan.sdk, exist_ok=True)
         if not remote.has_branch:
-            api.create_branch(repo_id, branch=remote.branch, repo_type="dataset", revision=remote.head, exist_ok=True)
+            api.create_branch(repo_id, branch=remote.branch, repo_type=repo_type, revision=remote.head, exist_ok=True)
         told: list[str] = []
         commit = remote.head
         if plan.changes:
@@ -155,18 +152,18 @@ def _send(api: HfApi, plan: Plan) -> str:
                 [*deletions, *additions],
                 commit_message=plan.summary,
                 commit_description=plan.description,
-                repo_type="dataset",
+                repo_type=repo_type,
                 revision=remote.branch,
                 parent_commit=remote.head,
             ).oid
             told = [f"{n} {kind}" for kind, n in _counts(plan).items()] + [f"commit {commit[:8]}"]
         if not remote.has_branch:
             told.append(f"branch {remote.branch}")
-        if plan.moves_tag:
+        if plan.tag is not None and plan.moves_tag:
             if remote.tagged is not None:
-                api.delete_tag(repo_id, tag=TAG, repo_type="dataset")
-            api.create_tag(repo_id, tag=TAG, revision=commit, repo_type="dataset", exist_ok=True)
-            told.append(f"tag {TAG}")
+                api.delete_tag(repo_id, tag=plan.tag, repo_type=repo_type)
+            api.create_tag(repo_id, tag=plan.tag, revision=commit, repo_type=repo_type, exist_ok=True)
+            told.append(f"tag {plan.tag}")
     return f"{repo_id}: {', '.join(told)}"
 
 
@@ -177,34 +174,33 @@ def _counts(plan: Plan) -> dict[str, int]:
 
 
 def _send_large(api: HfApi, plan: Plan) -> list[CommitOperationAdd]:
-    """Send the rows, portion by portion, and return all additions of the commit to come.
+    """Send the files, portion by portion, and return all additions of the commit to come.
 
     The Hub keeps what is sent before there is a commit, so a publication that was cut short goes on with what is
-    missing, and the commit is still one.
+    missing, and the commit is still one. Small files travel in the commit itself.
     """
     from huggingface_hub import CommitOperationAdd
 
+    remote = plan.remote
     done = 0
-    total = sum(c.size for c in plan.changes if c.content is not None and is_shard(c.path))
+    total = sum(change.size for change in plan.changes if isinstance(change.content, Path))
     additions: list[CommitOperationAdd] = []
     for portion in _portions(plan):
         ready = [CommitOperationAdd(c.path, c.content) for c in portion if c.content is not None]
         api.preupload_lfs_files(
-            plan.remote.repo_id, ready, repo_type="dataset", revision=plan.remote.branch, free_memory=False
+            remote.repo_id, ready, repo_type=remote.repo_type, revision=remote.branch, free_memory=False
         )
         additions += ready
         done += sum(c.size for c in portion)
-        _log.info("%s: %s of %s sent", plan.remote.repo_id, size_text(done), size_text(total))
-    additions += [
-        CommitOperationAdd(c.path, c.content) for c in plan.changes if c.content is not None and not is_shard(c.path)
-    ]
+        _log.info("%s: %s of %s sent", remote.repo_id, size_text(done), size_text(total))
+    additions += [CommitOperationAdd(c.path, c.content) for c in plan.changes if isinstance(c.content, bytes)]
     return additions
 
 
 def _portions(plan: Plan) -> Iterator[list[Change]]:
     portion: list[Change] = []
     for change in plan.changes:
-        if change.content is None or not is_shard(change.path):
+        if not isinstance(change.content, Path):
             continue
         if portion and sum(c.size for c in portion) + change.size > PORTION_BYTES:
             yield portion

@@ -1,22 +1,21 @@
-"""What a dataset repository on the Hub holds now."""
+"""What a repository on the Hub holds now."""
 
 from __future__ import annotations
 
-import json
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal, cast
 
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.layout import MAIN, TAG, check_species_name
-from connectomebench.manifest import FILE_NAME, FORMAT_VERSION
+from connectomebench.hub.layout import MAIN
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
-_MAX_MANIFEST_BYTES = 16_000_000
+RepoType = Literal["model", "dataset", "space"]
 # made by the Hub with the repository
-_MADE_BY_HUB = {".gitattributes"}
+_MADE_BY_HUB = frozenset({".gitattributes"})
 
 
 @dataclass(frozen=True)
@@ -39,13 +38,13 @@ class RemoteFile:
 
 
 @dataclass(frozen=True)
-class RemoteDataset:
-    """A branch of a dataset repository at one commit.
+class RemoteRepo:
+    """A branch of a repository at one commit.
 
     Attributes
     ----------
-    repo_id, branch
-        ``ORG/NAME``, and where a publication goes.
+    repo_id, repo_type, branch
+        ``ORG/NAME``, its type, and where a publication goes.
     exists
         False where the repository is not there, or not visible.
     has_branch
@@ -56,65 +55,114 @@ class RemoteDataset:
         The commit that ``files`` are those of; None where there is none.
     files
         Path -> file.
-    manifest
-        Checked; None in an empty repository.
     tagged
-        The commit that the tag of the format points to, if any.
+        The commit that the tag asked for points to, if any.
     """
 
     repo_id: str
+    repo_type: RepoType
     branch: str
     exists: bool
     has_branch: bool
     private: bool | None
     head: str | None
     files: dict[str, RemoteFile]
-    manifest: dict[str, Any] | None
     tagged: str | None
 
+    @property
+    def own_files(self) -> set[str]:
+        """Paths of the files that people or this package put there."""
+        return set(self.files) - _MADE_BY_HUB
 
-def read_repo(api: HfApi, repo_id: str, branch: str, task: str) -> RemoteDataset:
-    """Look at a dataset repository.
+    def read(self, path: str, limit: int) -> bytes:
+        """Fetch a small file.
+
+        Parameters
+        ----------
+        path
+            One of ``files``.
+        limit
+            Most bytes that will be read.
+
+        Raises
+        ------
+        ValueError
+            If the file is larger.
+        """
+        from huggingface_hub import HfFileSystem
+
+        if self.files[path].size > limit:
+            raise ValueError(f"{path} is larger than {limit} bytes")
+        prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
+        with HfFileSystem().open(f"{prefix}{self.repo_id}/{path}", "rb", revision=self.head) as stream:
+            return cast(bytes, stream.read(limit + 1))
+
+
+def read_repo(api: HfApi, repo_id: str, repo_type: RepoType, branch: str, tag: str | None = None) -> RemoteRepo:
+    """Look at a repository.
 
     Parameters
     ----------
     api
         The Hub.
-    repo_id
-        ``ORG/NAME``.
+    repo_id, repo_type
+        ``ORG/NAME`` and what it is.
     branch
         Branch to look at; if it is not there, ``main``, which it would start from.
-    task
-        Task that the repository must be of, if it holds anything.
+    tag
+        Tag to look for.
 
     Raises
     ------
     ConnectomeBenchError
-        If ``branch`` is a tag, or the repository holds anything that this package did not write.
+        If ``branch`` is a tag.
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
-        private = bool(api.dataset_info(repo_id).private)
+        private = bool(api.repo_info(repo_id, repo_type=repo_type).private)
     except RepositoryNotFoundError:
-        return RemoteDataset(repo_id, branch, False, branch == MAIN, None, None, {}, None, None)
-    refs = api.list_repo_refs(repo_id, repo_type="dataset")
-    if branch in {tag.name for tag in refs.tags}:
+        return RemoteRepo(repo_id, repo_type, branch, False, branch == MAIN, None, None, {}, None)
+    refs = api.list_repo_refs(repo_id, repo_type=repo_type)
+    tags = {ref.name for ref in refs.tags}
+    if branch in tags:
         raise ConnectomeBenchError(f"{branch} is a tag of {repo_id}; name a branch with --revision")
     heads = {ref.name: ref.target_commit for ref in refs.branches}
     head = heads.get(branch, heads.get(MAIN))
     # a tag with a message has a commit of its own in the list, so ask what it leads to
-    tagged = api.dataset_info(repo_id, revision=TAG).sha if TAG in {tag.name for tag in refs.tags} else None
-    files = {} if head is None else _list_files(api, repo_id, head)
-    manifest = None
-    if head is not None and FILE_NAME in files:
-        manifest = _read_manifest(repo_id, head, files[FILE_NAME].size, task)
-    elif set(files) - _MADE_BY_HUB:
-        first = min(set(files) - _MADE_BY_HUB)
+    tagged = api.repo_info(repo_id, revision=tag, repo_type=repo_type).sha if tag in tags else None
+    files = {} if head is None else _list_files(api, repo_id, repo_type, head)
+    return RemoteRepo(repo_id, repo_type, branch, True, branch in heads, private, head, files, tagged)
+
+
+def refuse_other_content(remote: RemoteRepo, marks: Collection[str]) -> None:
+    """Refuse a repository that holds files, but none of those that show it to be written by this package.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        Naming one of its files.
+    """
+    if remote.own_files and not remote.own_files & set(marks):
+        wanted = ", ".join(sorted(marks))
         raise ConnectomeBenchError(
-            f"{repo_id} holds other content ({first} and no {FILE_NAME}); choose another name, or empty it first"
+            f"{remote.repo_id} holds other content ({min(remote.own_files)} and no {wanted}); choose another name, or "
+            "empty it first"
         )
-    return RemoteDataset(repo_id, branch, True, branch in heads, private, head, files, manifest, tagged)
+
+
+def refuse_public(remote: RemoteRepo, private: bool) -> None:
+    """Refuse to publish privately to a repository that everybody sees.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If ``private`` is asked for and the repository is public.
+    """
+    if private and remote.private is False:
+        raise ConnectomeBenchError(
+            f"{remote.repo_id} is public; make it private in its settings first, or leave --private out"
+        )
 
 
 def check_branch_name(branch: str) -> None:
@@ -130,41 +178,32 @@ def check_branch_name(branch: str) -> None:
         raise ConnectomeBenchError(f"{branch!r} cannot be the name of a branch; give another --revision")
 
 
-def _list_files(api: HfApi, repo_id: str, head: str) -> dict[str, RemoteFile]:
+def check_repo_id(repo_id: str) -> None:
+    """Refuse what is no ``ORG/NAME``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the Hub would not take the name.
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo_id)
+        named = repo_id.count("/") == 1
+    except HFValidationError:
+        named = False
+    if not named:
+        raise ConnectomeBenchError(f"{repo_id!r} is no name of a repository; write ORG/NAME")
+
+
+def _list_files(api: HfApi, repo_id: str, repo_type: RepoType, head: str) -> dict[str, RemoteFile]:
     from huggingface_hub import RepoFile
 
-    entries = api.list_repo_tree(repo_id, recursive=True, revision=head, repo_type="dataset")
+    entries = api.list_repo_tree(repo_id, recursive=True, revision=head, repo_type=repo_type)
     return {
         e.path: RemoteFile(e.size, e.blob_id, e.lfs.sha256 if e.lfs else None)
         for e in entries
         if isinstance(e, RepoFile)
     }
-
-
-def _read_manifest(repo_id: str, head: str, size: int, task: str) -> dict[str, Any]:
-    """Read and check the manifest: it comes from outside, and names of species become names of files."""
-    from huggingface_hub import HfFileSystem
-
-    where = f"{FILE_NAME} of {repo_id}"
-    damaged = ConnectomeBenchError(f"{where} is damaged or not of this package; choose another name, or mend it there")
-    if size > _MAX_MANIFEST_BYTES:
-        raise damaged
-    with HfFileSystem().open(f"datasets/{repo_id}/{FILE_NAME}", "rb", revision=head) as stream:
-        content = stream.read()
-    try:
-        manifest = json.loads(content)
-        entries = manifest["species"]
-        major = int(manifest["format_version"].split(".")[0])
-        there = manifest["task"]
-        known = isinstance(entries, dict) and all(isinstance(e["config_fingerprint"], str) for e in entries.values())
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
-        raise damaged from None
-    if not known or not isinstance(there, str):
-        raise damaged
-    if major > int(FORMAT_VERSION.split(".")[0]):
-        raise ConnectomeBenchError(f"{where} has a later format than {FORMAT_VERSION}; upgrade connectomebench")
-    if there != task:
-        raise ConnectomeBenchError(f"{repo_id} holds the task {there[:60]!r}, not {task}; choose another name")
-    for species in entries:
-        check_species_name(species, where)
-    return manifest

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from connectomebench.cards.columns import COLUMNS, LABEL_RULES
+from connectomebench.cards.licences import strictest
+from connectomebench.cards.template import LEVEL, ORGANISATION, estimate_text, render
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import write_text
 from connectomebench.partition import PARTITIONS
+from connectomebench.picture_grid import SAMPLES, picture_name
 from connectomebench.records import features, read_small_columns, shard_paths
-from connectomebench.resources import resource_path
 from connectomebench.species import get_species
 from connectomebench.tasks import Task, get_task
 
@@ -19,48 +22,14 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetCard, DatasetCardData
 
 TEMPLATE = "hub_cards/dataset.md.jinja"
-ORGANISATION = "connectomebench"
-
-COLUMNS = {
-    "sample_id": "name of the sample: a hash of what is shown, never of the answer",
-    "task": "name of the task",
-    "species": "species config",
-    "images": "pictures, in the order of `views`",
-    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data",
-    "question": "the question, to be shown with the pictures",
-    "answer": "the answer as text",
-    "label": "the answer as a class; empty where the answer is a place",
-    "target_nm": "points (x, y, z in nm) where the answer is a place, else empty",
-    "location_nm": "centre of all views: x, y, z in nm",
-    "extent_nm": "edge of the cube shown, nm",
-    "segment_ids": "segments shown, before the correction; the first is the one asked about",
-    "body_ids": "the proofread bodies that they belong to",
-    "group": "samples of one group share segments: the unit to resample",
-    "origin": "edit (a real correction), control (real, nothing to correct) or simulated",
-    "edit_id": "name of the correction, empty for controls",
-    "edit_time": "when the correction was made, where known",
-    "source": "where segmentation and truth come from",
-    "source_version": "version of the source",
-}
-
-LABEL_RULES = {
-    "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
-    "and do not.",
-    "endpoint_error_identification": "Candidates are the ends of the segment's skeleton; yes: a merge correction lies "
-    "near.",
-    "endpoint_error_identification_with_em": "Candidates are the ends of the segment's skeleton; yes: a merge "
-    "correction lies near.",
-    "merge_error_identification": "Candidates are the branch points of the segment's skeleton; yes: the place fuses "
-    "two bodies.",
-    "split_action": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the cutout, "
-    "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
-}
+BASELINES = ("trivial", "grey")
+SHOWN_METRICS = ("balanced_accuracy", "auroc")
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def write_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None = None) -> Path:
-    """Write the README.md of a dataset folder.
+    """Write the README.md of a dataset folder; the pictures that lie in the folder are shown.
 
     Parameters
     ----------
@@ -86,25 +55,38 @@ def write_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None = 
     return path
 
 
-def dataset_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None = None) -> DatasetCard:
-    """Make the card of a dataset folder; see :func:`write_card`."""
+def dataset_card(
+    folder: Path,
+    manifest: Mapping[str, Any],
+    repo_id: str | None = None,
+    pictures: Collection[str] | None = None,
+) -> DatasetCard:
+    """Make the card of a dataset folder; see :func:`write_card`.
+
+    Parameters
+    ----------
+    folder, manifest, repo_id
+        As for :func:`write_card`.
+    pictures
+        Species whose picture (:func:`connectomebench.picture_grid.picture_name`) will stand beside the card; None takes
+        those whose picture is in the folder.
+    """
     from huggingface_hub import DatasetCard
-    from jinja2 import Environment, StrictUndefined
 
     task = get_task(manifest["task"])
-    template = resource_path(TEMPLATE).read_text(encoding="utf-8")
-    environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
-    )
-    configs = [_config(folder, name, entry) for name, entry in manifest["species"].items()]
+    if pictures is None:
+        pictures = {name for name in manifest["species"] if (folder / picture_name(name)).is_file()}
+    configs = [_config(folder, name, entry, pictures) for name, entry in manifest["species"].items()]
     simulated = {
         key: [f"`{name}`" for name, entry in manifest["species"].items() if entry["source"][key]]
         for key in ("simulated_errors", "simulated_em")
     }
     shown = simulated["simulated_em"] if task.has_em else []
     kinds = features(task)
-    text = environment.from_string(template).render(
-        card_data=_card_data(task, configs, manifest).to_yaml(),
+    licences = sorted({c["source"]["license"] for c in configs})
+    text = render(
+        TEMPLATE,
+        card_data=_card_data(task, configs, manifest, licences).to_yaml(),
         task=task,
         configs=configs,
         answers=sorted({a for c in configs for p in c["partitions"] for a in p["answers"]}) if task.labels else [],
@@ -114,6 +96,10 @@ def dataset_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None 
         any_simulated_errors=bool(simulated["simulated_errors"]),
         simulated_em=shown,
         any_simulated_em=bool(shown),
+        licences=licences,
+        strictest=strictest(licences),
+        samples=SAMPLES,
+        level=f"{LEVEL:.0%}",
         repo_id=repo_id or f"{ORGANISATION}/{task.name}",
         format_version=manifest["format_version"],
         package_version=manifest["package_version"],
@@ -124,20 +110,22 @@ def dataset_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None 
     return card
 
 
-def _card_data(task: Task, configs: list[dict[str, Any]], manifest: Mapping[str, Any]) -> DatasetCardData:
+def _card_data(
+    task: Task, configs: list[dict[str, Any]], manifest: Mapping[str, Any], licences: list[str]
+) -> DatasetCardData:
     from datasets import DatasetInfo, SplitDict, SplitInfo
     from datasets.info import DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
     rows = sum(p["rows"] for c in configs for p in c["partitions"])
-    licenses = sorted({c["source"]["license"] for c in configs})
-    tags = ["connectomics", "proofreading", "neuroscience", "electron-microscopy", "segmentation", ORGANISATION]
+    microscopies = sorted({f"{get_species(c['name']).microscopy}-microscopy" for c in configs})
+    tags = ["connectomics", "proofreading", "neuroscience", *microscopies, "segmentation", ORGANISATION]
     if any(c["source"]["simulated_errors"] for c in configs):
         tags.append("simulated")
     data = DatasetCardData(
         pretty_name=f"ConnectomeBench: {task.title}",
         language=["en"],
-        license=licenses if len(licenses) > 1 else licenses[0],
+        license=licences if len(licences) > 1 else licences[0],
         task_categories=["visual-question-answering", "image-classification"]
         if task.labels
         else ["visual-question-answering"],
@@ -166,7 +154,7 @@ def _card_data(task: Task, configs: list[dict[str, Any]], manifest: Mapping[str,
     return data
 
 
-def _config(folder: Path, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+def _config(folder: Path, species: str, entry: Mapping[str, Any], pictures: Collection[str]) -> dict[str, Any]:
     """Gather what the card says about one species."""
     partitions = [_partition(folder / species, p) for p in PARTITIONS]
     extents = {round(e) for p in partitions for e in p["extents"]}
@@ -177,6 +165,8 @@ def _config(folder: Path, species: str, entry: Mapping[str, Any]) -> dict[str, A
         "name": species,
         "title": get_species(species).title,
         "source": entry["source"],
+        "picture": picture_name(species) if species in pictures else None,
+        "baselines": [_baseline(row) for row in entry.get("baselines") or []],
         "partitions": partitions,
         "extent": f"{min(extents)}" if len(extents) == 1 else f"{min(extents)} to {max(extents)}",
         "origins": ", ".join(f"{sum(p['origins'].get(o, 0) for p in partitions)} {o}" for o in _origins(partitions)),
@@ -188,6 +178,19 @@ def _config(folder: Path, species: str, entry: Mapping[str, Any]) -> dict[str, A
         "leaks": ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items()),
         "dropped": [(s, r, n) for s, reasons in entry["dropped"].items() for r, n in reasons.items() if n],
         "fingerprint": entry["fingerprint"],
+    }
+
+
+def _baseline(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Word one entry of ``baselines``; entries of other species may come from the Hub, so all of it is looked up."""
+    if row["model"] not in BASELINES or row["partition"] not in PARTITIONS:
+        raise ValueError("an entry of `baselines` names no baseline or no partition")
+    return {
+        "model": row["model"],
+        "partition": row["partition"],
+        "n": f"{row['n']:d}",
+        "n_groups": f"{row['n_groups']:d}",
+        "metrics": [estimate_text(*(row["metrics"][m][k] for k in ("value", "low", "high"))) for m in SHOWN_METRICS],
     }
 
 

@@ -1,0 +1,38 @@
+"""What every column of a stored row means, and the rule by which each task is labelled."""
+
+from __future__ import annotations
+
+COLUMNS = {
+    "sample_id": "name of the sample: a hash of what is shown, never of the answer",
+    "task": "name of the task",
+    "species": "species config",
+    "images": "pictures, in the order of `views`",
+    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data",
+    "question": "the question, to be shown with the pictures",
+    "answer": "the answer as text",
+    "label": "the answer as a class; empty where the answer is a place",
+    "target_nm": "points (x, y, z in nm) where the answer is a place, else empty",
+    "location_nm": "centre of all views: x, y, z in nm",
+    "extent_nm": "edge of the cube shown, nm",
+    "segment_ids": "segments shown, before the correction; the first is the one asked about",
+    "body_ids": "the proofread bodies that they belong to",
+    "group": "samples of one group share segments: the unit to resample",
+    "origin": "edit (a real correction), control (real, nothing to correct) or simulated",
+    "edit_id": "name of the correction, empty for controls",
+    "edit_time": "when the correction was made, where known",
+    "source": "where segmentation and truth come from",
+    "source_version": "version of the source",
+}
+
+LABEL_RULES = {
+    "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
+    "and do not.",
+    "endpoint_error_identification": "Candidates are the ends of the segment's skeleton; yes: a merge correction lies "
+    "near.",
+    "endpoint_error_identification_with_em": "Candidates are the ends of the segment's skeleton; yes: a merge "
+    "correction lies near.",
+    "merge_error_identification": "Candidates are the branch points of the segment's skeleton; yes: the place fuses "
+    "two bodies.",
+    "split_action": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the cutout, "
+    "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
+}

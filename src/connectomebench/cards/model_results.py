@@ -1,0 +1,158 @@
+"""What a model card says of result records: estimates, cost, and where the model had been trained on something else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.cards.template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.results import Summary, summarise
+from connectomebench.models.record import DataRecord, ModelRecord
+from connectomebench.tasks import get_task
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from huggingface_hub import EvalResult
+
+# name in `evaluation.results.METRICS` -> type in a model index, words
+METRIC_NAMES: dict[str, tuple[str, str]] = {
+    "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy"),
+    "auroc": ("roc_auc", "AUROC"),
+    "brier": ("brier_score", "Brier score"),
+    "ece": ("ece", "Expected calibration error"),
+    "mce": ("mce", "Maximum calibration error"),
+}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One model on one partition of one species.
+
+    Attributes
+    ----------
+    summary
+        Estimates with 95% intervals over groups.
+    fingerprint
+        Of the data.
+    trained_on
+        The data of the same fingerprint that the model learnt from, of any partition; None where there are none.
+    note
+        What a reader has to know: other species, other build, or the rows it was trained on. May be empty.
+    cost
+        Median seconds and tokens a row and USD for 1000 rows, each with the number of rows it rests on, in words.
+    """
+
+    summary: Summary
+    fingerprint: str
+    trained_on: DataRecord | None
+    note: str
+    cost: Mapping[str, str]
+
+    @property
+    def metrics(self) -> list[str]:
+        """Each metric of ``METRIC_NAMES`` with its interval, in words."""
+        found = [self.summary.estimates[name] for name in METRIC_NAMES]
+        return [estimate_text(e.value, e.lower, e.upper) for e in found]
+
+
+def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evaluation]:
+    """Estimate what a model did on each species and partition.
+
+    Parameters
+    ----------
+    results
+        Result records of this model; None or no rows where it was not evaluated.
+    record
+        Of the model.
+
+    Returns
+    -------
+    list[Evaluation]
+        Sorted by species and partition.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If records are of another model, revision or task, or mix different data of a species.
+    """
+    if results is None or results.empty:
+        return []
+    for column, own in (("model", record.name), ("model_revision", record.revision), ("task", record.task)):
+        other = sorted(set(results[column]) - {own})
+        if other:
+            raise ConnectomeBenchError(
+                f"the card is of {record.name}, revision {record.revision}, for {record.task}, and the results hold "
+                f"{column} {other[0]!r}; give the results of this model alone"
+            )
+    found = []
+    for summary in summarise(results):
+        here = (results["species"] == summary.species) & (results["partition"] == summary.partition)
+        rows = results[here]
+        prints = sorted(set(rows["dataset_fingerprint"]))
+        if len(prints) > 1:
+            raise ConnectomeBenchError(
+                f"the results on {summary.species}/{summary.partition} mix the data {' and '.join(prints)}; evaluate "
+                "on one of them"
+            )
+        same = [d for d in record.trained_on if (d.species, d.fingerprint) == (summary.species, prints[0])]
+        note = _note(summary, same, record)
+        found.append(Evaluation(summary, prints[0], same[0] if same else None, note, _cost(rows)))
+    return found
+
+
+def _note(summary: Summary, same: list[DataRecord], record: ModelRecord) -> str:
+    if summary.species not in record.species:
+        return "trained on another species"
+    if not same:
+        return "another build of the species it was trained on: rows may overlap"
+    return "rows it was trained on" if any(d.partition == summary.partition for d in same) else ""
+
+
+def _cost(rows: pd.DataFrame) -> dict[str, str]:
+    seconds, tokens, usd = (rows[name].dropna() for name in ("latency_s", "tokens", "cost_usd"))
+    return {
+        "seconds": f"{seconds.median():.3g} (n = {len(seconds)})" if len(seconds) else DASH,
+        "tokens": f"{tokens.median():.0f} (n = {len(tokens)})" if len(tokens) else DASH,
+        "usd": f"{1000 * usd.mean():.3g} (n = {len(usd)})" if len(usd) else DASH,
+    }
+
+
+def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[EvalResult]:
+    """Return the entries of ``model-index``: every metric that is defined, its interval and n in its name.
+
+    The dataset is named by its Hub id where the model was trained on the same data; else by its task, and in any case
+    by its fingerprint in ``args``. See https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
+
+    Parameters
+    ----------
+    found
+        From :func:`evaluations`.
+    task_type
+        Pipeline tag of the model.
+    task
+        Name of our task.
+    """
+    from huggingface_hub import EvalResult
+
+    entries = []
+    for evaluation in found:
+        summary, data = evaluation.summary, evaluation.trained_on
+        place: dict[str, Any] = {
+            "task_type": task_type,
+            "task_name": get_task(task).title,
+            "dataset_type": data.repo if data and data.repo else task,
+            "dataset_name": f"{ORGANISATION} {task}, {summary.species}",
+            "dataset_config": summary.species,
+            "dataset_split": summary.partition,
+            "dataset_revision": data.revision if data and data.repo else None,
+            "dataset_args": {"fingerprint": evaluation.fingerprint},
+        }
+        for name, (metric, words) in METRIC_NAMES.items():
+            e = summary.estimates[name]
+            if is_number(e.value):
+                told = estimate_text(e.value, e.lower, e.upper).split(" ", 1)[1].strip("()")
+                label = f"{words}, {LEVEL:.0%} interval {told}, n = {e.n} in {e.n_groups} groups"
+                entries.append(EvalResult(metric_type=metric, metric_value=float(e.value), metric_name=label, **place))
+    return entries

@@ -1,0 +1,64 @@
+"""A built dataset folder, as far as it may be published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.hub.layout import check_species_name, extra_files
+from connectomebench.manifest import FILE_NAME, is_built, read_manifest
+from connectomebench.partition import PARTITIONS
+from connectomebench.records import shard_paths
+from connectomebench.species import get_species
+from connectomebench.tasks import get_task
+
+
+@dataclass(frozen=True)
+class LocalDataset:
+    """A complete dataset folder.
+
+    Attributes
+    ----------
+    folder
+        ``OUT/TASK``.
+    manifest
+        Its manifest.
+    files
+        Path in the repository -> file, of rows, pictures and lists of what was skipped; all else is made anew.
+    """
+
+    folder: Path
+    manifest: dict[str, Any]
+    files: dict[str, Path]
+
+
+def read_dataset(folder: Path) -> LocalDataset:
+    """Read a dataset folder and list what belongs to it; all else in the folder is left alone.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a species is unknown or incomplete.
+    """
+    manifest = read_manifest(folder)
+    get_task(manifest["task"])
+    files: dict[str, Path] = {}
+    for species, entry in manifest["species"].items():
+        check_species_name(species, str(folder / FILE_NAME))
+        get_species(species)
+        if not is_built(folder, species, entry["config_fingerprint"]):
+            raise ConnectomeBenchError(f"{folder / species} is not complete; build it again")
+        paths = [path for partition in PARTITIONS for path in shard_paths(folder / species, partition)]
+        files |= {f"{species}/{path.name}": path for path in paths}
+        beside = [folder / name for name in extra_files(species)]
+        files |= {path.name: path for path in beside if path.is_file()}
+    if not files:
+        raise ConnectomeBenchError(f"{folder} holds no species; build one first")
+    return LocalDataset(folder, manifest, files)

@@ -1,0 +1,192 @@
+"""What a publication of a dataset would change in a repository, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+from connectomebench import __version__
+from connectomebench.cards import dataset_card
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.hub.changes import Change, Plan, compare, texts
+from connectomebench.hub.croissant import croissant_text
+from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
+from connectomebench.hub.layout import (
+    CARD,
+    CROISSANT,
+    EVAL,
+    TAG,
+    check_species_name,
+    is_shard,
+    species_of,
+)
+from connectomebench.hub.leaderboard import eval_yaml
+from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.outline import copy_outline
+from connectomebench.hub.private import check_private
+from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
+from connectomebench.manifest import FILE_NAME, FORMAT_VERSION
+from connectomebench.picture_grid import picture_name
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_MAX_MANIFEST_BYTES = 16_000_000
+# what the card of a species is made from, beside its entry in the manifest
+_CARD_COLUMNS = ("answer", "origin", "extent_nm")
+_FINGERPRINTS = ("config_fingerprint", "fingerprint")
+
+
+def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+    """Compare a dataset folder with a repository.
+
+    Species that are only in the repository stay, with their files and their part of the card. A species that is in
+    both is brought up to date.
+
+    Parameters
+    ----------
+    api
+        The Hub.
+    folder
+        ``OUT/TASK``.
+    repo_id
+        Where it shall go.
+    options
+        How.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder is not complete, the repository holds other content, data of another configuration would be
+        replaced, a private dataset would go to a public repository, or a text holds something private.
+    """
+    local = read_dataset(folder)
+    remote = read_repo(api, repo_id, "dataset", options.branch, TAG)
+    refuse_other_content(remote, [FILE_NAME])
+    refuse_public(remote, options.private)
+    there = _read_entries(remote, local.manifest["task"])
+    ours: dict[str, Any] = local.manifest["species"]
+    other = [s for s in ours if s in there and there[s]["config_fingerprint"] != ours[s]["config_fingerprint"]]
+    if other and not options.replace:
+        raise ConnectomeBenchError(
+            f"{repo_id} holds {', '.join(other)} built from another configuration; add --replace to put yours "
+            "in its place"
+        )
+    manifest = _merge(local.manifest, there)
+    contents: dict[str, Path | bytes] = {**local.files, **_made(local, remote, manifest)}
+    changes, kept = compare(contents, remote.files)
+    changes += [
+        Change("delete", path, file.size, None)
+        for path, file in remote.files.items()
+        if species_of(path) in ours and path not in contents
+    ]
+    fingerprints = {str(entry.get(key)) for entry in manifest["species"].values() for key in _FINGERPRINTS}
+    check_private(texts(changes), fingerprints)
+    summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
+    ordered = tuple(sorted(changes, key=lambda change: change.path))
+    return Plan(remote, options.private, ordered, kept, summary, description, tag=TAG)
+
+
+def _merge(manifest: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "task": manifest["task"],
+        "species": dict(sorted({**there, **manifest["species"]}.items())),
+    }
+
+
+def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Make the files that speak of all species, from a manifest of which part comes from the Hub."""
+    import pyarrow as pa
+
+    made = {FILE_NAME: json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"}
+    with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
+        folder = Path(name)
+        for species in local.manifest["species"]:
+            (folder / species).symlink_to((local.folder / species).resolve(), target_is_directory=True)
+        try:
+            _fetch_outlines(local, remote, folder)
+            pictures = _pictures(local, remote, manifest)
+            made[CARD] = str(dataset_card(folder, manifest, remote.repo_id, pictures))
+            made[CROISSANT] = croissant_text(manifest, remote.repo_id)
+            made[EVAL] = eval_yaml(manifest, remote.repo_id)
+        except (ConnectomeBenchError, KeyError, TypeError, AttributeError, pa.ArrowException, ValueError) as error:
+            # the entries and files of other species come from the Hub
+            told = str(error).replace(f"{folder}/", "").splitlines() or [""]
+            raise ConnectomeBenchError(
+                f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {told[0][:200]}); mend what is "
+                "there, or choose another name"
+            ) from error
+    return {path: text.encode() for path, text in made.items()}
+
+
+def _pictures(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> set[str]:
+    """Return the species that will have a picture: ours from the folder, others from the Hub."""
+    return {
+        species
+        for species in manifest["species"]
+        if picture_name(species) in (local.files if species in local.manifest["species"] else remote.files)
+    }
+
+
+def _fetch_outlines(local: LocalDataset, remote: RemoteRepo, folder: Path) -> None:
+    from huggingface_hub import HfFileSystem
+
+    for path, file in remote.files.items():
+        if is_shard(path) and species_of(path) not in local.manifest["species"]:
+            (folder / path).parent.mkdir(exist_ok=True)
+            address = f"datasets/{remote.repo_id}/{path}"
+            with HfFileSystem().open(address, "rb", revision=remote.head, cache_type="none") as source:
+                copy_outline(cast(BinaryIO, source), file.size, _CARD_COLUMNS, folder / path)
+
+
+def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
+    """Read and check the manifest on the Hub: it comes from outside, and names of species become names of files."""
+    if FILE_NAME not in remote.files:
+        return {}
+    where = f"{FILE_NAME} of {remote.repo_id}"
+    damaged = ConnectomeBenchError(f"{where} is damaged or not of this package; choose another name, or mend it there")
+    try:
+        manifest = json.loads(remote.read(FILE_NAME, _MAX_MANIFEST_BYTES))
+        entries = manifest["species"]
+        major = int(manifest["format_version"].split(".")[0])
+        there = manifest["task"]
+        known = isinstance(entries, dict) and all(isinstance(e["config_fingerprint"], str) for e in entries.values())
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        raise damaged from None
+    if not known or not isinstance(there, str):
+        raise damaged
+    if major > int(FORMAT_VERSION.split(".")[0]):
+        raise ConnectomeBenchError(f"{where} has a later format than {FORMAT_VERSION}; upgrade connectomebench")
+    if there != task:
+        raise ConnectomeBenchError(f"{remote.repo_id} holds the task {there[:60]!r}, not {task}; choose another name")
+    for species in entries:
+        check_species_name(species, where)
+    return entries
+
+
+def _tell(
+    ours: Mapping[str, Any], there: Mapping[str, Any], touched: set[str | None], manifest: Mapping[str, Any]
+) -> tuple[str, str]:
+    """Word the commit."""
+    groups: dict[str, list[str]] = {"Add": [], "Replace": [], "Update": []}
+    for species, entry in ours.items():
+        if species not in there:
+            groups["Add"].append(species)
+        elif entry["config_fingerprint"] != there[species]["config_fingerprint"]:
+            groups["Replace"].append(species)
+        elif species in touched:
+            groups["Update"].append(species)
+    done = [f"{verb} {', '.join(names)}" for verb, names in groups.items() if names]
+    lines = [
+        f"{species}: {', '.join(f'{p} {sum(c.values())}' for p, c in ours[species]['counts'].items())} rows, "
+        f"configuration {ours[species]['config_fingerprint']}, data {ours[species]['fingerprint']}"
+        for names in groups.values()
+        for species in names
+    ]
+    summary = "; ".join(done) or "Update card and manifest"
+    return f"{summary} ({manifest['task']}, format {TAG})", "\n".join(lines)

@@ -1,0 +1,141 @@
+"""A folder with a trained model, as far as it may be published."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
+from connectomebench.tasks import TASKS
+
+# a tokenizer's files are lists of words, in which names of people occur by chance
+TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json")
+_PROCESSOR = (
+    *TOKENIZER,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+)
+_TRAINING = ("test_indices.json", "training_config.yaml", "training_curve.png", "training_log.json")
+_HEAD = ("config.json", "head.skops")
+_NEEDED = {
+    "probe": _HEAD,
+    "trivial": _HEAD,
+    "grey": _HEAD,
+    "image_classifier": ("config.json", "model.safetensors"),
+    "adapter": ("adapter_config.json", "adapter_model.safetensors"),
+    "vlm": ("config.json", "tokenizer_config.json"),
+}
+_MORE = {"adapter": _PROCESSOR, "vlm": (*_PROCESSOR, "generation_config.json", "model.safetensors.index.json")}
+_SHARD = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
+_PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.h5")
+_RESULTS = re.compile(r"results/[a-z_]+/[a-z][a-z0-9_]*/[a-z]+\.parquet")
+CALIBRATION = "calibration.png"
+EVAL_RESULTS = ".eval_results"
+
+
+@dataclass(frozen=True)
+class LocalModel:
+    """A complete model folder.
+
+    Attributes
+    ----------
+    folder
+        Where it is.
+    record
+        What it holds.
+    files
+        Name -> file; everything else in the folder is left alone.
+    """
+
+    folder: Path
+    record: ModelRecord
+    files: dict[str, Path]
+
+
+def read_model(folder: Path) -> LocalModel:
+    """Read a model folder and list what belongs to it.
+
+    Parameters
+    ----------
+    folder
+        Written by one of our training scripts.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a file is missing, weights are pickled, or the model was made from a folder that others do not have.
+    """
+    record = read_record(folder)
+    pickled = sorted(path.name for pattern in _PICKLES for path in folder.glob(pattern))
+    if pickled:
+        raise ConnectomeBenchError(
+            f"{folder} holds {pickled[0]}, and pickled weights are never published; save them as safetensors"
+        )
+    known = {*_NEEDED[record.kind], *_MORE.get(record.kind, ()), *_TRAINING, FILE_NAME}
+    files = {
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.is_file()
+        and not path.is_symlink()
+        and (path.name in known or (record.kind == "vlm" and _SHARD.fullmatch(path.name)))
+    }
+    missing = [name for name in _NEEDED[record.kind] if name not in files]
+    if record.kind == "vlm" and not any(_SHARD.fullmatch(name) for name in files):
+        missing.append("model.safetensors")
+    if missing:
+        raise ConnectomeBenchError(f"{folder} lacks {', '.join(missing)}; train the {record.kind} again")
+    _check_base(folder, record)
+    return LocalModel(folder, record, files)
+
+
+def is_made_here(path: str) -> bool:
+    """Tell whether a file of a model repository is one that this package writes, and may delete."""
+    known = {name for names in (*_NEEDED.values(), *_MORE.values()) for name in names}
+    made = {*known, *_TRAINING, FILE_NAME, CALIBRATION, *(f"{EVAL_RESULTS}/{task}.yaml" for task in TASKS)}
+    return path in made or bool(_SHARD.fullmatch(path) or _RESULTS.fullmatch(path))
+
+
+def is_result(path: str) -> bool:
+    """Tell whether a file of a model repository holds result records: ``results/TASK/SPECIES/PARTITION.parquet``."""
+    return _RESULTS.fullmatch(path) is not None
+
+
+def own_fingerprints(model: LocalModel) -> set[str]:
+    """Return the hashes in a model's files that look like tokens and are none."""
+    record = model.record
+    found = {record.revision, *(data.fingerprint for data in record.trained_on)}
+    found |= {value for value in record.config.values() if isinstance(value, str)}
+    if "config.json" in model.files and record.kind in ("probe", "trivial", "grey"):
+        found.add(str(_json(model.files["config.json"]).get("trained_on")))
+    if "test_indices.json" in model.files:
+        for ids in _json(model.files["test_indices.json"]).values():
+            found |= {str(name) for name in ids} if isinstance(ids, list) else set()
+    return found
+
+
+def _json(path: Path) -> dict[str, object]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConnectomeBenchError(f"{path} is not JSON ({error}); train the model again") from None
+    return value if isinstance(value, dict) else {}
+
+
+def _check_base(folder: Path, record: ModelRecord) -> None:
+    """Refuse a model whose base is a folder of this machine: nobody else could load it."""
+    bases = {record.base_model}
+    if record.kind == "adapter":
+        bases.add(str(_json(folder / "adapter_config.json").get("base_model_name_or_path")))
+    for base in bases - {None}:
+        assert base is not None
+        if record.kind in ("probe", "grey", "adapter") and (base.startswith((".", "/")) or Path(base).is_dir()):
+            raise ConnectomeBenchError(
+                f"{folder} was trained on the folder {base}, which nobody else has; train it on a model of the Hub"
+            )

@@ -1,0 +1,192 @@
+"""What a publication of a model would change in a repository, and what it refuses."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.cards import calibration_figure, model_card
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.results import read_results, result_schema
+from connectomebench.hub.changes import Change, Plan, compare, texts
+from connectomebench.hub.layout import CARD
+from connectomebench.hub.leaderboard import eval_results
+from connectomebench.hub.model_folder import (
+    CALIBRATION,
+    EVAL_RESULTS,
+    TOKENIZER,
+    LocalModel,
+    is_made_here,
+    is_result,
+    own_fingerprints,
+    read_model,
+)
+from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.private import check_private
+from connectomebench.hub.remote import RemoteRepo, check_repo_id, read_repo, refuse_other_content, refuse_public
+from connectomebench.loading import fetch_manifest, resolve_dataset
+from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from huggingface_hub import HfApi
+
+_MAX_BYTES = 16_000_000
+_MAX_RESULT_BYTES = 200_000_000
+
+
+def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+    """Compare a model folder with a repository.
+
+    Result records of the same model that are in the repository stay, and count for its card.
+
+    Parameters
+    ----------
+    api
+        The Hub.
+    folder
+        Of the model; see :func:`connectomebench.hub.model_folder.read_model`.
+    repo_id
+        Where it shall go.
+    options
+        How.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder is not complete, the repository holds other content or another model, a private model would go to
+        a public repository, or a text holds something private.
+    """
+    local = read_model(folder)
+    record = local.record
+    remote = read_repo(api, repo_id, "model", options.branch)
+    refuse_other_content(remote, [FILE_NAME])
+    refuse_public(remote, options.private)
+    there = _read_record(remote)
+    same = there is not None and (there.kind, there.task, there.revision) == (record.kind, record.task, record.revision)
+    if there is not None and not same and not options.replace:
+        raise ConnectomeBenchError(
+            f"{repo_id} holds another model ({there.kind}, {there.task}, {there.revision}); add --replace to put yours "
+            "in its place"
+        )
+    with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
+        results = _results(remote if same else None, record, options, Path(name))
+        dataset = options.dataset or _dataset_of(record, remote if same else None)
+        contents: dict[str, Path | bytes] = {**local.files, **_made(local, repo_id, results, dataset)}
+    changes, kept = compare(contents, remote.files)
+    changes += [
+        Change("delete", path, file.size, None)
+        for path, file in remote.files.items()
+        if is_made_here(path) and path not in contents
+    ]
+    checked = {path: text for path, text in texts(changes).items() if path not in TOKENIZER}
+    evaluated = set() if results is None else set(results["dataset_fingerprint"])
+    check_private(checked, own_fingerprints(local) | evaluated)
+    ordered = tuple(sorted(changes, key=lambda change: change.path))
+    verb = "Add" if there is None else "Update" if same else "Replace"
+    summary = f"{verb} {record.kind} ({record.task}, revision {record.revision})"
+    lines = [f"{d.species}: {sum(d.rows.values())} {d.partition} rows, data {d.fingerprint}" for d in record.trained_on]
+    return Plan(remote, options.private, ordered, kept, summary, "\n".join(lines))
+
+
+def _read_record(remote: RemoteRepo) -> ModelRecord | None:
+    if FILE_NAME not in remote.files:
+        return None
+    with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
+        try:
+            (Path(name) / FILE_NAME).write_bytes(remote.read(FILE_NAME, _MAX_BYTES))
+            return read_record(Path(name))
+        except (ConnectomeBenchError, ValueError) as error:
+            raise ConnectomeBenchError(
+                f"{FILE_NAME} of {remote.repo_id} is damaged or not of this package; choose another name, or mend it "
+                "there"
+            ) from error
+
+
+def _results(
+    remote: RemoteRepo | None, record: ModelRecord, options: PublishOptions, folder: Path
+) -> pd.DataFrame | None:
+    """Gather the result records of a model: those given, then those on the Hub for other partitions."""
+    import pandas as pd
+
+    frames: list[pd.DataFrame] = []
+    if options.results is not None:
+        given = read_results(options.results)
+        own = given[(given["model"] == record.name) & (given["model_revision"] == record.revision)]
+        own = own[own["task"] == record.task]
+        if own.empty:
+            raise ConnectomeBenchError(
+                f"{options.results} holds no results of {record.name}, revision {record.revision}, on {record.task}; "
+                "evaluate this model, or leave --results out"
+            )
+        frames.append(own)
+    if remote is not None:
+        frames += _remote_results(remote, folder)
+    if not frames:
+        return None
+    frame = pd.concat(frames, ignore_index=True)
+    return frame.drop_duplicates(["task", "species", "partition", "sample_id"], keep="first", ignore_index=True)
+
+
+def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
+    frames = []
+    for i, path in enumerate(path for path in remote.files if is_result(path)):
+        file = folder / f"{i}.parquet"
+        try:
+            file.write_bytes(remote.read(path, _MAX_RESULT_BYTES))
+            frames.append(read_results(file))
+        except (ConnectomeBenchError, ValueError) as error:
+            told = str(error).replace(str(file), path)[:200]
+            raise ConnectomeBenchError(
+                f"{path} of {remote.repo_id} cannot be used ({told}); delete it there"
+            ) from error
+    return frames
+
+
+def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
+    """Find the dataset that results are about: the one trained on, or the one named at an earlier publication."""
+    import yaml
+    from huggingface_hub import parse_eval_result_entries
+
+    known = next((data.repo for data in record.trained_on if data.repo), None)
+    path = f"{EVAL_RESULTS}/{record.task}.yaml"
+    if known is not None or remote is None or path not in remote.files:
+        return known
+    try:
+        named = parse_eval_result_entries(yaml.safe_load(remote.read(path, _MAX_BYTES)))[0].dataset_id
+        check_repo_id(named)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, yaml.YAMLError) as error:
+        raise ConnectomeBenchError(f"{path} of {remote.repo_id} is damaged; delete it there") from error
+    return named
+
+
+def _made(local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None) -> dict[str, bytes]:
+    """Make the card, the records and what is drawn and computed from them."""
+    made: dict[str, bytes] = {}
+    if results is not None:
+        made |= _result_files(results)
+        made[CALIBRATION] = calibration_figure(results)
+        if dataset is not None:
+            commit = resolve_dataset(dataset, None)
+            entries = eval_results(results, local.record, dataset, commit, fetch_manifest(dataset, commit))
+            made |= {f"{EVAL_RESULTS}/{name}": text.encode() for name, text in entries.items()}
+    made[CARD] = str(model_card(local.record, results, repo_id, {*local.files, *made})).encode()
+    return made
+
+
+def _result_files(results: pd.DataFrame) -> dict[str, bytes]:
+    """Write the records again, one file a task, species and partition; the same records are always the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    made = {}
+    places: Any = results.groupby(["task", "species", "partition"], sort=True)
+    for (task, species, partition), rows in places:
+        ordered = rows.sort_values("sample_id", ignore_index=True)
+        table = pa.Table.from_pandas(ordered, schema=result_schema(), preserve_index=False)
+        stream = io.BytesIO()
+        pq.write_table(table.replace_schema_metadata(None), stream, compression="zstd")
+        made[f"results/{task}/{species}/{partition}.parquet"] = stream.getvalue()
+    return made

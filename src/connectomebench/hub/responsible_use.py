@@ -1,0 +1,135 @@
+"""Where the rows of a dataset come from and what they are good for, as the Croissant RAI fields ask.
+
+https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html; every number and name is from the manifest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from connectomebench.cards import LABEL_RULES
+from connectomebench.hub.layout import TAG
+from connectomebench.species import get_species
+from connectomebench.tasks import Task
+
+
+def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
+    """Tell how a dataset was made, what it leaves out, and what it should and should not be used for.
+
+    Parameters
+    ----------
+    manifest
+        From :func:`connectomebench.manifest.add_species`, or merged from several.
+    task
+        The task that the manifest names.
+
+    Returns
+    -------
+    dict
+        The fields ``rai:...`` by their names in ``mlcroissant.Metadata``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a species is unknown.
+    KeyError, TypeError, AttributeError
+        If the manifest lacks something.
+    """
+    entries: Mapping[str, Any] = manifest["species"]
+    errors = {entry["source"]["simulated_errors"] for entry in entries.values()}
+    rule = LABEL_RULES.get(task.name)
+    biases = [
+        "Shares of answers are those of the dataset (cases and look-alike controls), not how often errors occur in a "
+        "volume."
+    ]
+    if True in errors:
+        biases.append("Simulated errors follow a rule; they are not spread as those of an automatic segmentation.")
+    if False in errors:
+        biases.append("Real corrections lie where people chose to proofread.")
+    return {
+        "data_collection": "Nothing was measured for this dataset. "
+        + " ".join(_collection(species, entry["source"], task) for species, entry in entries.items()),
+        "data_collection_type": ["Secondary Data analysis"],
+        "data_collection_missing_data": " ".join(_dropped(species, entry) for species, entry in entries.items()),
+        "data_collection_raw_data": "Segmentation, meshes and image volumes stay at the source; rows hold pictures "
+        "drawn from them.",
+        "data_preprocessing_protocol": [
+            f"Every place is drawn as PNG pictures ({', '.join(task.views)}).",
+            *(_partition_rule(species, entry) for species, entry in entries.items()),
+        ],
+        "data_annotation_protocol": [
+            "Answers follow from the corrections by a rule; nobody labelled the pictures.",
+            *([rule] if rule else []),
+        ],
+        "annotations_per_item": "One, by the rule.",
+        "machine_annotation_tools": [f"connectomebench {manifest['package_version']}"],
+        "data_biases": biases,
+        "data_limitations": [
+            "A picture shows less than a proofreader sees, who can turn the object and follow it beyond the view.",
+            "A label is right where the proofreading is: what nobody has corrected yet counts as correct.",
+            "Rows of one `group` are not independent: resample groups.",
+            *(shared for species, entry in entries.items() if (shared := _shared_bodies(species, entry))),
+        ],
+        "data_use_cases": [
+            "Training, validation and testing of models that answer the question of the task.",
+            "Not for changing a reconstruction without a person who checks.",
+        ],
+        "data_social_impact": "Meant to save people work in the proofreading of brain reconstructions. A wrong answer "
+        "that nobody checks spoils the reconstruction and what is concluded from it.",
+        "personal_sensitive_information": [_personal(species) for species in entries],
+        "data_release_maintenance_plan": "`manifest.json` holds configuration, counts, library versions and "
+        f"fingerprints of each species. The tag {TAG} names the format of the rows and follows the branch `main`.",
+    }
+
+
+def _collection(species: str, source: Mapping[str, Any], task: Task) -> str:
+    title = get_species(species).title
+    told = f"`{species}` ({title}): segmentation and truth from {source['name']}, version {source['version']}, licence "
+    told += f"{source['license']}; "
+    if source["simulated_errors"]:
+        told += "the errors are simulated: proofread neurons were cut and fused"
+    else:
+        told += "the errors are those that the proofreading of the source corrected"
+    if task.has_em and source["simulated_em"]:
+        told += "; the slices of image data are simulated, drawn from the meshes: they are no micrographs"
+    return f"{told}."
+
+
+def _dropped(species: str, entry: Mapping[str, Any]) -> str:
+    told = [
+        f"{count} in {step}: {reason}"
+        for step, reasons in entry["dropped"].items()
+        for reason, count in reasons.items()
+        if count
+    ]
+    return f"Left out of `{species}`: {'; '.join(told) or 'nothing'}."
+
+
+def _partition_rule(species: str, entry: Mapping[str, Any]) -> str:
+    rule = entry["config"]["partition"]
+    kept_apart = "no segment, no body and no place" if rule["group_by"] == "body" else "no segment and no place"
+    leaks = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items())
+    return (
+        f"`{species}`: cubes of {rule['cube_nm']:g} nm go to one partition each, then whatever is shared is dropped, "
+        f"so that {kept_apart} is in two partitions. Found shared in the written files: {leaks}."
+    )
+
+
+def _shared_bodies(species: str, entry: Mapping[str, Any]) -> str | None:
+    found = entry["partition"]
+    if not found["bodies_shared"]:
+        return None
+    return (
+        f"`{species}`: {found['bodies_shared']} of {found['bodies']} bodies run through more than one partition, at "
+        "different places."
+    )
+
+
+def _personal(species: str) -> str:
+    if species == "human":
+        return (
+            "`human`: tissue of one person, removed in surgery and published de-identified by its authors; the rows "
+            "hold pictures of cells, segment numbers and places, nothing else about that person."
+        )
+    return f"`{species}`: none; {get_species(species).title}."

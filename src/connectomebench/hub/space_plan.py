@@ -1,0 +1,110 @@
+"""What a publication of a metric or another Space would change in a repository, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.hub.changes import Change, Plan, compare, texts
+from connectomebench.hub.layout import CARD
+from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.private import check_private
+from connectomebench.hub.remote import read_repo, refuse_public
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfApi
+
+_SDKS = ("gradio", "static", "docker")
+_MAX_FILE_BYTES = 1_000_000_000
+_LEFT_OUT = ("__pycache__", ".pyc")
+
+
+def read_settings(folder: Path) -> dict[str, object] | None:
+    """Return the settings of a Space from the YAML of its README.md, or None where the folder is no Space."""
+    from huggingface_hub import RepoCard
+
+    path = folder / CARD
+    if not path.is_file():
+        return None
+    try:
+        settings = RepoCard.load(path, ignore_metadata_errors=False).data.to_dict()
+    except Exception:  # YAML that cannot be read: no Space
+        return None
+    return settings if settings.get("sdk") else None
+
+
+def is_metric(settings: dict[str, object]) -> bool:
+    """Tell whether a Space is a module of `evaluate`."""
+    tags = settings.get("tags")
+    return isinstance(tags, list) and {"evaluate", "metric"} <= set(tags)
+
+
+def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+    """Compare the folder of a metric or another Space with a repository; every file of the folder goes up.
+
+    Parameters
+    ----------
+    api
+        The Hub.
+    folder
+        With README.md (its YAML names ``sdk`` and ``app_file``) and the app.
+    repo_id
+        Where it shall go.
+    options
+        How.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder is not complete, a metric would not be found under the name, the repository holds files that the
+        folder has not, or a text holds something private.
+    """
+    settings = read_settings(folder)
+    assert settings is not None
+    contents = _files(folder)
+    _check(folder, repo_id, settings, contents)
+    remote = read_repo(api, repo_id, "space", options.branch)
+    refuse_public(remote, options.private)
+    foreign = sorted(remote.own_files - set(contents))
+    if foreign and not options.replace:
+        raise ConnectomeBenchError(
+            f"{repo_id} holds other content ({foreign[0]}); choose another name, or add --replace to delete it"
+        )
+    changes, kept = compare(contents, remote.files)
+    changes += [Change("delete", path, remote.files[path].size, None) for path in foreign]
+    check_private(texts(changes), set())
+    ordered = tuple(sorted(changes, key=lambda change: change.path))
+    verb = "Update" if remote.own_files else "Add"
+    summary = f"{verb} {'metric' if is_metric(settings) else 'Space'} {folder.resolve().name}"
+    return Plan(remote, options.private, ordered, kept, summary, "", sdk=str(settings["sdk"]))
+
+
+def _files(folder: Path) -> dict[str, Path | bytes]:
+    found: dict[str, Path | bytes] = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if any(part.startswith(".") or part.endswith(_LEFT_OUT) for part in name.split("/")):
+            continue
+        if path.is_symlink():
+            raise ConnectomeBenchError(f"{path} is a link; put the file itself there")
+        if path.is_file():
+            found[name] = path
+    return found
+
+
+def _check(folder: Path, repo_id: str, settings: dict[str, object], contents: dict[str, Path | bytes]) -> None:
+    if settings["sdk"] not in _SDKS:
+        raise ConnectomeBenchError(f"{folder / CARD} names the sdk {settings['sdk']!r}; choose {', '.join(_SDKS)}")
+    app = str(settings.get("app_file", "app.py"))
+    if settings["sdk"] != "docker" and app not in contents:
+        raise ConnectomeBenchError(f"{folder} lacks {app}, which its {CARD} names as app_file")
+    large = [name for name, path in contents.items() if Path(str(path)).stat().st_size > _MAX_FILE_BYTES]
+    if large:
+        raise ConnectomeBenchError(f"{folder / large[0]} is larger than 1 GB, too large for a Space; take it out")
+    module = f"{repo_id.split('/')[1]}.py"
+    if is_metric(settings) and module not in contents:
+        raise ConnectomeBenchError(
+            f"evaluate.load({repo_id!r}) looks for {module}, which {folder} does not have; name the repository after "
+            "the metric"
+        )

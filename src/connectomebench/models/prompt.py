@@ -1,0 +1,131 @@
+"""What a vision-language model is shown and told, and how its reply is read: the same in training and in evaluation."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.tasks import YES_NO, Task, get_task
+
+PROMPT_VERSION = 1
+"""Raised whenever the text of a prompt or the reading of a reply changes; it enters the revision of a model."""
+
+ANSWER_OPEN = "<answer>"
+ANSWER_CLOSE = "</answer>"
+
+_VIEW_NAMES = {
+    "em_xy": "image data, xy slice",
+    "em_xz": "image data, xz slice",
+    "em_yz": "image data, yz slice",
+    "first": "first image",
+    "second": "second image",
+}
+_TAGGED = re.compile(r"<\s*answer\s*>([^<>]*)<\s*/\s*answer\s*>", re.IGNORECASE)
+_NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,12})?", re.ASCII)
+_PLACES = {"point": 1, "points": 2}
+
+
+def messages(row: Mapping[str, Any], views: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """Write the chat message that asks about one stored row: one turn of the user.
+
+    The images themselves are not in it: the ``n``-th ``{"type": "image"}`` stands for the ``n``-th image of the row, as
+    transformers' processors and TRL's ``prompt`` column take it.
+
+    Parameters
+    ----------
+    row
+        A stored row, of which ``task``, ``question`` and ``views`` are read.
+    views
+        Names of the images, in their order; those of the row where None.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the task is unknown, or the question holds control tokens of a chat template.
+    """
+    question = str(row["question"])
+    if "<|" in question:
+        raise ConnectomeBenchError(f"the question {question[:60]!r} holds a control token (<|...); mend the dataset")
+    content: list[dict[str, Any]] = []
+    for view in row["views"] if views is None else views:
+        content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
+    content.append({"type": "text", "text": f"{question}\n{answer_format(get_task(row['task']))}"})
+    return [{"role": "user", "content": content}]
+
+
+def completion(row: Mapping[str, Any]) -> str:
+    """Write the right reply to :func:`messages` of the same row, for example ``<answer>yes</answer>``.
+
+    Parameters
+    ----------
+    row
+        A stored row, of which ``task`` and ``answer`` are read, or ``target_nm`` where the answer is a place.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the row has no such answer.
+    """
+    task = get_task(row["task"])
+    answer = row["answer"] if task.labels else _format_places(row["target_nm"])
+    reply = f"{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
+    if parse_answer(reply, task) != answer:
+        raise ConnectomeBenchError(f"a row of {task.name} has no answer to learn ({answer!r:.60}); build it again")
+    return reply
+
+
+def answer_format(task: Task) -> str:
+    """Tell how the answer to a task must be written, in one sentence."""
+    if task.labels:
+        # "yes or no", as the questions have it
+        labels = reversed(task.labels) if task.labels == YES_NO else task.labels
+        *others, last = (f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels)
+        return f"Reply with the answer alone, as {', '.join(others)} or {last}."
+    if task.answer_kind == "point":
+        return f"Reply with the place alone, in nm, as {ANSWER_OPEN}x, y, z{ANSWER_CLOSE}."
+    places = f"{ANSWER_OPEN}x, y, z; x, y, z{ANSWER_CLOSE}"
+    return f"Reply with the two places alone, first the source and then the sink, in nm, as {places}."
+
+
+def parse_answer(reply: str, task: Task) -> str | None:
+    """Read the answer out of a reply.
+
+    Parameters
+    ----------
+    reply
+        Any text; the last whole ``<answer>...</answer>`` counts, whatever its case and spaces.
+    task
+        What was asked.
+
+    Returns
+    -------
+    str or None
+        One of the task's labels; where the answer is a place ``x, y, z`` in whole nm, places divided by ``; ``.
+        None where there is no such answer, which counts as wrong.
+    """
+    found = _TAGGED.findall(reply)
+    if not found:
+        return None
+    text = " ".join(found[-1].split())
+    if task.labels:
+        return next((label for label in task.labels if label.casefold() == text.casefold()), None)
+    places = [[number.strip() for number in place.split(",")] for place in text.split(";")]
+    sound = all(len(place) == 3 and all(_NUMBER.fullmatch(number) for number in place) for place in places)
+    if not sound or len(places) != _PLACES[task.answer_kind]:
+        return None
+    return _format_places([[float(number) for number in place] for place in places])
+
+
+def _format_places(places_nm: Sequence[Sequence[float]]) -> str:
+    """Write places (n, 3), nm, as text; an impossible number stays as it is, so that no parser takes it."""
+    return "; ".join(
+        ", ".join(str(round(number)) if math.isfinite(number) else str(number) for number in place)
+        for place in places_nm
+    )
+
+
+def _view_name(view: str) -> str:
+    return _VIEW_NAMES.get(view, f"{view.replace('_', ' ')} view")

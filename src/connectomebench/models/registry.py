@@ -1,0 +1,153 @@
+"""Any of our models by its folder or its repository on the Hub, and what a trained head leaves beside its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.manifest import library_versions
+from connectomebench.models.base import Model
+from connectomebench.models.encoders import EFFICIENTNET
+from connectomebench.models.model_files import ADAPTER_CONFIG, REPO_ID, open_files, read_json
+from connectomebench.models.record import FILE_NAME, DataRecord, ModelKind, ModelRecord, read_record, write_record
+
+if TYPE_CHECKING:
+    from connectomebench.models.grey import GreyModel
+    from connectomebench.models.probe import Probe
+    from connectomebench.models.trivial import TrivialModel
+
+_LIBRARIES = ("connectomebench", "numpy", "pillow", "scikit-learn", "scipy", "skops", "torch", "transformers")
+
+
+def load_model(name: str, revision: str | None = None, *, base: str | None = None, cache: Path | None = None) -> Model:
+    """Load a probe, a baseline, an image classifier, an adapter or a vision-language model.
+
+    What it is, is read from its ``connectomebench.json``; models of others from ``adapter_config.json`` and
+    ``config.json``.
+
+    Parameters
+    ----------
+    name
+        Folder, or ``ORG/NAME`` on the Hub.
+    revision
+        Branch, tag or commit on the Hub; None takes ``main``.
+    base
+        For an adapter: folder or ``ORG/NAME`` of the model that it was trained on, in place of the one it names.
+    cache
+        For probes: folder for the encoder's vectors; None keeps them in memory.
+
+    Returns
+    -------
+    Model
+        See :class:`connectomebench.models.base.Model`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such model, it is damaged or of a kind that is not known, or the Hub cannot be reached.
+    """
+    return open_model(name, revision, base=base, cache=cache)[0]
+
+
+def open_model(
+    name: str, revision: str | None = None, *, base: str | None = None, cache: Path | None = None
+) -> tuple[Model, ModelRecord | None]:
+    """Load a model as :func:`load_model` does, with its record; None for models of others."""
+    source = open_files(name, revision)
+    folder = source.folder
+    record = read_record(folder) if (folder / FILE_NAME).is_file() else None
+    kind = record.kind if record else _foreign_kind(folder, name)
+    if base is not None and kind != "adapter":
+        raise ConnectomeBenchError(f"{name} is no adapter, so it has no base model; leave the base out")
+    if kind in ("adapter", "vlm"):
+        from connectomebench.models.vlm_loading import load_vlm
+
+        return load_vlm(name, source.commit, base), record
+    if source.commit is not None and kind in ("probe", "grey"):
+        _check_encoder(folder, name)
+    model = _LOADERS[kind](folder, cache)
+    if record is not None and model.revision != record.revision:
+        raise ConnectomeBenchError(f"{folder / FILE_NAME} does not belong to the other files; train the model again")
+    return model, record
+
+
+def _foreign_kind(folder: Path, name: str) -> ModelKind:
+    if (folder / ADAPTER_CONFIG).is_file():
+        return "adapter"
+    config = folder / "config.json"
+    if config.is_file() and {"text_config", "vision_config"} <= read_json(config).keys():
+        return "vlm"
+    raise ConnectomeBenchError(f"{name} holds no model that this package knows; see docs/hub.md for those it does")
+
+
+def _check_encoder(folder: Path, name: str) -> None:
+    """Refuse a probe from the Hub that would have us read files of this machine."""
+    config = read_json(folder / "config.json").get("config")
+    encoder = config.get("encoder") if isinstance(config, dict) else None
+    if encoder != EFFICIENTNET and not (isinstance(encoder, str) and REPO_ID.fullmatch(encoder)):
+        raise ConnectomeBenchError(f"{name} was made from {str(encoder)[:80]!r}, which is no model of the Hub")
+
+
+def _load_probe(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.probe import load_probe
+
+    return load_probe(folder, cache)
+
+
+def _load_grey(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.grey import load_grey
+
+    return load_grey(folder, cache)
+
+
+def _load_trivial(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.trivial import load_trivial
+
+    return load_trivial(folder, cache)
+
+
+def _load_image_classifier(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.image_classifier import load_image_classifier
+
+    return load_image_classifier(folder)
+
+
+_LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
+    "probe": _load_probe,
+    "grey": _load_grey,
+    "trivial": _load_trivial,
+    "image_classifier": _load_image_classifier,
+}
+
+
+def save_head_model(model: Probe | TrivialModel | GreyModel, folder: Path, data: DataRecord) -> None:
+    """Write a probe or a baseline with its record, so that :func:`load_model` and the Hub take it.
+
+    Parameters
+    ----------
+    model
+        What was trained.
+    folder
+        Made if needed.
+    data
+        The rows it was trained on.
+    """
+    model.save(folder)
+    probe: Any = getattr(model, "probe", model)
+    encoder: dict[str, Any] = getattr(probe, "encoder_identity", {})
+    kinds: dict[str, ModelKind] = {"probe": "probe", "trivial": "trivial", "grey": "grey"}
+    record = ModelRecord(
+        kind=kinds[model.name],
+        name=model.name,
+        revision=model.revision,
+        task=data.task,
+        base_model=encoder.get("name"),
+        base_revision=encoder.get("revision"),
+        config=asdict(probe.config),
+        trained_on=(data,),
+        versions=library_versions(_LIBRARIES),
+    )
+    write_record(folder, record)

@@ -1,0 +1,43 @@
+"""Small trained models with their result records, made by the functions that training and evaluation use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from connectomebench.evaluation.results import result_path
+from connectomebench.evaluation.run import evaluate_model
+from connectomebench.loading import load_rows
+from connectomebench.models.record import ModelRecord, write_record
+from connectomebench.models.registry import save_head_model
+from connectomebench.models.trivial import TrivialConfig, train_trivial
+
+
+def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: int = 0, species: str = "fly") -> Path:
+    """Train the trivial model on a dataset folder, and let it answer the test partition."""
+    cache = folder.parent / "cache"
+    train = load_rows(str(dataset), species, "train", cache=cache)
+    model = train_trivial(train.dataset, TrivialConfig(folds=2, seed=seed), progress=False)
+    save_head_model(model, folder, train.data)
+    if results is not None:
+        test = load_rows(str(dataset), species, "test", cache=cache)
+        path = result_path(results, model.name, test.data.task, species, "test")
+        evaluate_model(model, test.dataset, "test", test.data.fingerprint, path)
+    return folder
+
+
+def record_of_vlm(folder: Path, dataset: Path, base: str | None) -> ModelRecord:
+    """Write the record of a vision-language model, or of an adapter of ``base``."""
+    data = load_rows(str(dataset), "fly", "train", cache=folder.parent / "cache").data
+    record = ModelRecord(
+        kind="vlm" if base is None else "adapter",
+        name=folder.name,
+        revision="0" * 16,
+        task="merge_action",
+        base_model=base,
+        base_revision=None,
+        config={"steps": 0},
+        trained_on=(data,),
+        versions={},
+    )
+    write_record(folder, record)
+    return record

@@ -1,0 +1,362 @@
+"""Vision-language models: scores against a plain reference, replies, and what loading refuses."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from stored_rows import png, row
+from tiny_qwen3_vl import edit_json, make_tiny_adapter, make_tiny_qwen3_vl
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.images import decode
+from connectomebench.models.prompt import messages
+from connectomebench.models.record import ModelRecord, write_record
+from connectomebench.models.vlm import VisionLanguageModel, distinct_endings, forced_tokens
+from connectomebench.models.vlm_loading import base_fingerprint, load_vlm
+from connectomebench.tasks import MESH_VIEWS, TASKS, Task, get_task
+
+Rows = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Several threads wait for each other longer than so small a model computes, above all on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def columns(rows: Rows) -> dict[str, list[Any]]:
+    """A batch that holds nothing a model may not read."""
+    return {name: [row[name] for row in rows] for name in ("task", "question", "views", "images")}
+
+
+def some_rows(task: str = "merge_action", n: int = 5) -> Rows:
+    """Rows whose prompts differ in length: images of 32 px become one token, larger ones four."""
+    rows = [row(number, get_task(task).labels[0] if get_task(task).labels else "", task) for number in range(n)]
+    for number, one in enumerate(rows):
+        one["images"] = [
+            {"bytes": png(10 * number + i, (32, 64)[(number + i) % 2 or number % 2]), "path": None}
+            for i in range(len(one["views"]))
+        ]
+    return rows
+
+
+def prompt_inputs(processor: Any, one: dict[str, Any]) -> Any:
+    text = processor.apply_chat_template(messages(one), tokenize=False, add_generation_prompt=True)
+    return processor(text=[text], images=[[decode(image) for image in one["images"]]], return_tensors="pt")
+
+
+def next_token(model: Any, processor: Any, one: dict[str, Any], reply: Sequence[int]) -> torch.Tensor:
+    """Log-likelihoods of every next token after a prompt and the beginning of a reply, of one row without padding."""
+    inputs = dict(prompt_inputs(processor, one))
+    tokens = torch.tensor([reply], dtype=torch.long)
+    inputs["input_ids"] = torch.cat([inputs["input_ids"], tokens], 1)
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tokens)], 1)
+    with torch.no_grad():
+        return model(**inputs).logits[0, -1].double().log_softmax(-1)
+
+
+def reference(model: Any, processor: Any, one: dict[str, Any], labels: Sequence[str]) -> dict[str, float]:
+    """The likelihood of each reply, token by token, up to the first token that leaves no other label."""
+    replies = {label: processor.tokenizer(f"<answer>{label}</answer>").input_ids for label in labels}
+    scores = {}
+    for label, reply in replies.items():
+        others = [other for name, other in replies.items() if name != label]
+        scores[label], end = 0.0, 0
+        while any(other[:end] == reply[:end] for other in others):
+            scores[label] += float(next_token(model, processor, one, reply[:end])[reply[end]])
+            end += 1
+    total = sum(math.exp(score) for score in scores.values())
+    return {label: math.exp(score) / total for label, score in scores.items()}
+
+
+def test_endings_tell_replies_apart_in_the_fewest_passes() -> None:
+    assert distinct_endings([(1, 2, 3, 9), (1, 2, 4, 9)]) == ((1, 2), [(3,), (4,)])
+    shared, endings = distinct_endings([(1, 5, 9), (1, 5, 6, 9), (1, 5, 6, 7, 9), (1, 8, 9)])
+    assert (shared, endings) == ((1,), [(5, 9), (5, 6, 9), (5, 6, 7), (8,)])
+    assert forced_tokens(endings) == [(5, 6)]
+    assert forced_tokens([(1, 2), (1, 3), (4, 5), (6,)]) == [(1,), (4,)]
+    assert forced_tokens([(3,), (4,)]) == [()]
+
+
+@pytest.fixture(scope="module")
+def vlm(tiny_vlm: Path) -> VisionLanguageModel:
+    return load_vlm(tiny_vlm, device="cpu")
+
+
+@pytest.mark.parametrize("task", ["merge_action", "segment_classification"])
+def test_scores_are_those_of_a_plain_computation_in_one_pass_a_batch(vlm: VisionLanguageModel, task: str) -> None:
+    rows = some_rows(task)
+    assert len({len(prompt_inputs(vlm.processor, one)["input_ids"][0]) for one in rows}) > 1
+    passes: list[int] = []
+    hook = vlm.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    answers = vlm.predict(columns(rows))
+    hook.remove()
+    assert len(passes) == math.ceil(len(rows) / vlm.batch_size)
+    for one, answer in zip(rows, answers, strict=True):
+        expected = reference(vlm.model, vlm.processor, one, get_task(task).labels)
+        assert answer.probabilities == pytest.approx(expected, abs=1e-4)
+        assert math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-9)
+        assert answer.prediction == max(expected, key=expected.__getitem__)
+    assert len({round(answer.probabilities[get_task(task).labels[0]], 3) for answer in answers}) > 1
+
+
+def test_labels_that_begin_alike_are_told_apart(vlm: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = ("no", "none", "nothing", "nobody", "yes", "yesterday")
+    task = Task("shared", "", "Which one?", "choice", labels, MESH_VIEWS, (), "none")
+    monkeypatch.setitem(TASKS, "shared", task)
+    replies = [tuple(vlm.processor.tokenizer(f"<answer>{label}</answer>").input_ids) for label in labels]
+    endings = distinct_endings(replies)[1]
+    assert max(map(len, endings)) > 1
+    assert len(forced_tokens(endings)) > 1
+    rows = [one | {"task": "shared", "question": task.question} for one in some_rows(n=2)]
+    for one, answer in zip(rows, vlm.predict(columns(rows)), strict=True):
+        assert answer.probabilities == pytest.approx(reference(vlm.model, vlm.processor, one, labels), abs=1e-4)
+
+
+def test_an_answer_depends_on_its_row_alone(vlm: VisionLanguageModel) -> None:
+    rows = [*some_rows(n=3), *some_rows("segment_identity", 2), *some_rows("merge_action_multiple_choice", 2)]
+    mixed = [rows[i] for i in (3, 0, 5, 1, 4, 2, 6)]
+    together = vlm.predict(columns(mixed))
+    for one, answer in zip(mixed, together, strict=True):
+        (alone,) = vlm.predict(columns([one]))
+        assert list(answer.probabilities) == list(get_task(one["task"]).labels)
+        assert answer.probabilities == pytest.approx(alone.probabilities, abs=1e-5)
+    pictures = vlm.predict(columns([mixed[1] | {"images": mixed[1]["images"][::-1]}]))[0]
+    assert pictures.probabilities != pytest.approx(together[1].probabilities, abs=1e-3)
+    assert vlm.predict(columns([])) == []
+
+
+def test_replies_are_greedy_and_do_not_depend_on_the_batch(
+    vlm: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [*some_rows(n=3), *some_rows("endpoint_localization", 1)]
+    # as a model has it that was not loaded by this package, but is being trained
+    with monkeypatch.context() as sampling:
+        sampling.setattr(vlm.model.generation_config, "do_sample", True)
+        replies = vlm.generate(columns(rows), max_new_tokens=6)
+    for one, reply in zip(rows, replies, strict=True):
+        tokens: list[int] = []
+        for _ in range(6):
+            tokens.append(int(next_token(vlm.model, vlm.processor, one, tokens).argmax()))
+        assert reply == vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+    with pytest.raises(ConnectomeBenchError, match="is a place"):
+        vlm.predict(columns(rows))
+
+
+def test_damaged_rows_and_a_full_gpu_are_told(vlm: VisionLanguageModel) -> None:
+    (one,) = some_rows(n=1)
+    with pytest.raises(ConnectomeBenchError, match="2 images and 3 views"):
+        vlm.predict(columns([one | {"images": one["images"][:2]}]))
+
+    def out_of_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    hook = vlm.model.register_forward_pre_hook(out_of_memory)
+    try:
+        with pytest.raises(ConnectomeBenchError, match="lower batch_size"):
+            vlm.predict(columns([one]))
+    finally:
+        hook.remove()
+
+
+@pytest.fixture(scope="module")
+def adapter(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_adapter(tiny_vlm, tmp_path_factory.mktemp("adapter") / "tiny-adapter")
+
+
+@pytest.fixture
+def own_adapter(adapter: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(adapter, tmp_path / "own"))
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny_qwen3_vl(tmp_path_factory.mktemp("narrow") / "narrow", hidden=32)
+
+
+def write_adapter_record(folder: Path, fingerprint: str) -> None:
+    config = {"base_fingerprint": fingerprint}
+    write_record(folder, ModelRecord("adapter", "a", "1", "merge_action", "o/b", None, config, (), {}))
+
+
+def test_an_adapter_answers_as_stock_peft_and_unlike_its_base(
+    vlm: VisionLanguageModel, adapter: Path, tiny_vlm: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    loaded = load_vlm(adapter, device="cpu")
+    stock = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(tiny_vlm), str(adapter))
+    processor = AutoProcessor.from_pretrained(tiny_vlm)
+    rows = some_rows(n=2)
+    for one, answer, before in zip(rows, loaded.predict(columns(rows)), vlm.predict(columns(rows)), strict=True):
+        assert answer.probabilities == pytest.approx(reference(stock, processor, one, ("no", "yes")), abs=1e-4)
+        assert answer.probabilities != pytest.approx(before.probabilities, abs=1e-3)
+    assert (loaded.name, vlm.name) == ("tiny-adapter", "tiny-vl")
+
+
+def test_revisions_follow_weights_settings_base_and_prompt(
+    own_adapter: Path, tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revision(base: Path | None = None) -> str:
+        return load_vlm(own_adapter, base=base, device="cpu").revision
+
+    first = revision()
+    copy = Path(shutil.copytree(tiny_vlm, tmp_path / "copy"))
+    edit_json(own_adapter / "adapter_config.json", base_model_name_or_path="org/tiny-vl", revision="v1")
+    (own_adapter / "trainer_state.json").write_text("{}")
+    (own_adapter / "README.md").write_text("changed")
+    assert revision(copy) == first
+
+    edit_json(own_adapter / "adapter_config.json", lora_alpha=9)
+    after_settings = revision(copy)
+    weights = own_adapter / "adapter_model.safetensors"
+    save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
+    after_weights = revision(copy)
+    edit_json(copy / "processor_config.json", changed=1)
+    after_base = revision(copy)
+    monkeypatch.setattr("connectomebench.models.model_files.PROMPT_VERSION", 0)
+    revisions = [first, after_settings, after_weights, after_base, revision(copy)]
+    assert len(set(revisions)) == len(revisions)
+    assert load_vlm(tiny_vlm, device="cpu").revision != load_vlm(copy, device="cpu").revision
+
+
+def test_a_wrong_base_is_refused(own_adapter: Path, tiny_vlm: Path, narrow: Path) -> None:
+    from transformers import AutoConfig
+
+    right, wrong = (base_fingerprint(AutoConfig.from_pretrained(folder)) for folder in (tiny_vlm, narrow))
+    assert right != wrong
+    with pytest.raises(ConnectomeBenchError, match="does not belong to narrow: size mismatch"):
+        load_vlm(own_adapter, base=narrow, device="cpu")
+    write_adapter_record(own_adapter, right)
+    load_vlm(own_adapter, base=tiny_vlm, device="cpu")
+    with pytest.raises(ConnectomeBenchError, match="does not belong to narrow: the shapes of the two models differ"):
+        load_vlm(own_adapter, base=narrow, device="cpu")
+    write_adapter_record(own_adapter, wrong)
+    with pytest.raises(ConnectomeBenchError, match="shapes"):
+        load_vlm(own_adapter, device="cpu")
+
+
+def test_an_adapter_that_the_base_has_no_place_for_is_refused(own_adapter: Path) -> None:
+    config, weights = own_adapter / "adapter_config.json", own_adapter / "adapter_model.safetensors"
+    content, tensors = config.read_bytes(), load_file(weights)
+    edit_json(config, target_modules=["no_such_module"])
+    with pytest.raises(ConnectomeBenchError, match="no_such_module"):
+        load_vlm(own_adapter, device="cpu")
+    edit_json(config, target_modules=["q_proj"])
+    with pytest.raises(ConnectomeBenchError, match="no counterpart"):
+        load_vlm(own_adapter, device="cpu")
+    config.write_bytes(content)
+    save_file({name: tensor for name, tensor in tensors.items() if "merger" not in name}, weights)
+    with pytest.warns(UserWarning), pytest.raises(ConnectomeBenchError, match="no counterpart"):
+        load_vlm(own_adapter, device="cpu")
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+def test_pickled_weights_are_refused_unopened(own_adapter: Path, tiny_vlm: Path, tmp_path: Path) -> None:
+    sprung = tmp_path / "sprung"
+    whole = Path(shutil.copytree(tiny_vlm, tmp_path / "whole"))
+    for folder, weights, name in (
+        (own_adapter, "adapter_model.safetensors", "adapter_model.bin"),
+        (whole, "model.safetensors", "pytorch_model.bin"),
+    ):
+        (folder / weights).unlink()
+        (folder / name).write_bytes(pickle.dumps(Trap(sprung)))
+        with pytest.raises(ConnectomeBenchError, match=r"pickled (weights|ones) are never loaded"):
+            load_vlm(folder, device="cpu")
+    assert not sprung.exists()
+
+
+def test_damaged_and_foreign_folders_are_told_in_one_line(own_adapter: Path, tiny_vlm: Path, tmp_path: Path) -> None:
+    def refused(folder: Path | str, words: str, **options: Any) -> None:
+        with pytest.raises(ConnectomeBenchError, match=words) as caught:
+            load_vlm(folder, device="cpu", **options)
+        assert "\n" not in str(caught.value)
+
+    refused(tmp_path / "gone", "there is no model folder")
+    refused(tiny_vlm, "leave the revision out", revision="main")
+    refused(tiny_vlm, "leave --base out", base=tiny_vlm)
+    (tmp_path / "empty").mkdir()
+    refused(tmp_path / "empty", "so it is no model")
+
+    config = own_adapter / "adapter_config.json"
+    edit_json(config, base_model_name_or_path=str(tmp_path / "gone"))
+    refused(own_adapter, "not here; name the base with --base")
+    edit_json(config, base_model_name_or_path=None)
+    refused(own_adapter, "which base it belongs to")
+    edit_json(config, peft_type="XLORA")
+    refused(own_adapter, "no plain LoRA", base=tiny_vlm)
+    edit_json(config, peft_type="LORA", megatron_config={"a": 1}, megatron_core="antigravity")
+    refused(own_adapter, "no plain LoRA", base=tiny_vlm)
+    config.write_text("[]")
+    refused(own_adapter, "cannot be read", base=tiny_vlm)
+    shutil.copy(tiny_vlm / "config.json", own_adapter)
+    write_record(own_adapter, ModelRecord("probe", "p", "1", "merge_action", None, None, {}, (), {}))
+    refused(own_adapter, "kind probe")
+
+    whole = Path(shutil.copytree(tiny_vlm, tmp_path / "whole"))
+    index = whole / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../model.safetensors"}}))
+    refused(whole, "names other files than weights")
+    index.unlink()
+    (whole / "chat_template.jinja").unlink()
+    refused(whole, "takes no images or no chat")
+    weights = load_file(whole / "model.safetensors")
+    lost = next(name for name in weights if "q_proj" in name)
+    save_file({n: t for n, t in weights.items() if n != lost}, whole / "model.safetensors", {"format": "pt"})
+    refused(whole, "lacks weights")
+    (whole / "model.safetensors").write_bytes(b"\x10" + bytes(30))
+    refused(whole, "cannot load whole as a vision-language model")
+
+
+def in_cache(cache: Path, repo: str, commit: str, folder: Path) -> None:
+    """Put a folder where the client of the Hub looks for a repository that it has fetched."""
+    place = cache / f"models--{repo.replace('/', '--')}"
+    shutil.copytree(folder, place / "snapshots" / commit)
+    (place / "refs").mkdir()
+    (place / "refs" / "main").write_text(commit)
+
+
+def test_repositories_are_pinned_and_name_no_folder_of_this_machine(
+    own_adapter: Path, tiny_vlm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    in_cache(cache, "org/evil", "e" * 40, own_adapter)
+    with pytest.raises(ConnectomeBenchError, match="--base"):
+        load_vlm("org/evil", device="cpu")
+
+    edit_json(own_adapter / "adapter_config.json", base_model_name_or_path="org/tiny-vl")
+    in_cache(cache, "org/adapter", "a" * 40, own_adapter)
+    in_cache(cache, "org/tiny-vl", "b" * 40, tiny_vlm)
+    fetched = load_vlm("org/adapter", device="cpu")
+    local = load_vlm(own_adapter, base="org/tiny-vl", device="cpu")
+    assert fetched.name == "adapter"
+    assert fetched.revision == local.revision != load_vlm(own_adapter, base=tiny_vlm, device="cpu").revision
+    rows = columns(some_rows(n=1))
+    assert fetched.predict(rows) == local.predict(rows)
+    edit_json(own_adapter / "adapter_config.json", revision="c" * 40)
+    with pytest.raises(ConnectomeBenchError, match="org/tiny-vl"):
+        load_vlm(own_adapter, device="cpu")
