@@ -260,7 +260,7 @@ class TransformersEncoder:
         self._registers = int(getattr(vision, "num_register_tokens", 0) or 0)
         self._device = _device()
         self._model = model.eval().to(self._device)
-        self.revision = getattr(config, "_commit_hash", None) or _folder_revision(Path(name))
+        self.revision = getattr(config, "_commit_hash", None) or folder_revision(Path(name))
         blank = [Image.new("RGB", (64, 64))]
         pixels = self._inputs(blank)["pixel_values"]
         # Models of variable size (SigLIP 2 NaFlex) take a list of patches: images x patches x numbers.
@@ -290,7 +290,7 @@ class TransformersEncoder:
         return np.concatenate([tokens[:, :start], tokens[:, start + self._registers :]], axis=1)
 
 
-def _folder_revision(folder: Path) -> str:
+def folder_revision(folder: Path) -> str:
     """Name a model in a local folder by the content of its files: 16 hex digits of SHA-256."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*")):

@@ -1,0 +1,179 @@
+"""A fine-tuned image classifier (ResNet, ViT, ...) as a model of this package, and its folder.
+
+The folder holds ``config.json`` (every argument of :class:`.view_classifier.ViewClassifier`), ``model.safetensors`` and
+``connectomebench.json``; ``ViewClassifier.from_pretrained`` of huggingface_hub reads it too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.files import atomic_path, write_json
+from connectomebench.models.base import Answer, Batch, check_views, column
+from connectomebench.models.heads import decide
+from connectomebench.models.images import StoredImage
+from connectomebench.models.record import FILE_NAME, ModelRecord, read_record, write_record
+from connectomebench.models.view_classifier import (
+    LEFT_OUT,
+    ViewClassifier,
+    calibrated,
+    network_revision,
+    network_scores,
+)
+from connectomebench.tasks import get_task
+
+KIND: Final = "image_classifier"
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+_MAX_CONFIG_BYTES = 1_000_000
+
+
+class ImageClassifier:
+    """A trained image classifier; see :func:`.image_classifier_training.train_image_classifier`.
+
+    Its probabilities are calibrated: temperature scaling fitted on the validation rows. Its prediction is the answer
+    most above its share in the training rows, as in :mod:`connectomebench.models.heads`.
+
+    Attributes
+    ----------
+    name, revision
+        See :class:`connectomebench.models.base.Model`; the name is the kind of the backbone (``resnet``, ``vit``).
+    network, record
+        The network, in evaluation mode, and how it was made.
+    """
+
+    def __init__(self, network: ViewClassifier, record: ModelRecord) -> None:
+        self.name = record.name
+        self.network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
+        self.record = record
+        self.revision = record.revision
+
+    def predict(self, batch: Batch) -> list[Answer]:
+        """Answer every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the rows have other views than those it was trained on, where the batch names them in ``views``, or
+            another number of images.
+        """
+        settings = self.network.settings
+        images: Sequence[Sequence[StoredImage]] = column(batch, "images")
+        check_views(images, len(settings["views"]))
+        for views in batch.get("views", ()):
+            if list(views) != settings["views"]:
+                raise ConnectomeBenchError(
+                    f"this model was trained on the views {', '.join(settings['views'])} and got {', '.join(views)}; "
+                    "use it on the task it was trained for"
+                )
+        if not len(images):
+            return []
+        prior = np.array(settings["prior"])
+        probabilities = calibrated(network_scores(self.network, images), settings["temperature"], prior)
+        classes = settings["classes"]
+        return [
+            Answer(classes[c], {name: float(p) for name, p in zip(classes, row, strict=True)})
+            for c, row in zip(decide(probabilities, prior), probabilities, strict=True)
+        ]
+
+    def save(self, folder: Path) -> None:
+        """Write the model to a folder that :func:`load_image_classifier` reads, made if needed; the record last."""
+        from safetensors.torch import save_model
+
+        (folder / FILE_NAME).unlink(missing_ok=True)
+        with atomic_path(folder / WEIGHTS) as temporary:
+            save_model(self.network, str(temporary))
+        write_json(folder / CONFIG, self.network.settings)
+        write_record(folder, self.record)
+
+
+def load_image_classifier(folder: Path) -> ImageClassifier:
+    """Load a saved image classifier, onto the GPU where there is one.
+
+    Parameters
+    ----------
+    folder
+        Written by :meth:`ImageClassifier.save`; may come from outside, so every value is checked.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder holds another kind of model, a file is missing or damaged, or they do not belong together.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    record = read_record(folder)
+    if record.kind != KIND:
+        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, no image classifier; load it as one")
+    settings = _read_settings(folder / CONFIG, get_task(record.task).labels)
+    try:
+        with torch.device("meta"):
+            wanted = {name: value.shape for name, value in ViewClassifier(**settings).state_dict().items()}
+    except Exception as error:  # from outside: a configuration can be wrong in any way
+        reason = " ".join(str(error).split())[:120]
+        raise ConnectomeBenchError(f"{folder / CONFIG} describes no backbone of transformers ({reason})") from None
+    try:
+        state = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise ConnectomeBenchError(f"cannot read {folder / WEIGHTS} ({error!s:.80}); get the model again") from None
+    found = {name: value.shape for name, value in state.items()}
+    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+    if wrong:
+        example = f"{wrong[0]} has shape {_shape(found, wrong[0])}, not {_shape(wanted, wrong[0])}"
+        raise ConnectomeBenchError(f"{folder / WEIGHTS} does not fit {CONFIG}: {example}; get the model again")
+    network = ViewClassifier(**settings)
+    network.load_state_dict(state)
+    if network_revision(network) != record.revision:
+        raise ConnectomeBenchError(f"{folder}: weights and {CONFIG} are not those of its record; get the model again")
+    return ImageClassifier(network, record)
+
+
+def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
+    return str(tuple(shapes[name])) if name in shapes else "none"
+
+
+def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
+    """Read and check the arguments of a network from outside."""
+
+    def need(condition: bool, what: str) -> None:
+        if not condition:
+            raise ValueError(what)
+
+    def number(value: Any) -> bool:
+        return type(value) in (int, float) and math.isfinite(value)
+
+    def numbers(values: Any, count: int) -> bool:
+        return isinstance(values, list) and len(values) == count and all(map(number, values))
+
+    try:
+        need(path.stat().st_size <= _MAX_CONFIG_BYTES, "too large")
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        known = set(inspect.signature(ViewClassifier).parameters)
+        need(isinstance(raw, dict), "no object")
+        need(set(raw) == known, f"keys missing or foreign: {', '.join(sorted(set(raw) ^ known))}")
+        need(raw["classes"] == list(labels), f"classes are not {', '.join(labels)}")
+        views = raw["views"]
+        need(isinstance(views, list) and bool(views) and all(isinstance(v, str) for v in views), "views are no names")
+        need(type(raw["input_px"]) is int and 8 <= raw["input_px"] <= 4096, "input_px is not in 8 to 4096")
+        need(numbers(raw["mean"], 3) and numbers(raw["std"], 3) and min(raw["std"]) > 0, "mean or std is wrong")
+        need(numbers(raw["prior"], len(labels)) and min(raw["prior"]) > 0, "prior is wrong")
+        need(numbers([raw["dropout"], raw["temperature"]], 2), "dropout or temperature is no number")
+        need(0 <= raw["dropout"] < 1 and raw["temperature"] > 0, "dropout or temperature is out of range")
+        need(isinstance(raw["backbone"], dict), "backbone is no object")
+        foreign = sorted(key for key in raw["backbone"] if key in LEFT_OUT or key.startswith("_"))
+        need(not foreign, f"the backbone has keys that are not allowed: {', '.join(foreign)}")
+    except FileNotFoundError:
+        raise ConnectomeBenchError(f"{path} is missing; get the model again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not that of an image classifier ({error!s:.160})") from None
+    return raw

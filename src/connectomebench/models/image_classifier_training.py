@@ -1,0 +1,166 @@
+"""Training of the image classifier: checks of the rows, the loop, a temperature at the end, and the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from connectomebench import __version__
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.files import content_key
+from connectomebench.manifest import library_versions
+from connectomebench.models.image_classifier import KIND, ImageClassifier
+from connectomebench.models.image_classifier_checkpoint import best_epoch
+from connectomebench.models.image_classifier_loop import ImageRows, fit_network, memory_hint, score_rows
+from connectomebench.models.image_classifier_start import ImageClassifierConfig, start_network
+from connectomebench.models.record import DataRecord, ModelRecord
+from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
+from connectomebench.tasks import get_task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_COLUMNS = ("images", "views", "answer", "sample_id")
+_LIBRARIES = ("connectomebench", "huggingface_hub", "numpy", "pillow", "safetensors", "torch", "transformers")
+
+
+def train_image_classifier(
+    train: Dataset,
+    validation: Dataset,
+    data: Sequence[DataRecord],
+    config: ImageClassifierConfig | None = None,
+    checkpoints: Path | None = None,
+    *,
+    progress: bool = True,
+) -> ImageClassifier:
+    """Train an image classifier.
+
+    Each epoch shows every answer equally often. The epoch with the best balanced accuracy on the validation rows is
+    kept (of equals the one with the lower log loss), and the temperature is fitted on the same rows. The same seed,
+    rows and versions give the same model on a CPU, broken off or not.
+
+    Parameters
+    ----------
+    train, validation
+        Stored rows of one task; ``images``, ``views``, ``answer`` and ``sample_id`` are read.
+    data
+        What the training rows are, one entry a species.
+    config
+        How to train; the defaults where None.
+    checkpoints
+        Folder for the state after each epoch; a run that was killed goes on from there. None keeps none.
+    progress
+        Show a progress bar.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If rows or settings do not fit, the backbone cannot be loaded, memory runs out or the loss is no number.
+    """
+    config = config or ImageClassifierConfig()
+    tasks = {entry.task for entry in data}
+    if len(tasks) != 1:
+        raise ConnectomeBenchError(f"train on one task, not on {', '.join(sorted(tasks)) or 'none'}")
+    task = get_task(tasks.pop())
+    if not task.labels:
+        raise ConnectomeBenchError(
+            f"task {task.name} asks for a place and not for one of several answers; take another"
+        )
+    views = _views(train, "training")
+    if _views(validation, "validation") != views:
+        raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
+    learn, judge = _image_rows(train, task.labels, "training"), _image_rows(validation, task.labels, "validation")
+    # One more of each, so that an answer that never occurred is improbable and not impossible.
+    counts = np.bincount(learn.labels, minlength=len(task.labels)) + 1
+    prior = counts / counts.sum()
+
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    with torch.random.fork_rng(devices), memory_hint(config):
+        torch.manual_seed(config.seed)
+        network, base, base_revision = start_network(config, task.labels, views, prior.tolist())
+        rows = [learn.ids, learn.labels.tolist(), judge.ids, judge.labels.tolist()]
+        start = network_revision(network)
+        key = content_key(__version__, asdict(config), [asdict(e) for e in data], rows, start, version("torch"))
+        history = fit_network(
+            network.to("cuda" if devices else "cpu"), learn, judge, config, checkpoints, key, progress
+        )
+        scores = score_rows(network, judge)
+    temperature = fit_temperature(scores, judge.labels, prior)
+    final = ViewClassifier(**{**network.settings, "temperature": temperature})
+    final.load_state_dict(network.state_dict())
+    settings = {
+        **asdict(config),
+        "backbone": Path(config.backbone).name if Path(config.backbone).is_dir() else config.backbone,
+        "input_px": network.settings["input_px"],
+        "temperature": temperature,
+        "validation_rows": len(judge.ids),
+        "best_epoch": best_epoch(history) + 1,
+        "history": history,
+    }
+    record = ModelRecord(
+        kind=KIND,
+        name=final.settings["backbone"]["model_type"],
+        revision=network_revision(final),
+        task=task.name,
+        base_model=base,
+        base_revision=base_revision,
+        config=settings,
+        trained_on=tuple(data),
+        versions=library_versions(_LIBRARIES),
+    )
+    return ImageClassifier(final, record)
+
+
+def _views(dataset: Dataset, what: str) -> list[str]:
+    missing = set(_COLUMNS) - set(dataset.column_names)
+    if missing:
+        raise ConnectomeBenchError(f"the {what} rows lack the columns {', '.join(sorted(missing))}; build them again")
+    found = {tuple(views) for views in dataset["views"]}
+    if len(found) != 1:
+        raise ConnectomeBenchError(f"the {what} rows have {len(found)} different sets of views; all need the same one")
+    return list(found.pop())
+
+
+def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows:
+    answers = list(dataset["answer"])
+    foreign = sorted(set(answers) - set(labels))
+    if foreign:
+        raise ConnectomeBenchError(f"the {what} rows have the answer {foreign[0]!r}, not one of {', '.join(labels)}")
+    if len(set(answers)) < 2:
+        raise ConnectomeBenchError(f"all {len(answers)} {what} rows have the same answer; build more samples")
+    codes = np.array([labels.index(answer) for answer in answers])
+    return ImageRows(dataset.select_columns(["images"]).with_format("arrow"), codes, list(dataset["sample_id"]))
+
+
+def fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.intp], prior: NDArray[np.float64]) -> float:
+    """Fit the temperature of :func:`.view_classifier.calibrated` by the least log loss.
+
+    Targets are smoothed as Platt did (1999), so that scores without a mistake do not end in probabilities of 0 and 1.
+
+    Parameters
+    ----------
+    scores
+        Shape (rows, classes).
+    labels
+        Class codes, shape (rows,).
+    prior
+        Shape (classes,).
+    """
+    from scipy.optimize import minimize_scalar
+
+    counts = np.bincount(labels, minlength=len(prior))
+    targets = np.tile(1 / (counts[labels] + len(prior))[:, None], (1, len(prior)))
+    targets[np.arange(len(labels)), labels] = (counts[labels] + 1) / (counts[labels] + len(prior))
+
+    def loss(log_temperature: float) -> float:
+        return -float(np.sum(targets * np.log(calibrated(scores, np.exp(log_temperature), prior))))
+
+    result: Any = minimize_scalar(loss, bounds=(np.log(0.01), np.log(1000)), method="bounded")
+    return float(np.exp(result.x))

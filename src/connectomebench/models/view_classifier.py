@@ -1,0 +1,194 @@
+"""The network of the image classifier: one vision backbone looks at every view, a linear layer at all of them together.
+
+The backbone is rebuilt from its configuration, so that loading needs no network, and only from classes of transformers.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from huggingface_hub import PyTorchModelHubMixin
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+
+from connectomebench.files import content_key
+from connectomebench.models.images import StoredImage, decode
+
+# Says nothing about the network's shape, or names code, kernels or weights that lie elsewhere.
+LEFT_OUT = frozenset(
+    {"id2label", "label2id", "problem_type", "architectures", "dtype", "torch_dtype", "transformers_version"}
+    | {"auto_map", "attn_implementation", "experts_implementation", "quantization_config"}
+    | {"backbone", "use_pretrained_backbone", "return_dict", "output_attentions", "output_hidden_states"}
+)
+
+
+def backbone_settings(config: Any) -> dict[str, Any]:
+    """Return what a transformers configuration says about the shape of a network, JSON-ready."""
+    settings = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in settings.items() if key not in LEFT_OUT and not key.startswith("_")}
+
+
+def pooling_option(config: Any) -> dict[str, bool]:
+    """Return the option that leaves out a pooling layer which most checkpoints lack and nothing here uses."""
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING
+
+    parameters = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
+
+
+class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebench", tags=["connectomebench"]):
+    """The network: backbone, features of all views joined in their order, dropout, one linear layer.
+
+    A view's features are the mean over the places of a convolutional network, the class token of a transformer, or the
+    mean over its tokens where it has none.
+
+    Parameters
+    ----------
+    backbone
+        Configuration of a vision model of transformers, with ``model_type``.
+    classes, views
+        Answers in the order of the outputs, and views in the order of the input.
+    input_px
+        Edge of the square images, px.
+    mean, std
+        Of red, green and blue on the scale 0 to 1; pixels are standardised with them.
+    prior
+        Share of each class in the training rows.
+    dropout
+        Share of the joined features that is dropped in training.
+    temperature
+        Divides the outputs before they are read as probabilities.
+    """
+
+    def __init__(
+        self,
+        backbone: dict[str, Any],
+        classes: list[str],
+        views: list[str],
+        input_px: int,
+        mean: list[float],
+        std: list[float],
+        prior: list[float],
+        dropout: float = 0.0,
+        temperature: float = 1.0,
+    ) -> None:
+        from transformers import AutoConfig, AutoModel
+
+        super().__init__()
+        self.settings: dict[str, Any] = {
+            "backbone": backbone,
+            "classes": classes,
+            "views": views,
+            "input_px": input_px,
+            "mean": mean,
+            "std": std,
+            "prior": prior,
+            "dropout": dropout,
+            "temperature": temperature,
+        }
+        config = AutoConfig.for_model(**backbone)
+        self.backbone = AutoModel.from_config(config, trust_remote_code=False, **pooling_option(config))
+        if self.backbone.main_input_name != "pixel_values":
+            raise ValueError(f"{backbone['model_type']} does not look at images")
+        names = [key.rsplit(".", 1)[-1] for key, _ in self.backbone.named_parameters()]
+        self.has_cls = "cls_token" in names or "class_embedding" in names
+        hidden = getattr(config, "hidden_sizes", None)
+        self.dim = int(hidden[-1] if hidden else config.hidden_size)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(self.dim * len(views), len(classes))
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Look at single images.
+
+        Parameters
+        ----------
+        pixels
+            RGB, uint8, shape (images, ``input_px``, ``input_px``, 3).
+
+        Returns
+        -------
+        Tensor
+            Shape (images, ``dim``).
+        """
+        mean = torch.tensor(self.settings["mean"], device=pixels.device)
+        std = torch.tensor(self.settings["std"], device=pixels.device)
+        scaled = ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
+        hidden = self.backbone(pixel_values=scaled).last_hidden_state
+        if hidden.ndim == 4:
+            return hidden.mean(dim=(2, 3))
+        return hidden[:, 0] if self.has_cls else hidden.mean(dim=1)
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Score rows.
+
+        Parameters
+        ----------
+        pixels
+            RGB, uint8, shape (rows, views, ``input_px``, ``input_px``, 3).
+
+        Returns
+        -------
+        Tensor
+            Shape (rows, classes). Their softmax is for equally common answers and not calibrated.
+        """
+        features = self.features(pixels.flatten(0, 1)).reshape(len(pixels), -1)
+        return self.classifier(self.dropout(features))
+
+
+@lru_cache(maxsize=1)
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+
+
+def load_pixels(images: Sequence[StoredImage], px: int) -> torch.Tensor:
+    """Decode and scale images on all cores; returns RGB, uint8, shape (images, ``px``, ``px``, 3)."""
+
+    def scaled(image: StoredImage) -> NDArray[np.uint8]:
+        return np.asarray(decode(image).resize((px, px), Image.Resampling.BICUBIC, reducing_gap=3.0))
+
+    return torch.from_numpy(np.stack(list(_threads().map(scaled, images))))
+
+
+def network_scores(network: ViewClassifier, images: Sequence[Sequence[StoredImage]]) -> NDArray[np.float64]:
+    """Score rows given by their images with a network in evaluation mode; returns shape (rows, classes)."""
+    device = next(network.parameters()).device
+    # Kernels are picked by the size of the batch, and they differ in the last bits: always send the same size, so that
+    # a row's scores do not depend on its company. The linear layer is done in double precision for the same reason.
+    size = 16 if device.type == "cpu" else 128
+    flat = [image for row in images for image in row]
+    parts = []
+    for start in range(0, len(flat), size):
+        pixels = load_pixels(flat[start : start + size], network.settings["input_px"])
+        padded = torch.cat([pixels, pixels[-1:].expand(size - len(pixels), -1, -1, -1)])
+        with torch.inference_mode():
+            parts.append(network.features(padded.to(device))[: len(pixels)].float().cpu().numpy())
+    features = np.concatenate(parts).astype(np.float64).reshape(len(images), -1)
+    weight, bias = (p.detach().cpu().numpy().astype(np.float64) for p in network.classifier.parameters())
+    return features @ weight.T + bias
+
+
+def calibrated(scores: NDArray[np.float64], temperature: float, prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn scores into probabilities, both of shape (rows, classes), for rows whose answers are as common as ``prior``.
+
+    The network learns from classes made equally common, so its scores lack the prior; it is put back here. The
+    temperature is that of Guo et al. 2017.
+    """
+    from scipy.special import softmax
+
+    return np.maximum(softmax(scores / temperature + np.log(prior), axis=1), np.finfo(float).tiny)
+
+
+def network_revision(network: ViewClassifier) -> str:
+    """Name a network by its settings and weights: 16 hex digits of SHA-256."""
+    state = network.state_dict()
+    parts = [part for name in sorted(state) for part in (name, state[name].cpu().numpy())]
+    return content_key(network.settings, *parts)[:16]

@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from classified_rows import one_thread, write_backbone, write_classified_rows
+from safetensors.torch import load_file, save_file
+from scipy.special import log_softmax
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.statistics import balanced_accuracy
+from connectomebench.loading import Rows, load_rows
+from connectomebench.models import image_classifier_loop
+from connectomebench.models.image_classifier import ImageClassifier, load_image_classifier
+from connectomebench.models.image_classifier_loop import balanced_order, learning_rate, memory_hint
+from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier_training import fit_temperature, train_image_classifier
+from connectomebench.models.record import read_record, write_record
+from connectomebench.models.view_classifier import ViewClassifier, calibrated, load_pixels, network_scores
+from connectomebench.tasks import MESH_VIEWS
+
+RATES = {"resnet": 1e-2, "vit": 3e-3}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with one_thread():
+        yield
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("image-classifier")
+    write_classified_rows(folder)
+    for kind in RATES:
+        write_backbone(folder / f"tiny-{kind}", kind)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rows(home: Path) -> dict[str, Rows]:
+    parts = ("train", "validation", "test")
+    return {p: load_rows(str(home / "merge_action"), "fly", p, cache=home / "cache") for p in parts}
+
+
+def config_of(home: Path, kind: str) -> ImageClassifierConfig:
+    return ImageClassifierConfig(
+        str(home / f"tiny-{kind}"), input_px=32, epochs=5, batch_size=8, learning_rate=RATES[kind]
+    )
+
+
+def train(rows: dict[str, Rows], config: ImageClassifierConfig, checkpoints: Path | None = None) -> ImageClassifier:
+    data = [rows["train"].data]
+    return train_image_classifier(
+        rows["train"].dataset, rows["validation"].dataset, data, config, checkpoints, progress=False
+    )
+
+
+@pytest.fixture(scope="module")
+def models(home: Path, rows) -> dict[str, ImageClassifier]:
+    return {kind: train(rows, config_of(home, kind)) for kind in RATES}
+
+
+def log_loss(model: ImageClassifier, images: list, answers: list[str]) -> float:
+    """Of the bare scores; both answers are equally common in these rows."""
+    codes = np.array([("no", "yes").index(answer) for answer in answers])
+    return -float(log_softmax(network_scores(model.network, images), axis=1)[np.arange(len(codes)), codes].mean())
+
+
+def saved(model: ImageClassifier, folder: Path) -> Path:
+    model.save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_learns_what_can_be_seen_and_comes_back_from_its_folder(kind, models, rows, tmp_path: Path) -> None:
+    model, test = models[kind], rows["test"].dataset[:]
+    answers = model.predict(test)
+    assert balanced_accuracy([a.prediction for a in answers], test["answer"]) == 1
+    folder = saved(model, tmp_path / "model")
+    assert {p.name for p in folder.iterdir()} == {"config.json", "model.safetensors", "connectomebench.json"}
+    loaded = load_image_classifier(folder)
+    assert loaded.predict(test) == answers
+    assert (loaded.revision, loaded.record) == (model.revision, read_record(folder))
+
+    record = loaded.record
+    assert (record.kind, record.name, record.task) == ("image_classifier", kind, "merge_action")
+    assert record.trained_on == (rows["train"].data,)
+    assert record.base_model == record.config["backbone"] == f"tiny-{kind}"
+    assert str(tmp_path.parent.parent) not in (folder / "connectomebench.json").read_text()
+    assert record.config["validation_rows"] == 32
+    settings = json.loads((folder / "config.json").read_text())
+    assert (settings["classes"], settings["views"]) == (["no", "yes"], list(MESH_VIEWS))
+    assert (settings["mean"], settings["std"]) == ([0.4, 0.5, 0.6], [0.2, 0.3, 0.25])
+    assert settings["prior"] == [31 / 50, 19 / 50]
+
+    judge = rows["validation"].dataset
+    kept = record.config["history"][record.config["best_epoch"] - 1]
+    assert kept["log_loss"] == pytest.approx(log_loss(loaded, judge["images"], judge["answer"]))
+
+    stock = ViewClassifier.from_pretrained(folder)
+    flat = [image for row in test["images"] for image in row]
+    with torch.inference_mode():
+        scores = stock(load_pixels(flat, 32).reshape(-1, 3, 32, 32, 3)).numpy()
+    expected = calibrated(scores.astype(float), settings["temperature"], np.array(settings["prior"]))
+    np.testing.assert_allclose([a.probabilities["yes"] for a in answers], expected[:, 1], atol=1e-5)
+
+
+def test_an_answer_is_of_the_images_of_its_row_in_their_order_alone(models, rows) -> None:
+    test = rows["test"].dataset
+    for model in models.values():
+        together = model.predict(test[:])
+        alone = [model.predict(test[i : i + 1])[0] for i in range(len(test))]
+        stored = model.predict({"images": test.with_format("arrow")[:]["images"].to_pylist()})
+        for answer, same, bytes_ in zip(together, alone, stored, strict=True):
+            assert same.probabilities == pytest.approx(answer.probabilities, abs=1e-7)
+            assert bytes_ == answer
+            assert sum(answer.probabilities.values()) == pytest.approx(1)
+        mixed = [test[0]["images"][0], *test[-1]["images"][:2]]  # little orange, much, much
+        one, other = model.predict({"images": [mixed, mixed[::-1]]})
+        assert abs(one.probabilities["yes"] - other.probabilities["yes"]) > 1e-4
+    model = models["vit"]
+    assert model.predict({"images": []}) == []
+    images = test[0]["images"]
+    with pytest.raises(ConnectomeBenchError, match="trained on 3 images a row and got 2"):
+        model.predict({"images": [images[:2]]})
+    with pytest.raises(ConnectomeBenchError, match="views front, side, top and got top, side, front"):
+        model.predict({"images": [images[::-1]], "views": [MESH_VIEWS[::-1]]})
+
+
+def test_the_prediction_is_the_answer_most_above_its_prior(models, rows) -> None:
+    model, test = models["vit"], rows["test"].dataset[:]
+    rare = ViewClassifier(**{**model.network.settings, "prior": [0.9999, 0.0001]})
+    rare.load_state_dict(model.network.state_dict())
+    answers = ImageClassifier(rare, model.record).predict(test)
+    assert [a.prediction for a in answers] == test["answer"]
+    assert all(a.probabilities["yes"] < 0.5 for a in answers)
+
+
+def test_a_run_that_was_broken_off_goes_on_to_the_same_model(home, rows, models, tmp_path, monkeypatch) -> None:
+    original, written = image_classifier_loop.write_checkpoint, []
+
+    def breaks(*arguments) -> None:
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        written.append(original(*arguments))
+
+    monkeypatch.setattr(image_classifier_loop, "write_checkpoint", breaks)
+    for kind, model in models.items():
+        config, folder = config_of(home, kind), tmp_path / kind
+        written.clear()
+        with pytest.raises(KeyboardInterrupt):
+            train(rows, config, folder)
+        with monkeypatch.context() as whole:
+            whole.setattr(image_classifier_loop, "write_checkpoint", original)
+            assert train(rows, config, folder).record == model.record
+        assert all(p.suffix == ".safetensors" for p in folder.iterdir())
+        assert len(list(folder.iterdir())) == 2
+        written[:] = [None, None]  # nothing is left to train: no checkpoint is written
+        assert train(rows, config, folder).record == model.record
+
+        with pytest.raises(ConnectomeBenchError, match="checkpoint of another training"):
+            train(rows, replace(config, seed=1), folder)
+        order = [1, 0, *range(2, 48)]
+        turned = {**rows, "train": replace(rows["train"], dataset=rows["train"].dataset.select(order))}
+        with pytest.raises(ConnectomeBenchError, match="checkpoint of another training"):
+            train(turned, config, folder)
+        last = folder / "last.safetensors"
+        last.write_bytes(last.read_bytes()[:-9])
+        with pytest.raises(ConnectomeBenchError, match="is damaged"):
+            train(rows, config, folder)
+
+
+def test_training_stops_and_keeps_the_best_epoch(home, rows, monkeypatch) -> None:
+    orders: list[list[int]] = []
+
+    def watched(*arguments) -> np.ndarray:
+        orders.append((order := balanced_order(*arguments)).tolist())
+        return order
+
+    monkeypatch.setattr(image_classifier_loop, "balanced_order", watched)
+    # Validation rows that say the opposite: every epoch after the first is worse.
+    flipped = rows["validation"].dataset.map(lambda row: {"answer": {"no": "yes", "yes": "no"}[row["answer"]]})
+    config = replace(config_of(home, "vit"), patience=2, seed=3)
+    model = train({**rows, "validation": replace(rows["validation"], dataset=flipped)}, config)
+    history = model.record.config["history"]
+    assert (model.record.config["best_epoch"], len(history)) == (1, 3)
+    assert len({tuple(order) for order in orders}) == 3
+    kept = log_loss(model, flipped["images"], flipped["answer"])
+    assert history[0]["log_loss"] == pytest.approx(kept)
+    assert history[-1]["log_loss"] > kept + 0.1
+    # Scores that point the wrong way say nothing: the probabilities are those of the training rows.
+    for answer in model.predict(flipped[:4]):
+        assert answer.probabilities["yes"] == pytest.approx(19 / 50, abs=0.01)
+
+
+def test_temperature_brings_stated_probabilities_to_the_share_that_is_right() -> None:
+    random = np.random.default_rng(0)
+    prior = np.array([0.7, 0.3])
+    true_scores = random.normal(0, 2, (4000, 2))
+    chance = calibrated(true_scores, 1.0, prior)[:, 1]
+    labels = (random.random(4000) < chance).astype(np.intp)
+    assert fit_temperature(true_scores * 3, labels, prior) == pytest.approx(3, rel=0.1)
+    sure = np.eye(2)[labels] * 50
+    stated = calibrated(sure, fit_temperature(sure, labels, prior), prior).max(axis=1)
+    assert 1e-4 < 1 - stated.max() < 1e-2
+
+
+def test_an_epoch_shows_every_answer_equally_often() -> None:
+    labels = np.array([0] * 90 + [1] * 7 + [2] * 3)
+    seen = [balanced_order(labels, np.random.default_rng([0, epoch])) for epoch in range(2)]
+    assert not np.array_equal(*seen)
+    for order in seen:
+        assert len(order) == 100
+        assert sorted(np.bincount(labels[order])) == [33, 33, 34]
+        times = np.bincount(order, minlength=100)
+        assert times[:90].max() == 1
+        assert times[90:97].max() - times[90:97].min() <= 1
+        assert len(set(labels[order[:20]])) > 1
+    config = ImageClassifierConfig(learning_rate=2.0, warmup=0.2)
+    rates = [learning_rate(step, 10, config) for step in range(10)]
+    assert rates[:3] == [1.0, 2.0, 2.0]
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert 0 < rates[-1] < 0.1
+
+
+@pytest.mark.parametrize("kind", RATES)
+def test_training_starts_from_the_backbone_and_moves_at_the_rate_of_the_schedule(kind, home, rows, monkeypatch) -> None:
+    from transformers import AutoModel
+
+    options = {"add_pooling_layer": False} if kind == "vit" else {}
+    backbone = AutoModel.from_pretrained(home / f"tiny-{kind}", **options)
+    monkeypatch.setattr(image_classifier_loop, "learning_rate", lambda *_: 0.0)
+    model = train(rows, replace(config_of(home, kind), epochs=1))
+    own, stored = (dict(network.named_parameters()) for network in (model.network.backbone, backbone))
+    assert own.keys() == stored.keys()
+    assert all(torch.equal(own[name].cpu(), value) for name, value in stored.items())
+
+
+def test_random_weights_rest_on_no_model(home, rows) -> None:
+    config = replace(config_of(home, "vit"), init="random", input_px=16, epochs=1)
+    model = train(rows, config)
+    assert (model.record.base_model, model.record.base_revision) == (None, None)
+    assert model.network.backbone.config.image_size == 16
+    assert model.record.revision != train(rows, replace(config, seed=1)).record.revision
+    with pytest.raises(ConnectomeBenchError, match="cannot load backbone"):
+        train(rows, replace(config, init="pretrained"))  # position embeddings of another size
+
+
+Change = Callable[[Path], None]
+
+
+def edit(file: str, **changes) -> Change:
+    def change(folder: Path) -> None:
+        values = json.loads((folder / file).read_text())
+        values.update(changes)
+        (folder / file).write_text(json.dumps(values))
+
+    return change
+
+
+def edit_backbone(**changes) -> Change:
+    def change(folder: Path) -> None:
+        values = json.loads((folder / "config.json").read_text())
+        values["backbone"].update(changes)
+        (folder / "config.json").write_text(json.dumps(values))
+
+    return change
+
+
+def edit_weights(change_state: Callable[[dict], object]) -> Change:
+    def change(folder: Path) -> None:
+        state = load_file(folder / "model.safetensors")
+        change_state(state)
+        save_file(state, folder / "model.safetensors")
+
+    return change
+
+
+BROKEN = [
+    (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
+    (lambda folder: (folder / "config.json").write_text("["), "not that of an image classifier"),
+    (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04"), "cannot read"),
+    (edit("config.json", classes=["yes", "no"]), "classes are not no, yes"),
+    (edit("config.json", views=[]), "views are no names"),
+    (edit("config.json", views=["front", "side"]), "classifier.weight has shape"),
+    (edit("config.json", input_px=10**9), "input_px"),
+    (edit("config.json", prior=[0.5, float("nan")]), "prior"),
+    (edit("config.json", temperature=0), "out of range"),
+    (edit("config.json", colour="red"), "foreign: colour"),
+    (edit("config.json", temperature=1.0), "not those of its record"),
+    (edit_backbone(auto_map={"AutoModel": "x--y"}), "not allowed: auto_map"),
+    (edit_backbone(_attn_implementation="x/y"), "not allowed: _attn_implementation"),
+    (edit_backbone(model_type="bert"), "describes no backbone"),
+    (edit_backbone(hidden_size=10**7), "does not fit"),
+    (edit_backbone(num_hidden_layers=1), "has shape"),
+    (edit_weights(lambda state: state.pop("classifier.bias")), r"classifier\.bias has shape none, not \(2,\)"),
+    (edit_weights(lambda state: state.update(extra=torch.zeros(1))), r"extra has shape \(1,\), not none"),
+    (edit_weights(lambda state: state["classifier.bias"].add_(1)), "not those of its record"),
+]
+
+
+def test_folders_that_are_not_a_sound_classifier_are_refused(models, tmp_path: Path) -> None:
+    good = saved(models["vit"], tmp_path / "good")
+    for number, (change, message) in enumerate(BROKEN):
+        folder = Path(shutil.copytree(good, tmp_path / str(number)))
+        change(folder)
+        with pytest.raises(ConnectomeBenchError, match=message) as caught:
+            load_image_classifier(folder)
+        assert "\n" not in str(caught.value)
+    write_record(good, replace(models["vit"].record, kind="probe"))
+    with pytest.raises(ConnectomeBenchError, match="kind probe, no image classifier"):
+        load_image_classifier(good)
+
+
+def test_backbones_that_cannot_be_used_are_refused(home, rows, tmp_path: Path) -> None:
+    from transformers import BertConfig
+
+    def refused(folder: Path, message: str, **changes) -> None:
+        with pytest.raises(ConnectomeBenchError, match=message) as caught:
+            train(rows, replace(config_of(home, "vit"), backbone=str(folder), **changes))
+        assert "\n" not in str(caught.value)
+
+    refused(write_backbone(tmp_path / "pickle", "vit", "pickle"), "cannot load backbone.*safetensors")
+    refused(tmp_path / "absent", "cannot load backbone")
+    lacking = Path(shutil.copytree(home / "tiny-vit", tmp_path / "lacking"))
+    edit_weights(lambda state: state.pop("layernorm.weight"))(lacking)
+    refused(lacking, r"lacks weights \(for example layernorm\.weight\)")
+    BertConfig(
+        vocab_size=10, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
+    ).save_pretrained(tmp_path / "text")
+    refused(tmp_path / "text", "bert does not look at images", init="random")
+
+
+def test_a_loss_that_is_no_number_names_the_samples(home, rows) -> None:
+    with pytest.raises(ConnectomeBenchError, match="no number in epoch 1") as caught:
+        train(rows, replace(config_of(home, "vit"), learning_rate=1e30, warmup=0.0))
+    named = str(caught.value).split("samples ")[1].split(", ")
+    assert len(named) == 8
+    assert set(named) <= set(rows["train"].dataset["sample_id"])
+
+
+def test_no_memory_says_what_to_lower() -> None:
+    config = ImageClassifierConfig(batch_size=64)
+    with pytest.raises(ConnectomeBenchError, match="batch_size 64; lower batch_size"), memory_hint(config):
+        torch.empty(2**50)
+    with pytest.raises(ConnectomeBenchError, match="lower batch_size"), memory_hint(config):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    with pytest.raises(RuntimeError, match="other"), memory_hint(config):
+        raise RuntimeError("other")
+
+
+def test_settings_and_rows_are_checked(home, rows) -> None:
+    wrong = [{"init": "zeros"}, {"input_px": 4}, {"epochs": 0}, {"batch_size": 1}, {"warmup": 1.0}, {"dropout": 1.0}]
+    for changes in wrong:
+        with pytest.raises(ConnectomeBenchError, match=next(iter(changes))):
+            ImageClassifierConfig(**changes)
+    config, whole = config_of(home, "vit"), rows["train"]
+
+    def refused(message: str, **changes) -> None:
+        with pytest.raises(ConnectomeBenchError, match=message):
+            train({**rows, "train": replace(whole, **changes)}, config)
+
+    refused("training rows lack the columns sample_id", dataset=whole.dataset.remove_columns("sample_id"))
+    refused("all 30 training rows have the same answer", dataset=whole.dataset.select(range(30)))
+    refused("'maybe', not one of no, yes", dataset=whole.dataset.map(lambda row: {"answer": "maybe"}))
+    refused("0 different sets of views", dataset=whole.dataset.select([]))
+    refused("different views", dataset=whole.dataset.map(lambda row: {"views": row["views"][::-1]}))
+    refused("asks for a place", data=replace(whole.data, task="split_proposal"))
+    with pytest.raises(ConnectomeBenchError, match="train on one task, not on merge_action, split_action"):
+        data = [whole.data, replace(whole.data, task="split_action")]
+        train_image_classifier(whole.dataset, rows["validation"].dataset, data, config)

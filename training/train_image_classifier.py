@@ -1,0 +1,123 @@
+r"""Fine-tune an image classifier (ResNet-50, ViT, ...) on one task and species and score it on the validation rows.
+
+    python training/train_image_classifier.py --dataset connectomebench/merge_action --species mouse --output_dir resnet
+
+The backbone comes from the Hub. Without a network give a folder that holds one; its architecture alone, without its
+weights, is enough for ``--init random``:
+
+    python training/train_image_classifier.py --dataset out/merge_action --backbone backbones/resnet-18 --init random \
+        --output_dir resnet
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.statistics import Estimate
+from connectomebench.models.image_classifier_start import ImageClassifierConfig
+
+
+@dataclass
+class ScriptArguments:
+    """What to train on, and where the model goes."""
+
+    dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
+    output_dir: Path = field(metadata={"help": "Folder of the model: config.json, model.safetensors and the record."})
+    species: str = field(default="fly", metadata={"help": "Config of the dataset."})
+    dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
+    train_partition: str = field(default="train", metadata={"help": "Partition to learn from."})
+    validation_partition: str = field(
+        default="validation", metadata={"help": "Partition that chooses the epoch and the temperature."}
+    )
+    eval_partition: str = field(default="validation", metadata={"help": "Partition to score."})
+    checkpoint_dir: Path | None = field(
+        default=None,
+        metadata={"help": "State after each epoch, removed at the end; OUTPUT_DIR-checkpoint by default."},
+    )
+
+
+@dataclass
+class ImageClassifierArguments:
+    """How it is trained; see connectomebench.models.image_classifier_start.ImageClassifierConfig."""
+
+    backbone: str = field(default=ImageClassifierConfig.backbone, metadata={"help": "Hub id or folder."})
+    backbone_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
+    init: str = field(
+        default=ImageClassifierConfig.init, metadata={"help": "pretrained, or random: the architecture alone."}
+    )
+    input_px: int | None = field(default=None, metadata={"help": "Edge of the images; the backbone's by default."})
+    epochs: int = field(default=ImageClassifierConfig.epochs, metadata={"help": "Most epochs."})
+    patience: int = field(default=ImageClassifierConfig.patience, metadata={"help": "Epochs without a better one."})
+    batch_size: int = field(default=ImageClassifierConfig.batch_size, metadata={"help": "Rows a step."})
+    learning_rate: float = field(default=ImageClassifierConfig.learning_rate, metadata={"help": "Highest rate."})
+    warmup: float = field(default=ImageClassifierConfig.warmup, metadata={"help": "Share of steps that warm up."})
+    weight_decay: float = field(default=ImageClassifierConfig.weight_decay, metadata={"help": "Of AdamW."})
+    dropout: float = field(default=ImageClassifierConfig.dropout, metadata={"help": "Share of dropped features."})
+    seed: int = field(default=ImageClassifierConfig.seed, metadata={"help": "Of weights, order and dropout."})
+
+
+def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
+    """Load, train, save, score."""
+    from connectomebench.evaluation.results import read_results, summarise
+    from connectomebench.evaluation.run import evaluate_model
+    from connectomebench.loading import load_rows
+    from connectomebench.models.image_classifier_checkpoint import remove_checkpoint
+    from connectomebench.models.image_classifier_training import train_image_classifier
+
+    config = ImageClassifierConfig(**vars(arguments))
+    checkpoints = script.checkpoint_dir or script.output_dir.with_name(f"{script.output_dir.name}-checkpoint")
+
+    ################
+    # Dataset
+    ################
+    names = {script.train_partition, script.validation_partition, script.eval_partition}
+    rows = {name: load_rows(script.dataset, script.species, name, script.dataset_revision) for name in sorted(names)}
+    train, held_out = rows[script.train_partition], rows[script.eval_partition]
+
+    ################
+    # Training
+    ################
+    validation = rows[script.validation_partition].dataset
+    model = train_image_classifier(train.dataset, validation, [train.data], config, checkpoints)
+    model.save(script.output_dir)
+    remove_checkpoint(checkpoints)
+
+    ################
+    # Evaluation
+    ################
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "records.parquet"
+        evaluate_model(model, held_out.dataset, script.eval_partition, held_out.data.fingerprint, path)
+        summary = summarise(read_results(path))[0]
+    scores = {
+        "partition": script.eval_partition,
+        "chosen_on_these_rows": script.eval_partition in (script.validation_partition, script.train_partition),
+        "best_epoch": model.record.config["best_epoch"],
+        "temperature": round(model.record.config["temperature"], 4),
+        "rows": summary.n,
+        "groups": summary.n_groups,
+        **{name: _interval(estimate) for name, estimate in summary.estimates.items()},
+    }
+    print(json.dumps(scores, indent=2))
+
+
+def _interval(estimate: Estimate) -> dict[str, float | None]:
+    """Value and 95% interval; null where undefined, which JSON has no number for."""
+    values = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
+    return {name: round(value, 4) if isfinite(value) else None for name, value in values.items()}
+
+
+if __name__ == "__main__":
+    from transformers import HfArgumentParser
+
+    parser = HfArgumentParser([ScriptArguments, ImageClassifierArguments])  # type: ignore[arg-type]
+    try:
+        main(*parser.parse_args_into_dataclasses())
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
