@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from hub_client import USER, HubClient
-from hub_server import HubServer, hub_server
+from hub_server import READER, WRITER, HubServer, hub_server
 from hub_store import Store
 
 
@@ -26,6 +26,15 @@ def hub(serving: HubServer, tmp_path: Path) -> Iterator[HubServer]:
     serving.received.clear()
     yield serving
     assert serving.unknown == []
+    _find_nothing_private(serving.store, tmp_path)
+
+
+def _find_nothing_private(store: Store, tmp_path: Path) -> None:
+    """Search every file that was sent, whole or in part, for who sent it, from where, and with which token."""
+    private = [word.encode() for word in (WRITER, READER, USER, str(tmp_path.parent))]
+    for path in store.folder.glob("*/*"):
+        content = path.read_bytes()
+        assert not [word for word in private if word in content], f"{path.name}: {content[:200]!r}"
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import torch
+
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.run import evaluate_model
 from connectomebench.loading import load_rows
+from connectomebench.models.image_classifier import ImageClassifier
 from connectomebench.models.record import ModelRecord, write_record
 from connectomebench.models.registry import save_head_model
 from connectomebench.models.trivial import TrivialConfig, train_trivial
+from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, network_revision
 
 
 def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: int = 0, species: str = "fly") -> Path:
@@ -41,3 +45,37 @@ def record_of_vlm(folder: Path, dataset: Path, base: str | None) -> ModelRecord:
     )
     write_record(folder, record)
     return record
+
+
+def make_classifier(folder: Path, dataset: Path) -> Path:
+    """Write an untrained ResNet classifier of tiny pictures."""
+    from transformers import ResNetConfig
+
+    network_config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ViewClassifier(
+            backbone=backbone_settings(network_config),
+            classes=["no", "yes"],
+            views=["front", "side", "top"],
+            input_px=32,
+            mean=[0.5] * 3,
+            std=[0.5] * 3,
+            prior=[0.5, 0.5],
+            dropout=0.0,
+            temperature=1.0,
+        )
+    data = load_rows(str(dataset), "fly", "train", cache=folder.parent / "cache").data
+    record = ModelRecord(
+        kind="image_classifier",
+        name="resnet",
+        revision=network_revision(network),
+        task="merge_action",
+        base_model=None,
+        base_revision=None,
+        config={"init": "random"},
+        trained_on=(data,),
+        versions={},
+    )
+    ImageClassifier(network, record).save(folder)
+    return folder

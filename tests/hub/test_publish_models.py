@@ -12,12 +12,14 @@ import torch
 import yaml
 from hub_client import Done, HubClient
 from hub_server import WRITER, Fault, HubServer
-from published_models import record_of_vlm, train_model
+from published_models import make_classifier, record_of_vlm, train_model
 from published_rows import add_rows
 from stored_rows import write_dataset
 from tiny_qwen3_vl import edit_json, make_tiny_adapter
 
+from connectomebench import load_model
 from connectomebench.evaluation.results import read_results
+from connectomebench.loading import load_rows
 from connectomebench.models.record import FILE_NAME, read_record
 
 DATA = "brains/merge_action"
@@ -148,6 +150,20 @@ def test_adapter_and_base_come_back_through_stock_peft(
     done = client.predict(*words)
     assert done.status == 0, done.err
     assert len(read_results(tmp_path / "out")) == 4
+
+
+def test_an_image_classifier_comes_back(hub: HubServer, client: HubClient, dataset: Path, tmp_path: Path) -> None:
+    folder = make_classifier(tmp_path / "model", dataset)
+    published(client, folder, "--repo", "brains/resnet")
+    words = ["--model", "brains/resnet", "--dataset", dataset, "--species", "fly", "--out"]
+    done = client.predict(*words, tmp_path / "pulled")
+    assert done.status == 0, done.err
+    rows = load_rows(str(dataset), "fly", "test", cache=tmp_path / "cache").dataset[:]
+    here = [answer.probabilities["yes"] for answer in load_model(str(folder)).predict(rows)]
+    assert read_results(tmp_path / "pulled")["probability"].tolist() == pytest.approx(here)
+    split = write_dataset(tmp_path / "other", "split_action")
+    line = line_of(client.predict("--model", "brains/resnet", "--dataset", split, "--species", "fly"))
+    assert "was trained for merge_action" in line
 
 
 def _publish_base(client: HubClient, base: Path, dataset: Path) -> Done:
