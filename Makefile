@@ -42,7 +42,7 @@ lint: setup
 	@$(BIN)/basedpyright
 
 test: lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 # The second environment sees the first one's packages through a .pth file; a .pth inside a folder added that way is not
 # read, so the editable installation of the checkout stays out of sight.

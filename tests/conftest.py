@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
@@ -47,21 +48,26 @@ def short_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def built(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the small build, made without interruption."""
-    return _build(small_config, tmp_path_factory.mktemp("built") / "out")
+    return _build(small_config, tmp_path_factory, "built")
 
 
 @pytest.fixture(scope="session")
 def built_short(short_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the short build, made without interruption."""
-    return _build(short_config, tmp_path_factory.mktemp("built") / "out")
+    return _build(short_config, tmp_path_factory, "built_short")
 
 
-def _build(config: Path, out: Path) -> Path:
+def _build(config: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """Build once for all processes that test; those that come later wait for the first and find all done."""
     from connectomebench.build import build
     from connectomebench.config import load_config
 
-    build(load_config(config), out, base=config.parent)
-    return out
+    here = tmp_path_factory.getbasetemp()
+    folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / name
+    folder.mkdir(exist_ok=True)
+    with FileLock(folder / "lock"):
+        build(load_config(config), folder / "out", base=config.parent)
+    return folder / "out"
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from distributed import LocalCluster
 
 from connectomebench import dask_workers, scheduling
 from connectomebench.build import build
-from connectomebench.config import FIRST_TASKS, load_config
+from connectomebench.config import load_config
 from connectomebench.dask_workers import DaskRunner
 from connectomebench.drawn_batches import DRAWN_BY
 from connectomebench.errors import ConnectomeBenchError
@@ -285,7 +285,8 @@ def drawn_by(folder: Path) -> dict[Path, int]:
 
 
 def fingerprints(out: Path) -> dict[str, str]:
-    return {task: read_manifest(out / task)["species"]["fly"]["fingerprint"] for task in FIRST_TASKS}
+    found = [path.parent for path in out.glob("*/manifest.json")]
+    return {folder.name: read_manifest(folder)["species"]["fly"]["fingerprint"] for folder in found}
 
 
 def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
@@ -307,7 +308,7 @@ def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
     assert process.returncode == 0, stderr[-2000:]
     assert len(before) < 10, "the worker was killed after all was drawn"
     assert "Traceback" not in stderr
-    assert fingerprints(out) == fingerprints(built_short)
+    assert fingerprints(out) == fingerprints(built_short) != {}
 
 
 def test_the_build_says_where_the_scheduler_is_missing(small_config: Path, tmp_path: Path) -> None:

@@ -6,20 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from classified_rows import write_classified_rows
+
+from connectomebench.models.record import read_record
 
 SCRIPT = Path(__file__).parents[2] / "training" / "train_probe.py"
 
 
-@pytest.fixture
-def folder(train, test_rows, tmp_path: Path) -> Path:
-    """A dataset folder as the builder writes it."""
-    (tmp_path / "task" / "fly").mkdir(parents=True)
-    parts = {"train": train, "validation": test_rows}
-    for name, rows in parts.items():
-        rows.to_parquet(tmp_path / "task" / "fly" / f"{name}-00000-of-00001.parquet")
-    files = "".join(f"  - split: {name}\n    path: fly/{name}-*.parquet\n" for name in parts)
-    (tmp_path / "task" / "README.md").write_text(f"---\nconfigs:\n- config_name: fly\n  data_files:\n{files}---\n")
-    return tmp_path
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_classified_rows(tmp_path_factory.mktemp("rows")).parent
 
 
 def run(*options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -30,18 +26,20 @@ def test_trains_scores_and_saves(folder: Path, encoder) -> None:
     from connectomebench.models.probe import load_probe
 
     options = ["--encoder", "efficientnet_lite0", "--folds", "2", "--c_grid", "0.001", "0.1"]
-    result = run("--dataset", "task", "--output_dir", "probe", *options, cwd=folder)
+    result = run("--dataset", "merge_action", "--output_dir", "probe", *options, cwd=folder)
     assert result.returncode == 0, result.stderr
     scores = json.loads(result.stdout)
     assert scores["balanced_accuracy"] > 0.8
-    assert scores["rows"] == 12
+    assert scores["rows"] == 32
+    record = read_record(folder / "probe")
+    assert (record.task, record.species, record.trained_on[0].rows) == ("merge_action", ("fly",), {"no": 30, "yes": 18})
     probe = load_probe(folder / "probe", folder / "features", encoder=encoder)
     assert probe.config.c_grid == (0.001, 0.1)
     assert probe.head.cross_validation["folds"] == 2
 
 
 def test_bad_settings_get_one_line(folder: Path) -> None:
-    result = run("--dataset", "task", "--output_dir", "probe", "--head", "forest", cwd=folder)
+    result = run("--dataset", "merge_action", "--output_dir", "other", "--head", "forest", cwd=folder)
     assert result.returncode != 0
     assert result.stderr.strip().splitlines()[-1] == "error: unknown head 'forest'; choose logistic or mlp"
-    assert not (folder / "probe").exists()
+    assert not (folder / "other").exists()
