@@ -15,6 +15,7 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass, field
+from functools import partial
 from math import isfinite
 from pathlib import Path
 
@@ -30,6 +31,7 @@ class ScriptArguments:
     dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
     output_dir: Path = field(metadata={"help": "Folder of the model: config.json, model.safetensors and the record."})
     species: str = field(default="fly", metadata={"help": "Config of the dataset."})
+    task: str | None = field(default=None, metadata={"help": "Task to ask of a public dataset that holds several."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
     train_partition: str = field(default="train", metadata={"help": "Partition to learn from."})
     validation_partition: str = field(
@@ -77,7 +79,8 @@ def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
     # Dataset
     ################
     names = {script.train_partition, script.validation_partition, script.eval_partition}
-    rows = {name: load_rows(script.dataset, script.species, name, script.dataset_revision) for name in sorted(names)}
+    rows_of = partial(load_rows, script.dataset, script.species, revision=script.dataset_revision, task=script.task)
+    rows = {name: rows_of(name) for name in sorted(names)}
     train, held_out = rows[script.train_partition], rows[script.eval_partition]
 
     ################

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from connectomebench.errors import ConnectomeBenchError
@@ -28,6 +29,7 @@ class ScriptArguments:
     output_dir: Path = field(
         metadata={"help": "Folder of the trained probe: config.json, head.skops, connectomebench.json."}
     )
+    task: str | None = field(default=None, metadata={"help": "Task to ask of a public dataset that holds several."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
     species: str = field(default="fly", metadata={"help": "Config of the dataset."})
     train_partition: str = field(default="train", metadata={"help": "Partition to learn from."})
@@ -59,8 +61,8 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     ################
     # Dataset
     ################
-    train = load_rows(script.dataset, script.species, script.train_partition, script.dataset_revision)
-    held_out = load_rows(script.dataset, script.species, script.eval_partition, script.dataset_revision).dataset
+    rows_of = partial(load_rows, script.dataset, script.species, revision=script.dataset_revision, task=script.task)
+    train, held_out = rows_of(script.train_partition), rows_of(script.eval_partition).dataset
 
     ################
     # Training

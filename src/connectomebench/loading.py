@@ -72,7 +72,7 @@ def load_rows(
     if load_public is not None:
         if task is None:
             raise ConnectomeBenchError(f"{name} holds rows of several tasks; name one (--task)")
-        return load_public(name, task, species, partition, revision, cache)
+        return load_public(task, species, partition, revision, cache)
     folder = Path(name)
     local = folder.is_dir()
     if local and revision is not None:

@@ -7,6 +7,7 @@ from collections import Counter
 from itertools import islice
 from pathlib import Path
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +15,10 @@ from PIL import Image
 from public_files import HIGH, channels, npz, png, row, write
 
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.predict import predict
 from connectomebench.evaluation.results import read_results
-from connectomebench.evaluation.run import evaluate_model
 from connectomebench.interop import benchmark2, is_public, load_public, recognise, stream_public
+from connectomebench.models.registry import save_head_model
 from connectomebench.models.trivial import TrivialConfig, train_trivial
 from connectomebench.records import features
 from connectomebench.rendering.colours import BLUE, ORANGE
@@ -30,7 +32,7 @@ def orange_pixels(stored: dict) -> int:
 
 
 def test_a_model_learns_and_is_evaluated_unchanged(
-    first_release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    first_release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, "connectomebench")
     task = "merge_error_identification"
@@ -40,7 +42,10 @@ def test_a_model_learns_and_is_evaluated_unchanged(
     assert test.data.rows == {"no": 10, "yes": 10} and test.data.repo is test.data.revision is None
     assert test.data.source["license"] == "cc-by-4.0" and "arXiv:2606.21116" in test.data.source["citation"]
     model = train_trivial(train.dataset, TrivialConfig(folds=2), progress=False)
-    path = evaluate_model(model, test.dataset, "test", test.data.fingerprint, tmp_path / "results.parquet")
+    save_head_model(model, tmp_path / "model", train.data)
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
+    path = predict(str(tmp_path / "model"), str(first_release), "MICrONS", "test", tmp_path / "results", task=task)
+    assert path == tmp_path / "results" / "trivial" / task / "mouse" / "test.parquet"
     results = read_results(path)
     assert list(results["sample_id"]) == list(test.dataset["sample_id"])
     assert (results["prediction"] == results["answer"]).mean() > 0.8

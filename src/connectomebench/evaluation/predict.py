@@ -52,8 +52,9 @@ def predict(
     answering, record = open_model(model, model_revision, base=base)
     if record is not None and record.task != rows.data.task:
         raise ConnectomeBenchError(f"{model} was trained for {record.task}, and {dataset} asks {rows.data.task}")
-    path = result_path(out, answering.name, rows.data.task, species, partition)
-    evaluate_model(answering, rows.dataset, partition, rows.data.fingerprint, path)
+    data = rows.data
+    path = result_path(out, answering.name, data.task, data.species, data.partition)
+    evaluate_model(answering, rows.dataset, data.partition, data.fingerprint, path)
     say(_told(summarise(read_results(path))[0]))
     say(str(path))
     return path
