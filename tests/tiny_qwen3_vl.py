@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from connectomebench.finetuning.adapter import LORA_TARGETS
 from connectomebench.models.prompt import answer_format, completion
 from connectomebench.tasks import TASKS
 
@@ -33,10 +34,6 @@ TEMPLATE = (
     "{{ '<|im_end|>\n' }}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{ '<|im_start|>assistant\n' }}{%- endif -%}"
-)
-LORA_TARGETS = (
-    r".*language_model\.layers\.\d+\.(self_attn\.(q|k|v|o)_proj|mlp\.(gate|up|down)_proj)"
-    r"|.*visual\.(merger|deepstack_merger_list\.\d+)\.linear_fc[12]"
 )
 
 

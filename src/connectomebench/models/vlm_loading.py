@@ -94,13 +94,13 @@ def load_vlm(
         model = _load_adapter(source, foundation, device)
         revision = adapter_revision(source.folder, foundation.identity)
         own = any(source.folder.glob("*processor_config.json")) and (source.folder / "tokenizer.json").exists()
-        processor = _load_processor(source if own else foundation)
+        processor = load_processor(source if own else foundation)
     elif base is not None:
         raise ConnectomeBenchError(f"{source.name} is a whole model, no adapter; leave --base out")
     else:
         model = _load_model(source, device)
         revision = content_key(source.identity, PROMPT_VERSION)[:16]
-        processor = _load_processor(source)
+        processor = load_processor(source)
     return VisionLanguageModel(source.name, revision, model, processor, batch_size)
 
 
@@ -147,7 +147,7 @@ def _check_base(adapter: ModelFiles, base: ModelFiles) -> None:
     if not (adapter.folder / FILE_NAME).exists():
         return
     expected = read_record(adapter.folder).config.get("base_fingerprint")
-    with _told_in_one_line(f"cannot read the config of {base.name}"):
+    with told_in_one_line(f"cannot read the config of {base.name}"):
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
     if expected is not None and expected != base_fingerprint(config):
         raise _wrong_base(adapter, base, "the shapes of the two models differ")
@@ -157,10 +157,10 @@ def _load_model(source: ModelFiles, device: str) -> Any:
     import torch
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
-    _check_weight_files(source)
+    check_weight_files(source)
     # straight to the GPU: a large model may not fit the memory of the machine
     place = {} if device == "cpu" else {"device_map": device}
-    with _told_in_one_line(f"cannot load {source.name} as a vision-language model"):
+    with told_in_one_line(f"cannot load {source.name} as a vision-language model"):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             source.folder,
             trust_remote_code=False,
@@ -181,7 +181,7 @@ def _load_model(source: ModelFiles, device: str) -> Any:
     return model
 
 
-def _check_weight_files(source: ModelFiles) -> None:
+def check_weight_files(source: ModelFiles) -> None:
     """Refuse weights that are missing, pickled, or that an index seeks outside the folder."""
     if not (source.folder / "config.json").exists():
         raise ConnectomeBenchError(f"{source.name} holds neither config.json nor {ADAPTER_CONFIG}, so it is no model")
@@ -235,10 +235,17 @@ def _wrong_base(adapter: ModelFiles, base: ModelFiles, reason: str) -> Connectom
     )
 
 
-def _load_processor(source: ModelFiles) -> Any:
+def load_processor(source: ModelFiles) -> Any:
+    """Load tokenizer, image processor and chat template of a model.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If they are damaged, or the model takes no images or no chat.
+    """
     from transformers import AutoProcessor
 
-    with _told_in_one_line(f"cannot load the processor of {source.name}"):
+    with told_in_one_line(f"cannot load the processor of {source.name}"):
         processor = AutoProcessor.from_pretrained(source.folder, trust_remote_code=False)
     if getattr(processor, "image_processor", None) is None or getattr(processor, "chat_template", None) is None:
         raise ConnectomeBenchError(f"the processor of {source.name} takes no images or no chat; choose another model")
@@ -246,7 +253,8 @@ def _load_processor(source: ModelFiles) -> Any:
 
 
 @contextmanager
-def _told_in_one_line(what: str) -> Iterator[None]:
+def told_in_one_line(what: str) -> Iterator[None]:
+    """Turn whatever a library raises over a damaged folder into a ConnectomeBenchError that begins with ``what``."""
     try:
         yield
     except Exception as error:  # what transformers raises over a damaged folder is of many kinds

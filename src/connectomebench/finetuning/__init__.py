@@ -1,0 +1,1 @@
+"""Fine-tuning of Qwen3-VL by LoRA: settings, data, trainer, checkpoints and what is saved."""

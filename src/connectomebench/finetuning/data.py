@@ -1,0 +1,218 @@
+"""Rows as prompts and answers to learn: checked, balanced, and decoded only when a batch is made."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.finetuning.settings import DataSettings
+from connectomebench.loading import load_rows
+from connectomebench.models.images import decode
+from connectomebench.models.prompt import completion, messages
+from connectomebench.models.record import DataRecord
+from connectomebench.partition import PARTITIONS
+from connectomebench.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ROW_NUMBER = "row_number"
+_ASKED = ("task", "question", "answer", "target_nm", "views")
+_COLUMNS = ("sample_id", *_ASKED, "images")
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What is learnt from, and what is known of it.
+
+    Attributes
+    ----------
+    train
+        Balanced rows of the partition ``train``. Reading one gives ``prompt``, ``completion``, ``images`` (PIL, RGB)
+        and ``row_number``, its place in ``sample_ids["train"]``.
+    validation
+        All rows of the partition ``validation``, in the same form.
+    sample_ids
+        Ids by partition, in stored order, species after species.
+    records
+        Of the training rows, one entry a species.
+    counts
+        Rows by answer: ``train`` as stored, ``balanced``, ``validation``.
+    """
+
+    train: Dataset
+    validation: Dataset
+    sample_ids: dict[str, list[str]]
+    records: tuple[DataRecord, ...]
+    counts: dict[str, dict[str, int]]
+
+
+def load_training_data(settings: DataSettings, seed: int, cache: Path | None = None) -> TrainingData:
+    """Load, check and balance the rows; images stay on disk.
+
+    Parameters
+    ----------
+    settings
+        Which rows.
+    seed
+        Of the balancing.
+    cache
+        Folder for the cache of `datasets`; its own by default.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If rows are missing, do not fit the task, or are in the training rows and in others.
+    """
+    from datasets import concatenate_datasets
+
+    task = get_task(settings.task)
+    rows: dict[str, Dataset] = {}
+    records: list[DataRecord] = []
+    for partition in PARTITIONS:
+        loaded = [
+            load_rows(settings.name, species, partition, settings.dataset_revision, cache, task=task.name)
+            for species in settings.species
+        ]
+        if partition == "train":
+            records = [one.data for one in loaded]
+        for one, species in zip(loaded, settings.species, strict=True):
+            check_rows(one.dataset, task, f"{species}/{partition}")
+        rows[partition] = concatenate_datasets([one.dataset.select_columns(list(_COLUMNS)) for one in loaded])
+    sample_ids = {partition: [str(name) for name in own["sample_id"]] for partition, own in rows.items()}
+    _check_apart(sample_ids)
+
+    answers = [str(answer) for answer in rows["train"]["answer"]]
+    numbers = balanced_rows(answers, settings.balancing(task), seed)
+    counts = {
+        "train": _count(answers),
+        "balanced": _count([answers[number] for number in numbers]),
+        "validation": _count(rows["validation"]["answer"]),
+    }
+    return TrainingData(
+        as_prompts(rows["train"]).select(numbers), as_prompts(rows["validation"]), sample_ids, tuple(records), counts
+    )
+
+
+def check_rows(rows: Dataset, task: Task, where: str) -> None:
+    """Refuse rows that cannot be asked or learnt; their images are not read.
+
+    Parameters
+    ----------
+    rows
+        Stored rows of one species and partition.
+    task
+        What they should be about.
+    where
+        Named in the error.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there are none, columns are missing, or a row has another task, no views, a question that is no plain text
+        or no answer.
+    """
+    missing = [name for name in _COLUMNS if name not in rows.column_names]
+    if missing:
+        raise ConnectomeBenchError(f"{where} has no column {', '.join(missing)}; it is no dataset of {task.name}")
+    if not len(rows):
+        raise ConnectomeBenchError(f"{where} has no rows; take another species, or build a larger dataset")
+    for number, row in enumerate(rows.select_columns(["sample_id", *_ASKED])):
+        assert isinstance(row, Mapping)
+        try:
+            if row["task"] != task.name:
+                raise ConnectomeBenchError(f"its task is {row['task']}, not {task.name}")
+            if not row["views"]:
+                raise ConnectomeBenchError("it has no views")
+            messages(row)
+            completion(row)
+        except ConnectomeBenchError as error:
+            raise ConnectomeBenchError(f"row {number} of {where} ({row['sample_id']}): {error}") from None
+
+
+def balanced_rows(answers: Sequence[str], balancing: str, seed: int) -> NDArray[np.int64]:
+    """Choose rows so that every answer is equally common.
+
+    Parameters
+    ----------
+    answers
+        One a row.
+    balancing
+        ``oversample``: every row is there, and those of rarer answers again, each as often as the next up to one;
+        ``undersample``: as many rows of each answer as the rarest has, drawn without repetition; ``none``: all rows.
+    seed
+        Of the draw. The same seed and answers give the same rows.
+
+    Returns
+    -------
+    ndarray
+        Row numbers, int64, ascending; a repeated row follows itself.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If all rows have one answer.
+    """
+    if balancing == "none":
+        return np.arange(len(answers), dtype=np.int64)
+    column = np.asarray(answers)
+    names, counts = np.unique(column, return_counts=True)
+    if len(names) < 2:
+        raise ConnectomeBenchError(f"all training rows have the answer {str(names[0])!r}, so there is nothing to learn")
+    rng = np.random.default_rng(seed)
+    wanted = int(counts.max() if balancing == "oversample" else counts.min())
+    chosen = []
+    for name, count in zip(names, counts, strict=True):
+        own = np.flatnonzero(column == name)
+        whole, rest = divmod(wanted, int(count))
+        chosen += [np.tile(own, whole), rng.choice(own, rest, replace=False)]
+    return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def as_prompts(rows: Dataset) -> Dataset:
+    """Turn rows into what TRL learns from, at the moment they are read.
+
+    Parameters
+    ----------
+    rows
+        Columns as stored; nothing of them is copied.
+    """
+    numbered: Any = rows.add_column(ROW_NUMBER, np.arange(len(rows), dtype=np.int64))  # pyright: ignore[reportCallIssue]
+    return numbered.with_transform(_prompts)
+
+
+def _prompts(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Write ``prompt`` and ``completion`` of TRL, one turn each, and decode the images."""
+    rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    for row in rows:
+        if len(row["images"]) != len(row["views"]):
+            counts = f"{len(row['images'])} images and {len(row['views'])} views"
+            raise ConnectomeBenchError(f"row {row['sample_id']} has {counts}; build the dataset again")
+    return {
+        "prompt": [messages(row) for row in rows],
+        "completion": [[{"role": "assistant", "content": completion(row)}] for row in rows],
+        "images": [[decode(image) for image in row["images"]] for row in rows],
+        ROW_NUMBER: [row[ROW_NUMBER] for row in rows],
+    }
+
+
+def _check_apart(sample_ids: Mapping[str, Sequence[str]]) -> None:
+    """Refuse training rows that are also rows to choose or to test by."""
+    train = set(sample_ids["train"])
+    for partition, ids in sample_ids.items():
+        shared = train.intersection(ids) if partition != "train" else ()
+        if shared:
+            raise ConnectomeBenchError(
+                f"{len(shared)} training rows are in {partition} too, for example {min(shared)}; build the data again"
+            )
+
+
+def _count(answers: Sequence[str]) -> dict[str, int]:
+    return dict(sorted(Counter(map(str, answers)).items()))

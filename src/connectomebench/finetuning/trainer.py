@@ -1,0 +1,154 @@
+"""TRL's SFTTrainer with our rows: answers alone are learnt, and what goes wrong is told in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, load_base, lora_config
+from connectomebench.finetuning.data import ROW_NUMBER, TrainingData
+from connectomebench.finetuning.settings import AdapterSettings, is_sharded
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_config import SFTConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+
+@dataclass(frozen=True)
+class Collator:
+    """TRL's collator for images and prompts with answers, which also passes on where each row is from.
+
+    Attributes
+    ----------
+    inner
+        `trl.trainer.sft_trainer.DataCollatorForVisionLanguageModeling`.
+    """
+
+    inner: Any
+
+    def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        """Make the tensors of a batch; ``labels`` (rows, tokens), int64, are -100 but on the answer.
+
+        Parameters
+        ----------
+        examples
+            Rows of :class:`connectomebench.finetuning.data.TrainingData`.
+        """
+        import torch
+
+        numbers = torch.tensor([example[ROW_NUMBER] for example in examples], dtype=torch.int64)
+        # TRL changes the examples it is given
+        batch = self.inner([dict(example) for example in examples])
+        batch[ROW_NUMBER] = numbers
+        return batch
+
+
+def make_collator(processor: Any) -> Collator:
+    """Build the collator for a base model's processor."""
+    from trl.trainer.sft_trainer import DataCollatorForVisionLanguageModeling
+
+    return Collator(DataCollatorForVisionLanguageModeling(processor, max_length=None, completion_only_loss=True))
+
+
+def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> SFTTrainer:
+    """Load the base, put the adapter on it and build the trainer.
+
+    Parameters
+    ----------
+    base
+        Opened, not loaded.
+    data
+        Rows.
+    adapter, args
+        Settings, checked.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the base does not load or lacks a target, or anything but the adapter would learn.
+    """
+    on_one_gpu = args.device.type == "cuda" and args.world_size == 1 and not is_sharded()
+    with told_in_one_line(args):
+        model = load_base(base, bf16=bool(args.bf16), whole_on_gpu=on_one_gpu)
+        check_targets(base, (name for name, _ in model.named_modules()))
+        trainer: Any = _trainer_class()(
+            model,
+            args,
+            data_collator=make_collator(base.processor),
+            train_dataset=data.train,
+            eval_dataset=data.validation,
+            processing_class=base.processor,
+            peft_config=lora_config(adapter),
+        )
+    trainer.sample_ids = data.sample_ids
+    check_trainable(trainer.model)
+    settings = trainer.accelerator.unwrap_model(trainer.model).peft_config["default"]
+    # PEFT would name the folder of the cache
+    settings.base_model_name_or_path, settings.revision = base.name, base.files.commit
+    return trainer
+
+
+def _trainer_class() -> type[SFTTrainer]:
+    import torch
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):
+        sample_ids: dict[str, list[str]]
+
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            numbers = inputs.pop(ROW_NUMBER)
+            result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+            loss = result[0] if return_outputs else result
+            if not torch.isfinite(loss):
+                known = self.sample_ids["train" if model.training else "validation"]
+                ids = ", ".join(known[number] for number in numbers.tolist())
+                raise ConnectomeBenchError(
+                    f"the loss is {loss.item()} at step {self.state.global_step} with the samples {ids}; look at these "
+                    "rows, or lower --learning_rate"
+                )
+            return result
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            # cards are made from records when an adapter is published
+            return
+
+    return AnswerTrainer
+
+
+@contextmanager
+def told_in_one_line(args: SFTConfig) -> Iterator[None]:
+    """Say what to do where memory does not suffice or the run is broken off.
+
+    Parameters
+    ----------
+    args
+        Name the settings that can be lowered.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        In place of PyTorch's error of missing memory, and of Ctrl-C.
+    """
+    import torch
+
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        rows, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
+        if rows > 1:
+            advice = f"lower --per_device_train_batch_size from {rows} to {rows // 2}"
+            advice += f" and raise --gradient_accumulation_steps from {steps} to {steps * 2}"
+        elif not args.gradient_checkpointing:
+            advice = "set --gradient_checkpointing true"
+        else:
+            advice = "take a smaller base, or spread it over more GPUs with FSDP"
+        raise ConnectomeBenchError(f"the memory of the GPU does not suffice; {advice}") from None
+    except KeyboardInterrupt:
+        raise ConnectomeBenchError(
+            f"broken off; the same command goes on from the last checkpoint in {args.output_dir}"
+        ) from None

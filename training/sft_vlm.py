@@ -1,0 +1,113 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "connectomebench[train]",
+#     "bitsandbytes>=0.48",
+# ]
+# ///
+r"""Fine-tune Qwen3-VL on one task by LoRA.
+
+    accelerate launch --config_file accelerate_configs/fsdp2_2gpu.yaml training/sft_vlm.py \
+        --task merge_action --species mouse --model Qwen/Qwen3-VL-32B-Instruct
+
+All defaults are those of the published adapters. What a run would do is told by --dry_run true, a YAML file with any of
+the options is taken by --config, and the same command goes on where it was broken off:
+
+    python training/sft_vlm.py --task merge_action --species fly --dataset out/merge_action \
+        --model Qwen/Qwen3-VL-2B-Instruct --dry_run true
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.finetuning.adapter import open_base
+from connectomebench.finetuning.checkpoints import prepare_output
+from connectomebench.finetuning.configuration import full_configuration
+from connectomebench.finetuning.data import load_training_data
+from connectomebench.finetuning.dry_run import dry_run
+from connectomebench.finetuning.saving import save_adapter
+from connectomebench.finetuning.settings import (
+    AdapterSettings,
+    DataSettings,
+    checked_arguments,
+    recipe,
+)
+from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
+
+if TYPE_CHECKING:
+    from trl.trainer.sft_config import SFTConfig
+
+
+@dataclass
+class ScriptArguments:
+    """How the script is run."""
+
+    dry_run: bool = field(default=False, metadata={"help": "Tell what would be trained, and train nothing."})
+    resume: str = field(
+        default="auto",
+        metadata={
+            "help": "auto goes on from the newest whole checkpoint in output_dir; never removes them and starts anew."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.resume not in ("auto", "never"):
+            raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
+
+
+def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, args: SFTConfig) -> None:
+    """Load, train, save."""
+    checked_arguments(args, rows, adapter)
+
+    ################
+    # Dataset
+    ################
+    # one process fills the cache, the others read it
+    with args.main_process_first():
+        data = load_training_data(rows, args.seed)
+
+    ################
+    # Model
+    ################
+    with args.main_process_first():
+        base = open_base(adapter)
+    if script.dry_run:
+        if args.process_index == 0:
+            print(dry_run(base, data, adapter, args))
+        return
+
+    ################
+    # Training
+    ################
+    configuration = full_configuration(rows, adapter, args, data, base)
+    with args.main_process_first(local=False):
+        checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
+    trainer = make_trainer(base, data, adapter, args)
+    with told_in_one_line(args):
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    ################
+    # Saving
+    ################
+    save_adapter(trainer, base, data, configuration)
+
+
+if __name__ == "__main__":
+    from trl import SFTConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
+    from yaml import YAMLError
+
+    parser = TrlParser([ScriptArguments, DataSettings, AdapterSettings, SFTConfig])  # type: ignore[arg-type]
+    parser.set_defaults_with_config(**recipe())
+    try:
+        options = parser.parse_args_and_config()
+    except (ConnectomeBenchError, OSError, TypeError, ValueError, YAMLError) as error:
+        sys.exit(f"error: {error}")
+    try:
+        main(*options)
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
