@@ -14,6 +14,7 @@ from connectomebench.models.vlm_loading import base_fingerprint
 from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
+    from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.sft_config import SFTConfig
 
 # what says where and how a run is watched, not what is learnt; paths, hosts and tokens are among it
@@ -41,7 +42,7 @@ _NOT_LEARNT = (
 
 
 def full_configuration(
-    rows: DataSettings, adapter: AdapterSettings, args: SFTConfig, data: TrainingData, base: Base
+    rows: DataSettings, adapter: AdapterSettings, args: SFTConfig | GRPOConfig, data: TrainingData, base: Base
 ) -> dict[str, Any]:
     """List every setting that decides what is learnt, JSON-ready, without paths or tokens of this machine.
 

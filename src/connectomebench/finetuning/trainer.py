@@ -13,6 +13,7 @@ from connectomebench.finetuning.data import ROW_NUMBER, TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, is_sharded
 
 if TYPE_CHECKING:
+    from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.sft_config import SFTConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
@@ -121,7 +122,7 @@ def _trainer_class() -> type[SFTTrainer]:
 
 
 @contextmanager
-def told_in_one_line(args: SFTConfig) -> Iterator[None]:
+def told_in_one_line(args: SFTConfig | GRPOConfig) -> Iterator[None]:
     """Say what to do where memory does not suffice or the run is broken off.
 
     Parameters

@@ -1,0 +1,271 @@
+"""Rewards for reinforcement: what a reply is worth, as TRL's GRPOTrainer calls it.
+
+Each takes ``completions``, one conversation of one turn for each reply, and the columns of its row by name. It gives a
+number in [0, 1], 1 the best, or None where it has nothing to say about the task, which TRL leaves out of the sum.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, completion, parse_answer
+from connectomebench.tasks import Task, get_task
+
+Reward = Callable[..., list[float | None]]
+Completions = Sequence[Sequence[Mapping[str, Any]]]
+
+DISTANCE_SCALE_NM = 1000.0
+CONFIDENCE_FORMAT = (
+    "Before the answer, tell how likely it is right, from 0 (surely wrong) to 1 (surely right), "
+    "as <confidence>0.8</confidence>."
+)
+_ANSWER_TAG = re.compile(r"<\s*/?\s*answer\s*>", re.IGNORECASE)
+_CONFIDENCE_TAG = re.compile(r"<\s*/?\s*confidence\s*>", re.IGNORECASE)
+_CONFIDENCE = re.compile(r"<confidence>\s*([01]|[01]?\.\d{1,12})\s*</confidence>", re.ASCII)
+
+
+def exact_reward(
+    completions: Completions,
+    task: Sequence[str],
+    answer: Sequence[str],
+    target_nm: Sequence[Sequence[Sequence[float]]],
+    **_: Any,
+) -> list[float | None]:
+    """Give 1 for the right answer and 0 for any other, read as the evaluation reads it.
+
+    Parameters
+    ----------
+    completions
+        Replies.
+    task, answer, target_nm
+        Columns of the rows. Where the answer is a place, it must be right to the nm.
+    """
+    truths = _truths(task, answer, target_nm)
+    return [
+        float(_right(reply, one, truth))
+        for reply, one, truth in zip(map(_text, completions), map(get_task, task), truths, strict=True)
+    ]
+
+
+def format_reward(completions: Completions, task: Sequence[str], **_: Any) -> list[float | None]:
+    """Give 1 where there is one ``<answer>...</answer>`` that can be read and nothing but blanks after it, else 0.
+
+    The tags must be written as asked. What stands before them is free.
+
+    Parameters
+    ----------
+    completions
+        Replies.
+    task
+        Column of the rows.
+    """
+    return [float(_well_formed(_text(reply), get_task(name))) for reply, name in zip(completions, task, strict=True)]
+
+
+def distance_reward(
+    completions: Completions,
+    task: Sequence[str],
+    answer: Sequence[str],
+    target_nm: Sequence[Sequence[Sequence[float]]],
+    scale_nm: float = DISTANCE_SCALE_NM,
+    **_: Any,
+) -> list[float | None]:
+    """Give ``exp(-distance / scale)`` where the answer is a place, averaged over places; 0 where none can be read.
+
+    Unlike a reward that is cut off at some distance it prefers the nearer of two answers however far both are. Two
+    places are matched to the true ones so that the reward is largest: which of the two parts of a cut is called source
+    is no matter.
+
+    Parameters
+    ----------
+    completions
+        Replies.
+    task, answer, target_nm
+        Columns of the rows: ``target_nm`` (places, 3), nm, is compared in whole nm, as an answer is written.
+    scale_nm
+        Distance that is worth 1/e, nm. The default, 1000 nm, is a choice of this package.
+
+    Returns
+    -------
+    list of float or None
+        None where the answer is no place.
+    """
+    truths = _truths(task, answer, target_nm)
+    return [
+        None if one.labels else _nearness(parse_answer(reply, one), truth, scale_nm)
+        for reply, one, truth in zip(map(_text, completions), map(get_task, task), truths, strict=True)
+    ]
+
+
+def calibration_reward(
+    completions: Completions,
+    task: Sequence[str],
+    answer: Sequence[str],
+    target_nm: Sequence[Sequence[Sequence[float]]],
+    **_: Any,
+) -> list[float | None]:
+    """Give ``1 - (p - right)^2`` for a stated confidence p, where right is 1 or 0: one less the Brier score.
+
+    The expected reward is largest where p is the probability that the answer is right (Brier 1950). Taken alone it
+    would be as large for a reply that is surely wrong and says so, so :func:`make_rewards` asks for `exact` beside it,
+    with no less weight: then a more probable answer is never worth less (Damani et al. 2025, arXiv:2507.16806).
+
+    Parameters
+    ----------
+    completions
+        Replies. Without one readable answer and one confidence in [0, 1] they are worth 0.
+    task, answer, target_nm
+        Columns of the rows.
+
+    Returns
+    -------
+    list of float or None
+        None where the answer is a place, since such an answer is nearer or farther rather than right or wrong.
+    """
+    truths = _truths(task, answer, target_nm)
+    rewards: list[float | None] = []
+    for reply, one, truth in zip(map(_text, completions), map(get_task, task), truths, strict=True):
+        confidence = parse_confidence(reply)
+        if not one.labels:
+            rewards.append(None)
+        elif confidence is None or parse_answer(reply, one) is None:
+            rewards.append(0.0)
+        else:
+            rewards.append(1.0 - (confidence - _right(reply, one, truth)) ** 2)
+    return rewards
+
+
+REWARDS: dict[str, Reward] = {
+    "exact": exact_reward,
+    "format": format_reward,
+    "distance": distance_reward,
+    "calibration": calibration_reward,
+}
+
+
+def make_rewards(
+    names: Sequence[str], weights: Sequence[float] | None, task: Task, scale_nm: float = DISTANCE_SCALE_NM
+) -> tuple[list[Reward], list[float]]:
+    """Choose rewards for a task.
+
+    Parameters
+    ----------
+    names
+        Of ``REWARDS``.
+    weights
+        One a reward; all 1 where None. TRL adds the weighted rewards up.
+    task
+        What is asked.
+    scale_nm
+        Of the distance reward, nm.
+
+    Returns
+    -------
+    tuple
+        Functions and weights, for `trl.GRPOTrainer` and `trl.GRPOConfig`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a name is unknown or named twice, numbers do not fit, a reward has nothing to say about the task, or
+        confidence would be paid more than right answers.
+    """
+    for name in names:
+        if name not in REWARDS:
+            raise unknown_name("reward", name, REWARDS)
+    if not names or len(set(names)) < len(names):
+        raise ConnectomeBenchError(f"name each reward once, one at least, not {list(names)}")
+    numbers = [1.0] * len(names) if weights is None else [float(weight) for weight in weights]
+    if len(numbers) != len(names) or not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise ConnectomeBenchError(f"give each of {len(names)} rewards a weight above 0, not {numbers}")
+    if not (math.isfinite(scale_nm) and scale_nm > 0):
+        raise ConnectomeBenchError(f"the scale of the distance reward must be above 0 nm, not {scale_nm}")
+    kind = "distance" if task.labels else "calibration"
+    if kind in names:
+        what = "labels" if task.labels else "places"
+        raise ConnectomeBenchError(f"the answers of {task.name} are {what}, so leave out the {kind} reward")
+    given = dict(zip(names, numbers, strict=True))
+    if "calibration" in given and given["calibration"] > given.get("exact", 0.0):
+        raise ConnectomeBenchError(
+            "calibration needs exact beside it with no less weight, or a reply that is surely wrong and says so "
+            "would be worth as much as a right one"
+        )
+    chosen = dict(REWARDS, distance=partial(distance_reward, scale_nm=scale_nm))
+    return [chosen[name] for name in names], numbers
+
+
+def ask_confidence(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Ask for a stated confidence as well, at the end of the last turn.
+
+    Parameters
+    ----------
+    turns
+        From :func:`connectomebench.models.prompt.messages`; not changed.
+    """
+    *before, last = (dict(turn) for turn in turns)
+    return [*before, last | {"content": [*last["content"], {"type": "text", "text": f" {CONFIDENCE_FORMAT}"}]}]
+
+
+def parse_confidence(reply: str) -> float | None:
+    """Read the one ``<confidence>...</confidence>`` of a reply.
+
+    Parameters
+    ----------
+    reply
+        Any text.
+
+    Returns
+    -------
+    float or None
+        In [0, 1]; None where there is none, or several, or no such number.
+    """
+    found = _CONFIDENCE.findall(reply)
+    if len(found) != 1 or len(_CONFIDENCE_TAG.findall(reply)) != 2:
+        return None
+    value = float(found[0])
+    return value if value <= 1 else None
+
+
+def _text(reply: Sequence[Mapping[str, Any]]) -> str:
+    return str(reply[-1]["content"])
+
+
+def _truths(task: Sequence[str], answer: Sequence[str], target_nm: Sequence[Sequence[Sequence[float]]]) -> list[str]:
+    """Write the right answers as :func:`parse_answer` reads them; a row without one is an error."""
+    return [
+        str(parse_answer(completion({"task": name, "answer": own, "target_nm": places}), get_task(name)))
+        for name, own, places in zip(task, answer, target_nm, strict=True)
+    ]
+
+
+def _right(reply: str, task: Task, truth: str) -> bool:
+    return parse_answer(reply, task) == truth
+
+
+def _well_formed(reply: str, task: Task) -> bool:
+    return (
+        _ANSWER_TAG.findall(reply) == [ANSWER_OPEN, ANSWER_CLOSE]
+        and reply.rstrip().endswith(ANSWER_CLOSE)
+        and parse_answer(reply, task) is not None
+    )
+
+
+def _nearness(given: str | None, truth: str, scale_nm: float) -> float:
+    """Average the worth of the places, each matched to another true one."""
+    if given is None:
+        return 0.0
+    places, true = _places(given), _places(truth)
+    return max(
+        sum(math.exp(-math.dist(a, b) / scale_nm) for a, b in zip(places, order, strict=True)) / len(places)
+        for order in permutations(true)
+    )
+
+
+def _places(text: str) -> list[list[float]]:
+    return [[float(number) for number in place.split(",")] for place in text.split(";")]

@@ -1,0 +1,176 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = [
+#     "connectomebench[train]",
+#     "bitsandbytes>=0.48",
+# ]
+# ///
+r"""Reinforce Qwen3-VL on one task by LoRA: it answers many times, and answers that are worth more become more likely.
+
+    accelerate launch --config_file accelerate_configs/fsdp2_2gpu.yaml training/grpo_vlm.py \
+        --task endpoint_localization --species mouse --rewards distance format --reward_weights 1 0.2
+
+Rewards are exact, format, distance (where the answer is a place) and calibration (asks for a confidence as well); see
+connectomebench.finetuning.rewards. The base may be any folder of a whole model, so also one into which an adapter of
+sft_vlm.py was merged. All options of trl's GRPOConfig are taken, but replies are written by transformers, not vLLM.
+
+The same command goes on where it was broken off. In the first pass over the rows the outcome is the same as without
+the break, to the bit on a CPU; later trl (1.16) asks them in another order than it would have.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.finetuning.adapter import check_targets, check_trainable, load_base, lora_config, open_base
+from connectomebench.finetuning.checkpoints import prepare_output
+from connectomebench.finetuning.configuration import full_configuration
+from connectomebench.finetuning.data import load_training_data
+from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, ask_confidence, make_rewards
+from connectomebench.finetuning.saving import save_adapter
+from connectomebench.finetuning.settings import AdapterSettings, DataSettings, is_sharded, usable_optimizer
+from connectomebench.finetuning.trainer import told_in_one_line
+from connectomebench.models.images import decode
+from connectomebench.models.prompt import messages
+from connectomebench.tasks import get_task
+
+if TYPE_CHECKING:
+    from trl.trainer.grpo_config import GRPOConfig
+
+
+@dataclass
+class ScriptArguments:
+    """What a reply is worth, and how the script is run."""
+
+    rewards: list[str] = field(
+        default_factory=lambda: ["exact", "format"],
+        metadata={"help": f"Of {', '.join(REWARDS)}; --reward_weights gives one number each, 1 by default."},
+    )
+    distance_scale_nm: float = field(
+        default=DISTANCE_SCALE_NM, metadata={"help": "Distance at which the distance reward is 1/e, nm."}
+    )
+    resume: str = field(
+        default="auto",
+        metadata={
+            "help": "auto goes on from the newest whole checkpoint in output_dir; never removes them and starts anew."
+        },
+    )
+
+    def __post_init__(self) -> None:
+        if self.resume not in ("auto", "never"):
+            raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
+
+
+def defaults(on_gpu: bool) -> dict[str, Any]:
+    """Return defaults by name of an option of GRPOConfig; all are choices of this package, none is published."""
+    return {
+        "max_steps": 200,
+        "learning_rate": 1e-5,
+        "optim": "adamw_8bit",
+        "num_generations": 8,
+        "per_device_train_batch_size": 8,
+        "max_completion_length": 64,
+        "save_steps": 50,
+        "bf16": on_gpu,
+        "gradient_checkpointing": True,
+        "logging_steps": 1,
+        "report_to": "none",
+    }
+
+
+def questions(batch: Mapping[str, Sequence[Any]], confidence: bool) -> dict[str, list[Any]]:
+    """Write what is asked of stored rows, with the columns that rewards read; images are decoded here."""
+    rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+    asked = [messages(row) for row in rows]
+    return {
+        "prompt": [ask_confidence(turns) for turns in asked] if confidence else asked,
+        "images": [[decode(image) for image in row["images"]] for row in rows],
+        **{name: list(batch[name]) for name in ("task", "answer", "target_nm")},
+    }
+
+
+def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, args: GRPOConfig) -> None:
+    """Load, train, save."""
+    from trl.trainer.grpo_trainer import GRPOTrainer
+
+    if args.eval_strategy != "no" or args.remove_unused_columns or args.use_vllm or args.push_to_hub:
+        raise ConnectomeBenchError("eval_strategy, remove_unused_columns, use_vllm and push_to_hub must stay off")
+    rewards, args.reward_weights = make_rewards(
+        script.rewards, args.reward_weights, get_task(rows.task), script.distance_scale_nm
+    )
+    if args.output_dir in (None, "trainer_output"):
+        args.output_dir = "-".join([Path(adapter.model).name, rows.task, *rows.species, "grpo"])
+    args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), args.process_index == 0)
+
+    ################
+    # Dataset
+    ################
+    with args.main_process_first():
+        data = load_training_data(rows, args.seed)
+    asked = data.train.with_transform(partial(questions, confidence="calibration" in script.rewards))
+
+    ################
+    # Model
+    ################
+    with args.main_process_first():
+        base = open_base(adapter)
+    configuration = full_configuration(rows, adapter, args, data, base)
+    training: dict[str, Any] = configuration["training"]
+    configuration |= {
+        "rewards": dict(zip(script.rewards, training.pop("reward_weights"), strict=True)),
+        "distance_scale_nm": script.distance_scale_nm,
+        # hosts and ports of a server that is not asked
+        "training": {name: value for name, value in training.items() if "vllm" not in name},
+    }
+    with args.main_process_first(local=False):
+        checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
+    on_one_gpu = args.device.type == "cuda" and args.world_size == 1 and not is_sharded()
+    with told_in_one_line(args):
+        model = load_base(base, bf16=bool(args.bf16), whole_on_gpu=on_one_gpu)
+        check_targets(base, (name for name, _ in model.named_modules()))
+        trainer: Any = GRPOTrainer(
+            model,
+            [*rewards],
+            args,
+            train_dataset=asked,
+            processing_class=base.processor,
+            peft_config=lora_config(adapter),
+        )
+        check_trainable(trainer.model)
+        settings = trainer.accelerator.unwrap_model(trainer.model).peft_config["default"]
+        settings.base_model_name_or_path, settings.revision = base.name, base.files.commit
+        # cards are made from records when an adapter is published
+        trainer.create_model_card = lambda *_, **__: None
+
+        ################
+        # Training
+        ################
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+    ################
+    # Saving
+    ################
+    save_adapter(trainer, base, data, configuration)
+
+
+if __name__ == "__main__":
+    from torch.cuda import is_available
+    from trl import GRPOConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
+    from yaml import YAMLError
+
+    parser = TrlParser([ScriptArguments, DataSettings, AdapterSettings, GRPOConfig])  # type: ignore[arg-type]
+    parser.set_defaults_with_config(**defaults(is_available()))
+    try:
+        options = parser.parse_args_and_config()
+    except (ConnectomeBenchError, OSError, TypeError, ValueError, YAMLError) as error:
+        sys.exit(f"error: {error}")
+    try:
+        main(*options)
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
