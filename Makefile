@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,apps,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
-BENCHMARKS := render corrections load cave
+BENCHMARKS := render corrections load cave evaluate_vlm
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup quickstart test lint wheel-test bench clean

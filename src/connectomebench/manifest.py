@@ -124,7 +124,8 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
         What the entry is about.
     entry
         Plain values: ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition and answer), ``source``,
-        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``.
+        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``. Scores
+        of the baselines come later (``baselines``, from :func:`connectomebench.cards.add_baselines`).
 
     Returns
     -------

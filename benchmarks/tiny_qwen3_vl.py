@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from connectomebench.finetuning.adapter import LORA_TARGETS
 from connectomebench.models.prompt import answer_format, completion
 from connectomebench.tasks import TASKS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
 
 SPECIAL = (
     "<|endoftext|>",
@@ -37,7 +41,7 @@ TEMPLATE = (
 )
 
 
-def _tokenizer():
+def _tokenizer() -> PreTrainedTokenizerFast:
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -62,8 +66,20 @@ def _tokenizer():
     )
 
 
-def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64) -> Path:
-    """Write the model, its tokenizer and its processor to a folder that transformers' Auto classes load."""
+def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64, image_px: int = 64) -> Path:
+    """Write the model, its tokenizer and its processor to a folder that transformers' Auto classes load.
+
+    Parameters
+    ----------
+    folder
+        Where it goes.
+    seed
+        Of the weights.
+    hidden
+        Width of the language model.
+    image_px
+        Images above ``image_px`` squared are made smaller.
+    """
     import torch
     from transformers import (
         GenerationConfig,
@@ -75,7 +91,7 @@ def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64) -> Path:
     )
 
     tokenizer = _tokenizer()
-    ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(list(SPECIAL)), strict=True))
+    ids: dict[str, int] = {token: int(tokenizer.get_vocab()[token]) for token in SPECIAL}
     config = Qwen3VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
@@ -120,8 +136,8 @@ def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64) -> Path:
         repetition_penalty=1.5,
     )
     model.save_pretrained(folder)
-    size = {"shortest_edge": 32 * 32, "longest_edge": 4 * 32 * 32}
-    patches = {"patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}
+    size: dict[str, Any] = {"shortest_edge": 32 * 32, "longest_edge": image_px * image_px}
+    patches: dict[str, Any] = {"patch_size": 16, "temporal_patch_size": 2, "merge_size": 2}
     Qwen3VLProcessor(
         Qwen2VLImageProcessor(size=size, image_mean=[0.5] * 3, image_std=[0.5] * 3, **patches),
         tokenizer,
@@ -144,7 +160,7 @@ def make_tiny_adapter(base: Path, folder: Path, seed: int = 0) -> Path:
         for name, weight in adapted.named_parameters():
             if "lora_" in name:
                 weight.copy_(torch.randn(weight.shape, generator=generator) * 0.2)
-    adapted.save_pretrained(folder)
+    adapted.save_pretrained(str(folder))
     return folder
 
 

@@ -1,0 +1,82 @@
+"""Time a vision-language model that scores the allowed answers against the same model writing its reply.
+
+Run:
+    python benchmarks/evaluate_vlm.py --json
+    python benchmarks/evaluate_vlm.py --model Qwen/Qwen3-VL-2B-Instruct --json
+
+Without --model it is a tiny Qwen3-VL with random weights, so that only the ways to answer are compared, not models.
+Such a model seldom ends its reply, so both bounds are measured: replies of up to 512 tokens, as an analysis before the
+answer takes, and of 8, as long as the bare answer of a fine-tuned model. Rows are synthetic, three views of 512 px.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from load import make_rows
+from tiny_qwen3_vl import make_tiny_qwen3_vl
+
+from connectomebench.models.base import Batch
+from connectomebench.models.vlm import VisionLanguageModel
+from connectomebench.models.vlm_loading import load_vlm
+
+LENGTHS = (512, 8)
+
+
+def measure(model: VisionLanguageModel, batch: Batch) -> dict[str, Any]:
+    """Time scoring and writing; decisions a second and how many times faster scoring is."""
+    count = len(batch["question"])
+    one = {name: values[: model.batch_size] for name, values in batch.items()}
+    scored = rate(count, partial(model.predict, batch), partial(model.predict, one))
+    found: dict[str, Any] = {"scored_per_s": scored}
+    for length in LENGTHS:
+        written = rate(count, partial(model.generate, batch, length), partial(model.generate, one, 2))
+        found |= {f"written_{length}_per_s": written, f"ratio_{length}": scored / written}
+    return found
+
+
+def rate(count: int, run: Callable[[], Any], warm_up: Callable[[], Any]) -> float:
+    """Rows a second of the better of two runs, after a short one that is not timed."""
+    warm_up()
+    best = float("inf")
+    for _ in range(2):
+        start = time.perf_counter()
+        run()
+        best = min(best, time.perf_counter() - start)
+    return count / best
+
+
+def main() -> None:
+    """Build or load the model, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="folder or Hub id; a tiny random one by default")
+    parser.add_argument("--rows", type=int, default=16, help="rows to answer")
+    parser.add_argument("--batch_size", type=int, default=4, help="rows that are computed together")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args()
+    rows = make_rows(options.rows)
+    batch = {name: [row[name] for row in rows] for name in ("task", "question", "views", "images")}
+    with tempfile.TemporaryDirectory() as folder:
+        name = options.model or str(make_tiny_qwen3_vl(Path(folder) / "tiny-qwen3-vl", image_px=512))
+        model = load_vlm(name, batch_size=options.batch_size)
+    found = {
+        "benchmark": "evaluate_vlm",
+        "model": options.model or "tiny random Qwen3-VL",
+        "device": str(model.model.device),
+        "rows": options.rows,
+        "batch_size": options.batch_size,
+        **measure(model, batch),
+    }
+    rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in found.items()}
+    print(json.dumps(rounded) if options.json else "\n".join(f"{key}: {value}" for key, value in rounded.items()))
+
+
+if __name__ == "__main__":
+    main()
