@@ -148,8 +148,9 @@ def test_the_number_of_threads_does_not_matter(threads):
         assert_same(draw(TUBES, pixels=pixels, threads=threads), draw(TUBES, pixels=pixels, threads=2))
 
 
+# up to 8000 nm the larger cube is narrower than the tubes are long, so that there is always something to cut off
 @settings(max_examples=15, deadline=None)
-@given(st.tuples(*[st.integers(-2500, 2500)] * 3), st.integers(1500, 9000))
+@given(st.tuples(*[st.integers(-2500, 2500)] * 3), st.integers(1500, 8000))
 def test_clipping_beforehand_changes_nothing(shift, extent):
     """Drawn from a mesh already cut down to a somewhat larger cube, pictures are the same."""
     center = tuple(c + s for c, s in zip(CENTER, shift, strict=True))
