@@ -28,14 +28,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.finetuning.adapter import check_targets, check_trainable, load_base, lora_config, open_base
+from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.checkpoints import prepare_output
 from connectomebench.finetuning.configuration import full_configuration
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, ask_confidence, make_rewards
 from connectomebench.finetuning.saving import save_adapter
-from connectomebench.finetuning.settings import AdapterSettings, DataSettings, is_sharded, usable_optimizer
-from connectomebench.finetuning.trainer import told_in_one_line
+from connectomebench.finetuning.settings import AdapterSettings, DataSettings, usable_optimizer
+from connectomebench.finetuning.trainer import load_for_training, settle_adapter, told_in_one_line
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import messages
 from connectomebench.tasks import get_task
@@ -130,10 +130,8 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     }
     with args.main_process_first(local=False):
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
-    on_one_gpu = args.device.type == "cuda" and args.world_size == 1 and not is_sharded()
     with told_in_one_line(args):
-        model = load_base(base, bf16=bool(args.bf16), whole_on_gpu=on_one_gpu)
-        check_targets(base, (name for name, _ in model.named_modules()))
+        model = load_for_training(base, args)
         trainer: Any = GRPOTrainer(
             model,
             [*rewards],
@@ -142,9 +140,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
             processing_class=base.processor,
             peft_config=lora_config(adapter),
         )
-        check_trainable(trainer.model)
-        settings = trainer.accelerator.unwrap_model(trainer.model).peft_config["default"]
-        settings.base_model_name_or_path, settings.revision = base.name, base.files.commit
+        settle_adapter(trainer, base)
         # cards are made from records when an adapter is published
         trainer.create_model_card = lambda *_, **__: None
 

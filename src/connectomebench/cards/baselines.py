@@ -6,13 +6,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards.dataset import BASELINES, write_card
+from connectomebench.cards.dataset import write_card
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import METRICS, read_results, result_path, summarise
 from connectomebench.evaluation.statistics import Estimate
 from connectomebench.files import write_json
 from connectomebench.manifest import FILE_NAME, read_manifest
 from connectomebench.partition import PARTITIONS
+from connectomebench.report.explanations import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,6 +15,7 @@ from connectomebench.files import write_text
 from connectomebench.partition import PARTITIONS
 from connectomebench.picture_grid import SAMPLES, picture_name
 from connectomebench.records import features, read_small_columns, shard_paths
+from connectomebench.report.explanations import BASELINES
 from connectomebench.species import get_species
 from connectomebench.tasks import Task, get_task
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from huggingface_hub import DatasetCard, DatasetCardData
 
 TEMPLATE = "hub_cards/dataset.md.jinja"
-BASELINES = ("trivial", "grey")
 SHOWN_METRICS = ("balanced_accuracy", "auroc")
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))

@@ -12,7 +12,9 @@ from connectomebench.cards.licences import strictest
 from connectomebench.cards.model_results import METRIC_NAMES, Evaluation, evaluations, index_entries
 from connectomebench.cards.template import DASH, LEVEL, ORGANISATION, render
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.model_files import REPO_ID
 from connectomebench.models.record import DataRecord, ModelKind, ModelRecord
+from connectomebench.report.explanations import BASELINES
 from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 TEMPLATE = "hub_cards/model.md.jinja"
 CALIBRATION = "calibration.png"
-BASELINES = ("trivial", "grey")
 
 # library as the Hub names it (huggingface.js, model-libraries.ts), and what such a model is
 KINDS: dict[ModelKind, tuple[str, str]] = {
@@ -34,7 +35,6 @@ KINDS: dict[ModelKind, tuple[str, str]] = {
 }
 _READS_TEXT = ("adapter", "vlm")
 _SOURCE_KEYS = ("name", "version", "license", "citation", "simulated_errors", "simulated_em")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
@@ -148,7 +148,7 @@ def _data(data: DataRecord) -> dict[str, str]:
 
 def _is_on_hub(record: ModelRecord) -> bool:
     """Tell whether the base model has a name on the Hub: a folder may look like one, but has no commit."""
-    named = record.base_model is not None and _HUB_ID.fullmatch(record.base_model) is not None
+    named = record.base_model is not None and REPO_ID.fullmatch(record.base_model) is not None
     return named and (record.base_revision is None or _COMMIT.fullmatch(record.base_revision) is not None)
 
 

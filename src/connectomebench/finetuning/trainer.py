@@ -71,10 +71,8 @@ def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args:
     ConnectomeBenchError
         If the base does not load or lacks a target, or anything but the adapter would learn.
     """
-    on_one_gpu = args.device.type == "cuda" and args.world_size == 1 and not is_sharded()
     with told_in_one_line(args):
-        model = load_base(base, bf16=bool(args.bf16), whole_on_gpu=on_one_gpu)
-        check_targets(base, (name for name, _ in model.named_modules()))
+        model = load_for_training(base, args)
         trainer: Any = _trainer_class()(
             model,
             args,
@@ -85,11 +83,43 @@ def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args:
             peft_config=lora_config(adapter),
         )
     trainer.sample_ids = data.sample_ids
+    settle_adapter(trainer, base)
+    return trainer
+
+
+def load_for_training(base: Base, args: SFTConfig | GRPOConfig) -> Any:
+    """Load the weights of a base to where they are trained, and refuse a base that lacks a target.
+
+    Parameters
+    ----------
+    base
+        Opened, not loaded.
+    args
+        Precision, device and number of processes.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the weights are damaged or missing, or a target is.
+    """
+    on_one_gpu = args.device.type == "cuda" and args.world_size == 1 and not is_sharded()
+    model = load_base(base, bf16=bool(args.bf16), whole_on_gpu=on_one_gpu)
+    check_targets(base, (name for name, _ in model.named_modules()))
+    return model
+
+
+def settle_adapter(trainer: Any, base: Base) -> None:
+    """Assert that the adapter of a trainer and nothing else learns, and let it name its base.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If anything but the adapter would learn.
+    """
     check_trainable(trainer.model)
     settings = trainer.accelerator.unwrap_model(trainer.model).peft_config["default"]
     # PEFT would name the folder of the cache
     settings.base_model_name_or_path, settings.revision = base.name, base.files.commit
-    return trainer
 
 
 def _trainer_class() -> type[SFTTrainer]:

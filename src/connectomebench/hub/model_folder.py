@@ -7,7 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectomebench.cards.model import CALIBRATION
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.finetuning.checkpoints import CONFIGURATION
+from connectomebench.finetuning.saving import CURVE, INDICES, LOG
 from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
 from connectomebench.tasks import TASKS
 
@@ -22,7 +25,7 @@ _PROCESSOR = (
     "processor_config.json",
     "video_preprocessor_config.json",
 )
-_TRAINING = ("test_indices.json", "training_config.yaml", "training_curve.png", "training_log.json")
+_TRAINING = (INDICES, CONFIGURATION, CURVE, LOG)
 _HEAD = ("config.json", "head.skops")
 _NEEDED = {
     "probe": _HEAD,
@@ -36,7 +39,6 @@ _MORE = {"adapter": _PROCESSOR, "vlm": (*_PROCESSOR, "generation_config.json", "
 _SHARD = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.h5")
 _RESULTS = re.compile(r"results/[a-z_]+/[a-z][a-z0-9_]*/[a-z]+\.parquet")
-CALIBRATION = "calibration.png"
 EVAL_RESULTS = ".eval_results"
 
 
@@ -114,8 +116,8 @@ def own_fingerprints(model: LocalModel) -> set[str]:
     found |= {value for value in record.config.values() if isinstance(value, str)}
     if "config.json" in model.files and record.kind in ("probe", "trivial", "grey"):
         found.add(str(_json(model.files["config.json"]).get("trained_on")))
-    if "test_indices.json" in model.files:
-        for ids in _json(model.files["test_indices.json"]).values():
+    if INDICES in model.files:
+        for ids in _json(model.files[INDICES]).values():
             found |= {str(name) for name in ids} if isinstance(ids, list) else set()
     return found
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards import calibration_figure, model_card
+from connectomebench.cards.model import CALIBRATION
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results, result_schema
 from connectomebench.hub.changes import Change, Plan, compare, texts
 from connectomebench.hub.layout import CARD
 from connectomebench.hub.leaderboard import eval_results
 from connectomebench.hub.model_folder import (
-    CALIBRATION,
     EVAL_RESULTS,
     TOKENIZER,
     LocalModel,

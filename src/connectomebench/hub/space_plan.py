@@ -62,8 +62,9 @@ def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     """
     settings = read_settings(folder)
     assert settings is not None
-    contents = _files(folder)
-    _check(folder, repo_id, settings, contents)
+    files = _files(folder)
+    _check(folder, repo_id, settings, files)
+    contents: dict[str, Path | bytes] = {**files}
     remote = read_repo(api, repo_id, "space", options.branch)
     refuse_public(remote, options.private)
     foreign = sorted(remote.own_files - set(contents))
@@ -80,8 +81,8 @@ def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     return Plan(remote, options.private, ordered, kept, summary, "", sdk=str(settings["sdk"]))
 
 
-def _files(folder: Path) -> dict[str, Path | bytes]:
-    found: dict[str, Path | bytes] = {}
+def _files(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if any(part.startswith(".") or part.endswith(_LEFT_OUT) for part in name.split("/")):
@@ -93,13 +94,13 @@ def _files(folder: Path) -> dict[str, Path | bytes]:
     return found
 
 
-def _check(folder: Path, repo_id: str, settings: dict[str, object], contents: dict[str, Path | bytes]) -> None:
+def _check(folder: Path, repo_id: str, settings: dict[str, object], contents: dict[str, Path]) -> None:
     if settings["sdk"] not in _SDKS:
         raise ConnectomeBenchError(f"{folder / CARD} names the sdk {settings['sdk']!r}; choose {', '.join(_SDKS)}")
     app = str(settings.get("app_file", "app.py"))
     if settings["sdk"] != "docker" and app not in contents:
         raise ConnectomeBenchError(f"{folder} lacks {app}, which its {CARD} names as app_file")
-    large = [name for name, path in contents.items() if Path(str(path)).stat().st_size > _MAX_FILE_BYTES]
+    large = [name for name, path in contents.items() if path.stat().st_size > _MAX_FILE_BYTES]
     if large:
         raise ConnectomeBenchError(f"{folder / large[0]} is larger than 1 GB, too large for a Space; take it out")
     module = f"{repo_id.split('/')[1]}.py"
