@@ -16,7 +16,7 @@ from PIL import Image
 from connectomebench.cards import calibration_figure, model_card
 from connectomebench.cards import reliability as drawing
 from connectomebench.cards.model import KINDS
-from connectomebench.cards.model_results import METRIC_NAMES, evaluations
+from connectomebench.cards.model_results import METRIC_NAMES, TABLE, evaluations
 from connectomebench.cards.template import estimate_text
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import METRICS, read_results, result_path, summarise, write_results
@@ -68,6 +68,7 @@ def answers(species: str, partition: str = "test", n: int = 36, **other: Any) ->
                 "task": TASK,
                 "species": species,
                 "partition": partition,
+                "condition": "default",
                 "model": "probe",
                 "model_revision": "r1",
                 "dataset_fingerprint": f"data-{species}",
@@ -151,9 +152,9 @@ def test_every_number_is_that_of_the_records(card: ModelCard, results: pd.DataFr
     for s in summarise(results):
         row = cells(scores, f"{s.species} | {s.partition}")
         assert row[2:4] == [str(s.n), str(s.n_groups)] and row[9] == str(s.unparsed) == "1"
-        for shown, (name, (kind, words)) in zip(row[4:9], METRIC_NAMES.items(), strict=True):
+        assert row[4:9] == [estimate_text(e.value, e.lower, e.upper) for e in map(s.estimates.get, TABLE)]
+        for name, (kind, words) in METRIC_NAMES.items():
             e = s.estimates[name]
-            assert shown == estimate_text(e.value, e.lower, e.upper)
             value, told, dataset = index[s.species, s.partition, kind]
             assert value == pytest.approx(e.value) and dataset == (DATASET if s.species == "mouse" else TASK)
             assert told == f"{words}, 95% interval {e.lower:.3f} to {e.upper:.3f}, n = {e.n} in {e.n_groups} groups"
@@ -175,9 +176,23 @@ def test_undefined_values_are_dashes_and_no_entries() -> None:
     rows = pd.DataFrame([{**a, "probability": None, "votes": None} for a in answers("mouse", n=6)])
     rows = rows.assign(latency_s=None, tokens=None, cost_usd=None)
     card = model_card(RECORD, rows, REPO, ())
-    assert {r.metric_type for r in card.data.eval_results} == {"balanced_accuracy"}
+    of_answers = {"balanced_accuracy", "precision", "recall", "f1", "false_positive_rate"}
+    assert {r.metric_type for r in card.data.eval_results} == of_answers
     assert cells(card.text, "mouse | test")[5:9] == ["–"] * 4
     assert "Not measured." in card.text and "](calibration.png)" not in card.text
+
+
+def ablated(results: pd.DataFrame) -> pd.DataFrame:
+    """The same rows without images: every answer wrong."""
+    return results.assign(condition="blank_images", prediction="yes", probability=0.9, votes=None)
+
+
+def test_an_ablation_is_never_the_result_of_the_model(card: ModelCard, results: pd.DataFrame) -> None:
+    both = pd.concat([ablated(results), results])
+    assert str(model_card(RECORD, both, REPO, {"calibration.png", "head.skops"})) == str(card)
+    assert calibration_figure(both) == calibration_figure(results)
+    alone = model_card(RECORD, ablated(results), REPO, ())
+    assert "Not evaluated" in alone.text and "model-index" not in alone.data.to_dict()
 
 
 @pytest.mark.parametrize("none", [None, pd.DataFrame()])
@@ -223,7 +238,7 @@ def test_each_kind_says_how_it_loads() -> None:
     for kind, (library, what) in KINDS.items():
         card = model_card(replace(RECORD, kind=kind), None, REPO, ())
         assert card.data.library_name == library and what in card.text and f'load_model("{REPO}")' in card.text
-        assert f"connectomebench predict --model {REPO} --dataset {DATASET} --species mouse" in card.text
+        assert f"connectomebench evaluate --model {REPO} --dataset {DATASET} --species mouse" in card.text
         text = kind in ("adapter", "vlm")
         assert card.data.pipeline_tag == ("image-text-to-text" if text else "image-classification")
         assert ("AutoModelForImageTextToText" in card.text) == text and (wanted.get(kind) or "") in card.text

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from some_results import records, write
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import brier_score, expected_calibration_error, maximum_calibration_error
 from connectomebench.evaluation.results import (
+    DEFAULT,
     METRICS,
-    compare,
+    as_it_stands,
+    label,
     read_results,
     result_path,
     result_schema,
@@ -22,40 +24,6 @@ from connectomebench.evaluation.results import (
     write_results,
 )
 from connectomebench.evaluation.statistics import balanced_accuracy
-
-
-def records(model: str = "probe", rows: int = 40, skill: float = 0.8, seed: int = 0, **changes):
-    """Rows of one result file; truth and groups do not depend on the model."""
-    truth = np.random.default_rng(99).integers(0, 2, rows)
-    generator = np.random.default_rng(seed)
-    said = np.where(generator.random(rows) < skill, truth, 1 - truth)
-    probability = np.where(said == 1, 0.5 + generator.random(rows) / 2, generator.random(rows) / 2)
-    names = np.array(["no", "yes"])
-    return [
-        {
-            "sample_id": f"s{i:03d}",
-            "task": "merge_action",
-            "species": "fly",
-            "partition": "test",
-            "model": model,
-            "model_revision": "abc",
-            "dataset_fingerprint": "f00d",
-            "code_version": "0.1.0",
-            "question": "Should these two segments be merged?",
-            "prediction": str(names[said[i]]),
-            "probability": float(probability[i]),
-            "answer": str(names[truth[i]]),
-            "group": f"body{i // 2}",
-            "latency_s": 0.01,
-            **changes,
-        }
-        for i in range(rows)
-    ]
-
-
-def write(folder: Path, rows) -> Path:
-    first = rows[0]
-    return write_results(result_path(folder, *(first[k] for k in ("model", "task", "species", "partition"))), rows)
 
 
 def test_written_records_come_back(tmp_path):
@@ -81,6 +49,26 @@ def test_folders_and_lists_of_files_read_alike(tmp_path):
     paths = [write(tmp_path, records(model)) for model in ("a", "b")]
     from_folder, from_list = read_results(tmp_path), read_results(paths)
     assert from_folder.equals(from_list) and len(from_folder) == 80
+
+
+def test_files_written_before_there_were_conditions_still_read(tmp_path):
+    path = write(tmp_path, records())
+    before = read_results(path)
+    pq.write_table(pq.read_table(path).drop_columns(["condition", "replies", "derived", "prompt_tokens"]), path)
+    frame = read_results(path)
+    assert frame.equals(before) and set(frame["condition"]) == {DEFAULT}
+    assert as_it_stands(frame).equals(frame)
+
+
+def test_conditions_are_told_apart(tmp_path):
+    write(tmp_path, records())
+    path = write(tmp_path, records(skill=0.5, seed=1, condition="blank_images"))
+    assert path.name == "test@blank_images.parquet"
+    frame = read_results(tmp_path)
+    blank, usual = summarise(frame, resamples=50)
+    assert (blank.condition, usual.condition) == ("blank_images", DEFAULT)
+    assert as_it_stands(frame)["prediction"].tolist() == [row["prediction"] for row in records()]
+    assert (label("probe", DEFAULT), label("probe", "blank_images")) == ("probe", "probe@blank_images")
 
 
 def test_failed_writing_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -149,7 +137,10 @@ def test_summary_is_what_the_plain_functions_say(tmp_path):
     assert tuple(probe.estimates) == METRICS
     rows = frame[frame["model"] == "probe"]
     p, y = rows["probability"].to_numpy(), (rows["answer"] == "yes").to_numpy(int)
-    from sklearn.metrics import roc_auc_score
+    from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
+
+    said, sure = (rows["prediction"] == "yes").to_numpy(int), np.maximum(p, 1 - p)
+    wrong = (said != y)[np.argsort(-sure)]
 
     expected = {
         "balanced_accuracy": balanced_accuracy(rows["prediction"], rows["answer"]),
@@ -157,6 +148,14 @@ def test_summary_is_what_the_plain_functions_say(tmp_path):
         "mce": maximum_calibration_error(p, y),
         "brier": brier_score(p, y),
         "auroc": roc_auc_score(y, p),
+        "precision": precision_score(y, said),
+        "recall": recall_score(y, said),
+        "false_positive_rate": recall_score(1 - y, said),
+        "f1": f1_score(y, said),
+        "risk_at_50": wrong[:20].mean(),
+        "risk_at_80": wrong[:32].mean(),
+        "risk_at_90": wrong[:36].mean(),
+        "aurc": np.mean(np.cumsum(wrong) / np.arange(1, 41)),
     }
     for name, estimate in probe.estimates.items():
         assert estimate.value == pytest.approx(expected[name], abs=1e-9), name
@@ -180,6 +179,17 @@ def test_unparsed_replies_count_as_wrong_and_carry_no_probability(tmp_path):
     assert summary.estimates["brier"].n == 30
 
 
+def test_what_could_not_be_read_is_left_to_a_person_first(tmp_path):
+    sure = {"yes": 0.6, "no": 0.4}
+    rows = [row | {"prediction": row["answer"], "probability": sure[row["answer"]]} for row in records()]
+    for row in rows[:10]:
+        row |= {"prediction": None, "probability": 0.01}
+    write(tmp_path, rows)
+    (summary,) = summarise(read_results(tmp_path), resamples=20)
+    risks = [summary.estimates[name].value for name in ("risk_at_50", "risk_at_80", "risk_at_90")]
+    assert risks == pytest.approx([0, 2 / 32, 6 / 36])
+
+
 def test_what_is_undefined_is_nan_and_not_a_number_that_looks_good(tmp_path):
     write(tmp_path, [r | {"answer": "yes", "prediction": "yes"} for r in records("one_class")])
     write(tmp_path, records("silent", probability=None))
@@ -187,7 +197,9 @@ def test_what_is_undefined_is_nan_and_not_a_number_that_looks_good(tmp_path):
     assert math.isnan(one_class.estimates["balanced_accuracy"].value)
     assert math.isnan(one_class.estimates["auroc"].value)
     assert one_class.estimates["brier"].value > 0
-    assert silent.estimates["balanced_accuracy"].value > 0.5
+    assert silent.estimates["balanced_accuracy"].value > 0.5 and silent.estimates["precision"].value > 0.5
+    assert one_class.estimates["recall"].value == 1 and math.isnan(one_class.estimates["false_positive_rate"].value)
+    assert math.isnan(silent.estimates["aurc"].value)
     assert math.isnan(silent.estimates["ece"].value) and silent.estimates["ece"].n == 0
 
 
@@ -201,32 +213,4 @@ def test_answers_other_than_yes_and_no(tmp_path):
     write(tmp_path, rows)
     (summary,) = summarise(read_results(tmp_path), resamples=50)
     assert summary.estimates["balanced_accuracy"].value == pytest.approx((0.9 + 1 + 1) / 3)
-    assert math.isnan(summary.estimates["brier"].value)
-
-
-def test_models_are_compared_on_the_same_samples(tmp_path):
-    write(tmp_path, records("probe", rows=120, skill=0.9))
-    worse = records("trivial", rows=120, skill=0.55, seed=1)
-    write(tmp_path, worse[::-1])  # the order in a file does not matter
-    frame = read_results(tmp_path)
-    (result,) = compare(frame, "probe", "trivial", resamples=500)
-    probe, trivial = (summarise(frame[frame["model"] == m], resamples=10)[0] for m in ("probe", "trivial"))
-    values = (s.estimates["balanced_accuracy"].value for s in (probe, trivial))
-    assert result.difference.value == pytest.approx(next(values) - next(values))
-    assert result.difference.lower > 0 and result.difference.p < 0.05 and result.mcnemar_p < 0.05
-    assert (result.first, result.second, result.task) == ("probe", "trivial", "merge_action")
-    assert result.difference.n_groups == 60
-
-
-def test_comparing_different_samples_is_refused(tmp_path):
-    write(tmp_path, records("probe"))
-    write(tmp_path, records("fewer", rows=30))
-    write(tmp_path, records("other_build", dataset_fingerprint="beef"))
-    write(tmp_path, records("elsewhere", species="mouse"))
-    frame = read_results(tmp_path)
-    for name in ("fewer", "other_build"):
-        with pytest.raises(ConnectomeBenchError, match="different samples"):
-            compare(frame, "probe", name)
-    for name in ("elsewhere", "absent"):
-        with pytest.raises(ConnectomeBenchError, match="same partition"):
-            compare(frame, "probe", name)
+    assert all(math.isnan(summary.estimates[name].value) for name in METRICS[1:])

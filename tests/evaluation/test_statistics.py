@@ -12,12 +12,14 @@ from hypothesis.extra.numpy import arrays
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
+from connectomebench.evaluation.ranking import auroc_statistic
+from connectomebench.evaluation.significance import mcnemar_exact
 from connectomebench.evaluation.statistics import (
-    auroc_statistic,
     balanced_accuracy,
     balanced_accuracy_statistic,
     bootstrap_interval,
-    mcnemar_exact,
+    bootstrap_intervals,
+    independent_difference,
     paired_difference,
 )
 
@@ -258,3 +260,31 @@ def test_mcnemar_by_hand():
 def test_bad_input_is_named(call, message):
     with pytest.raises(ConnectomeBenchError, match=message):
         call()
+
+
+def test_independent_sets_are_drawn_independently():
+    said, labels = yes_no_rows(300, 0.8, seed=1)
+    groups = np.arange(300) // 3
+    accuracy = balanced_accuracy_statistic(said, labels)
+    nothing = independent_difference(accuracy, groups, accuracy, groups, resamples=500)
+    # the same rows twice: only draws of their own give a width, that of one set times the root of two
+    alone = bootstrap_interval(accuracy, groups, resamples=500)
+    assert nothing.value == 0 and (nothing.n, nothing.n_groups) == (600, 200)
+    assert nothing.upper - nothing.lower == pytest.approx(math.sqrt(2) * (alone.upper - alone.lower), rel=0.2)
+    other_said, other_labels = yes_no_rows(90, 0.6, seed=2)
+    other = balanced_accuracy_statistic(other_said, other_labels)
+    found = independent_difference(accuracy, groups, other, np.arange(90), resamples=500)
+    expected = balanced_accuracy(said, labels) - balanced_accuracy(other_said, other_labels)
+    assert found.value == pytest.approx(expected) and found.lower < found.value < found.upper
+    one_group = independent_difference(accuracy, groups, other, np.zeros(90), resamples=500)
+    assert one_group.value == pytest.approx(expected) and math.isnan(one_group.lower) and one_group.resamples == 0
+
+
+def test_several_statistics_at_once_are_those_alone():
+    said, labels = yes_no_rows(60, 0.7, seed=3)
+    groups = np.arange(60) // 2
+    statistics = {"accuracy": balanced_accuracy_statistic(said, labels), "ece": calibration_statistic(said, labels)}
+    both = bootstrap_intervals(statistics, groups, resamples=300, basic=["ece"], bounds=(0.0, 1.0))
+    for name, method in (("accuracy", "percentile"), ("ece", "basic")):
+        alone = bootstrap_interval(statistics[name], groups, resamples=300, method=method, bounds=(0.0, 1.0))
+        assert both[name] == alone

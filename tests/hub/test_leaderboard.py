@@ -103,6 +103,7 @@ def test_results_of_something_else_are_left_out(manifest, record, tmp_path):
         (_results(tmp_path, partition="validation"), record),
         (_results(tmp_path, task="split_action"), record),
         (_results(tmp_path, species="human"), record),
+        (_results(tmp_path, condition="blank_images"), record),
         (fly.iloc[:20], record),
         (fly, dataclasses.replace(record, trained_on=(*record.trained_on, seen))),
     ):

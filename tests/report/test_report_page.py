@@ -17,7 +17,7 @@ from PIL import Image
 from report_run import SPECIES, TASK_NAMES, rows, write_answers
 
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.results import compare, read_results, summarise
+from connectomebench.evaluation.results import compare, read_results, summarise, write_results
 from connectomebench.report.page import write_report
 
 
@@ -123,6 +123,18 @@ def test_numbers_are_those_of_the_records(run: Path, page: Any) -> None:
             if model != "probe":
                 d = next(c for c in compare(records, "probe", model) if c.task == task).difference
                 assert words(row[3]) == f"{d.value:+.2f} {d.lower:+.2f} to {d.upper:+.2f}"
+
+
+def test_an_ablation_is_not_the_result_of_a_model(run: Path, page: Any, other_run: Path) -> None:
+    for path in list((other_run / "results").rglob("test.parquet")):
+        rows = read_results(path).assign(condition="blank_images", prediction="yes", probability=0.9)
+        write_results(path.with_name("test@blank_images.parquet"), plain_rows(rows))
+    assert report(other_run).read_bytes() == (run / "report" / "index.html").read_bytes()
+
+
+def plain_rows(frame: Any) -> list[dict[str, Any]]:
+    """Result records with None in place of NaN."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def test_what_is_not_real_is_said_first_and_at_each_task(page: Any) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards.dataset import write_card
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.results import METRICS, read_results, result_path, summarise
+from connectomebench.evaluation.results import METRICS, as_it_stands, read_results, result_path, summarise
 from connectomebench.evaluation.statistics import Estimate
 from connectomebench.files import write_json
 from connectomebench.manifest import FILE_NAME, read_manifest
@@ -26,7 +26,7 @@ def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any
     ----------
     frame
         Result records of one task and species, from :func:`connectomebench.evaluation.results.read_results`; models
-        other than the baselines are left out.
+        other than the baselines, and conditions other than the default, are left out.
     fingerprint
         Of the species' data, from its manifest; records of other data are left out.
 
@@ -41,6 +41,7 @@ def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any
     ConnectomeBenchError
         If the records of one model on one partition are of several revisions.
     """
+    frame = as_it_stands(frame)
     here = frame["model"].isin(BASELINES) & frame["partition"].isin(PARTITIONS)
     own = frame[here & (frame["dataset_fingerprint"] == fingerprint)]
     entries = []

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards.licences import strictest
-from connectomebench.cards.model_results import METRIC_NAMES, Evaluation, evaluations, index_entries
+from connectomebench.cards.model_results import METRIC_NAMES, TABLE, Evaluation, evaluations, index_entries
 from connectomebench.cards.template import DASH, LEVEL, ORGANISATION, render
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.models.model_files import REPO_ID
@@ -97,7 +97,7 @@ def model_card(record: ModelRecord, results: pd.DataFrame | None, repo_id: str, 
         simulated_em=simulated_em if task.has_em else [],
         config=_yaml(_public(json.loads(json.dumps(record.config)))),
         evaluations=found,
-        metric_names=[words for _, words in METRIC_NAMES.values()],
+        metric_names=[METRIC_NAMES[name][1] for name in TABLE],
         any_cost=any(value != DASH for e in found for value in e.cost.values()),
         calibration=CALIBRATION if CALIBRATION in files else None,
         level=f"{LEVEL:.0%}",

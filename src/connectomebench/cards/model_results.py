@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards.template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.results import Summary, summarise
+from connectomebench.evaluation.results import Summary, as_it_stands, summarise
 from connectomebench.models.record import DataRecord, ModelRecord
 from connectomebench.tasks import get_task
 
@@ -23,7 +23,17 @@ METRIC_NAMES: dict[str, tuple[str, str]] = {
     "brier": ("brier_score", "Brier score"),
     "ece": ("ece", "Expected calibration error"),
     "mce": ("mce", "Maximum calibration error"),
+    "precision": ("precision", "Precision"),
+    "recall": ("recall", "Recall"),
+    "f1": ("f1", "F1"),
+    "false_positive_rate": ("false_positive_rate", "False positive rate"),
+    "risk_at_50": ("selective_risk_at_50", "Share of wrong answers among the half it is surest of"),
+    "risk_at_80": ("selective_risk_at_80", "Share of wrong answers among the 80% it is surest of"),
+    "risk_at_90": ("selective_risk_at_90", "Share of wrong answers among the 90% it is surest of"),
+    "aurc": ("aurc", "Area under the risk-coverage curve"),
 }
+TABLE = ("balanced_accuracy", "auroc", "brier", "ece", "mce")
+"""Those in the table of the card; all are in its model index."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +62,8 @@ class Evaluation:
 
     @property
     def metrics(self) -> list[str]:
-        """Each metric of ``METRIC_NAMES`` with its interval, in words."""
-        found = [self.summary.estimates[name] for name in METRIC_NAMES]
+        """Each metric of `TABLE` with its interval, in words."""
+        found = [self.summary.estimates[name] for name in TABLE]
         return [estimate_text(e.value, e.lower, e.upper) for e in found]
 
 
@@ -63,7 +73,8 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
     Parameters
     ----------
     results
-        Result records of this model; None or no rows where it was not evaluated.
+        Result records of this model; None or no rows where it was not evaluated. Those of other conditions than the
+        default (ablations, other ways to ask) are left out: they are not what the model does as it stands.
     record
         Of the model.
 
@@ -79,6 +90,7 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
     """
     if results is None or results.empty:
         return []
+    results = as_it_stands(results)
     for column, own in (("model", record.name), ("model_revision", record.revision), ("task", record.task)):
         other = sorted(set(results[column]) - {own})
         if other:

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from connectomebench.cards.template import LEVEL, estimate_text
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
-from connectomebench.evaluation.results import YES_NO, Summary, summarise
+from connectomebench.evaluation.results import YES_NO, Summary, as_it_stands, summarise
 from connectomebench.rendering.colours import BLUE
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     Parameters
     ----------
     results
-        Result records of one model on one task, from :func:`connectomebench.evaluation.results.read_results`.
+        Result records of one model on one task, from :func:`connectomebench.evaluation.results.read_results`; only
+        those of the default condition are drawn.
 
     Returns
     -------
@@ -59,6 +60,7 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     ConnectomeBenchError
         If there are no rows.
     """
+    results = as_it_stands(results)
     panels = [_panel(results, summary) for summary in summarise(results)]
     if not panels:
         raise ConnectomeBenchError("there are no results to draw; evaluate the model first")

@@ -1,4 +1,4 @@
-"""Balanced accuracy, AUROC, intervals by bootstrap over groups, and tests of two models on the same rows.
+"""Balanced accuracy, and intervals and differences by bootstrap over groups.
 
 Rows of one group (a body, a segment, a place) are not independent, so groups and not rows are drawn: a resample draws
 as many groups as there are, with replacement, and takes all rows of a group as often as the group was drawn. Groups of
@@ -7,7 +7,7 @@ unequal size make resamples of unequal size, as they should.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,7 +17,6 @@ from numpy.typing import ArrayLike, NDArray
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.weighting import (
     Statistic,
-    as_numbers,
     check_weights,
     plain_value,
     weighted_sums,
@@ -26,8 +25,8 @@ from connectomebench.evaluation.weighting import (
 Method = Literal["percentile", "basic"]
 
 RESAMPLES = 2000
-# resamples held in memory at once; the result does not depend on it
-_CHUNK = 128
+# weights held in memory at once, few enough for the cache of a processor; the result does not depend on it
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -120,39 +119,14 @@ def balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> St
     return statistic
 
 
-def auroc_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
-    """Return the area under the receiver operating characteristic as a function of row weights.
+def two_class_balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> Statistic:
+    """Return balanced accuracy as a function of row weights; NaN where ``labels`` hold one class alone.
 
-    The chance that a row labelled 1 is given a higher probability than a row labelled 0, ties counting half. NaN for
-    weights under which either class has no rows. Equals `sklearn.metrics.roc_auc_score`.
-
-    Parameters
-    ----------
-    probabilities
-        P(yes), or any score that rises with it, shape (rows,).
-    labels
-        0 or 1, shape (rows,).
+    There the share of right answers is no balance: whoever always gives that answer has 1.
     """
-    score = as_numbers(probabilities, "probabilities")
-    truth = as_numbers(labels, "labels")
-    if score.ndim != 1 or score.shape != truth.shape or not len(score) or not np.all(np.isfinite(score)):
-        raise ConnectomeBenchError("AUROC takes one finite probability and one label a row, for at least one row")
-    if not np.all((truth == 0) | (truth == 1)):
-        raise ConnectomeBenchError("labels must be 0 or 1")
-    order = np.argsort(score, kind="stable")
-    starts = np.flatnonzero(np.diff(score[order], prepend=-np.inf))  # first row of each run of equal scores
-    positive = truth[order]
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        ordered = weights[:, order]
-        ones = np.add.reduceat(ordered * positive, starts, axis=1)
-        zeros = np.add.reduceat(ordered * (1 - positive), starts, axis=1)
-        below = np.cumsum(zeros, axis=1) - zeros
-        pairs = ones.sum(axis=1) * zeros.sum(axis=1)
-        won = (ones * (below + zeros / 2)).sum(axis=1)
-        return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
-
-    return statistic
+    if len(np.unique(np.asarray(labels))) > 1:
+        return balanced_accuracy_statistic(predictions, labels)
+    return lambda weights: np.full(len(weights), np.nan)
 
 
 def bootstrap_interval(
@@ -197,9 +171,46 @@ def bootstrap_interval(
     ConnectomeBenchError
         If there are no rows, or ``resamples`` or ``level`` make no sense.
     """
-    value, drawn, n, n_groups = _bootstrap(statistic, groups, resamples, seed)
-    lower, upper = _interval(value, drawn, level, method, bounds)
-    return Estimate(value, lower, upper, n, n_groups, len(drawn))
+    basic = ["value"] if method == "basic" else []
+    found = bootstrap_intervals(
+        {"value": statistic}, groups, resamples=resamples, seed=seed, level=level, basic=basic, bounds=bounds
+    )
+    return found["value"]
+
+
+def bootstrap_intervals(
+    statistics: Mapping[str, Statistic],
+    groups: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+    basic: Collection[str] = (),
+    bounds: tuple[float, float] = (-np.inf, np.inf),
+) -> dict[str, Estimate]:
+    """Estimate several statistics of the same rows on the same resamples; each comes out as by `bootstrap_interval`.
+
+    Parameters
+    ----------
+    statistics
+        By name; all built on the rows that ``groups`` describes.
+    basic
+        Names of those whose interval is the basic one.
+    groups, resamples, seed, level, bounds
+        As for `bootstrap_interval`.
+
+    Returns
+    -------
+    dict
+        The estimates, by name.
+    """
+    values, drawn, n, n_groups = _bootstrap(list(statistics.values()), groups, resamples, seed)
+    found = {}
+    for name, value, resampled in zip(statistics, values, drawn, strict=True):
+        defined = resampled[np.isfinite(resampled)]
+        lower, upper = _interval(value, defined, level, "basic" if name in basic else "percentile", bounds)
+        found[name] = Estimate(value, lower, upper, n, n_groups, len(defined))
+    return found
 
 
 def paired_difference(
@@ -234,7 +245,8 @@ def paired_difference(
     def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return first(weights) - second(weights)
 
-    value, drawn, n, n_groups = _bootstrap(difference, groups, resamples, seed)
+    [value], [drawn], n, n_groups = _bootstrap([difference], groups, resamples, seed)
+    drawn = drawn[np.isfinite(drawn)]
     lower, upper = _interval(value, drawn, level, "percentile", (-np.inf, np.inf))
     p = float("nan")
     if len(drawn):
@@ -243,65 +255,74 @@ def paired_difference(
     return PairedDifference(value, lower, upper, n, n_groups, len(drawn), p)
 
 
-def mcnemar_exact(first_right: ArrayLike, second_right: ArrayLike) -> float:
-    """Return the p-value of the exact McNemar test of two models on the same rows.
-
-    The binomial test on the rows where one is right and the other wrong (McNemar, Psychometrika 12, 1947).
-
-    Takes rows as independent: with several rows a group prefer `paired_difference`.
+def independent_difference(
+    first: Statistic,
+    first_groups: ArrayLike,
+    second: Statistic,
+    second_groups: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    level: float = 0.95,
+) -> Estimate:
+    """Estimate the difference of a statistic between two sets of rows that share no groups: each is drawn by itself.
 
     Parameters
     ----------
-    first_right, second_right
-        Whether each model was right, shape (rows,).
+    first, second
+        The statistic on each set of rows.
+    first_groups, second_groups
+        Groups of their rows, shape (rows,).
+    resamples, seed, level
+        As for `bootstrap_interval`, with the percentile method.
 
     Returns
     -------
-    float
-        Two-sided p-value of the hypothesis that both are right equally often; 1 where they never disagree.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If the shapes differ.
+    Estimate
+        First minus second; ``n`` and ``n_groups`` count both sets. No interval where either set has fewer than two
+        groups.
     """
-    from scipy.stats import binomtest
-
-    first = np.asarray(first_right, dtype=bool)
-    second = np.asarray(second_right, dtype=bool)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise ConnectomeBenchError(f"McNemar compares the same rows: shapes are {first.shape} and {second.shape}")
-    only_first = int(np.count_nonzero(first & ~second))
-    discordant = int(np.count_nonzero(first != second))
-    return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
+    [one], [drawn], n, n_groups = _bootstrap([first], first_groups, resamples, seed)
+    # other draws than those of the first, even where both have as many groups
+    [other], [drawn_other], n_other, n_groups_other = _bootstrap([second], second_groups, resamples, (seed, 1))
+    both = drawn - drawn_other if len(drawn) == len(drawn_other) else np.empty(0)
+    both = both[np.isfinite(both)]
+    lower, upper = _interval(one - other, both, level, "percentile", (-np.inf, np.inf))
+    return Estimate(one - other, lower, upper, n + n_other, n_groups + n_groups_other, len(both))
 
 
 def _bootstrap(
-    statistic: Statistic, groups: ArrayLike, resamples: int, seed: int
-) -> tuple[float, NDArray[np.float64], int, int]:
-    """Return the value, the finite resampled values, and the numbers of rows and groups."""
+    statistics: Sequence[Statistic], groups: ArrayLike, resamples: int, seed: int | tuple[int, ...]
+) -> tuple[list[float], list[NDArray[np.float64]], int, int]:
+    """Return values, resampled values (none where there can be no interval), and the numbers of rows and groups."""
     names = np.asarray(groups)
     if names.ndim != 1 or len(names) == 0:
         raise ConnectomeBenchError(f"groups have shape {names.shape}; give the group of each row, for at least one row")
     if resamples < 1:
         raise ConnectomeBenchError(f"resamples is {resamples}; give at least 1")
     unique, group_of_row = np.unique(names, return_inverse=True)
-    value = plain_value(statistic, len(names))
-    if len(unique) < 2 or not np.isfinite(value):
-        return value, np.empty(0), len(names), len(unique)
-    weights = _resampled_weights(group_of_row, len(unique), resamples, seed)
-    drawn = np.concatenate([statistic(w) for w in weights])
-    return value, drawn[np.isfinite(drawn)], len(names), len(unique)
+    values = [plain_value(statistic, len(names)) for statistic in statistics]
+    drawn = [np.full(resamples if np.isfinite(value) and len(unique) > 1 else 0, np.nan) for value in values]
+    if any(map(len, drawn)):
+        done = 0
+        for weights in _resampled_weights(group_of_row, len(unique), resamples, seed):
+            part = slice(done, done + len(weights))
+            done = part.stop
+            for statistic, resampled in zip(statistics, drawn, strict=True):
+                if len(resampled):
+                    resampled[part] = statistic(weights)
+    return values, drawn, len(names), len(unique)
 
 
 def _resampled_weights(
-    group_of_row: NDArray[np.intp], n_groups: int, resamples: int, seed: int
+    group_of_row: NDArray[np.intp], n_groups: int, resamples: int, seed: int | tuple[int, ...]
 ) -> Iterator[NDArray[np.float64]]:
     """Yield row weights, a few resamples at a time, each of shape (resamples of this part, rows)."""
     generator = np.random.default_rng(seed)
     chance = np.full(n_groups, 1 / n_groups)
-    for start in range(0, resamples, _CHUNK):
-        times = generator.multinomial(n_groups, chance, size=min(_CHUNK, resamples - start))
+    step = max(1, _CHUNK // len(group_of_row))
+    for start in range(0, resamples, step):
+        times = generator.multinomial(n_groups, chance, size=min(step, resamples - start))
         yield times[:, group_of_row].astype(np.float64)
 
 

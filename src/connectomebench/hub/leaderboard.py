@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.results import Summary, summarise
+from connectomebench.evaluation.results import Summary, as_it_stands, summarise
 from connectomebench.hub.layout import check_species_name
 from connectomebench.models.record import ModelRecord
 from connectomebench.tasks import Task, get_task
@@ -77,8 +77,8 @@ def eval_results(
     four digits; the interval, the number of rows and what the model was trained on are in the notes. There is no date:
     result records have none, and the Hub takes that of the commit.
 
-    Left out are results of other models or revisions, of other data than those in ``dataset_repo`` (by fingerprint), of
-    a part of the test partition, and of rows that the model was trained on.
+    Left out are results of other models, revisions or conditions (ablations), of other data than those in
+    ``dataset_repo`` (by fingerprint), of a part of the test partition, and of rows that the model was trained on.
 
     Parameters
     ----------
@@ -111,6 +111,7 @@ def eval_results(
             f"{dataset_repo} holds the task {str(manifest['task'])[:60]}, but {record.name} was trained for "
             f"{record.task}; name the dataset that it was evaluated on"
         )
+    results = as_it_stands(results)
     own = results[
         (results["model"] == record.name)
         & (results["model_revision"] == record.revision)

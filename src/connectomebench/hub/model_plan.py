@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.cards import calibration_figure, model_card
 from connectomebench.cards.model import CALIBRATION
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.results import read_results, result_schema
+from connectomebench.evaluation.results import as_it_stands, read_results, result_schema
 from connectomebench.hub.changes import Change, Plan, compare, texts
 from connectomebench.hub.layout import CARD
 from connectomebench.hub.leaderboard import eval_results
@@ -108,12 +108,15 @@ def _read_record(remote: RemoteRepo) -> ModelRecord | None:
 def _results(
     remote: RemoteRepo | None, record: ModelRecord, options: PublishOptions, folder: Path
 ) -> pd.DataFrame | None:
-    """Gather the result records of a model: those given, then those on the Hub for other partitions."""
+    """Gather the result records of a model: those given, then those on the Hub for other partitions.
+
+    Only those of the default condition: an ablation is not the model's result.
+    """
     import pandas as pd
 
     frames: list[pd.DataFrame] = []
     if options.results is not None:
-        given = read_results(options.results)
+        given = as_it_stands(read_results(options.results))
         own = given[(given["model"] == record.name) & (given["model_revision"] == record.revision)]
         own = own[own["task"] == record.task]
         if own.empty:
@@ -136,7 +139,7 @@ def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
         file = folder / f"{i}.parquet"
         try:
             file.write_bytes(remote.read(path, _MAX_RESULT_BYTES))
-            frames.append(read_results(file))
+            frames.append(as_it_stands(read_results(file)))
         except (ConnectomeBenchError, ValueError) as error:
             told = str(error).replace(str(file), path)[:200]
             raise ConnectomeBenchError(

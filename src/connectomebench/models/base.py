@@ -19,13 +19,37 @@ class Answer:
     Attributes
     ----------
     prediction
-        The answer, one of the keys of ``probabilities`` where those are known.
+        The answer, one of the keys of ``probabilities`` where those are known. None where the reply held none, which
+        counts as wrong.
     probabilities
         Probability of every possible answer; they add up to 1. Empty where a model gives none (places in nm).
+    question
+        All text that was asked, where it is more than the row's question.
+    reply
+        What was replied in words; of several votes, the first that gave the answer.
+    votes, replies
+        Answer and words of every vote, where there was more than one.
+    derived
+        The answer read again from the reasoning alone, where there is reasoning.
+    latency_s
+        Seconds for this row alone; None where rows were answered together.
+    prompt_tokens, tokens
+        Tokens that were read and written, of all votes together.
+    cost_usd
+        What the row cost, where the price is known.
     """
 
-    prediction: str
+    prediction: str | None
     probabilities: dict[str, float]
+    question: str | None = None
+    reply: str | None = None
+    votes: tuple[str | None, ...] = ()
+    replies: tuple[str, ...] = ()
+    derived: str | None = None
+    latency_s: float | None = None
+    prompt_tokens: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
 
 
 class Model(Protocol):

@@ -4,28 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
-from connectomebench.evaluation.results import Comparison, Summary, compare, summarise
+from connectomebench.evaluation.comparison import FEW_GROUPS
+from connectomebench.evaluation.results import Comparison, Summary, Verdict, as_it_stands, compare, summarise, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Verdict = Literal["ahead", "undecided", "behind"]
-
-# fewer groups than this and a bootstrap over groups gives intervals that are too narrow
-FEW_GROUPS = 10
-
-
-def verdict(comparison: Comparison) -> Verdict:
-    """Tell whether the first model is ahead: ``ahead`` or ``behind`` where the interval leaves zero out."""
-    if comparison.difference.lower > 0:
-        return "ahead"
-    return "behind" if comparison.difference.upper < 0 else "undecided"
 
 
 @dataclass(frozen=True)
@@ -73,7 +62,7 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
     ----------
     frame
         Result records of one task, species and partition, from
-        :func:`connectomebench.evaluation.results.read_results`.
+        :func:`connectomebench.evaluation.results.read_results`; conditions other than the default are left out.
     main, baselines
         Names of models; all must be in `frame`.
 
@@ -82,6 +71,7 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
     ConnectomeBenchError
         If a model is missing, gives no probabilities, or two models saw different samples.
     """
+    frame = as_it_stands(frame)
     missing = [name for name in (main, *baselines) if name not in set(frame["model"])]
     if missing:
         raise ConnectomeBenchError(f"no results of {' and '.join(missing)}; evaluate these models as well")

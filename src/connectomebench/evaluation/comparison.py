@@ -1,0 +1,173 @@
+"""Two models on the same samples: paired differences with intervals over groups, tests, and how far they agree."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from connectomebench.evaluation.agreement import kappa_statistic
+from connectomebench.evaluation.pairing import paired_rows
+from connectomebench.evaluation.result_records import said_and_true
+from connectomebench.evaluation.significance import holm, mcnemar_exact
+from connectomebench.evaluation.statistics import (
+    RESAMPLES,
+    Estimate,
+    PairedDifference,
+    bootstrap_interval,
+    paired_difference,
+    two_class_balanced_accuracy_statistic,
+)
+from connectomebench.evaluation.telling import interval_text, p_text, without_nan
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# fewer groups than this and a bootstrap over groups gives intervals that are too narrow
+FEW_GROUPS = 10
+
+Verdict = Literal["ahead", "undecided", "behind"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two models on the same samples.
+
+    Attributes
+    ----------
+    first, second
+        The models (:func:`connectomebench.evaluation.result_records.label`).
+    task, species, partition
+        What both were evaluated on.
+    values
+        Balanced accuracy of the first and of the second.
+    difference
+        Balanced accuracy of the first minus that of the second, by paired bootstrap over groups.
+    mcnemar_p
+        Exact McNemar test on right and wrong answers, which takes samples as independent.
+    kappa
+        Cohen's kappa of the answers of the two; an answer that could not be read is one of its own.
+    """
+
+    first: str
+    second: str
+    task: str
+    species: str
+    partition: str
+    values: tuple[Estimate, Estimate]
+    difference: PairedDifference
+    mcnemar_p: float
+    kappa: Estimate
+
+
+def verdict(comparison: Comparison) -> Verdict:
+    """Tell whether the first model is ahead: ``ahead`` or ``behind`` where the paired interval leaves zero out."""
+    if comparison.difference.lower > 0:
+        return "ahead"
+    return "behind" if comparison.difference.upper < 0 else "undecided"
+
+
+def compare(
+    frame: pd.DataFrame,
+    first: str,
+    second: str,
+    *,
+    shared: bool = False,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Compare two models wherever both were evaluated.
+
+    Parameters
+    ----------
+    frame
+        From :func:`connectomebench.evaluation.result_records.read_results`.
+    first, second
+        The models, as `label` names them: ``MODEL``, or ``MODEL@CONDITION`` for another condition than the default.
+    shared
+        Compare on the samples that both answered, where one answered fewer; else that is an error.
+    resamples, seed
+        Of the bootstrap.
+
+    Returns
+    -------
+    list[Comparison]
+        One for each task, species and partition, sorted.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the models share nothing, or saw different samples.
+    """
+    comparisons = []
+    for (task, species, partition), (one, other) in paired_rows(frame, first, second, shared=shared).items():
+        said, truth = said_and_true(one)
+        said_other, truth_other = said_and_true(other)
+        groups = one["group"].to_numpy(dtype=str)
+        settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
+        first_statistic = two_class_balanced_accuracy_statistic(said, truth)
+        second_statistic = two_class_balanced_accuracy_statistic(said_other, truth_other)
+        one_value, other_value = (
+            bootstrap_interval(statistic, groups, bounds=(0.0, 1.0), **settings)
+            for statistic in (first_statistic, second_statistic)
+        )
+        kappa = bootstrap_interval(kappa_statistic(said, said_other), groups, bounds=(-1.0, 1.0), **settings)
+        comparisons.append(
+            Comparison(
+                first,
+                second,
+                task,
+                species,
+                partition,
+                (one_value, other_value),
+                paired_difference(first_statistic, second_statistic, groups, **settings),
+                mcnemar_exact(said == truth, said_other == truth_other),
+                kappa,
+            )
+        )
+    return comparisons
+
+
+def as_text(comparisons: Sequence[Comparison]) -> str:
+    """Word comparisons: values, paired difference, tests, agreement, and a verdict from the interval alone."""
+    corrected = holm([c.difference.p for c in comparisons])
+    blocks = []
+    for c, p in zip(comparisons, corrected, strict=True):
+        d = c.difference
+        several = f" ({p_text(p)} by Holm over {len(comparisons)} comparisons)" if len(comparisons) > 1 else ""
+        width = max(len(c.first), len(c.second), len("difference"))
+        lines = [
+            f"{c.task}, {c.species}, {c.partition}: {d.n} samples in {d.n_groups} groups",
+            "  balanced accuracy with 95% interval over groups",
+            f"  {c.first:<{width}}  {interval_text(c.values[0])}",
+            f"  {c.second:<{width}}  {interval_text(c.values[1])}",
+            f"  {'difference':<{width}}  {interval_text(d, sign='+')}, on the same samples",
+            f"  p = {p_text(d.p)} by bootstrap over groups{several}; {p_text(c.mcnemar_p)} by McNemar, which takes "
+            "samples as independent",
+            f"  agreement of their answers beyond chance (Cohen's kappa): {interval_text(c.kappa)}",
+            f"  {verdict_text(c)}",
+        ]
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)
+
+
+def as_json(comparisons: Sequence[Comparison]) -> str:
+    """Write comparisons as JSON, a list; NaN becomes null. ``p_holm`` is corrected over the whole list."""
+    corrected = holm([c.difference.p for c in comparisons])
+    rows = [{**asdict(c), "p_holm": p, "verdict": verdict_text(c)} for c, p in zip(comparisons, corrected, strict=True)]
+    return json.dumps(without_nan(rows), indent=2)
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """Say in words what the paired interval says; nothing else decides."""
+    d, first, second = comparison.difference, comparison.first, comparison.second
+    if math.isnan(d.value):
+        return f"{first} and {second} cannot be compared: only one answer is right in all samples"
+    if math.isnan(d.lower):
+        return f"{first} and {second} cannot be told apart: all samples are of one group"
+    words = {"ahead": f"{first} is better than {second}", "behind": f"{first} is worse than {second}"}
+    outcome = words.get(verdict(comparison), f"{first} and {second} cannot be told apart at n = {d.n}")
+    few = f"; with {d.n_groups} groups alone, the interval is too narrow" if d.n_groups < FEW_GROUPS else ""
+    return outcome + few

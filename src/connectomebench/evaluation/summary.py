@@ -1,0 +1,152 @@
+"""What result records say: every metric with its 95% interval over groups, per model, place and condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
+from connectomebench.evaluation.ranking import answer_confidence, aurc_statistic, auroc_statistic, risk_statistic
+from connectomebench.evaluation.rates import RATES
+from connectomebench.evaluation.result_records import YES_NO, by_keys, classes_of, said_and_true
+from connectomebench.evaluation.statistics import (
+    RESAMPLES,
+    Estimate,
+    bootstrap_intervals,
+    two_class_balanced_accuracy_statistic,
+)
+from connectomebench.evaluation.weighting import Statistic
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COVERAGES = {"risk_at_50": 0.5, "risk_at_80": 0.8, "risk_at_90": 0.9}
+"""Names of risks -> share of rows that are answered."""
+METRICS: tuple[str, ...] = ("balanced_accuracy", "ece", "mce", "brier", "auroc", *RATES, *COVERAGES, "aurc")
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What one model did on one partition of one task and species.
+
+    Attributes
+    ----------
+    model, task, species, partition, condition
+        What was evaluated.
+    n, n_groups
+        Samples and groups.
+    unparsed
+        Samples whose reply held no answer; they count as wrong.
+    estimates
+        By the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score, AUROC, risks
+        and AURC those with a probability, else all. A value is NaN where it is undefined: one class only, nothing
+        answered "yes", no probabilities, or answers that are not yes or no.
+    """
+
+    model: str
+    task: str
+    species: str
+    partition: str
+    condition: str
+    n: int
+    n_groups: int
+    unparsed: int
+    estimates: Mapping[str, Estimate]
+
+
+def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0, bins: int = 15) -> list[Summary]:
+    """Estimate all metrics with 95% intervals over groups, per model, task, species, partition and condition.
+
+    Balanced accuracy takes an unparsed prediction as wrong; precision, recall, false positive rate and F1 as not "yes".
+    Calibration (binary convention, equal-width bins), Brier score, AUROC, and the risks of selective prediction need
+    P(yes) and use the rows that have one. Calibration errors grow with noise, so their intervals are basic bootstrap
+    ones (see :func:`connectomebench.evaluation.statistics.bootstrap_interval`).
+
+    Read intervals of calibration errors with care. Simulated with 60 to 512 rows, 95% intervals of an ECE of 0.03
+    to 0.2 held the true value 78 to 91% of the time, those of an MCE of 0.15 89% with 512 rows but 27% with 60. For
+    a perfectly calibrated model, whose estimated error is all noise, they held zero 14 to 39% (ECE) and 20 to 67%
+    (MCE) of the time.
+
+    Parameters
+    ----------
+    frame
+        From :func:`connectomebench.evaluation.result_records.read_results`.
+    resamples, seed
+        Of the bootstrap.
+    bins
+        Of the calibration errors.
+
+    Returns
+    -------
+    list[Summary]
+        Sorted by model, task, species, partition and condition.
+    """
+    summaries = []
+    for (model, task, species, partition, condition), rows in by_keys(frame).items():
+        prediction, answer = said_and_true(rows)
+        summaries.append(
+            Summary(
+                model,
+                task,
+                species,
+                partition,
+                condition,
+                len(rows),
+                len(set(rows["group"])),
+                int(np.count_nonzero(~np.isin(prediction, classes_of(answer)))),
+                _estimates(rows, resamples, seed, bins),
+            )
+        )
+    return summaries
+
+
+def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict[str, Estimate]:
+    """Estimate every metric on the rows of one partition."""
+    prediction, answer = said_and_true(rows)
+    group = rows["group"].to_numpy(dtype=str)
+    settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "bounds": (0.0, 1.0)}
+    estimates = dict.fromkeys(METRICS, _undefined(0, 0))
+    yes_no = classes_of(answer) == YES_NO
+    estimates |= bootstrap_intervals(_of_answers(prediction, answer, yes_no), group, **settings)
+    stated = rows["probability"].notna().to_numpy()
+    if stated.any() and yes_no:
+        probability = rows["probability"].to_numpy(dtype=np.float64)[stated]
+        statistics = _of_probabilities(prediction[stated], answer[stated], probability, bins)
+        estimates |= bootstrap_intervals(statistics, group[stated], basic=("ece", "mce"), **settings)
+    return estimates
+
+
+def _of_answers(prediction: NDArray[np.str_], answer: NDArray[np.str_], yes_no: bool) -> dict[str, Statistic]:
+    """Return the statistics of answers."""
+    found = {"balanced_accuracy": two_class_balanced_accuracy_statistic(prediction, answer)}
+    if not yes_no:
+        return found
+    said, truth = prediction == "yes", answer == "yes"
+    return found | {name: statistic(said, truth) for name, statistic in RATES.items()}
+
+
+def _of_probabilities(
+    prediction: NDArray[np.str_], answer: NDArray[np.str_], probability: NDArray[np.float64], bins: int
+) -> dict[str, Statistic]:
+    """Return the statistics of rows with a probability."""
+    label = (answer == "yes").astype(np.int64)
+    # what could not be read is no answer, so it is left to a person before all others
+    confidence = np.where(np.isin(prediction, YES_NO), answer_confidence(prediction == "yes", probability), 0)
+    right = prediction == answer
+    return {
+        "ece": calibration_statistic(probability, label, bins, norm="mean"),
+        "mce": calibration_statistic(probability, label, bins, norm="max"),
+        "brier": brier_statistic(probability, label),
+        "auroc": auroc_statistic(probability, label),
+        **{name: risk_statistic(confidence, right, coverage) for name, coverage in COVERAGES.items()},
+        "aurc": aurc_statistic(confidence, right),
+    }
+
+
+def _undefined(n: int, n_groups: int) -> Estimate:
+    nan = float("nan")
+    return Estimate(nan, nan, nan, n, n_groups, 0)
