@@ -23,6 +23,8 @@ from typing import Any
 from load import make_rows
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
+from connectomebench.evaluation.talking import Talker
+from connectomebench.evaluation.ways import Way
 from connectomebench.models.base import Batch
 from connectomebench.models.vlm import VisionLanguageModel
 from connectomebench.models.vlm_loading import load_vlm
@@ -36,8 +38,12 @@ def measure(model: VisionLanguageModel, batch: Batch) -> dict[str, Any]:
     one = {name: values[: model.batch_size] for name, values in batch.items()}
     scored = rate(count, partial(model.predict, batch), partial(model.predict, one))
     found: dict[str, Any] = {"scored_per_s": scored}
+
+    def writer(length: int) -> Talker:
+        return Talker(model, Way("generated", max_new_tokens=length))
+
     for length in LENGTHS:
-        written = rate(count, partial(model.generate, batch, length), partial(model.generate, one, 2))
+        written = rate(count, partial(writer(length).predict, batch), partial(writer(2).predict, one))
         found |= {f"written_{length}_per_s": written, f"ratio_{length}": scored / written}
     return found
 

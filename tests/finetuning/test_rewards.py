@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.finetuning.rewards import (
     REWARDS,
-    ask_confidence,
     calibration_reward,
     distance_reward,
     exact_reward,
     format_reward,
     make_rewards,
-    parse_confidence,
 )
-from connectomebench.models.prompt import completion, messages
+from connectomebench.models.confidence import parse_confidence
+from connectomebench.models.prompt import completion
 from connectomebench.tasks import TASKS
 
 PLACES = {"point": 1, "points": 2}
@@ -202,7 +201,7 @@ def test_the_best_match_counts_and_the_scale_is_in_nm():
         ("0.8", None),
     ],
 )
-def test_confidence_is_read_strictly(reply: str, value: float | None):
+def test_a_confidence_is_worth_what_it_is_read_as(reply: str, value: float | None):
     assert parse_confidence(reply) == value
     row = {"task": "merge_action", "answer": "yes", "target_nm": []}
     expected = 0.0 if value is None else 1 - (value - 1) ** 2
@@ -281,12 +280,3 @@ def test_rewards_are_chosen_for_a_task():
 def test_rewards_that_do_not_fit_are_refused(names: Any, weights: Any, task: str, scale: float, message: str):
     with pytest.raises(ConnectomeBenchError, match=message):
         make_rewards(names, weights, TASKS[task], scale)
-
-
-def test_confidence_is_asked_for_at_the_end_of_the_question():
-    row = {"task": "merge_action", "question": "Merge?", "views": ["front"]}
-    turns = messages(row)
-    asked = ask_confidence(turns)
-    assert turns == messages(row)
-    assert asked[-1]["content"][:-1] == turns[-1]["content"]
-    assert "<confidence>0.8</confidence>" in asked[-1]["content"][-1]["text"]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stored_rows import row
 
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.models.prompt import answer_format, completion, messages, parse_answer
+from connectomebench.models.prompt import analysis_format, answer_format, completion, messages, parse_answer
 from connectomebench.tasks import TASKS, get_task
 
 LABELLED = [(task, label) for task in TASKS.values() for label in task.labels]
@@ -38,6 +38,22 @@ def test_the_prompt_of_a_stored_row_reads_well() -> None:
     chosen = messages(row(1, "yes", "endpoint_error_identification_with_em"), ["em_xy"])[0]["content"]
     assert [part.get("text", "") for part in chosen][:2] == ["image data, xy slice:", ""]
     assert len(chosen) == 3
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_an_analysis_is_asked_for_before_the_answer_and_nothing_else_changes(task: str) -> None:
+    stored = {"task": task, "question": get_task(task).question, "views": list(get_task(task).views)}
+    (usual,), (turn,) = messages(stored), messages(stored, style="analysis")
+    assert turn["content"][:-1] == usual["content"][:-1]
+    asked = turn["content"][-1]["text"]
+    assert asked == f"{stored['question']}\n{analysis_format(get_task(task))}"
+    assert 0 < asked.index("<analysis>...</analysis>") < asked.index("<answer>")
+    assert "alone" not in asked.removeprefix(stored["question"])
+    # what the answer may be is told in the same words
+    told = answer_format(get_task(task))
+    assert asked.endswith(told[max(told.find(", as <answer>"), told.find(", in nm"), told.find(", first")) :])
+    with pytest.raises(ConnectomeBenchError, match="did you mean analysis"):
+        messages(stored, style="analyse")  # type: ignore[arg-type]
 
 
 def test_the_answer_of_a_row_is_not_in_its_prompt() -> None:

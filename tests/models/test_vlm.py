@@ -17,10 +17,11 @@ from stored_rows import png, row
 from tiny_qwen3_vl import edit_json, make_tiny_adapter, make_tiny_qwen3_vl
 
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import messages
 from connectomebench.models.record import ModelRecord, write_record
-from connectomebench.models.vlm import VisionLanguageModel, distinct_endings, forced_tokens
+from connectomebench.models.vlm import VisionLanguageModel, _Noise, distinct_endings, forced_tokens
 from connectomebench.models.vlm_loading import base_fingerprint, load_vlm
 from connectomebench.tasks import MESH_VIEWS, TASKS, Task, get_task
 
@@ -50,6 +51,10 @@ def some_rows(task: str = "merge_action", n: int = 5) -> Rows:
             for i in range(len(one["views"]))
         ]
     return rows
+
+
+def conversation(one: dict[str, Any], seed: int = 0) -> Conversation:
+    return Conversation(messages(one), one["images"], seed)
 
 
 def prompt_inputs(processor: Any, one: dict[str, Any]) -> Any:
@@ -146,14 +151,64 @@ def test_replies_are_greedy_and_do_not_depend_on_the_batch(
     # as a model has it that was not loaded by this package, but is being trained
     with monkeypatch.context() as sampling:
         sampling.setattr(vlm.model.generation_config, "do_sample", True)
-        replies = vlm.generate(columns(rows), max_new_tokens=6)
+        replies = vlm.reply([conversation(one) for one in rows], Sampling(max_new_tokens=6))
     for one, reply in zip(rows, replies, strict=True):
         tokens: list[int] = []
         for _ in range(6):
             tokens.append(int(next_token(vlm.model, vlm.processor, one, tokens).argmax()))
-        assert reply == vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert reply.text == vlm.processor.tokenizer.decode(tokens, skip_special_tokens=True)
+        assert (reply.prompt_tokens, reply.tokens) == (prompt_inputs(vlm.processor, one)["input_ids"].numel(), 6)
     with pytest.raises(ConnectomeBenchError, match="is a place"):
         vlm.predict(columns(rows))
+
+
+def test_draws_follow_the_likelihoods_and_depend_on_their_seed_alone(vlm: VisionLanguageModel) -> None:
+    rows = [*some_rows(n=3), *some_rows("segment_identity", 1)]
+    talks = [conversation(one, seed) for seed, one in enumerate(rows)]
+    warm = Sampling(temperature=1.0, max_new_tokens=4)
+    order = [talks[k] for k in (3, 0, 1, 0, 2, 0)]
+    together = vlm.reply(order, warm)
+    alone = {id(talk): vlm.reply([talk] * order.count(talk), warm) for talk in talks}
+    assert together == [alone[id(talk)][order[:k].count(talk)] for k, talk in enumerate(order)]
+    assert len({together[k].text for k in (1, 3, 5)}) > 1, "votes on one row differ"
+    assert vlm.reply([conversation(rows[0], 7)], warm) != vlm.reply([talks[0]], warm)
+
+    greedy = vlm.reply([talks[0], talks[0]], Sampling(max_new_tokens=4))
+    assert greedy[0] == greedy[1]
+    assert vlm.reply([talks[0]], Sampling(temperature=0.001, max_new_tokens=4)) == greedy[:1]
+
+    logits = torch.tensor([[2.0, 1.0, 0.0, -math.inf]])
+    noise = _Noise(2.0, [3])
+    counts = torch.bincount(torch.cat([noise(None, logits).argmax(-1) for _ in range(4000)]), minlength=4) / 4000
+    assert counts.tolist() == pytest.approx((logits[0] / 2).softmax(-1).tolist(), abs=0.03)
+
+
+def test_tokens_are_counted_up_to_the_end_of_the_reply(
+    vlm: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_rows(n=2)
+    first = int(next_token(vlm.model, vlm.processor, rows[0], []).argmax())
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", [first])
+    short, other = vlm.reply([conversation(one) for one in rows], Sampling(max_new_tokens=5))
+    assert short.tokens == 1
+    assert other == vlm.reply([conversation(rows[1])], Sampling(max_new_tokens=5))[0]
+    monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", None)
+    assert vlm.reply([conversation(rows[0])], Sampling(max_new_tokens=5))[0].tokens == 5
+
+
+def test_any_wording_is_scored_with_earlier_turns_and_without_images(vlm: VisionLanguageModel) -> None:
+    one, other = some_rows(n=2)
+    earlier = [*messages(one), {"role": "assistant", "content": [{"type": "text", "text": "<answer>no</answer>"}]}]
+    long = Conversation([*earlier, *messages(other)], [*one["images"], *other["images"]])
+    bare = Conversation([{"role": "user", "content": [{"type": "text", "text": "Yes or no?"}]}], [])
+    plain = conversation(other)
+    scores = vlm.score([long, bare, plain], ("no", "yes"))
+    (usual,) = vlm.predict(columns([other]))
+    assert scores[2] == pytest.approx(usual.probabilities)
+    assert all(math.isclose(sum(own.values()), 1, abs_tol=1e-9) for own in scores)
+    assert len({round(own["yes"], 4) for own in scores}) == 3
+    # turned round, the labels keep their probabilities
+    assert vlm.score([plain], ("yes", "no"))[0] == pytest.approx(scores[2])
 
 
 def test_damaged_rows_and_a_full_gpu_are_told(vlm: VisionLanguageModel) -> None:

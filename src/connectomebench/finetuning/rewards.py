@@ -14,6 +14,7 @@ from itertools import permutations
 from typing import Any
 
 from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, completion, parse_answer
 from connectomebench.tasks import Task, get_task
 
@@ -21,13 +22,7 @@ Reward = Callable[..., list[float | None]]
 Completions = Sequence[Sequence[Mapping[str, Any]]]
 
 DISTANCE_SCALE_NM = 1000.0
-CONFIDENCE_FORMAT = (
-    "Before the answer, tell how likely it is right, from 0 (surely wrong) to 1 (surely right), "
-    "as <confidence>0.8</confidence>."
-)
 _ANSWER_TAG = re.compile(r"<\s*/?\s*answer\s*>", re.IGNORECASE)
-_CONFIDENCE_TAG = re.compile(r"<\s*/?\s*confidence\s*>", re.IGNORECASE)
-_CONFIDENCE = re.compile(r"<confidence>\s*([01]|[01]?\.\d{1,12})\s*</confidence>", re.ASCII)
 
 
 def exact_reward(
@@ -198,38 +193,6 @@ def make_rewards(
         )
     chosen = dict(REWARDS, distance=partial(distance_reward, scale_nm=scale_nm))
     return [chosen[name] for name in names], numbers
-
-
-def ask_confidence(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ask for a stated confidence as well, at the end of the last turn.
-
-    Parameters
-    ----------
-    turns
-        From :func:`connectomebench.models.prompt.messages`; not changed.
-    """
-    *before, last = (dict(turn) for turn in turns)
-    return [*before, last | {"content": [*last["content"], {"type": "text", "text": f" {CONFIDENCE_FORMAT}"}]}]
-
-
-def parse_confidence(reply: str) -> float | None:
-    """Read the one ``<confidence>...</confidence>`` of a reply.
-
-    Parameters
-    ----------
-    reply
-        Any text.
-
-    Returns
-    -------
-    float or None
-        In [0, 1]; None where there is none, or several, or no such number.
-    """
-    found = _CONFIDENCE.findall(reply)
-    if len(found) != 1 or len(_CONFIDENCE_TAG.findall(reply)) != 2:
-        return None
-    value = float(found[0])
-    return value if value <= 1 else None
 
 
 def _text(reply: Sequence[Mapping[str, Any]]) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.errors import ConnectomeBenchError, unknown_name
 from connectomebench.tasks import YES_NO, Task, get_task
 
 PROMPT_VERSION = 1
@@ -15,6 +15,11 @@ PROMPT_VERSION = 1
 
 ANSWER_OPEN = "<answer>"
 ANSWER_CLOSE = "</answer>"
+ANALYSIS_OPEN = "<analysis>"
+ANALYSIS_CLOSE = "</analysis>"
+
+AnswerStyle = Literal["answer", "analysis"]
+"""What a reply holds: the answer alone, or an analysis and then the answer."""
 
 _VIEW_NAMES = {
     "em_xy": "image data, xy slice",
@@ -28,7 +33,9 @@ _NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,12})?", re.ASCII)
 _PLACES = {"point": 1, "points": 2}
 
 
-def messages(row: Mapping[str, Any], views: Sequence[str] | None = None) -> list[dict[str, Any]]:
+def messages(
+    row: Mapping[str, Any], views: Sequence[str] | None = None, style: AnswerStyle = "answer"
+) -> list[dict[str, Any]]:
     """Write the chat message that asks about one stored row: one turn of the user.
 
     The images themselves are not in it: the ``n``-th ``{"type": "image"}`` stands for the ``n``-th image of the row, as
@@ -40,19 +47,24 @@ def messages(row: Mapping[str, Any], views: Sequence[str] | None = None) -> list
         A stored row, of which ``task``, ``question`` and ``views`` are read.
     views
         Names of the images, in their order; those of the row where None.
+    style
+        ``answer`` asks for the answer alone (:func:`answer_format`), ``analysis`` for an analysis before it
+        (:func:`analysis_format`).
 
     Raises
     ------
     ConnectomeBenchError
-        If the task is unknown, or the question holds control tokens of a chat template.
+        If task or style are unknown, or the question holds control tokens of a chat template.
     """
+    if style not in _FORMATS:
+        raise unknown_name("answer style", style, get_args(AnswerStyle))
     question = str(row["question"])
     if "<|" in question:
         raise ConnectomeBenchError(f"the question {question[:60]!r} holds a control token (<|...); mend the dataset")
     content: list[dict[str, Any]] = []
     for view in row["views"] if views is None else views:
         content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
-    content.append({"type": "text", "text": f"{question}\n{answer_format(get_task(row['task']))}"})
+    content.append({"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']))}"})
     return [{"role": "user", "content": content}]
 
 
@@ -79,15 +91,20 @@ def completion(row: Mapping[str, Any]) -> str:
 
 def answer_format(task: Task) -> str:
     """Tell how the answer to a task must be written, in one sentence."""
-    if task.labels:
-        # "yes or no", as the questions have it
-        labels = reversed(task.labels) if task.labels == YES_NO else task.labels
-        *others, last = (f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels)
-        return f"Reply with the answer alone, as {', '.join(others)} or {last}."
-    if task.answer_kind == "point":
-        return f"Reply with the place alone, in nm, as {ANSWER_OPEN}x, y, z{ANSWER_CLOSE}."
-    places = f"{ANSWER_OPEN}x, y, z; x, y, z{ANSWER_CLOSE}"
-    return f"Reply with the two places alone, first the source and then the sink, in nm, as {places}."
+    what, how = _asked(task)
+    return f"Reply with {what} alone, {how}."
+
+
+def analysis_format(task: Task) -> str:
+    """Tell that an analysis comes first, and how the answer after it must be written, in two sentences.
+
+    The tags are those of the published replies.
+    """
+    what, how = _asked(task)
+    return (
+        f"First tell what you see and what speaks for and against, as {ANALYSIS_OPEN}...{ANALYSIS_CLOSE}. "
+        f"Then give {what}, {how}."
+    )
 
 
 def parse_answer(reply: str, task: Task) -> str | None:
@@ -117,6 +134,22 @@ def parse_answer(reply: str, task: Task) -> str | None:
     if not sound or len(places) != _PLACES[task.answer_kind]:
         return None
     return _format_places([[float(number) for number in place] for place in places])
+
+
+_FORMATS = {"answer": answer_format, "analysis": analysis_format}
+
+
+def _asked(task: Task) -> tuple[str, str]:
+    """Return what is asked for, and how it must be written."""
+    if task.labels:
+        # "yes or no", as the questions have it
+        labels = reversed(task.labels) if task.labels == YES_NO else task.labels
+        *others, last = (f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels)
+        return "the answer", f"as {', '.join(others)} or {last}"
+    if task.answer_kind == "point":
+        return "the place", f"in nm, as {ANSWER_OPEN}x, y, z{ANSWER_CLOSE}"
+    places = f"{ANSWER_OPEN}x, y, z; x, y, z{ANSWER_CLOSE}"
+    return "the two places", f"first the source and then the sink, in nm, as {places}"
 
 
 def _format_places(places_nm: Sequence[Sequence[float]]) -> str:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.models.base import Answer, Batch, column
+from connectomebench.models.chat import Conversation, Reply, Sampling
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, messages
-from connectomebench.tasks import Task, get_task
+from connectomebench.tasks import get_task
 
 Tokens = tuple[int, ...]
 
@@ -46,10 +48,6 @@ class VisionLanguageModel:
     def predict(self, batch: Batch) -> list[Answer]:
         """Answer every row with the likeliest of its task's labels; nothing is generated.
 
-        The probability of a label is that of the reply ``<answer>label</answer>``, cut after the token that tells it
-        apart from all other labels, and normalised over the labels. Where the labels differ in their first token, as in
-        all present tasks, that takes one forward pass a row.
-
         Parameters
         ----------
         batch
@@ -60,80 +58,139 @@ class VisionLanguageModel:
         ConnectomeBenchError
             If the answer to a task is a place, a row is damaged, or the memory of the GPU does not suffice.
         """
-        answers: dict[int, Answer] = {}
-        for task, numbers, rows in self._chunks(batch):
-            if not task.labels:
-                raise ConnectomeBenchError(
-                    f"the answer to {task.name} is a place, which cannot be scored; have the reply generated"
-                )
-            for number, probabilities in zip(numbers, self._probabilities(task, rows), strict=True):
-                named = dict(zip(task.labels, probabilities, strict=True))
-                answers[number] = Answer(max(named, key=named.__getitem__), named)
-        return [answers[number] for number in sorted(answers)]
-
-    def generate(self, batch: Batch, max_new_tokens: int = 512) -> list[str]:
-        """Return the model's greedy reply to every row.
-
-        Parameters
-        ----------
-        batch
-            As for :meth:`predict`; the answer may be a place.
-        max_new_tokens
-            Where a reply is cut off.
-
-        Raises
-        ------
-        ConnectomeBenchError
-            As for :meth:`predict`.
-        """
-        import torch
-
-        replies: dict[int, str] = {}
-        for _, numbers, rows in self._chunks(batch):
-            inputs = self._inputs(rows)
-            with torch.inference_mode(), _enough_memory(len(rows)):
-                tokens = self.model.generate(**inputs, do_sample=False, max_new_tokens=max_new_tokens)
-            new = tokens[:, inputs["input_ids"].shape[1] :]
-            replies.update(zip(numbers, self.processor.batch_decode(new, skip_special_tokens=True), strict=True))
-        return [replies[number] for number in sorted(replies)]
-
-    def _chunks(self, batch: Batch) -> Iterator[tuple[Task, list[int], list[dict[str, Any]]]]:
-        """Yield rows of one task and number of images that are computed together, with their places in the batch."""
         columns = {name: column(batch, name) for name in ("task", "question", "views", "images")}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        alike: dict[tuple[str, int], list[int]] = {}
+        alike: dict[str, list[int]] = {}
         for number, row in enumerate(rows):
             if not row["images"] or len(row["images"]) != len(row["views"]):
                 counts = f"{len(row['images'])} images and {len(row['views'])} views"
                 raise ConnectomeBenchError(f"a row of {row['task']} has {counts}; build the dataset again")
-            alike.setdefault((row["task"], len(row["images"])), []).append(number)
-        for (task, _), numbers in alike.items():
-            for start in range(0, len(numbers), self.batch_size):
-                chunk = numbers[start : start + self.batch_size]
-                yield get_task(task), chunk, [rows[number] for number in chunk]
+            alike.setdefault(row["task"], []).append(number)
+        answers: dict[int, Answer] = {}
+        for name, numbers in alike.items():
+            labels = get_task(name).labels
+            if not labels:
+                raise ConnectomeBenchError(
+                    f"the answer to {name} is a place, which cannot be scored; have the reply generated"
+                )
+            asked = [Conversation(messages(rows[number]), rows[number]["images"]) for number in numbers]
+            for number, scores in zip(numbers, self.score(asked, labels), strict=True):
+                answers[number] = Answer(max(scores, key=scores.__getitem__), scores)
+        return [answers[number] for number in range(len(rows))]
 
-    def _inputs(self, rows: Sequence[dict[str, Any]]) -> Any:
-        """Make the tensors of prompts up to where the reply begins; shorter ones are padded on the left."""
-        texts = [
-            self.processor.apply_chat_template(messages(row), tokenize=False, add_generation_prompt=True)
-            for row in rows
-        ]
-        images = [[decode(image) for image in row["images"]] for row in rows]
-        inputs = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
-        return inputs.to(device=self.model.device, dtype=self.model.dtype)
+    def score(self, conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, float]]:
+        """Return how probable each of some answers is as the next turn; nothing is generated.
 
-    def _probabilities(self, task: Task, rows: Sequence[dict[str, Any]]) -> list[list[float]]:
-        """Return the probabilities of a task's labels, shape (rows, labels)."""
-        import torch
+        The probability of a label is that of the reply ``<answer>label</answer>``, cut after the token that tells it
+        apart from all other labels, and normalised over the labels. Where the labels differ in their first token, as in
+        all present tasks, that takes one forward pass a conversation.
 
-        replies = [f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in task.labels]
+        Parameters
+        ----------
+        conversations
+            What was said and shown so far; those with the same number of images are computed together.
+        labels
+            At least two answers.
+
+        Returns
+        -------
+        list of dict
+            Label -> probability, adding up to 1, in the order of the conversations.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the memory of the GPU does not suffice.
+        """
+        replies = [f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels]
         shared, endings = distinct_endings(
             [tuple(self.processor.tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
         )
-        inputs = self._inputs(rows)
-        scores = torch.zeros(len(rows), len(endings), dtype=torch.float64)
+        found: dict[int, dict[str, float]] = {}
+        for numbers in _chunks(conversations, self.batch_size):
+            scores = self._log_likelihoods([conversations[number] for number in numbers], shared, endings)
+            for number, row in zip(numbers, scores.softmax(-1).tolist(), strict=True):
+                found[number] = dict(zip(labels, row, strict=True))
+        return [found[number] for number in range(len(conversations))]
+
+    def reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+        """Reply in words to every conversation.
+
+        Parameters
+        ----------
+        conversations
+            The same object several times asks for several draws; each is drawn from the conversation's seed and its
+            number among them, so that it depends neither on the other conversations nor on `batch_size`. Those with the
+            same number of images are computed together.
+        sampling
+            How replies are drawn; greedy draws of one conversation are all the same.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If an image is damaged or the memory of the GPU does not suffice.
+        """
+        draws = Counter[int]()
+        wanted: dict[tuple[int, int], list[int]] = {}
+        for number, conversation in enumerate(conversations):
+            draw = draws[id(conversation)] if sampling.temperature else 0
+            draws[id(conversation)] += 1
+            wanted.setdefault((id(conversation), draw), []).append(number)
+        numbers = list(wanted.values())
+        drawn = [(conversations[own[0]], draw) for own, (_, draw) in zip(numbers, wanted, strict=True)]
+        replies: dict[int, Reply] = {}
+        for chunk in _chunks([conversation for conversation, _ in drawn], self.batch_size):
+            for place, written in zip(chunk, self._written([drawn[n] for n in chunk], sampling), strict=True):
+                replies |= dict.fromkeys(numbers[place], written)
+        return [replies[number] for number in range(len(conversations))]
+
+    def _written(self, drawn: Sequence[tuple[Conversation, int]], sampling: Sampling) -> list[Reply]:
+        """Generate one reply for each (conversation, number of the draw); all have the same number of images."""
+        import torch
+        from transformers import LogitsProcessorList
+
+        inputs = self._tensors([conversation for conversation, _ in drawn])
+        noise = LogitsProcessorList()
+        if sampling.temperature:
+            seeds = [conversation.seed * 1_000_003 + draw for conversation, draw in drawn]
+            noise.append(_Noise(sampling.temperature, seeds))
+        with torch.inference_mode(), _enough_memory(len(drawn)):
+            tokens = self.model.generate(
+                **inputs, do_sample=False, max_new_tokens=sampling.max_new_tokens, logits_processor=noise
+            )
+        new = tokens[:, inputs["input_ids"].shape[1] :]
+        texts = self.processor.batch_decode(new, skip_special_tokens=True)
+        ends = torch.isin(new, torch.tensor(self._end_tokens(), dtype=new.dtype, device=new.device)).int()
+        written = (ends.cumsum(-1) - ends == 0).sum(-1).tolist()
+        read = inputs["attention_mask"].sum(-1).tolist()
+        return [
+            Reply(text, prompt_tokens=before, tokens=after)
+            for text, before, after in zip(texts, read, written, strict=True)
+        ]
+
+    def _end_tokens(self) -> list[int]:
+        end = self.model.generation_config.eos_token_id
+        return [] if end is None else [end] if isinstance(end, int) else list(end)
+
+    def _tensors(self, conversations: Sequence[Conversation]) -> Any:
+        """Make the tensors of conversations up to where the reply begins; shorter ones are padded on the left."""
+        texts = [
+            self.processor.apply_chat_template(list(one.messages), tokenize=False, add_generation_prompt=True)
+            for one in conversations
+        ]
+        # a conversation without images needs None
+        images = [[decode(image) for image in one.images] for one in conversations] if conversations[0].images else None
+        inputs = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
+        return inputs.to(device=self.model.device, dtype=self.model.dtype)
+
+    def _log_likelihoods(self, conversations: Sequence[Conversation], shared: Tokens, endings: Sequence[Tokens]) -> Any:
+        """Return the log-likelihood of each ending behind the shared tokens, shape (conversations, endings)."""
+        import torch
+
+        inputs = self._tensors(conversations)
+        scores = torch.zeros(len(conversations), len(endings), dtype=torch.float64)
         for forced in forced_tokens(endings):
-            with torch.inference_mode(), _enough_memory(len(rows)):
+            with torch.inference_mode(), _enough_memory(len(conversations)):
                 logits = self.model(
                     **_continued(inputs, (*shared, *forced)), logits_to_keep=len(forced) + 1, use_cache=False
                 ).logits
@@ -142,7 +199,36 @@ class VisionLanguageModel:
                 if ending[:-1] == forced[: len(ending) - 1]:
                     places = range(len(ending))
                     scores[:, label] = likelihoods[:, places, ending].double().sum(-1).cpu()
-        return scores.softmax(-1).tolist()
+        return scores
+
+
+class _Noise:
+    """Turns the greedy choice of a token into a draw: the largest of logits / temperature + Gumbel noise.
+
+    That is a draw from their softmax (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030), with a generator for each
+    row of the batch, so that what is drawn for one does not depend on the others, nor on the device.
+    """
+
+    def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
+        import torch
+
+        self._temperature = temperature
+        self._generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def __call__(self, input_ids: Any, scores: Any) -> Any:
+        import torch
+
+        uniform = torch.stack([torch.rand(scores.shape[-1], generator=one) for one in self._generators])
+        return scores.float() / self._temperature - (-uniform.to(scores.device).log()).log()
+
+
+def _chunks(conversations: Sequence[Conversation], size: int) -> Iterator[list[int]]:
+    """Yield the places of conversations that are computed together: those with the same number of images."""
+    alike: dict[int, list[int]] = {}
+    for number, conversation in enumerate(conversations):
+        alike.setdefault(len(conversation.images), []).append(number)
+    for group in alike.values():
+        yield from (group[start : start + size] for start in range(0, len(group), size))
 
 
 def distinct_endings(replies: Sequence[Tokens]) -> tuple[Tokens, list[Tokens]]:

@@ -82,15 +82,13 @@ def load_vlm(
     ConnectomeBenchError
         If files are missing or pickled, the model takes no images, or adapter and base do not belong together.
     """
-    import torch
-
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or _best_device()
     source = open_files(str(name), revision)
     if (source.folder / FILE_NAME).exists() and (kind := read_record(source.folder).kind) not in ("adapter", "vlm"):
         raise ConnectomeBenchError(f"{source.name} is a model of kind {kind}, not a vision-language model")
     if (source.folder / ADAPTER_CONFIG).exists():
-        foundation = _open_base(source, base)
-        _check_base(source, foundation)
+        foundation = find_base(source, base)
+        check_base(source, foundation)
         model = _load_adapter(source, foundation, device)
         revision = adapter_revision(source.folder, foundation.identity)
         own = any(source.folder.glob("*processor_config.json")) and (source.folder / "tokenizer.json").exists()
@@ -98,10 +96,42 @@ def load_vlm(
     elif base is not None:
         raise ConnectomeBenchError(f"{source.name} is a whole model, no adapter; leave --base out")
     else:
-        model = _load_model(source, device)
-        revision = content_key(source.identity, PROMPT_VERSION)[:16]
-        processor = load_processor(source)
+        return _load_whole(source, device, batch_size)
     return VisionLanguageModel(source.name, revision, model, processor, batch_size)
+
+
+def load_base(
+    name: str | Path, revision: str | None = None, base: str | Path | None = None, *, batch_size: int = 4
+) -> VisionLanguageModel:
+    """Load the model that an adapter was trained on, without the adapter.
+
+    Parameters
+    ----------
+    name, revision, base, batch_size
+        As for :func:`load_vlm`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        As for :func:`load_vlm`; also if it is no adapter.
+    """
+    source = open_files(str(name), revision)
+    if not (source.folder / ADAPTER_CONFIG).exists():
+        raise ConnectomeBenchError(f"{source.name} is no adapter, so it has no base model")
+    foundation = find_base(source, base)
+    check_base(source, foundation)
+    return _load_whole(foundation, _best_device(), batch_size)
+
+
+def _load_whole(source: ModelFiles, device: str, batch_size: int) -> VisionLanguageModel:
+    revision = content_key(source.identity, PROMPT_VERSION)[:16]
+    return VisionLanguageModel(source.name, revision, _load_model(source, device), load_processor(source), batch_size)
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def base_fingerprint(config: Any) -> str:
@@ -121,7 +151,7 @@ def base_fingerprint(config: Any) -> str:
     return content_key({"model_type": config.model_type, "vocab_size": getattr(config, "vocab_size", None), **parts})
 
 
-def _open_base(adapter: ModelFiles, base: str | Path | None) -> ModelFiles:
+def find_base(adapter: ModelFiles, base: str | Path | None) -> ModelFiles:
     """Find the base of an adapter; one that comes from the Hub may not name a folder of this machine."""
     config = read_json(adapter.folder / ADAPTER_CONFIG)
     if config.get("peft_type") != "LORA" or config.get("megatron_config"):
@@ -140,7 +170,7 @@ def _open_base(adapter: ModelFiles, base: str | Path | None) -> ModelFiles:
     return fetch_model(named, revision)
 
 
-def _check_base(adapter: ModelFiles, base: ModelFiles) -> None:
+def check_base(adapter: ModelFiles, base: ModelFiles) -> None:
     """Refuse an adapter whose record names a base of another shape, before any weights are loaded."""
     from transformers import AutoConfig
 

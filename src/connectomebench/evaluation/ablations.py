@@ -1,0 +1,180 @@
+"""Ablations: what a model is asked without, to tell what its answers rest on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.models.base import Batch, column
+from connectomebench.models.images import decode
+from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE, ROLE_COLOURS
+from connectomebench.tasks import EM_VIEWS, MESH_VIEWS, Task, get_task
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+ABLATIONS: dict[str, str] = {
+    "blank_images": "every picture is replaced by uniform grey of 1024 x 1024 px: what the words alone give",
+    "one_view": "only the first view of the meshes is shown",
+    "no_em": "the slices of the image data are left out",
+    "swapped_colours": "blue and orange are exchanged in the views of the meshes, the question stays as it is",
+    "shuffled_labels": "the right answers are dealt out anew among the rows: whether the harness gives them away",
+    "base_model": "the model that an adapter was trained on is asked, without the adapter",
+}
+"""Name -> what it does, in one line."""
+
+BLANK_PX = 1024
+_GREY = (128, 128, 128)
+_TRUTH = ("answer", "label", "target_nm")
+
+# A pixel is foreign where a share of a colour is more than this below 0; a picture where more of its pixels are.
+_FOREIGN_SHARE = -0.15
+_FOREIGN_PIXELS = 0.02
+
+
+def ablate(batch: Batch, name: str) -> Batch:
+    """Take something away from what is shown of some rows.
+
+    Parameters
+    ----------
+    batch
+        Columns of stored rows, of which ``task``, ``views`` and ``images`` are read; not changed.
+    name
+        Of ``ABLATIONS``, but for ``shuffled_labels`` (:func:`shuffle_labels`) and ``base_model``, which change no
+        picture.
+
+    Returns
+    -------
+    Batch
+        The same columns with other ``views`` and ``images``, which stay in step.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such ablation, or it cannot be applied to a row.
+    """
+    if name not in ABLATIONS:
+        raise unknown_name("ablation", name, ABLATIONS)
+    if name not in _ON_ROWS:
+        raise ConnectomeBenchError(f"the ablation {name} changes no picture, so it cannot be applied to rows")
+    change = _ON_ROWS[name]
+    rows = zip(column(batch, "task"), column(batch, "views"), column(batch, "images"), strict=True)
+    changed = [change(get_task(task), views, images) for task, views, images in rows]
+    return {**batch, "views": [list(views) for views, _ in changed], "images": [list(images) for _, images in changed]}
+
+
+def shuffle_labels(dataset: Dataset, seed: int) -> Dataset:
+    """Deal the right answers out anew among the rows; each occurs as often as before.
+
+    A model that knows nothing of the truth is right by chance then. If it is not, the truth reaches it through the
+    harness.
+
+    Parameters
+    ----------
+    dataset
+        All rows of a partition, as stored. Their pictures are not read.
+    seed
+        Of the permutation.
+
+    Returns
+    -------
+    datasets.Dataset
+        The same rows and columns, where ``answer``, ``label`` and ``target_nm`` are those of another row.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there are fewer than two rows.
+    """
+    if len(dataset) < 2:
+        raise ConnectomeBenchError("a single row has no answer to exchange; take a partition with more rows")
+    from datasets import concatenate_datasets
+
+    order = np.random.default_rng(seed).permutation(len(dataset))
+    names = [name for name in _TRUTH if name in dataset.column_names]
+    dealt = dataset.select_columns(names).select(order.tolist())
+    return concatenate_datasets([dataset.remove_columns(names), dealt], axis=1).select_columns(dataset.column_names)
+
+
+def swap_colours(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Exchange blue and orange in a picture of meshes.
+
+    A pixel is taken as a mixture of the two colours of :mod:`connectomebench.rendering.colours` and white, in which
+    both shades and edges are (nearly) linear in sRGB, and the shares of the two are exchanged. Greys stay. It is its
+    own inverse up to 3 of 255 levels, and differs from the scene drawn in exchanged colours by up to 5 of 255 levels.
+
+    Parameters
+    ----------
+    picture
+        uint8, shape (rows, columns, 3), sRGB.
+
+    Returns
+    -------
+    uint8, shape (rows, columns, 3)
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the picture has other colours.
+    """
+    # a picture has few colours, so each is worked out once
+    packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    codes, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
+    colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1) / 255
+    mixture = np.array([BLUE, ORANGE, BACKGROUND], dtype=np.float64) / 255
+    shares = colours @ np.linalg.inv(mixture)
+    if counts[shares[:, :2].min(-1) < _FOREIGN_SHARE].sum() > _FOREIGN_PIXELS * packed.size:
+        raise ConnectomeBenchError(
+            "swapped_colours needs pictures in the blue and orange of this package, and these have other colours"
+        )
+    swapped = np.round(np.clip(shares[:, [1, 0, 2]] @ mixture, 0, 1) * 255).astype(np.uint8)
+    return swapped[places.reshape(packed.shape)]
+
+
+_Shown = tuple[Sequence[str], Sequence[Any]]
+
+
+def _blank(task: Task, views: Sequence[str], images: Sequence[Any]) -> _Shown:
+    return views, [_grey()] * len(images)
+
+
+def _one_view(task: Task, views: Sequence[str], images: Sequence[Any]) -> _Shown:
+    meshes = [number for number, view in enumerate(views) if view in MESH_VIEWS]
+    if len(meshes) < 2 or len({*views}) < len(views):
+        raise ConnectomeBenchError(f"one_view needs several views of the same meshes; {task.name} shows none")
+    return [views[meshes[0]]], [images[meshes[0]]]
+
+
+def _no_em(task: Task, views: Sequence[str], images: Sequence[Any]) -> _Shown:
+    kept = [number for number, view in enumerate(views) if view not in EM_VIEWS]
+    if not 0 < len(kept) < len(views):
+        raise ConnectomeBenchError(f"no_em needs slices of the image data beside meshes; {task.name} shows none")
+    return [views[number] for number in kept], [images[number] for number in kept]
+
+
+def _swapped_colours(task: Task, views: Sequence[str], images: Sequence[Any]) -> _Shown:
+    if len({ROLE_COLOURS[role] for role in ROLE_COLOURS if role in task.roles}) < 2:
+        raise ConnectomeBenchError(f"swapped_colours needs two colours, and {task.name} shows one segment")
+    return views, [
+        image if view in EM_VIEWS else Image.fromarray(swap_colours(np.asarray(decode(image))))
+        for view, image in zip(views, images, strict=True)
+    ]
+
+
+@cache
+def _grey() -> Image.Image:
+    return Image.new("RGB", (BLANK_PX, BLANK_PX), _GREY)
+
+
+_ON_ROWS: dict[str, Callable[[Task, Sequence[str], Sequence[Any]], _Shown]] = {
+    "blank_images": _blank,
+    "one_view": _one_view,
+    "no_em": _no_em,
+    "swapped_colours": _swapped_colours,
+}
