@@ -1,0 +1,193 @@
+"""Conversations as OpenAI-compatible servers take them, and what those answer, checked."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import Any
+
+from connectomebench.models.chat import Conversation, Sampling
+from connectomebench.models.endpoint_errors import Refusal, Transient, refusal_of
+from connectomebench.models.images import StoredImage, decode
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_OLD_LENGTH, _NEW_LENGTH = "max_tokens", "max_completion_tokens"
+# a value out of range or too long a prompt is not meant
+_NOT_TAKEN = re.compile(
+    r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra (input|field|param)|not permitted|not allowed"
+    r"|deprecated",
+    re.IGNORECASE,
+)
+
+
+def chat_messages(conversation: Conversation) -> list[dict[str, Any]]:
+    """Write turns as `chat/completions` takes them.
+
+    Parameters
+    ----------
+    conversation
+        Its images become ``data:`` addresses of PNG at their places between the texts; stored PNG bytes stay as they
+        are. Turns of others than the user hold text alone, which goes as one string: not all servers take parts there.
+    """
+    images = iter(conversation.images)
+    turns: list[dict[str, Any]] = []
+    for turn in conversation.messages:
+        parts = [
+            {"type": "image_url", "image_url": {"url": _data_url(next(images))}}
+            if part["type"] == "image"
+            else {"type": "text", "text": part["text"]}
+            for part in turn["content"]
+        ]
+        plain = turn["role"] != "user" and all(part["type"] == "text" for part in parts)
+        content = "".join(str(part["text"]) for part in parts) if plain else parts
+        turns.append({"role": turn["role"], "content": content})
+    return turns
+
+
+def _data_url(image: StoredImage) -> str:
+    content = image.get("bytes") if isinstance(image, Mapping) else None
+    if content is None or not content.startswith(_PNG):
+        stream = BytesIO()
+        decode(image).save(stream, "PNG")
+        content = stream.getvalue()
+    return f"data:image/png;base64,{base64.b64encode(content).decode()}"
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """Which parameters of `chat/completions` a server takes; learnt from what it refuses.
+
+    Attributes
+    ----------
+    length
+        Name of the greatest number of tokens to write. Local servers know ``max_tokens``; reasoning models of OpenAI
+        take ``max_completion_tokens`` alone.
+    left_out
+        Parameters that are not taken at all.
+    """
+
+    length: str = _OLD_LENGTH
+    left_out: frozenset[str] = frozenset()
+
+    def parameters(self, sampling: Sampling, seed: int) -> dict[str, Any]:
+        """Write how to draw a reply; a seed only where it is drawn at all."""
+        wanted: dict[str, Any] = {self.length: sampling.max_new_tokens, "temperature": sampling.temperature}
+        if sampling.temperature:
+            wanted |= {"top_p": 1.0, "seed": seed % 2**31}
+        return {name: value for name, value in wanted.items() if name not in self.left_out}
+
+    def learn(self, refusal: Refusal) -> Dialect | None:
+        """Return how to ask instead; None where a refusal is not about a parameter that can be spared."""
+        if refusal.status not in (400, 422) or not _NOT_TAKEN.search(refusal.message):
+            return None
+        if self.length == _OLD_LENGTH and self._is_about(_OLD_LENGTH, refusal):
+            return replace(self, length=_NEW_LENGTH)
+        spared = [name for name in ("temperature", "top_p", "seed") if self._is_about(name, refusal)]
+        learnt = replace(self, left_out=self.left_out | set(spared))
+        return learnt if learnt != self else None
+
+    @staticmethod
+    def _is_about(name: str, refusal: Refusal) -> bool:
+        if refusal.param:
+            return refusal.param == name
+        return re.search(rf"\b{name}\b", refusal.message) is not None
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What a server answered.
+
+    Attributes
+    ----------
+    text
+        The reply; empty where there is none.
+    finish
+        Why it ended: ``stop``, ``length``, ``content_filter`` or another word.
+    model, fingerprint
+        What the server says of itself; None where it does not.
+    prompt_tokens, tokens
+        Read and written, reasoning among them.
+    cost_usd
+        What the server says it cost (OpenRouter).
+    """
+
+    text: str
+    finish: str
+    model: str | None = None
+    fingerprint: str | None = None
+    prompt_tokens: int | None = None
+    tokens: int | None = None
+    cost_usd: float | None = None
+
+
+def read_completion(body: str) -> Completion | Refusal:
+    """Read the answer to a request.
+
+    Parameters
+    ----------
+    body
+        JSON of a `chat.completion`.
+
+    Returns
+    -------
+    Completion or Refusal
+        The latter where an error came with status 200, as from gateways whose own server failed.
+
+    Raises
+    ------
+    Transient
+        If it is no JSON, or holds no choice.
+    """
+    try:
+        told = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Transient("an answer that is no JSON, or only half of one") from None
+    if not isinstance(told, dict):
+        raise Transient("an answer that is no chat completion")
+    if told.get("error"):
+        code = told["error"].get("code") if isinstance(told["error"], dict) else None
+        return refusal_of(code if isinstance(code, int) else 502, told)
+    choices = told.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    message = choice.get("message") if isinstance(choice, dict) else None
+    if not isinstance(choice, dict) or not isinstance(message, dict):
+        raise Transient("an answer without a choice")
+    usage: dict[str, Any] = told["usage"] if isinstance(told.get("usage"), dict) else {}
+    read, written, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
+    if read is not None and written is not None and total is not None:
+        written = max(written, total - read)  # Gemini counts reasoning in the total alone, and bills it
+    cost: Any = usage.get("cost")
+    return Completion(
+        text=_text(message),
+        finish=str(choice.get("finish_reason") or ""),
+        model=_word(told.get("model")),
+        fingerprint=_word(told.get("system_fingerprint")),
+        prompt_tokens=read,
+        tokens=written,
+        cost_usd=float(cost) if _is_number(cost) and 0 <= cost < float("inf") else None,
+    )
+
+
+def _text(message: Mapping[str, Any]) -> str:
+    """Return the words of a reply, or of a refusal to reply; half a surrogate pair could not be stored."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
+    text = content if isinstance(content, str) and content else message.get("refusal")
+    return text.encode("utf-8", "replace").decode() if isinstance(text, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if _is_number(value) and 0 <= value < 2**53 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _word(value: Any) -> str | None:
+    return value[:200] if isinstance(value, str) and value else None

@@ -1,0 +1,187 @@
+"""Language models of this machine computed by vLLM instead of transformers: much faster on a graphics card."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.files import content_key
+from connectomebench.models.chat import Conversation, Reply, Sampling
+from connectomebench.models.endpoint_requests import chat_messages
+from connectomebench.models.model_files import (
+    ADAPTER_CONFIG,
+    ModelFiles,
+    adapter_revision,
+    open_files,
+    read_json,
+    reason_of,
+)
+from connectomebench.models.prompt import PROMPT_VERSION
+from connectomebench.models.vlm_loading import check_base, check_weight_files, find_base
+
+MOST_IMAGES = 64
+"""A conversation may hold so many images, those of examples in the prompt among them."""
+MOST_TOKENS = 32_768
+"""Of a conversation, images and reply among them; room for the 256,000 of Qwen3-VL would not fit most cards."""
+
+
+class VllmModel:
+    """A chat model that vLLM computes, a :class:`connectomebench.models.chat.ChatModel`; :func:`open_vllm` makes one.
+
+    Attributes
+    ----------
+    name, revision
+        See :class:`connectomebench.models.base.Model`. The revision holds the version of vLLM: its kernels round
+        otherwise than those of transformers, so that replies may differ.
+
+    Parameters
+    ----------
+    name, revision
+        As above.
+    engine
+        ``vllm.LLM``.
+    adapter
+        ``vllm.lora.request.LoRARequest`` of an adapter, or None.
+    """
+
+    def __init__(self, name: str, revision: str, engine: Any, adapter: Any = None) -> None:
+        self.name = name
+        self.revision = revision
+        self._engine = engine
+        self._adapter = adapter
+
+    def reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+        """Reply to every conversation; all are computed together, and vLLM forms batches of its own.
+
+        Parameters
+        ----------
+        conversations
+            The same object several times asks for several draws, which are computed together (``SamplingParams.n``).
+        sampling
+            Temperature and length; top-p, top-k and penalties of the model's ``generation_config.json`` do not apply.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If vLLM fails, for example on a prompt that is longer than its context.
+        """
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+
+        places: dict[int, list[int]] = {}
+        for number, conversation in enumerate(conversations):
+            places.setdefault(id(conversation), []).append(number)
+        distinct = [conversations[numbers[0]] for numbers in places.values()]
+        draws = [len(numbers) if sampling.temperature else 1 for numbers in places.values()]
+        parameters = [
+            SamplingParams(
+                n=wanted,
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_new_tokens,
+                seed=conversation.seed,
+                top_p=1.0,
+            )
+            for conversation, wanted in zip(distinct, draws, strict=True)
+        ]
+        try:
+            outputs = self._engine.chat(
+                [chat_messages(conversation) for conversation in distinct],
+                parameters,
+                use_tqdm=False,
+                lora_request=self._adapter,
+            )
+        except Exception as error:  # of many kinds
+            raise ConnectomeBenchError(f"vLLM cannot reply: {reason_of(error)}") from error
+        replies: dict[int, Reply] = {}
+        for numbers, output in zip(places.values(), outputs, strict=True):
+            for draw, number in enumerate(numbers):
+                written = output.outputs[draw % len(output.outputs)]
+                replies[number] = Reply(
+                    written.text,
+                    prompt_tokens=len(output.prompt_token_ids or ()),
+                    tokens=len(written.token_ids),
+                )
+        return [replies[number] for number in range(len(conversations))]
+
+
+def open_vllm(name: str, revision: str | None = None, *, base: str | None = None) -> VllmModel:
+    """Load a vision-language model, or a LoRA adapter together with its base, into vLLM.
+
+    Parameters
+    ----------
+    name
+        Folder, or ``ORG/NAME`` on the Hub.
+    revision
+        Branch, tag or commit on the Hub; None takes ``main``.
+    base
+        Base of an adapter, a folder or ``ORG/NAME``; the one that the adapter names where None.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If vLLM is not installed or cannot load the model, files are missing or pickled, or adapter and base do not
+        belong together.
+    """
+    try:
+        import vllm  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise ConnectomeBenchError(
+            "vLLM is not installed; pip install vllm (Linux with a graphics card), or take --engine transformers"
+        ) from None
+
+    source = open_files(name, revision)
+    if not (source.folder / ADAPTER_CONFIG).exists():
+        if base is not None:
+            raise ConnectomeBenchError(f"{source.name} is a whole model, no adapter; leave --base out")
+        key = content_key(source.identity, PROMPT_VERSION)[:16]
+        return VllmModel(source.name, _with_version(key, vllm), _load(vllm, source))
+    from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
+
+    foundation = find_base(source, base)
+    check_base(source, foundation)
+    engine = _load(vllm, foundation, **_adapter_options(source))
+    key = adapter_revision(source.folder, foundation.identity)
+    return VllmModel(source.name, _with_version(key, vllm), engine, LoRARequest(source.name, 1, str(source.folder)))
+
+
+def _with_version(key: str, vllm: Any) -> str:
+    return f"{key}+vllm{vllm.__version__}"
+
+
+def _adapter_options(adapter: ModelFiles) -> dict[str, Any]:
+    """Return what vLLM must know of an adapter before it loads the base."""
+    config = read_json(adapter.folder / ADAPTER_CONFIG)
+    rank, targets = config.get("r"), config.get("target_modules")
+    if not isinstance(rank, int) or rank < 1:
+        raise ConnectomeBenchError(f"{ADAPTER_CONFIG} of {adapter.name} has no rank; fetch the adapter again")
+    options: dict[str, Any] = {"enable_lora": True, "max_lora_rank": _allowed_rank(rank), "max_loras": 1}
+    if "visual" in str(targets):
+        # without it vLLM warns and leaves the adapter's part between picture and language out (vllm#26674)
+        options["enable_tower_connector_lora"] = True
+    return options
+
+
+def _allowed_rank(rank: int) -> int:
+    """Return a rank that vLLM takes and that holds ``rank``: a power of two from 8 on."""
+    return max(8, 1 << (rank - 1).bit_length())
+
+
+def _load(vllm: Any, source: ModelFiles, **options: Any) -> Any:
+    check_weight_files(source)
+    config = read_json(source.folder / "config.json")
+    text = config.get("text_config")
+    most = text.get("max_position_embeddings") if isinstance(text, dict) else None
+    try:
+        return vllm.LLM(
+            model=str(source.folder),
+            trust_remote_code=False,
+            load_format="safetensors",
+            # the model's own settings for sampling and against repetition would change a greedy reply
+            generation_config="vllm",
+            max_model_len=min(MOST_TOKENS, most) if isinstance(most, int) else MOST_TOKENS,
+            limit_mm_per_prompt={"image": MOST_IMAGES, "video": 0},
+            seed=0,
+            **options,
+        )
+    except Exception as error:  # of many kinds
+        raise ConnectomeBenchError(f"vLLM cannot load {source.name}: {reason_of(error)}") from error

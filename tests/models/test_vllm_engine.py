@@ -1,0 +1,191 @@
+"""Replies through vLLM's documented interface, with a stand-in of the same signatures; the package needs a GPU."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from stored_rows import row
+from tiny_qwen3_vl import edit_json, make_tiny_adapter
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.chat import Conversation, Sampling
+from connectomebench.models.endpoint_requests import chat_messages
+from connectomebench.models.prompt import messages
+from connectomebench.models.vllm_engine import MOST_TOKENS, open_vllm
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """The fields of vLLM's that are used, with its checks."""
+
+    n: int = 1
+    temperature: float = 1.0
+    max_tokens: int | None = 16
+    seed: int | None = None
+    top_p: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.temperature == 0 and self.n > 1:
+            raise ValueError("n must be 1 when using greedy sampling")
+
+
+@dataclass(frozen=True)
+class LoRARequest:
+    lora_name: str
+    lora_int_id: int
+    lora_path: str
+
+
+@dataclass(frozen=True)
+class CompletionOutput:
+    text: str
+    token_ids: list[int]
+
+
+@dataclass(frozen=True)
+class RequestOutput:
+    prompt_token_ids: list[int] | None
+    outputs: list[CompletionOutput]
+
+
+@dataclass
+class LLM:
+    """Takes what ``vllm.LLM`` does, and says what it was asked in place of a reply."""
+
+    model: str
+    trust_remote_code: bool = False
+    load_format: str = "auto"
+    generation_config: str = "auto"
+    max_model_len: int | None = None
+    limit_mm_per_prompt: dict[str, int] = field(default_factory=dict)
+    seed: int = 0
+    enable_lora: bool = False
+    max_lora_rank: int = 16
+    max_loras: int = 1
+    enable_tower_connector_lora: bool = False
+
+    def __post_init__(self) -> None:
+        self.asked: list[Any] = []
+        loaded.append(self)
+
+    def chat(
+        self,
+        messages: list[list[dict[str, Any]]],
+        sampling_params: list[SamplingParams],
+        use_tqdm: bool = True,
+        lora_request: LoRARequest | None = None,
+    ) -> list[RequestOutput]:
+        assert len(messages) == len(sampling_params) and not use_tqdm
+        assert lora_request is None or self.enable_lora
+        self.asked.append((messages, sampling_params, lora_request))
+        if any("break" in str(turns) for turns in messages):
+            raise RuntimeError("CUDA error: out of memory\nmore")
+        return [
+            RequestOutput(
+                list(range(len(turns[0]["content"]))),
+                [CompletionOutput(f"{turns[0]['content'][-1]['text']}/{k}", [1] * (k + 2)) for k in range(params.n)],
+            )
+            for turns, params in zip(messages, sampling_params, strict=True)
+        ]
+
+
+loaded: list[LLM] = []
+
+
+@pytest.fixture
+def vllm(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    loaded.clear()
+    module, lora, request = ModuleType("vllm"), ModuleType("vllm.lora"), ModuleType("vllm.lora.request")
+    vars(module).update(LLM=LLM, SamplingParams=SamplingParams, __version__="0.99.0")
+    vars(request).update(LoRARequest=LoRARequest)
+    for name, one in {"vllm": module, "vllm.lora": lora, "vllm.lora.request": request}.items():
+        monkeypatch.setitem(sys.modules, name, one)
+    return module
+
+
+def talk(text: str, seed: int = 0) -> Conversation:
+    return Conversation([{"role": "user", "content": [{"type": "text", "text": text}]}], [], seed)
+
+
+def test_pictures_and_sampling_reach_the_engine(vllm: ModuleType, tiny_vlm: Path) -> None:
+    stored = row(1, "yes")
+    shown = Conversation(messages(stored), stored["images"])
+    model = open_vllm(str(tiny_vlm))
+    (reply,) = model.reply([shown], Sampling(max_new_tokens=32))
+    (engine,) = loaded
+    assert (engine.model, engine.generation_config, engine.load_format) == (str(tiny_vlm), "vllm", "safetensors")
+    assert engine.max_model_len == MOST_TOKENS and not engine.enable_lora and not engine.trust_remote_code
+    assert engine.asked == [([chat_messages(shown)], [SamplingParams(1, 0.0, 32, 0)], None)]
+    assert (reply.prompt_tokens, reply.tokens, reply.cost_usd) == (len(shown.messages[0]["content"]), 2, None)
+    assert reply.text.endswith("/0")
+
+
+def test_draws_of_a_conversation_are_computed_together_and_told_apart(vllm: ModuleType, tiny_vlm: Path) -> None:
+    first, second = talk("a", 7), talk("b", 8)
+    model = open_vllm(str(tiny_vlm))
+    replies = model.reply([first, second, first, first], Sampling(0.7, 32))
+    assert [reply.text for reply in replies] == ["a/0", "b/0", "a/1", "a/2"]
+    assert [reply.tokens for reply in replies] == [2, 2, 3, 4]
+    (_, parameters, _) = loaded[0].asked[0]
+    assert parameters == [SamplingParams(3, 0.7, 32, 7), SamplingParams(1, 0.7, 32, 8)]
+    greedy = model.reply([first, second, first], Sampling())
+    assert [reply.text for reply in greedy] == ["a/0", "b/0", "a/0"]
+
+
+def test_an_adapter_goes_with_every_request(vllm: ModuleType, tiny_vlm: Path, tmp_path: Path) -> None:
+    adapter = make_tiny_adapter(tiny_vlm, tmp_path / "adapter")
+    edit_json(adapter / "adapter_config.json", r=24)
+    model = open_vllm(str(adapter), base=str(tiny_vlm))
+    model.reply([talk("a")], Sampling())
+    (engine,) = loaded
+    assert (engine.model, engine.max_lora_rank, engine.enable_tower_connector_lora) == (str(tiny_vlm), 32, True)
+    assert engine.asked[0][2] == LoRARequest("adapter", 1, str(adapter))
+    plain = open_vllm(str(tiny_vlm))
+    assert model.name == "adapter" and plain.name == tiny_vlm.name and model.revision != plain.revision
+    vllm.__version__ = "1.0"  # type: ignore[attr-defined]
+    assert open_vllm(str(tiny_vlm)).revision == plain.revision.replace("0.99.0", "1.0")
+
+
+def test_an_adapter_of_the_language_part_alone(vllm: ModuleType, tiny_vlm: Path, tmp_path: Path) -> None:
+    adapter = make_tiny_adapter(tiny_vlm, tmp_path / "adapter")
+    edit_json(adapter / "adapter_config.json", target_modules=["q_proj"])
+    open_vllm(str(adapter), base=str(tiny_vlm))
+    assert (loaded[0].max_lora_rank, loaded[0].enable_tower_connector_lora) == (8, False)
+
+
+def test_what_it_refuses_before_anything_is_loaded(vllm: ModuleType, tiny_vlm: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConnectomeBenchError, match="whole model, no adapter"):
+        open_vllm(str(tiny_vlm), base=str(tiny_vlm))
+    adapter = make_tiny_adapter(tiny_vlm, tmp_path / "adapter")
+    edit_json(adapter / "adapter_config.json", r="16")
+    with pytest.raises(ConnectomeBenchError, match="has no rank"):
+        open_vllm(str(adapter), base=str(tiny_vlm))
+    edit_json(adapter / "adapter_config.json", peft_type="IA3")
+    with pytest.raises(ConnectomeBenchError, match="no plain LoRA adapter"):
+        open_vllm(str(adapter), base=str(tiny_vlm))
+    assert loaded == []
+
+
+def test_failures_of_the_engine_are_one_line(vllm: ModuleType, tiny_vlm: Path) -> None:
+    model = open_vllm(str(tiny_vlm))
+    with pytest.raises(ConnectomeBenchError, match=r"^vLLM cannot reply: CUDA error: out of memory$"):
+        model.reply([talk("break")], Sampling())
+
+    class Broken:
+        def __init__(self, **options: Any) -> None:
+            raise ValueError("No supported device")
+
+    vllm.LLM = Broken  # type: ignore[attr-defined]
+    with pytest.raises(ConnectomeBenchError, match="vLLM cannot load tiny-vl: No supported device"):
+        open_vllm(str(tiny_vlm))
+
+
+def test_without_vllm(monkeypatch: pytest.MonkeyPatch, tiny_vlm: Path) -> None:
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    with pytest.raises(ConnectomeBenchError, match="pip install vllm"):
+        open_vllm(str(tiny_vlm))
