@@ -58,9 +58,9 @@ class HubClient:
         env = env | ({"HF_TOKEN": token} if token else {})
         return self._command("publish", *words, **env)
 
-    def predict(self, *words: str | Path) -> Done:
+    def evaluate(self, *words: str | Path) -> Done:
         """Run the command, without a login."""
-        return self._command("predict", *words)
+        return self._command("evaluate", *words)
 
     def _command(self, *words: str | Path, **env: str) -> Done:
         return Done(**self._call("command", env, words=[str(word) for word in words]))

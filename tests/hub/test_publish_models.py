@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -84,13 +86,28 @@ def test_a_model_comes_back_with_its_results(
     assert entry["dataset"] == {"id": DATA, "task_id": "fly", "revision": hub.repo(DATA).branches["main"]}
 
     words = ["--model", MODEL, "--dataset", DATA, "--species", "fly", "--out", tmp_path / "pulled"]
-    done = client.predict(*words)
+    done = client.evaluate(*words)
     assert done.status == 0, done.err
     path = tmp_path / "pulled" / "trivial" / "merge_action" / "fly" / "test.parquet"
     assert str(path) in done.out and "4 rows in 4 groups" in done.out
     here, there = (read_results(folder).drop(columns="latency_s") for folder in (results, path))
     assert here.equals(there)
     assert published(client, model, "--repo", MODEL) == f"{MODEL}: nothing to change\n", "results there stay"
+
+
+def test_ablations_are_not_published(
+    hub: HubServer, client: HubClient, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    model, results = trained
+    shutil.copytree(results, tmp_path / "both")
+    (path,) = (tmp_path / "both").rglob("test.parquet")
+    table = pq.read_table(path)
+    changed = table.set_column(table.column_names.index("condition"), "condition", pa.array(["blank_images"] * 4))
+    pq.write_table(changed, path.with_name("a.parquet"))  # is read first
+    published(client, model, "--repo", MODEL, "--results", tmp_path / "both")
+    (name,) = (name for name in hub.files(MODEL, kind="model") if name.startswith("results/"))
+    there = pq.read_table(pa.BufferReader(hub.content(MODEL, name, kind="model")))
+    assert there["condition"].to_pylist() == ["default"] * 4
 
 
 def test_another_model_needs_replace_and_the_old_one_stays_at_its_commit(
@@ -107,7 +124,7 @@ def test_another_model_needs_replace_and_the_old_one_stays_at_its_commit(
     assert "2 deleted" in out and "Replace trivial" in hub.repo(MODEL, "model").history("main")[0].title
     words = ["--model", MODEL, "--dataset", DATA, "--species", "fly", "--out", tmp_path / "out"]
     for revision, folder in ((first, model), ("main", other)):
-        assert client.predict(*words, "--model-revision", revision).status == 0
+        assert client.evaluate(*words, "--model-revision", revision).status == 0
         (path,) = (tmp_path / "out").rglob("*.parquet")
         assert set(pq.read_table(path)["model_revision"].to_pylist()) == {read_record(folder).revision}
 
@@ -147,7 +164,7 @@ def test_adapter_and_base_come_back_through_stock_peft(
         expected = local(input_ids=torch.tensor([ids])).logits[0, -1]
     assert client.adapted("brains/tiny-vl", "brains/tiny-lora", ids) == pytest.approx(expected.tolist(), abs=1e-5)
     words = ["--model", "brains/tiny-lora", "--dataset", dataset, "--species", "fly", "--out", tmp_path / "out"]
-    done = client.predict(*words)
+    done = client.evaluate(*words)
     assert done.status == 0, done.err
     assert len(read_results(tmp_path / "out")) == 4
 
@@ -156,13 +173,13 @@ def test_an_image_classifier_comes_back(hub: HubServer, client: HubClient, datas
     folder = make_classifier(tmp_path / "model", dataset)
     published(client, folder, "--repo", "brains/resnet")
     words = ["--model", "brains/resnet", "--dataset", dataset, "--species", "fly", "--out"]
-    done = client.predict(*words, tmp_path / "pulled")
+    done = client.evaluate(*words, tmp_path / "pulled")
     assert done.status == 0, done.err
     rows = load_rows(str(dataset), "fly", "test", cache=tmp_path / "cache").dataset[:]
     here = [answer.probabilities["yes"] for answer in load_model(str(folder)).predict(rows)]
     assert read_results(tmp_path / "pulled")["probability"].tolist() == pytest.approx(here)
     split = write_dataset(tmp_path / "other", "split_action")
-    line = line_of(client.predict("--model", "brains/resnet", "--dataset", split, "--species", "fly"))
+    line = line_of(client.evaluate("--model", "brains/resnet", "--dataset", split, "--species", "fly"))
     assert "was trained for merge_action" in line
 
 
@@ -264,19 +281,19 @@ def test_a_model_from_the_hub_is_not_trusted(
     put = {"config.json": config, FILE_NAME: record}
     files = {path: hub.store.put_blob(json.dumps(content).encode()) for path, content in put.items()}
     repo.add("main", "by hand", "", {**hub.files(MODEL, kind="model"), **files})
-    line = line_of(client.predict("--model", MODEL, "--dataset", dataset, "--species", "fly"))
+    line = line_of(client.evaluate("--model", MODEL, "--dataset", dataset, "--species", "fly"))
     assert words in line
 
 
 def test_models_that_are_not_there(client: HubClient, hub: HubServer, dataset: Path, adapter: Path) -> None:
     def told(*words: str | Path) -> str:
-        return line_of(client.predict("--dataset", dataset, "--species", "fly", *words))
+        return line_of(client.evaluate("--dataset", dataset, "--species", "fly", *words))
 
     assert "no model folder ../nothing" in told("--model", "../nothing")
     assert "brains/nothing is not there" in told("--model", "brains/nothing")
     assert "has no revisions" in told("--model", adapter, "--model-revision", "main")
     assert "has no revisions" in line_of(
-        client.predict("--model", adapter, "--dataset", dataset, "--dataset-revision", "x", "--species", "fly")
+        client.evaluate("--model", adapter, "--dataset", dataset, "--dataset-revision", "x", "--species", "fly")
     )
     hub.store.create("model", "brains/other", False)
     assert "no model that this package knows" in told("--model", "brains/other")

@@ -15,7 +15,8 @@ from PIL import Image
 from public_files import HIGH, channels, npz, png, row, write
 
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.predict import predict
+from connectomebench.evaluation.asked import Asked
+from connectomebench.evaluation.evaluate import Shown, evaluate
 from connectomebench.evaluation.results import read_results
 from connectomebench.interop import benchmark2, is_public, load_public, recognise, stream_public
 from connectomebench.models.registry import save_head_model
@@ -44,7 +45,8 @@ def test_a_model_learns_and_is_evaluated_unchanged(
     model = train_trivial(train.dataset, TrivialConfig(folds=2), progress=False)
     save_head_model(model, tmp_path / "model", train.data)
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path)
-    path = predict(str(tmp_path / "model"), str(first_release), "MICrONS", "test", tmp_path / "results", task=task)
+    shown = Shown(str(first_release), "MICrONS", task=task)
+    path = evaluate(Asked(str(tmp_path / "model")), shown, tmp_path / "results")
     assert path == tmp_path / "results" / "trivial" / task / "mouse" / "test.parquet"
     results = read_results(path)
     assert list(results["sample_id"]) == list(test.dataset["sample_id"])

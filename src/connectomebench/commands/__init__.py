@@ -1,0 +1,14 @@
+"""The commands of ``connectomebench``, one module each; they import what is heavy only when they run."""
+
+NAMES = (
+    "build",
+    "quickstart",
+    "report",
+    "doctor",
+    "publish",
+    "evaluate",
+    "compare",
+    "transfer",
+    "human_eval",
+)
+"""Modules of the commands, in the order of ``connectomebench --help``."""

@@ -1,0 +1,207 @@
+"""``connectomebench evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.chat import MAX_NEW_TOKENS
+
+if TYPE_CHECKING:
+    from connectomebench.evaluation.ways import Way
+    from connectomebench.evaluation.wording import Wording
+    from connectomebench.models.endpoint_settings import EndpointSettings
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("evaluate", help="let a model answer a partition", description=_run.__doc__)
+    asked = parser.add_argument_group("who is asked")
+    asked.add_argument(
+        "--model",
+        required=True,
+        metavar="MODEL",
+        help="folder, or ORG/NAME on the Hub; with --endpoint the name it has there; or person, for yourself",
+    )
+    asked.add_argument("--model-revision", metavar="REV", help="branch, tag or commit (default: main)")
+    asked.add_argument("--base", help="adapters: the model it was trained on, where it cannot be found by its name")
+    asked.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help="what computes it")
+    asked.add_argument(
+        "--endpoint", metavar="URL", help="OpenAI-compatible server, for example http://127.0.0.1:8000/v1"
+    )
+    asked.add_argument(
+        "--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable that holds its key"
+    )
+    asked.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a reply")
+    asked.add_argument("--retries", type=int, default=5, help="how often to ask again where the server fails")
+    asked.add_argument(
+        "--extra-body",
+        default="{}",
+        metavar="JSON",
+        help='more for each request: {"reasoning_effort": "low"}',
+    )
+    asked.add_argument("--then", metavar="MODEL", help="a second model for rows of which the first is not sure")
+    asked.add_argument("--below", type=float, default=0.9, help="with --then: how sure is not sure (default: 0.9)")
+    asked.add_argument("--rater", metavar="NAME", help="with person: a name for the records")
+
+    shown = parser.add_argument_group("what is shown")
+    shown.add_argument("--dataset", required=True, metavar="DATASET", help="folder, or ORG/NAME on the Hub")
+    shown.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit (default: main)")
+    shown.add_argument("--species", required=True, help="config of the dataset")
+    shown.add_argument("--partition", default="test", help="train, validation or test (default)")
+    shown.add_argument("--task", help="task to ask of a public dataset that holds several")
+    shown.add_argument("--sample", type=int, metavar="N", help="only N rows, balanced over the answers")
+    shown.add_argument("--ablation", metavar="A", help="take something away; --ablation list tells what there is")
+    shown.add_argument("--seed", type=int, default=0, help="of what is drawn: sample, examples, shuffled labels")
+
+    how = parser.add_argument_group("how a language model answers")
+    how.add_argument(
+        "--answer",
+        choices=("scored", "generated", "confidence"),
+        help="probabilities of the allowed answers, a reply in words, or one with a stated confidence (default: scored "
+        "where it can be computed, else generated; adapters: as they were trained)",
+    )
+    how.add_argument("--votes", type=int, default=1, metavar="N", help="draw N replies and take the majority")
+    how.add_argument("--temperature", type=float, default=0.7, help="of votes (default: 0.7)")
+    how.add_argument(
+        "--max-new-tokens", type=int, default=MAX_NEW_TOKENS, help="where replies are cut off (default: 512)"
+    )
+    how.add_argument(
+        "--style",
+        choices=("answer_only", "analysis", "simple"),
+        help="ask for the answer alone (default), for an analysis before it, or plainly for what is seen",
+    )
+    how.add_argument(
+        "--prompt",
+        choices=("none", "conservative", "context", "hints", "few_shot"),
+        default="none",
+        help="adapt the prompt without training",
+    )
+    how.add_argument("--shots", type=int, default=4, help="examples for few_shot, from the training partition")
+
+    cost = parser.add_argument_group("effort and cost")
+    cost.add_argument("--concurrency", type=int, default=1, help="rows under way at a time at an endpoint (default: 1)")
+    cost.add_argument("--max-usd", type=float, help="stop before more than this is spent")
+    cost.add_argument("--usd-per-million-prompt", type=float, help="price of a million tokens that are read")
+    cost.add_argument("--usd-per-million-reply", type=float, help="price of a million tokens that are written")
+    cost.add_argument("--again", action="store_true", help="ask anew where records are there already")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of result records (default: results)")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Let a model answer a partition, and keep one record a row: OUT/MODEL/TASK/SPECIES/PARTITION.parquet."""
+    from connectomebench.evaluation.ablations import ABLATIONS
+
+    if arguments.ablation == "list":
+        print("\n".join(f"{name}: {words}" for name, words in ABLATIONS.items()))
+    elif arguments.model == "person":
+        _ask_a_person(arguments)
+    else:
+        _ask_a_model(arguments)
+
+
+def _ask_a_model(arguments: argparse.Namespace) -> None:
+    from connectomebench.evaluation.asked import Asked
+    from connectomebench.evaluation.evaluate import BASE_MODEL, Doubt, How, Shown, evaluate
+    from connectomebench.evaluation.run import Effort
+
+    first = Asked(
+        arguments.model,
+        arguments.model_revision,
+        arguments.base,
+        engine=arguments.engine,
+        without_adapter=arguments.ablation == BASE_MODEL,
+    )
+    doubt = None
+    # with two models, all that is said of endpoint and engine is about the second, dearer one
+    if arguments.then is not None:
+        second = Asked(arguments.then, endpoint=_endpoint(arguments, arguments.then), engine=arguments.engine)
+        doubt, first = Doubt(second, arguments.below), replace(first, engine="transformers")
+    else:
+        first = replace(first, endpoint=_endpoint(arguments, arguments.model))
+    if arguments.concurrency != 1 and arguments.endpoint is None:
+        raise ConnectomeBenchError("--concurrency is about requests to a server; it needs --endpoint")
+    shown = Shown(
+        arguments.dataset,
+        arguments.species,
+        arguments.partition,
+        arguments.task,
+        arguments.dataset_revision,
+        arguments.sample,
+        arguments.ablation,
+        arguments.seed,
+    )
+    rows = 32 if arguments.endpoint is None else 1
+    effort = Effort(rows, arguments.concurrency, arguments.max_usd)
+    how = How(_way(arguments), _wording(arguments))
+    evaluate(first, shown, arguments.out, how=how, effort=effort, doubt=doubt, again=arguments.again)
+
+
+def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointSettings | None:
+    if arguments.endpoint is None:
+        if arguments.usd_per_million_prompt is not None or arguments.usd_per_million_reply is not None:
+            raise ConnectomeBenchError("prices of tokens are those of a server; they need --endpoint")
+        return None
+    from connectomebench.models.endpoint_settings import EndpointSettings
+
+    return EndpointSettings(
+        url=arguments.endpoint,
+        model=model,
+        key_variable=arguments.key_variable,
+        timeout_s=arguments.timeout,
+        retries=arguments.retries,
+        usd_per_million_prompt=arguments.usd_per_million_prompt,
+        usd_per_million_reply=arguments.usd_per_million_reply,
+        extra_body=_extra_body(arguments.extra_body),
+    )
+
+
+def _extra_body(text: str) -> dict[str, Any]:
+    try:
+        more = json.loads(text)
+    except ValueError:
+        more = None
+    if not isinstance(more, dict):
+        raise ConnectomeBenchError(f"--extra-body takes a JSON object, not {text[:60]!r}")
+    return more
+
+
+def _way(arguments: argparse.Namespace) -> Way | None:
+    from connectomebench.evaluation.ways import Way
+
+    if arguments.votes > 1:
+        if arguments.answer not in (None, "generated"):
+            raise ConnectomeBenchError("votes are drawn replies in words; leave --answer out")
+        return Way("votes", arguments.votes, arguments.temperature, arguments.max_new_tokens)
+    if arguments.answer is None and arguments.max_new_tokens == MAX_NEW_TOKENS:
+        return None
+    return Way(arguments.answer or "generated", max_new_tokens=arguments.max_new_tokens)
+
+
+def _wording(arguments: argparse.Namespace) -> Wording | None:
+    from connectomebench.evaluation.wording import Wording
+
+    if arguments.style is None and arguments.prompt == "none":
+        return None
+    return Wording(arguments.style or "answer_only", arguments.prompt, arguments.shots, arguments.seed)
+
+
+def _ask_a_person(arguments: argparse.Namespace) -> None:
+    from connectomebench.evaluation.outcome import simulated_note
+    from connectomebench.human_eval.rating import Rater, rate, summary_line
+    from connectomebench.loading import load_rows
+
+    if arguments.rater is None:
+        raise ConnectomeBenchError("name the person for the records: --rater NAME")
+    if arguments.ablation or _way(arguments) or _wording(arguments) or arguments.then or arguments.endpoint:
+        raise ConnectomeBenchError("a person is shown the rows as they are; leave ablation, prompt and endpoint out")
+    rows = load_rows(
+        arguments.dataset, arguments.species, arguments.partition, arguments.dataset_revision, task=arguments.task
+    )
+    path = rate(rows, Rater(arguments.rater, arguments.sample, arguments.seed), arguments.out)
+    print("\n".join((summary_line(path), *simulated_note(rows.data), str(path))))

@@ -1,0 +1,84 @@
+"""``connectomebench human-eval``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("human-eval", help="let people rate what models rate", description=_run.__doc__)
+    parser.add_argument("--dataset", metavar="DATASET", help="folder, or ORG/NAME on the Hub")
+    parser.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit (default: main)")
+    parser.add_argument("--species", help="config of the dataset")
+    parser.add_argument("--partition", default="test", help="train, validation or test (default)")
+    parser.add_argument("--task", help="task to ask of a public dataset that holds several")
+    parser.add_argument("--rater", metavar="NAME", help="name of the person in the records")
+    number = parser.add_mutually_exclusive_group()
+    number.add_argument("--n", type=int, default=64, help="rows to rate, balanced over the answers (default: 64)")
+    number.add_argument("--all", action="store_true", help="rate the whole partition")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw; the same for people who are compared")
+    parser.add_argument("--out", type=Path, default=Path("results"), help="folder of records (default: results)")
+    parser.add_argument("--port", type=int, default=0, help="port of this machine (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
+    parser.add_argument("--export", action="store_true", help="write records of what is rated so far, and stop")
+
+    judged = parser.add_argument_group("what models say")
+    judged.add_argument("--analyses", type=Path, metavar="DIR", help="judge the analyses in result records instead")
+    judged.add_argument("--models", nargs="+", metavar="MODEL", help="whose: MODEL, or MODEL@CONDITION")
+    judged.add_argument("--one-by-one", action="store_true", help="rate each from 1 to 5 instead of two side by side")
+
+    agreement = parser.add_argument_group("agreement")
+    agreement.add_argument(
+        "--kappa",
+        nargs="+",
+        metavar=("DIR", "NAME"),
+        help="print Cohen's kappa of the raters in DIR, or of two of them",
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Let a person rate rows as models do, judge what models say, or print how far people agree."""
+    from connectomebench.errors import ConnectomeBenchError
+
+    if arguments.kappa:
+        from connectomebench.human_eval.kappa import kappa_lines
+
+        folder, *names = arguments.kappa
+        print("\n".join(kappa_lines(Path(folder), names)))
+        return
+    for option in ("dataset", "species", "rater"):
+        if getattr(arguments, option) is None:
+            raise ConnectomeBenchError(f"say what to rate: --{option} is missing")
+    if bool(arguments.models) != bool(arguments.analyses):
+        raise ConnectomeBenchError("--analyses DIR and --models MODEL ... go together")
+    if arguments.one_by_one and not arguments.analyses:
+        raise ConnectomeBenchError("--one-by-one rates analyses; name them with --analyses DIR and --models MODEL ...")
+
+    from connectomebench.evaluation.outcome import simulated_note
+    from connectomebench.human_eval.app import Page
+    from connectomebench.human_eval.rating import Rater, rate, summary_line
+    from connectomebench.loading import load_rows
+
+    rater = Rater(arguments.rater, None if arguments.all else arguments.n, arguments.seed)
+    page = Page(arguments.port, not arguments.no_browser)
+    revision = arguments.dataset_revision
+    rows = load_rows(arguments.dataset, arguments.species, arguments.partition, revision, task=arguments.task)
+    if arguments.analyses is None:
+        path = rate(rows, rater, arguments.out, page, export=arguments.export)
+        print(summary_line(path))
+    else:
+        import json
+
+        from connectomebench.human_eval.analyses import judge_analyses, read_analyses
+        from connectomebench.human_eval.preferences import preference_table
+
+        said = read_analyses(arguments.analyses, arguments.models, rows)
+        way = "single" if arguments.one_by_one else "pairs"
+        path = judge_analyses(rows, said, rater, way, arguments.out, page, export=arguments.export)
+        found = json.loads(path.read_text(encoding="utf-8"))
+        print(f"{found['rated']} of {found['of']} rated by {found['rater']}")
+        print(preference_table(found))
+    print("\n".join((*simulated_note(rows.data), str(path))))

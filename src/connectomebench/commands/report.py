@@ -1,0 +1,52 @@
+"""``connectomebench report``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from connectomebench.errors import ConnectomeBenchError
+
+PUBLISHED, FIGURES = "published", "figures"
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser(
+        "report",
+        help="write tables and figures",
+        description=_run.__doc__,
+        usage="connectomebench report [-h] DIR [--species S]\n"
+        "       connectomebench report published DIR --out OUT\n"
+        "       connectomebench report figures RESULTS --out OUT [--remark TEXT]",
+    )
+    parser.add_argument("words", nargs="+", metavar="[published|figures] DIR", help="what, and from which folder")
+    parser.add_argument("--species", help="DIR alone: species config to report (default: the only one there)")
+    parser.add_argument("--out", type=Path, help="published, figures: folder for what is made")
+    parser.add_argument("--remark", default="", help="figures: what readers must know, for example what is simulated")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Write the report page of DIR (made by quickstart), the published tables and figures, or your own like them."""
+    *kind, folder = arguments.words
+    if kind and (len(kind) > 1 or kind[0] not in (PUBLISHED, FIGURES)):
+        raise ConnectomeBenchError(f"there is no report {' '.join(kind)!r}; it is DIR, published DIR or figures DIR")
+    if kind and arguments.out is None:
+        raise ConnectomeBenchError(f"say where to write the {kind[0]} report: --out OUT")
+    if (arguments.species and kind) or (arguments.out and not kind) or (arguments.remark and kind != [FIGURES]):
+        raise ConnectomeBenchError("--species goes with DIR alone, --out and --remark with the other reports")
+    if kind == [PUBLISHED]:
+        from connectomebench.report.published.report import report_published
+
+        print(report_published(Path(folder), arguments.out))
+    elif kind == [FIGURES]:
+        from connectomebench.evaluation.results import read_results
+        from connectomebench.report.published.report import report_figures
+
+        report_figures(read_results(folder), arguments.out, remark=arguments.remark)
+        print(arguments.out)
+    else:
+        from connectomebench.quickstart import report
+
+        print(report(Path(folder), arguments.species))

@@ -1,0 +1,242 @@
+"""Let any model answer a partition of any dataset: the same rows, the same question, the same reading of the reply."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from connectomebench import __version__
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.ablations import ablate, shuffle_labels
+from connectomebench.evaluation.asked import Asked, Opened, open_asked
+from connectomebench.evaluation.outcome import outcome, simulated_note
+from connectomebench.evaluation.results import DEFAULT, read_results, result_path
+from connectomebench.evaluation.run import PLAIN, Effort, evaluate_model
+from connectomebench.evaluation.sampling import balanced_sample, sample_name
+from connectomebench.evaluation.ways import Way
+from connectomebench.evaluation.wording import Wording, condition, draw_examples
+from connectomebench.loading import Rows, load_rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from connectomebench.models.base import Model
+
+BASE_MODEL = "base_model"
+SHUFFLED_LABELS = "shuffled_labels"
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What is shown.
+
+    Attributes
+    ----------
+    dataset, species, partition, task, revision
+        See :func:`connectomebench.loading.load_rows`.
+    sample
+        Only so many rows, balanced over the answers; None takes all.
+    ablation
+        What is taken away, one of :data:`connectomebench.evaluation.ablations.ABLATIONS`.
+    seed
+        Of the sample and of shuffled labels.
+    """
+
+    dataset: str
+    species: str
+    partition: str = "test"
+    task: str | None = None
+    revision: str | None = None
+    sample: int | None = None
+    ablation: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class How:
+    """How a model that talks is asked; nothing of it goes with one that does not.
+
+    Attributes
+    ----------
+    way
+        None takes what the model was trained for, else scored where that can be computed, else generated.
+    wording
+        None takes what the model was trained for, else the answer alone.
+    """
+
+    way: Way | None = None
+    wording: Wording | None = None
+
+
+USUAL = How()
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Whom to ask where the first model is not sure.
+
+    Attributes
+    ----------
+    second
+        The other model.
+    below
+        The first is not sure where its likeliest answer is less probable than this.
+    """
+
+    second: Asked
+    below: float
+
+
+def evaluate(
+    asked: Asked,
+    shown: Shown,
+    out: Path,
+    *,
+    how: How = USUAL,
+    effort: Effort = PLAIN,
+    doubt: Doubt | None = None,
+    again: bool = False,
+    say: Callable[[str], None] = print,
+) -> Path:
+    """Let a model answer every row of a partition, and write one record a row.
+
+    What was cut off goes on where it was; what is there already, of the same model, data and condition, is not asked
+    again.
+
+    Parameters
+    ----------
+    asked, doubt
+        Who is asked, and who then.
+    shown, how
+        What is asked, and how.
+    out
+        Folder for records: ``OUT/MODEL/TASK/SPECIES/PARTITION.parquet``, or ``PARTITION@CONDITION.parquet``.
+    effort
+        How much at a time, and at what cost.
+    again
+        Ask anew where records are there.
+    say
+        Takes what is to be shown.
+
+    Returns
+    -------
+    Path
+        The records.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If model or dataset cannot be had or do not belong together, the model cannot be asked this way, or the budget
+        is spent.
+    """
+    ablated = shown.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
+    rows = load_rows(shown.dataset, shown.species, shown.partition, shown.revision, task=shown.task)
+    prepare = None if ablated else partial(ablate, name=cast(str, shown.ablation))
+    first = open_asked(asked)
+    model, named = _answering(first, how if doubt is None else USUAL, rows, shown, prepare)
+    if doubt is not None:
+        from connectomebench.models.cascade import Cascade
+
+        second, named = _answering(open_asked(doubt.second), how, rows, shown, prepare)
+        model = Cascade(model, second, doubt.below)
+    dataset = _chosen(rows.dataset, shown)
+    data = rows.data
+    path = result_path(out, model.name, data.task, data.species, data.partition, named)
+    if again or not _is_there(path, model, data.fingerprint, dataset):
+        evaluate_model(
+            model,
+            dataset,
+            data.partition,
+            data.fingerprint,
+            path,
+            condition=named,
+            prepare=prepare,
+            effort=effort,
+        )
+    else:
+        say(f"{path} is there already; nothing was asked (--again asks anew)")
+    for line in (*outcome(read_results(path)), *simulated_note(data)):
+        say(line)
+    say(str(path))
+    return path
+
+
+def _chosen(rows: Dataset, shown: Shown) -> Dataset:
+    """Return the rows that are asked about, with shuffled answers where that is the ablation."""
+    if shown.ablation == SHUFFLED_LABELS:
+        rows = shuffle_labels(rows, shown.seed)
+    if shown.sample is None:
+        return rows
+    return rows.select(sorted(balanced_sample(rows["answer"], shown.sample, shown.seed)))
+
+
+def _answering(
+    opened: Opened, how: How, rows: Rows, shown: Shown, prepare: Callable[[Any], Any] | None
+) -> tuple[Model, str]:
+    """Return the model as it is asked, and the name of the condition."""
+    model, record = opened.model, opened.record
+    if record is not None and record.task != rows.data.task:
+        raise ConnectomeBenchError(f"{model.name} was trained for {record.task}, and the rows ask {rows.data.task}")
+    taken = None if shown.ablation == BASE_MODEL else shown.ablation
+    if not hasattr(model, "reply"):
+        if how != USUAL:
+            raise ConnectomeBenchError(f"{model.name} does not talk: leave the ways to answer and the prompt out")
+        answering, named = cast("Model", model), condition(Way("scored"), ablation=taken)
+    else:
+        usual_way, usual_wording = usual(opened)
+        way, wording = how.way or usual_way, how.wording or usual_wording
+        answering = _talking(opened, way, wording, rows, shown, prepare)
+        named = condition(way, wording, taken, usual_way=usual_way, usual_wording=usual_wording)
+    if taken == SHUFFLED_LABELS and shown.seed:
+        named += f"-s{shown.seed}"
+    if shown.sample is not None:
+        drawn = sample_name(shown.sample, shown.seed)
+        named = drawn if named == DEFAULT else f"{named}+{drawn}"
+    return answering, named
+
+
+def usual(opened: Opened) -> tuple[Way, Wording]:
+    """Return how a model that talks is asked as it stands: as it was trained, else scored, else with a reply in words.
+
+    A model that was trained to write an analysis, or to state its confidence, is had to do so.
+    """
+    config = opened.record.config if opened.record else {}
+    style = "analysis" if config.get("answer_style") == "analysis" else "answer_only"
+    if config.get("asks_confidence"):
+        return Way("confidence"), Wording(style)
+    if style == "analysis" or not hasattr(opened.model, "score"):
+        return Way("generated"), Wording(style)
+    return Way("scored"), Wording(style)
+
+
+def _talking(
+    opened: Opened, way: Way, wording: Wording, rows: Rows, shown: Shown, prepare: Callable[[Any], Any] | None
+) -> Model:
+    from connectomebench.evaluation.talking import Talker
+
+    if way.kind == "votes" and not getattr(opened.model, "takes_temperature", True):
+        raise ConnectomeBenchError(
+            f"{opened.model.name} takes no temperature, so its votes are not drawn; leave votes out"
+        )
+    examples = []
+    if wording.adaptation == "few_shot":
+        revision = rows.data.revision if rows.data.repo else shown.revision
+        train = load_rows(shown.dataset, shown.species, "train", revision, task=shown.task)
+        examples = draw_examples(train.dataset, rows.dataset, wording, prepare)
+    return Talker(cast(Any, opened.model), way, wording, examples)
+
+
+def _is_there(path: Path, model: Model, fingerprint: str, dataset: Dataset) -> bool:
+    """Tell whether the same question was put to the same model about the same rows before."""
+    if not path.is_file():
+        return False
+    frame = read_results(path)
+    same = {"model_revision": model.revision, "dataset_fingerprint": fingerprint, "code_version": __version__}
+    return (
+        all((frame[name] == value).all() for name, value in same.items())
+        and frame["sample_id"].tolist() == list(dataset["sample_id"])
+        and frame["answer"].tolist() == list(dataset["answer"])
+    )

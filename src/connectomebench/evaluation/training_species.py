@@ -1,0 +1,130 @@
+"""Which species models were trained on: read from their records, or stated by the user, never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+TrainedModel = tuple[str, str, str]
+"""Name, revision and task: what one training run made."""
+
+
+def models_in(frame: pd.DataFrame) -> list[TrainedModel]:
+    """Return the models of result records, sorted."""
+    found = frame[["model", "model_revision", "task"]].drop_duplicates()
+    return sorted((str(model), str(revision), str(task)) for model, revision, task in found.itertuples(index=False))
+
+
+def find_records(sources: Iterable[str]) -> list[ModelRecord]:
+    """Read the records of models.
+
+    Parameters
+    ----------
+    sources
+        Folders, in which every model at any depth is read, or ``ORG/NAME`` on the Hub.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a folder holds no model, a record is damaged, or the Hub cannot be reached.
+    """
+    records = []
+    for source in sources:
+        folder = Path(source)
+        if folder.is_dir():
+            paths = sorted(folder.rglob(FILE_NAME))
+            if not paths:
+                raise ConnectomeBenchError(f"{source} holds no model: no {FILE_NAME} anywhere in it")
+            records += [read_record(path.parent) for path in paths]
+        else:
+            records.append(_fetch(source))
+    return records
+
+
+def recorded_species(
+    frame: pd.DataFrame, records: Sequence[ModelRecord], partition: str
+) -> dict[TrainedModel, tuple[str, ...]]:
+    """Match result records with the records of their models, by name, revision and task.
+
+    Parameters
+    ----------
+    frame
+        From :func:`connectomebench.evaluation.result_records.read_results`.
+    records
+        From `find_records`.
+    partition
+        That is evaluated.
+
+    Returns
+    -------
+    dict
+        Species of the models whose record was found; the others are left out.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a model was trained on the partition that is evaluated.
+    """
+    by_model = {(record.name, record.revision, record.task): record for record in records}
+    found = {}
+    for model in models_in(frame):
+        if (record := by_model.get(model)) is None:
+            continue
+        if learnt := [data.species for data in record.trained_on if data.partition == partition]:
+            raise ConnectomeBenchError(
+                f"{record.name} (revision {record.revision}) was trained on the {partition} partition of "
+                f"{', '.join(learnt)}, so its results there say nothing of transfer; leave it out"
+            )
+        found[model] = record.species
+    return found
+
+
+def stated_species(frame: pd.DataFrame, species: Sequence[str]) -> dict[TrainedModel, tuple[str, ...]]:
+    """Take the user's word for what the one model of the records was trained on.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the records are of several models, or of several revisions for one task: one statement would be a guess.
+    """
+    models = models_in(frame)
+    if len({name for name, _, _ in models}) > 1 or len({task for _, _, task in models}) < len(models):
+        told = ", ".join(f"{name} (revision {revision}, {task})" for name, revision, task in models)
+        raise ConnectomeBenchError(
+            f"--trained-on speaks of one model, and the results are of {told}; choose one with --model, or give their "
+            "folders with --models"
+        )
+    return dict.fromkeys(models, tuple(dict.fromkeys(species)))
+
+
+def simulated_species(records: Iterable[ModelRecord], training: Iterable[TrainedModel]) -> list[str]:
+    """Return the species of which any of the models learnt from simulated errors, by their records, sorted."""
+    wanted = set(training)
+    learnt = [d for r in records if (r.name, r.revision, r.task) in wanted for d in r.trained_on]
+    return sorted({data.species for data in learnt if data.source.get("simulated_errors")})
+
+
+def _fetch(repo: str) -> ModelRecord:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    from connectomebench.hub.errors import hub_errors
+    from connectomebench.models.model_files import REPO_ID
+
+    if not REPO_ID.fullmatch(repo):
+        raise ConnectomeBenchError(f"there is no folder {repo}; give a folder with models, or ORG/NAME on the Hub")
+    with hub_errors(repo):
+        try:
+            path = hf_hub_download(repo, FILE_NAME)
+        except EntryNotFoundError:
+            raise ConnectomeBenchError(
+                f"{repo} has no {FILE_NAME}, so nothing says what it was trained on; state it with --trained-on"
+            ) from None
+    return read_record(Path(path).parent)

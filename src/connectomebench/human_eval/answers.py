@@ -1,0 +1,113 @@
+"""Which answers a person is offered, how sure they say they are, and the result records made of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from connectomebench import __version__
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.human_eval.sitting import Choice, Rating, Step
+from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN
+from connectomebench.tasks import YES_NO, Task
+
+PROTOCOL = "person-1"
+"""Revision of a person in result records; raised whenever what is shown, offered or timed changes."""
+
+SURENESS: dict[str, tuple[str, float]] = {
+    "1": ("a guess", 0.0),
+    "2": ("unsure", 0.2),
+    "3": ("rather sure", 0.5),
+    "4": ("sure", 0.8),
+    "5": ("certain", 0.98),
+}
+"""Key -> words, and how far between a guess (0) and certainty (1) that lies."""
+
+
+def person(rater: str) -> str:
+    """Name a person as a model of result records."""
+    return f"person-{rater}"
+
+
+def answer_steps(task: Task) -> tuple[Step, Step]:
+    """Offer the answers to a task, and then how sure one is.
+
+    Parameters
+    ----------
+    task
+        What is asked.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the answer is a place: nobody reads coordinates off a picture as a model is asked to.
+    """
+    if not task.labels:
+        raise ConnectomeBenchError(
+            f"the answer to {task.name} is a place in nm, which a person cannot point at; rate yes/no and choice tasks"
+        )
+    labels = tuple(reversed(task.labels)) if task.labels == YES_NO else task.labels
+    answers = tuple(Choice(label[0], label, label) for label in labels)
+    sure = tuple(Choice(key, key, f"{words} ({_percent(key, task)})") for key, (words, _) in SURENESS.items())
+    return Step("Your answer", answers), Step("How sure are you?", sure)
+
+
+def stated_probability(sure: str, task: Task) -> float:
+    """Return the probability that an answer is right, as the person said.
+
+    Parameters
+    ----------
+    sure
+        A key of `SURENESS`.
+    task
+        What was asked; a guess among k answers is right with probability 1/k.
+    """
+    guess = 1 / len(task.labels)
+    return guess + (1 - guess) * SURENESS[sure][1]
+
+
+def rating_records(
+    rows: Mapping[str, Sequence[Any]],
+    ratings: Sequence[Rating],
+    task: Task,
+    constant: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """Make result records of ratings.
+
+    Parameters
+    ----------
+    rows
+        Columns ``sample_id``, ``task``, ``species``, ``question``, ``answer`` and ``group`` of at least the rated rows.
+    ratings
+        Choices of `answer_steps`, keyed by sample id.
+    task
+        What was asked.
+    constant
+        ``model``, ``partition``, ``condition`` and ``dataset_fingerprint``.
+
+    Returns
+    -------
+    list[dict]
+        As :func:`connectomebench.evaluation.results.write_results` takes them; ``latency_s`` is the time to the answer.
+    """
+    number = {sample: i for i, sample in enumerate(rows["sample_id"])}
+    return [_record(rows, number[rating.key], rating, task) | dict(constant) for rating in ratings]
+
+
+def _record(rows: Mapping[str, Sequence[Any]], row: int, rating: Rating, task: Task) -> dict[str, Any]:
+    said, sure = rating.choices
+    right = stated_probability(sure, task)
+    same = ("sample_id", "task", "species", "question", "answer", "group")
+    yes = right if said == "yes" else 1 - right
+    return {name: rows[name][row] for name in same} | {
+        "model_revision": PROTOCOL,
+        "code_version": __version__,
+        "prediction": said,
+        "probability": yes if task.labels == YES_NO else None,
+        "reply": f"{ANSWER_OPEN}{said}{ANSWER_CLOSE}<confidence>{right:.4g}</confidence>",
+        "latency_s": rating.seconds,
+    }
+
+
+def _percent(sure: str, task: Task) -> str:
+    return f"{100 * stated_probability(sure, task):.0f}%"

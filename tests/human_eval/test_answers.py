@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.results import write_results
+from connectomebench.human_eval.answers import SURENESS, answer_steps, rating_records, stated_probability
+from connectomebench.human_eval.sitting import Rating
+from connectomebench.models.confidence import parse_confidence
+from connectomebench.models.prompt import parse_answer
+from connectomebench.tasks import TASKS, get_task
+
+CHOICE_TASKS = [task for task in TASKS.values() if task.labels]
+
+
+@pytest.mark.parametrize("task", CHOICE_TASKS, ids=lambda task: task.name)
+def test_every_answer_has_its_own_key(task) -> None:
+    answers, sure = answer_steps(task)
+    assert {choice.value for choice in answers.choices} == set(task.labels)
+    keys = [choice.key for step in (answers, sure) for choice in step.choices]
+    assert len(set(keys)) == len(keys)
+    assert "p" not in keys  # which is the pause
+
+
+@pytest.mark.parametrize("task", CHOICE_TASKS, ids=lambda task: task.name)
+def test_a_guess_is_as_good_as_chance_and_surer_is_more(task) -> None:
+    stated = [stated_probability(sure, task) for sure in SURENESS]
+    assert stated[0] == pytest.approx(1 / len(task.labels))
+    assert stated == sorted(stated)
+    assert stated[-1] < 1
+
+
+@pytest.mark.parametrize("name", ["endpoint_localization", "split_proposal"])
+def test_places_are_refused(name: str) -> None:
+    with pytest.raises(ConnectomeBenchError, match="place in nm"):
+        answer_steps(get_task(name))
+
+
+@given(
+    st.sampled_from(CHOICE_TASKS),
+    st.lists(st.tuples(st.integers(0, 99), st.sampled_from(list(SURENESS)), st.floats(0, 900)), min_size=1, max_size=6),
+)
+def test_records_say_what_was_said(task, said: list[tuple[int, str, float]]) -> None:
+    n = len(said)
+    rows = {
+        "sample_id": [f"s{i}" for i in range(n)],
+        "task": [task.name] * n,
+        "species": ["fly"] * n,
+        "question": ["?"] * n,
+        "answer": [task.labels[0]] * n,
+        "group": [f"g{i}" for i in range(n)],
+    }
+    ratings = [Rating(f"s{i}", (task.labels[a % len(task.labels)], sure), t) for i, (a, sure, t) in enumerate(said)]
+    constant = {"model": "person-ada", "partition": "test", "condition": "default", "dataset_fingerprint": "f"}
+    records = rating_records(rows, ratings[::-1], task, constant)
+    assert [record["sample_id"] for record in records] == [f"s{i}" for i in range(n)][::-1]
+    for record, rating in zip(records, ratings[::-1], strict=True):
+        right = stated_probability(rating.choices[1], task)
+        assert record["prediction"] == rating.choices[0] == parse_answer(record["reply"], task)
+        assert parse_confidence(record["reply"]) == pytest.approx(right, abs=1e-4)
+        assert record["latency_s"] == rating.seconds
+        assert record["group"] == f"g{record['sample_id'][1:]}"
+        if set(task.labels) == {"yes", "no"}:
+            assert record["probability"] == pytest.approx(right if rating.choices[0] == "yes" else 1 - right)
+        else:
+            assert record["probability"] is None
+
+
+def test_records_fit_the_schema_of_results(tmp_path) -> None:
+    rows = {name: ["x"] for name in ("sample_id", "species", "question", "group")} | {
+        "task": ["merge_action"],
+        "answer": ["yes"],
+    }
+    constant = {"model": "person-ada", "partition": "test", "condition": "default", "dataset_fingerprint": "f"}
+    records = rating_records(rows, [Rating("x", ("no", "4"), 1.0)], get_task("merge_action"), constant)
+    assert write_results(tmp_path / "r.parquet", records).exists()
