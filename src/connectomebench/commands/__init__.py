@@ -7,6 +7,7 @@ NAMES = (
     "doctor",
     "publish",
     "evaluate",
+    "replies",
     "compare",
     "transfer",
     "human_eval",
