@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from datasets import ClassLabel
 from datasets.info import DatasetInfosDict
@@ -226,6 +227,8 @@ def test_records_of_other_data_or_mixed_models_are_no_scores(tmp_path: Path) -> 
         add_baselines(folder, "mouse", tmp_path / "results")
     assert "baselines" not in read_manifest(folder)["species"]["fly"]
     frame = read_results(path)
+    ablated = frame.assign(condition="blank_images", prediction="yes")
+    assert baselines_entry(pd.concat([ablated, frame]), "another") == baselines_entry(frame, "another")
     assert [e["n"] for e in baselines_entry(frame, "another")] == [12]
     frame.loc[0, "model_revision"] = "r2"
     with pytest.raises(ConnectomeBenchError, match="revisions r1, r2"):

@@ -14,6 +14,8 @@ Rewards are exact, format, distance (where the answer is a place) and calibratio
 connectomebench.finetuning.rewards. The base may be any folder of a whole model, so also one into which an adapter of
 sft_vlm.py was merged. All options of trl's GRPOConfig are taken, but replies are written by transformers, not vLLM.
 
+--answer_style analysis asks for an analysis before the answer, for a base that has learnt to give one.
+
 The same command goes on where it was broken off. In the first pass over the rows the outcome is the same as without
 the break, to the bit on a CPU; later trl (1.16) asks them in another order than it would have.
 """
@@ -27,21 +29,28 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.errors import ConnectomeBenchError, unknown_name
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.checkpoints import prepare_output
 from connectomebench.finetuning.configuration import full_configuration
 from connectomebench.finetuning.data import load_training_data
-from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, ask_confidence, make_rewards
+from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards
 from connectomebench.finetuning.saving import save_adapter
-from connectomebench.finetuning.settings import AdapterSettings, DataSettings, usable_optimizer
+from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
+from connectomebench.finetuning.styles import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.trainer import load_for_training, settle_adapter, told_in_one_line
+from connectomebench.models.chat import MAX_NEW_TOKENS
+from connectomebench.models.confidence import ask_confidence
 from connectomebench.models.images import decode
-from connectomebench.models.prompt import messages
+from connectomebench.models.prompt import AnswerStyle, messages
 from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
+
+
+# below this hardly a published analysis would come to its end
+ANALYSIS_TOKENS = 128
 
 
 @dataclass
@@ -55,6 +64,10 @@ class ScriptArguments:
     distance_scale_nm: float = field(
         default=DISTANCE_SCALE_NM, metadata={"help": "Distance at which the distance reward is 1/e, nm."}
     )
+    answer_style: str = field(
+        default=ANSWER,
+        metadata={"help": "answer: ask for the answer alone; analysis: ask for an analysis and then the answer."},
+    )
     resume: str = field(
         default="auto",
         metadata={
@@ -65,6 +78,8 @@ class ScriptArguments:
     def __post_init__(self) -> None:
         if self.resume not in ("auto", "never"):
             raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
+        if self.answer_style not in STYLES:
+            raise unknown_name("answer_style", self.answer_style, STYLES)
 
 
 def defaults(on_gpu: bool) -> dict[str, Any]:
@@ -84,10 +99,12 @@ def defaults(on_gpu: bool) -> dict[str, Any]:
     }
 
 
-def questions(batch: Mapping[str, Sequence[Any]], confidence: bool) -> dict[str, list[Any]]:
+def questions(
+    batch: Mapping[str, Sequence[Any]], confidence: bool, style: AnswerStyle = ANSWER
+) -> dict[str, list[Any]]:
     """Write what is asked of stored rows, with the columns that rewards read; images are decoded here."""
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    asked = [messages(row) for row in rows]
+    asked = [messages(row, style=style) for row in rows]
     return {
         "prompt": [ask_confidence(turns) for turns in asked] if confidence else asked,
         "images": [[decode(image) for image in row["images"]] for row in rows],
@@ -104,6 +121,13 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     rewards, args.reward_weights = make_rewards(
         script.rewards, args.reward_weights, get_task(rows.task), script.distance_scale_nm
     )
+    style = ANALYSIS if script.answer_style == ANALYSIS else ANSWER
+    if style == ANALYSIS and (args.max_completion_length or 0) < ANALYSIS_TOKENS:
+        raise ConnectomeBenchError(
+            f"max_completion_length is {args.max_completion_length}, too short for an analysis and an answer; give at "
+            f"least {ANALYSIS_TOKENS}, better {MAX_NEW_TOKENS}"
+        )
+    check_reporting(args)
     if args.output_dir in (None, "trainer_output"):
         args.output_dir = "-".join([Path(adapter.model).name, rows.task, *rows.species, "grpo"])
     args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), args.process_index == 0)
@@ -113,7 +137,8 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     ################
     with args.main_process_first():
         data = load_training_data(rows, args.seed)
-    asked = data.train.with_transform(partial(questions, confidence="calibration" in script.rewards))
+    confidence = "calibration" in script.rewards
+    asked = data.train.with_transform(partial(questions, confidence=confidence, style=style))
 
     ################
     # Model
@@ -125,6 +150,9 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     configuration |= {
         "rewards": dict(zip(script.rewards, training.pop("reward_weights"), strict=True)),
         "distance_scale_nm": script.distance_scale_nm,
+        # how the adapter is asked when it is evaluated
+        "answer_style": style,
+        "asks_confidence": confidence,
         # hosts and ports of a server that is not asked
         "training": {name: value for name, value in training.items() if "vllm" not in name},
     }

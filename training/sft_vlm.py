@@ -15,6 +15,9 @@ the options is taken by --config, and the same command goes on where it was brok
 
     python training/sft_vlm.py --task merge_action --species fly --dataset out/merge_action \
         --model Qwen/Qwen3-VL-2B-Instruct --dry_run true
+
+--answer_style analysis learns a teacher's analysis before the answer, from a dataset to which `connectomebench teacher`
+has added replies.
 """
 
 from __future__ import annotations
@@ -37,6 +40,7 @@ from connectomebench.finetuning.settings import (
     checked_arguments,
     recipe,
 )
+from connectomebench.finetuning.styles import StyleSettings
 from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
 
 if TYPE_CHECKING:
@@ -60,7 +64,9 @@ class ScriptArguments:
             raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
 
 
-def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, args: SFTConfig) -> None:
+def main(
+    script: ScriptArguments, rows: DataSettings, style: StyleSettings, adapter: AdapterSettings, args: SFTConfig
+) -> None:
     """Load, train, save."""
     checked_arguments(args, rows, adapter)
 
@@ -69,7 +75,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     ################
     # one process fills the cache, the others read it
     with args.main_process_first():
-        data = load_training_data(rows, args.seed)
+        data = load_training_data(rows, args.seed, style=style)
 
     ################
     # Model
@@ -101,7 +107,7 @@ if __name__ == "__main__":
     from trl import SFTConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
     from yaml import YAMLError
 
-    parser = TrlParser([ScriptArguments, DataSettings, AdapterSettings, SFTConfig])  # type: ignore[arg-type]
+    parser = TrlParser([ScriptArguments, DataSettings, StyleSettings, AdapterSettings, SFTConfig])  # type: ignore[arg-type]
     parser.set_defaults_with_config(**recipe())
     try:
         options = parser.parse_args_and_config()

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
 __all__ = [
     "PARTITIONS",
     "SMALL_COLUMNS",
+    "TEACHER_REPLIES",
     "features",
     "make_row",
+    "parquet_layout",
     "read_images",
     "read_small_columns",
     "row_digest",
@@ -55,8 +57,12 @@ _REPETITIVE = ("task", "species", "question", "answer", "group", "origin", "sour
 _IMAGE_BYTES = "images.list.element.bytes"
 _IMAGE_PATH = "images.list.element.path"
 
+TEACHER_REPLIES = "teacher_replies"
+"""A column that some datasets have besides: what models replied, to be learnt from and never shown with a question."""
+REPLY_PARTS = ("model", "reply", "answer")
 
-def features(task: Task) -> Features:
+
+def features(task: Task, *, replies: bool = False) -> Features:
     """Describe the columns of a task's rows.
 
     All tasks have the same columns; only the names in the class label of ``label`` differ (a plain, always empty
@@ -66,6 +72,8 @@ def features(task: Task) -> Features:
     ----------
     task
         The task.
+    replies
+        With the column ``teacher_replies`` (:mod:`connectomebench.finetuning.teacher`).
 
     Returns
     -------
@@ -75,6 +83,7 @@ def features(task: Task) -> Features:
     from datasets import ClassLabel, Features, Image, List, Value
 
     text, number = Value("string"), Value("float64")
+    added = {TEACHER_REPLIES: List({name: text for name in REPLY_PARTS})} if replies else {}
     return Features(
         {
             "sample_id": text,
@@ -96,6 +105,7 @@ def features(task: Task) -> Features:
             "edit_time": Value("timestamp[ms]"),
             "source": text,
             "source_version": text,
+            **added,
         }
     )
 
@@ -232,6 +242,18 @@ def write_partition(
     return hashlib.sha256(f"{partition}\n{text}".encode()).hexdigest()
 
 
+def parquet_layout() -> dict[str, Any]:
+    """Return how columns are packed, as options of `pyarrow.parquet.ParquetWriter`; only images are not compressed."""
+    small = list(_LEAVES.values())
+    replies = [f"{TEACHER_REPLIES}.list.element.{name}" for name in REPLY_PARTS]
+    return {
+        "compression": dict.fromkeys([*small, *replies], "zstd") | {_IMAGE_BYTES: "none", _IMAGE_PATH: "zstd"},
+        "use_dictionary": [_LEAVES[name] for name in _REPETITIVE],
+        "write_statistics": [name for name in small if "." not in name],
+        "write_page_index": True,
+    }
+
+
 def _write_shard(
     path: Path, task: str, rows: Iterator[Mapping[str, Any]], n_rows: int, digests: dict[str, str]
 ) -> None:
@@ -239,14 +261,7 @@ def _write_shard(
     import pyarrow.parquet as pq
 
     schema = features(get_task(task)).arrow_schema
-    small = list(_LEAVES.values())
-    layout: dict[str, Any] = {
-        "compression": dict.fromkeys(small, "zstd") | {_IMAGE_BYTES: "none", _IMAGE_PATH: "zstd"},
-        "use_dictionary": [_LEAVES[name] for name in _REPETITIVE],
-        "write_statistics": [name for name in small if "." not in name],
-        "write_page_index": True,
-    }
-    with pq.ParquetWriter(path, schema, **layout) as writer:
+    with pq.ParquetWriter(path, schema, **parquet_layout()) as writer:
         batch: list[Mapping[str, Any]] = []
         size = 0
 

@@ -14,6 +14,7 @@ import yaml
 from small_training import options_for, run_script
 from stored_rows import row, write_dataset
 
+from connectomebench.models.prompt import messages
 from connectomebench.models.record import read_record
 
 SCRIPT = Path(__file__).parents[2] / "training" / "grpo_vlm.py"
@@ -83,6 +84,7 @@ def test_the_adapter_is_recorded(reinforced: Path, options: tuple[str, ...]):
     record = read_record(reinforced)
     assert (record.kind, record.task) == ("adapter", "merge_action")
     assert record.config["rewards"] == {"format": 1.0, "exact": 0.1}
+    assert (record.config["answer_style"], record.config["asks_confidence"]) == ("answer", False)
     assert record.config["steps"] == STEPS and record.config["training"]["num_generations"] == 8
     assert [(one.partition, one.rows) for one in record.trained_on] == [("train", {"no": 4, "yes": 4})]
     written = (reinforced / "training_config.yaml").read_text()
@@ -135,6 +137,9 @@ def test_a_run_that_was_broken_off_ends_as_if_it_had_not_been(options: tuple[str
         (("--rewards", "exact", "--reward_weights", "1", "2"), "weight"),
         (("--eval_strategy", "steps", "--eval_steps", "1"), "eval_strategy"),
         (("--resume", "perhaps"), "auto or never"),
+        (("--answer_style", "essay"), "unknown answer_style 'essay'"),
+        (("--answer_style", "analysis"), "max_completion_length is 64, too short for an analysis"),
+        (("--report_to", "nowhere"), "nowhere is not supported"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_read(more: tuple[str, ...], message: str, tmp_path: Path):
@@ -154,4 +159,6 @@ def test_confidence_is_asked_for_where_it_is_paid():
     for told in (plain, asked):
         for turns, images in zip(told["prompt"], told["images"], strict=True):
             assert sum(part["type"] == "image" for part in turns[-1]["content"]) == len(images)
+    analysed = questions(batch, confidence=False, style="analysis")
+    assert analysed["prompt"] == [messages(one, style="analysis") for one in stored] != plain["prompt"]
     assert "<confidence>" not in str(plain["prompt"]) and str(asked["prompt"]).count("<confidence>") == 2

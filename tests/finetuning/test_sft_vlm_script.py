@@ -16,6 +16,7 @@ from stored_rows import partition_rows
 
 from connectomebench.finetuning.checkpoints import is_whole
 from connectomebench.loading import load_rows
+from connectomebench.models.chat import Conversation
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import messages
 from connectomebench.models.record import read_record
@@ -156,7 +157,7 @@ def test_adapter_needs_nothing_of_this_package(training: Training, tmp_path: Pat
 
     ours = load_vlm(training.folder)
     with torch.inference_mode():
-        logits = ours.model(**ours._inputs([row])).logits[0, -1].numpy()
+        logits = ours.model(**ours._tensors([Conversation(messages(row), row["images"])])).logits[0, -1].numpy()
     assert np.array_equal(np.float32(stock["adapted"]), logits)
     assert np.abs(logits - np.float32(stock["base"])).max() > 0.1
 
@@ -200,6 +201,10 @@ def test_dry_run_reads_no_weights_and_leaves_nothing(training: Training, tmp_pat
         (["--push_to_hub", "true"], "push_to_hub must stay False"),
         (["--trust_remote_code", "true"], "trust_remote_code must stay False"),
         (["--resume", "maybe"], "unknown resume 'maybe'"),
+        (["--answer_style", "essay"], "unknown answer_style 'essay'"),
+        (["--rationale_dropout", "0.2"], "rationale_dropout is of --answer_style analysis alone"),
+        (["--answer_style", "analysis"], "add them with `connectomebench teacher`"),
+        (["--report_to", "nowhere"], "nowhere is not supported, only"),
         (["--model_size", "32"], "not used by the HfArgumentParser"),
         (["--config", "none.yaml"], "No such file"),
     ],
@@ -215,6 +220,21 @@ def test_refuses_in_one_line_before_the_model_is_sought(
     assert message in text
     assert "\n" not in text
     assert not (tmp_path / "out").exists()
+
+
+def test_a_way_to_report_that_is_not_installed_is_refused_before_the_model_is_sought(
+    training: Training, tmp_path: Path, monkeypatch
+) -> None:
+    from transformers.integrations import integration_utils
+
+    monkeypatch.setattr(integration_utils, "is_trackio_available", lambda: False)
+    options = options_for(training.dataset, tmp_path / "nowhere")
+    with pytest.raises(SystemExit) as caught:
+        run_script(*options, "--report_to", "trackio", "--output_dir", str(tmp_path / "out"))
+    assert str(caught.value.code) == (
+        "error: cannot report the run: TrackioCallback requires trackio to be installed. Run `pip install trackio`. "
+        "Or set --report_to none"
+    )
 
 
 def test_refuses_a_base_that_is_none(training: Training, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from connectomebench.finetuning import data as training_data
 from connectomebench.finetuning.data import balanced_rows, check_rows, load_training_data
 from connectomebench.finetuning.settings import DataSettings
 from connectomebench.loading import load_rows
+from connectomebench.models.chat import Conversation
+from connectomebench.models.prompt import messages
 from connectomebench.models.vlm_loading import load_vlm
 from connectomebench.tasks import get_task
 
@@ -90,7 +92,7 @@ def test_training_asks_as_evaluation_does(training, tiny_vlm: Path) -> None:
     model = load_vlm(tiny_vlm)
     batch = make_collator(model.processor)([data.train[0], data.train[3]])
     rows = load_rows(str(training.dataset), "fly", "train").dataset
-    asked = model._inputs([rows[0], rows[3]])
+    asked = model._tensors([Conversation(messages(rows[number]), rows[number]["images"]) for number in (0, 3)])
     assert torch.equal(batch["pixel_values"], asked["pixel_values"])
     decode = model.processor.tokenizer.decode
     for number, answer in ((0, "no"), (1, "yes")):

@@ -24,6 +24,8 @@ COLUMNS = {
     "source_version": "version of the source",
 }
 
+REPLIES_CONTENT = "what models replied to the row, one entry a vote, to be learnt from; always empty in `test`"
+
 LABEL_RULES = {
     "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
     "and do not.",

@@ -7,14 +7,14 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards.columns import COLUMNS, LABEL_RULES
+from connectomebench.cards.columns import COLUMNS, LABEL_RULES, REPLIES_CONTENT
 from connectomebench.cards.licences import strictest
 from connectomebench.cards.template import LEVEL, ORGANISATION, estimate_text, render
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import write_text
 from connectomebench.partition import PARTITIONS
 from connectomebench.picture_grid import SAMPLES, picture_name
-from connectomebench.records import features, read_small_columns, shard_paths
+from connectomebench.records import TEACHER_REPLIES, features, read_small_columns, shard_paths
 from connectomebench.report.explanations import BASELINES
 from connectomebench.species import get_species
 from connectomebench.tasks import Task, get_task
@@ -82,7 +82,9 @@ def dataset_card(
         for key in ("simulated_errors", "simulated_em")
     }
     shown = simulated["simulated_em"] if task.has_em else []
-    kinds = features(task)
+    taught = any(c["teachers"] for c in configs)
+    kinds = features(task, replies=taught)
+    contents = COLUMNS | ({TEACHER_REPLIES: REPLIES_CONTENT} if taught else {})
     licences = sorted({c["source"]["license"] for c in configs})
     text = render(
         TEMPLATE,
@@ -90,7 +92,7 @@ def dataset_card(
         task=task,
         configs=configs,
         answers=sorted({a for c in configs for p in c["partitions"] for a in p["answers"]}) if task.labels else [],
-        columns=[{"name": n, "type": _type_name(kinds[n]), "content": content} for n, content in COLUMNS.items()],
+        columns=[{"name": n, "type": _type_name(kinds[n]), "content": content} for n, content in contents.items()],
         label_rule=LABEL_RULES.get(task.name),
         simulated_errors=simulated["simulated_errors"],
         any_simulated_errors=bool(simulated["simulated_errors"]),
@@ -138,7 +140,7 @@ def _card_data(
         for part in config["partitions"]:
             splits.add(SplitInfo(part["name"], num_bytes=part["table_bytes"], num_examples=part["rows"]))
         infos[config["name"]] = DatasetInfo(
-            features=features(task),
+            features=features(task, replies=bool(config["teachers"])),
             splits=splits,
             download_size=sum(p["file_bytes"] for p in config["partitions"]),
             dataset_size=sum(p["table_bytes"] for p in config["partitions"]),
@@ -177,8 +179,16 @@ def _config(folder: Path, species: str, entry: Mapping[str, Any], pictures: Coll
         "bodies_shared": result["bodies_shared"],
         "leaks": ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items()),
         "dropped": [(s, r, n) for s, reasons in entry["dropped"].items() for r, n in reasons.items() if n],
+        "teachers": [_teacher(one) for one in entry.get(TEACHER_REPLIES, {}).get("teachers", [])],
         "fingerprint": entry["fingerprint"],
     }
+
+
+def _teacher(one: Mapping[str, Any]) -> str:
+    """Word an entry of ``teachers`` (:mod:`connectomebench.finetuning.teacher`), which may come from the Hub."""
+    rows = " and ".join(f"{one['rows'][p]:d} {p} rows" for p in PARTITIONS if p in one["rows"])
+    who = f"`{one['model']}` (revision `{one['revision']}`, condition `{one['condition']}`)"
+    return f"{one['replies']:d} of {who} to {rows}"
 
 
 def _baseline(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,6 +237,8 @@ def _type_name(kind: Any) -> str:
 
     if isinstance(kind, List):
         return f"list of {_type_name(kind.feature)}"
+    if isinstance(kind, dict):
+        return f"({', '.join(f'{name}: {_type_name(part)}' for name, part in kind.items())})"
     if isinstance(kind, ClassLabel):
         return f"class ({', '.join(kind.names)})"
     return "image" if isinstance(kind, Image) else kind.dtype

@@ -7,6 +7,7 @@ NAMES = (
     "doctor",
     "publish",
     "evaluate",
+    "teacher",
     "replies",
     "compare",
     "transfer",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.finetuning.adapter import Base
 from connectomebench.finetuning.data import TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, DataSettings
+from connectomebench.finetuning.styles import ANSWER
 from connectomebench.models.prompt import PROMPT_VERSION
 from connectomebench.models.vlm_loading import base_fingerprint
 from connectomebench.tasks import get_task
@@ -56,8 +57,9 @@ def full_configuration(
     Returns
     -------
     dict
-        ``base_fingerprint``, ``data``, ``adapter``, ``training`` (options of `trl.SFTConfig`), ``processes`` and
-        ``prompt_version``.
+        ``base_fingerprint``, ``data``, ``answer_style`` and, where that is ``analysis``, its settings and ``taught``
+        (what rows learn and from which teachers, by partition), ``adapter``, ``training`` (options of
+        `trl.SFTConfig`), ``processes`` and ``prompt_version``.
     """
     training = {
         name: value
@@ -73,9 +75,22 @@ def full_configuration(
             "balance": rows.balancing(get_task(rows.task)),
             "fingerprints": {one.species: one.fingerprint for one in data.records},
         },
+        **data.style.recorded(),
+        **_taught(data),
         "adapter": asdict(adapter)
         | {"model": adapter.model if base.files.commit else Path(base.name).name, "model_revision": base.files.commit},
         "training": training,
         "processes": args.world_size,
         "prompt_version": PROMPT_VERSION,
+    }
+
+
+def _taught(data: TrainingData) -> dict[str, Any]:
+    if data.style.answer_style == ANSWER:
+        return {}
+    return {
+        "taught": {
+            partition: {**taught.counts, "teachers": taught.teachers, "fingerprint": taught.fingerprint}
+            for partition, taught in data.taught.items()
+        }
     }

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.finetuning.settings import DataSettings
+from connectomebench.finetuning.styles import ANALYSIS, ANSWER, ANSWERS_ALONE, StyleSettings, Taught, taught_partitions
 from connectomebench.loading import load_rows
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import completion, messages
 from connectomebench.models.record import DataRecord
 from connectomebench.partition import PARTITIONS
+from connectomebench.records import TEACHER_REPLIES
 from connectomebench.tasks import Task, get_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 ROW_NUMBER = "row_number"
+_REPLY = "learnt_reply"
 _ASKED = ("task", "question", "answer", "target_nm", "views")
 _COLUMNS = ("sample_id", *_ASKED, "images")
 
@@ -38,13 +41,17 @@ class TrainingData:
         Balanced rows of the partition ``train``. Reading one gives ``prompt``, ``completion``, ``images`` (PIL, RGB)
         and ``row_number``, its place in ``sample_ids["train"]``.
     validation
-        All rows of the partition ``validation``, in the same form.
+        Rows of the partition ``validation``, in the same form: all that learn something.
     sample_ids
         Ids by partition, in stored order, species after species.
     records
         Of the training rows, one entry a species.
     counts
         Rows by answer: ``train`` as stored, ``balanced``, ``validation``.
+    style
+        What is learnt of a row.
+    taught
+        The same row by row, for ``train`` (before balancing) and ``validation``.
     """
 
     train: Dataset
@@ -52,28 +59,37 @@ class TrainingData:
     sample_ids: dict[str, list[str]]
     records: tuple[DataRecord, ...]
     counts: dict[str, dict[str, int]]
+    style: StyleSettings
+    taught: dict[str, Taught]
 
 
-def load_training_data(settings: DataSettings, seed: int, cache: Path | None = None) -> TrainingData:
+def load_training_data(
+    settings: DataSettings, seed: int, cache: Path | None = None, style: StyleSettings = ANSWERS_ALONE
+) -> TrainingData:
     """Load, check and balance the rows; images stay on disk.
+
+    Rows that learn nothing (:func:`connectomebench.finetuning.styles.teach`) are left out before balancing.
 
     Parameters
     ----------
     settings
         Which rows.
     seed
-        Of the balancing.
+        Of the balancing, and of which rows leave the analysis out.
     cache
         Folder for the cache of `datasets`; its own by default.
+    style
+        What is learnt of a row.
 
     Raises
     ------
     ConnectomeBenchError
-        If rows are missing, do not fit the task, or are in the training rows and in others.
+        If rows are missing, do not fit the task, are in the training rows and in others, or lack a teacher's replies.
     """
     from datasets import concatenate_datasets
 
     task = get_task(settings.task)
+    columns = [*_COLUMNS, *([TEACHER_REPLIES] if style.answer_style == ANALYSIS else [])]
     rows: dict[str, Dataset] = {}
     records: list[DataRecord] = []
     for partition in PARTITIONS:
@@ -84,24 +100,28 @@ def load_training_data(settings: DataSettings, seed: int, cache: Path | None = N
         if partition == "train":
             records = [one.data for one in loaded]
         for one, species in zip(loaded, settings.species, strict=True):
-            check_rows(one.dataset, task, f"{species}/{partition}")
-        rows[partition] = concatenate_datasets([one.dataset.select_columns(list(_COLUMNS)) for one in loaded])
+            check_rows(one.dataset, task, f"{species}/{partition}", columns)
+        rows[partition] = concatenate_datasets([one.dataset.select_columns(columns) for one in loaded])
     sample_ids = {partition: [str(name) for name in own["sample_id"]] for partition, own in rows.items()}
     _check_apart(sample_ids)
 
-    answers = [str(answer) for answer in rows["train"]["answer"]]
-    numbers = balanced_rows(answers, settings.balancing(task), seed)
-    counts = {
-        "train": _count(answers),
-        "balanced": _count([answers[number] for number in numbers]),
-        "validation": _count(rows["validation"]["answer"]),
-    }
-    return TrainingData(
-        as_prompts(rows["train"]).select(numbers), as_prompts(rows["validation"]), sample_ids, tuple(records), counts
+    taught = taught_partitions(rows, task, style, seed)
+    answers = {partition: [str(answer) for answer in rows[partition]["answer"]] for partition in taught}
+    learnt = np.asarray(taught["train"].rows, dtype=np.int64)
+    balanced = balanced_rows([answers["train"][number] for number in learnt], settings.balancing(task), seed)
+    numbers = {"train": learnt[balanced], "validation": np.asarray(taught["validation"].rows, dtype=np.int64)}
+    train, validation = (
+        as_prompts(rows[name].select_columns(list(_COLUMNS)), taught[name]).select(numbers[name]) for name in taught
     )
+    counts = {
+        "train": _count(answers["train"]),
+        "balanced": _count([answers["train"][number] for number in numbers["train"]]),
+        "validation": _count([answers["validation"][number] for number in numbers["validation"]]),
+    }
+    return TrainingData(train, validation, sample_ids, tuple(records), counts, style, taught)
 
 
-def check_rows(rows: Dataset, task: Task, where: str) -> None:
+def check_rows(rows: Dataset, task: Task, where: str, columns: Sequence[str] = _COLUMNS) -> None:
     """Refuse rows that cannot be asked or learnt; their images are not read.
 
     Parameters
@@ -112,6 +132,8 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
         What they should be about.
     where
         Named in the error.
+    columns
+        That are needed.
 
     Raises
     ------
@@ -119,7 +141,12 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
         If there are none, columns are missing, or a row has another task, no views, a question that is no plain text
         or no answer.
     """
-    missing = [name for name in _COLUMNS if name not in rows.column_names]
+    missing = [name for name in columns if name not in rows.column_names]
+    if missing == [TEACHER_REPLIES]:
+        raise ConnectomeBenchError(
+            f"{where} has no teacher's replies (column {TEACHER_REPLIES}); add them with `connectomebench teacher`, or "
+            "use --answer_style answer"
+        )
     if missing:
         raise ConnectomeBenchError(f"{where} has no column {', '.join(missing)}; it is no dataset of {task.name}")
     if not len(rows):
@@ -176,28 +203,35 @@ def balanced_rows(answers: Sequence[str], balancing: str, seed: int) -> NDArray[
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def as_prompts(rows: Dataset) -> Dataset:
+def as_prompts(rows: Dataset, taught: Taught) -> Dataset:
     """Turn rows into what TRL learns from, at the moment they are read.
 
     Parameters
     ----------
     rows
         Columns as stored; nothing of them is copied.
+    taught
+        What each of them learns.
     """
+    import pyarrow as pa
+
     numbered: Any = rows.add_column(ROW_NUMBER, np.arange(len(rows), dtype=np.int64))  # pyright: ignore[reportCallIssue]
-    return numbered.with_transform(_prompts)
+    return numbered.add_column(_REPLY, pa.array(taught.replies, pa.string())).with_transform(_prompts)
 
 
 def _prompts(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Write ``prompt`` and ``completion`` of TRL, one turn each, and decode the images."""
+    """Write ``prompt`` and ``completion`` of TRL, one turn each, and decode the images.
+
+    A prompt asks for what its completion gives, so that an adapter can be asked in both ways.
+    """
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     for row in rows:
         if len(row["images"]) != len(row["views"]):
             counts = f"{len(row['images'])} images and {len(row['views'])} views"
             raise ConnectomeBenchError(f"row {row['sample_id']} has {counts}; build the dataset again")
     return {
-        "prompt": [messages(row) for row in rows],
-        "completion": [[{"role": "assistant", "content": completion(row)}] for row in rows],
+        "prompt": [messages(row, style=ANALYSIS if row[_REPLY] else ANSWER) for row in rows],
+        "completion": [[{"role": "assistant", "content": row[_REPLY] or completion(row)}] for row in rows],
         "images": [[decode(image) for image in row["images"]] for row in rows],
         ROW_NUMBER: [row[ROW_NUMBER] for row in rows],
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, empty_base, lora_config
 from connectomebench.finetuning.data import TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, is_sharded
+from connectomebench.finetuning.styles import ANALYSIS, told
 from connectomebench.finetuning.trainer import make_collator
 from connectomebench.models.vlm_loading import base_fingerprint
 
@@ -175,6 +176,13 @@ def _data(data: TrainingData) -> list[str]:
         for one in data.records
     ]
     lines += [f"  {name}: {sum(counts.values())} rows, {counts}" for name, counts in data.counts.items()]
+    style = data.style
+    if style.answer_style == ANALYSIS:
+        lines.append(
+            f"answer style analysis: rationale dropout {style.dropout:g}, "
+            f"at least {style.agreement:.0%} of a teacher's votes right"
+        )
+        lines += [f"  {name}: {told(taught)}" for name, taught in data.taught.items()]
     return [*lines, f"  test: {len(data.sample_ids['test'])} rows, not learnt from"]
 
 

@@ -11,6 +11,7 @@ from connectomebench.errors import ConnectomeBenchError, unknown_name
 from connectomebench.tasks import Task, get_task
 
 if TYPE_CHECKING:
+    from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.sft_config import SFTConfig
 
 _BITSANDBYTES = ("adamw_8bit", "adamw_bnb_8bit", "paged_adamw_8bit")
@@ -170,10 +171,34 @@ def checked_arguments(args: SFTConfig, data: DataSettings, adapter: AdapterSetti
             "the best checkpoint is chosen by validation loss, so every checkpoint needs one: "
             "give --save_steps and --eval_steps the same number, both strategies `steps`"
         )
+    check_reporting(args)
     if args.output_dir is None or args.output_dir == "trainer_output":
         args.output_dir = "-".join([Path(adapter.model).name, data.task, *data.species])
     args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), args.process_index == 0)
     return args
+
+
+def check_reporting(args: SFTConfig | GRPOConfig) -> None:
+    """Refuse a way to watch the run (``report_to``) that is unknown or not installed, before anything is loaded.
+
+    Parameters
+    ----------
+    args
+        As parsed; a callback of transformers is made for each of its ``report_to`` and thrown away.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        Naming the package to install.
+    """
+    from transformers.integrations.integration_utils import get_reporting_integration_callbacks
+
+    try:
+        for callback in get_reporting_integration_callbacks(args.report_to):
+            callback()
+    except (ImportError, RuntimeError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise ConnectomeBenchError(f"cannot report the run: {told} Or set --report_to none") from None
 
 
 def usable_optimizer(name: str, speak: bool = True) -> str:

@@ -72,16 +72,35 @@ def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args:
         If the base does not load or lacks a target, or anything but the adapter would learn.
     """
     with told_in_one_line(args):
-        model = load_for_training(base, args)
-        trainer: Any = _trainer_class()(
-            model,
-            args,
-            data_collator=make_collator(base.processor),
-            train_dataset=data.train,
-            eval_dataset=data.validation,
-            processing_class=base.processor,
-            peft_config=lora_config(adapter),
-        )
+        return assemble_trainer(load_for_training(base, args), base, data, adapter, args)
+
+
+def assemble_trainer(
+    model: Any, base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig
+) -> SFTTrainer:
+    """Put the adapter on a model and build the trainer.
+
+    Parameters
+    ----------
+    model
+        The base's, with weights.
+    base, data, adapter, args
+        As for :func:`make_trainer`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If anything but the adapter would learn.
+    """
+    trainer: Any = _trainer_class()(
+        model,
+        args,
+        data_collator=make_collator(base.processor),
+        train_dataset=data.train,
+        eval_dataset=data.validation,
+        processing_class=base.processor,
+        peft_config=lora_config(adapter),
+    )
     trainer.sample_ids = data.sample_ids
     settle_adapter(trainer, base)
     return trainer

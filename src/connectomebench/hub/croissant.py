@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards import COLUMNS
+from connectomebench.cards.columns import REPLIES_CONTENT
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.hub.responsible_use import responsible_use
 from connectomebench.partition import PARTITIONS
-from connectomebench.records import features
+from connectomebench.records import TEACHER_REPLIES, features
 from connectomebench.species import get_species
 from connectomebench.tasks import Task, get_task
 
@@ -207,7 +208,7 @@ def _record_set(context: mlc.Context, task: Task, species: str, entry: Mapping[s
             transforms=[mlc.Transform(ctx=context, regex=pattern)],
         ),
     )
-    kinds = features(task)
+    kinds = features(task, replies=TEACHER_REPLIES in entry)
     return mlc.RecordSet(
         ctx=context,
         id=species,
@@ -225,6 +226,8 @@ def _field(context: mlc.Context, species: str, column: str, kind: Any) -> mlc.Fi
     levels = 0
     while isinstance(kind, List):
         kind, levels = kind.feature, levels + 1
+    if isinstance(kind, dict):
+        return _replies_field(context, species, column, list(kind))
     is_image = isinstance(kind, Image)
     classes = kind.names if isinstance(kind, ClassLabel) else []
     named = f" ({', '.join(f'{i}: {name}' for i, name in enumerate(classes))})" if classes else ""
@@ -244,4 +247,34 @@ def _field(context: mlc.Context, species: str, column: str, kind: Any) -> mlc.Fi
             extract=mlc.Extract(ctx=context, column=column),
             transforms=[mlc.Transform(ctx=context, json_path="bytes")] if is_image else [],
         ),
+    )
+
+
+def _replies_field(context: mlc.Context, species: str, column: str, parts: list[str]) -> mlc.Field:
+    """Describe a list of several texts each, as the Hub does."""
+    import mlcroissant as mlc
+
+    return mlc.Field(
+        ctx=context,
+        id=f"{species}/{column}",
+        name=column,
+        description=REPLIES_CONTENT,
+        is_array=True,
+        array_shape="-1",
+        sub_fields=[
+            mlc.Field(
+                ctx=context,
+                id=f"{species}/{column}/{part}",
+                name=part,
+                description=f"`{part}` of an entry of `{column}`",
+                data_types=[mlc.DataType.TEXT],
+                source=mlc.Source(
+                    ctx=context,
+                    file_set=_files(species),
+                    extract=mlc.Extract(ctx=context, column=column),
+                    transforms=[mlc.Transform(ctx=context, json_path=f"[*].{part}")],
+                ),
+            )
+            for part in parts
+        ],
     )

@@ -30,6 +30,7 @@ from connectomebench.hub.private import check_private
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
 from connectomebench.manifest import FILE_NAME, FORMAT_VERSION
 from connectomebench.picture_grid import picture_name
+from connectomebench.records import TEACHER_REPLIES
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -84,10 +85,17 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
         if species_of(path) in ours and path not in contents
     ]
     fingerprints = {str(entry.get(key)) for entry in manifest["species"].values() for key in _FINGERPRINTS}
+    fingerprints |= _teacher_revisions(manifest["species"])
     check_private(texts(changes), fingerprints)
     summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return Plan(remote, options.private, ordered, kept, summary, description, tag=TAG)
+
+
+def _teacher_revisions(species: Mapping[str, Any]) -> set[str]:
+    """Return the revisions of models whose replies rows hold: hashes, too. A card has been made of the entries."""
+    entries = [entry.get(TEACHER_REPLIES, {}).get("teachers", []) for entry in species.values()]
+    return {str(teacher["revision"]) for teachers in entries for teacher in teachers}
 
 
 def _merge(manifest: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, Any]:

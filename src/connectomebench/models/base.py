@@ -75,7 +75,7 @@ class Model(Protocol):
         Parameters
         ----------
         batch
-            Columns of stored rows. No model may read ``answer``, ``label``, ``group`` or the ids.
+            Columns of stored rows. No model may read ``answer``, ``label``, ``teacher_replies``, ``group`` or the ids.
         """
         ...
 

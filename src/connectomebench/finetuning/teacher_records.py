@@ -1,0 +1,150 @@
+"""A teacher's replies out of its result records, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.ablations import ABLATIONS
+from connectomebench.evaluation.results import read_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEARNT = ("train", "validation")
+"""Partitions whose records are taken; nothing that was said about test rows is kept."""
+
+
+# an ablation that changes who is asked, not what is shown
+_SAME_ROWS = {"base_model"}
+
+
+@dataclass(frozen=True)
+class Replied:
+    """What a teacher said about one row.
+
+    Attributes
+    ----------
+    answer
+        The truth, as the record has it.
+    votes
+        One entry a vote, as stored: ``model``, ``reply`` and ``answer``.
+    """
+
+    answer: str
+    votes: list[dict[str, Any]]
+
+
+Replies = Mapping[str, Replied]
+"""By ``sample_id``."""
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A model that was asked about training rows.
+
+    Attributes
+    ----------
+    model, revision, condition
+        As in its records.
+    replies
+        By species and partition.
+    fingerprints
+        Of the dataset that it was asked about, by species.
+    """
+
+    model: str
+    revision: str
+    condition: str
+    replies: dict[str, dict[str, Replies]]
+    fingerprints: dict[str, str]
+
+
+def read_teacher(results: Path, model: str, task: str, condition: str | None = None) -> Teacher:
+    """Read what a model replied to training and validation rows of a task.
+
+    Parameters
+    ----------
+    results
+        A file of result records, or a folder of them.
+    model
+        As records name it.
+    task
+        Of the dataset.
+    condition
+        Which records; may be None where there is one condition alone.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there are no such records, several conditions or revisions, or no replies in words.
+    """
+    frame = read_results(results)
+    known = sorted(set(frame["model"]))
+    frame = frame[(frame["model"] == model) & (frame["task"] == task) & frame["partition"].isin(LEARNT)]
+    if frame.empty:
+        raise ConnectomeBenchError(
+            f"{results} holds no records of {model} on training or validation rows of {task} (models there: "
+            f"{', '.join(known)}); run `connectomebench evaluate --partition train` first"
+        )
+    conditions = sorted(set(frame["condition"]))
+    if condition is None and len(conditions) > 1:
+        raise ConnectomeBenchError(f"{model} was evaluated in several conditions; name one: {', '.join(conditions)}")
+    chosen = conditions[0] if condition is None else condition
+    taken_away = sorted(set(chosen.split("+")) & (ABLATIONS.keys() - _SAME_ROWS))
+    if taken_away:
+        raise ConnectomeBenchError(
+            f"{model} was asked without seeing the rows as they are ({', '.join(taken_away)}); evaluate it without that"
+        )
+    frame = frame[frame["condition"] == chosen]
+    if frame.empty:
+        raise ConnectomeBenchError(f"{model} has no records in the condition {chosen}; it has {', '.join(conditions)}")
+    replies: dict[str, dict[str, Replies]] = {}
+    for (species, partition), rows in frame.groupby(["species", "partition"], sort=True):
+        replies.setdefault(str(species), {})[str(partition)] = _replies(rows, model)
+    return Teacher(
+        model,
+        _only(frame, "model_revision", model),
+        chosen,
+        replies,
+        {
+            str(species): _only(rows, "dataset_fingerprint", f"{model} on {species}")
+            for species, rows in frame.groupby("species")
+        },
+    )
+
+
+def _only(frame: pd.DataFrame, column: str, whose: str) -> str:
+    values = sorted(set(frame[column]))
+    if len(values) > 1:
+        raise ConnectomeBenchError(
+            f"the records of {whose} have several values of {column} ({', '.join(map(str, values))}); evaluate again"
+        )
+    return str(values[0])
+
+
+def _replies(rows: pd.DataFrame, model: str) -> dict[str, Replied]:
+    found: dict[str, Replied] = {}
+    for record in rows.to_dict("records"):
+        sample = str(record["sample_id"])
+        answers, words = _listed(record["votes"]), _listed(record["replies"])
+        if not words and isinstance(record["reply"], str):
+            answers, words = [record["prediction"]], [record["reply"]]
+        if not words or len(words) != len(answers):
+            raise ConnectomeBenchError(
+                f"the record of {model} on {sample} holds no replies in words; let it write its replies (votes)"
+            )
+        votes = [
+            {"model": model, "reply": str(reply), "answer": answer if isinstance(answer, str) else None}
+            for answer, reply in zip(answers, words, strict=True)
+        ]
+        found[sample] = Replied(str(record["answer"]), votes)
+    return found
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return a list that pandas gives as an array, or as None where there is none."""
+    return list(value) if hasattr(value, "__len__") else []
