@@ -12,5 +12,6 @@ NAMES = (
     "compare",
     "transfer",
     "human_eval",
+    "demo",
 )
 """Modules of the commands, in the order of ``connectomebench --help``."""

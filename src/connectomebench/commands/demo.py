@@ -1,0 +1,29 @@
+"""``connectomebench demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command."""
+    parser = commands.add_parser("demo", help="try, explore and compare in a browser", description=_run.__doc__)
+    parser.add_argument(
+        "folder",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="folder made by quickstart or build (default: a small example; built once, about 5 minutes)",
+    )
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
+    parser.add_argument("--port", type=int, help="port to listen at (default: the first free one from 7860)")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    """Serve a page to answer the questions of a dataset, look at its samples, and compare models on it."""
+    from connectomebench.demo.data import embedded_folder
+    from connectomebench.demo.server import serve
+
+    serve(arguments.folder or embedded_folder(), arguments.host, arguments.port)

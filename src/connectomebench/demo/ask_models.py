@@ -1,0 +1,207 @@
+"""The models that a visitor can ask about a place of their own."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from connectomebench.demo.data import named_repositories
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.tasks import TASKS, Task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from connectomebench.models.base import Answer, Model
+    from connectomebench.models.encoders import Encoder
+    from connectomebench.models.record import ModelRecord
+
+MODELS_VARIABLE = "CONNECTOMEBENCH_MODELS"
+ENDPOINT_VARIABLE = "CONNECTOMEBENCH_ENDPOINT"
+ENDPOINT_MODEL_VARIABLE = "CONNECTOMEBENCH_ENDPOINT_MODEL"
+# what a CPU answers within seconds
+_KINDS = ("probe", "trivial", "image_classifier")
+_ENDPOINT_TIMEOUT_S = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Askable:
+    """A model that can be asked.
+
+    Attributes
+    ----------
+    name
+        For people.
+    kind
+        As in its record; ``endpoint`` for a server.
+    source
+        Folder or repository of its files, as :func:`connectomebench.load_model` takes it; None for a server.
+    trained_on
+        Species of the rows it learnt from; empty where that is not known.
+    simulated
+        Whether the errors among them were simulated.
+    """
+
+    name: str
+    kind: str
+    source: str | None
+    trained_on: tuple[str, ...]
+    simulated: Literal["no", "some", "all"]
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What a model said of a place; ``answer`` is None where it could not be asked."""
+
+    model: Askable
+    answer: Answer | None
+
+
+def askable_tasks() -> list[Task]:
+    """Return the tasks that an upload can pose: those whose views are drawn from meshes alone, answered yes or no."""
+    return [
+        task
+        for task in TASKS.values()
+        if task.answer_kind == "yes_no" and not task.has_em and task.correction != "none"
+    ]
+
+
+def find_models(folder: Path) -> dict[str, list[Askable]]:
+    """Find the models that answer on a CPU, and the server that is configured.
+
+    Parameters
+    ----------
+    folder
+        With trained models below ``models``, each with its ``connectomebench.json``. Those of the Hub are named in
+        `MODELS_VARIABLE`, ``ORG/NAME`` with spaces between them. One that cannot be read or fetched is left out, and
+        the log says why.
+
+    Returns
+    -------
+    dict
+        By task; a task that no model was trained for has none but the server.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If `MODELS_VARIABLE` holds something that is no name.
+    """
+    from connectomebench.models.record import FILE_NAME
+
+    found: dict[str, list[Askable]] = {task.name: [] for task in askable_tasks()}
+    local = [str(path.parent) for path in sorted((folder / "models").rglob(FILE_NAME))]
+    for source in (*local, *named_repositories(MODELS_VARIABLE)):
+        try:
+            record = _record(source)
+        except ConnectomeBenchError as error:
+            _log.warning("a model of the demo is left out: %s", error)
+            continue
+        if record is not None and record.kind in _KINDS and record.task in found:
+            found[record.task].append(
+                Askable(record.name, record.kind, source, tuple(sorted(set(record.species))), _simulated(record))
+            )
+    if served := os.environ.get(ENDPOINT_MODEL_VARIABLE, ""):
+        for models in found.values():
+            models.append(Askable(served, "endpoint", None, (), "no"))
+    return found
+
+
+def _record(source: str) -> ModelRecord | None:
+    """Read the record of a model; None where its weights are not there, as beside results that were fetched."""
+    from connectomebench.models.model_files import open_files
+    from connectomebench.models.record import read_record
+
+    folder = open_files(source, None).folder
+    weights = [*folder.glob("*.skops"), *folder.glob("*.safetensors")]
+    return read_record(folder) if weights else None
+
+
+def _simulated(record: ModelRecord) -> Literal["no", "some", "all"]:
+    told = [bool(data.source.get("simulated_errors")) for data in record.trained_on]
+    if not any(told):
+        return "no"
+    return "all" if all(told) else "some"
+
+
+def ask(models: Sequence[Askable], task: Task, images: Sequence[Image.Image]) -> list[Opinion]:
+    """Ask models about one place; nothing of it is kept.
+
+    Parameters
+    ----------
+    models
+        Of :func:`find_models`.
+    task
+        What is asked.
+    images
+        In the order of the task's views.
+
+    Returns
+    -------
+    list of Opinion
+        In the order of the models. One that cannot be asked does not keep the others from answering.
+    """
+    row = {
+        "task": [task.name],
+        "question": [task.question],
+        "views": [list(task.views)],
+        "images": [list(images)],
+    }
+    return [_opinion(model, row) for model in models]
+
+
+def _opinion(model: Askable, row: dict[str, Any]) -> Opinion:
+    try:
+        (answer,) = _loaded(model)().predict(row)
+    except ConnectomeBenchError as error:
+        # its words may name folders of this machine, so they are for the log alone
+        _log.warning("%s cannot be asked: %s", model.name, error)
+        return Opinion(model, None)
+    return Opinion(model, answer)
+
+
+@lru_cache(maxsize=64)
+def _loaded(model: Askable) -> Callable[[], Model]:
+    """Load a model once, and return what gives it as it was loaded.
+
+    Probes and trivial models keep a vector of every picture they see. They are made anew for each question, around what
+    was loaded, so that nothing of a visitor's stays and memory does not fill.
+    """
+    if model.source is None:
+        return _reached(model)
+    from connectomebench.models.probe import Probe
+    from connectomebench.models.registry import load_model
+    from connectomebench.models.trivial import TrivialModel
+
+    loaded = load_model(model.source)
+    if isinstance(loaded, Probe):
+        encoder = _encoder(loaded.config.encoder, loaded.config.encoder_revision)
+        return partial(Probe, loaded.config, encoder, loaded.head, loaded.views, loaded.trained_on, None)
+    if isinstance(loaded, TrivialModel):
+        return partial(TrivialModel, loaded.config, loaded.head, loaded.views, loaded.trained_on, None)
+    return lambda: loaded
+
+
+def _reached(model: Askable) -> Callable[[], Model]:
+    from connectomebench.evaluation.talking import Talker
+    from connectomebench.evaluation.ways import Way
+    from connectomebench.models.endpoint import open_endpoint
+    from connectomebench.models.endpoint_settings import EndpointSettings
+
+    url = os.environ.get(ENDPOINT_VARIABLE, "")
+    settings = EndpointSettings(url=url, model=model.name, timeout_s=_ENDPOINT_TIMEOUT_S, retries=1)
+    talker = Talker(open_endpoint(settings), Way("generated"))
+    return lambda: talker
+
+
+@lru_cache(maxsize=4)
+def _encoder(name: str, revision: str | None) -> Encoder:
+    from connectomebench.models.encoders import load_encoder
+
+    return load_encoder(name, revision)

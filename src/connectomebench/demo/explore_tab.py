@@ -1,0 +1,241 @@
+"""The tab "Explore": all samples with filters, and everything that is known of one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from connectomebench.demo.answers import Answers, Said
+from connectomebench.demo.content import SOON, Content, told
+from connectomebench.demo.neuroglancer import neuroglancer_link
+from connectomebench.demo.pictures import thumbnail, views_html
+from connectomebench.demo.telling import facts, models_table, origin, warning
+from connectomebench.demo.wording import question
+from connectomebench.errors import ConnectomeBenchError
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+PAGE = 24
+ANY = "any"
+_SURE = 0.9
+_MODELS = {
+    "any": ANY,
+    "models disagree": "disagree",
+    "all models right": "right",
+    "all models wrong": "wrong",
+    "some model wrong": "some_wrong",
+    f"a model is wrong and sure (at least {_SURE:.0%})": "sure_wrong",
+    f"no model is sure (at least {_SURE:.0%})": "unsure",
+}
+# a click on a sample tells its row, which says nothing about the answer
+_CLICK = """
+element.addEventListener("click", (event) => {
+  const tile = event.target.closest(".cb-tile");
+  if (tile) trigger("click", { row: Number(tile.dataset.row) });
+});
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the filters ask for; `ANY` asks for nothing. ``models`` is a value of the last filter."""
+
+    partition: str = ANY
+    origin: str = ANY
+    answer: str = ANY
+    models: str = ANY
+
+
+def matching(content: Content, found: Answers, key: tuple[str, str], wanted: Wanted) -> list[int]:
+    """Return the rows of one task and species that pass all filters, by sample, which mixes answers.
+
+    Samples that no model was asked about pass no filter on models.
+    """
+    rows = content.samples.rows[key].select(["sample_id", "partition", "origin", "answer"]).to_pydict()
+    plain = [(rows[name], value) for name, value in _plain(wanted) if value != ANY]
+    order = sorted(range(len(rows["sample_id"])), key=rows["sample_id"].__getitem__)
+    passed = [i for i in order if all(column[i] == value for column, value in plain)]
+    if wanted.models == ANY:
+        return passed
+    return [i for i in passed if _models_pass(found.by_sample.get((*key, rows["sample_id"][i]), ()), wanted.models)]
+
+
+def _plain(wanted: Wanted) -> tuple[tuple[str, str], ...]:
+    return (("partition", wanted.partition), ("origin", wanted.origin), ("answer", wanted.answer))
+
+
+def _models_pass(said: Sequence[Said], wanted: str) -> bool:
+    if not said:
+        return False
+    right = [one.right for one in said]
+    stated = [(max(one.probability, 1 - one.probability), one.right) for one in said if one.probability is not None]
+    return {
+        "disagree": len({one.prediction for one in said}) > 1,
+        "right": all(right),
+        "wrong": not any(right),
+        "some_wrong": not all(right),
+        "sure_wrong": any(sure >= _SURE and not is_right for sure, is_right in stated),
+        "unsure": bool(stated) and all(sure < _SURE for sure, _ in stated),
+    }[wanted]
+
+
+def build_explore(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
+    """Add the tab's components and events."""
+    import gradio as gr
+
+    samples = content.samples
+    first = next(iter(samples.collections))
+    with gr.Row(equal_height=True):
+        species = gr.Dropdown(content.species(), value=first[1], label="Species", interactive=True, min_width=240)
+        task = gr.Dropdown(content.tasks(first[1]), value=first[0], label="Task", interactive=True, min_width=240)
+        partition = gr.Dropdown([ANY], value=ANY, label="Partition", interactive=True, min_width=240)
+    with gr.Row(equal_height=True):
+        origins = gr.Dropdown([ANY], value=ANY, label="Origin", interactive=True, min_width=240)
+        answer = gr.Dropdown([ANY], value=ANY, label="True answer", interactive=True, min_width=240)
+        models = gr.Dropdown(list(_MODELS.items()), value=ANY, label="Models", interactive=True, min_width=240)
+    page = gr.State(0)
+    told_count = gr.HTML(elem_classes="cb-prose", elem_id="cb-count")
+    tiles = gr.HTML(elem_id="cb-gallery", js_on_load=_CLICK)
+    with gr.Row():
+        before = gr.Button("Previous page", elem_id="cb-before")
+        after = gr.Button("Next page", elem_id="cb-after")
+    detail = gr.HTML(elem_id="cb-detail", elem_classes="cb-prose")
+
+    def show(species: str, task: str, wanted: Wanted, page: int) -> list[Any]:
+        key = _known(content, task, species)
+        found = content.records.get()
+        numbers = matching(content, found, key, wanted)
+        last = max(0, (len(numbers) - 1) // PAGE)
+        page = min(max(page, 0), last)
+        part = numbers[page * PAGE : (page + 1) * PAGE]
+        count = (
+            f"Samples {page * PAGE + 1} to {page * PAGE + len(part)} of {len(numbers)}. Choose one to see it below."
+            if part
+            else "No sample passes these filters; loosen one."
+        )
+        head = Markup("{}<p>{}</p>").format(warning(samples.collections[key]), count)
+        return [
+            page,
+            head,
+            _tiles(content, key, part),
+            gr.Button(interactive=page > 0),
+            gr.Button(interactive=page < last),
+        ]
+
+    def choose(species: str, task: str) -> list[Any]:
+        known = [name for _, name in content.tasks(species)]
+        if not known:
+            raise ConnectomeBenchError("there is no such species; reload the page")
+        kept = task if task in known else known[0]
+        rows = samples.rows[kept, species]
+        partitions, *present = ([ANY, *rows[name].unique().to_pylist()] for name in ("partition", "origin", "answer"))
+        # models are asked about the test partition
+        first = "test" if "test" in partitions else ANY
+        return [
+            gr.Dropdown(content.tasks(species), value=kept),
+            gr.Dropdown(partitions, value=first),
+            *(gr.Dropdown(choices, value=ANY) for choices in present),
+            gr.Dropdown(value=ANY),
+            *show(species, kept, Wanted(first), 0),
+            "",
+        ]
+
+    def filtered(species: str, task: str, *wanted: str) -> list[Any]:
+        return [*show(species, task, Wanted(*wanted), 0), ""]
+
+    def turn(by: int) -> Any:
+        def turned(species: str, task: str, partition: str, origin: str, answer: str, models: str, page: int) -> Any:
+            return show(species, task, Wanted(partition, origin, answer, models), page + by)
+
+        return told(turned)
+
+    def pick(species: str, task: str, event: gr.EventData) -> Markup:
+        number = getattr(event, "row", None)
+        if not isinstance(number, int):
+            raise ConnectomeBenchError("there is no such sample; reload the page")
+        return _detail(content, _known(content, task, species), number)
+
+    # Gradio looks the type up by name in this module, which does not import it
+    pick.__annotations__["event"] = gr.EventData
+    filters = [species, task, partition, origins, answer, models]
+    shown = [page, told_count, tiles, before, after]
+    chosen = [task, partition, origins, answer, models, *shown, detail]
+    tab.select(told(choose), [species, task], chosen, **SOON)
+    species.input(told(choose), [species, task], chosen, **SOON)
+    task.input(told(choose), [species, task], chosen, **SOON)
+    for one in filters[2:]:
+        one.input(told(filtered), filters, [*shown, detail], **SOON)
+    before.click(turn(-1), [*filters, page], shown, **SOON)
+    after.click(turn(1), [*filters, page], shown, **SOON)
+    tiles.click(told(pick), [species, task], detail, **SOON, scroll_to_output=True)
+
+
+def _known(content: Content, task: str, species: str) -> tuple[str, str]:
+    if (task, species) not in content.samples.collections:
+        raise ConnectomeBenchError("there is no such task for this species; reload the page")
+    return task, species
+
+
+def _tiles(content: Content, key: tuple[str, str], numbers: Sequence[int]) -> Markup:
+    tiles = []
+    for number in numbers:
+        row = content.samples.row(key, number)
+        name = f"answer {row['answer']}" if len(row["answer"]) < 12 else "a place"
+        tiles.append(
+            f'<li><button type="button" class="cb-tile" data-row="{number}">'
+            f'<img src="{thumbnail(content.samples.pictures(key, number)[0])}" alt="">'
+            f"<span>{escape(name)}</span><span>{escape(row['partition'])}, {escape(row['origin'])}</span></button></li>"
+        )
+    return Markup(f'<ul class="cb-tiles">{"".join(tiles)}</ul>') if tiles else Markup("")
+
+
+def _detail(content: Content, key: tuple[str, str], number: int) -> Markup:
+    row = content.samples.row(key, number)
+    collection = content.samples.collections[key]
+    link = neuroglancer_link(row)
+    told_link = (
+        Markup(
+            '<p><a href="{}" target="_blank" rel="noopener noreferrer">Open this place in Neuroglancer</a></p>'
+        ).format(link)
+        if link
+        else ""
+    )
+    body = Markup('<h2 class="cb-section">Sample {}</h2><p>{} <strong>{}</strong></p>').format(
+        row["sample_id"], question(collection.task), row["answer"]
+    )
+    return Markup("").join(
+        [
+            body,
+            warning(collection),
+            views_html(content.samples, key, number, "explore"),
+            models_table(content.records.get(), row),
+            facts("Where this sample comes from", _provenance(content, key, row)),
+            told_link,
+        ]
+    )
+
+
+def _provenance(content: Content, key: tuple[str, str], row: dict[str, Any]) -> dict[str, str]:
+    source = content.samples.collections[key].source
+    place = ", ".join(f"{value:,.0f}" for value in row["location_nm"])
+    told = {
+        "Task": row["task"],
+        "Species": row["species"],
+        "Partition": row["partition"],
+        "Origin": f"{row['origin']}: {origin(row['origin'])}",
+        "Place (x, y, z)": f"{place} nm",
+        "Edge of a view": f"{row['extent_nm']:,.0f} nm",
+        "Segments": ", ".join(map(str, row["segment_ids"])),
+        "Bodies": ", ".join(map(str, row["body_ids"])),
+        "Group": row["group"],
+        "Correction": row["edit_id"],
+        "Time of the correction": "" if row["edit_time"] is None else f"{row['edit_time']:%Y-%m-%d %H:%M}",
+        "Source": f"{row['source']}, version {row['source_version']}",
+        "Licence of the data": source.get("license"),
+        "How to cite them": source.get("citation"),
+    }
+    return {name: str(value) for name, value in told.items() if value}

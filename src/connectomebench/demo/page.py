@@ -1,0 +1,68 @@
+"""The page: introduction, tabs, theme; no font, script or picture comes from another server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.demo.content import Content
+from connectomebench.demo.wording import INTRODUCTION
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+TITLE = "ConnectomeBench: proofread a brain"
+_HERE = Path(__file__).parent
+# uploads alone are kept there: looked for every minute, removed after ten
+_CACHE_S = (60, 600)
+
+
+def build_page(content: Content) -> gr.Blocks:
+    """Build the page with all tabs of :data:`connectomebench.demo.tabs.TABS`.
+
+    Parameters
+    ----------
+    content
+        What is shown; the same for all visitors.
+    """
+    import gradio as gr
+    from markupsafe import Markup
+
+    from connectomebench.demo.tabs import TABS
+
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CACHE_S) as blocks:
+        head = Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRODUCTION)
+        gr.HTML(head, elem_classes=["cb-title", "cb-prose"])
+        with gr.Tabs():
+            for tab in TABS:
+                with gr.Tab(tab.title, id=tab.name, elem_id=f"cb-tab-{tab.name}") as opened:
+                    tab.build(content, blocks, opened)
+    return blocks
+
+
+def look() -> dict[str, Any]:
+    """Return theme, style sheet and script, as `gradio.Blocks.launch` takes them.
+
+    Fonts are those of the visitor's system, so that text is there at once.
+    """
+    from gradio.themes import Base
+
+    theme = Base(
+        primary_hue="blue",
+        font=["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"],
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    )
+    # white on the usual blue is too faint to read (contrast 3.7, and 4.5 is wanted)
+    theme = theme.set(
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*neutral_700",
+        block_title_text_color="*neutral_700",
+        block_title_text_color_dark="*neutral_200",
+    )
+    script = (_HERE / "page.js").read_text(encoding="utf-8")
+    return {"theme": theme, "css_paths": _HERE / "page.css", "head": f"<script>{script}</script>"}

@@ -1,0 +1,16 @@
+"""The tabs of the demo, in order."""
+
+from __future__ import annotations
+
+from connectomebench.demo.ask_tab import build_ask
+from connectomebench.demo.compare_tab import build_compare
+from connectomebench.demo.content import Tab
+from connectomebench.demo.explore_tab import build_explore
+from connectomebench.demo.try_tab import build_try
+
+TABS = (
+    Tab("try", "Try it", build_try),
+    Tab("explore", "Explore", build_explore),
+    Tab("compare", "Compare", build_compare),
+    Tab("ask", "Ask the models", build_ask),
+)

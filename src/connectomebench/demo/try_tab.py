@@ -1,0 +1,169 @@
+"""The tab "Try it": look at a sample, answer, see the truth and what models said."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from connectomebench.demo.answers import Answers
+from connectomebench.demo.content import SOON, Content, told
+from connectomebench.demo.pictures import views_html
+from connectomebench.demo.telling import models_table, origin, warning
+from connectomebench.demo.visit import Visit
+from connectomebench.demo.wording import BUTTONS, answers, question
+from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.hints import hint
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+_SECONDS_KEPT = 3600
+
+
+def build_try(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
+    """Add the tab's components and events."""
+    import gradio as gr
+
+    samples = content.samples
+    first = _answerable(content)[0]
+    visit = gr.State(None, time_to_live=_SECONDS_KEPT)
+    with gr.Column(elem_id="cb-try"):
+        with gr.Row(equal_height=True):
+            species = gr.Dropdown(_species(content), value=first[1], label="Species", interactive=True, min_width=240)
+            task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
+        asked = gr.HTML(elem_classes="cb-prose")
+        pictures = gr.HTML('<p style="min-height:20rem">The first sample is on its way.</p>', elem_id="cb-sample")
+        with gr.Row(elem_id="cb-answers"):
+            buttons = [
+                gr.Button("", visible=False, elem_id=f"cb-answer-{i}", elem_classes="cb-keyed", min_width=60)
+                for i in range(BUTTONS)
+            ]
+            following = gr.Button(
+                "Skip (→)", elem_id="cb-next", elem_classes="cb-keyed", variant="secondary", min_width=60
+            )
+        truth = gr.HTML(elem_id="cb-truth", elem_classes="cb-prose")
+        score = gr.HTML(elem_id="cb-score", elem_classes="cb-prose")
+        gr.Checkbox(True, label="Answer with the keys that stand in brackets", elem_id="cb-keys", interactive=True)
+
+    def show(state: Visit) -> list[Any]:
+        collection = samples.collections[state.key]
+        number = state.number(samples)
+        told_answers = answers(collection.task)
+        return [
+            state,
+            Markup('<h2 class="cb-question">{}</h2><p class="cb-hint">What to look for: {}</p>{}').format(
+                question(collection.task), hint(collection.task), warning(collection)
+            ),
+            views_html(samples, state.key, number, "try"),
+            *(
+                gr.Button(told_answers[i][1], visible=True, variant="primary")
+                if i < len(told_answers)
+                else gr.Button(visible=False)
+                for i in range(BUTTONS)
+            ),
+            gr.Button("Skip (→)", variant="secondary"),
+            "",
+        ]
+
+    def start() -> list[Any]:
+        return show(_new(first))
+
+    def choose(state: Visit | None, species: str, task: str) -> list[Any]:
+        moved = (state or _new(first)).switched(_known(content, task, species))
+        return [*show(moved), _score(content, moved)]
+
+    def choose_species(state: Visit | None, species: str, task: str) -> list[Any]:
+        known = [name for _, name in _tasks(content, species)]
+        if not known:
+            raise ConnectomeBenchError("there is no such species; reload the page")
+        kept = task if task in known else known[0]
+        return [gr.Dropdown(_tasks(content, species), value=kept), *choose(state, species, kept)]
+
+    def go_on(state: Visit | None) -> list[Any]:
+        return show(_open(state).after())
+
+    def answer(state: Visit | None, index: int) -> list[Any]:
+        before = _open(state)
+        given = answers(samples.collections[before.key].task)
+        if index >= len(given):
+            raise ConnectomeBenchError("this task has no such answer")
+        after = before.answer(samples, given[index][0])
+        row = samples.row(after.key, after.number(samples))
+        return [
+            after,
+            *(gr.Button(visible=False) for _ in range(BUTTONS)),
+            gr.Button("Next sample (n or →)", variant="primary"),
+            _verdict(content.records.get(), row, given[index][0]),
+            _score(content, after),
+        ]
+
+    shown = [visit, asked, pictures, *buttons, following, truth]
+    blocks.load(told(start), None, shown, **SOON)
+    task.input(told(choose), [visit, species, task], [*shown, score], **SOON)
+    species.input(told(choose_species), [visit, species, task], [task, *shown, score], **SOON)
+    followed = following.click(told(go_on), visit, shown, **SOON)
+    followed.then(None, js="() => cbGoOn('#cb-answer-0', '#cb-try .cb-question')")
+    for index, button in enumerate(buttons):
+        # by keyword, so that each button keeps its own number
+        def take(state: Visit | None, index: int = index) -> list[Any]:
+            return answer(state, index)
+
+        clicked = button.click(told(take), visit, [visit, *buttons, following, truth, score], **SOON)
+        clicked.then(None, js="() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')")
+
+
+def _answerable(content: Content) -> list[tuple[str, str]]:
+    """Return the collections whose answer is one of a few, the only ones that buttons can answer."""
+    keys = [key for key, collection in content.samples.collections.items() if answers(collection.task)]
+    if not keys:
+        raise ConnectomeBenchError("every sample asks for a place, none for an answer; add a dataset of another task")
+    return keys
+
+
+def _species(content: Content) -> list[tuple[str, str]]:
+    names = {species for _, species in _answerable(content)}
+    return [(title, name) for title, name in content.species() if name in names]
+
+
+def _tasks(content: Content, species: str) -> list[tuple[str, str]]:
+    names = {task for task, name in _answerable(content) if name == species}
+    return [(title, name) for title, name in content.tasks(species) if name in names]
+
+
+def _known(content: Content, task: str, species: str) -> tuple[str, str]:
+    if (task, species) not in _answerable(content):
+        raise ConnectomeBenchError("there is no such task for this species; reload the page")
+    return task, species
+
+
+def _new(key: tuple[str, str]) -> Visit:
+    return Visit(key, secrets.randbelow(2**31), {key: 0})
+
+
+def _open(state: Visit | None) -> Visit:
+    if state is None:
+        raise ConnectomeBenchError("this page was idle for too long; reload it")
+    return state
+
+
+def _verdict(found: Answers, row: dict[str, Any], said: str) -> Markup:
+    right = row["answer"] == said
+    told = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p>').format(
+        "right" if right else "wrong", "✓ Right." if right else "✗ Not right.", row["answer"]
+    )
+    where = Markup('<p class="cb-soft">Where the answer comes from: {}. Sample {}.</p>').format(
+        origin(row["origin"]), row["sample_id"]
+    )
+    return told + where + models_table(found, row)
+
+
+def _score(content: Content, state: Visit) -> Markup:
+    lines = state.score(content.samples, content.records.get())
+    if not lines:
+        return Markup("")
+    items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
+    return Markup(
+        '<h2 class="cb-section">Your score in this task, and models on the same samples</h2><ul>{}</ul>'
+    ).format(items)

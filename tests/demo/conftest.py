@@ -1,0 +1,38 @@
+"""One demo for all its tests: a small folder, served at a free port."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from small_demo import make_demo_folder
+from stored_rows import write_dataset
+
+
+@pytest.fixture(scope="session")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_demo_folder(tmp_path_factory.mktemp("demo"))
+
+
+@pytest.fixture(scope="session")
+def demo_url(demo_folder: Path) -> Iterator[str]:
+    from connectomebench.demo.server import serve
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    blocks = serve(demo_folder, "127.0.0.1", port, wait=False)
+    yield blocks.local_url
+    blocks.close()
+
+
+@pytest.fixture(scope="session")
+def asked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset, and a model that was trained on it."""
+    from hub.published_models import train_model
+
+    out = tmp_path_factory.mktemp("asked_folder")
+    train_model(write_dataset(out, "merge_action"), out / "models" / "trivial")
+    return out

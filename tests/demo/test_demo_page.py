@@ -1,0 +1,194 @@
+"""A stranger's whole way in a real browser: by keyboard, on every tab, small and large, light and dark."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_demo import REPLY, evaluated_rows
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+
+SAMPLE = "#cb-sample img"
+VERDICT = "#cb-truth .cb-verdict"
+LARGE, SMALL = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
+# what the queue sends is a stream, which only the page itself can keep
+KEEP = """
+window.told = [];
+const parse = JSON.parse;
+JSON.parse = (text, ...more) => { window.told.push(String(text)); return parse(text, ...more); };
+"""
+
+
+@pytest.fixture(scope="module")
+def context() -> Iterator[Any]:
+    """One browser for several visits, so that it loads scripts once."""
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        yield browser.new_context(viewport=LARGE, color_scheme="light")
+        browser.close()
+
+
+@pytest.fixture
+def open_page(context: Any, demo_url: str) -> Iterator[Any]:
+    """Open the demo; afterwards nothing may have been asked of another server, and no script may have failed."""
+    pages, foreign, failed = [], [], []
+
+    def opened(viewport: dict[str, int] = LARGE, scheme: str = "light", script: str = "") -> Any:
+        page = context.new_page()
+        pages.append(page)
+        page.set_viewport_size(viewport)
+        page.emulate_media(color_scheme=scheme)
+        page.set_default_timeout(15_000)
+        page.add_init_script(script)
+        page.on("request", lambda r: r.url.startswith((demo_url, "data:", "blob:")) or foreign.append(r.url))
+        page.on("pageerror", lambda error: failed.append(str(error)))
+        page.on("dialog", lambda dialog: (failed.append(dialog.message), dialog.dismiss()))
+        page.goto(demo_url)
+        page.wait_for_selector(SAMPLE)
+        return page
+
+    yield opened
+    for page in pages:
+        page.close()
+    assert foreign == [] and failed == []
+
+
+def shown(page: Any) -> str:
+    return page.get_attribute(SAMPLE, "src")
+
+
+def wait_for_another(page: Any, before: str) -> None:
+    page.wait_for_function(f"document.querySelector('{SAMPLE}')?.src !== {before!r}")
+    page.wait_for_selector("#cb-answer-0:visible")
+
+
+def open_tab(page: Any, name: str, there: str) -> None:
+    page.get_by_role("tab", name=name).click()
+    page.wait_for_selector(there)
+
+
+def serious(page: Any) -> list[str]:
+    found = axe_api.Axe().run(page).response["violations"]
+    grave = [one for one in found if one["impact"] in ("serious", "critical")]
+    return [f"{one['id']}: {one['nodes'][0]['html'][:120]}" for one in grave]
+
+
+def test_two_samples_by_keys_alone(open_page) -> None:
+    page = open_page()
+    first = shown(page)
+    assert page.is_visible("text=Are the blue and the orange piece parts of one neuron?")
+    page.uncheck("#cb-keys input")  # a single key must not act where that was turned off
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("y")
+    page.wait_for_timeout(200)
+    assert not page.query_selector(VERDICT)
+    page.check("#cb-keys input")
+    page.keyboard.press("y")
+    page.wait_for_selector(VERDICT)
+    assert re.search(r"(Right|Not right)\. The answer is: (yes|no)\.", page.inner_text(VERDICT))
+    page.wait_for_selector("#cb-score li")
+    assert re.match(r"You: [01] of 1 right \(.*95% interval", page.inner_text("#cb-score li >> nth=0"))
+    assert not page.is_visible("#cb-answer-0")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("n")
+    wait_for_another(page, first)
+    assert not page.query_selector(VERDICT)
+    second = shown(page)
+    page.keyboard.press("ArrowRight")
+    wait_for_another(page, second)
+    # the button that is pressed goes away: the next one has the focus, for those who go on with Tab and Enter
+    page.focus("#cb-answer-1")
+    page.keyboard.press("Enter")
+    page.wait_for_function("document.activeElement.id === 'cb-next'")
+    assert " of 2 right" in page.inner_text("#cb-score li >> nth=0")
+
+
+def test_the_answer_is_nowhere_before_one_is_given(open_page) -> None:
+    page = open_page(script=KEEP)
+    told = page.evaluate("window.told.join(' ')")
+    assert "process_completed" in told and "data:image/png" in told
+    sent = page.content() + told
+    rows = evaluated_rows()
+    secret = [row[name] for row in rows for name in ("sample_id", "group")]
+    secret += [str(segment) for row in rows for segment in row["segment_ids"]]
+    assert not [value for value in secret if value in sent] and "The answer is" not in sent
+    names = page.eval_on_selector_all(SAMPLE, "all => all.map(one => one.src.slice(0, 22) + one.alt)")
+    assert names == [f"data:image/png;base64,{view} view" for view in ("Front", "Side", "Top")]
+    page.keyboard.press("y")
+    page.wait_for_selector(VERDICT)
+    told = page.evaluate("window.told.join(' ')")
+    assert "The answer is" in told and any(row["sample_id"] in told for row in rows)
+    # words of a model are text, whatever they hold
+    page.click("summary")
+    assert page.inner_text(".cb-reply") == REPLY
+    cells = page.inner_text("#cb-truth table")
+    assert "organisation/talker-8b-instruct" in cells and "not stated" in cells and "a linear classifier" in cells
+    assert re.search(r"0\.(10|90|20|30)", cells)
+
+
+def test_slices_are_paged_and_pictures_enlarged_by_keys(open_page) -> None:
+    page = open_page()
+    page.get_by_label("Task").first.click()
+    page.get_by_role("option", name="Split error identification").click()
+    page.wait_for_selector(".cb-slices")
+    assert page.is_visible("text=Simulated: the image data of these samples")
+    visible = "[...document.querySelectorAll('.cb-slices figure')].map(f => f.offsetParent !== null)"
+    assert page.evaluate(visible) == [True, False, False]
+    page.focus(".cb-page input")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(visible) == [False, True, False]
+    page.focus(".cb-zoom")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open] img")
+    width = "document.querySelector('dialog img').getBoundingClientRect().width"
+    before = page.evaluate(width)
+    page.keyboard.press("+")
+    assert page.evaluate(width) == pytest.approx(1.5 * before)
+    page.keyboard.press("y")  # answers nothing while the picture is large
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="detached")
+    assert not page.query_selector(VERDICT)
+
+
+def test_explore_filters_and_shows_all_of_a_sample(open_page) -> None:
+    page = open_page()
+    open_tab(page, "Explore", ".cb-tile")
+    assert "of 4." in page.inner_text("#cb-count")
+    page.get_by_label("Models").click()
+    page.get_by_role("option", name="all models wrong").click()
+    page.wait_for_function("document.querySelectorAll('.cb-tile').length === 1")
+    page.focus(".cb-tile")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#cb-detail table")
+    row = evaluated_rows()[3]
+    told = page.inner_text("#cb-detail")
+    assert row["sample_id"] in told and str(row["segment_ids"][0]) in told and "cc-by-4.0" in told
+    assert "Neuroglancer" not in told
+
+
+@pytest.mark.parametrize(("viewport", "scheme"), [(LARGE, "dark"), (SMALL, "light")])
+def test_every_tab_can_be_used_by_all_and_fits(open_page, viewport: dict[str, int], scheme: str) -> None:
+    page = open_page(viewport, scheme)
+    assert page.evaluate("document.body.classList.contains('dark')") == (scheme == "dark")
+
+    def check() -> None:
+        assert serious(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+
+    page.keyboard.press("y")
+    page.wait_for_selector("#cb-score li")
+    check()
+    open_tab(page, "Explore", ".cb-tile")
+    page.click(".cb-tile")
+    page.wait_for_selector("#cb-detail table")
+    check()
+    open_tab(page, "Compare", "#cb-comparison svg")
+    assert "0.75" in page.inner_text("#cb-comparison table >> nth=0")
+    check()
