@@ -9,10 +9,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,apps,dev
+EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,figures,apps,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
-BENCHMARKS := render corrections load cave evaluate_vlm
+BENCHMARKS := render corrections load cave evaluate_vlm train_vlm demo
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup quickstart test lint wheel-test bench clean
