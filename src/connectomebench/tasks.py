@@ -41,6 +41,9 @@ class Task:
         Which correction the task is about: ``merge`` mends split errors, ``split`` mends merge errors.
     published_samples
         Number of samples in the published dataset after filtering; None where unpublished.
+    published_people
+        How many samples each person of the published human evaluation had right, and of how many (mouse; both people
+        saw the same ones). Empty where there was none.
     """
 
     name: str
@@ -52,6 +55,7 @@ class Task:
     roles: tuple[str, ...]
     correction: Literal["merge", "split", "none"]
     published_samples: int | None = None
+    published_people: tuple[tuple[int, int], ...] = ()
 
     @property
     def has_em(self) -> bool:
@@ -74,6 +78,7 @@ _TASKS = (
         ("base", "candidate"),
         "merge",
         13020,
+        ((29, 31), (28, 31)),
     ),
     Task(
         "merge_action_multiple_choice",
@@ -135,6 +140,7 @@ _TASKS = (
         ("base",),
         "split",
         11998,
+        ((23, 31), (22, 31)),
     ),
     Task(
         "split_action",

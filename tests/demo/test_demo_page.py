@@ -95,6 +95,7 @@ def test_two_samples_by_keys_alone(open_page) -> None:
     assert re.search(r"(Right|Not right)\. The answer is: (yes|no)\.", page.inner_text(VERDICT))
     page.wait_for_selector("#cb-score li")
     assert re.match(r"You: [01] of 1 right \(.*95% interval", page.inner_text("#cb-score li >> nth=0"))
+    assert "as published: 29 of 31 right (94%, 95% interval 79% to 98%); 28 of 31" in page.inner_text("#cb-score")
     assert not page.is_visible("#cb-answer-0")
     page.evaluate("document.activeElement.blur()")
     page.keyboard.press("n")

@@ -10,11 +10,12 @@ from markupsafe import Markup
 from connectomebench.demo.answers import Answers
 from connectomebench.demo.content import SOON, Content, told
 from connectomebench.demo.pictures import views_html
-from connectomebench.demo.telling import models_table, origin, warning
+from connectomebench.demo.telling import models_table, origin, tally, warning
 from connectomebench.demo.visit import Visit
 from connectomebench.demo.wording import BUTTONS, answers, question
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.hints import hint
+from connectomebench.tasks import Task
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -165,5 +166,15 @@ def _score(content: Content, state: Visit) -> Markup:
         return Markup("")
     items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)
     return Markup(
-        '<h2 class="cb-section">Your score in this task, and models on the same samples</h2><ul>{}</ul>'
-    ).format(items)
+        '<h2 class="cb-section">Your score in this task, and models on the same samples</h2><ul>{}</ul>{}'
+    ).format(items, _people(content.samples.collections[state.key].task))
+
+
+def _people(task: Task) -> Markup:
+    """Say how people did in the published evaluation, which was of other samples."""
+    if not task.published_people:
+        return Markup("")
+    scores = "; ".join(tally(right, n) for right, n in task.published_people)
+    return Markup('<p class="cb-soft">For comparison, {} people on samples of the mouse, as published: {}.</p>').format(
+        len(task.published_people), scores
+    )

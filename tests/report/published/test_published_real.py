@@ -15,6 +15,7 @@ from connectomebench.report.published.folder import Published, read_published
 from connectomebench.report.published.published_scores import own_scores, sweep_scores
 from connectomebench.report.published.records import majority, write_records
 from connectomebench.report.published.scores import Score
+from connectomebench.tasks import TASKS
 
 FOLDER = Path(__file__).parents[3].parent / "shared/data/published_results"
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="needs ../shared/data/published_results, which is not here")
@@ -55,6 +56,14 @@ def test_stated_accuracies_come_out_of_the_answers(real: Published, differences:
             voted = right_share(run, [majority(s.votes) for s in run.samples])
             assert math.isclose(run.stated["majority_accuracy"], voted)
     assert "not_reproduced" not in differences
+
+
+def test_the_published_people_of_a_task_are_those_of_the_records(real: Published) -> None:
+    found: dict[str, list[tuple[int, int]]] = {}
+    for run in sorted((r for r in real.runs if r.model.startswith("person")), key=lambda r: r.model):
+        right = right_share(run, [s.votes[0] for s in run.samples]) * len(run.samples)
+        found.setdefault(run.task, []).append((round(right), len(run.samples)))
+    assert found == {t.name: list(t.published_people) for t in TASKS.values() if t.published_people}
 
 
 def test_recomputed_cells(scores: list[Score]) -> None:
