@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 from datasets import Dataset, Features, Image, List, Value
+from endpoint_server import Server, serve
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
+from connectomebench.models import endpoint as endpoint_module
 from connectomebench.models.encoders import EfficientNetLite0, Encoder
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
 
@@ -104,3 +106,18 @@ class PatchEncoder:
 @pytest.fixture
 def patches() -> CountingEncoder:
     return CountingEncoder(PatchEncoder())
+
+
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[Server]:
+    with serve() as state:
+        yield state
+
+
+@pytest.fixture
+def server(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
+    one_server.forget()
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORG_ID"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(endpoint_module, "_FIRST_PAUSE_S", 0.01)
+    return one_server

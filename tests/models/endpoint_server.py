@@ -18,6 +18,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from connectomebench.models.chat import Conversation, Sampling
+from connectomebench.models.endpoint import Endpoint, EndpointSettings, open_endpoint
+
+GREEDY = Sampling()
+
 Answer = Callable[[dict[str, Any]], Response]
 
 
@@ -116,3 +121,17 @@ def running(app: Any) -> Iterator[int]:
     finally:
         server.should_exit = True
         thread.join(timeout=10)
+
+
+def talk(text: str = "What is it?", seed: int = 0) -> Conversation:
+    return Conversation([{"role": "user", "content": [{"type": "text", "text": text}]}], [], seed)
+
+
+def opened(server: Server, **settings: Any) -> Endpoint:
+    endpoint = open_endpoint(EndpointSettings(server.url, **({"model": "tiny", "retries": 2} | settings)))
+    return endpoint
+
+
+def one(endpoint: Endpoint, sampling: Sampling = GREEDY) -> Any:
+    (reply,) = endpoint.reply([talk()], sampling)
+    return reply
