@@ -17,6 +17,7 @@ from tiny_qwen3_vl import make_tiny_adapter
 
 from connectomebench.cli import main
 from connectomebench.evaluation.results import read_results
+from connectomebench.evaluation.talking import Talker
 from connectomebench.models.cascade import sent_on
 
 TEST_ROWS = 4
@@ -113,6 +114,23 @@ def test_a_language_model_is_scored_or_talks(run: Run, tiny_vlm: Path) -> None:
     run(tiny_vlm, "--votes", "2", "--max-new-tokens", "3", "--style", "analysis")
     votes = run.records("votes2-t0.7-n3+analysis")
     assert (votes["votes"].str.len() == 2).all() and (votes["replies"].str.len() == 2).all()
+
+
+def test_no_more_is_asked_in_a_call_than_is_computed_together(
+    run: Run, tiny_vlm: Path, trivial: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    real = Talker.predict
+
+    def counted(self: Talker, batch: Any) -> Any:
+        calls.append(len(batch["sample_id"]))
+        return real(self, batch)
+
+    monkeypatch.setattr(Talker, "predict", counted)
+    run(tiny_vlm, "--batch-size", "3")
+    assert calls == [3, 1]
+    assert "at least 1" in run(tiny_vlm, "--batch-size", "0", fails=True)
+    assert "by itself" in run(trivial, "--batch-size", "2", fails=True)
 
 
 def test_an_adapter_and_the_model_below_it(run: Run, tiny_vlm: Path, tiny_adapter: Path) -> None:

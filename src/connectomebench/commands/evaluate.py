@@ -31,6 +31,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     asked.add_argument("--base", help="adapters: the model it was trained on, where it cannot be found by its name")
     asked.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help="what computes it")
     asked.add_argument(
+        "--batch-size", type=int, metavar="N", help="rows that a language model computes together (default: 4)"
+    )
+    asked.add_argument(
         "--endpoint", metavar="URL", help="OpenAI-compatible server, for example http://127.0.0.1:8000/v1"
     )
     asked.add_argument(
@@ -116,12 +119,14 @@ def _ask_a_model(arguments: argparse.Namespace) -> None:
         arguments.base,
         engine=arguments.engine,
         without_adapter=arguments.ablation == BASE_MODEL,
+        batch_size=arguments.batch_size,
     )
     doubt = None
-    # with two models, all that is said of endpoint and engine is about the second, dearer one
+    # with two models, all that is said of endpoint, engine and batches is about the second, dearer one
     if arguments.then is not None:
-        second = Asked(arguments.then, endpoint=_endpoint(arguments, arguments.then), engine=arguments.engine)
-        doubt, first = Doubt(second, arguments.below), replace(first, engine="transformers")
+        endpoint = _endpoint(arguments, arguments.then)
+        second = Asked(arguments.then, endpoint=endpoint, engine=arguments.engine, batch_size=arguments.batch_size)
+        doubt, first = Doubt(second, arguments.below), replace(first, engine="transformers", batch_size=None)
     else:
         first = replace(first, endpoint=_endpoint(arguments, arguments.model))
     if arguments.concurrency != 1 and arguments.endpoint is None:
@@ -136,8 +141,7 @@ def _ask_a_model(arguments: argparse.Namespace) -> None:
         arguments.ablation,
         arguments.seed,
     )
-    rows = 32 if arguments.endpoint is None else 1
-    effort = Effort(rows, arguments.concurrency, arguments.max_usd)
+    effort = Effort(workers=arguments.concurrency, max_usd=arguments.max_usd)
     how = How(_way(arguments), _wording(arguments))
     evaluate(first, shown, arguments.out, how=how, effort=effort, doubt=doubt, again=arguments.again)
 

@@ -30,6 +30,8 @@ class Asked:
         What computes a language model of this machine.
     without_adapter
         Ask the model that an adapter was trained on.
+    batch_size
+        Rows that a language model of this machine computes together; None takes 4.
     """
 
     model: str
@@ -38,6 +40,7 @@ class Asked:
     endpoint: EndpointSettings | None = None
     engine: Engine = "transformers"
     without_adapter: bool = False
+    batch_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,19 @@ def open_asked(asked: Asked) -> Opened:
     ConnectomeBenchError
         If there is no such model, it is damaged, or the server cannot be reached.
     """
+    opened = _open(asked)
+    if asked.batch_size is not None:
+        from connectomebench.models.vlm import VisionLanguageModel
+
+        if not isinstance(opened.model, VisionLanguageModel):
+            raise ConnectomeBenchError(f"{opened.model.name} forms its batches by itself; leave the batch size out")
+        if asked.batch_size < 1:
+            raise ConnectomeBenchError(f"the batch size is {asked.batch_size}; it must be at least 1")
+        opened.model.batch_size = asked.batch_size
+    return opened
+
+
+def _open(asked: Asked) -> Opened:
     if asked.endpoint is not None:
         if asked.base or asked.revision or asked.without_adapter or asked.engine != "transformers":
             raise ConnectomeBenchError("a server has its model ready; leave revision, base, engine and base_model out")

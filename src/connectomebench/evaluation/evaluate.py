@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -115,7 +115,7 @@ def evaluate(
     out
         Folder for records: ``OUT/MODEL/TASK/SPECIES/PARTITION.parquet``, or ``PARTITION@CONDITION.parquet``.
     effort
-        How much at a time, and at what cost.
+        How much at a time, and at what cost; no call has more rows than a language model computes together.
     again
         Ask anew where records are there.
     say
@@ -132,16 +132,19 @@ def evaluate(
         If model or dataset cannot be had or do not belong together, the model cannot be asked this way, or the budget
         is spent.
     """
-    ablated = shown.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
+    unchanged = shown.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
     rows = load_rows(shown.dataset, shown.species, shown.partition, shown.revision, task=shown.task)
-    prepare = None if ablated else partial(ablate, name=cast(str, shown.ablation))
-    first = open_asked(asked)
-    model, named = _answering(first, how if doubt is None else USUAL, rows, shown, prepare)
+    prepare = None if unchanged else partial(ablate, name=cast(str, shown.ablation))
+    opened = [open_asked(asked)]
+    model, named = _answering(opened[0], how if doubt is None else USUAL, rows, shown, prepare)
     if doubt is not None:
         from connectomebench.models.cascade import Cascade
 
-        second, named = _answering(open_asked(doubt.second), how, rows, shown, prepare)
+        opened.append(open_asked(doubt.second))
+        second, named = _answering(opened[1], how, rows, shown, prepare)
         model = Cascade(model, second, doubt.below)
+    # what is computed together is lost together where the run is cut off, so no more than that in a call
+    together = min(getattr(one.model, "batch_size", effort.batch_rows) for one in opened)
     dataset = _chosen(rows.dataset, shown)
     data = rows.data
     path = result_path(out, model.name, data.task, data.species, data.partition, named)
@@ -154,7 +157,7 @@ def evaluate(
             path,
             condition=named,
             prepare=prepare,
-            effort=effort,
+            effort=replace(effort, batch_rows=min(together, effort.batch_rows)),
         )
     else:
         say(f"{path} is there already; nothing was asked (--again asks anew)")

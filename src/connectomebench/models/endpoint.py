@@ -49,9 +49,13 @@ class Endpoint:
         Of the model, without the folders of the server's machine.
     revision
         Model, server and a hash of all that is known of the two. The weights of a hosted model may change without it.
+    batch_size
+        1: a call is a request, and several threads may call.
     takes_temperature
         False where the server draws replies as its maker set it, whatever is asked for.
     """
+
+    batch_size = 1
 
     def __init__(self, settings: EndpointSettings, client: OpenAI, key: str | None) -> None:
         self._settings = settings
