@@ -132,6 +132,8 @@ def test_control_c(short_config: Path, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # a shell has what it runs in the background ignore Ctrl-C, and children inherit that
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not list(out.glob(".cache/drawn/**/[!.]*.parquet")):
         assert process.poll() is None
