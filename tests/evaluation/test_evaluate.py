@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
 import pytest
-from hub.published_models import train_model
+from hub.published_models import record_of_vlm, train_model
 from models.endpoint_server import completion, error, serve
 from starlette.responses import JSONResponse, Response
 from stored_rows import write_dataset
@@ -19,6 +21,7 @@ from connectomebench.cli import main
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.talking import Talker
 from connectomebench.models.cascade import sent_on
+from connectomebench.models.record import write_record
 
 TEST_ROWS = 4
 
@@ -187,8 +190,13 @@ def test_a_server_is_asked_once_for_each_row_and_within_the_budget(run: Run, mon
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--concurrency", "4"], "needs --endpoint"),
-        (["--usd-per-million-prompt", "1"], "need --endpoint"),
+        (["--concurrency", "4"], "does nothing without --endpoint"),
+        (["--usd-per-million-prompt", "1"], "does nothing without --endpoint"),
+        (["--below", "0.8"], "does nothing without --then"),
+        (["--temperature", "0.5"], "does nothing without --votes"),
+        (["--shots", "2"], "does nothing without --prompt few_shot"),
+        (["--rater", "ada"], "does nothing without --model person"),
+        (["--votes", "0"], "at least 1"),
         (["--votes", "3", "--answer", "scored"], "leave --answer out"),
         (["--ablation", "nothing"], "unknown ablation"),
         (["--ablation", "no_em"], "image data"),
@@ -198,6 +206,20 @@ def test_a_server_is_asked_once_for_each_row_and_within_the_budget(run: Run, mon
 def test_what_does_not_go_together(run: Run, tiny_vlm: Path, words: list[str], told: str) -> None:
     assert told in run(tiny_vlm, *words, fails=True)
     assert not list(run.out.rglob("*.parquet"))
+
+
+def test_a_style_that_was_trained_is_kept_where_the_prompt_is_adapted(
+    run: Run, tiny_vlm: Path, tiny_adapter: Path, tmp_path: Path, split: Path
+) -> None:
+    trained = Path(shutil.copytree(tiny_adapter, tmp_path / "analyst"))
+    record = replace(record_of_vlm(trained, split, str(tiny_vlm)), config={"answer_style": "analysis"})
+    write_record(trained, record)
+    run(trained, "--prompt", "hints", "--max-new-tokens", "2")
+    asked = run.records("generated-n2+hints")["question"]
+    assert asked.str.contains("<analysis>").all()
+    run(trained, "--style", "answer_only", "--max-new-tokens", "2")
+    assert not run.records("generated-n2+answer_only")["question"].str.contains("<analysis>").any()
+    assert "leave out what is about models" in run("person", "--rater", "ada", "--again", fails=True)
 
 
 def test_the_ablations_are_listed(run: Run) -> None:

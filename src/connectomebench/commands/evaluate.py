@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from connectomebench.evaluation.wording import Wording
     from connectomebench.models.endpoint_settings import EndpointSettings
 
+_PRICES = ("usd_per_million_prompt", "usd_per_million_reply")
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
@@ -37,18 +39,17 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--endpoint", metavar="URL", help="OpenAI-compatible server, for example http://127.0.0.1:8000/v1"
     )
     asked.add_argument(
-        "--key-variable", default="OPENAI_API_KEY", metavar="NAME", help="environment variable that holds its key"
+        "--key-variable", metavar="NAME", help="environment variable that holds its key (default: OPENAI_API_KEY)"
     )
-    asked.add_argument("--timeout", type=float, default=120.0, metavar="S", help="seconds to wait for a reply")
-    asked.add_argument("--retries", type=int, default=5, help="how often to ask again where the server fails")
+    asked.add_argument("--timeout", type=float, metavar="S", help="seconds to wait for a reply (default: 120)")
+    asked.add_argument("--retries", type=int, help="how often to ask again where the server fails (default: 5)")
     asked.add_argument(
         "--extra-body",
-        default="{}",
         metavar="JSON",
         help='more for each request: {"reasoning_effort": "low"}',
     )
     asked.add_argument("--then", metavar="MODEL", help="a second model for rows of which the first is not sure")
-    asked.add_argument("--below", type=float, default=0.9, help="with --then: how sure is not sure (default: 0.9)")
+    asked.add_argument("--below", type=float, help="with --then: how sure is not sure (default: 0.9)")
     asked.add_argument("--rater", metavar="NAME", help="with person: a name for the records")
 
     shown = parser.add_argument_group("what is shown")
@@ -69,7 +70,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "where it can be computed, else generated; adapters: as they were trained)",
     )
     how.add_argument("--votes", type=int, default=1, metavar="N", help="draw N replies and take the majority")
-    how.add_argument("--temperature", type=float, default=0.7, help="of votes (default: 0.7)")
+    how.add_argument("--temperature", type=float, help="of votes (default: 0.7)")
     how.add_argument(
         "--max-new-tokens", type=int, default=MAX_NEW_TOKENS, help="where replies are cut off (default: 512)"
     )
@@ -84,10 +85,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         default="none",
         help="adapt the prompt without training",
     )
-    how.add_argument("--shots", type=int, default=4, help="examples for few_shot, from the training partition")
+    how.add_argument("--shots", type=int, help="examples for few_shot, from the training partition (default: 4)")
 
     cost = parser.add_argument_group("effort and cost")
-    cost.add_argument("--concurrency", type=int, default=1, help="rows under way at a time at an endpoint (default: 1)")
+    cost.add_argument("--concurrency", type=int, help="rows under way at a time at an endpoint (default: 1)")
     cost.add_argument("--max-usd", type=float, help="stop before more than this is spent")
     cost.add_argument("--usd-per-million-prompt", type=float, help="price of a million tokens that are read")
     cost.add_argument("--usd-per-million-reply", type=float, help="price of a million tokens that are written")
@@ -102,10 +103,38 @@ def _run(arguments: argparse.Namespace) -> None:
 
     if arguments.ablation == "list":
         print("\n".join(f"{name}: {words}" for name, words in ABLATIONS.items()))
-    elif arguments.model == "person":
+        return
+    _check_together(arguments)
+    if arguments.model == "person":
         _ask_a_person(arguments)
     else:
         _ask_a_model(arguments)
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    """Refuse options that would do nothing."""
+    needs = {
+        "--endpoint": (
+            arguments.endpoint is not None,
+            ("key_variable", "timeout", "retries", "extra_body", "concurrency", *_PRICES),
+        ),
+        "--then": (arguments.then is not None, ("below",)),
+        "--votes": (arguments.votes > 1, ("temperature",)),
+        "--prompt few_shot": (arguments.prompt == "few_shot", ("shots",)),
+        "--model person": (arguments.model == "person", ("rater",)),
+    }
+    for needed, (is_there, names) in needs.items():
+        for name in names:
+            if getattr(arguments, name) is not None and not is_there:
+                raise ConnectomeBenchError(
+                    f"--{name.replace('_', '-')} does nothing without {needed}; give both or none"
+                )
+    if arguments.votes < 1:
+        raise ConnectomeBenchError(f"there are {arguments.votes} votes; draw at least 1")
+
+
+def _given(value: Any, usual: Any) -> Any:
+    return usual if value is None else value
 
 
 def _ask_a_model(arguments: argparse.Namespace) -> None:
@@ -126,11 +155,12 @@ def _ask_a_model(arguments: argparse.Namespace) -> None:
     if arguments.then is not None:
         endpoint = _endpoint(arguments, arguments.then)
         second = Asked(arguments.then, endpoint=endpoint, engine=arguments.engine, batch_size=arguments.batch_size)
-        doubt, first = Doubt(second, arguments.below), replace(first, engine="transformers", batch_size=None)
+        doubt, first = (
+            Doubt(second, _given(arguments.below, 0.9)),
+            replace(first, engine="transformers", batch_size=None),
+        )
     else:
         first = replace(first, endpoint=_endpoint(arguments, arguments.model))
-    if arguments.concurrency != 1 and arguments.endpoint is None:
-        raise ConnectomeBenchError("--concurrency is about requests to a server; it needs --endpoint")
     shown = Shown(
         arguments.dataset,
         arguments.species,
@@ -141,27 +171,25 @@ def _ask_a_model(arguments: argparse.Namespace) -> None:
         arguments.ablation,
         arguments.seed,
     )
-    effort = Effort(workers=arguments.concurrency, max_usd=arguments.max_usd)
-    how = How(_way(arguments), _wording(arguments))
+    effort = Effort(workers=_given(arguments.concurrency, 1), max_usd=arguments.max_usd)
+    how = How(_way(arguments), _wording(arguments), trained_style=arguments.style is None)
     evaluate(first, shown, arguments.out, how=how, effort=effort, doubt=doubt, again=arguments.again)
 
 
 def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointSettings | None:
     if arguments.endpoint is None:
-        if arguments.usd_per_million_prompt is not None or arguments.usd_per_million_reply is not None:
-            raise ConnectomeBenchError("prices of tokens are those of a server; they need --endpoint")
         return None
     from connectomebench.models.endpoint_settings import EndpointSettings
 
     return EndpointSettings(
         url=arguments.endpoint,
         model=model,
-        key_variable=arguments.key_variable,
-        timeout_s=arguments.timeout,
-        retries=arguments.retries,
+        key_variable=_given(arguments.key_variable, "OPENAI_API_KEY"),
+        timeout_s=_given(arguments.timeout, 120.0),
+        retries=_given(arguments.retries, 5),
         usd_per_million_prompt=arguments.usd_per_million_prompt,
         usd_per_million_reply=arguments.usd_per_million_reply,
-        extra_body=_extra_body(arguments.extra_body),
+        extra_body=_extra_body(_given(arguments.extra_body, "{}")),
     )
 
 
@@ -181,7 +209,7 @@ def _way(arguments: argparse.Namespace) -> Way | None:
     if arguments.votes > 1:
         if arguments.answer not in (None, "generated"):
             raise ConnectomeBenchError("votes are drawn replies in words; leave --answer out")
-        return Way("votes", arguments.votes, arguments.temperature, arguments.max_new_tokens)
+        return Way("votes", arguments.votes, _given(arguments.temperature, 0.7), arguments.max_new_tokens)
     if arguments.answer is None and arguments.max_new_tokens == MAX_NEW_TOKENS:
         return None
     return Way(arguments.answer or "generated", max_new_tokens=arguments.max_new_tokens)
@@ -192,7 +220,7 @@ def _wording(arguments: argparse.Namespace) -> Wording | None:
 
     if arguments.style is None and arguments.prompt == "none":
         return None
-    return Wording(arguments.style or "answer_only", arguments.prompt, arguments.shots, arguments.seed)
+    return Wording(arguments.style or "answer_only", arguments.prompt, _given(arguments.shots, 4), arguments.seed)
 
 
 def _ask_a_person(arguments: argparse.Namespace) -> None:
@@ -202,8 +230,9 @@ def _ask_a_person(arguments: argparse.Namespace) -> None:
 
     if arguments.rater is None:
         raise ConnectomeBenchError("name the person for the records: --rater NAME")
-    if arguments.ablation or _way(arguments) or _wording(arguments) or arguments.then or arguments.endpoint:
-        raise ConnectomeBenchError("a person is shown the rows as they are; leave ablation, prompt and endpoint out")
+    others = ("ablation", "then", "endpoint", "base", "model_revision", "batch_size", "max_usd", "again")
+    if any(getattr(arguments, name) for name in others) or _way(arguments) or _wording(arguments):
+        raise ConnectomeBenchError("a person is shown the rows as they are; leave out what is about models")
     rows = load_rows(
         arguments.dataset, arguments.species, arguments.partition, arguments.dataset_revision, task=arguments.task
     )

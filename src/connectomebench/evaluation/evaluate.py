@@ -65,10 +65,13 @@ class How:
         None takes what the model was trained for, else scored where that can be computed, else generated.
     wording
         None takes what the model was trained for, else the answer alone.
+    trained_style
+        Replace the style of a given wording, too, by what the model was trained for.
     """
 
     way: Way | None = None
     wording: Wording | None = None
+    trained_style: bool = False
 
 
 USUAL = How()
@@ -185,12 +188,14 @@ def _answering(
         raise ConnectomeBenchError(f"{model.name} was trained for {record.task}, and the rows ask {rows.data.task}")
     taken = None if shown.ablation == BASE_MODEL else shown.ablation
     if not hasattr(model, "reply"):
-        if how != USUAL:
+        if how.way is not None or how.wording is not None:
             raise ConnectomeBenchError(f"{model.name} does not talk: leave the ways to answer and the prompt out")
         answering, named = cast("Model", model), condition(Way("scored"), ablation=taken)
     else:
         usual_way, usual_wording = usual(opened)
         way, wording = how.way or usual_way, how.wording or usual_wording
+        if how.trained_style:
+            wording = replace(wording, style=usual_wording.style)
         answering = _talking(opened, way, wording, rows, shown, prepare)
         named = condition(way, wording, taken, usual_way=usual_way, usual_wording=usual_wording)
     if taken == SHUFFLED_LABELS and shown.seed:
