@@ -204,8 +204,9 @@ def _match(task: str, pool: _Pool) -> _Matched:
     pairs, apart = match_rendered(
         np.asarray([sketch.features for _, _, sketch in visible]),
         np.asarray([site.answer == "yes" for _, site, _ in visible], np.bool_),
-        np.asarray([str(site.segment_ids[0]) for _, site, _ in visible]),
+        np.asarray([f"{site.segmentation}/{site.segment_ids[0]}" for _, site, _ in visible]),
         rules,
+        np.asarray([site.segmentation or "" for _, site, _ in visible]),
     )
     dropped["pair too different to a trivial model"] += 2 * apart
     dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
@@ -268,13 +269,19 @@ def _write_task(
         "source": _source_entry(pool.info),
         "engine": pool.engine,
         "corrections": gathered.corrections,
+        **_segmentations_entry(kept, gathered, pool.info),
         "candidates": gathered.candidates.get(task),
         "dropped": {
             "labels": gathered.dropped[task],
             "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
             "partition": divided.dropped.get(task, {}),
         },
-        "partition": {"bodies": divided.bodies, "bodies_shared": divided.bodies_shared, "cubes": divided.cubes},
+        "partition": {
+            "bodies": divided.bodies,
+            "bodies_shared": divided.bodies_shared,
+            "cubes": divided.cubes,
+            "groups": {p: len({r.group for r in kept if r.partition == p}) for p in PARTITIONS},
+        },
         "leaks": leaks,
         "config": config.as_dict(),
         "versions": library_versions(),
@@ -308,6 +315,21 @@ def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
         write_text(path, "\n".join(lines) + "\n")
     else:
         path.unlink(missing_ok=True)
+
+
+def _segmentations_entry(kept: Sequence[_Kept], gathered: Gathered, info: SourceInfo) -> dict[str, Any]:
+    """Say what came of each segmentation; nothing where there is one."""
+    if not info.segmentations:
+        return {}
+    rows = Counter(row.site.segmentation for row in kept)
+    return {
+        "segmentations": {
+            name: {"source": info.segmentations[name].name, "version": info.segmentations[name].version}
+            | found
+            | {"rows": rows[name]}
+            for name, found in gathered.segmentations.items()
+        }
+    }
 
 
 def _source_entry(info: SourceInfo) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from connectomebench.candidates import coverage, find_candidates
 from connectomebench.config import BuildConfig
-from connectomebench.corrections import Skipped
+from connectomebench.corrections import Corrections, Skipped
 from connectomebench.labels import (
     LabelledSites,
     endpoint_sites,
@@ -20,8 +20,10 @@ from connectomebench.labels import (
     merge_error_sites,
     split_action_sites,
 )
+from connectomebench.shared_places import keep_once
 from connectomebench.sites import Site
 from connectomebench.sources.base import Source
+from connectomebench.sources.family import SegmentationFamily
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +46,8 @@ class Gathered:
         Places that the source left out because their data cannot be had.
     edit_times
         ``edit_id`` -> when the correction was made, where that is known.
+    segmentations
+        Of a source with several segmentations: name -> the counts of its ``corrections``, and its ``candidates``.
     """
 
     sites: tuple[Site, ...]
@@ -52,19 +56,21 @@ class Gathered:
     corrections: dict[str, int]
     skipped: tuple[Skipped, ...]
     edit_times: dict[str, datetime]
+    segmentations: dict[str, dict[str, Any]]
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
         return [site for site in self.sites if site.task == task]
 
 
-def gather_sites(source: Source, config: BuildConfig) -> Gathered:
+def gather_sites(source: Source | SegmentationFamily, config: BuildConfig) -> Gathered:
     """Apply the label rules of every task of the configuration.
 
     Parameters
     ----------
     source
-        Corrections, contacts, skeletons and cuts come from here.
+        Corrections, contacts, skeletons and cuts come from here; of a family, from each member in turn, and what
+        several of them share is kept once.
     config
         Rules and tasks.
 
@@ -73,6 +79,43 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
     Gathered
         The same for the same source and configuration.
     """
+    if not isinstance(source, SegmentationFamily):
+        found = _find(source, config)
+        return _gathered(config, found.labelled, found.measured, found.corrections, {})
+    members: dict[str, _Found] = {}
+    for name in sorted(source.members):
+        _log.info("segmentation %s", name)
+        members[name] = _find(source.members[name], config)
+    every = {name: found.corrections for name, found in members.items()}
+    labelled = {
+        task: keep_once({name: found.labelled[task] for name, found in members.items()}, every, source.same_place_nm)
+        for task in config.tasks
+    }
+    measured = {
+        task: _together([found.measured[task] for found in members.values()])
+        for task in next(iter(members.values())).measured
+    }
+    counts = sum((Counter(own.counts) for own in every.values()), Counter())
+    counts["bodies"] = next(iter(every.values())).counts["bodies"]  # the same truth, not that many times as many
+    segmentations = {
+        name: {"corrections": dict(found.corrections.counts), "candidates": found.measured}
+        for name, found in members.items()
+    }
+    together = replace(next(iter(every.values())), counts=dict(counts))
+    return _gathered(config, labelled, measured, together, segmentations)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Sites of one segmentation, by task, and what is to be said of them."""
+
+    labelled: dict[str, LabelledSites]
+    measured: dict[str, dict[str, Any]]
+    corrections: Corrections
+
+
+def _find(source: Source, config: BuildConfig) -> _Found:
+    """Label the sites of one segmentation."""
     _log.info("finding corrections")
     corrections = source.corrections()
     labelled: dict[str, LabelledSites] = {}
@@ -99,6 +142,16 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
             measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
             label = merge_error_sites if kind == "branch" else endpoint_sites
             labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
+    return _Found(labelled, measured, corrections)
+
+
+def _gathered(
+    config: BuildConfig,
+    labelled: dict[str, LabelledSites],
+    measured: dict[str, dict[str, Any]],
+    corrections: Corrections,
+    segmentations: dict[str, dict[str, Any]],
+) -> Gathered:
     return Gathered(
         tuple(s for task in config.tasks for s in labelled[task].sites),
         {task: _sorted(labelled[task].dropped) for task in config.tasks},
@@ -106,7 +159,24 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
         dict(corrections.counts),
         corrections.skipped,
         corrections.times,
+        segmentations,
     )
+
+
+def _together(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """Recall and precision of the candidates of all segmentations: means by their corrections and candidates."""
+
+    def mean(value: str, of: str) -> float | None:
+        total = sum(m[of] for m in measured)
+        return sum((m[value] or 0.0) * m[of] for m in measured) / total if total else None
+
+    return {
+        "candidates": sum(m["candidates"] for m in measured),
+        "corrections": sum(m["corrections"] for m in measured),
+        "recall": mean("recall", "corrections"),
+        "precision": mean("precision", "candidates"),
+        "radius_nm": measured[0]["radius_nm"],
+    }
 
 
 def _sorted(counter: Counter[str]) -> dict[str, int]:

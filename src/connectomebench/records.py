@@ -128,7 +128,7 @@ def make_row(
     group
         Name of the site's group, from :func:`connectomebench.partition.partition_sites`.
     info
-        Where the site comes from.
+        Where the site comes from; of several segmentations, the row names the one that the site shows.
     edit_time
         When the correction was made, where that is known.
 
@@ -148,6 +148,7 @@ def make_row(
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the view {missing[0]!r}; the source may have no EM")
     if task.labels and site.answer not in task.labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
+    info = info.of(site)
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,

@@ -24,7 +24,7 @@ from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, cho
 from connectomebench.rendering.views import EmptyView, ViewRules, render_site
 from connectomebench.scheduling import SerialRunner
 from connectomebench.sites import Site
-from connectomebench.sources.base import Source
+from connectomebench.sources.base import SiteSource
 from connectomebench.sources.opening import SourceConfig, open_source
 from connectomebench.tasks import get_task
 
@@ -48,7 +48,7 @@ class Stopped(Exception):
 class Studio:
     """Draws in this process."""
 
-    source: Source
+    source: SiteSource
     engine: Engine
     rules: ViewRules
 
@@ -181,7 +181,7 @@ def suitable_engine(name: EngineName) -> EngineName:
     return "cpu" if isinstance(choose_engine(name, threads=1), CpuEngine) else "octarine"
 
 
-def draw_site(site: Site, source: Source, engine: Engine, rules: ViewRules) -> Drawing:
+def draw_site(site: Site, source: SiteSource, engine: Engine, rules: ViewRules) -> Drawing:
     """Draw one site, or say why it cannot be drawn."""
     from connectomebench.models.trivial import trivial_features
 
