@@ -10,7 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.candidates import coverage, find_candidates
+from connectomebench.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
 from connectomebench.config import BuildConfig
 from connectomebench.corrections import Skipped
 from connectomebench.labels import (
@@ -93,11 +93,11 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
             labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
-            kind = "branch" if task == "merge_error_identification" else "end"
+            merge_errors = task == "merge_error_identification"
+            kinds = MERGE_ERROR_KINDS if merge_errors else SPLIT_ERROR_KINDS
             rules = config.candidates
-            radius = rules.merge_radius_nm if kind == "branch" else rules.radius_nm
-            measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
-            label = merge_error_sites if kind == "branch" else endpoint_sites
+            measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
+            label = merge_error_sites if merge_errors else endpoint_sites
             labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
     return Gathered(
         tuple(s for task in config.tasks for s in labelled[task].sites),
