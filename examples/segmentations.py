@@ -1,14 +1,14 @@
 """Make a family of automatic segmentations of one volume, from its EM and a watershed of it.
 
-    python examples/segmentations.py --cube ../shared/data/fib25_cube/fib25_cube.npz --out family.npz
+    python examples/segmentations.py --cube ../shared/data/fib25_cube/fib25_cube.npz --out fib25_family.npz
 
-The truth is not looked at. Membranes are dark ridges of the image (`skimage.filters.sato`). A watershed is grown from
-seeds at several spacings, each crossed with the watershed that comes with the data, and neighbouring basins are merged
-in the order of the mean membrane between them (`skimage.graph`), up to several thresholds. What comes out breaks
-neurons where the threshold is low and fuses them where it is high, as such algorithms do.
+The truth is not looked at. Membranes are what is darker than its surroundings. A watershed of them is grown from the
+minima of several depths and crossed with the watershed that comes with the data, and neighbouring basins are merged in
+the order of the mean membrane between them, up to several thresholds. What comes out breaks neurons where the threshold
+is low and fuses them where it is high, as such algorithms do.
 
-The output holds a label volume for each spacing and threshold, named ``s6-t040`` (seeds at least 6 voxels apart, merged
-below 0.40), and ``supervoxels``, in which no voxel face inside a supervoxel is a border of any of them.
+The output holds a label volume for each depth and threshold, named ``h03-t40`` (minima at least 0.03 deep, merged below
+0.40), and ``supervoxels``, inside which no border of any of them runs.
 """
 
 from __future__ import annotations
@@ -22,47 +22,55 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
-from skimage import feature, filters, graph, measure, segmentation
+from skimage import graph, measure, morphology, segmentation
 
 
-def membranes(gray: NDArray[np.uint8], sigmas: tuple[float, ...]) -> NDArray[np.float32]:
-    """Mark dark sheets and how dark they are: 0 (cytoplasm) to 1; float32, same shape."""
-    ridges = filters.sato(gray.astype(np.float32), sigmas=sigmas, black_ridges=True).astype(np.float32)
-    return np.clip(ridges / np.percentile(ridges, 98), 0, 1)
+def membranes(gray: NDArray[np.uint8], fine: float, coarse: float) -> NDArray[np.float32]:
+    """Tell how much darker each voxel is than its surroundings: 0 (not) to 1; float32, same shape.
+
+    ``fine`` and ``coarse`` are the widths of the two Gaussians that are compared, voxels.
+    """
+    own, around = (ndi.gaussian_filter(gray.astype(np.float32), sigma) for sigma in (fine, coarse))
+    darkness = around - own
+    return np.clip(darkness / np.percentile(darkness, 97), 0, 1)
 
 
-def basins(membrane: NDArray[np.float32], spacing: int, watershed: NDArray[Any]) -> NDArray[np.int32]:
-    """Grow a watershed from seeds in the middle of bright regions, and cross it with another one.
+def basins(
+    membrane: NDArray[np.float32], depth: float, watershed: NDArray[Any], min_voxels: int = 100
+) -> NDArray[np.int32]:
+    """Grow a watershed from the minima of the membrane map, and cross it with another one.
 
     Parameters
     ----------
     membrane
         From :func:`membranes`.
-    spacing
-        Least distance between two seeds, voxels.
+    depth
+        Minima less deep than this are no seeds of their own.
     watershed
-        Labels of the same shape; no basin crosses a border of it.
+        Labels of the same shape; no basin crosses a border of it by ``min_voxels`` or more.
+    min_voxels
+        Smaller pieces of the crossing go to their neighbours.
 
     Returns
     -------
     ndarray
-        int32, same shape: 1, 2, ..., each connected (6 neighbours).
+        int32, same shape: 1, 2, ...
     """
-    depth = ndi.distance_transform_edt(membrane < 0.3)
-    seeds = np.zeros(membrane.shape, np.int32)
-    places = feature.peak_local_max(ndi.gaussian_filter(depth, 1.0), min_distance=spacing, exclude_border=False)
-    seeds[tuple(places.T)] = np.arange(1, len(places) + 1)
-    grown = segmentation.watershed(membrane, seeds)
-    return crossed([grown, watershed])
+    smooth = ndi.gaussian_filter(membrane, 1.0)
+    seeds = measure.label(morphology.h_minima(smooth, depth), connectivity=3)
+    pieces = crossed([segmentation.watershed(smooth, seeds), watershed])
+    pieces[(np.bincount(pieces.ravel()) < min_voxels)[pieces]] = 0
+    pieces = segmentation.watershed(smooth, pieces)
+    return segmentation.relabel_sequential(pieces)[0].astype(np.int32)
 
 
 def crossed(volumes: list[NDArray[Any]]) -> NDArray[np.int32]:
-    """Number the connected regions inside which all volumes are constant; int32, 1, 2, ..."""
+    """Label the connected regions (6 neighbours) inside which all volumes are constant; int32, from 1."""
     together = np.zeros(volumes[0].shape, np.int64)
     for labels in volumes:
-        numbers = np.unique(labels, return_inverse=True)[1].reshape(labels.shape)
-        together = np.unique(together * (int(numbers.max()) + 1) + numbers, return_inverse=True)[1].reshape(labels.shape)
-    return measure.label(together + 1, connectivity=1).astype(np.int32)
+        together = together * (int(labels.max()) + 1) + labels
+    numbers = np.unique(together, return_inverse=True)[1].reshape(together.shape)
+    return measure.label(numbers + 1, connectivity=1).astype(np.int32)
 
 
 def agglomerate(
@@ -108,20 +116,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cube", type=Path, required=True, help="npz with `gray` (uint8) and `ws` (labels)")
     parser.add_argument("--out", type=Path, required=True, help="npz to write")
-    parser.add_argument("--spacings", type=int, nargs="+", default=[5, 8])
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.2, 0.3, 0.4, 0.5])
-    parser.add_argument("--sigmas", type=float, nargs="+", default=[1.5, 2.5])
+    parser.add_argument("--depths", type=float, nargs="+", default=[0.03, 0.12])
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.35, 0.4, 0.45])
     args = parser.parse_args()
     with np.load(args.cube) as cube:
         gray, watershed = cube["gray"], cube["ws"]
-    membrane = membranes(gray, tuple(args.sigmas))
+    # seeds want a smooth map, borders a sharp one
+    smooth, sharp = membranes(gray, 2.0, 12.0), membranes(gray, 1.0, 6.0)
     family: dict[str, NDArray[np.int32]] = {}
     fragments = []
-    for spacing in args.spacings:
-        fragments.append(basins(membrane, spacing, watershed))
-        print(f"seeds {spacing} voxels apart: {fragments[-1].max()} basins", flush=True)
-        for threshold, labels in agglomerate(fragments[-1], membrane, sorted(args.thresholds)):
-            name = f"s{spacing}-t{round(100 * threshold):03d}"
+    for depth in args.depths:
+        fragments.append(basins(smooth, depth, watershed))
+        print(f"minima {depth:g} deep: {fragments[-1].max()} basins", flush=True)
+        for threshold, labels in agglomerate(fragments[-1], sharp, sorted(args.thresholds)):
+            name = f"h{round(100 * depth):02d}-t{round(100 * threshold):02d}"
             family[name] = labels
             print(f"{name}: {labels.max()} objects", flush=True)
     supervoxels = crossed(fragments)

@@ -56,8 +56,15 @@ def test_only_corrections_of_the_own_segment_count():
 def test_recall_and_precision():
     found = find_candidates([(7, y_shape())], CandidateRules())
     merges = [MergeCorrection("a", (7, 9), 1, (4000, 2100, 0), 1), MergeCorrection("b", (7, 5), 1, (2000, 900, 0), 1)]
-    measured = coverage(found, corrections(merges), "end", 500).as_dict()
-    assert measured == {"candidates": 3, "corrections": 2, "recall": 0.5, "precision": pytest.approx(1 / 3)}
+    ends, branches = found.of_kind("end"), found.of_kind("branch")
+    measured = coverage(ends, corrections(merges), "end", 500, path_mm=0.01).as_dict()
+    assert measured == {
+        "candidates": 3,
+        "corrections": 2,
+        "recall": 0.5,
+        "precision": pytest.approx(1 / 3),
+        "candidates_per_mm": pytest.approx(300),
+    }
     splits = [SplitCorrection("s", 7, (1, 2), (2000, 300, 0), 1)]
-    assert coverage(found, corrections(splits=splits), "branch", 500).as_dict()["recall"] == 1
-    assert coverage(found, corrections(), "branch", 500).as_dict()["recall"] is None
+    assert coverage(branches, corrections(splits=splits), "branch", 500, 0.01).as_dict()["recall"] == 1
+    assert coverage(branches, corrections(), "branch", 500, 0.01).as_dict()["recall"] is None

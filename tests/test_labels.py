@@ -22,7 +22,7 @@ from connectomebench.labels import (
     view_extent_nm,
 )
 from connectomebench.proposals import ProposalRules, propose_cuts
-from connectomebench.sources.base import Contacts, CutGraph, SourceInfo
+from connectomebench.sources.base import Contacts, CutGraph, SourceInfo, Surroundings
 
 RULES = SiteRules(extent_nm=(2000, 3000), min_segment_voxels=100, merge_match_nm=300)
 CONTROLS = ControlRules(pool_per_case=5)
@@ -34,6 +34,7 @@ class Double:
     simulated: bool = False
     border_x_nm: float = 1e9
     graph: CutGraph | None = None
+    unsure_x_nm: tuple[float, ...] = ()
     asked: list = field(default_factory=list)
 
     @property
@@ -41,8 +42,14 @@ class Double:
         box = Box((0, 0, 0), (1e5, 1e5, 1e5))
         return SourceInfo("double", "1", "fly", box, self.simulated, False, 1.0, "cc-by-4.0", "")
 
-    def at_border(self, points_nm):
+    def at_border(self, segment_ids, points_nm):
+        assert len(segment_ids) == len(points_nm)
         return np.asarray(points_nm)[:, 0] > self.border_x_nm
+
+    def surroundings(self, segment_ids, points_nm, radius_nm):
+        self.asked += zip(segment_ids.tolist(), points_nm[:, 0].tolist(), strict=True)
+        unsure = np.isin(points_nm[:, 0], self.unsure_x_nm)
+        return Surroundings(unsure, unsure)
 
     def cut_graph(self, segment_id, center_nm, cutout_nm):
         self.asked.append((segment_id, center_nm, cutout_nm))

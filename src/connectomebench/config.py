@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from connectomebench.candidates import CandidateRules
+from connectomebench.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
 from connectomebench.controls import ControlRules
 from connectomebench.errors import ConnectomeBenchError, unknown_name
 from connectomebench.failures import FailureRules
@@ -24,6 +24,11 @@ from connectomebench.species import get_species
 from connectomebench.tasks import get_task
 
 FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+# tasks that ask about candidates -> the kinds of candidates that they ask about
+TASK_KINDS = {
+    "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
+    "merge_error_identification": MERGE_ERROR_KINDS,
+}
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,11 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
+    for task, kinds in TASK_KINDS.items():
+        if task in config.tasks and not set(kinds) & set(config.candidates.kinds):
+            raise ConnectomeBenchError(
+                f"{origin}: {task} needs candidates: name at least one of {', '.join(kinds)} in candidates.kinds"
+            )
     low, high = config.sites.extent_nm
     if not 0 < low <= high:
         raise ConnectomeBenchError(f"{origin}: sites.extent_nm must be two lengths in nm, smallest first")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.candidates import coverage, find_candidates
+from connectomebench.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
 from connectomebench.config import BuildConfig
 from connectomebench.corrections import Corrections, Skipped
 from connectomebench.labels import (
@@ -136,11 +137,11 @@ def _find(source: Source, config: BuildConfig) -> _Found:
             labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
-            kind = "branch" if task == "merge_error_identification" else "end"
+            merge_errors = task == "merge_error_identification"
+            kinds = MERGE_ERROR_KINDS if merge_errors else SPLIT_ERROR_KINDS
             rules = config.candidates
-            radius = rules.merge_radius_nm if kind == "branch" else rules.radius_nm
-            measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
-            label = merge_error_sites if kind == "branch" else endpoint_sites
+            measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
+            label = merge_error_sites if merge_errors else endpoint_sites
             labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
     return _Found(labelled, measured, corrections)
 
@@ -163,9 +164,17 @@ def _gathered(
     )
 
 
-def _together(measured: list[dict[str, Any]]) -> dict[str, Any]:
+def _together(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Recall and precision of the candidates of all segmentations: means by their corrections and candidates."""
+    whole = _means(measured)
+    paths_mm = sum(m["path_mm"] for m in measured)
+    kinds = {kind: _means([m["kinds"][kind] for m in measured]) for kind in measured[0]["kinds"]}
+    for counts in (whole, *kinds.values()):
+        counts["candidates_per_mm"] = counts["candidates"] / paths_mm if paths_mm else None
+    return whole | {"radius_nm": measured[0]["radius_nm"], "path_mm": paths_mm, "kinds": kinds}
 
+
+def _means(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     def mean(value: str, of: str) -> float | None:
         total = sum(m[of] for m in measured)
         return sum((m[value] or 0.0) * m[of] for m in measured) / total if total else None
@@ -175,7 +184,6 @@ def _together(measured: list[dict[str, Any]]) -> dict[str, Any]:
         "corrections": sum(m["corrections"] for m in measured),
         "recall": mean("recall", "corrections"),
         "precision": mean("precision", "candidates"),
-        "radius_nm": measured[0]["radius_nm"],
     }
 
 

@@ -182,7 +182,9 @@ def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDA
             heat = 0.2 * (1 - step / moves) ** 2 + 1e-9
             cube = int(movable[rng.integers(len(movable))])
             changed = current.copy()
-            others = [side for side in ((current[cube] + 1) % 3, (current[cube] + 2) % 3) if problem.allowed[cube, side]]
+            others = [
+                side for side in ((current[cube] + 1) % 3, (current[cube] + 2) % 3) if problem.allowed[cube, side]
+            ]
             changed[cube] = others[rng.integers(len(others))]
             new = measure(changed)
             if new >= current_score or rng.random() < math.exp(max(-700.0, (new - current_score) / heat)):

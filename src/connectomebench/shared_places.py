@@ -123,7 +123,12 @@ def keep_once(
     kept_cases = [site for site in cases if (site.segmentation or "", site.edit_id or "") in once]
     dropped[SHARED_CORRECTION] += len(cases) - len(kept_cases)
     own_controls = [
-        Finding(site.segmentation or "", repr((site.segment_ids, site.location_nm, site.cut)), site.body_ids, site.location_nm)
+        Finding(
+            site.segmentation or "",
+            repr((site.segment_ids, site.location_nm, site.cut)),
+            site.body_ids,
+            site.location_nm,
+        )
         for site in controls
     ]
     kept_controls = [s for s, kept in zip(controls, unlike(own_controls, same_place_nm).tolist(), strict=True) if kept]

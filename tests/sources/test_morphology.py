@@ -89,14 +89,15 @@ def test_corrections_agree_with_brute_force_set_difference(source):
     }
     assert {(m.segments, m.body) for m in found.merges} == merges
     assert {(s.segment, s.bodies) for s in found.splits} == splits
-    assert tangles == found.counts["excluded_tangles"] == len(found.unresolved_nm)
+    assert tangles == found.counts["excluded_tangles"] == len(found.unresolved_nm) / 3
     assert found.body_of == {s: next(iter(b)) for s, b in bodies_of.items() if len(b) == 1}
     assert found.fused == {s: tuple(sorted(b)) for s, b in bodies_of.items() if len(b) > 1}
 
 
 def test_each_cut_is_one_merge_or_a_counted_tangle(source):
     found = source.corrections()
-    assert len(found.merges) + len(found.unresolved_nm) == found.counts["cuts"] == len(source.reconstruction.gaps)
+    tangles = len(found.unresolved_nm) / 3  # the place and the two ends of each
+    assert len(found.merges) + tangles == found.counts["cuts"] == len(source.reconstruction.gaps)
     assert len({m.edit_id for m in found.merges}) == len(found.merges)
     assert [m.edit_id for m in found.merges] == sorted(m.edit_id for m in found.merges)
 
@@ -162,10 +163,18 @@ def test_skeletons_are_trees_and_hold_the_bridge(source):
 
 def test_border_is_at_thick_ends_and_somas_only(source):
     rec = source.reconstruction
-    assert source.at_border(rec.nodes_nm[rec.border_nodes]).all()
-    assert source.at_border(rec.nodes_nm[[rec.radii_nm.argmax()]]).all()
-    ends = rec.nodes_nm[rec.degrees() == 1]
-    assert 0.01 < source.at_border(ends).mean() < 0.15
+
+    def at_border(nodes: np.ndarray) -> np.ndarray:
+        return source.at_border(rec.segments[nodes], rec.nodes_nm[nodes])
+
+    assert at_border(rec.border_nodes).all()
+    assert at_border(np.array([rec.radii_nm.argmax()])).all()
+    ends = np.flatnonzero(rec.degrees() == 1)
+    assert 0.01 < at_border(ends).mean() < 0.15
+    # the border of one segment is none of another
+    node = rec.border_nodes[0]
+    other = rec.segments[rec.segments != rec.segments[node]][:1]
+    assert source.at_border(other, rec.nodes_nm[[node]]).tolist() == [False]
 
 
 def test_cut_graph_counts_voxels_of_both_bodies(source):

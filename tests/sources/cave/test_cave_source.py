@@ -286,17 +286,21 @@ def test_a_wrong_configuration_is_refused_before_anything_is_asked(
     parse_config(yaml.safe_load(cave_config.read_text()))  # as it is, it is accepted
 
 
-def test_places_at_a_border_are_those_near_a_face_or_far_from_every_edit(cave_source: CaveSource) -> None:
-    points = np.random.default_rng(1).uniform((10200, 20440, 25960), (12780, 23020, 28540), (500, 3))
-    found = cave_source.at_border(points)
-    rules, bounds = cave_source.config.survey, cave_source.info.bounds_nm
-    apart = np.abs(points[:, None] - cave_source.archive.atlas.centers_nm[None]).max(axis=2)
-    near_face = (np.abs(apart - rules.cutout_nm / 2) <= rules.border_nm).any(axis=1)
+def test_places_at_a_border_are_those_far_out_in_their_own_cube_or_where_the_data_end(cave_source: CaveSource) -> None:
+    atlas, rules, bounds = cave_source.archive.atlas, cave_source.config.survey, cave_source.info.bounds_nm
+    rng = np.random.default_rng(1)
+    known = np.unique(np.concatenate([s.segments for s in atlas.light()]))
+    segments = np.append(rng.choice(known, 500), np.uint64(123))
+    points = rng.uniform((10200, 20440, 25960), (12780, 23020, 28540), (501, 3))
+    found = cave_source.at_border(segments, points)
+    own = [atlas.of_segment(int(s)) for s in segments]
+    centers = np.array([np.full(3, np.inf) if s is None else s.center_nm for s in own])
+    far_out = np.abs(points - centers).max(axis=1) > rules.inner_nm / 2
     shrunk = [np.asarray(bounds.lower_nm) + rules.border_nm, np.asarray(bounds.upper_nm) - rules.border_nm]
     at_end = ~((points > shrunk[0]) & (points < shrunk[1])).all(axis=1)
-    np.testing.assert_array_equal(found, near_face | at_end | (apart.min(axis=1) > rules.inner_nm / 2))
-    assert 0 < found.sum() < len(found)
-    assert cave_source.at_border(np.zeros((0, 3))).shape == (0,)
+    np.testing.assert_array_equal(found, far_out | at_end)
+    assert 0 < found.sum() < len(found) and found[-1]
+    assert cave_source.at_border(np.zeros(0, np.uint64), np.zeros((0, 3))).shape == (0,)
 
 
 def test_skeletons_and_contacts_are_those_of_the_surveys(cave_source: CaveSource) -> None:

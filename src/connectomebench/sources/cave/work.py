@@ -192,7 +192,7 @@ class SurveyJob:
         """File that the job leaves."""
         rules = [asdict(self.order.config.survey), asdict(self.order.config.skeleton)]
         ids = [j.operation.operation_id for j in self.judged]
-        key = content_key("survey 1", self.order.dataset, ids, rules)
+        key = content_key("survey 2", self.order.dataset, ids, rules)
         return self.order.cache / "surveys" / f"{key}.npz"
 
 
