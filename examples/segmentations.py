@@ -2,13 +2,13 @@
 
     python examples/segmentations.py --cube ../shared/data/fib25_cube/fib25_cube.npz --out fib25_family.npz
 
-The truth is not looked at. Membranes are what is darker than its surroundings. A watershed of them is grown from the
-minima of several depths and crossed with the watershed that comes with the data, and neighbouring basins are merged in
-the order of the mean membrane between them, up to several thresholds. What comes out breaks neurons where the threshold
-is low and fuses them where it is high, as such algorithms do.
+The truth is not looked at. Membranes are what is darker than its surroundings. Watersheds of them are grown from seeds
+at several widths of smoothing and crossed with the watershed that comes with the data, and neighbouring basins are
+merged in the order of the mean membrane between them, up to several thresholds. What comes out breaks neurons where the
+threshold is low and fuses them where it is high, as such algorithms do.
 
-The output holds a label volume for each depth and threshold, named ``h03-t40`` (minima at least 0.03 deep, merged below
-0.40), and ``supervoxels``, inside which no border of any of them runs.
+The output holds a label volume for each width and threshold, named ``s2-t40`` (seeds at width 2, merged below 0.40),
+and ``supervoxels``, of which all of them are made up.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage import graph, measure, morphology, segmentation
 
+# smaller pieces of a crossing go to the nearest other piece
+MIN_VOXELS = 100
+
 
 def membranes(gray: NDArray[np.uint8], fine: float, coarse: float) -> NDArray[np.float32]:
     """Tell how much darker each voxel is than its surroundings: 0 (not) to 1; float32, same shape.
@@ -35,33 +38,37 @@ def membranes(gray: NDArray[np.uint8], fine: float, coarse: float) -> NDArray[np
     return np.clip(darkness / np.percentile(darkness, 97), 0, 1)
 
 
-def basins(
-    membrane: NDArray[np.float32], depth: float, watershed: NDArray[Any], min_voxels: int = 100
-) -> NDArray[np.int32]:
-    """Grow a watershed from the minima of the membrane map, and cross it with another one.
+def watersheds(
+    membrane: NDArray[np.float32], widths: list[float], other: NDArray[Any]
+) -> tuple[list[NDArray[np.int32]], NDArray[np.int32]]:
+    """Grow watersheds from the minima of a membrane map, each crossed with another one that is given.
 
     Parameters
     ----------
     membrane
         From :func:`membranes`.
-    depth
-        Minima less deep than this are no seeds of their own.
-    watershed
-        Labels of the same shape; no basin crosses a border of it by ``min_voxels`` or more.
-    min_voxels
-        Smaller pieces of the crossing go to their neighbours.
+    widths
+        Of the smoothing before each, voxels: the wider, the fewer seeds.
+    other
+        Labels of the same shape.
 
     Returns
     -------
-    ndarray
-        int32, same shape: 1, 2, ...
+    each
+        The basins for each width, labels from 1.
+    supervoxels
+        Labels from 1 of which all basins are made up.
     """
-    smooth = ndi.gaussian_filter(membrane, 1.0)
-    seeds = measure.label(morphology.h_minima(smooth, depth), connectivity=3)
-    pieces = crossed([segmentation.watershed(smooth, seeds), watershed])
-    pieces[(np.bincount(pieces.ravel()) < min_voxels)[pieces]] = 0
-    pieces = segmentation.watershed(smooth, pieces)
-    return segmentation.relabel_sequential(pieces)[0].astype(np.int32)
+    grown = []
+    for width in widths:
+        smooth = ndi.gaussian_filter(membrane, width)
+        seeds = measure.label(morphology.local_minima(smooth, connectivity=3), connectivity=3)
+        grown.append(crossed([segmentation.watershed(smooth, seeds), other]))
+    supervoxels = crossed(grown)
+    supervoxels[(np.bincount(supervoxels.ravel()) < MIN_VOXELS)[supervoxels]] = 0
+    supervoxels = segmentation.expand_labels(supervoxels, max(supervoxels.shape))
+    supervoxels = segmentation.relabel_sequential(supervoxels)[0].astype(np.int32)
+    return [measure.label(_most(labels, supervoxels), connectivity=1).astype(np.int32) for labels in grown], supervoxels
 
 
 def crossed(volumes: list[NDArray[Any]]) -> NDArray[np.int32]:
@@ -71,6 +78,16 @@ def crossed(volumes: list[NDArray[Any]]) -> NDArray[np.int32]:
         together = together * (int(labels.max()) + 1) + labels
     numbers = np.unique(together, return_inverse=True)[1].reshape(together.shape)
     return measure.label(numbers + 1, connectivity=1).astype(np.int32)
+
+
+def _most(labels: NDArray[np.int32], supervoxels: NDArray[np.int32]) -> NDArray[np.int64]:
+    """Give each supervoxel the label that most of it has."""
+    codes, counts = np.unique(supervoxels.astype(np.int64) << 32 | labels, return_counts=True)
+    order = np.lexsort((-counts, codes >> 32))
+    owners, first = np.unique((codes >> 32)[order], return_index=True)
+    table = np.zeros(int(owners[-1]) + 1, np.int64)
+    table[owners] = (codes & 0xFFFFFFFF)[order][first]
+    return table[supervoxels]
 
 
 def agglomerate(
@@ -116,24 +133,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cube", type=Path, required=True, help="npz with `gray` (uint8) and `ws` (labels)")
     parser.add_argument("--out", type=Path, required=True, help="npz to write")
-    parser.add_argument("--depths", type=float, nargs="+", default=[0.03, 0.12])
-    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.35, 0.4, 0.45])
+    parser.add_argument("--widths", type=float, nargs="+", default=[1.0, 3.0])
+    parser.add_argument("--thresholds", type=float, nargs="+", default=[0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4])
     args = parser.parse_args()
     with np.load(args.cube) as cube:
         gray, watershed = cube["gray"], cube["ws"]
     # seeds want a smooth map, borders a sharp one
-    smooth, sharp = membranes(gray, 2.0, 12.0), membranes(gray, 1.0, 6.0)
+    smooth, sharp = membranes(gray, 1.5, 12.0), membranes(gray, 1.0, 6.0)
     family: dict[str, NDArray[np.int32]] = {}
-    fragments = []
-    for depth in args.depths:
-        fragments.append(basins(smooth, depth, watershed))
-        print(f"minima {depth:g} deep: {fragments[-1].max()} basins", flush=True)
-        for threshold, labels in agglomerate(fragments[-1], sharp, sorted(args.thresholds)):
-            name = f"h{round(100 * depth):02d}-t{round(100 * threshold):02d}"
+    each, supervoxels = watersheds(smooth, args.widths, watershed)
+    print(f"{supervoxels.max()} supervoxels", flush=True)
+    for width, basins in zip(args.widths, each, strict=True):
+        print(f"seeds at width {width:g}: {basins.max()} basins", flush=True)
+        for threshold, labels in agglomerate(basins, sharp, sorted(args.thresholds)):
+            name = f"s{width:g}-t{round(100 * threshold):02d}"
             family[name] = labels
             print(f"{name}: {labels.max()} objects", flush=True)
-    supervoxels = crossed(fragments)
-    print(f"supervoxels: {supervoxels.max()}", flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(args.out, **family, supervoxels=supervoxels)
 

@@ -108,7 +108,7 @@ class VolumesConfig:
         for name in self.automatic:
             if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
                 raise ConnectomeBenchError(
-                    f"automatic: {name!r} cannot name a segmentation; use letters, digits, points, dashes and underscores"
+                    f"automatic: {name!r} cannot name a segmentation; use letters, digits and any of . - _"
                 )
 
 
