@@ -148,11 +148,11 @@ def make_row(
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the view {missing[0]!r}; the source may have no EM")
     if task.labels and site.answer not in task.labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
-    info = info.of(site)
+    own = info.of(site)
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,
-        "species": info.species,
+        "species": own.species,
         "images": [{"bytes": images[view], "path": None} for view in task.views],
         "views": list(task.views),
         "question": task.question,
@@ -167,8 +167,8 @@ def make_row(
         "origin": site.origin,
         "edit_id": site.edit_id,
         "edit_time": edit_time,
-        "source": info.name,
-        "source_version": info.version,
+        "source": own.name,
+        "source_version": own.version,
     }
 
 
