@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,figures,apps,dev
+EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 BENCHMARKS := render corrections load cave evaluate_vlm train_vlm demo

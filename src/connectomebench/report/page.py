@@ -13,11 +13,12 @@ from typing import Any
 from markupsafe import Markup
 
 from connectomebench.errors import ConnectomeBenchError
+from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.files import write_text
 from connectomebench.report.explanations import BASELINES, MODEL_NAMES, ORIGIN_NAMES, VIEW_NAMES, explain
-from connectomebench.report.figures import bin_rows, interval_plot, reliability_diagram
+from connectomebench.report.figures import interval_plot, reliability_diagram
 from connectomebench.report.measures import TaskMeasures, measure_task
 from connectomebench.report.provenance import Provenance, read_provenance
 from connectomebench.report.samples import DatasetSummary, summarise_dataset

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.responses_changes import Change
 from connectomebench.evaluation.responses_lexicon import Lexicon
 from connectomebench.evaluation.responses_summary import ReplySummary
@@ -38,16 +37,8 @@ def draw_responses(summaries: Sequence[ReplySummary], changes: Sequence[Change],
     -------
     int
         How many models were left out since they write no analysis (`FEWEST_REASONED`).
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConnectomeBenchError("the figure needs matplotlib; pip install matplotlib") from None
+    from matplotlib.figure import Figure
 
     shown = [one for one in summaries if one.reasoned.value >= FEWEST_REASONED]
     panels = [*_panels(shown), *_changed(changes)]

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from published_files import SWEEP, TASK
 
+from connectomebench.cards.plotting import dark, render
 from connectomebench.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results, result_path, write_results
-from connectomebench.report.published.drawing import dark, draw_scaling, draw_species, one_each, render
+from connectomebench.report.published.drawing import draw_scaling, draw_species, one_each
 from connectomebench.report.published.folder import Published
 from connectomebench.report.published.published_scores import stated_scores, sweep_scores, train_samples
 from connectomebench.report.published.report import report_figures
