@@ -112,10 +112,12 @@ def page_svg(figure: Figure, name: str, label: str, colours: Mapping[str, str], 
     # what follows the metadata and the style sheet of matplotlib, which would hold for the whole page
     drawn = drawn[drawn.index("</defs>") + len("</defs>") :]
     drawn = re.sub(r"font-family: [^;]*; ", "", drawn)
+    # nothing is drawn beyond the axes that should not be seen there
+    drawn = re.sub(r' clip-path="[^"]*"|<defs>\s*<clipPath.*?</defs>', "", drawn, flags=re.DOTALL)
     for colour, shown in colours.items():
         drawn = drawn.replace(colour, shown)
     prefix = str(escape(name))
-    for reference in ('id="', 'href="#', "url(#"):
+    for reference in ('id="', 'href="#'):
         drawn = drawn.replace(reference, f"{reference}{prefix}-")
     opened = (
         f'<svg class="{escape(css_class)}" {view[0]} xmlns="http://www.w3.org/2000/svg" '

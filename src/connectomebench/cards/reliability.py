@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from connectomebench.cards.plotting import BLUE, IDEAL, INK, PAGE, SOFT, render, tidy
 from connectomebench.cards.template import LEVEL, estimate_text
@@ -63,7 +65,8 @@ def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float) -> t
     lower = panel.add_axes((LEFT / WIDTH, FOOT / height, SQUARE / WIDTH, BARS / height), sharex=upper)
     upper.plot((0, 1), (0, 1), **IDEAL)
     stated, found = [row.stated for row in rows], [row.found for row in rows]
-    upper.vlines(stated, [r.found_lower for r in rows], [r.found_upper for r in rows], color=BLUE, linewidth=1.5)
+    low, high = [row.found_lower for row in rows], [row.found_upper for row in rows]
+    upper.vlines(stated, low, high, color=BLUE, linewidth=1.5, clip_on=False)
     radius = 2.5 + 3 * np.sqrt(counts / counts.max())
     upper.scatter(stated, found, (2 * radius) ** 2, BLUE, edgecolors=PAGE, linewidths=1, clip_on=False, zorder=3)
     edges = np.array([(row.lower_edge, row.upper_edge) for row in rows])
@@ -110,7 +113,11 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     panels: Any = figure.subfigures(lines, columns, squeeze=False)
     for panel, summary in zip(panels.flat, summaries, strict=False):
         _draw_panel(panel, results, summary)
-    return render(figure, "png", DPI)
+    with Image.open(io.BytesIO(render(figure, "png", DPI))) as drawn:
+        few = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a quarter of the size
+    stream = io.BytesIO()
+    few.save(stream, "PNG", optimize=True)
+    return stream.getvalue()
 
 
 def _height(head: float) -> float:
