@@ -13,12 +13,12 @@ import pytest
 from absl import logging as absl_logging
 from stored_rows import write_dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import features, shard_paths
 from connectomebench.hub.croissant import croissant, croissant_text
-from connectomebench.manifest import read_manifest
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import features, shard_paths
-from connectomebench.tasks import get_task
 
 # absl (of mlcroissant) closes the stream it began with when a server sets up logging: pytest's own capture
 absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from connectomebench.files import atomic_path
+from connectomebench.core.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

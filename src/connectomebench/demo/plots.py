@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from connectomebench.cards.calibration_plot import reliability_figure
 from connectomebench.cards.plotting import BLUE, IDEAL, INK, LINE, PAGE, SOFT, page_svg, tidy
-from connectomebench.cards.reliability import reliability_figure
 from connectomebench.evaluation.calibration import ReliabilityBins
 from connectomebench.evaluation.statistics import Estimate
 

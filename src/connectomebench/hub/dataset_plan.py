@@ -8,13 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench import __version__
-from connectomebench.cards import PartitionFacts, dataset_card, partition_facts
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.changes import Change, Plan, compare, texts
-from connectomebench.hub.croissant import croissant_text
-from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
-from connectomebench.hub.layout import (
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.version import __version__
+from connectomebench.dataset.dataset_card import PartitionFacts, dataset_card, partition_facts
+from connectomebench.dataset.manifest import FILE_NAME, FORMAT_VERSION
+from connectomebench.dataset.repo_layout import (
     CARD,
     CROISSANT,
     EVAL,
@@ -23,14 +22,15 @@ from connectomebench.hub.layout import (
     is_shard,
     species_of,
 )
+from connectomebench.dataset.sample_grid import picture_name
+from connectomebench.dataset.schema import TEACHER_REPLIES, check_shards
+from connectomebench.hub.croissant import croissant_text
+from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
+from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_yaml
 from connectomebench.hub.options import PublishOptions
-from connectomebench.hub.private import check_private
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
-from connectomebench.manifest import FILE_NAME, FORMAT_VERSION
-from connectomebench.partition import PARTITIONS
-from connectomebench.picture_grid import picture_name
-from connectomebench.records import TEACHER_REPLIES, check_shards
+from connectomebench.hub.secret_scan import check_private
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -39,7 +39,7 @@ _MAX_MANIFEST_BYTES = 16_000_000
 _FINGERPRINTS = ("config_fingerprint", "fingerprint")
 
 
-def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a dataset folder with a repository.
 
     Species that are only in the repository stay, with their files and their part of the card. A species that is in
@@ -78,7 +78,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     contents: dict[str, Path | bytes] = {**local.files, **_made(local, remote, manifest)}
     changes, kept = compare(contents, remote.files)
     changes += [
-        Change("delete", path, file.size, None)
+        FileChange("delete", path, file.size, None)
         for path, file in remote.files.items()
         if species_of(path) in ours and path not in contents
     ]
@@ -87,7 +87,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     check_private(texts(changes), fingerprints)
     summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
-    return Plan(remote, options.private, ordered, kept, summary, description, tag=TAG)
+    return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)
 
 
 def _teacher_revisions(species: Mapping[str, Any]) -> set[str]:

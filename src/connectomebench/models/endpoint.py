@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.retry_policy import RetryPolicy, TransientError, asked_wait_s, failure_of
 from connectomebench.models.chat import Conversation, Reply, Sampling
 from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, read_refusal
 from connectomebench.models.endpoint_requests import Completion, Dialect, chat_messages, read_completion
@@ -23,7 +24,6 @@ from connectomebench.models.endpoint_settings import (
     without_folders,
 )
 from connectomebench.models.prompt import PROMPT_VERSION
-from connectomebench.retry_policy import RetryPolicy, TransientError, asked_wait_s, failure_of
 
 if TYPE_CHECKING:
     from openai import OpenAI

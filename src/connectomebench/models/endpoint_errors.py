@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from connectomebench.retry_policy import retry_after_s
+from connectomebench.core.retry_policy import retry_after_s
 
 MAX_MESSAGE = 200
 """Characters of a server's message that are quoted."""

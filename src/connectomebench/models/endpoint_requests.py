@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
+from connectomebench.core.retry_policy import TransientError
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.endpoint_errors import Refusal, refusal_of
 from connectomebench.models.images import StoredImage, decode
-from connectomebench.retry_policy import TransientError
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _OLD_LENGTH, _NEW_LENGTH = "max_tokens", "max_completion_tokens"

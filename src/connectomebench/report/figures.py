@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from connectomebench.cards.calibration_plot import reliability_figure
 from connectomebench.cards.plotting import BLUE, IDEAL, INK, LINE, PAGE, SOFT, page_svg, tidy
-from connectomebench.cards.reliability import reliability_figure
 from connectomebench.evaluation.calibration import ReliabilityBins
 from connectomebench.evaluation.statistics import Estimate
 
