@@ -50,7 +50,7 @@ def prepare_drivers() -> None:
     # drivers complain on stderr where a session without a screen has no such folder
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     # Mesa's software drivers (Vulkan and OpenGL) bring an LLVM; triton, a part of torch, brings another and crashes the
-    # process when it is loaded second
+    # process when it is loaded second. Torch loads it late, so importing torch is not enough.
     if find_spec("triton") is not None:
         importlib.import_module("triton")
 
