@@ -56,7 +56,8 @@ def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several; entries may come from the Hub.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several; entries may come from the
+        Hub.
     repo_id
         ``ORG/NAME``.
 
