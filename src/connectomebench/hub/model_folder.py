@@ -9,8 +9,8 @@ from pathlib import Path
 
 from connectomebench.cards.model import CALIBRATION
 from connectomebench.errors import ConnectomeBenchError
-from connectomebench.finetuning.checkpoints import CONFIGURATION
 from connectomebench.finetuning.saving import CURVE, INDICES, LOG
+from connectomebench.models.checkpoints import CONFIGURATION
 from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
 from connectomebench.tasks import TASKS
 
