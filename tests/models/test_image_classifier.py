@@ -366,7 +366,8 @@ def test_biases_and_norms_do_not_decay(home, rows) -> None:
     config = config_of(home, "resnet")
     network, _, _ = start_network(config, ["no", "yes"], list(MESH_VIEWS), [0.5, 0.5])
     part = ImageRows(None, np.zeros(8, np.intp), [""] * 8)
-    trainer = ViewTrainer(network, part, part, config, training_arguments(config, 8, home / "unused"))
+    args = training_arguments(config, 8, home / "unused")
+    trainer = ViewTrainer(network, args, train_dataset=part, eval_dataset=part)
     decayed = {parameter for parameter in trainer.get_decay_parameter_names(network)}
     assert decayed and all(network.get_parameter(name).ndim > 1 for name in decayed)
     groups = trainer.create_optimizer().param_groups

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Sampler
@@ -32,7 +33,7 @@ _LOADING_PROCESSES = 4
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Rows to train or to validate on.
+    """Rows to train or to validate on; as a dataset of PyTorch they are numbers, which :func:`load_batch` reads.
 
     Attributes
     ----------
@@ -47,6 +48,12 @@ class ImageRows:
     images: Any
     labels: NDArray[np.intp]
     ids: list[str]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int) -> int:
+        return number
 
     def row_images(self, rows: Sequence[int] | NDArray[np.intp]) -> list[list[Any]]:
         """Read the images of some rows, undecoded."""
@@ -93,7 +100,7 @@ def fit_network(
     """
     with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        args = training_arguments(config, len(train.ids), folder)
+        args = training_arguments(config, len(train), folder)
         if args.world_size > 1 and checkpoints is None:
             raise ConnectomeBenchError("several processes share the best weights in a folder; name one for checkpoints")
         # one process clears the folder before the others look into it
@@ -104,9 +111,15 @@ def fit_network(
             if len(done) - 1 - best_epoch(done) >= config.patience:
                 # Stopped early: Trainer would train on for a step before it looked at the patience.
                 args.num_train_epochs = len(done)
-        trainer = ViewTrainer(network, train, validation, config, args)
-        if progress:
-            trainer.add_callback(_ProgressBar())
+        load: Any = partial(load_batch, train, network.settings["input_px"])
+        stop: Any = EarlyStoppingCallback(config.patience)
+        trainer = ViewTrainer(network, args, load, train, validation, callbacks=[stop, _ProgressBar()][: 1 + progress])
+        # it would print every entry of the log
+        trainer.remove_callback(PrinterCallback)
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConnectomeBenchError(
+                "an image classifier trains without FSDP and DeepSpeed; use accelerate's multi_gpu"
+            )
         resume_training(trainer, found)
     return epoch_history(trainer.state.log_history)
 
@@ -158,50 +171,16 @@ def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -
 
 
 class ViewTrainer(Trainer):
-    """Trainer of a :class:`.view_classifier.ViewClassifier`.
+    """Trainer of a :class:`.view_classifier.ViewClassifier` on :class:`ImageRows`.
 
-    Validation scores the rows as the finished model does, on the first process alone, whose weights are the ones that
-    are saved.
-
-    Parameters
-    ----------
-    network
-        To train.
-    train, validation
-        Training and validation rows.
-    config, args
-        How to train; see :func:`training_arguments`.
+    Validation scores the rows as the finished model does, on the first process alone, whose weights are saved.
     """
 
-    def __init__(
-        self,
-        network: ViewClassifier,
-        train: ImageRows,
-        validation: ImageRows,
-        config: ImageClassifierConfig,
-        args: TrainingArguments,
-    ) -> None:
-        self.train_rows, self.validation_rows = train, validation
-        # Trainer hands out row numbers; the collator reads what they stand for, in batches
-        numbers: Any = range(len(train.ids))
-        super().__init__(
-            network,
-            args,
-            data_collator=partial(load_batch, train, network.settings["input_px"]),
-            train_dataset=numbers,
-            eval_dataset=numbers,
-            callbacks=[EarlyStoppingCallback(config.patience)],
-        )
-        # it would print every entry of the log
-        self.remove_callback(PrinterCallback)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ConnectomeBenchError(
-                "an image classifier is small and trains without FSDP and DeepSpeed; start it with accelerate launch "
-                "--multi_gpu, or plainly"
-            )
+    train_dataset: ImageRows
+    eval_dataset: ImageRows
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return BalancedSampler(self.train_rows.labels, self.args.seed)
+        return BalancedSampler(self.train_dataset.labels, self.args.seed)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Spare biases and norms the weight decay, which would pull them away from doing nothing."""
@@ -226,7 +205,7 @@ class ViewTrainer(Trainer):
         loss = super().training_step(model, inputs, num_items_in_batch)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         if not torch.isfinite(loss + nn.utils.get_total_norm(gradients)):
-            ids = ", ".join(self.train_rows.ids[row] for row in inputs["rows"].tolist())
+            ids = ", ".join(self.train_dataset.ids[row] for row in inputs["rows"].tolist())
             epoch = int(self.state.epoch or 0) + 1
             raise ConnectomeBenchError(
                 f"the loss is no number in epoch {epoch}; lower learning_rate, or look at the samples {ids}"
@@ -245,15 +224,13 @@ class ViewTrainer(Trainer):
             best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the one with the
             lower log loss is better.
         """
-        from accelerate.utils import broadcast_object_list
-
         shared: list[Any] = [None]
         if self.is_world_process_zero():
-            assert isinstance(self.model, ViewClassifier)
-            measured = measure(score_rows(self.model, self.validation_rows), self.validation_rows.labels)
+            rows = self.eval_dataset
+            measured = measure(score_rows(cast("ViewClassifier", self.model), rows), rows.labels)
             history = [*epoch_history(self.state.log_history), measured]
             rank = len(history) if best_epoch(history) == len(history) - 1 else 0
-            shared = [{f"eval_{name}": value for name, value in {**measured, "rank": float(rank)}.items()}]
+            shared = [{f"eval_{name}": float(value) for name, value in {**measured, "rank": rank}.items()}]
         metrics: dict[str, float] = broadcast_object_list(shared)[0]
         # Trainer adds the epoch to what it logs
         self.log(dict(metrics))
@@ -275,9 +252,12 @@ def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     by_step: dict[int, dict[str, Any]] = {}
     for entry in log:
         by_step.setdefault(entry["step"], {}).update(entry)
-    names = {"loss": "loss", "learning_rate": "learning_rate"}
-    names |= {name: f"eval_{name}" for name in ("balanced_accuracy", "log_loss")}
-    return [{name: entry[key] for name, key in names.items()} for entry in by_step.values() if "eval_rank" in entry]
+    names = ("loss", "learning_rate", "eval_balanced_accuracy", "eval_log_loss")
+    return [
+        {name.removeprefix("eval_"): entry[name] for name in names}
+        for entry in by_step.values()
+        if "eval_rank" in entry
+    ]
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
@@ -286,16 +266,7 @@ def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
 
 
 def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Read and decode some rows.
-
-    Parameters
-    ----------
-    rows
-        To take them from.
-    px
-        Edge of the images, px.
-    numbers
-        Of the rows.
+    """Read and decode rows by their numbers.
 
     Returns
     -------
@@ -312,14 +283,9 @@ def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, to
 
 
 class BalancedSampler(Sampler[int]):
-    """Row numbers of one epoch in the order of :func:`balanced_order`.
+    """Row numbers of an epoch in the order of :func:`balanced_order`.
 
-    Parameters
-    ----------
-    labels
-        Class codes, shape (rows,).
-    seed
-        The order follows from it and the epoch alone, so that a resumed run and all processes see the same one.
+    It follows from seed and epoch alone, so that a resumed run and all processes see the same one.
     """
 
     def __init__(self, labels: NDArray[np.intp], seed: int) -> None:
@@ -366,8 +332,8 @@ def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDA
 def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
     """Score rows in evaluation mode, a few in memory at a time; returns shape (rows, classes)."""
     network.eval()
-    starts = range(0, len(rows.ids), _EVALUATION_ROWS)
-    parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows.ids)))) for s in starts]
+    starts = range(0, len(rows), _EVALUATION_ROWS)
+    parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows)))) for s in starts]
     return np.concatenate([network_scores(network, part) for part in parts])
 
 

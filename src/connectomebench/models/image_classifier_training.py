@@ -120,7 +120,7 @@ def train_image_classifier(
         "input_px": network.settings["input_px"],
         "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "temperature": temperature,
-        "validation_rows": len(validation_rows.ids),
+        "validation_rows": len(validation_rows),
         "best_epoch": best_epoch(history) + 1,
         "history": history,
     }
