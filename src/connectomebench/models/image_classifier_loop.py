@@ -20,11 +20,11 @@ from torch.utils.data import Sampler
 from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.heads import balanced_accuracy
 from connectomebench.models.image_classifier import WEIGHTS
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier_init import ImageClassifierConfig
 from connectomebench.models.view_classifier import ViewClassifier, load_pixels, network_scores
 
 _EVALUATION_ROWS = 64

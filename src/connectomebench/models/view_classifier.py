@@ -21,7 +21,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import get_worker_info
 
-from connectomebench.files import content_key
+from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 
 # Says nothing about the network's shape, or names code, kernels or weights that lie elsewhere.
