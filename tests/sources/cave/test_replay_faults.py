@@ -106,7 +106,7 @@ def test_requests_wait_side_by_side() -> None:
 
 
 def test_program_prints_its_address() -> None:
-    script = FIXTURE.parents[2] / "benchmarks" / "replay_server.py"
+    script = FIXTURE.parents[1] / "support" / "replay_server.py"
     with subprocess.Popen([sys.executable, str(script), "--latency-ms", "1"], stdout=subprocess.PIPE, text=True) as run:
         try:
             assert run.stdout is not None

@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from replay_answers import API, INFO, TABLE, Answer, Recording, Request, request_key
 from replay_server import ReplayServer
+from replay_volumes import NO_RECORDING, OFFSET, RECORDING, SHAPE, supervoxels
 
-OFFSET = (1024, 2048, 2600)
 FINAL = 1795399828.0
 
 
@@ -261,22 +261,50 @@ def test_cloudvolume_reads_labels_as_they_were(server: ReplayServer, truth: Trut
     assert np.array_equal(labels[x, y, z], truth.roots_at(when)[inside])
 
 
-def test_cloudvolume_reads_supervoxels_and_image(server: ReplayServer, truth: Truth) -> None:
+def read_volumes(server: ReplayServer) -> tuple[np.ndarray, np.ndarray]:
+    """Supervoxels and image data, whole."""
     from cloudvolume import CloudVolume
 
-    cloud: Any = CloudVolume(f"precomputed://{server.url}/data/ws", progress=False, fill_missing=False)
-    voxels = np.asarray(cloud[:])[..., 0]
+    clouds: list[Any] = [
+        CloudVolume(f"precomputed://{server.url}/data/{layer}", progress=False, fill_missing=False)
+        for layer in ("ws", "em")
+    ]
+    voxels, gray = (np.asarray(cloud[:])[..., 0] for cloud in clouds)
+    assert voxels.shape == gray.shape == SHAPE and gray.dtype == np.uint8
+    return voxels, gray
+
+
+def darkness_of_borders(voxels: np.ndarray, gray: np.ndarray) -> float:
+    """How much darker voxels at the border of a supervoxel are than those inside, in a crop."""
+    crop, shown = (volume[76:176, 52:152, 50:150] for volume in (voxels, gray))
+    border = (crop[:-1] != crop[1:])[:, :-1, :-1]
+    inner = shown[:-1, :-1, :-1]
+    return float(inner[~border].mean() - inner[border].mean())
+
+
+def test_made_volumes_show_the_recorded_supervoxels(server: ReplayServer, truth: Truth) -> None:
+    voxels, gray = read_volumes(server)
+    assert np.array_equal(voxels, supervoxels())
+    table = truth.table
+    assert np.array_equal(np.unique(voxels), table["supervoxel_id"])
+    x, y, z = (table["inner_point_voxel"].astype(int) - OFFSET).T
+    assert np.array_equal(voxels[x, y, z], table["supervoxel_id"])
+    # each supervoxel lies in the chunk that its id names
+    chunk = np.stack(np.meshgrid(*[np.arange(n) // 64 for n in SHAPE], indexing="ij"), axis=-1)
+    named = voxels[..., None] >> np.asarray([46, 36, 26], np.uint64) & np.uint64(1023)
+    assert np.array_equal(named, chunk)
+    # membranes are dark
+    assert darkness_of_borders(voxels, gray) > 10
+
+
+@pytest.mark.skipif(not RECORDING.exists(), reason=NO_RECORDING)
+def test_recorded_volumes_are_those_of_the_tables(truth: Truth) -> None:
+    with replay.replay_server(recording=RECORDING) as server:
+        voxels, gray = read_volumes(server)
     ids, sizes = np.unique(voxels, return_counts=True)
-    assert voxels.shape == (250, 250, 250)
     assert np.array_equal(ids, truth.table["supervoxel_id"])
     assert np.array_equal(sizes, truth.table["size_voxels"])
-    image: Any = CloudVolume(f"precomputed://{server.url}/data/em", progress=False)
-    gray = np.asarray(image[1100:1200, 2100:2200, 2650:2750])[..., 0]
-    assert gray.dtype == np.uint8
-    # membranes are dark: voxels at the border of a supervoxel are darker than those inside
-    crop = voxels[76:176, 52:152, 50:150]
-    border = (crop[:-1] != crop[1:])[:, :-1, :-1]
-    assert gray[:-1, :-1, :-1][border].mean() < gray[:-1, :-1, :-1][~border].mean() - 10
+    assert darkness_of_borders(voxels, gray) > 10
 
 
 def test_cloudvolume_finds_meshes_that_are_given(truth: Truth) -> None:
