@@ -4,10 +4,10 @@ Run:
     PYTHONPATH=tests/support python benchmarks/cave.py --json
 
 The server replays recorded exchanges of a real PyChunkedGraph server (see `tests/support/replay_server.py`) with a
-latency before every answer. Its volumes are the recorded ones where ../shared/data/chunkedgraph_recording is at hand, else
-ones made for the recorded graph; `volumes` in the result says which. They are 250 voxels cubed, in 64 chunks, so that
-chunks are shared far more than on a whole brain; requests to the graph and to the volumes are therefore counted apart.
-Four parts:
+latency before every answer. Its volumes are the recorded ones where ../shared/data/chunkedgraph_recording is at hand,
+else ones made for the recorded graph; `volumes` in the result says which. They are 250 voxels cubed, in 64 chunks, so
+that chunks are shared far more than on a whole brain; requests to the graph and to the volumes are therefore counted
+apart. Four parts:
 
 - `survey`: time and memory of one survey in a cube of the size that a whole brain needs.
 - `requests`: a build of `merge_action`, drawn, against reading each sample by itself with nothing kept: the log of its

@@ -1,8 +1,8 @@
 """Time LoRA training of a vision-language model: our recipe against TRL's defaults, and single levers.
 
-Run:
-    PYTHONPATH=tests/support python benchmarks/train_vlm.py --json
-    PYTHONPATH=tests/support python benchmarks/train_vlm.py --config 32b --steps 8 --batch_size 2 --image_px 1024 --levers --json
+Run, with `export PYTHONPATH=tests/support`:
+    python benchmarks/train_vlm.py --json
+    python benchmarks/train_vlm.py --config 32b --steps 8 --batch_size 2 --image_px 1024 --levers --json
 
 Weights are random and pictures synthetic; by default the model is a tiny Qwen3-VL, which says what the code around the
 model costs and nothing of a real one. `--config 32b` builds Qwen3-VL-32B's shape in bfloat16 on a CUDA GPU (67 GB of

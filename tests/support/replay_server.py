@@ -9,8 +9,8 @@ The fixture ``tests/fixtures/chunkedgraph`` holds what a real server answered (s
 4. with the recorded 404.
 
 Volumes lie below ``/data/ws`` (supervoxels) and ``/data/em`` (image), made for the recorded graph or read from a
-recording (``replay_volumes``); the info of the segmentation is the recorded one with ``data_dir`` pointing there. Meshes
-are not part of the recording: who needs them gives files and manifests. Previews of cuts are verbatim only.
+recording (``replay_volumes``); the info of the segmentation is the recorded one with ``data_dir`` pointing there.
+Meshes are not part of the recording: who needs them gives files and manifests. Previews of cuts are verbatim only.
 
 As a program: ``python tests/support/replay_server.py --port 0 --latency-ms 50`` prints the address and serves.
 """

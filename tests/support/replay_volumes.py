@@ -1,13 +1,15 @@
 """Volumes under the replayed server: made for the recorded graph, or the recorded ones where they are at hand.
 
-The repository holds the recorded graph and its history, and no voxel of the volume they are about. Made volumes fill
-each chunk with Voronoi cells around the one voxel that the tables know of every supervoxel of that chunk: ids, chunks
-and history are the recorded ones, so that all that the server says fits the labels; only the shapes are others. The
-image is bright in the middle of a supervoxel and dark at its border, as membranes are.
+The repository holds the recorded graph and its history, and no volume. Made volumes fill each chunk with Voronoi cells
+around the voxels that the fixture names: one of every supervoxel of that chunk, and the seeds of edits. Ids, chunks,
+history and the places of edits are the recorded ones, so that all that the server says fits the labels; only the shapes
+are others. The image is bright in the middle of a supervoxel and dark at its border, as membranes are.
 """
 
 from __future__ import annotations
 
+import gzip
+import json
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -48,20 +50,30 @@ def supervoxels(recording: Path | None = None) -> NDArray[np.uint64]:
     """
     if recording is not None:
         return _recorded(recording, "supervoxels")
-    with np.load(FIXTURE / "truth.npz") as truth:
-        ids: NDArray[np.uint64] = truth["supervoxel_id"]
-        points = truth["inner_point_voxel"].astype(np.int64) - OFFSET
-        chunks = truth["chunk_xyz"].astype(np.int64)
+    ids, points = _known_voxels()
     volume = np.zeros(SHAPE, np.uint64)
-    for chunk in np.unique(chunks, axis=0):
-        low, high = chunk * CHUNK, np.minimum((chunk + 1) * CHUNK, SHAPE)
-        inside = (chunks == chunk).all(axis=1)
+    for chunk in np.ndindex(4, 4, 4):
+        low = np.multiply(chunk, CHUNK)
+        high = np.minimum(low + CHUNK, SHAPE)
+        inside = ((points >= low) & (points < high)).all(axis=1)
         cells = np.zeros(high - low, np.uint64)
         cells[tuple((points[inside] - low).T)] = ids[inside]
         nearest: Any = ndimage.distance_transform_edt(cells == 0, return_distances=False, return_indices=True)
         volume[tuple(slice(a, b) for a, b in zip(low, high, strict=True))] = cells[tuple(nearest)]
     volume.setflags(write=False)
     return volume
+
+
+def _known_voxels() -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Supervoxels, and the voxels that they are known to hold: one of each, and the seeds of edits."""
+    with np.load(FIXTURE / "truth.npz") as truth:
+        ids: list[int] = truth["supervoxel_id"].tolist()
+        points: list[list[int]] = truth["inner_point_voxel"].tolist()
+    edits = json.loads((FIXTURE / "operations.json").read_text(encoding="utf-8"))["operations"]
+    for seed in (seed for edit in edits for seed in (*edit["sources"], *edit["sinks"])):
+        ids.append(seed["supervoxel_id"])
+        points.append(seed["point_voxel"])
+    return np.asarray(ids, np.uint64), np.asarray(points, np.int64) - OFFSET
 
 
 @cache
@@ -117,10 +129,12 @@ def _layer_files(layer: Literal["ws", "em"], recording: Path | None) -> dict[str
     if layer == "em":
         info["scales"][0]["jpeg_quality"] = _JPEG_QUALITY
     with tempfile.TemporaryDirectory() as folder:
-        cloud: Any = CloudVolume(
-            f"precomputed://file://{folder}", info=info, progress=False, compress=layer == "ws", compress_level=1
-        )
+        cloud: Any = CloudVolume(f"precomputed://file://{folder}", info=info, progress=False, compress=False)
         cloud.commit_info()
         cloud[:, :, :] = voxels[..., None]
-        files = [file for file in sorted(Path(folder).rglob("*")) if file.is_file()]
-        return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+        paths = [path for path in sorted(Path(folder).rglob("*")) if path.is_file()]
+        files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    if layer == "ws":  # quickly, where cloud-volume would take seconds
+        chunks = [name for name in files if name != "info"]
+        files |= {f"{name}.gz": gzip.compress(files.pop(name), 1, mtime=0) for name in chunks}
+    return files

@@ -15,6 +15,7 @@ import requests
 from graph_truth import FIXTURE
 from replay_answers import API, INFO, Request
 from replay_server import Faults, ReplayServer
+from replay_volumes import layer_files
 
 
 def statuses(server: ReplayServer, times: int, path: str = f"{API}/node/72057594037927937/root") -> list[int | str]:
@@ -87,6 +88,7 @@ def test_a_status_can_be_forced_on_part_of_the_addresses(status: int) -> None:
 
 
 def test_requests_are_counted_by_endpoint() -> None:
+    layer_files("ws")  # which takes its time
     with replay.replay_server(FIXTURE) as server:
         requests.get(f"{server.url}{API}/node/288230376151712097/leaves", timeout=10)
         requests.get(f"{server.url}{API}/node/288230376151712415/leaves", timeout=10)

@@ -14,9 +14,10 @@ import requests
 from graph_truth import FIXTURE, Truth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from read_replayed import darkness_of_borders, read_volumes
 from replay_answers import API, INFO, TABLE, Answer, Recording, Request, request_key
 from replay_server import ReplayServer
-from replay_volumes import NO_RECORDING, OFFSET, RECORDING, SHAPE, supervoxels
+from replay_volumes import CHUNK, OFFSET, SHAPE, supervoxels
 
 FINAL = 1795399828.0
 
@@ -261,49 +262,21 @@ def test_cloudvolume_reads_labels_as_they_were(server: ReplayServer, truth: Trut
     assert np.array_equal(labels[x, y, z], truth.roots_at(when)[inside])
 
 
-def read_volumes(server: ReplayServer) -> tuple[np.ndarray, np.ndarray]:
-    """Supervoxels and image data, whole."""
-    from cloudvolume import CloudVolume
-
-    clouds: list[Any] = [
-        CloudVolume(f"precomputed://{server.url}/data/{layer}", progress=False, fill_missing=False)
-        for layer in ("ws", "em")
-    ]
-    voxels, gray = (np.asarray(cloud[:])[..., 0] for cloud in clouds)
-    assert voxels.shape == gray.shape == SHAPE and gray.dtype == np.uint8
-    return voxels, gray
-
-
-def darkness_of_borders(voxels: np.ndarray, gray: np.ndarray) -> float:
-    """How much darker voxels at the border of a supervoxel are than those inside, in a crop."""
-    crop, shown = (volume[76:176, 52:152, 50:150] for volume in (voxels, gray))
-    border = (crop[:-1] != crop[1:])[:, :-1, :-1]
-    inner = shown[:-1, :-1, :-1]
-    return float(inner[~border].mean() - inner[border].mean())
-
-
-def test_made_volumes_show_the_recorded_supervoxels(server: ReplayServer, truth: Truth) -> None:
+def test_cloudvolume_reads_supervoxels_and_image(server: ReplayServer, truth: Truth) -> None:
     voxels, gray = read_volumes(server)
     assert np.array_equal(voxels, supervoxels())
-    table = truth.table
-    assert np.array_equal(np.unique(voxels), table["supervoxel_id"])
-    x, y, z = (table["inner_point_voxel"].astype(int) - OFFSET).T
-    assert np.array_equal(voxels[x, y, z], table["supervoxel_id"])
+    ids = truth.table["supervoxel_id"]
+    assert np.array_equal(np.unique(voxels), ids)
+    x, y, z = (truth.table["inner_point_voxel"].astype(int) - OFFSET).T
+    assert np.array_equal(voxels[x, y, z], ids)
+    seeds = [s for o in truth.told["operations"] for s in (*o["sources"], *o["sinks"])]
+    x, y, z = (np.asarray([s["point_voxel"] for s in seeds]) - OFFSET).T
+    assert voxels[x, y, z].tolist() == [s["supervoxel_id"] for s in seeds]
     # each supervoxel lies in the chunk that its id names
-    chunk = np.stack(np.meshgrid(*[np.arange(n) // 64 for n in SHAPE], indexing="ij"), axis=-1)
+    chunk = np.stack(np.meshgrid(*[np.arange(n) // CHUNK for n in SHAPE], indexing="ij"), axis=-1)
     named = voxels[..., None] >> np.asarray([46, 36, 26], np.uint64) & np.uint64(1023)
     assert np.array_equal(named, chunk)
     # membranes are dark
-    assert darkness_of_borders(voxels, gray) > 10
-
-
-@pytest.mark.skipif(not RECORDING.exists(), reason=NO_RECORDING)
-def test_recorded_volumes_are_those_of_the_tables(truth: Truth) -> None:
-    with replay.replay_server(recording=RECORDING) as server:
-        voxels, gray = read_volumes(server)
-    ids, sizes = np.unique(voxels, return_counts=True)
-    assert np.array_equal(ids, truth.table["supervoxel_id"])
-    assert np.array_equal(sizes, truth.table["size_voxels"])
     assert darkness_of_borders(voxels, gray) > 10
 
 
