@@ -18,8 +18,8 @@ from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cutting import Cutting
 from connectomebench.sources.cave.source import CaveSource
 
-# operations whose places are shown with level-2 meshes: a merge and two splits
-MESHED = (1, 20, 30)
+# operations whose places are shown with level-2 meshes: a merge and three splits
+MESHED = (1, 15, 20, 30)
 
 
 @pytest.fixture(scope="session")

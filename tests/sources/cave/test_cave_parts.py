@@ -24,7 +24,7 @@ from connectomebench.sources.label_shapes import MeshRules
 
 EXTENT = 400.0
 RULES = MeshRules()
-MERGE, SPLITS = 1, (20, 30)
+MERGE, SPLITS = 1, (15, 20, 30)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_surfaces_from_labels_lie_on_the_voxels_of_their_part(
         assert apart(border[inner.contains(border)], points).max() < 5 * VOXEL_NM
 
 
-@pytest.mark.parametrize("number", (MERGE, *SPLITS))
+@pytest.mark.parametrize("number", (MERGE, 15, 20))
 def test_level2_meshes_and_surfaces_from_labels_show_the_same(
     number: int, archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
 ) -> None:
@@ -111,7 +111,8 @@ def test_level2_meshes_and_surfaces_from_labels_show_the_same(
         np.testing.assert_allclose(ends[:2], ends[2:], atol=2 * VOXEL_NM)
 
 
-@pytest.mark.parametrize("number", SPLITS)
+# splits whose sides a plane can part: made cells of one level-2 node may lie on both sides of any
+@pytest.mark.parametrize("number", (20, 30))
 def test_sides_of_level2_meshes_lie_on_the_voxels_of_their_side(
     number: int, archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
 ) -> None:
