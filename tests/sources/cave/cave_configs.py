@@ -8,9 +8,10 @@ from pathlib import Path
 
 import yaml
 
-from connectomebench.config import parse_config
-from connectomebench.scheduling import IN_PROCESS, open_runner
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.build.config import parse_config
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.execution.runner import IN_PROCESS
+from connectomebench.sources.cave.cave_source import CaveSource
 
 CAVE = """\
 species: fly

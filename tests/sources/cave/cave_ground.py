@@ -12,7 +12,7 @@ from graph_truth import Truth
 from numpy.typing import NDArray
 from replay_volumes import CHUNK, OFFSET, supervoxels
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
 
 VOXEL_NM = 10.0
 VOXEL = (VOXEL_NM, VOXEL_NM, VOXEL_NM)

@@ -12,11 +12,11 @@ from graph_truth import FIXTURE, Truth, read_truth
 from replay_server import ReplayServer, replay_server
 from replay_volumes import layer_files
 
-from connectomebench.build import build
-from connectomebench.config import load_config
+from connectomebench.build.config import load_config
+from connectomebench.build.pipeline import build
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cutting import Cutting
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.sources.cave.cave_source import CaveSource
+from connectomebench.sources.cave.cut_sides import Cutting
 
 # operations whose places are shown with level-2 meshes: a merge and three splits
 MESHED = (1, 15, 20, 30)

@@ -12,11 +12,10 @@ from read_replayed import darkness_of_borders, read_volumes
 from replay_server import ReplayServer, replay_server
 from replay_volumes import NO_RECORDING, RECORDING, layer_files
 
-from connectomebench.cuts import CutRules
-from connectomebench.proposals import ProposalRules
+from connectomebench.core.cut import CutRules, ProposalRules
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cutting import Cutting
-from connectomebench.sources.cave.proposing import propose
+from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.multicut_proposals import propose
 
 pytestmark = pytest.mark.skipif(not RECORDING.exists(), reason=NO_RECORDING)
 
