@@ -62,7 +62,7 @@ wheel-test: setup
 	echo "wheel: installed alone and ran the quickstart"
 
 bench: setup
-	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json; done
+	@set -e; for name in $(BENCHMARKS); do PYTHONPATH=tests/support $(BIN)/python benchmarks/$$name.py --json; done
 
 clean:
 	@rm -rf quickstart-out build dist .pytest_cache .ruff_cache .hypothesis
