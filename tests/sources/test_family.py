@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectomebench.build import build
-from connectomebench.config import BuildConfig, parse_config
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.gather import gather_sites
-from connectomebench.manifest import read_manifest
-from connectomebench.records import PARTITIONS, read_small_columns
-from connectomebench.scheduling import SerialRunner
+from connectomebench.build.collect_sites import collect_sites
+from connectomebench.build.config import BuildConfig, parse_config
+from connectomebench.build.pipeline import build
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import read_small_columns
+from connectomebench.execution.runner import SerialRunner
+from connectomebench.sources.factory import open_source
 from connectomebench.sources.family import SegmentationFamily
-from connectomebench.sources.opening import open_source
 
 VOXEL_NM = 10.0
 LENGTH, WIDTH, ROWS = 160, 12, 7
@@ -96,7 +97,7 @@ def test_members_share_what_is_the_same_and_have_versions_of_their_own(family: S
 
 
 def test_a_correction_of_two_segmentations_is_one_row(family: SegmentationFamily) -> None:
-    gathered = gather_sites(family, configuration())
+    gathered = collect_sites(family, configuration())
     cases = [site for site in gathered.sites if site.answer == "yes"]
     found = Counter((site.body_ids[0], round(site.location_nm[0] / VOXEL_NM / 10)) for site in cases)
     expected = {

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
-from connectomebench.geometry import Mesh
-from connectomebench.sites import Site
-from connectomebench.sources.base import EMSlice, Source, SourceInfo
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Site
+from connectomebench.core.source import EMSlice, Source, SourceInfo
 
 
 class SegmentationFamily:
-    """Several segmentations of one volume; implements :class:`connectomebench.sources.base.SiteSource`.
+    """Several segmentations of one volume; implements :class:`connectomebench.core.source.SiteSource`.
 
     A site says in ``segmentation`` which of them it shows.
 
@@ -56,9 +56,9 @@ class SegmentationFamily:
         return self.members[site.segmentation]
 
     def meshes(self, site: Site) -> list[Mesh]:
-        """See :meth:`connectomebench.sources.base.SiteSource.meshes`."""
+        """See :meth:`connectomebench.core.source.SiteSource.meshes`."""
         return self.of(site).meshes(site)
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
-        """See :meth:`connectomebench.sources.base.SiteSource.em_slices`."""
+        """See :meth:`connectomebench.core.source.SiteSource.em_slices`."""
         return self.of(site).em_slices(site, pixels)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Box
-from connectomebench.sites import Point
-from connectomebench.sources.base import Surroundings
-from connectomebench.sources.volume import IntPoint, Volume, voxel_box
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Box
+from connectomebench.core.site import Point
+from connectomebench.core.source import Surroundings
+from connectomebench.core.volume import IntPoint, Volume, voxel_box
 
 _MARGIN_VX = 32  # seen beyond the radius: whatever still goes on at the end of it is large
 _RADIUS_VX = 48  # larger radii are looked at on every second, third ... voxel
