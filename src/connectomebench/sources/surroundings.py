@@ -19,7 +19,7 @@ from connectomebench.sites import Point
 from connectomebench.sources.base import Surroundings
 from connectomebench.sources.volume import IntPoint, Volume, voxel_box
 
-_MARGIN_VX = 32  # seen beyond the radius: whatever still goes on at the end of it is large
+_MARGIN_VX = 16  # seen beyond the radius: whatever still goes on at the end of it is large
 _RADIUS_VX = 48  # larger radii are looked at on every second, third ... voxel
 _READ_VOXELS = 1 << 24  # read at one time
 
