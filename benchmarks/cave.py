@@ -38,27 +38,28 @@ from typing import Any
 import numpy as np
 from replay_server import TABLE, Faults, ReplayServer, replay_server
 
-from connectomebench.build import build
-from connectomebench.config import BuildConfig, parse_config
-from connectomebench.drawing import draw_sites
-from connectomebench.gather import Gathered, gather_sites
-from connectomebench.manifest import read_manifest
-from connectomebench.records import read_small_columns
+from connectomebench.build.collect_sites import CollectedSites, collect_sites
+from connectomebench.build.config import BuildConfig, parse_config
+from connectomebench.build.pipeline import build
+from connectomebench.build.render_batches import render_sites
+from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer
+from connectomebench.core.site import Site
+from connectomebench.core.species import get_species
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import read_small_columns
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.execution.runner import Runner
 from connectomebench.rendering.engines import choose_engine
-from connectomebench.scheduling import Runner, open_runner
-from connectomebench.sites import Site
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cache import BlobCache
+from connectomebench.sources.cave.cave_source import CaveSource
+from connectomebench.sources.cave.cloud_volumes import HeldLayer
 from connectomebench.sources.cave.connect import connect
-from connectomebench.sources.cave.history import Judged, Operation, judge_operations
-from connectomebench.sources.cave.layers import HeldLayer
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations
+from connectomebench.sources.cave.jobs import open_layer
 from connectomebench.sources.cave.survey import survey
-from connectomebench.sources.cave.work import open_layer
+from connectomebench.sources.factory import open_source
 from connectomebench.sources.label_shapes import SkeletonRules
-from connectomebench.sources.opening import open_source
-from connectomebench.species import get_species
-from connectomebench.studio import RemoteStudio, Studio
 
 LATENCY_S = 0.05
 KILLS = 5
@@ -116,18 +117,18 @@ def separate_server(latency_s: float) -> Iterator[str]:
             process.terminate()
 
 
-def draw(config: BuildConfig, folder: Path, runner: Runner, remote: bool) -> tuple[CaveSource, Gathered]:
+def draw(config: BuildConfig, folder: Path, runner: Runner, remote: bool) -> tuple[CaveSource, CollectedSites]:
     """Survey and draw all sites of a configuration."""
     cache = folder / "source"
     source = open_source(config.source, config.species, cache, folder, runner)
     assert isinstance(source, CaveSource)
-    gathered = gather_sites(source, config)
+    gathered = collect_sites(source, config)
     ids = [source.info.sample_id(site) for site in gathered.sites]
     if remote:
-        studio = RemoteStudio(config.source, config.species, cache, folder, source.info.version, "cpu", config.views)
+        studio = RemoteRenderer(config.source, config.species, cache, folder, source.info.version, "cpu", config.views)
     else:
-        studio = Studio(source, choose_engine("cpu"), config.views)
-    draw_sites(gathered.sites, ids, studio, runner, folder / "drawn", config.failures)
+        studio = SiteRenderer(source, choose_engine("cpu"), config.views)
+    render_sites(gathered.sites, ids, studio, runner, folder / "drawn", config.failures)
     return source, gathered
 
 
@@ -212,7 +213,7 @@ def measure_survey() -> dict[str, Any]:
     rules = dataclasses.replace(config.survey, cutout_nm=16000, label_voxel_nm=64, min_body_voxels=1000)
     start = time.perf_counter()
     made = survey(
-        Judged(edit, "correction", (1, 1)),
+        JudgedOperations(edit, "correction", (1, 1)),
         HeldLayer(labels, voxel_nm, (0, 0, 0)),
         lambda asked, _: roots[asked.astype(np.int64)],
         datetime(2021, 1, 1, tzinfo=UTC),
@@ -232,7 +233,7 @@ def measure_survey() -> dict[str, Any]:
 
 def warm(_: int) -> int:
     """Import what a worker needs, and compile or load its kernels."""
-    from connectomebench.models.trivial import trivial_features  # noqa: F401
+    from connectomebench.rendering.colour_features import trivial_features  # noqa: F401
     from connectomebench.rendering.rasterizer import available_threads
 
     time.sleep(1)

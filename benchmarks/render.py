@@ -36,13 +36,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.camera import view_frame
 from connectomebench.rendering.clip import ViewMesh, clip_mesh
 from connectomebench.rendering.colours import BLUE, ORANGE, light_direction
 from connectomebench.rendering.engines import CpuEngine, adapter_name
-from connectomebench.sites import Point
-from connectomebench.tasks import MESH_VIEWS
 
 VIEW_NM = 6000.0
 COLOURS = (BLUE, ORANGE)

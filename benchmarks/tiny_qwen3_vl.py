@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from connectomebench.core.tasks import TASKS
 from connectomebench.finetuning.adapter import LORA_TARGETS
 from connectomebench.models.prompt import answer_format, completion
-from connectomebench.tasks import TASKS
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

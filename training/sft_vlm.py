@@ -27,12 +27,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.adapter import open_base
 from connectomebench.finetuning.checkpoints import prepare_output
-from connectomebench.finetuning.configuration import full_configuration
+from connectomebench.finetuning.completions import StyleSettings
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.dry_run import dry_run
+from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
     AdapterSettings,
@@ -40,7 +41,6 @@ from connectomebench.finetuning.settings import (
     checked_arguments,
     recipe,
 )
-from connectomebench.finetuning.styles import StyleSettings
 from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.statistics import Estimate
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier_init import ImageClassifierConfig
 
 
 @dataclass
@@ -46,7 +46,7 @@ class ScriptArguments:
 
 @dataclass
 class ImageClassifierArguments:
-    """How it is trained; see connectomebench.models.image_classifier_start.ImageClassifierConfig."""
+    """How it is trained; see connectomebench.models.image_classifier_init.ImageClassifierConfig."""
 
     backbone: str = field(default=ImageClassifierConfig.backbone, metadata={"help": "Hub id or folder."})
     backbone_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
@@ -66,9 +66,9 @@ class ImageClassifierArguments:
 
 def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
     """Load, train, save, score."""
+    from connectomebench.dataset.loading import load_rows
     from connectomebench.evaluation.results import read_results, summarise
-    from connectomebench.evaluation.run import evaluate_model
-    from connectomebench.loading import load_rows
+    from connectomebench.evaluation.runner import evaluate_model
     from connectomebench.models.image_classifier_checkpoint import remove_checkpoint
     from connectomebench.models.image_classifier_training import train_image_classifier
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from small_training import Training
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.checkpoints import is_whole, prepare_output
 
 

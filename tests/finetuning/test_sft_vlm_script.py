@@ -14,12 +14,12 @@ from PIL import Image
 from small_training import SCRIPT, Training, options_for, run_script
 from stored_rows import partition_rows
 
+from connectomebench.dataset.loading import load_rows
 from connectomebench.finetuning.checkpoints import is_whole
-from connectomebench.loading import load_rows
 from connectomebench.models.chat import Conversation
 from connectomebench.models.images import decode
+from connectomebench.models.model_record import read_record
 from connectomebench.models.prompt import messages
-from connectomebench.models.record import read_record
 from connectomebench.models.vlm_loading import base_fingerprint, load_vlm
 
 FILES = {

@@ -10,14 +10,14 @@ from small_replies import CONDITION, OTHER, record, write_replies
 from stored_rows import partition_rows, write_dataset
 
 from connectomebench.commands import teacher as command
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.manifest import read_manifest
 from connectomebench.evaluation.results import result_path, write_results
 from connectomebench.finetuning import teacher as module
 from connectomebench.finetuning.teacher import Added, add_teacher
 from connectomebench.hub.dataset_folder import read_dataset
-from connectomebench.loading import load_rows
-from connectomebench.manifest import read_manifest
-from connectomebench.partition import PARTITIONS
 
 RIGHT = {"train": [5, 4, 3, 5, 5, 5, 5, 5], "validation": [5, 0, 5, 5]}
 

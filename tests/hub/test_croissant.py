@@ -11,12 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from stored_rows import write_dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import features, shard_paths
 from connectomebench.hub.croissant import croissant, croissant_text
-from connectomebench.manifest import read_manifest
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import features, shard_paths
-from connectomebench.tasks import get_task
 
 TASK = "endpoint_error_identification_with_em"
 REPO = "brains/ends"

@@ -13,17 +13,18 @@ from classified_rows import one_thread, write_backbone, write_classified_rows
 from safetensors.torch import load_file, save_file
 from scipy.special import log_softmax
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.statistics import balanced_accuracy
-from connectomebench.loading import Rows, load_rows
 from connectomebench.models import image_classifier_loop
 from connectomebench.models.image_classifier import ImageClassifier, load_image_classifier
+from connectomebench.models.image_classifier_init import ImageClassifierConfig
 from connectomebench.models.image_classifier_loop import balanced_order, learning_rate, memory_hint
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
 from connectomebench.models.image_classifier_training import fit_temperature, train_image_classifier
-from connectomebench.models.record import read_record, write_record
+from connectomebench.models.model_record import read_record, write_record
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, load_pixels, network_scores
-from connectomebench.tasks import MESH_VIEWS
 
 RATES = {"resnet": 1e-2, "vit": 3e-3}
 

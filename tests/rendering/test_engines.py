@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from shapes import middle, voxel_meshes
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
 from connectomebench.rendering.engines import CpuEngine, adapter_name, choose_engine
-from connectomebench.tasks import MESH_VIEWS
 
 GOLDEN = Path(__file__).parent / "golden"
 COLOURS = (BLUE, ORANGE)

@@ -6,14 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from swept_tubes import CENTER, EXTENT, crossing_tubes, tube
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import EMPTY_MESH, Box, Mesh
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering import engines
 from connectomebench.rendering.camera import view_frame, view_frames
 from connectomebench.rendering.clip import clip_mesh
 from connectomebench.rendering.colours import AMBIENT, BLUE, DIFFUSE, ORANGE, linear_to_srgb, srgb_to_linear
 from connectomebench.rendering.engines import CpuEngine, adapter_name, choose_engine
-from connectomebench.tasks import MESH_VIEWS
 
 COLOURS = (BLUE, ORANGE)
 TUBES = crossing_tubes()

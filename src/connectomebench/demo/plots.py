@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from connectomebench.demo.answers import wilson
+from connectomebench.demo.recorded_answers import wilson
 from connectomebench.evaluation.calibration import ReliabilityBins
 from connectomebench.evaluation.statistics import Estimate
 

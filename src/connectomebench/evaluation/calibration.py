@@ -31,8 +31,8 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighting import Statistic, as_numbers, plain_value, weighted_sums
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers, plain_value, weighted_sums
 
 Scheme = Literal["equal_width", "equal_mass"]
 Norm = Literal["mean", "max"]

@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import write_text
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import write_text
 from connectomebench.models.model_files import ADAPTER_WEIGHTS
-from connectomebench.models.record import FILE_NAME
+from connectomebench.models.model_record import FILE_NAME
 
 CONFIGURATION = "training_config.yaml"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{1,9})", re.ASCII)

@@ -12,14 +12,13 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards import COLUMNS
-from connectomebench.cards.columns import REPLIES_CONTENT
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import Task, get_task
+from connectomebench.dataset.column_docs import COLUMNS, REPLIES_CONTENT
+from connectomebench.dataset.schema import TEACHER_REPLIES, features
 from connectomebench.hub.responsible_use import responsible_use
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import TEACHER_REPLIES, features
-from connectomebench.species import get_species
-from connectomebench.tasks import Task, get_task
 
 if TYPE_CHECKING:
     import mlcroissant as mlc
@@ -59,7 +58,7 @@ def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.manifest.add_species`, or merged from several; entries may come from the Hub.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several; entries may come from the Hub.
     repo_id
         ``ORG/NAME``.
 

@@ -8,13 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from connectomebench import __version__
-from connectomebench.cards import dataset_card
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.changes import Change, Plan, compare, texts
-from connectomebench.hub.croissant import croissant_text
-from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
-from connectomebench.hub.layout import (
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.version import __version__
+from connectomebench.dataset.dataset_card import dataset_card
+from connectomebench.dataset.manifest import FILE_NAME, FORMAT_VERSION
+from connectomebench.dataset.repo_layout import (
     CARD,
     CROISSANT,
     EVAL,
@@ -23,14 +21,16 @@ from connectomebench.hub.layout import (
     is_shard,
     species_of,
 )
+from connectomebench.dataset.sample_grid import picture_name
+from connectomebench.dataset.schema import TEACHER_REPLIES
+from connectomebench.hub.croissant import croissant_text
+from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
+from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_yaml
 from connectomebench.hub.options import PublishOptions
-from connectomebench.hub.outline import copy_outline
-from connectomebench.hub.private import check_private
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
-from connectomebench.manifest import FILE_NAME, FORMAT_VERSION
-from connectomebench.picture_grid import picture_name
-from connectomebench.records import TEACHER_REPLIES
+from connectomebench.hub.remote_columns import copy_outline
+from connectomebench.hub.secret_scan import check_private
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -41,7 +41,7 @@ _CARD_COLUMNS = ("answer", "origin", "extent_nm")
 _FINGERPRINTS = ("config_fingerprint", "fingerprint")
 
 
-def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a dataset folder with a repository.
 
     Species that are only in the repository stay, with their files and their part of the card. A species that is in
@@ -80,7 +80,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     contents: dict[str, Path | bytes] = {**local.files, **_made(local, remote, manifest)}
     changes, kept = compare(contents, remote.files)
     changes += [
-        Change("delete", path, file.size, None)
+        FileChange("delete", path, file.size, None)
         for path, file in remote.files.items()
         if species_of(path) in ours and path not in contents
     ]
@@ -89,7 +89,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     check_private(texts(changes), fingerprints)
     summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
-    return Plan(remote, options.private, ordered, kept, summary, description, tag=TAG)
+    return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)
 
 
 def _teacher_revisions(species: Mapping[str, Any]) -> set[str]:

@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, cast
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.layout import MAIN
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.repo_layout import MAIN
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi

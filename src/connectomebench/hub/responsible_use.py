@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connectomebench.cards import LABEL_RULES
-from connectomebench.hub.layout import TAG
-from connectomebench.species import get_species
-from connectomebench.tasks import Task
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import Task
+from connectomebench.dataset.column_docs import LABEL_RULES
+from connectomebench.dataset.repo_layout import TAG
 
 
 def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.manifest.add_species`, or merged from several.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several.
     task
         The task that the manifest names.
 

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
 from connectomebench.models.chat import Conversation, Reply, Sampling
 from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, Transient, read_refusal
 from connectomebench.models.endpoint_requests import Completion, Dialect, chat_messages, read_completion

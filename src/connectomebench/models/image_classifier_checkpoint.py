@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import atomic_path
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path
 
 _LAST = "last.safetensors"
 _MODEL, _OPTIMIZER = "model.", "optimizer."

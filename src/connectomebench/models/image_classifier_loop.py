@@ -15,10 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.heads import balanced_accuracy
 from connectomebench.models.image_classifier_checkpoint import Progress, best_epoch, read_checkpoint, write_checkpoint
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier_init import ImageClassifierConfig
 from connectomebench.models.view_classifier import ViewClassifier, load_pixels, network_scores
 
 _MAX_NORM = 1.0

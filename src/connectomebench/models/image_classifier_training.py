@@ -12,17 +12,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from connectomebench import __version__
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
-from connectomebench.manifest import library_versions
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.tasks import get_task
+from connectomebench.core.version import __version__
+from connectomebench.dataset.manifest import library_versions
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.image_classifier import KIND, ImageClassifier
 from connectomebench.models.image_classifier_checkpoint import best_epoch
+from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
 from connectomebench.models.image_classifier_loop import ImageRows, fit_network, memory_hint, score_rows
-from connectomebench.models.image_classifier_start import ImageClassifierConfig, start_network
-from connectomebench.models.record import DataRecord, ModelRecord
+from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
-from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from connectomebench.files import content_key
+from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 
 # Says nothing about the network's shape, or names code, kernels or weights that lie elsewhere.

@@ -12,11 +12,11 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
-from connectomebench.geometry import Mesh
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.colours import RGB
-from connectomebench.sites import Point
-from connectomebench.tasks import MESH_VIEWS
 
 EngineName = Literal["auto", "cpu", "octarine"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from graph_truth import FIXTURE, Truth
 from numpy.typing import NDArray
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
 
 VOXEL_NM = 10.0
 VOXEL = (VOXEL_NM, VOXEL_NM, VOXEL_NM)

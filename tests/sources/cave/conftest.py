@@ -11,12 +11,13 @@ from cave_ground import Ground, mesh_files, read_ground
 from graph_truth import FIXTURE, Truth, read_truth
 from replay_server import ReplayServer, replay_server
 
-from connectomebench.build import build
-from connectomebench.config import load_config, parse_config
-from connectomebench.scheduling import IN_PROCESS, open_runner
+from connectomebench.build.config import load_config, parse_config
+from connectomebench.build.pipeline import build
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.execution.runner import IN_PROCESS
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cutting import Cutting
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.sources.cave.cave_source import CaveSource
+from connectomebench.sources.cave.cut_sides import Cutting
 
 # operations whose places are shown with level-2 meshes: a merge and two splits
 MESHED = (1, 20, 25)
