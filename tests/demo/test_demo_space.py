@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from importlib.metadata import version
 
-from connectomebench import __version__
 from connectomebench.core.resources import resource_path
+from connectomebench.core.version import __version__
 from connectomebench.demo.demo_data import DATASETS
 from connectomebench.demo.texts import INTRODUCTION
 from connectomebench.hub.space_plan import read_settings

@@ -16,8 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset
 
-from connectomebench import __version__
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.resume_log import open_journal
 from connectomebench.evaluation.runner import RunOptions, evaluate_model

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench import controls
-from connectomebench.controls import ControlRules, assign_controls, match_rendered, standardise
+from connectomebench.sites import matched_controls as controls
+from connectomebench.sites.matched_controls import ControlRules, assign_controls, match_rendered, standardise
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from connectomebench.candidates import CandidateRules, find_candidates
-from connectomebench.controls import ControlRules
-from connectomebench.corrections import CorrectionRules
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.labels import GOES_ON, SECOND_BODY, LabelledSites, SiteRules, endpoint_sites, merge_error_sites
-from connectomebench.sources.arrays import VolumeSpec
+from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.sites.candidates import CandidateRules, find_candidates
+from connectomebench.sites.labels import (
+    GOES_ON,
+    SECOND_BODY,
+    LabelledSites,
+    SiteRules,
+    endpoint_sites,
+    merge_error_sites,
+)
+from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.label_shapes import SkeletonRules
 from connectomebench.sources.surroundings import (
     CertaintyRules,
@@ -23,7 +29,8 @@ from connectomebench.sources.surroundings import (
     holds_second_body,
     volume_surroundings,
 )
-from connectomebench.sources.volumes import VolumesConfig, VolumeSource
+from connectomebench.sources.volumes.arrays import VolumeSpec
+from connectomebench.sources.volumes.volume_source import VolumesConfig, VolumeSource
 
 NM = 10.0
 SHAPE = (200, 60, 60)

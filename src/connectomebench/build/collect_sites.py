@@ -10,24 +10,30 @@ from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
-from connectomebench.config import BuildConfig
-from connectomebench.corrections import Skipped
-from connectomebench.labels import (
+from connectomebench.sites.candidates import (
+    MERGE_ERROR_KINDS,
+    SPLIT_ERROR_KINDS,
+    find_candidates,
+    measure,
+    path_mm,
+)
+from connectomebench.build.config import BuildConfig
+from connectomebench.core.correction import Skipped
+from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
     merge_action_sites,
     merge_error_sites,
     split_action_sites,
 )
-from connectomebench.sites import Site
-from connectomebench.sources.base import Source
+from connectomebench.core.site import Site
+from connectomebench.core.source import Source
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Gathered:
+class CollectedSites:
     """Labelled sites of all tasks, and what the manifest says of how they were found.
 
     Attributes
@@ -58,7 +64,7 @@ class Gathered:
         return [site for site in self.sites if site.task == task]
 
 
-def gather_sites(source: Source, config: BuildConfig) -> Gathered:
+def collect_sites(source: Source, config: BuildConfig) -> CollectedSites:
     """Apply the label rules of every task of the configuration.
 
     Parameters
@@ -99,7 +105,7 @@ def gather_sites(source: Source, config: BuildConfig) -> Gathered:
             measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
             label = merge_error_sites if merge_errors else endpoint_sites
             labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
-    return Gathered(
+    return CollectedSites(
         tuple(s for task in config.tasks for s in labelled[task].sites),
         {task: _sorted(labelled[task].dropped) for task in config.tasks},
         measured,

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from connectomebench.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
-from connectomebench.controls import ControlRules
-from connectomebench.errors import ConnectomeBenchError, unknown_name
-from connectomebench.failures import FailureRules
-from connectomebench.files import content_key
-from connectomebench.labels import SiteRules
-from connectomebench.partition import PartitionRules
-from connectomebench.proposals import ProposalRules
+from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
+from connectomebench.sites.matched_controls import ControlRules
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.build.failure_policy import FailureRules
+from connectomebench.core.files import content_key
+from connectomebench.sites.labels import SiteRules
+from connectomebench.partition.assign import PartitionRules
+from connectomebench.core.cut import ProposalRules
 from connectomebench.rendering.views import ViewRules
-from connectomebench.sources.opening import SourceConfig
-from connectomebench.species import get_species
-from connectomebench.tasks import get_task
+from connectomebench.sources.factory import SourceConfig
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import get_task
 
 FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
 # tasks that ask about candidates -> the kinds of candidates that they ask about

@@ -23,7 +23,7 @@ from connectomebench.build.batch_files import RenderSummary
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key, write_json, write_text
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
-from connectomebench.dataset.leakage import check_leaks
+from connectomebench.dataset.leakage import check_leaks, count_bodies
 from connectomebench.dataset.manifest import add_species, is_built, library_versions
 from connectomebench.partition.assign import PartitionResult, partition_sites
 from connectomebench.dataset.sample_grid import write_grid
@@ -269,7 +269,7 @@ def _write_task(
             "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
             "partition": divided.dropped.get(task, {}),
         },
-        "partition": {"bodies": divided.bodies, "bodies_shared": divided.bodies_shared, "cubes": divided.cubes},
+        "partition": {**count_bodies(folder), "cubes": divided.cubes},
         "leaks": leaks,
         "config": config.as_dict(),
         "versions": library_versions(),

@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.corrections import CorrectionRules
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.sources.base import Contacts
-from connectomebench.sources.volume import IntPoint, Volume
+from connectomebench.core.correction import Contacts, CorrectionRules
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.volume import IntPoint, Volume
 
 
 def find_contacts(
@@ -34,7 +33,7 @@ def find_contacts(
     rules
         Only ``max_gap_vx``, ``min_contact_faces`` and ``patch_cell_vx`` matter here.
     block, threads, progress
-        As for :func:`connectomebench.corrections.find_corrections`.
+        As for :func:`connectomebench.corrections.find.find_corrections`.
 
     Returns
     -------
@@ -47,7 +46,7 @@ def find_contacts(
         Shapes, voxel sizes or offsets differ; labels are not integers, or negative; or no voxel has both a segment
         and a body.
     """
-    from connectomebench.interfaces import CellGrid, group_patches, points_nm
+    from connectomebench.corrections.contact_patches import CellGrid, group_patches, points_nm
 
     grid = CellGrid(automatic.shape, rules.patch_cell_vx)
     patches = group_patches(*_contact_cells(automatic, proofread, rules, block, threads, progress), grid)
@@ -79,7 +78,7 @@ def interface_points(
     float32, shape (n, 3), axes x, y, z in nm: one point of contact for each cell of ``rules.patch_cell_vx``; empty
     where the two do not touch.
     """
-    from connectomebench.interfaces import CellGrid, contact_points, points_nm
+    from connectomebench.corrections.contact_patches import CellGrid, contact_points, points_nm
 
     grid = CellGrid(labels.shape, rules.patch_cell_vx)
     keys, values = _contact_cells(labels, labels, rules, (256, 256, 256), threads, False)
@@ -96,12 +95,12 @@ def _contact_cells(
     threads: int | None,
     progress: bool,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Contacts of all pairs of segments by cell, as for :func:`connectomebench.interfaces.group_patches`."""
-    from connectomebench.blocks import BlockWalk, LabelBlock, Scratch
-    from connectomebench.extraction import contact_rows
-    from connectomebench.interface_kernels import segment_codes
-    from connectomebench.interfaces import CellGrid
-    from connectomebench.table_kernels import RowSum
+    """Contacts of all pairs of segments by cell, as for :func:`connectomebench.corrections.contact_patches.group_patches`."""
+    from connectomebench.corrections.block_walk import BlockWalk, LabelBlock, Scratch
+    from connectomebench.corrections.contact_kernels import segment_codes
+    from connectomebench.corrections.contact_patches import CellGrid
+    from connectomebench.corrections.hash_tables import RowSum
+    from connectomebench.corrections.steps import contact_rows
 
     walk = BlockWalk(automatic, proofread, block, threads, progress)
     grid = CellGrid(automatic.shape, rules.patch_cell_vx)

@@ -9,17 +9,18 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from connectomebench.blocks import BlockWalk, Bounds, LabelBlock, Scratch
-from connectomebench.corrections import (
+from connectomebench.core.correction import (
     CorrectionRules,
     Corrections,
     MergeCorrection,
     Overlaps,
     SplitCorrection,
 )
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.interface_kernels import contact_table, core_table, pair_codes
-from connectomebench.interfaces import (
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.site import Point
+from connectomebench.corrections.block_walk import BlockWalk, Bounds, LabelBlock, Scratch
+from connectomebench.corrections.contact_kernels import contact_table, core_table, pair_codes
+from connectomebench.corrections.contact_patches import (
     CellGrid,
     Patches,
     choose_patches,
@@ -30,9 +31,8 @@ from connectomebench.interfaces import (
     points_nm,
     substantial_cells,
 )
-from connectomebench.overlap_kernels import core_mask, overlap_table
-from connectomebench.sites import Point
-from connectomebench.table_kernels import RowSum, fill_table, used_rows
+from connectomebench.corrections.hash_tables import RowSum, fill_table, used_rows
+from connectomebench.corrections.overlap_kernels import core_mask, overlap_table
 
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 
@@ -284,7 +284,7 @@ def contact_rows(
     max_gap_vx: int,
     grid: CellGrid,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Contacts of one block as rows for :func:`connectomebench.interfaces.group_patches`, in no order."""
+    """Contacts of one block as rows for :func:`connectomebench.corrections.contact_patches.group_patches`, in no order."""
     keys, values = used_rows(
         *contact_table(
             codes,

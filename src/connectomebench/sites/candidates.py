@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.spatial import KDTree
 
-from connectomebench.corrections import Corrections, MergeCorrection, SplitCorrection
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Skeleton
+from connectomebench.core.correction import Corrections, MergeCorrection, SplitCorrection
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Skeleton
 
 Kind = Literal["end", "branch", "waist", "parallel"]
 SPLIT_ERROR_KINDS: tuple[Kind, ...] = ("end",)
@@ -193,7 +193,7 @@ def _neighbour_table(skeleton: Skeleton) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
     """Constriction of nodes that are waists, 0 elsewhere; float64, shape (n_nodes,)."""
-    from connectomebench.candidate_kernels import constrictions
+    from connectomebench.sites.candidate_kernels import constrictions
 
     starts, neighbours, lengths = _neighbour_table(skeleton)
     radii = skeleton.radii_nm.astype(np.float64)
@@ -205,8 +205,8 @@ def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.floa
 
 def _parallel_detours(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
     """Largest detour of nodes that have a parallel neighbour, 0 elsewhere; float64, shape (n_nodes,)."""
-    from connectomebench.candidate_kernels import detours
-    from connectomebench.sources.proximity import close_pairs
+    from connectomebench.sites.candidate_kernels import detours
+    from connectomebench.sources.morphology.proximity import close_pairs
 
     n = len(skeleton.nodes_nm)
     pairs, _ = close_pairs(skeleton.nodes_nm, skeleton.radii_nm, np.arange(n, dtype=np.uint64), rules.parallel_gap_nm)

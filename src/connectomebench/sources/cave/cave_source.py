@@ -12,32 +12,33 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.corrections import Corrections
-from connectomebench.errors import SiteUnavailable
-from connectomebench.files import content_key
-from connectomebench.geometry import Box, Mesh, Skeleton
-from connectomebench.sites import Point, Site
-from connectomebench.sources.base import Contacts, CutGraph, EMSlice, SourceInfo, Surroundings
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import SiteUnavailable
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+from connectomebench.core.source import EMSlice, SourceInfo, Surroundings
+from connectomebench.core.species import get_species
 from connectomebench.sources.cave.archive import Archive, final_state
-from connectomebench.sources.cave.config import CaveConfig
-from connectomebench.sources.cave.cutting import Cutting
-from connectomebench.sources.cave.layers import CloudLayer, RootLayer
-from connectomebench.sources.cave.work import Order, open_layer
+from connectomebench.sources.cave.cave_config import CaveConfig
+from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
+from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.jobs import JobSpec, open_layer
 from connectomebench.sources.surroundings import (
     CertaintyRules,
     goes_on_outside,
     holds_second_body,
     read_neighbourhood,
 )
-from connectomebench.species import get_species
 
 if TYPE_CHECKING:
-    from connectomebench.proposals import ProposalRules, ProposedCut
-    from connectomebench.scheduling import Runner
+    from connectomebench.core.cut import ProposalRules, ProposedCut
+    from connectomebench.execution.runner import Runner
 
 
 class CaveSource:
-    """Implements :class:`connectomebench.sources.base.Source` over a CAVE server.
+    """Implements :class:`connectomebench.core.source.Source` over a CAVE server.
 
     Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. What is
     said of a segment (size, skeleton, whether it is fused) holds inside the cube of the survey of its edit.
@@ -63,13 +64,13 @@ class CaveSource:
 
     def __init__(self, config: CaveConfig, species: str, cache: Path, base: Path, runner: Runner) -> None:
         self.config = config
-        order = Order(config, species, cache, final_state(config, species, cache))
+        order = JobSpec(config, species, cache, final_state(config, species, cache))
         self._place = order.open()
         self._place.connection.graph.voxel_nm()
         self.archive = Archive(order, base, runner)
         self._info = self._make_info(order)
 
-    def _make_info(self, order: Order) -> SourceInfo:
+    def _make_info(self, order: JobSpec) -> SourceInfo:
         layer, connection = self._place.supervoxels, self._place.connection
         voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
         c, known = self.config, get_species(order.species)
@@ -163,13 +164,13 @@ class CaveSource:
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose the cuts that proofreaders made, and wrong ones that the server's multicut gives for other seeds."""
-        from connectomebench.sources.cave.proposing import propose
+        from connectomebench.sources.cave.multicut_proposals import propose
 
         return propose(self.archive, self._cutting, rules, largest_view_nm)
 
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh each part of the site inside the cube shown: from the server's level-2 meshes, or from its labels."""
-        from connectomebench.sources.cave.parts import level2_parts, voxel_parts
+        from connectomebench.sources.cave.site_meshes import level2_parts, voxel_parts
 
         if self.config.meshes == "level2":
             return level2_parts(site, self.archive, self._cutting)
@@ -190,7 +191,7 @@ class CaveSource:
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Cut the slices xy, xz and yz through the site; None where the dataset has no image data."""
-        from connectomebench.sources.em import cut_slices
+        from connectomebench.sources.slice_sampling import cut_slices
 
         if self._image is None:
             return None

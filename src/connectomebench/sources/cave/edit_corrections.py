@@ -8,10 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.corrections import Corrections, MergeCorrection, Overlaps, Skipped, SplitCorrection
-from connectomebench.sites import Point
-from connectomebench.sources.base import Contacts
-from connectomebench.sources.cave.history import Judged
+from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, Skipped, SplitCorrection
+from connectomebench.core.site import Point
+from connectomebench.sources.cave.history import JudgedOperations
 from connectomebench.sources.cave.survey import Survey
 
 _AMBIGUOUS = 0.2  # below this share of `min_body_voxels`, voxels of a second body do not matter
@@ -42,7 +41,7 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
     overlaps
         From :func:`merge_overlaps`.
     min_body_voxels
-        See :class:`connectomebench.sources.cave.config.SurveyRules`.
+        See :class:`connectomebench.sources.cave.cave_config.SurveyRules`.
 
     Returns
     -------
@@ -68,7 +67,7 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
 
 
 def find_corrections(
-    judged: Sequence[Judged],
+    judged: Sequence[JudgedOperations],
     surveys: Mapping[int, Survey],
     complete: frozenset[int],
     min_body_voxels: int,
@@ -145,7 +144,7 @@ def find_corrections(
     )
 
 
-def _patch(judged: Judged, survey: Survey | None) -> tuple[Point, ...]:
+def _patch(judged: JudgedOperations, survey: Survey | None) -> tuple[Point, ...]:
     """Points of the interface of an edit: those that the proofreader set, and what the survey saw of it."""
     seen = [] if survey is None else [(float(x), float(y), float(z)) for x, y, z in survey.interface_nm.tolist()]
     return (*judged.operation.sources_nm, *judged.operation.sinks_nm, *seen)

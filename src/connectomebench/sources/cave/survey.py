@@ -203,11 +203,11 @@ def _interface(
     bodies: NDArray[np.uint64],
     offset: IntPoint,
     voxel: tuple[float, float, float],
-    judged: Judged,
+    judged: JudgedOperations,
     sides: Sequence[int],
 ) -> NDArray[np.float32]:
     """Find points all over the interface that an edit is about; see :class:`Survey`."""
-    from connectomebench.contacts import interface_points
+    from connectomebench.corrections.contacts import interface_points
 
     split = sides[0] == sides[1]
     a, b = judged.bodies if split else (sides[0], sides[1])

@@ -15,28 +15,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.corrections import Corrections
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
-from connectomebench.geometry import Box, Mesh, Skeleton
-from connectomebench.sites import Point, Site
-from connectomebench.sources import hemibrain_neurons
-from connectomebench.sources.base import Contacts, CutGraph, EMSlice, SourceInfo, Surroundings
-from connectomebench.sources.morphology_rules import MorphologyRules
-from connectomebench.sources.reconstruction import (
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+from connectomebench.core.source import EMSlice, SourceInfo, Surroundings
+from connectomebench.core.species import get_species
+from connectomebench.sources.morphology import hemibrain_neurons
+from connectomebench.sources.morphology.reconstruction import (
     Reconstruction,
     SegmentIndex,
     find_contacts,
     find_corrections,
     look_around,
 )
-from connectomebench.sources.simulated_errors import simulate
-from connectomebench.sources.swc import read_swc_folder
-from connectomebench.sources.tubes import Tubes, cones_between, half_cones, tube_mesh
-from connectomebench.species import get_species
+from connectomebench.sources.morphology.simulated_errors import simulate
+from connectomebench.sources.morphology.simulation_rules import MorphologyRules
+from connectomebench.sources.morphology.swc import read_swc_folder
+from connectomebench.sources.morphology.tubes import Tubes, cones_between, half_cones, tube_mesh
 
 if TYPE_CHECKING:
-    from connectomebench.proposals import ProposalRules, ProposedCut
+    from connectomebench.core.cut import ProposalRules, ProposedCut
 
 __all__ = ["MorphologyRules", "MorphologySource"]
 
@@ -47,7 +48,7 @@ _EM_AXES = {"em_xy": (0, 1), "em_xz": (0, 2), "em_yz": (1, 2)}  # columns, rows
 
 
 class MorphologySource:
-    """Proofread neurons, cut and fused at random; implements :class:`connectomebench.sources.base.Source`.
+    """Proofread neurons, cut and fused at random; implements :class:`connectomebench.core.source.Source`.
 
     Parameters
     ----------
@@ -160,7 +161,7 @@ class MorphologySource:
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every fusion."""
-        from connectomebench.proposals import propose_cuts
+        from connectomebench.cuts.proposals import propose_cuts
 
         return propose_cuts(self, self._corrections, rules, largest_view_nm)
 
@@ -177,7 +178,7 @@ class MorphologySource:
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh of each part of the site, covering the cube shown and a margin, closed where the margin ends.
 
-        Sides of a cut come from :func:`connectomebench.cuts.apply_cut`; nodes that it does not reach are not drawn.
+        Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are not drawn.
 
         Raises
         ------
@@ -199,7 +200,7 @@ class MorphologySource:
 
     def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:
         """Tubes of both sides of the site's cut; an edge across the cut is shared half and half."""
-        from connectomebench.cuts import apply_cut
+        from connectomebench.cuts.min_cut import apply_cut
 
         if site.cut is None:
             raise ConnectomeBenchError("a part is one side of a cut, but the site proposes no cut; set `cut`")
@@ -215,8 +216,8 @@ class MorphologySource:
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. There is data everywhere."""
-        from connectomebench.sources.simulated_em import em_slice
-        from connectomebench.sources.tube_kernels import SEEN_NM
+        from connectomebench.sources.morphology.simulated_em import em_slice
+        from connectomebench.sources.morphology.tube_kernels import SEEN_NM
 
         box = Box.around(site.location_nm, site.extent_nm + 2 * SEEN_NM)
         bodies, segments = self._body_tubes.within(box), self._segment_tubes.within(box)

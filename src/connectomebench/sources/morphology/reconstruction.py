@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from connectomebench.corrections import Corrections, MergeCorrection, Overlaps, SplitCorrection
-from connectomebench.geometry import Box, Skeleton
-from connectomebench.sites import Point
-from connectomebench.sources.base import Contacts, CutGraph, Surroundings
-from connectomebench.sources.proximity import between, close_pairs, patches
+from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, SplitCorrection
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.site import Point
+from connectomebench.core.source import Surroundings
+from connectomebench.sources.morphology.proximity import between, close_pairs, patches
 
 
 @dataclass(frozen=True)

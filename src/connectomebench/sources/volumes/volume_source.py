@@ -16,20 +16,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.corrections import CorrectionRules, Corrections
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import ArrayCache, content_key
-from connectomebench.geometry import EMPTY_MESH, Box, Mesh, Skeleton
-from connectomebench.sites import Point, Site
-from connectomebench.sources.arrays import VolumeSpec, open_volume
-from connectomebench.sources.base import Contacts, CutGraph, EMSlice, SourceInfo, Surroundings
-from connectomebench.sources.correction_store import (
-    pack_contacts,
-    pack_corrections,
-    unpack_contacts,
-    unpack_corrections,
-)
-from connectomebench.sources.em import cut_slices
+from connectomebench.core.correction import Contacts, CorrectionRules, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import ArrayCache, content_key
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+from connectomebench.core.source import EMSlice, SourceInfo, Surroundings
+from connectomebench.core.species import get_species
+from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.label_shapes import (
     Extents,
     MeshRules,
@@ -40,6 +35,7 @@ from connectomebench.sources.label_shapes import (
     skeletonize,
 )
 from connectomebench.sources.part_meshes import paint_side, stored_meshes
+from connectomebench.sources.slice_sampling import cut_slices
 from connectomebench.sources.supervoxels import (
     EMPTY_GRAPH,
     PieceRules,
@@ -49,11 +45,16 @@ from connectomebench.sources.supervoxels import (
     pieces_of_supervoxels,
 )
 from connectomebench.sources.surroundings import CertaintyRules, volume_surroundings
-from connectomebench.sources.volume import IntPoint, Volume, voxel_box
-from connectomebench.species import get_species
+from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
+from connectomebench.sources.volumes.correction_store import (
+    pack_contacts,
+    pack_corrections,
+    unpack_contacts,
+    unpack_corrections,
+)
 
 if TYPE_CHECKING:
-    from connectomebench.proposals import ProposalRules, ProposedCut
+    from connectomebench.core.cut import ProposalRules, ProposedCut
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ class VolumesConfig:
 
 
 class VolumeSource:
-    """Implements :class:`connectomebench.sources.base.Source` over volumes.
+    """Implements :class:`connectomebench.core.source.Source` over volumes.
 
     Parameters
     ----------
@@ -163,7 +164,7 @@ class VolumeSource:
 
     def corrections(self) -> Corrections:
         """Find the ground-truth merges and splits, or read them from the cache."""
-        from connectomebench.corrections import find_corrections
+        from connectomebench.corrections.find import find_corrections
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
         key = content_key("corrections 2", pair, asdict(self.config.corrections))
@@ -177,7 +178,7 @@ class VolumeSource:
 
     def contacts(self) -> Contacts:
         """Find the touching pairs of segments, or read them from the cache."""
-        from connectomebench.contacts import find_contacts
+        from connectomebench.corrections.contacts import find_contacts
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
         key = content_key("contacts 1", pair, asdict(self.config.corrections))
@@ -257,7 +258,7 @@ class VolumeSource:
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""
-        from connectomebench.proposals import propose_cuts
+        from connectomebench.cuts.proposals import propose_cuts
 
         return propose_cuts(self, self.corrections(), rules, largest_view_nm)
 
@@ -299,7 +300,7 @@ class VolumeSource:
         Where the volume itself ends inside the view, an object ends in a flat cap: it is cut there. Where the cube
         shown ends, the surface goes on beyond it and is open.
         """
-        from connectomebench.cuts import apply_cut
+        from connectomebench.cuts.min_cut import apply_cut
 
         shown = Box.around(site.location_nm, site.extent_nm)
         lower, upper = voxel_box(self.automatic, shown, self.config.mesh.margin_vx)
