@@ -121,14 +121,15 @@ def test_endpoints() -> None:
     sizes = {1: 5000, 2: 5000, 9: 5000}
     base = {1: 10, 2: 10, 9: 12}
     assert ends_of(truth(sizes, base, merges=[merge])) == {0: "no", 5000: "yes", 30_000: "no", 35_000: "no"}
-    # a correction of other segments near an end, and an excluded one, leave the end out
+    # a correction of other segments near an end, and an excluded one, say nothing of it; the truth itself is asked
     other = MergeCorrection("o", (2, 3), 10, (5000, 3200, 0), 5)
-    assert ends_of(truth(sizes, base, merges=[merge, other])) == {0: "no", 5000: "yes", 30_000: "no"}
-    assert ends_of(truth(sizes, base, merges=[merge], unresolved=[(0, 100, 0)])) == {
-        5000: "yes",
-        30_000: "no",
-        35_000: "no",
-    }
+    asked = Double(unsure_x_nm=(0.0,))
+    near_others = truth(sizes, base, merges=[merge, other], unresolved=[(5000, 3100, 0)])
+    assert ends_of(near_others, asked) == {5000: "yes", 35_000: "no"}
+    assert asked.asked == [(1, 0.0), (9, 0.0), (9, 5000.0)], "of controls alone"
+    # the distance is that to the whole interface
+    long = MergeCorrection("m", (1, 2), 10, (9000, 0, 0), 5, patch_nm=((5400, 0, 0), (8000, 0, 0)))
+    assert ends_of(truth(sizes, base, merges=[long])) == {0: "no", 5000: "yes", 30_000: "no", 35_000: "no"}
     # where the data stop an end says nothing; a fused segment is left out
     assert ends_of(truth(sizes, base, merges=[merge]), Double(border_x_nm=4000)) == {0: "no", 30_000: "no"}
     assert ends_of(truth(sizes, {1: 10}, fused={9: (1, 2)}, merges=[merge])) == {0: "no", 5000: "yes"}

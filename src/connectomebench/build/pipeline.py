@@ -23,7 +23,7 @@ from connectomebench.build.batch_files import RenderSummary
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key, write_json, write_text
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
-from connectomebench.dataset.leakage import check_leaks
+from connectomebench.dataset.leakage import check_leaks, count_bodies
 from connectomebench.dataset.manifest import add_species, is_built, library_versions
 from connectomebench.partition.assign import PartitionResult, partition_sites
 from connectomebench.dataset.sample_grid import write_grid
@@ -272,8 +272,7 @@ def _write_task(
             "partition": divided.dropped.get(task, {}),
         },
         "partition": {
-            "bodies": divided.bodies,
-            "bodies_shared": divided.bodies_shared,
+            **count_bodies(folder),
             "cubes": divided.cubes,
             "groups": {p: len({r.group for r in kept if r.partition == p}) for p in PARTITIONS},
         },

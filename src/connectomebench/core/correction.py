@@ -109,7 +109,7 @@ class Corrections:
         Segment id -> its bodies, for segments over several bodies.
     unresolved_nm
         float32, shape (k, 3): points all over the interfaces of corrections that were excluded (tangles, parts that
-        only graze each other); no control may lie near them.
+        only graze each other): places with an error that no correction mends.
     counts
         What was found and what was left out, and why; goes to the manifest.
     complete

@@ -92,10 +92,11 @@ class PartitionResult:
         Why it was dropped; None where it was kept.
     groups
         Name of the site's group, the unit of a bootstrap; None where it was dropped. Sites of a task and partition
-        that are linked through shared segments (with ``group_by="body"``, and where sites are of several segmentations
-        of one volume, also through bodies) have one group, unless it would hold more than a fifth of them. Then it is
-        broken up: by cube, as in a small volume where a few segments run through everything; by the first body of each
-        site where sites are of several segmentations, since the same place is then shown more than once.
+        that are linked through shared segments or one correction, as the two ends of a cut are (with
+        ``group_by="body"``, and where sites are of several segmentations of one volume, also through bodies), have one
+        group, unless it would hold more than a fifth of them. Then it is broken up: by cube, as in a small volume where
+        a few segments run through everything; by the smallest body of each site where sites are of several
+        segmentations, since one place is then shown more than once.
     counts
         Kept sites by task, partition and answer.
     dropped
@@ -223,15 +224,18 @@ def in_test_half(location_nm: NDArray[np.float64], test_half: str | None, bounds
     return beyond if test_half[0] == "+" else ~beyond
 
 
-def _shared_ids(sites: Sequence[Site], group_by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List the (id, site) pairs: index of each segment (and body), and the site that shows it."""
-    number: dict[tuple[str, tuple[str, int] | int], int] = {}
+def _shared_ids(
+    sites: Sequence[Site], group_by: str, *, edits: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the (id, site) pairs: index of each segment (and body, and correction), and the site that it belongs to."""
+    number: dict[tuple[str, tuple[str, int | str] | int], int] = {}
     seen = {
         (number.setdefault(key, len(number)), i)
         for i, site in enumerate(sites)
         for key in itertools.chain(
             (("segment", s) for s in site.segment_keys),
             (("body", b) for b in site.body_ids) if group_by == "body" else (),
+            (("edit", (site.segmentation or "", site.edit_id)),) if edits and site.edit_id is not None else (),
         )
     }
     table = np.array(sorted(seen), np.int64).reshape(-1, 2)
@@ -351,7 +355,7 @@ def _groups(
         if name is not None:
             together.setdefault((sites[i].task, name), []).append(i)
     for own in together.values():
-        ids, owners = _shared_ids([sites[i] for i in own], "body" if family else group_by)
+        ids, owners = _shared_ids([sites[i] for i in own], "body" if family else group_by, edits=True)
         size = len(own) + (int(ids.max()) + 1 if len(ids) else 0)
         graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(own))), shape=(size, size))
         components: dict[int, list[int]] = {}
@@ -366,7 +370,11 @@ def _groups(
                     groups[i] = f"body-{min(sites[i].body_ids) if too_large else first}"
                 continue
             name = f"segment-{min((s for i in members for s in sites[i].segment_ids), default=0)}"
+            first_at_edit: dict[str, int] = {}
             for i in members:
-                x, y, z = (int(c) for c in cube[i])
+                # all sites of one correction stay together
+                edit_id = sites[i].edit_id
+                first = i if edit_id is None else first_at_edit.setdefault(edit_id, i)
+                x, y, z = (int(c) for c in cube[first])
                 groups[i] = f"{name}/cube-{x}-{y}-{z}" if too_large else name
     return groups

@@ -225,8 +225,8 @@ def endpoint_sites(
 ) -> LabelledSites:
     """Label ends of segments: yes = the interface of a merge of this segment lies within ``radius_nm``.
 
-    An end is left out at the border of the data, on a fused segment, where the only correction near is another
-    segment's or an excluded one, and where no correction is near but the body goes on outside the segment nevertheless.
+    An end is left out at the border of the data, on a fused segment, and where no correction is near but the body goes
+    on outside the segment nevertheless (the correction was excluded, not localised, or is none of two segments).
     """
     return _candidate_sites(
         source, corrections, candidates.of_kind("end"), skeletons, task, radii.radius_nm, rules, controls
@@ -322,11 +322,12 @@ def _left_out(
     rules: SiteRules,
     wants_fused: bool,
 ) -> list[str | None]:
-    """Why each candidate gets no label; None where it gets one. The truth itself is asked last, of controls alone."""
+    """Why each candidate gets no label; None where it gets one.
+
+    Whether a control is one is asked of the truth itself: corrections of other segments near it do not matter, and
+    those of its own may not be in the list.
+    """
     sizes = corrections.overlaps.segment_sizes()
-    known = corrections.splits if wants_fused else corrections.merges
-    others = [*(p for c in known for p in c.points_nm), *(_point(p) for p in corrections.unresolved_nm)]
-    any_correction = KDTree(others) if others else None
     border = source.at_border(candidates.segments, candidates.points_nm)
     reasons: list[str | None] = [None] * len(case)
     for i, segment in enumerate(candidates.segments.tolist()):
@@ -336,11 +337,7 @@ def _left_out(
             reasons[i] = "segment fused or without a sure body"
         elif sizes.get(segment, 0) < rules.min_segment_voxels:
             reasons[i] = "segment too small"
-        elif case[i]:
-            continue
-        elif any_correction is not None and any_correction.query(candidates.points_nm[i])[0] <= radius_nm:
-            reasons[i] = "near another or an excluded correction"
-        elif not all(corrections.is_complete(body) for body in _bodies(corrections, segment)):
+        elif not case[i] and not all(corrections.is_complete(body) for body in _bodies(corrections, segment)):
             reasons[i] = "segment is not proofread"
     asked = np.flatnonzero(~case & np.array([reason is None for reason in reasons], np.bool_))
     around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], radius_nm)

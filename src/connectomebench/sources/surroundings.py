@@ -19,7 +19,7 @@ from connectomebench.core.site import Point
 from connectomebench.core.source import Surroundings
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 
-_MARGIN_VX = 32  # seen beyond the radius: whatever still goes on at the end of it is large
+_MARGIN_VX = 16  # seen beyond the radius: whatever still goes on at the end of it is large
 _RADIUS_VX = 48  # larger radii are looked at on every second, third ... voxel
 _READ_VOXELS = 1 << 24  # read at one time
 
@@ -57,7 +57,7 @@ class Neighbourhood:
     segments, bodies
         Unsigned, same shape, axes x, y, z; 0 is background.
     near
-        bool, same shape: within the radius of the place.
+        bool, same shape: within the radius of the place, and the erosion.
     open_faces
         bool, shape (3, 2): faces (axis; lower, upper) beyond which the data go on.
     erosion_vx, min_voxels
@@ -100,8 +100,9 @@ def read_neighbourhood(
         shape = [1, 1, 1]
         shape[axis] = n
         axes.append(((centres - point_nm[axis]) ** 2).reshape(shape))
-    # a voxel that the radius only touches counts
-    near = axes[0] + axes[1] + axes[2] <= (radius_nm + float((voxel * step).max())) ** 2
+    # an interface within the radius is near, and the core behind it begins further on
+    reach = radius_nm + (1 + rules.erosion_vx) * float((voxel * step).max())
+    near = axes[0] + axes[1] + axes[2] <= reach**2
     open_faces = np.stack([np.greater(lower, 0), np.less(upper, segments.shape)], axis=1)
     largest = int(step.max())
     return Neighbourhood(
