@@ -24,7 +24,7 @@ SHARED_CONTROL = "the same place is a control in another segmentation"
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class Place:
     """What a segmentation has at a place.
 
     Attributes
@@ -45,15 +45,15 @@ class CheckResult:
     place_nm: Point
 
 
-def unlike(findings: Sequence[CheckResult], same_place_nm: float) -> NDArray[np.bool_]:
-    """Choose findings so that no two of different segmentations are the same.
+def unlike(places: Sequence[Place], same_place_nm: float) -> NDArray[np.bool_]:
+    """Choose places so that no two of different segmentations are the same.
 
     Two are the same that concern the same bodies at most ``same_place_nm`` apart. Those with the fewest others like
     them are chosen first, which keeps many; ties are broken by a hash, so that no segmentation comes before another.
 
     Parameters
     ----------
-    findings
+    places
         In any order; what is chosen does not depend on it.
     same_place_nm
         In nm.
@@ -61,27 +61,27 @@ def unlike(findings: Sequence[CheckResult], same_place_nm: float) -> NDArray[np.
     Returns
     -------
     ndarray
-        bool, shape (len(findings),). Each that is not chosen is like one of another segmentation that is.
+        bool, shape (len(places),). Each that is not chosen is like one of another segmentation that is.
     """
-    alike: list[list[int]] = [[] for _ in findings]
+    alike: list[list[int]] = [[] for _ in places]
     by_bodies: dict[tuple[int, ...], list[int]] = {}
-    for i, finding in enumerate(findings):
-        by_bodies.setdefault(tuple(sorted(set(finding.bodies))), []).append(i)
+    for i, place in enumerate(places):
+        by_bodies.setdefault(tuple(sorted(set(place.bodies))), []).append(i)
     for members in by_bodies.values():
-        tree = KDTree([findings[i].place_nm for i in members])
+        tree = KDTree([places[i].place_nm for i in members])
         for a, b in tree.query_pairs(same_place_nm):
             one, two = members[a], members[b]
-            if findings[one].segmentation != findings[two].segmentation:
+            if places[one].segmentation != places[two].segmentation:
                 alike[one].append(two)
                 alike[two].append(one)
-    chosen = np.zeros(len(findings), np.bool_)
-    for i in sorted(range(len(findings)), key=lambda i: (len(alike[i]), _digest(findings[i]))):
+    chosen = np.zeros(len(places), np.bool_)
+    for i in sorted(range(len(places)), key=lambda i: (len(alike[i]), _digest(places[i]))):
         chosen[i] = not chosen[alike[i]].any()
     return chosen
 
 
-def _digest(finding: CheckResult) -> bytes:
-    return hashlib.sha256(f"{finding.segmentation}/{finding.name}".encode()).digest()
+def _digest(place: Place) -> bytes:
+    return hashlib.sha256(f"{place.segmentation}/{place.name}".encode()).digest()
 
 
 def keep_once(
@@ -114,16 +114,16 @@ def keep_once(
         for site in own.sites:
             (controls if site.edit_id is None else cases).append(replace(site, segmentation=name))
     known = {name: _places(own) for name, own in corrections.items()}
-    asked: dict[tuple[str, str], CheckResult] = {}
+    asked: dict[tuple[str, str], Place] = {}
     for site in cases:
         name, edit = site.segmentation or "", site.edit_id or ""
-        asked.setdefault((name, edit), CheckResult(name, edit, *known[name][edit]))
+        asked.setdefault((name, edit), Place(name, edit, *known[name][edit]))
     chosen = unlike(list(asked.values()), same_place_nm)
     once = {key for key, kept in zip(asked, chosen.tolist(), strict=True) if kept}
     kept_cases = [site for site in cases if (site.segmentation or "", site.edit_id or "") in once]
     dropped[SHARED_CORRECTION] += len(cases) - len(kept_cases)
     own_controls = [
-        CheckResult(
+        Place(
             site.segmentation or "",
             repr((site.segment_ids, site.location_nm, site.cut)),
             site.body_ids,
