@@ -266,6 +266,7 @@ def _write_task(
         "corrections": gathered.corrections,
         **_segmentations_entry(kept, gathered, pool.info),
         "candidates": gathered.candidates.get(task),
+        "cases": _cases_by_step(task, kept, matched, pool, divided),
         "dropped": {
             "labels": gathered.dropped[task],
             "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
@@ -309,6 +310,20 @@ def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
         write_text(path, "\n".join(lines) + "\n")
     else:
         path.unlink(missing_ok=True)
+
+
+def _cases_by_step(
+    task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult
+) -> dict[str, int]:
+    """Count the cases (answer yes) that are left after each step, so that one sees which of them costs most."""
+    entries = [sketch for _, site, sketch in pool.of(task) if site.answer == "yes"]
+    return {
+        "labelled": len(entries),
+        "visible": sum(sketch.problem is None for sketch in entries),
+        "matched": sum(site.answer == "yes" for site in matched.sites),
+        "in a partition": sum(counts["yes"] for counts in divided.counts[task].values()),
+        "written": sum(row.site.answer == "yes" for row in kept),
+    }
 
 
 def _segmentations_entry(kept: Sequence[_Kept], gathered: CollectedSites, info: SourceInfo) -> dict[str, Any]:
