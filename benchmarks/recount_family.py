@@ -10,7 +10,7 @@ eroded twice by itself.
 - ends: the core of the segment's body goes on outside the segment, at least 200 connected voxels of it with any of
   them within 200 nm of the end, where the answer is yes (within 300 nm) and nowhere where it is no.
 - places of merge errors: so do the cores of two bodies inside the segment.
-- `split_action`: the segment holds the cores of two bodies. The seeds of a cut are not stored, so the cut is not judged.
+- `split_action`: the segment holds the cores of two bodies. Seeds are not stored, so the cut itself is not judged.
 
 Prints JSON; exit status 1 where anything is wrong.
 """
@@ -44,7 +44,7 @@ REACH_NM = 100.0
 
 @dataclass(frozen=True)
 class Raw:
-    """The volumes as arrays, axes x, y, z: truth, its cores (0 outside), segmentations by name; and voxel centres, nm."""
+    """The volumes as arrays, axes x, y, z: truth, its cores (0 outside), segmentations by name; voxel centres, nm."""
 
     bodies: NDArray[Any]
     cores: NDArray[Any]
