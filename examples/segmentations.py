@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage import graph, measure, morphology, segmentation
 
+from connectomebench.core.files import atomic_path
+
 # smaller pieces of a crossing go to the nearest other piece
 MIN_VOXELS = 100
 
@@ -149,8 +151,8 @@ def main() -> None:
             name = f"s{width:g}-t{round(100 * threshold):02d}"
             family[name] = labels
             print(f"{name}: {labels.max()} objects", flush=True)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(args.out, **family, supervoxels=supervoxels)
+    with atomic_path(args.out) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **family, supervoxels=supervoxels)
 
 
 if __name__ == "__main__":
