@@ -10,7 +10,7 @@ import yaml
 from small_training import Training
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.finetuning.checkpoints import is_whole, prepare_output
+from connectomebench.models.checkpoints import is_whole, prepare_output
 
 
 def configuration(folder: Path) -> dict:

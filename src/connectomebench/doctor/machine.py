@@ -26,34 +26,35 @@ def try_drawing() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``engine`` and ``threads`` (None for a graphics card), ``hardware`` and ``adapter`` (names of graphics adapters
-        or None), ``octarine`` (whether it is installed), and ``drawn``, the least share of a view that is not
-        background.
+        ``engine``, ``threads`` (None for a graphics card), ``adapter`` (the one that wgpu offers, or None),
+        ``problem`` (why octarine does not draw on a graphics card, or None if it does), ``installed`` (whether
+        octarine is), and ``drawn``, the least share of a view that is not background.
     """
-    from importlib.util import find_spec
-
     import numpy as np
 
     from connectomebench.core.geometry import Mesh
+    from connectomebench.rendering.adapters import NOT_INSTALLED, find_adapter, octarine_problem
     from connectomebench.rendering.colours import BACKGROUND, BLUE
-    from connectomebench.rendering.engines import adapter_name, choose_engine, hardware_adapter
+    from connectomebench.rendering.engines import choose_engine
 
     engine = choose_engine()
     corners = np.array([(400, 0, 0), (0, 400, 0), (0, 0, 400)], np.float32)
     triangle = Mesh(corners, np.array([(0, 1, 2)], np.int32))
     pictures = engine.render([triangle], [BLUE], (0.0, 0.0, 0.0), 1000.0, 64)
+    adapter = find_adapter()
+    problem = octarine_problem(allow_software=False)
     return {
         "engine": engine.name,
         "threads": getattr(engine, "threads", None),
-        "hardware": hardware_adapter(),
-        "adapter": adapter_name(),
-        "octarine": find_spec("octarine") is not None,
+        "adapter": None if adapter is None else str(adapter),
+        "problem": problem,
+        "installed": problem != NOT_INSTALLED,
         "drawn": min(float((picture != BACKGROUND).any(-1).mean()) for picture in pictures.values()),
     }
 
 
 def renderer() -> list[CheckResult]:
-    """Look whether the engine that a build takes draws, and whether there is a graphics card."""
+    """Look whether the engine that a build takes draws, and whether there is a graphics card that octarine can use."""
     tried = apart(try_drawing)
     by = f"{tried['threads']} threads" if tried["threads"] else tried["adapter"]
     if tried["drawn"] > 0:
@@ -61,17 +62,16 @@ def renderer() -> list[CheckResult]:
     else:
         todo = "set views.engine to cpu in the configuration, and mend the graphics driver"
         drawing = CheckResult("renderer", "missing", f"{tried['engine']} draws nothing ({by})", todo)
-    if tried["hardware"] and tried["octarine"]:
-        return [drawing, CheckResult("graphics card", "ok", tried["hardware"])]
-    if not tried["octarine"]:
+    if tried["problem"] is None:
+        return [drawing, CheckResult("graphics card", "ok", tried["adapter"])]
+    if not tried["installed"]:
         todo = "to draw on one: pip install 'connectomebench[octarine]'"
-        return [drawing, CheckResult("graphics card", "warning", "octarine is not installed; not needed", todo)]
-    todo = (
-        "to draw on one (Debian): apt install libvulkan1 and its driver: mesa-vulkan-drivers for AMD and Intel, "
-        "nvidia-driver and nvidia-vulkan-icd (non-free) for NVIDIA"
-    )
-    only = f" (only {tried['adapter']})" if tried["adapter"] else ""
-    return [drawing, CheckResult("graphics card", "warning", f"none found{only}; not needed", todo)]
+    else:
+        todo = (
+            "to draw on one (Debian): apt install libvulkan1 and its driver: mesa-vulkan-drivers for AMD and Intel, "
+            "nvidia-driver and nvidia-vulkan-icd (non-free) for NVIDIA"
+        )
+    return [drawing, CheckResult("graphics card", "warning", f"not used: {tried['problem']}; not needed", todo)]
 
 
 def space(out: Path, extra: str) -> list[CheckResult]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from connectomebench.cards.model_card import CALIBRATION
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import TASKS
-from connectomebench.finetuning.checkpoints import CONFIGURATION
 from connectomebench.finetuning.saving import CURVE, INDICES, LOG
+from connectomebench.models.checkpoints import CONFIGURATION
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 # a tokenizer's files are lists of words, in which names of people occur by chance

@@ -36,7 +36,7 @@ class ImageClassifierConfig:
     epochs, patience
         Most epochs, and how many may pass without a better one before training stops.
     batch_size
-        Rows a step.
+        Rows a step, of each process.
     learning_rate, warmup, weight_decay
         Of AdamW. The rate rises in a straight line over the share ``warmup`` of all steps and falls as a cosine.
     dropout
