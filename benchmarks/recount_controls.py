@@ -3,8 +3,8 @@
     python benchmarks/recount_controls.py OUT --config examples/fib25.yaml
     python benchmarks/recount_controls.py OUT --config examples/quickstart.yaml
 
-For volumes: a "no" end is false where the core of its segment's body (eroded twice, each body by itself) goes on outside
-the segment with at least 200 connected voxels, any of them within 200 nm of the end; a "no" place of
+For volumes: a "no" end is false where the core of its segment's body (eroded twice, each body by itself) goes on beyond
+it with at least 200 connected voxels, any of them within 200 nm of the end; a "no" place of
 `merge_error_identification` where the cores of two bodies inside the segment do. For simulated errors: a "no" end is
 false where it lies on a node at which a neuron was cut. Prints JSON; exit status 1 where there is a false one.
 """

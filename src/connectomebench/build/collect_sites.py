@@ -10,6 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from connectomebench.build.config import BuildConfig
+from connectomebench.core.correction import Skipped
+from connectomebench.core.site import Site
+from connectomebench.core.source import Source
 from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
     SPLIT_ERROR_KINDS,
@@ -17,8 +21,6 @@ from connectomebench.sites.candidates import (
     measure,
     path_mm,
 )
-from connectomebench.build.config import BuildConfig
-from connectomebench.core.correction import Skipped
 from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
@@ -26,8 +28,6 @@ from connectomebench.sites.labels import (
     merge_error_sites,
     split_action_sites,
 )
-from connectomebench.core.site import Site
-from connectomebench.core.source import Source
 
 _log = logging.getLogger(__name__)
 
