@@ -40,6 +40,10 @@ def rows_of(out: Path, task: str, species: str) -> Iterator[dict[str, Any]]:
 
 def large_parts(mask: NDArray[np.bool_], near: NDArray[np.bool_]) -> int:
     """Voxels of the largest connected part (26 neighbours, in the whole volume) that has a voxel near; 0 below 200."""
+    if not (mask & near).any():
+        return 0
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    mask, near = mask[box], near[box]
     parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())
     found = sizes[np.unique(parts[near & mask])]
