@@ -1,8 +1,8 @@
 """Time a vision-language model that scores the allowed answers against the same model writing its reply.
 
 Run:
-    python benchmarks/evaluate_vlm.py --json
-    python benchmarks/evaluate_vlm.py --model Qwen/Qwen3-VL-2B-Instruct --json
+    PYTHONPATH=tests/support python benchmarks/evaluate_vlm.py --json
+    PYTHONPATH=tests/support python benchmarks/evaluate_vlm.py --model Qwen/Qwen3-VL-2B-Instruct --json
 
 Without --model it is a tiny Qwen3-VL with random weights, so that only the ways to answer are compared, not models.
 Such a model seldom ends its reply, so both bounds are measured: replies of up to 512 tokens, as an analysis before the

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
-from absl import logging as absl_logging
 from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
-# absl (of mlcroissant) closes the stream it began with when a server sets logging up anew: pytest's own capture
-absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 SMALL_CONFIG = """\
 species: fly

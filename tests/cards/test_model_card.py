@@ -13,8 +13,8 @@ import pytest
 from huggingface_hub import ModelCard
 from PIL import Image
 
-from connectomebench.cards import calibration_plot as calibration_figure
 from connectomebench.cards import calibration_plot as drawing
+from connectomebench.cards.calibration_plot import calibration_figure
 from connectomebench.cards.model_card import KINDS, model_card
 from connectomebench.cards.model_results import METRIC_NAMES, TABLE, evaluations
 from connectomebench.core.errors import ConnectomeBenchError
@@ -288,14 +288,15 @@ def test_the_plot_has_a_panel_a_partition_with_its_points_where_they_belong(resu
     )
     for content, width in ((first, 3), (calibration_figure(one), 1)):
         with Image.open(io.BytesIO(content)) as picture:
-            assert picture.format == "PNG" and picture.width == width * drawing._WIDTH
+            assert picture.format == "PNG" and picture.width == round(width * drawing.WIDTH * drawing.DPI)
             pixels = np.asarray(picture.convert("RGB"), np.int16)
     # all rows state 0.7, and a quarter of them is "yes"
-    spot = np.array([drawing._LEFT + 0.7 * drawing._PLOT, drawing._TOP + 0.75 * drawing._PLOT]).round().astype(int)
+    inches = np.array([drawing.LEFT + 0.7 * drawing.SQUARE, drawing.TITLES + 0.75 * drawing.SQUARE])
+    spot = (inches * drawing.DPI).round().astype(int)
     blue = (np.abs(pixels - np.array(BLUE)).max(axis=2) < 40).astype(int)
-    assert blue[spot[1] - 1 : spot[1] + 2, spot[0] - 1 : spot[0] + 2].all()
-    square = blue[drawing._TOP : drawing._TOP + drawing._PLOT]
-    assert square[:, : spot[0] - 6].sum() == square[:, spot[0] + 7 :].sum() == 0
+    assert blue[spot[1] - 2 : spot[1] + 3, spot[0] - 2 : spot[0] + 3].all()
+    square = blue[round(drawing.TITLES * drawing.DPI) : round((drawing.TITLES + drawing.SQUARE) * drawing.DPI)]
+    assert square[:, : spot[0] - 14].sum() == square[:, spot[0] + 15 :].sum() == 0
 
     silent = calibration_figure(one.assign(probability=None))
     assert silent != calibration_figure(one)

@@ -12,6 +12,8 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from small_demo import PROBE, TALKER, evaluated_rows, make_demo_folder
 from stored_rows import HIGH, png
@@ -24,13 +26,12 @@ from connectomebench.demo.compare_tab import comparison
 from connectomebench.demo.explore_tab import ExploreFilter, matching
 from connectomebench.demo.html import models_table
 from connectomebench.demo.neuroglancer import neuroglancer_link
-from connectomebench.demo.recorded_answers import wilson
+from connectomebench.demo.plots import _APART, _places
 from connectomebench.demo.sample_pictures import data_uri, views_html
 from connectomebench.demo.stored_samples import open_samples
 from connectomebench.demo.texts import BUTTONS, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
-from connectomebench.report.figures import wilson_interval
 
 KEY = ("merge_action", "fly")
 
@@ -142,9 +143,13 @@ def test_a_visit_counts_first_answers_alone(content: AppData) -> None:
     assert not elsewhere.answered and elsewhere.score(samples, found) == []
 
 
-def test_the_interval_is_that_of_the_report() -> None:
-    for right, n in ((0, 1), (7, 10), (40, 40)):
-        assert np.allclose(wilson(right, n), wilson_interval(right, n), atol=1e-9)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_marks_do_not_cover_each_other(shares: list[float]) -> None:
+    places = _places(shares)
+    assert all(place >= share for place, share in zip(places, shares, strict=True))
+    assert np.diff(np.sort(places)).min(initial=1) >= _APART * 0.999
+    lonely = [i for i, s in enumerate(shares) if all(abs(s - o) >= 13 * _APART for o in shares[:i] + shares[i + 1 :])]
+    assert [places[i] for i in lonely] == [shares[i] for i in lonely]
 
 
 def test_every_task_has_words_and_buttons_that_fit() -> None:

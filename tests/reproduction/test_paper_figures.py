@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 from published_files import SWEEP, TASK
 
+from connectomebench.cards.plotting import dark, render
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results, result_path, write_results
-from connectomebench.reproduction.drawing import dark, draw_scaling, draw_species, one_each, render
+from connectomebench.reproduction.drawing import draw_scaling, draw_species, one_each
 from connectomebench.reproduction.published_scores import stated_scores, sweep_scores, train_samples
 from connectomebench.reproduction.reproduce import report_figures
 from connectomebench.reproduction.results_folder import Published

@@ -1,47 +1,88 @@
-"""The calibration plot of a model card: stated against found shares, one panel a species and partition, as PNG."""
+"""Reliability diagrams: stated against found shares, of one model on a page or of all its partitions on its card."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from connectomebench.cards.plotting import BLUE, IDEAL, INK, PAGE, SOFT, render, tidy
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.card_template import LEVEL, estimate_text
-from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
+from connectomebench.evaluation.calibration import ReliabilityBins, bin_rows, reliability_bins
 from connectomebench.evaluation.results import YES_NO, Summary, as_it_stands, summarise
-from connectomebench.rendering.colours import BLUE
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, FigureBase
 
 BINS = 15
-# drawn larger and then reduced: smooth lines
-_SCALE = 3
-_PLOT, _LEFT, _TOP, _BARS = 270, 62, 78, 64
-_WIDTH, _HEIGHT = _LEFT + _PLOT + 28, _TOP + _PLOT + 30 + _BARS + 52
+DPI = 144
+# a panel, in inches: the square of the diagram, the bars below it, and what is around them
+WIDTH, LEFT, SQUARE, GAP, BARS, FOOT = 4.1, 0.78, 3.1, 0.32, 0.75, 0.5
+TITLES = 0.62
+_MARGIN = 0.12
 _PER_LINE = 3
-_INK, _FAINT, _GRID = (20, 20, 20), (95, 95, 95), (225, 225, 225)
+_TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-@dataclass(frozen=True)
-class _Panel:
-    title: str
-    told: str
-    bins: ReliabilityBins | None
+def reliability_figure(bins: ReliabilityBins) -> Figure:
+    """Draw the reliability diagram of one model; see :func:`draw_reliability`."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH, _height(_MARGIN)), facecolor=PAGE)
+    draw_reliability(figure, bins, _MARGIN)
+    return figure
+
+
+def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float) -> tuple[Axes, Axes]:
+    """Draw stated against found shares, and below how many rows each bin holds.
+
+    Each mark is a bin that holds rows; the more it holds, the larger it is. On the dashed line, stated probabilities
+    are true. Whiskers are the 95% Wilson intervals of the shares found, which take rows as independent.
+
+    Parameters
+    ----------
+    panel
+        Figure or part of one, ``WIDTH`` inches wide and as high as the constants of this module add up to.
+    bins
+        From :func:`connectomebench.evaluation.calibration.reliability_bins` on P(yes).
+    head
+        Space above the diagram, inches.
+
+    Returns
+    -------
+    tuple of Axes
+        The diagram, and the bars.
+    """
+    rows = bin_rows(bins)
+    counts = np.array([row.count for row in rows])
+    height = _height(head)
+    upper = panel.add_axes((LEFT / WIDTH, 1 - (head + SQUARE) / height, SQUARE / WIDTH, SQUARE / height))
+    lower = panel.add_axes((LEFT / WIDTH, FOOT / height, SQUARE / WIDTH, BARS / height), sharex=upper)
+    upper.plot((0, 1), (0, 1), **IDEAL)
+    stated, found = [row.stated for row in rows], [row.found for row in rows]
+    low, high = [row.found_lower for row in rows], [row.found_upper for row in rows]
+    upper.vlines(stated, low, high, color=BLUE, linewidth=1.5, clip_on=False)
+    radius = 2.5 + 3 * np.sqrt(counts / counts.max())
+    upper.scatter(stated, found, (2 * radius) ** 2, BLUE, edgecolors=PAGE, linewidths=1, clip_on=False, zorder=3)
+    edges = np.array([(row.lower_edge, row.upper_edge) for row in rows])
+    centres = edges.mean(axis=1)
+    lower.bar(centres, counts, 0.9 * (edges[:, 1] - edges[:, 0]), color=BLUE, alpha=0.55)
+    for centre, count in zip(centres, counts.tolist(), strict=True):
+        shown = str(count) if count < 1000 else f"{count / 1000:.1f}k"
+        lower.annotate(shown, (centre, count), (0, 2), textcoords="offset points", ha="center", color=SOFT, fontsize=7)
+    _label(upper, lower, int(counts.sum()), int(counts.max()))
+    return upper, lower
 
 
 def calibration_figure(results: pd.DataFrame) -> bytes:
-    """Draw reliability diagrams of one model.
+    """Draw reliability diagrams of one model for its card; see :func:`draw_reliability`.
 
-    Each point is a bin of stated P(yes) (15 of equal width): where it lies on the diagonal, the model may be taken at
-    its word. Its whisker is the 95% Wilson interval of the share of "yes", which takes rows as independent. Below are
-    the numbers of rows in the bins; the title has the expected calibration error with its interval over groups.
+    P(yes) is in 15 bins of equal width. The title has the expected calibration error with its interval over groups.
 
     Parameters
     ----------
@@ -60,96 +101,59 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     ConnectomeBenchError
         If there are no rows.
     """
+    from matplotlib.figure import Figure
+
     results = as_it_stands(results)
-    panels = [_panel(results, summary) for summary in summarise(results)]
-    if not panels:
+    summaries = summarise(results)
+    if not summaries:
         raise ConnectomeBenchError("there are no results to draw; evaluate the model first")
-    columns = min(len(panels), _PER_LINE)
-    lines = -(-len(panels) // _PER_LINE)
-    sheet = Image.new("RGB", (columns * _WIDTH * _SCALE, lines * _HEIGHT * _SCALE), "white")
-    draw = ImageDraw.Draw(sheet)
-    for i, panel in enumerate(panels):
-        _draw_panel(_Pen(draw, i % _PER_LINE * _WIDTH, i // _PER_LINE * _HEIGHT), panel)
+    columns = min(len(summaries), _PER_LINE)
+    lines = -(-len(summaries) // _PER_LINE)
+    figure = Figure(figsize=(columns * WIDTH, lines * _height(TITLES)), facecolor=PAGE)
+    panels: Any = figure.subfigures(lines, columns, squeeze=False)
+    for panel, summary in zip(panels.flat, summaries, strict=False):
+        _draw_panel(panel, results, summary)
+    with Image.open(io.BytesIO(render(figure, "png", DPI))) as drawn:
+        few = drawn.convert("RGB").quantize(256, dither=Image.Dither.NONE)  # a quarter of the size
     stream = io.BytesIO()
-    sheet.reduce(_SCALE).quantize(256, dither=Image.Dither.NONE).save(stream, "PNG", optimize=True)
+    few.save(stream, "PNG", optimize=True)
     return stream.getvalue()
 
 
-def _panel(results: pd.DataFrame, summary: Summary) -> _Panel:
+def _height(head: float) -> float:
+    return head + SQUARE + GAP + BARS + FOOT
+
+
+def _draw_panel(panel: FigureBase, results: pd.DataFrame, summary: Summary) -> None:
     here = (results["species"] == summary.species) & (results["partition"] == summary.partition)
     rows = results[here & results["probability"].notna()]
-    title = f"{summary.species}, {summary.partition}"
     if rows.empty or not set(rows["answer"]) <= set(YES_NO):
-        return _Panel(title, f"n = {summary.n}, none with a probability of “yes”", None)
-    ece = summary.estimates["ece"]
-    told = f"ECE {estimate_text(ece.value, ece.lower, ece.upper)}; n = {ece.n}, {ece.n_groups} groups"
-    label = (rows["answer"] == "yes").to_numpy(dtype=np.int64)
-    return _Panel(title, told, reliability_bins(rows["probability"].to_numpy(dtype=np.float64), label, BINS))
+        known = f"n = {summary.n}, none with a probability of “yes”"
+    else:
+        ece = summary.estimates["ece"]
+        known = f"ECE {estimate_text(ece.value, ece.lower, ece.upper)}; n = {ece.n}, {ece.n_groups} groups"
+        label = (rows["answer"] == "yes").to_numpy(dtype=np.int64)
+        bins = reliability_bins(rows["probability"].to_numpy(dtype=np.float64), label, BINS)
+        draw_reliability(panel, bins, TITLES)
+    height = _height(TITLES)
+    panel.text(LEFT / WIDTH, 1 - 0.24 / height, f"{summary.species}, {summary.partition}", color=INK, fontsize=12)
+    panel.text(LEFT / WIDTH, 1 - 0.46 / height, known, color=SOFT, fontsize=9)
 
 
-class _Pen:
-    """Draws in the coordinates of one panel."""
-
-    def __init__(self, draw: ImageDraw.ImageDraw, left: float, top: float) -> None:
-        self._draw, self._left, self._top = draw, left, top
-
-    def _at(self, points: Sequence[float]) -> list[float]:
-        origin = (self._left, self._top)
-        return [(value + origin[i % 2]) * _SCALE for i, value in enumerate(points)]
-
-    def line(self, points: Sequence[float], colour: tuple[int, int, int], width: float = 1) -> None:
-        self._draw.line(self._at(points), colour, round(width * _SCALE))
-
-    def circle(self, x: float, y: float, radius: float, colour: tuple[int, int, int]) -> None:
-        self._draw.ellipse(self._at((x - radius, y - radius, x + radius, y + radius)), colour, "white", _SCALE)
-
-    def box(self, points: Sequence[float], colour: tuple[int, int, int]) -> None:
-        self._draw.rectangle(self._at(points), colour)
-
-    def text(self, x: float, y: float, text: str, size: int = 12, anchor: str = "mm", faint: bool = False) -> None:
-        font = ImageFont.load_default(size * _SCALE)
-        place = self._at((x, y))
-        self._draw.text((place[0], place[1]), text, _FAINT if faint else _INK, font, anchor)
-
-
-def _draw_panel(pen: _Pen, panel: _Panel) -> None:
-    from connectomebench.report.figures import bin_rows
-
-    pen.text(_LEFT, 16, panel.title, 16, "lm")
-    pen.text(_LEFT, 38, panel.told, 12, "lm", faint=True)
-    if panel.bins is None:
-        return
-    foot = _TOP + _PLOT + 30 + _BARS
-
-    def x(share: float) -> float:
-        return _LEFT + share * _PLOT
-
-    def y(share: float) -> float:
-        return _TOP + (1 - share) * _PLOT
-
-    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
-        pen.line((x(share), y(0), x(share), y(1)), _GRID)
-        pen.line((x(0), y(share), x(1), y(share)), _GRID)
-        pen.text(_LEFT - 6, y(share), f"{share:g}", 11, "rm", faint=True)
-        pen.text(x(share), foot + 12, f"{share:g}", 11, faint=True)
-    for start, end in pairwise(np.linspace(0, 1, 41).tolist()[::2]):
-        pen.line((x(start), y(start), x((start + end) / 2), y((start + end) / 2)), _FAINT)
-    rows = bin_rows(panel.bins)
-    tallest = max(row.count for row in rows)
-    for row in rows:
-        pen.line((x(row.stated), y(row.found_lower), x(row.stated), y(row.found_upper)), BLUE, 1.5)
-    for row in rows:
-        pen.circle(x(row.stated), y(row.found), 4.5, BLUE)
-        height = (_BARS - 14) * row.count / tallest
-        pen.box((x(row.lower_edge) + 1, foot - height, x(row.upper_edge) - 1, foot), BLUE)
-        pen.text((x(row.lower_edge) + x(row.upper_edge)) / 2, foot - height - 6, _short(row.count), 10, faint=True)
-    pen.line((x(0), foot, x(1), foot), _FAINT)
-    pen.text(
-        _LEFT + _PLOT / 2, _TOP + _PLOT + 14, f"whiskers: {LEVEL:.0%} intervals; bars: rows in each bin", 11, faint=True
-    )
-    pen.text(_LEFT + _PLOT / 2, foot + 32, "probability of “yes” that the model states", 12)
-    pen.text(_LEFT, _TOP - 10, "share that really is “yes”", 12, "lm")
-
-
-def _short(count: int) -> str:
-    return str(count) if count < 1000 else f"{count / 1000:.1f}k"
+def _label(upper: Axes, lower: Axes, n: int, most: int) -> None:
+    for axes in (upper, lower):
+        tidy(axes)
+        axes.set_xlim(0, 1)
+    upper.set_ylim(0, 1)
+    upper.tick_params(labelbottom=False)
+    upper.set_yticks(_TICKS, [f"{share:g}" for share in _TICKS])
+    upper.set_ylabel("share that really is “yes”", color=INK, fontsize=10)
+    lower.set_ylim(0, 1.3 * most)
+    lower.set_yticks([])
+    lower.spines["left"].set_visible(False)
+    lower.grid(False)
+    lower.set_xticks(_TICKS, [f"{share:g}" for share in _TICKS])
+    lower.set_xlabel("stated probability of “yes”", color=INK, fontsize=10)
+    lower.set_ylabel(f"rows\n(n = {n})", color=INK, fontsize=9)
+    note = f"lines: {LEVEL:.0%} intervals; bars: rows in each bin"
+    upper.annotate(note, (0.5, 0), (0, -14), "axes fraction", "offset points", ha="center", color=SOFT, fontsize=8.5)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
@@ -17,7 +19,7 @@ from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_
 from connectomebench.dataset.column_docs import COLUMNS, LABEL_RULES, REPLIES_CONTENT
 from connectomebench.dataset.licences import strictest
 from connectomebench.dataset.sample_grid import SAMPLES, picture_name
-from connectomebench.dataset.schema import TEACHER_REPLIES, features, read_small_columns, shard_paths
+from connectomebench.dataset.schema import TEACHER_REPLIES, features, shard_paths
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCard, DatasetCardData
@@ -25,7 +27,71 @@ if TYPE_CHECKING:
 TEMPLATE = "hub_cards/dataset.md.jinja"
 SHOWN_METRICS = ("balanced_accuracy", "auroc")
 
+_COLUMNS = ("answer", "origin", "extent_nm")
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class PartitionFacts:
+    """What a card says of the files of one partition.
+
+    Attributes
+    ----------
+    answers, origins
+        Number of rows of each.
+    extents_nm
+        Edges of the cubes shown, nm.
+    file_bytes, table_bytes
+        Size of the files, and of their columns before compression.
+    """
+
+    answers: Mapping[str, int]
+    origins: Mapping[str, int]
+    extents_nm: frozenset[float]
+    file_bytes: int
+    table_bytes: int
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return sum(self.origins.values())
+
+
+def partition_facts(shards: Iterable[Callable[[], BinaryIO]]) -> PartitionFacts:
+    """Read what a card says of a partition.
+
+    Parameters
+    ----------
+    shards
+        Open its Parquet files, one after the other. Their footers and three small columns are read, in one range for
+        each row group, so that files on the Hub may stay there.
+
+    Raises
+    ------
+    ValueError
+        If one is no Parquet file (also as ``pyarrow.ArrowInvalid``).
+    KeyError
+        If one lacks a column.
+    """
+    import pyarrow.parquet as pq
+
+    counts: dict[str, Counter[Any]] = {name: Counter() for name in _COLUMNS}
+    file_bytes = table_bytes = 0
+    for open_shard in shards:
+        with open_shard() as shard:
+            try:
+                file = pq.ParquetFile(shard, pre_buffer=True)
+                small = file.read(list(_COLUMNS))
+            except OSError as error:
+                if type(error) is not OSError:  # a lost connection has a type of its own
+                    raise
+                raise ValueError(f"not a Parquet file: {error}") from error  # what pyarrow cannot decode
+            for name, values in counts.items():
+                values.update(small[name].to_pylist())
+            file_bytes += shard.seek(0, 2)
+            table_bytes += sum(file.metadata.row_group(i).total_byte_size for i in range(file.num_row_groups))
+    answers, origins, extents_nm = counts.values()
+    return PartitionFacts(dict(answers), dict(origins), frozenset(extents_nm), file_bytes, table_bytes)
 
 
 def write_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None = None) -> Path:
@@ -60,6 +126,7 @@ def dataset_card(
     manifest: Mapping[str, Any],
     repo_id: str | None = None,
     pictures: Collection[str] | None = None,
+    elsewhere: Mapping[str, Mapping[str, PartitionFacts]] | None = None,
 ) -> DatasetCard:
     """Make the card of a dataset folder; see :func:`write_card`.
 
@@ -68,15 +135,18 @@ def dataset_card(
     folder, manifest, repo_id
         As for :func:`write_card`.
     pictures
-        Species whose picture (:func:`connectomebench.dataset.sample_grid.picture_name`) will stand beside the card; None takes
-        those whose picture is in the folder.
+        Species whose picture (:func:`connectomebench.dataset.sample_grid.picture_name`) will stand beside the
+        card; None takes those whose picture is in the folder.
+    elsewhere
+        Species whose files are not in the folder -> partition -> what is known of these files.
     """
     from huggingface_hub import DatasetCard
 
     task = get_task(manifest["task"])
     if pictures is None:
         pictures = {name for name in manifest["species"] if (folder / picture_name(name)).is_file()}
-    configs = [_config(folder, name, entry, pictures) for name, entry in manifest["species"].items()]
+    stored = {name: (elsewhere or {}).get(name) or _species_facts(folder / name) for name in manifest["species"]}
+    configs = [_config(name, entry, stored[name], pictures) for name, entry in manifest["species"].items()]
     simulated = {
         key: [f"`{name}`" for name, entry in manifest["species"].items() if entry["source"][key]]
         for key in ("simulated_errors", "simulated_em")
@@ -156,10 +226,16 @@ def _card_data(
     return data
 
 
-def _config(folder: Path, species: str, entry: Mapping[str, Any], pictures: Collection[str]) -> dict[str, Any]:
+def _species_facts(folder: Path) -> dict[str, PartitionFacts]:
+    return {name: partition_facts(partial(open, p, "rb") for p in shard_paths(folder, name)) for name in PARTITIONS}
+
+
+def _config(
+    species: str, entry: Mapping[str, Any], stored: Mapping[str, PartitionFacts], pictures: Collection[str]
+) -> dict[str, Any]:
     """Gather what the card says about one species."""
-    partitions = [_partition(folder / species, p) for p in PARTITIONS]
-    extents = {round(e) for p in partitions for e in p["extents"]}
+    partitions = [_partition(p, stored[p]) for p in PARTITIONS]
+    extents = {round(e) for facts in stored.values() for e in facts.extents_nm}
     rules, result = entry["config"]["partition"], entry["partition"]
     kept_apart = "no segment, no body and no place" if rules["group_by"] == "body" else "no segment and no place"
     measured = entry.get("candidates")
@@ -204,22 +280,15 @@ def _baseline(row: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _partition(folder: Path, partition: str) -> dict[str, Any]:
-    import pyarrow.parquet as pq
-
-    small = read_small_columns(folder, partition, ["answer", "origin", "extent_nm"]).to_pydict()
-    paths = shard_paths(folder, partition)
-    file_bytes = sum(path.stat().st_size for path in paths)
-    metadata = [pq.read_metadata(path) for path in paths]
+def _partition(name: str, facts: PartitionFacts) -> dict[str, Any]:
     return {
-        "name": partition,
-        "rows": len(small["answer"]),
-        "answers": dict(Counter(small["answer"])),
-        "origins": dict(Counter(small["origin"])),
-        "extents": set(small["extent_nm"]),
-        "file_bytes": file_bytes,
-        "table_bytes": sum(m.row_group(i).total_byte_size for m in metadata for i in range(m.num_row_groups)),
-        "size": f"{file_bytes / 1e6:.1f} MB",
+        "name": name,
+        "rows": facts.rows,
+        "answers": facts.answers,
+        "origins": facts.origins,
+        "file_bytes": facts.file_bytes,
+        "table_bytes": facts.table_bytes,
+        "size": f"{facts.file_bytes / 1e6:.1f} MB",
     }
 
 

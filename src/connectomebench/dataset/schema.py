@@ -297,12 +297,30 @@ def shard_paths(folder: Path, partition: str) -> list[Path]:
         If there is none, or one is missing.
     """
     paths = sorted(folder.glob(f"{partition}-*-of-*.parquet"))
-    expected = int(paths[0].stem.rsplit("-", 1)[1]) if paths else 0
-    if not paths or len(paths) != expected:
-        raise ConnectomeBenchError(
-            f"{folder} has {len(paths)} of {expected or 'the'} {partition} files; build the dataset again"
-        )
+    check_shards([path.name for path in paths], str(folder), partition)
     return paths
+
+
+def check_shards(names: Sequence[str], where: str, partition: str) -> None:
+    """Refuse a partition of which a shard is missing.
+
+    Parameters
+    ----------
+    names
+        Of its files, sorted: ``PARTITION-NNNNN-of-NNNNN.parquet``.
+    where, partition
+        Folder and partition, for the message.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is none, or one is missing.
+    """
+    expected = int(names[0].removesuffix(".parquet").rsplit("-", 1)[1]) if names else 0
+    if not names or len(names) != expected:
+        raise ConnectomeBenchError(
+            f"{where} has {len(names)} of {expected or 'the'} {partition} files; build the dataset again"
+        )
 
 
 def read_small_columns(folder: Path, partition: str, columns: Sequence[str] = SMALL_COLUMNS) -> pa.Table:

@@ -124,15 +124,15 @@ def _diagrams(found: RecordedAnswers, summaries: Sequence[Summary]) -> Markup:
         title = f"{name}: stated probability against the share found, {len(rows)} samples in {_BINS} bins"
         figures.append(
             Markup("<div><h3>{}</h3>{}<p>Error of calibration {}</p></div>").format(
-                name, reliability(bins, title), _cell(summary.estimates["ece"])
+                name, reliability(bins, f"cb-reliability-{len(figures)}", title), _cell(summary.estimates["ece"])
             )
         )
     if not figures:
         return _UNMEASURED.format("No model states probabilities here.")
     more = len(stated) - len(figures)
     note = (
-        "A mark on the dashed line is true: of the samples given 0.8, 80% are “yes”. The number at a mark is that of "
-        f"its samples, the bar its 95% interval.{f' {more} more models are in the tables above.' if more else ''}"
+        "A mark on the dashed line is true: of the samples given 0.8, 80% are “yes”. Its line is the 95% interval; the "
+        f"bars below count the samples.{f' {more} more models are in the tables above.' if more else ''}"
     )
     return Markup('<p>{}</p><div class="cb-figures">{}</div>').format(note, Markup("").join(figures))
 
@@ -185,7 +185,9 @@ def _against(summaries: Sequence[Summary], measure: Callable[[Summary], float | 
         for i, (s, value) in enumerate(measured, 1)
     ]
     listed = table(title, ("Mark", "Model, species", unit.capitalize(), "Balanced accuracy"), rows)
-    return Markup('<div class="cb-beside">{}{}</div>').format(scatter(marks, unit, title), listed)
+    return Markup('<div class="cb-beside">{}{}</div>').format(
+        scatter(marks, unit, f"cb-{unit.replace(' ', '-')}", title), listed
+    )
 
 
 def _accuracy(summary: Summary) -> Estimate:

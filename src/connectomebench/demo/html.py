@@ -8,8 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from connectomebench.demo.recorded_answers import RecordedAnswers, wilson
+from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.stored_samples import Collection
+from connectomebench.evaluation.calibration import wilson_interval
 
 _ORIGINS = {
     "simulated": "a program cut or joined real neurons, or left them as they were, so the truth is known",
@@ -49,7 +50,7 @@ def percent(share: float) -> str:
 
 def tally(right: int, n: int) -> str:
     """Write how many of ``n`` were right, with the 95% interval."""
-    lower, upper = wilson(right, n)
+    lower, upper = wilson_interval(right, n)
     return f"{right} of {n} right ({percent(right / n)}, 95% interval {percent(lower)} to {percent(upper)})"
 
 

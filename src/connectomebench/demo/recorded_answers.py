@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-# two-sided 95% of the normal distribution
-_Z = 1.959963984540054
 _WAIT_S = 60.0
 
 
@@ -163,22 +161,3 @@ def _models(folder: Path) -> list[ModelRecord]:
     from connectomebench.models.model_record import FILE_NAME, read_record
 
     return [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]
-
-
-def wilson(right: int, n: int) -> tuple[float, float]:
-    """Return the 95% interval of a share (Wilson, Journal of the American Statistical Association 22, 1927).
-
-    Written out, since the module that has it (:mod:`connectomebench.report.figures`) takes more than a second to
-    import.
-
-    Parameters
-    ----------
-    right
-        How many of ``n``.
-    n
-        At least 1.
-    """
-    share, z2 = right / n, _Z * _Z
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = _Z / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)

@@ -22,7 +22,6 @@ EXTRAS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "cave": (
         ("caveclient", "caveclient", "8.0"),
         ("diskcache", "diskcache", "5.6"),
-        ("tenacity", "tenacity", "8.2"),
         *_VOLUMES,
     ),
     "cluster": (("dask", "dask", "2024.8"), ("distributed", "distributed", "2024.8")),

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards import calibration_plot as calibration_figure
+from connectomebench.cards.calibration_plot import calibration_figure
 from connectomebench.cards.model_card import CALIBRATION, model_card
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.loading import fetch_manifest, resolve_dataset

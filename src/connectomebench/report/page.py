@@ -17,9 +17,10 @@ from connectomebench.core.files import write_text
 from connectomebench.core.species import get_species
 from connectomebench.core.task_explanations import BASELINES, MODEL_NAMES, ORIGIN_NAMES, VIEW_NAMES, explain
 from connectomebench.core.tasks import get_task
+from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
-from connectomebench.report.figures import bin_rows, interval_plot, reliability_diagram
+from connectomebench.report.figures import interval_plot, reliability_diagram
 from connectomebench.report.measures import TaskMeasures, measure_task
 from connectomebench.report.provenance import Provenance, read_provenance
 from connectomebench.report.samples import DatasetSummary, summarise_dataset

@@ -71,7 +71,7 @@ def write_responses(frame: pd.DataFrame, out: Path, lexicon: Lexicon, order: Seq
     Raises
     ------
     ConnectomeBenchError
-        If there are no replies, the order is wrong, or matplotlib is not installed.
+        If there are no replies, or the order is wrong.
     """
     replies, silent = collect_replies(frame, lexicon)
     series = [given_series(replies, order)] if order else checkpoint_series(replies)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
 from connectomebench.evaluation.responses.changes import CueChange
 from connectomebench.evaluation.responses.lexicon import Lexicon
@@ -40,16 +39,8 @@ def draw_responses(
     -------
     int
         How many models were left out since they write no analysis (`FEWEST_REASONED`).
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConnectomeBenchError("the figure needs matplotlib; pip install matplotlib") from None
+    from matplotlib.figure import Figure
 
     shown = [one for one in summaries if one.reasoned.value >= FEWEST_REASONED]
     panels = [*_panels(shown), *_changed(changes)]

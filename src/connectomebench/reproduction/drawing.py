@@ -5,15 +5,12 @@ All figures are drawn from scores alone, so that published results and our own g
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.files import atomic_path
+from connectomebench.cards.plotting import INK, PAGE, SETTINGS, SOFT, tidy
 from connectomebench.core.species import SPECIES
 from connectomebench.core.tasks import get_task
 from connectomebench.reproduction.methods import colours, in_order, style
@@ -27,11 +24,8 @@ AXIS = {
     "balanced_accuracy": "balanced accuracy (0.5 is guessing)",
     "ece": "expected calibration error (0 is best)",
 }
-_INK, _SOFT, _LINE, _PAGE = "#1c2128", "#545d68", "#d5dae1", "#ffffff"
-_DARK = {_INK: "#e4e9ef", _SOFT: "#a5b0bc", _LINE: "#36404b", _PAGE: "#1a2027"}
 # single points whose training samples differ by less than a tenth stand a sixth of an octave apart
 _NEAR, _APART = 1.1, 1 / 6
-_SETTINGS: Any = {"svg.hashsalt": "connectomebench", "font.family": "DejaVu Sans", "font.size": 9}
 
 
 def draw_scaling(
@@ -50,11 +44,6 @@ def draw_scaling(
         Panels beside each other.
     remark
         Stands above the panels.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If matplotlib is not installed.
     """
     shown = [s for s in scores if s.metric == metric and s.train_samples is not None and s.task in tasks]
     methods = in_order({s.method for s in shown})
@@ -73,7 +62,7 @@ def draw_scaling(
                 yerr=_bars(of),
                 color=colour[method],
                 marker=looks.marker,
-                markerfacecolor=_PAGE if looks.hollow else colour[method],
+                markerfacecolor=PAGE if looks.hollow else colour[method],
                 markersize=6,
                 linewidth=1.5 if len(of) > 1 else 0,
                 elinewidth=1.2,
@@ -95,11 +84,6 @@ def draw_species(
     """Draw a score by species as bars, one panel a task; lines on the bars are the intervals of the scores.
 
     Of several scores of a method, task and species, `one_each` picks one.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If matplotlib is not installed.
     """
     shown = one_each([s for s in scores if s.metric == metric and s.task in tasks])
     methods = in_order({s.method for s in shown})
@@ -119,7 +103,7 @@ def draw_species(
                     (0, 4),
                     textcoords="offset points",
                     ha="center",
-                    color=_SOFT,
+                    color=SOFT,
                     fontsize=8,
                 )
             for number, score in enumerate(here):
@@ -127,11 +111,11 @@ def draw_species(
                     centre + width * (number - (len(here) - 1) / 2),
                     score.value,
                     width * 0.88,
-                    color=_PAGE if style(score.method).hollow else colour[score.method],
+                    color=PAGE if style(score.method).hollow else colour[score.method],
                     edgecolor=colour[score.method],
                     linewidth=1.2,
                     yerr=_bars([score]),
-                    ecolor=_INK,
+                    ecolor=INK,
                     error_kw={"elinewidth": 1.0, "capsize": 1.5},
                 )
         axes.set_xticks(range(len(species)), [name.replace("_", " ") for name in species])
@@ -148,35 +132,6 @@ def one_each(scores: Sequence[Score]) -> list[Score]:
         if key not in best or _rank(score) > _rank(best[key]):
             best[key] = score
     return list(best.values())
-
-
-def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG (200 dots an inch), PDF or SVG, by the ending; the same figure gives the same bytes."""
-    with atomic_path(path) as temporary, open(temporary, "wb") as stream:
-        stream.write(render(figure, path.suffix.removeprefix(".")))
-    return path
-
-
-def render(figure: Figure, kind: str) -> bytes:
-    """Return a figure as the bytes of a file of a kind: png, pdf or svg."""
-    from matplotlib import rc_context
-
-    undated: dict[str, dict[str, Any]] = {
-        "png": {"Software": None},
-        "pdf": {"CreationDate": None},
-        "svg": {"Date": None},
-    }
-    stream = io.BytesIO()
-    with rc_context(_SETTINGS):
-        figure.savefig(stream, format=kind, dpi=200, metadata=undated[kind], facecolor=figure.get_facecolor())
-    return stream.getvalue()
-
-
-def dark(svg: bytes) -> bytes:
-    """Return the same SVG for a dark page: everything but the data changes colour."""
-    for light, other in _DARK.items():
-        svg = svg.replace(light.encode(), other.encode())
-    return svg
 
 
 def _rank(score: Score) -> tuple[bool, int]:
@@ -228,33 +183,30 @@ def _panels(
     bars: bool,
 ) -> Figure:
     """Lay out one panel a task with one legend below, and say so where a task has no records."""
-    try:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConnectomeBenchError("figures need matplotlib; install it with: pip install matplotlib") from None
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
 
     columns = min(columns, len(tasks))
     lines = -(-len(tasks) // columns)
     keys = -(-len(colour) // (3 if columns > 1 else 2))
-    with rc_context(_SETTINGS):
+    with rc_context(SETTINGS):
         size = (4.3 * columns + 0.2, 2.9 * lines + 0.22 * keys + 0.35)
-        figure = Figure(figsize=size, facecolor=_PAGE, layout="constrained")
+        figure = Figure(figsize=size, facecolor=PAGE, layout="constrained")
         grid: Any = figure.subplots(lines, columns, squeeze=False)
         limits = _limits(metric, shown, bars)
         for axes, task in zip(grid.flat, tasks, strict=False):
-            axes.set_title(get_task(task).title, color=_INK, fontsize=10.5, loc="left")
-            _tidy(axes)
+            axes.set_title(get_task(task).title, color=INK, fontsize=10.5, loc="left")
+            tidy(axes, "y")
             axes.set_ylim(*limits)
-            axes.set_ylabel(AXIS[metric], color=_INK, fontsize=8.5)
+            axes.set_ylabel(AXIS[metric], color=INK, fontsize=8.5)
             if any(s.task == task for s in shown):
                 panel(axes, task)
                 if metric == "balanced_accuracy":
-                    axes.axhline(0.5, color=_SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=0.9)
+                    axes.axhline(0.5, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=0.9)
             else:
                 axes.set_xticks([])
-                axes.text(0.5, 0.5, "no records", transform=axes.transAxes, ha="center", color=_SOFT)
-            axes.xaxis.label.set_color(_INK)
+                axes.text(0.5, 0.5, "no records", transform=axes.transAxes, ha="center", color=SOFT)
+            axes.xaxis.label.set_color(INK)
         for axes in grid.flat[len(tasks) :]:
             axes.set_axis_off()
         handles = [_key(method, colour[method], bars) for method in colour]
@@ -264,11 +216,11 @@ def _panels(
                 loc="outside lower center",
                 ncols=3 if columns > 1 else 2,
                 frameon=False,
-                labelcolor=_INK,
+                labelcolor=INK,
                 fontsize=8.5,
             )
         if remark:
-            figure.suptitle(remark, color=_INK, fontsize=9, wrap=True)
+            figure.suptitle(remark, color=INK, fontsize=9, wrap=True)
         # the layout is found once and kept for every file of the figure
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -290,17 +242,7 @@ def _key(method: str, colour: str, bars: bool) -> Any:
     from matplotlib.patches import Patch
 
     looks = style(method)
-    inside = _PAGE if looks.hollow else colour
+    inside = PAGE if looks.hollow else colour
     if bars:
         return Patch(facecolor=inside, edgecolor=colour, label=looks.title)
     return Line2D([], [], color=colour, marker=looks.marker, markerfacecolor=inside, linewidth=0, label=looks.title)
-
-
-def _tidy(axes: Axes) -> None:
-    axes.set_facecolor(_PAGE)
-    axes.grid(axis="y", color=_LINE, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=_SOFT, labelcolor=_INK, labelsize=8.5)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side in ("left", "bottom"))
-        spine.set_color(_SOFT)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectomebench.cards.plotting import dark, render, save
 from connectomebench.core.files import write_text
 from connectomebench.reproduction.captions import scaling_caption, species_caption
-from connectomebench.reproduction.drawing import dark, draw_scaling, draw_species, render, save
+from connectomebench.reproduction.drawing import draw_scaling, draw_species
 from connectomebench.reproduction.score_table import Metric, Score
 
 
@@ -69,7 +70,7 @@ def write_figures(scores: Sequence[Score], tasks: Sequence[str], out: Path, rema
     Raises
     ------
     ConnectomeBenchError
-        If matplotlib is not installed, or the folder cannot be written.
+        If the folder cannot be written.
     """
     figures = []
     for plan in PLANS:

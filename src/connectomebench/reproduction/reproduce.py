@@ -107,7 +107,7 @@ def report_figures(
     Raises
     ------
     ConnectomeBenchError
-        If there is no score to draw, or matplotlib is not installed.
+        If there is no score to draw.
     """
     rows = frame.loc[frame["partition"] == partition]
     scores = [*record_scores(rows, train_samples=train_samples, resamples=resamples), *totals]

@@ -14,7 +14,7 @@ from connectomebench.sources.morphology.simulation_rules import MorphologyRules
 from connectomebench.sources.volumes.volume_source import VolumesConfig
 
 _VOLUME_PACKAGES = ("cc3d", "cloudvolume", "edt", "fastremap", "kimimaro", "zmesh")
-_CAVE_PACKAGES = ("caveclient", "diskcache", "tenacity", *_VOLUME_PACKAGES)
+_CAVE_PACKAGES = ("caveclient", "diskcache", *_VOLUME_PACKAGES)
 
 
 @dataclass(frozen=True)

@@ -154,14 +154,15 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_the_server_says_when_to_come_back(waits: list[float]) -> None:
-    busy = [Reply(429, {"Retry-After": "7"}), Reply(503, {"Retry-After": "0"}), Reply(429, {"Retry-After": "61"})]
+    asked = ("7", "0", "61", "Wed, 21 Oct 2065 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT")
+    busy = [Reply(429 if i % 2 else 503, {"Retry-After": text}) for i, text in enumerate(asked)]
     with scripted(*busy, Reply()) as script:
         rules = RequestRules(wait_s=1000, longest_wait_s=60)
         assert patient(rules).get(script.url).status_code == 200
-    assert waits == [7, 0, 60]
+    assert waits == [7, 0, 60, 60, 0]
 
 
-@pytest.mark.parametrize("text", ["Wed, 21 Oct 2065 07:28:00 GMT", "soon", "-1", ""])
+@pytest.mark.parametrize("text", ["soon", "-1", "nan", "", "Wed, 99 Oct 2065"])
 def test_a_time_that_cannot_be_used_is_none(waits: list[float], text: str) -> None:
     with scripted(Reply(429, {"Retry-After": text}), Reply()) as script:
         assert patient(RequestRules(wait_s=2, longest_wait_s=100)).get(script.url).status_code == 200

@@ -5,21 +5,15 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import HTTPAdapter
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_random_exponential,
-)
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.retry_policy import RetryPolicy, TransientError, failure_of, retry_after_s
 from connectomebench.sources.cave.cave_config import RequestRules
 
 T = TypeVar("T")
@@ -69,10 +63,11 @@ def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: s
                 raise refused(str(error.response.url), error.response.status_code, login) from None
             raise
 
+    policy = _policy(rules)
     attempts = Retrying(
         retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, ConnectomeBenchError)),
-        stop=stop_after_attempt(rules.attempts),
-        wait=wait_random_exponential(multiplier=rules.wait_s, max=rules.longest_wait_s),
+        stop=policy.stop,
+        wait=policy.wait,
         reraise=True,
     )
     try:
@@ -107,11 +102,15 @@ def _within(seconds: float, read: Callable[[], T]) -> T:
     return done[0]
 
 
-class _TryAgain(Exception):
+def _policy(rules: RequestRules) -> RetryPolicy:
+    return RetryPolicy(rules.attempts, rules.wait_s, rules.longest_wait_s, longest_asked_s=rules.longest_wait_s)
+
+
+class _BusyServer(TransientError):
     """An answer that may be better next time."""
 
     def __init__(self, response: requests.Response) -> None:
-        super().__init__(str(response.status_code))
+        super().__init__(f"the server answered {response.status_code}", retry_after_s(response.headers))
         self.response = response
 
 
@@ -132,6 +131,7 @@ class RetryAdapter(HTTPAdapter):
     def __init__(self, rules: RequestRules, login: str) -> None:
         super().__init__(pool_maxsize=16)
         self._rules = rules
+        self._policy = _policy(rules)
         self._login = login
 
     def send(  # noqa: D102
@@ -139,9 +139,10 @@ class RetryAdapter(HTTPAdapter):
     ) -> requests.Response:
         kwargs |= {"stream": False, "timeout": timeout or self._rules.timeout_s}
         attempts = Retrying(
-            retry=retry_if_exception_type((_TryAgain, *_DROPPED)),
+            retry=retry_if_exception_type((_BusyServer, *_DROPPED)),
             stop=self._stop,
-            wait=self._wait,
+            wait=self._policy.wait,
+            before_sleep=_log_failure,
             retry_error_callback=_give_up,
         )
         return attempts(self._send_once, request, args, kwargs)
@@ -154,32 +155,25 @@ class RetryAdapter(HTTPAdapter):
         if response.status_code in (401, 403):
             raise refused(str(request.url), response.status_code, self._login)
         if response.status_code in _BUSY or response.status_code == 500:
-            raise _TryAgain(response)
+            raise _BusyServer(response)
         return response
 
     def _stop(self, state: RetryCallState) -> bool:
-        failed = state.outcome.exception() if state.outcome else None
-        unknown = isinstance(failed, _TryAgain) and failed.response.status_code == 500
-        return stop_after_attempt(min(_IF_500, self._rules.attempts) if unknown else self._rules.attempts)(state)
+        failed = failure_of(state)
+        unknown = isinstance(failed, _BusyServer) and failed.response.status_code == 500
+        return self._policy.stop(state) or (unknown and state.attempt_number >= _IF_500)
 
-    def _wait(self, state: RetryCallState) -> float:
-        failed = state.outcome.exception() if state.outcome else None
-        _log.debug("attempt %d failed: %s", state.attempt_number, type(failed).__name__)
-        if isinstance(failed, _TryAgain):
-            asked = failed.response.headers.get("Retry-After", "")
-            if asked.isdigit():
-                return min(float(asked), self._rules.longest_wait_s)
-        wait = wait_random_exponential(multiplier=self._rules.wait_s, max=self._rules.longest_wait_s)
-        return wait(state)
+
+def _log_failure(state: RetryCallState) -> None:
+    _log.debug("attempt %d failed: %s", state.attempt_number, type(failure_of(state)).__name__)
 
 
 def _give_up(state: RetryCallState) -> requests.Response:
     """Hand the last answer on, as caveclient expects it, or raise the last failure."""
-    assert state.outcome is not None
-    failed = state.outcome.exception()
-    if isinstance(failed, _TryAgain):
+    failed = failure_of(state)
+    if isinstance(failed, _BusyServer):
         return failed.response
-    raise cast(BaseException, failed)
+    raise failed
 
 
 def refused(url: str, status: int, login: str) -> ConnectomeBenchError:

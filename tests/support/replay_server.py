@@ -8,11 +8,11 @@ The fixture ``tests/fixtures/chunkedgraph`` holds what a real server answered (s
 3. verbatim from the same request at another time, where nothing can be composed;
 4. with the recorded 404.
 
-The volumes lie below ``/data/ws`` (supervoxels) and ``/data/em`` (image); the info of the segmentation is the recorded
-one with ``data_dir`` pointing there. Meshes are not part of the recording: who needs them gives files and manifests.
-Previews of cuts are verbatim only.
+Volumes lie below ``/data/ws`` (supervoxels) and ``/data/em`` (image), made for the recorded graph or read from a
+recording (``replay_volumes``); the info of the segmentation is the recorded one with ``data_dir`` pointing there.
+Meshes are not part of the recording: who needs them gives files and manifests. Previews of cuts are verbatim only.
 
-As a program: ``python benchmarks/replay_server.py --port 0 --latency-ms 50`` prints the address and serves.
+As a program: ``python tests/support/replay_server.py --port 0 --latency-ms 50`` prints the address and serves.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import hashlib
 import json
 import threading
 import time
-import zipfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -35,8 +34,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from replay_answers import API, INFO, TABLE, Answer, Recording, Request, compose, error_answer, json_answer
 from replay_graph import ReplayGraph, UnknownId
+from replay_volumes import FIXTURE, layer_files
 
-FIXTURE = Path(__file__).resolve().parents[1] / "tests" / "fixtures" / "chunkedgraph"
 MANIFEST = f"/meshing/api/v1/table/{TABLE}/manifest/"
 _KINDS = ("429", "500", "truncated")
 
@@ -93,7 +92,9 @@ class ReplayServer:
         verbatim: bool,
         mesh_files: Mapping[str, bytes] | None,
         manifests: Mapping[int, list[str]] | None,
+        recording: Path | None,
     ) -> None:
+        self._volumes = recording
         self._verbatim = verbatim
         self._latency = latency_s
         self.faults = faults or Faults()
@@ -107,14 +108,9 @@ class ReplayServer:
             self._info["scales"][0]["voxel_offset"],
             self._info["graph"]["chunk_size"],
         )
-        self._files: dict[str, bytes] = {}
-        for name in ("ws", "em"):
-            with zipfile.ZipFile(folder / f"{name}.zip") as archive:
-                self._files |= {f"/data/{name}/{member}": archive.read(member) for member in archive.namelist()}
+        self._meshes = dict(mesh_files or {})
         if mesh_files is not None:
             self._info["mesh"] = "mesh"
-            # CloudVolume looks for meshes below data_dir
-            self._files |= {f"/data/ws/mesh/{name}": data for name, data in mesh_files.items()}
         self._manifests = dict(manifests or {})
         self._lock = threading.Lock()
         self._attempts: Counter[bytes] = Counter()
@@ -153,9 +149,16 @@ class ReplayServer:
         return found or exact or self._recording.any_time(request) or self._recording.not_found()
 
     def _file(self, path: str) -> Answer:
-        if f"{path}.gz" in self._files:
-            return Answer(200, "application/octet-stream", self._files[f"{path}.gz"], "gzip")
-        data = self._files.get(path)
+        layer, _, name = path.removeprefix("/data/").partition("/")
+        if layer == "ws" and name.startswith("mesh/"):  # CloudVolume looks for meshes below data_dir
+            files = {f"mesh/{mesh}": data for mesh, data in self._meshes.items()}
+        elif layer == "ws" or layer == "em":
+            files = layer_files(layer, self._volumes)
+        else:
+            files = {}
+        if f"{name}.gz" in files:
+            return Answer(200, "application/octet-stream", files[f"{name}.gz"], "gzip")
+        data = files.get(name)
         return (
             Answer(404, "text/plain", b"not found\n") if data is None else Answer(200, "application/octet-stream", data)
         )
@@ -266,6 +269,7 @@ def replay_server(
     verbatim: bool = True,
     mesh_files: Mapping[str, bytes] | None = None,
     manifests: Mapping[int, list[str]] | None = None,
+    recording: Path | None = None,
 ) -> Iterator[ReplayServer]:
     """Serve the fixture on 127.0.0.1 until the block ends.
 
@@ -285,8 +289,10 @@ def replay_server(
         Path below the folder of meshes -> bytes; the info then names that folder.
     manifests
         Root -> names of the fragments of its mesh.
+    recording
+        Folder of the recording whose volumes are served; None serves made ones.
     """
-    server = ReplayServer(folder, port, latency_s, faults, verbatim, mesh_files, manifests)
+    server = ReplayServer(folder, port, latency_s, faults, verbatim, mesh_files, manifests, recording)
     thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
@@ -301,14 +307,20 @@ def main() -> None:
     """Serve until interrupted."""
     parser = argparse.ArgumentParser(description="Play the recorded PyChunkedGraph server.")
     parser.add_argument("--fixture", type=Path, default=FIXTURE, help="folder of the fixture")
+    parser.add_argument("--recording", type=Path, help="folder of the recording: serve its volumes, not made ones")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="wait before each answer")
     parser.add_argument("--fault-rate", type=float, default=0.0, help="share of answers replaced by a fault")
     parser.add_argument("--seed", type=int, default=0, help="of the faults")
     arguments = parser.parse_args()
     faults = Faults(rate=arguments.fault_rate, seed=arguments.seed)
+    layer_files("ws", arguments.recording)  # before the address is printed, so that the first client need not wait
     with replay_server(
-        arguments.fixture, port=arguments.port, latency_s=arguments.latency_ms / 1000, faults=faults
+        arguments.fixture,
+        port=arguments.port,
+        latency_s=arguments.latency_ms / 1000,
+        faults=faults,
+        recording=arguments.recording,
     ) as server:
         print(server.url, flush=True)
         try:
