@@ -3,8 +3,8 @@
     python benchmarks/recount_controls.py OUT --config examples/fib25.yaml
     python benchmarks/recount_controls.py OUT --config examples/quickstart.yaml
 
-For volumes: a "no" end is false where the core of its segment's body (eroded twice, each body by itself) goes on outside
-the segment with at least 200 connected voxels, any of them within 200 nm of the end; a "no" place of
+For volumes: a "no" end is false where the core of its segment's body (eroded twice, each body by itself) goes on beyond
+it with at least 200 connected voxels, any of them within 200 nm of the end; a "no" place of
 `merge_error_identification` where the cores of two bodies inside the segment do. For simulated errors: a "no" end is
 false where it lies on a node at which a neuron was cut. Prints JSON; exit status 1 where there is a false one.
 """
@@ -40,6 +40,10 @@ def rows_of(out: Path, task: str, species: str) -> Iterator[dict[str, Any]]:
 
 def large_parts(mask: NDArray[np.bool_], near: NDArray[np.bool_]) -> int:
     """Voxels of the largest connected part (26 neighbours, in the whole volume) that has a voxel near; 0 below 200."""
+    if not (mask & near).any():
+        return 0
+    (box,) = ndimage.find_objects(mask.astype(np.uint8))
+    mask, near = mask[box], near[box]
     parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())
     found = sizes[np.unique(parts[near & mask])]

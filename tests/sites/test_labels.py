@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -100,6 +100,24 @@ def test_merge_action() -> None:
     assert found.dropped["segment is itself a merge error"] == 1
     assert found.dropped["segment too small"] == 1
     assert found.dropped["contact of one body without a localised correction"] == 2
+    assert not [reason for reason in found.dropped if reason.startswith("corrections without a case")]
+
+
+def test_why_a_correction_has_no_case_is_counted_under_its_own_reason() -> None:
+    sizes = dict.fromkeys(range(1, 9), 5000)
+    merges = [MergeCorrection(f"m{s}", (s, s + 1), 10, (1000.0 * s, 0, 0), 9) for s in (1, 3, 5, 7)]
+    # 2 is ambiguous, the contact of 3 and 4 is far off, 5 and 6 do not touch, 7 and 8 are a case by their interface
+    merges[3] = replace(merges[3], location_nm=(0, 0, 0), patch_nm=((7000, 0, 0),))
+    corrections = truth(sizes, {s: 10 for s in sizes if s != 2}, merges=merges)
+    touching = contacts(((1, 2), (1000, 0, 0)), ((3, 4), (9000, 0, 0)), ((7, 8), (7000, 100, 0)))
+    found = merge_action_sites(Double(), corrections, touching, {}, RULES, CONTROLS)
+    assert [s.edit_id for s in found.sites] == ["m7"]
+    reasons = {k.partition(": ")[2]: n for k, n in found.dropped.items() if k.startswith("corrections without a case")}
+    assert reasons == {
+        "segment without a sure body": 1,
+        "all contacts are further away than merge_match_nm, or nearer to another one": 1,
+        "no contact": 1,
+    }
 
 
 def test_the_base_is_the_larger_segment_whatever_the_answer() -> None:
@@ -201,8 +219,6 @@ def test_the_extent_depends_on_the_place_alone() -> None:
 
 
 def test_sample_ids_do_not_tell_the_answer() -> None:
-    from dataclasses import replace
-
     corrections = truth({1: 300, 2: 900}, {1: 10, 2: 11})
     site = merge_action_sites(Double(), corrections, contacts(((1, 2), (0, 0, 0))), {}, RULES, CONTROLS).sites[0]
     other = replace(site, answer="yes", edit_id="m", origin="edit", body_ids=(10, 10))

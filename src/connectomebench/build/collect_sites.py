@@ -13,6 +13,8 @@ from tqdm import tqdm
 
 from connectomebench.build.config import BuildConfig
 from connectomebench.core.correction import Corrections, Skipped
+from connectomebench.core.site import Site
+from connectomebench.core.source import Source
 from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
 from connectomebench.sites.labels import (
     LabelledSites,
@@ -21,8 +23,6 @@ from connectomebench.sites.labels import (
     merge_error_sites,
     split_action_sites,
 )
-from connectomebench.core.site import Site
-from connectomebench.core.source import Source
 from connectomebench.sites.shared_places import keep_once
 from connectomebench.sources.family import SegmentationFamily
 

@@ -133,56 +133,73 @@ def goes_on_outside(around: Neighbourhood, segment: int, bodies: Iterable[int]) 
     own = around.segments == around.segments.dtype.type(segment)
     for body in bodies:
         inside = around.bodies == around.bodies.dtype.type(body)
-        if not (inside & ~own & around.near).any():
-            continue
-        box = _bounding_box(inside)
-        sure = _sure(inside[box], inside[box] & own[box], around.erosion_vx)
-        if _has_large_part(sure & ~own[box], box, around):
-            return True
+        if (inside & ~own & around.near).any():
+            box = _bounding_box(inside, 1)
+            if _is_part_of(inside[box], ~own[box], inside[box] & own[box], box, around):
+                return True
     return False
 
 
 def holds_second_body(around: Neighbourhood, segment: int) -> bool:
     """Tell whether cores of two bodies of the segment lie within the radius."""
     own = around.segments == around.segments.dtype.type(segment)
-    held = around.bodies[own & around.near]
-    names, counts = np.unique(held[held != 0], return_counts=True)
+    near = around.bodies[own & around.near]
+    held, counts = np.unique(around.bodies[own], return_counts=True)
+    names = held[(held != 0) & (2 * counts >= around.min_voxels) & np.isin(held, near)]
     if len(names) < 2:
         return False
-    main = names[np.argmax(counts)]
+    main = max(names.tolist(), key=lambda body: int((near == body).sum()))
     found = 0
-    for body in names:
-        inside = around.bodies == body
-        box = _bounding_box(inside)
+    for body in names.tolist():
+        inside = around.bodies == around.bodies.dtype.type(body)
+        box = _bounding_box(inside & own, 1 + around.erosion_vx)
         main_part = own[box] & (around.bodies[box] == main) & (body != main)
-        found += _has_large_part(_sure(inside[box], main_part, around.erosion_vx) & own[box], box, around)
+        found += _is_part_of(inside[box], own[box], main_part, box, around)
     return found > 1
 
 
 Slices = tuple[slice, slice, slice]
 
 
-def _bounding_box(mask: NDArray[np.bool_]) -> Slices:
-    """Smallest box that holds a mask, with one voxel more on each side."""
+def _bounding_box(mask: NDArray[np.bool_], margin: int) -> Slices:
+    """Smallest box that holds a mask, with a margin on each side."""
     spans = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
-    x, y, z = (slice(max(int(s[0]) - 1, 0), min(int(s[-1]) + 2, n)) for s, n in zip(spans, mask.shape, strict=True))
+    x, y, z = (
+        slice(max(int(s[0]) - margin, 0), min(int(s[-1]) + 1 + margin, n))
+        for s, n in zip(spans, mask.shape, strict=True)
+    )
     return x, y, z
 
 
-def _sure(body: NDArray[np.bool_], other: NDArray[np.bool_], erosion_vx: int) -> NDArray[np.bool_]:
-    """Voxels of a body that are no boundary slop: its core, and what is too thin to have one away from ``other``."""
-    if erosion_vx == 0:
-        return body
-    import edt
+def _is_part_of(
+    body: NDArray[np.bool_], where: NDArray[np.bool_], other: NDArray[np.bool_], box: Slices, around: Neighbourhood
+) -> bool:
+    """Tell whether a large part of a body that is no boundary slop lies where it is asked for, near the place.
+
+    Parameters
+    ----------
+    body, where
+        The body, and where its part may lie; both in ``box``.
+    other
+        Where the body is too thin to have a core, its voxels count away from this.
+    """
     from scipy.ndimage import binary_erosion
 
+    if not around.erosion_vx:
+        return _has_large_part(body & where, box, around)
     # the body may go on beyond the arrays
-    core = binary_erosion(body, iterations=erosion_vx, border_value=1)
+    core = binary_erosion(body, iterations=around.erosion_vx, border_value=1)
+    if _has_large_part(core & where, box, around):
+        return True
+    import edt
+
     # of a body that has a core, only corners are further from it; those of a box lie within twice the erosion
-    thin = body & (edt.edt(np.asfortranarray(~core), parallel=1) > 2 * erosion_vx)
+    thin = body & (edt.edt(np.asfortranarray(~core), parallel=1) > 2 * around.erosion_vx)
+    if not (thin & where).any():
+        return False
     if other.any():
-        thin &= edt.edt(np.asfortranarray(~other), parallel=1) > erosion_vx
-    return core | thin
+        thin &= edt.edt(np.asfortranarray(~other), parallel=1) > around.erosion_vx
+    return _has_large_part((core | thin) & where, box, around)
 
 
 def _has_large_part(mask: NDArray[np.bool_], box: Slices, around: Neighbourhood) -> bool:

@@ -276,3 +276,37 @@ def test_same_rules_same_source_other_seed_other_source(source):
     other = MorphologySource(MorphologyRules(seed=1))
     assert other.info.version != source.info.version
     assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in source.corrections().merges}
+
+
+def test_no_end_at_a_cut_is_sure_however_thick_the_neurite_is(source):
+    """Every node at a cut goes on; the answer elsewhere is that of a second look at all nodes."""
+    rec = source.reconstruction
+    ends = rec.gaps.ravel()
+    at_cuts = source.surroundings(rec.segments[ends], rec.nodes_nm[ends], 1.0)
+    assert at_cuts.goes_on.all()
+    natural = np.setdiff1d(np.flatnonzero(rec.degrees() == 1), ends)[::10]
+    found = source.surroundings(rec.segments[natural], rec.nodes_nm[natural], 400.0)
+    for node, goes_on in zip(natural.tolist(), found.goes_on.tolist(), strict=True):
+        apart = np.linalg.norm(rec.nodes_nm.astype(np.float64) - rec.nodes_nm[node], axis=1) - rec.body_radii_nm
+        own = rec.segments == rec.segments[node]
+        body = np.isin(rec.bodies, rec.bodies[own])
+        near_cut = np.isin(np.flatnonzero(own & (apart <= 400)), ends).any()
+        assert goes_on == bool(near_cut or (body & ~own & (apart <= 400)).any())
+    assert 0 < found.goes_on.mean() < 0.5
+
+
+def test_the_second_neuron_is_near_its_fusion_and_nowhere_else(source):
+    rec = source.reconstruction
+    nodes = rec.bridges[:, 0]
+    assert source.surroundings(rec.segments[nodes], rec.nodes_nm[nodes], 500.0).second_body.all()
+    sound = np.flatnonzero(~np.isin(rec.segments, list(source.corrections().fused)))[::500]
+    assert not source.surroundings(rec.segments[sound], rec.nodes_nm[sound], 500.0).second_body.any()
+
+
+def test_ids_of_fused_segments_are_as_large_as_others(source):
+    ids = np.unique(source.reconstruction.segments)
+    fused = np.isin(ids, np.array(list(source.corrections().fused), np.uint64))
+    share = ids.astype(np.float64) / 2**64
+    # the mean of so many uniform numbers lies within four standard errors of a half
+    for group in (share[fused], share[~fused]):
+        assert abs(group.mean() - 0.5) < 4 / (12 * len(group)) ** 0.5
