@@ -174,7 +174,7 @@ def one_sample(server: ReplayServer, config: BuildConfig, site: Site, archive: A
     """Read one sample with nothing kept; opening the dataset is not counted."""
     cave = config.source.cave
     assert cave is not None
-    number = archive.atlas.state(site.parts[0].segment_id, site.location_nm).survey.operation_id
+    number = archive.survey_index.state(site.parts[0].segment_id, site.location_nm).survey.operation_id
     known = next(j for j in archive.history.judged if j.operation.operation_id == number)
     connection = connect(cave, get_species(config.species))
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +182,7 @@ def one_sample(server: ReplayServer, config: BuildConfig, site: Site, archive: A
         layer = open_layer(
             connection, connection.segmentation, "labels", cave.survey.label_voxel_nm, blobs, cave.requests
         )
-        graph, until = connection.graph, archive.order.until
+        graph, until = connection.graph, archive.spec.until
         graph.voxel_nm()
         server.reset()
         graph.change_logs(known.bodies[:1])

@@ -134,20 +134,20 @@ def group_patches(keys: NDArray[np.uint64], values: NDArray[np.int64], grid: Cel
 def _connected_cells(pair: NDArray[np.int64], cells: NDArray[np.int64], grid: CellGrid) -> NDArray[np.integer]:
     """Return the component of each row; rows of one pair in neighbouring cells (26) are connected."""
     padded = tuple(size + 2 for size in grid.cells)
-    place = (pair * padded[0] + cells[:, 0] + 1) * padded[1] + cells[:, 1] + 1
-    place = place * padded[2] + cells[:, 2] + 1  # in ascending order, as the rows are
+    position = (pair * padded[0] + cells[:, 0] + 1) * padded[1] + cells[:, 1] + 1
+    position = position * padded[2] + cells[:, 2] + 1  # in ascending order, as the rows are
     sources, targets = [], []
     for step in itertools.product((-1, 0, 1), repeat=3):
         if step <= (0, 0, 0):
             continue
-        wanted = place + (step[0] * padded[1] + step[1]) * padded[2] + step[2]
-        at = np.searchsorted(place, wanted)
-        at[at == len(place)] = 0
-        found = np.flatnonzero(place[at] == wanted)
+        wanted = position + (step[0] * padded[1] + step[1]) * padded[2] + step[2]
+        at = np.searchsorted(position, wanted)
+        at[at == len(position)] = 0
+        found = np.flatnonzero(position[at] == wanted)
         sources.append(found)
         targets.append(at[found])
     source, target = np.concatenate(sources), np.concatenate(targets)
-    graph = coo_array((np.ones(len(source), np.int8), (source, target)), shape=(len(place), len(place)))
+    graph = coo_array((np.ones(len(source), np.int8), (source, target)), shape=(len(position), len(position)))
     return connected_components(graph, directed=False)[1]
 
 
@@ -183,7 +183,7 @@ def near_core(
     wanted, inverse = np.unique(codes.astype(np.int64) * total + cells @ np.array(grid.strides), return_inverse=True)
     base, cells = wanted // total * total, grid.coordinates(wanted % total)
     sums = np.append(0, np.cumsum(values[:, 0]))
-    place = keys[:, 0].astype(np.int64) * total + keys[:, 1].astype(np.int64)
+    position = keys[:, 0].astype(np.int64) * total + keys[:, 1].astype(np.int64)
     reach = -(-radius_vx // grid.edge)
     low, high = np.maximum(cells[:, 2] - reach, 0), np.minimum(cells[:, 2] + reach, grid.cells[2] - 1)
     found = np.zeros(len(wanted), np.int64)
@@ -191,8 +191,8 @@ def near_core(
         x, y = cells[:, 0] + x_step, cells[:, 1] + y_step
         inside = (x >= 0) & (x < grid.cells[0]) & (y >= 0) & (y < grid.cells[1])
         line = base + x * grid.strides[0] + y * grid.strides[1]
-        start = np.searchsorted(place, line + low, side="left")
-        stop = np.searchsorted(place, line + high, side="right")
+        start = np.searchsorted(position, line + low, side="left")
+        stop = np.searchsorted(position, line + high, side="right")
         found += np.where(inside, sums[stop] - sums[start], 0)
     return found[inverse]
 

@@ -197,12 +197,12 @@ def _check_address(address: str) -> None:
     from distributed.comm.addressing import parse_address, parse_host_port
     from distributed.comm.registry import backends
 
-    protocol, place = parse_address(address)
+    protocol, host = parse_address(address)
     try:
-        parse_host_port(place)
+        parse_host_port(host)
     except ValueError:
-        place = ""
-    if protocol not in backends or not place:
+        host = ""
+    if protocol not in backends or not host:
         raise ConnectomeBenchError(f"scheduler {address!r} is no address of a Dask scheduler; give {FORMS}")
     if protocol == "tls" and not _has_certificates():
         raise ConnectomeBenchError(

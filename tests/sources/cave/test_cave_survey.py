@@ -33,7 +33,7 @@ def edits(archive: Archive) -> dict[int, JudgedOperations]:
 @pytest.fixture(scope="module")
 def surveys(archive: Archive) -> list[Survey]:
     """All of them, read through the server."""
-    return [survey for _, found in archive.atlas.files() for survey in found.surveys]
+    return [survey for _, found in archive.survey_index.files() for survey in found.surveys]
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,11 @@ def held(ground: Ground) -> HeldLayer:
 @pytest.fixture(scope="module")
 def ask(archive: Archive, ground: Ground, held: HeldLayer) -> Ask:
     """Survey from the volume and the tables, without a server."""
-    order = archive.order
+    spec = archive.spec
 
     def made(judged: JudgedOperations, **rules: float) -> Survey | str:
-        changed = replace(order.config.survey, **rules)
-        return survey(judged, held, ground.lookup, order.until, changed, order.config.skeleton)
+        changed = replace(spec.config.survey, **rules)
+        return survey(judged, held, ground.lookup, spec.until, changed, spec.config.skeleton)
 
     return made
 
@@ -82,7 +82,7 @@ def test_every_survey_knows_the_segments_and_bodies_of_its_cube(
     archive: Archive, surveys: list[Survey], ground: Ground
 ) -> None:
     """All edits: supervoxels, the state just before, the final one, and voxels of pairs."""
-    rules = archive.order.config.survey
+    rules = archive.spec.config.survey
     edits = {j.operation.operation_id: j.operation for j in archive.history.judged}
     assert sorted(s.operation_id for s in surveys) == sorted(edits)
     for found in surveys:
@@ -117,7 +117,7 @@ def test_the_server_changes_nothing(
     number: int, ask: Ask, archive: Archive, edits: dict[int, JudgedOperations]
 ) -> None:
     """Blocks, caches and shared requests give what the volume in memory gives."""
-    there = archive.atlas.of_operation(number)
+    there = archive.survey_index.of_operation(number)
     assert there is not None
     assert_equal(there, surveyed(ask(edits[number])))
 
@@ -127,7 +127,7 @@ def test_contacts_are_all_faces_of_the_edited_segments_inside(
     number: int, ask: Ask, edits: dict[int, JudgedOperations], ground: Ground, archive: Archive
 ) -> None:
     found = surveyed(ask(edits[number], neighbours=10**6, min_contact_faces=1))
-    edit, rules = edits[number].operation, archive.order.config.survey
+    edit, rules = edits[number].operation, archive.spec.config.survey
     box = ground.crop(edit.place_nm, rules.cutout_nm)
     segments = ground.segments(edit.before)[ground.rows[box]]
     corner = (np.asarray([s.start for s in box]) + OFFSET) * VOXEL_NM
@@ -174,11 +174,11 @@ def test_small_contacts_are_left_out(ask: Ask, edits: dict[int, JudgedOperations
 
 @pytest.mark.parametrize("number", SOME)
 def test_skeletons_lie_inside_their_segments(number: int, archive: Archive, ground: Ground) -> None:
-    found = archive.atlas.of_operation(number)
+    found = archive.survey_index.of_operation(number)
     assert found is not None and found.skeletons
     edit = next(j.operation for j in archive.history.judged if j.operation.operation_id == number)
     segments = ground.segments(edit.before)[ground.rows]
-    box = Box.around(edit.place_nm, archive.order.config.survey.cutout_nm + 2 * VOXEL_NM)
+    box = Box.around(edit.place_nm, archive.spec.config.survey.cutout_nm + 2 * VOXEL_NM)
     for segment, skeleton in found.skeletons.items():
         assert segment in found.segments and box.contains(skeleton.nodes_nm).all()
         at = np.round(skeleton.nodes_nm / VOXEL_NM - OFFSET - 0.5).astype(int)
@@ -216,7 +216,7 @@ def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: 
 def test_what_a_group_asks_for_is_what_each_survey_needs(
     number: int, ask: Ask, edits: dict[int, JudgedOperations], held: HeldLayer, archive: Archive
 ) -> None:
-    around = supervoxels_around(edits[number], held, archive.order.config.survey)
+    around = supervoxels_around(edits[number], held, archive.spec.config.survey)
     np.testing.assert_array_equal(around, surveyed(ask(edits[number])).supervoxels)
 
 

@@ -58,7 +58,7 @@ def previews(ground: Ground, archive: Archive) -> list[Recorded]:
         asked, answer = (json.loads(told[part]["text"]) for part in ("body", "answer"))
         both = [asked["sources"], asked["sinks"]]
         ids = np.asarray([seed[0] for side in both for seed in side], np.uint64)
-        segments = np.unique(ground.lookup(ids, archive.order.until))
+        segments = np.unique(ground.lookup(ids, archive.spec.until))
         parts = [np.asarray(part, np.uint64) for part in answer["supervoxel_connected_components"]]
         if len(segments) != 1 or not segments[0] or answer["illegal_split"] or len(parts) != 2:
             continue
@@ -90,7 +90,7 @@ def test_pieces_are_the_parts_of_the_supervoxels_of_the_segment(
     own = ground.supervoxels[box][here][pieces.labels > 0]
     np.testing.assert_array_equal(supervoxels[pieces.labels[pieces.labels > 0] - 1], own)
     # bodies of each piece
-    bodies = ground.lookup(supervoxels, archive.order.until)
+    bodies = ground.lookup(supervoxels, archive.spec.until)
     sizes = np.bincount(pieces.labels.ravel(), minlength=len(supervoxels) + 1)[1:]
     expected = np.where(pieces.graph.bodies == bodies[:, None], sizes[:, None], 0)
     np.testing.assert_array_equal(pieces.graph.voxels, expected)

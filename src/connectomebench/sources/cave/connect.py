@@ -76,7 +76,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
     def open_client() -> Any:
         client: Any = CAVEclient(datastack, server_address=server, write_server_cache=False)
         for service in (client.info, client.chunkedgraph, client.materialize):
-            _be_patient(service, adapter)
+            _mount_retries(service, adapter)
         return client
 
     client = _reached(server, open_client, config)
@@ -107,7 +107,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
 
     def open_client() -> Any:
         client = ChunkedGraphClient(server_address=server, table_name=config.graph_table, auth_client=auth)
-        _be_patient(client, adapter)
+        _mount_retries(client, adapter)
         return client
 
     graph = Graph(_reached(server, open_client, config), config.requests)
@@ -123,7 +123,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
     )
 
 
-def _be_patient(service: Any, adapter: RetryAdapter) -> None:
+def _mount_retries(service: Any, adapter: RetryAdapter) -> None:
     for scheme in ("http://", "https://"):
         service.session.mount(scheme, adapter)
 

@@ -79,14 +79,14 @@ _opening = Lock()
 
 
 @lru_cache(maxsize=4)
-def _open(key: str, order: JobSpec) -> WorkerContext:
-    species = get_species(order.species)
-    connection = connect(order.config, species)
+def _open(key: str, spec: JobSpec) -> WorkerContext:
+    species = get_species(spec.species)
+    connection = connect(spec.config, species)
     # SQLite does not work on every network file system
     blobs = BlobCache(
-        Path(os.environ.get("CONNECTOMEBENCH_CACHE") or order.cache / "blobs"), int(order.config.cache_gb * 1e9)
+        Path(os.environ.get("CONNECTOMEBENCH_CACHE") or spec.cache / "blobs"), int(spec.config.cache_gb * 1e9)
     )
-    rules, requests = order.config.survey, order.config.requests
+    rules, requests = spec.config.survey, spec.config.requests
     layer = open_layer(connection, connection.segmentation, "labels", rules.label_voxel_nm, blobs, requests)
     return WorkerContext(connection, layer, blobs)
 
@@ -107,14 +107,14 @@ def open_layer(
 class HistoryJob:
     """Roots whose history is read together."""
 
-    order: JobSpec
+    spec: JobSpec
     roots: tuple[int, ...]
 
     @property
     def path(self) -> Path:
         """File that the job leaves."""
-        key = content_key("history 1", self.order.dataset, list(self.roots))
-        return self.order.cache / "history" / f"{key}.json"
+        key = content_key("history 1", self.spec.dataset, list(self.roots))
+        return self.spec.cache / "history" / f"{key}.json"
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class History:
 def read_history(job: HistoryJob) -> int:
     """Read and judge the operations of a group of roots, unless that was done before; returns their number."""
     if not job.path.exists():
-        graph, until = job.order.open().connection.graph, job.order.until
+        graph, until = job.spec.open().connection.graph, job.spec.until
         operations, left_out, failed = read_operations(graph, job.roots, until)
         judged, undecided = judge_operations(graph, operations, until)
         write_json(
@@ -184,16 +184,16 @@ def _points(values: list[list[float]]) -> tuple[Point, ...]:
 class SurveyJob:
     """Edits next to each other that are surveyed together."""
 
-    order: JobSpec
+    spec: JobSpec
     judged: tuple[JudgedOperations, ...]
 
     @property
     def path(self) -> Path:
         """File that the job leaves."""
-        rules = [asdict(self.order.config.survey), asdict(self.order.config.skeleton)]
+        rules = [asdict(self.spec.config.survey), asdict(self.spec.config.skeleton)]
         ids = [j.operation.operation_id for j in self.judged]
-        key = content_key("survey 1", self.order.dataset, ids, rules)
-        return self.order.cache / "surveys" / f"{key}.npz"
+        key = content_key("survey 1", self.spec.dataset, ids, rules)
+        return self.spec.cache / "surveys" / f"{key}.npz"
 
 
 @dataclass(frozen=True)
@@ -210,14 +210,14 @@ def make_surveys(job: SurveyJob) -> tuple[int, int]:
     if job.path.exists():
         stored = load_surveys(job.path)
         return len(job.judged), len(stored.failed)
-    place = job.order.open()
-    config = job.order.config
-    roots = _lookup(job, place)
+    context = job.spec.open()
+    config = job.spec.config
+    roots = _lookup(job, context)
     surveys, without, failed = [], {}, {}
     for judged in job.judged:
         number = judged.operation.operation_id
         try:
-            made = survey(judged, place.supervoxels, roots, job.order.until, config.survey, config.skeleton)
+            made = survey(judged, context.supervoxels, roots, job.spec.until, config.survey, config.skeleton)
         except SiteUnavailable as error:
             failed[number] = str(error)
             continue
@@ -234,11 +234,11 @@ def make_surveys(job: SurveyJob) -> tuple[int, int]:
     return len(job.judged), len(failed)
 
 
-def _lookup(job: SurveyJob, place: WorkerContext) -> Lookup:
+def _lookup(job: SurveyJob, context: WorkerContext) -> Lookup:
     """Ask for the final roots of all places of a job in one request; each place has its own time before."""
-    graph, until = place.connection.graph, job.order.until
+    graph, until = context.connection.graph, job.spec.until
     try:
-        around = [supervoxels_around(j, place.supervoxels, job.order.config.survey) for j in job.judged]
+        around = [supervoxels_around(j, context.supervoxels, job.spec.config.survey) for j in job.judged]
         ids = np.unique(np.concatenate(around))
         final = graph.roots(ids, until)
     except SiteUnavailable:  # then it is seen place by place which of them fail

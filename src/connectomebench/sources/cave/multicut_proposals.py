@@ -66,7 +66,7 @@ def propose(
     return proposals, dropped
 
 
-def _place(
+def _cut_place(
     judged: JudgedOperations, segment: int, bodies: tuple[int, ...], cutting: Cutting, reach_nm: float
 ) -> CutPlace:
     def part(_: CutGraph, cut: Cut) -> NDArray[np.int8] | str:
@@ -81,11 +81,11 @@ def _as_made(
     judged: JudgedOperations, archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> ProposedCut | str:
     operation = judged.operation
-    survey = archive.atlas.of_operation(operation.operation_id)
+    survey = archive.survey_index.of_operation(operation.operation_id)
     if survey is None:
         return "the place was not surveyed"
     segment = survey.sides[0]
-    place = _place(judged, segment, tuple(dict.fromkeys(judged.bodies)), cutting, rules.reach_nm)
+    place = _cut_place(judged, segment, tuple(dict.fromkeys(judged.bodies)), cutting, rules.reach_nm)
     cut = Cut(operation.sources_nm, operation.sinks_nm, place.location_nm, place.reach_nm)
     return evaluate_cut(place, cut, rules, largest_view_nm)
 
@@ -94,6 +94,6 @@ def _wrong(
     judged: JudgedOperations, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> list[ProposedCut]:
     """Wrong cuts of the final segment that holds most of the place."""
-    places = [_place(judged, body, (body,), cutting, rules.reach_nm) for body in dict.fromkeys(judged.bodies)]
+    places = [_cut_place(judged, body, (body,), cutting, rules.reach_nm) for body in dict.fromkeys(judged.bodies)]
     largest = max(places, key=lambda place: place.graph.voxels.sum())
     return wrong_cuts(largest, rules, largest_view_nm)

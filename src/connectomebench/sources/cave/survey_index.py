@@ -57,9 +57,9 @@ class SurveyIndex:
         for number, found in enumerate(map(load_surveys, self._paths)):
             self.without |= found.without
             self.failed |= found.failed
-            for place, survey in enumerate(found.surveys):
+            for row_in_file, survey in enumerate(found.surveys):
                 row = len(where)
-                where.append((number, place))
+                where.append((number, row_in_file))
                 self._light.append(survey.light())
                 operations.append(survey.operation_id)
                 centers.append(survey.center_nm)
@@ -146,5 +146,5 @@ class SurveyIndex:
         return nearest, near_face
 
     def _read(self, row: int) -> Survey:
-        number, place = self._where[row]
-        return self._load(self._paths[number]).surveys[place]
+        number, row_in_file = self._where[row]
+        return self._load(self._paths[number]).surveys[row_in_file]
