@@ -76,7 +76,12 @@ class Patches:
 
 
 def contact_points(keys: NDArray[np.uint64], values: NDArray[np.int64], grid: CellGrid) -> NDArray[np.int64]:
-    """Return the contact point nearest to the centre of each cell: int64, shape (n, 3), index in the volume along x, y, z."""
+    """Return the contact point nearest to the centre of each cell.
+
+    Returns
+    -------
+    int64, shape (n, 3): index in the volume along x, y, z.
+    """
     inside = np.unravel_index(values[:, 4] % grid.edge**3, (grid.edge,) * 3)
     return grid.coordinates(keys[:, 2]) * grid.edge + np.stack(inside, axis=1)
 

@@ -1,4 +1,4 @@
-"""Ground-truth merges and splits from the difference of an automatic and a proofread segmentation.
+"""Find ground-truth merges and splits by comparing an automatic with a proofread segmentation.
 
 A body in several segments is a split error, corrected by a merge. A segment over several bodies is a merge error,
 corrected by a split.
