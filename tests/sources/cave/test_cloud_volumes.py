@@ -417,13 +417,13 @@ def test_a_volume_that_is_not_there_is_named(server: ReplayServer, tmp_path: Pat
             layer_at(path, tmp_path / "cache")
 
 
-def test_a_voxel_size_that_is_zero_is_not_guessed(server: ReplayServer, tmp_path: Path) -> None:
+def test_a_voxel_size_that_is_zero_is_not_assumed(server: ReplayServer, tmp_path: Path) -> None:
     path, _ = stored(tmp_path / "volume", [(10.0, 10.0, 10.0)])
     file = tmp_path / "volume" / "info"
     info = json.loads(file.read_text())
     info["scales"][0]["resolution"] = [0, 10, 10]
     file.write_text(json.dumps(info))
-    with pytest.raises(ConnectomeBenchError, match="does not say its voxel size"):
+    with pytest.raises(ConnectomeBenchError, match="does not state its voxel size"):
         layer_at(path, tmp_path / "cache", "image")
 
 

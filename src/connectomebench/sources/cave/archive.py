@@ -1,4 +1,4 @@
-"""What was read of a dataset, step by step, and kept with the build: roots, their history, surveys of every edit."""
+"""Data read from a CAVE dataset and stored with the build: roots, edit history, surveys of the edits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ JobT = TypeVar("JobT")
 
 
 def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
-    """Time of the final state, UTC: what the configuration says, or the moment of the first run, which is kept."""
+    """Return the time of the final state, UTC: the configured one, or that of the first run, which is stored."""
     if config.until is not None:
         return utc(config.until, "source.cave.until")
     key = content_key(species, config.server, config.datastack, config.graph_table, config.segmentation)
@@ -58,16 +58,16 @@ def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
 
 
 class Archive:
-    """Roots, history and surveys of a build. Each step is done in groups that leave a file, and done once.
+    """Roots, history and surveys of a build. Each step runs once, in groups that write one file each.
 
     Parameters
     ----------
     spec
-        Which dataset, and where things are kept.
+        Dataset and cache folder.
     base
         Folder that relative paths of the configuration start from.
     runner
-        Does the groups.
+        Runs the groups.
     """
 
     def __init__(self, spec: JobSpec, base: Path, runner: Runner) -> None:
@@ -77,7 +77,7 @@ class Archive:
 
     @cached_property
     def roots(self) -> tuple[NDArray[np.uint64], dict[int, str]]:
-        """Proofread roots (uint64, sorted), and ids that were given but left out, with the reason."""
+        """Proofread roots (uint64, sorted), and requested ids that were left out, with the reason."""
         config = self.spec.config
         key = content_key("roots 1", self.spec.dataset, asdict(config.roots))
         path = self.spec.cache / "roots" / f"{key}.json"
@@ -90,7 +90,7 @@ class Archive:
 
     @cached_property
     def history(self) -> History:
-        """Operations in the logs of the roots, each once, sorted by id.
+        """Operations in the logs of the roots, without duplicates, sorted by id.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Archive:
 
     @cached_property
     def survey_index(self) -> SurveyIndex:
-        """What lies around every edit.
+        """Surveys of all edits.
 
         Raises
         ------
@@ -143,7 +143,7 @@ class Archive:
                 pass
 
     def _check_share(self, failed: int, total: int, reasons: Iterable[str], what: str, paths: list[Path]) -> None:
-        """Stop where too much cannot be read; what holds failures is forgotten, so that the next run tries it again."""
+        """Stop where too many reads failed; delete the files with failures, so that the next run tries them again."""
         share = self.spec.config.max_failed_share
         if failed <= share * total:
             return
@@ -152,12 +152,12 @@ class Archive:
         reason = Counter(reasons).most_common(1)[0][0]
         raise ConnectomeBenchError(
             f"{failed} of {total} {what} could not be read (most often: {reason}), more than "
-            f"source.cave.max_failed_share = {share:g}; run again to go on from here, or raise the share"
+            f"source.cave.max_failed_share = {share:g}; run again to continue from here, or raise the share"
         )
 
     @cached_property
     def corrections(self) -> Corrections:
-        """The ground truth, with what was left out and why."""
+        """Ground truth, with counts of what was left out by reason."""
         history, index = self.history, self.survey_index
         roots, _ = self.roots
         counts = Counter({f"operations left out: {reason}": n for reason, n in history.left_out.items()})
@@ -176,7 +176,7 @@ class Archive:
         return find_corrections(history.judged, surveys, frozenset(roots.tolist()), least, counts, skipped)
 
     def _compared(self) -> dict[str, int]:
-        """Compare some roots with their ancestors by supervoxels, and count what the operations explain."""
+        """Compare some roots with their ancestors by supervoxels; count the differences that operations explain."""
         roots = self.roots[0][: self.spec.config.roots.compare].tolist()
         judged = self.history.judged
         if not roots or not judged:
@@ -195,10 +195,10 @@ class Archive:
     def lookup(
         self, segment: int, place_nm: Point, beside: Sequence[int] = ()
     ) -> Callable[[NDArray[np.uint64]], NDArray[np.uint64]]:
-        """Give the roots of supervoxels at the time when a segment is looked at.
+        """Return a function from supervoxels to roots, at the time at which a segment is shown.
 
-        Those of the survey are known; others are asked for. Of several times, one is taken at which the segments
-        ``beside`` existed too, if there is one.
+        Roots in the survey are known; the server is asked for all others. Of several times it takes one at which the
+        segments ``beside`` existed too, if there is one.
         """
         state = self.survey_index.state(segment, place_nm, beside)
         when = self._when(state)
@@ -214,7 +214,7 @@ class Archive:
         return root_of
 
     def time_of(self, segment: int, place_nm: Point) -> datetime:
-        """Time at which a segment is looked at, UTC."""
+        """Return the time at which a segment is shown, UTC."""
         return self._when(self.survey_index.state(segment, place_nm))
 
     def _when(self, state: State) -> datetime:

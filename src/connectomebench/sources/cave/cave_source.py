@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class CaveSource:
     """Implements :class:`connectomebench.core.source.Source` over a CAVE server.
 
-    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. What is
-    said of a segment (size, skeleton, whether it is fused) holds inside the cube of the survey of its edit.
+    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. Facts
+    about a segment (size, skeleton, whether it is fused) hold inside the cube of the survey of its edit.
 
     Parameters
     ----------
@@ -88,11 +88,11 @@ class CaveSource:
         return self._info
 
     def corrections(self) -> Corrections:
-        """Read the edit history and survey its places; see :mod:`connectomebench.sources.cave.history`."""
+        """Return corrections from the edit history and the surveys; see :mod:`connectomebench.sources.cave.history`."""
         return self.archive.corrections
 
     def contacts(self) -> Contacts:
-        """Contacts of edited segments with each other and with their neighbours, as they were just before the edit."""
+        """Return contacts of edited segments with each other and with neighbours, just before the edit."""
         found = [s.contacts for s in self.archive.survey_index.light()]
         if not found:
             return Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
@@ -110,7 +110,7 @@ class CaveSource:
                 yield int(segment), survey.skeletons[int(segment)]
 
     def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points lie near a face of a cube or of the volume, or too far out in every cube for a view."""
+        """Return which points lie near a face of a cube or the volume, or too far out in every cube for a view."""
         points = np.asarray(points_nm, np.float64).reshape(-1, 3)
         rules, bounds = self.config.survey, self._info.bounds_nm
         to_end = np.minimum(points - bounds.lower_nm, np.asarray(bounds.upper_nm) - points).min(axis=1, initial=np.inf)

@@ -1,4 +1,4 @@
-"""Segments in pieces, and which side of a cut each piece lies on: by the edit that was made, or by a preview of one."""
+"""Pieces of a segment, and the side of a cut of each: from the edit made, or from a preview by the server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PLAIN = PieceRules(brightness_exponent=0.0)
 
 
 class Cutting:
-    """Cuts segments of a dataset, always by the server's own multicut.
+    """Cuts segments of a dataset by the server's own multicut.
 
-    The multicut of the past is what an edit left behind. That of the present is asked for as a preview; the server
-    gives none for a segment of the past.
+    A past multicut is known from the segments that the edit made. A present one is a preview by the server, which
+    gives none for a past segment.
 
     Parameters
     ----------
@@ -78,12 +78,12 @@ class Cutting:
         return self._context.connection.graph.roots(supervoxels, self._archive.spec.until)
 
     def sides(self, segment: int, cut: Cut) -> NDArray[np.int8] | str:
-        """Side of every piece of ``pieces(segment, cut.center_nm, cut.cutout_nm)``.
+        """Return the side of every piece of ``pieces(segment, cut.center_nm, cut.cutout_nm)``.
 
         Returns
         -------
         NDArray[np.int8] or str
-            +1 source, -1 sink, 0 neither; a text says why the server makes no such cut.
+            +1 source, -1 sink, 0 neither; or the reason why the server makes no such cut.
         """
         pieces, supervoxels = self.pieces(segment, cut.center_nm, cut.cutout_nm)
         for a, b, sign in ((cut.sources_nm, cut.sinks_nm, 1), (cut.sinks_nm, cut.sources_nm, -1)):
@@ -103,7 +103,7 @@ class Cutting:
         return sides
 
     def _as_made(self, operation: Operation, supervoxels: NDArray[np.uint64]) -> NDArray[np.int8]:
-        """Sides by the segments that an edit left behind."""
+        """Return sides from the segments that an edit made."""
         seeds = np.asarray((*operation.sources, *operation.sinks), np.uint64)
         key = content_key("cut 1", self._archive.spec.dataset, operation.operation_id, supervoxels)
         stored = self._context.blobs.get(key)
@@ -118,7 +118,7 @@ class Cutting:
         return sides
 
     def _previewed(self, segment: int, cut: Cut, seeds: list[NDArray[np.uint64]]) -> Preview | None:
-        """Ask for a preview, once: workers that draw the cut read the answer from the folder of the build."""
+        """Request a preview once; workers that render the cut read the answer from the folder of the build."""
         from connectomebench.core.files import ArrayCache
 
         store = ArrayCache(self._archive.spec.cache / "previews")
@@ -139,7 +139,7 @@ class Cutting:
 
 
 def sides_or_fail(cutting: Cutting, segment: int, cut: Cut) -> NDArray[np.int8]:
-    """Sides of a cut that was proposed before.
+    """Return the sides of a cut that was proposed before.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What is done for a group of roots or edits, here or on another machine; each group leaves one file."""
+"""Jobs for groups of roots or edits, run here or on another machine; each writes one file."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, su
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A dataset opened in this process: connection, labels and what was fetched before."""
+    """A dataset opened in this process: connection, labels and cache."""
 
     connection: Connection
     supervoxels: CloudLayer
@@ -37,14 +37,14 @@ class WorkerContext:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Which dataset, and where things are kept.
+    """Dataset and cache folder of a job.
 
     Attributes
     ----------
     config, species
         The dataset.
     cache
-        Folder that all processes of a build share.
+        Folder shared by all processes of a build.
     until
         Time of the final state, UTC.
     """
@@ -56,7 +56,7 @@ class JobSpec:
 
     @property
     def dataset(self) -> list[str | None]:
-        """What tells this dataset from others, for keys."""
+        """Identity of the dataset, for cache keys."""
         c = self.config
         return [self.species, c.server, c.datastack, c.graph_table, c.segmentation, self.until.isoformat()]
 
@@ -72,7 +72,7 @@ class JobSpec:
             try:
                 return _open(content_key(asdict(self.config), str(self.cache)), self)
             except SiteUnavailable as error:
-                raise ConnectomeBenchError(f"{error}; check the network, and run again to go on") from None
+                raise ConnectomeBenchError(f"{error}; check the network and run again to continue") from None
 
 
 _opening = Lock()
@@ -105,21 +105,21 @@ def open_layer(
 
 @dataclass(frozen=True)
 class HistoryJob:
-    """Roots whose history is read together."""
+    """Roots whose history is read in one job."""
 
     spec: JobSpec
     roots: tuple[int, ...]
 
     @property
     def path(self) -> Path:
-        """File that the job leaves."""
+        """File that the job writes."""
         key = content_key("history 1", self.spec.dataset, list(self.roots))
         return self.spec.cache / "history" / f"{key}.json"
 
 
 @dataclass(frozen=True)
 class History:
-    """Operations of some roots, judged; why others are no edits; and roots whose history cannot be read."""
+    """Operations of some roots with their outcomes, counts of the ones left out, and unreadable roots."""
 
     judged: tuple[JudgedOperations, ...]
     left_out: dict[str, int]
@@ -127,7 +127,7 @@ class History:
 
 
 def read_history(job: HistoryJob) -> int:
-    """Read and judge the operations of a group of roots, unless that was done before; returns their number."""
+    """Read and judge the operations of a group of roots, unless the file exists; return their number."""
     if not job.path.exists():
         graph, until = job.spec.open().connection.graph, job.spec.until
         operations, left_out, failed = read_operations(graph, job.roots, until)
@@ -144,7 +144,7 @@ def read_history(job: HistoryJob) -> int:
 
 
 def load_history(path: Path) -> History:
-    """Read what :func:`read_history` left."""
+    """Load the file of :func:`read_history`."""
     data = json.loads(path.read_text(encoding="utf-8"))
     return History(
         tuple(_judged(j) for j in data["judged"]),
@@ -182,14 +182,14 @@ def _points(values: list[list[float]]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True)
 class SurveyJob:
-    """Edits next to each other that are surveyed together."""
+    """Neighbouring edits that are surveyed in one job."""
 
     spec: JobSpec
     judged: tuple[JudgedOperations, ...]
 
     @property
     def path(self) -> Path:
-        """File that the job leaves."""
+        """File that the job writes."""
         rules = [asdict(self.spec.config.survey), asdict(self.spec.config.skeleton)]
         ids = [j.operation.operation_id for j in self.judged]
         key = content_key("survey 1", self.spec.dataset, ids, rules)
@@ -198,7 +198,7 @@ class SurveyJob:
 
 @dataclass(frozen=True)
 class Surveyed:
-    """Surveys of a group of edits; edits without one, and those whose data cannot be had, with the reason."""
+    """Surveys of a group of edits; edits without a survey and edits with unavailable data, with the reason."""
 
     surveys: list[Survey]
     without: dict[int, str]
@@ -206,7 +206,7 @@ class Surveyed:
 
 
 def make_surveys(job: SurveyJob) -> tuple[int, int]:
-    """Survey a group of edits, unless that was done before; returns how many there are, and how many failed."""
+    """Survey a group of edits, unless the file exists; return the number of edits and of failures."""
     if job.path.exists():
         stored = load_surveys(job.path)
         return len(job.judged), len(stored.failed)
@@ -235,13 +235,13 @@ def make_surveys(job: SurveyJob) -> tuple[int, int]:
 
 
 def _lookup(job: SurveyJob, context: WorkerContext) -> Lookup:
-    """Ask for the final roots of all places of a job in one request; each place has its own time before."""
+    """Read the final roots of all edits of a job in one request; the time before is different for each edit."""
     graph, until = context.connection.graph, job.spec.until
     try:
         around = [supervoxels_around(j, context.supervoxels, job.spec.config.survey) for j in job.judged]
         ids = np.unique(np.concatenate(around))
         final = graph.roots(ids, until)
-    except SiteUnavailable:  # then it is seen place by place which of them fail
+    except SiteUnavailable:  # then each edit asks by itself, and fails by itself
         return graph.roots
 
     def roots(supervoxels: NDArray[np.uint64], when: datetime) -> NDArray[np.uint64]:
@@ -253,7 +253,7 @@ def _lookup(job: SurveyJob, context: WorkerContext) -> Lookup:
 
 
 def load_surveys(path: Path) -> Surveyed:
-    """Read what :func:`make_surveys` left."""
+    """Load the file of :func:`make_surveys`."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     without, failed = (

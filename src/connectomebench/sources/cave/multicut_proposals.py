@@ -1,4 +1,4 @@
-"""Proposed cuts: those that proofreaders made, and wrong ones that the server's multicut gives for other seeds."""
+"""Propose cuts: those of proofreaders, and wrong ones of the server's multicut for other seeds."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from connectomebench.sources.cave.history import JudgedOperations
 def propose(
     archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> tuple[list[ProposedCut], Counter[str]]:
-    """Propose cuts at every split that was made.
+    """Propose cuts at every split that proofreaders made.
 
-    The cut of the proofreader is proposed as it was made, and judged by the rule; one that was taken back since is
-    wrong by that rule too. Wrong cuts come from previews between random seeds in what the larger side became, if the
-    server still knows it.
+    The proofreader's cut is proposed as made and judged by the rule, by which a cut that was reversed later is wrong.
+    Wrong cuts come from previews between random seeds in what the larger side became, if the server still knows it.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def propose(
     proposals
         In the order of the edits.
     dropped
-        Why others are missing.
+        Reason -> number of missing proposals.
     """
     proposals: list[ProposedCut] = []
     dropped: Counter[str] = Counter()
@@ -93,7 +92,7 @@ def _as_made(
 def _wrong(
     judged: JudgedOperations, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> list[ProposedCut]:
-    """Wrong cuts of the final segment that holds most of the place."""
+    """Propose wrong cuts of the final segment that fills most of the cube."""
     places = [_cut_place(judged, body, (body,), cutting, rules.reach_nm) for body in dict.fromkeys(judged.bodies)]
     largest = max(places, key=lambda place: place.graph.voxels.sum())
     return wrong_cuts(largest, rules, largest_view_nm)

@@ -1,4 +1,4 @@
-"""Meshes of what a site shows: the server's level-2 meshes, or surfaces made from its labels."""
+"""Meshes of the parts of a site: level-2 meshes of the server, or surfaces made from labels."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _SIGN = {"source": 1, "sink": -1}
 
 
 def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules) -> list[Mesh]:
-    """Make a surface of each part of a site from the labels inside the cube shown.
+    """Make a surface of each part of a site from the labels in the cube shown.
 
     Parameters
     ----------
     site
-        What is shown.
+        Site.
     archive, cutting
         The state at that time, and its cuts.
     rules
@@ -37,7 +37,7 @@ def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules
     Raises
     ------
     SiteUnavailable
-        If the data of the place cannot be had.
+        If the data are unavailable.
     """
     context = archive.spec.open()
     layer = context.supervoxels
@@ -69,14 +69,14 @@ def level2_parts(site: Site, archive: Archive, cutting: Cutting) -> list[Mesh]:
     Parameters
     ----------
     site
-        What is shown.
+        Site.
     archive, cutting
         The state at that time, and its cuts.
 
     Raises
     ------
     SiteUnavailable
-        If the data of the place cannot be had.
+        If the data are unavailable.
     """
     shown = Box.around(site.location_nm, site.extent_nm)
     both: dict[int, tuple[Mesh, Mesh]] = {}
@@ -94,7 +94,7 @@ def level2_parts(site: Site, archive: Archive, cutting: Cutting) -> list[Mesh]:
 
 
 def _supervoxels(segment: int, site: Site, shown: Box, archive: Archive) -> NDArray[np.uint64]:
-    """Supervoxels of a segment in the cube shown; uint64, sorted."""
+    """Return the supervoxels of a segment in the cube shown; uint64, sorted."""
     layer = archive.spec.open().supervoxels
     ids = np.unique(layer.read(*voxel_box(layer, shown))).astype(np.uint64)
     ids = ids[ids != 0]
@@ -102,7 +102,7 @@ def _supervoxels(segment: int, site: Site, shown: Box, archive: Archive) -> NDAr
 
 
 def _nodes(segment: int, supervoxels: NDArray[np.uint64], site: Site, archive: Archive) -> NDArray[np.uint64]:
-    """Level-2 node of each supervoxel at the time when the segment is looked at."""
+    """Return the level-2 node of each supervoxel at the time at which the segment is shown."""
     context = archive.spec.open()
     when = archive.time_of(segment, site.location_nm)
     key = content_key("level-2 nodes 1", archive.spec.dataset, when.isoformat(), supervoxels)

@@ -1,4 +1,4 @@
-"""What lies around an edit just before it: neighbours in contact, sizes, skeletons, and the bodies they end up in.
+"""Survey the surroundings of an edit just before it: neighbours, sizes, skeletons, and final bodies.
 
 One cube of supervoxels is read per edit, and its supervoxels are looked up at two times: just before the edit, for the
 segments that the proofreader saw, and in the final state, for the bodies. Everything else follows from these three
@@ -42,7 +42,7 @@ class Survey:
     sides
         Segments just before the edit under the source and the sink points: two for a merge, twice the same for a split.
     segments
-        uint64, shape (s,): edited segments and their neighbours; nothing is said of others.
+        uint64, shape (s,): edited segments and their neighbours; other segments are not described.
     contacts
         Patches of contact between an edited segment and another one, inside the inner part of the cube.
     overlaps
@@ -63,13 +63,13 @@ class Survey:
     skeletons: dict[int, Skeleton]
 
     def light(self) -> Survey:
-        """Leave out the supervoxels and skeletons, so that the surveys of a whole brain fit in memory."""
+        """Return a copy without supervoxels and skeletons, so that the surveys of a whole brain fit in memory."""
         none = np.zeros(0, np.uint64)
         return replace(self, supervoxels=none, before=none, final=none, skeletons={})
 
 
 def supervoxels_around(judged: JudgedOperations, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
-    """Supervoxels of the cube around an edit, and those under its points; uint64, sorted."""
+    """Return the supervoxels in the cube around an edit and under its points; uint64, sorted."""
     box = voxel_box(supervoxels, Box.around(judged.operation.place_nm, rules.cutout_nm))
     ids, _ = distinct(supervoxels.read(*box))
     return np.union1d(
@@ -85,7 +85,7 @@ def survey(
     rules: SurveyRules,
     skeleton_rules: SkeletonRules,
 ) -> Survey | str:
-    """Look around an edit.
+    """Survey an edit.
 
     Parameters
     ----------
@@ -98,17 +98,17 @@ def survey(
     until
         Time of the final state, UTC.
     rules, skeleton_rules
-        What is looked at.
+        Cube, thresholds and skeletons.
 
     Returns
     -------
     Survey or str
-        A text says why there is none.
+        Or the reason why there is none.
 
     Raises
     ------
     SiteUnavailable
-        If the data cannot be had.
+        If the data are unavailable.
     """
     operation = judged.operation
     center = operation.place_nm
@@ -230,7 +230,7 @@ def _skeletons(
 
 
 def pack_surveys(surveys: Sequence[Survey]) -> dict[str, NDArray[Any]]:
-    """Lay surveys out as named arrays; the reverse of :func:`unpack_surveys`."""
+    """Pack surveys into named arrays; the reverse of :func:`unpack_surveys`."""
     arrays: dict[str, NDArray[Any]] = {"count": np.asarray(len(surveys))}
     for i, s in enumerate(surveys):
         arrays |= {
@@ -261,7 +261,7 @@ def _joined(parts: list[NDArray[Any]], empty: tuple[int, ...], dtype: Any) -> ND
 
 
 def unpack_surveys(arrays: dict[str, NDArray[Any]]) -> list[Survey]:
-    """Make surveys from the arrays of :func:`pack_surveys`."""
+    """Restore surveys from the arrays of :func:`pack_surveys`."""
     found = []
     for i in range(int(arrays["count"])):
         a = {name.partition(".")[2]: values for name, values in arrays.items() if name.startswith(f"{i}.")}
