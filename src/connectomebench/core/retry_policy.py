@@ -21,7 +21,7 @@ class TransientError(Exception):
     reason
         In a few words.
     wait_s
-        How long the server asks to wait, s; None where it does not say.
+        Wait that the server asks for, s; None where it asks for none.
     """
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:

@@ -38,7 +38,7 @@ class Task:
     roles
         What is drawn, in order.
     correction
-        Which correction the task is about: ``merge`` mends split errors, ``split`` mends merge errors.
+        Correction that the task is about: ``merge`` corrects split errors, ``split`` corrects merge errors.
     published_samples
         Number of samples in the published dataset after filtering; None where unpublished.
     published_people

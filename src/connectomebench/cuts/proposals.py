@@ -129,7 +129,7 @@ def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalRules, largest_view_n
     Returns
     -------
     ProposedCut or str
-        A text says why the cut cannot be made or shown.
+        Or the reason why the cut cannot be made or shown.
     """
     graph = place.graph
     sides = place.part(graph, cut)

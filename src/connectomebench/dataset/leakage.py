@@ -95,7 +95,7 @@ def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) 
     folders
         Task -> ``OUT/TASK/SPECIES``.
     group_by
-        With ``body``, bodies are looked at too.
+        With ``body``, bodies are checked too.
 
     Returns
     -------

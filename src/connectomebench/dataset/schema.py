@@ -212,7 +212,7 @@ def write_partition(
     Returns
     -------
     str
-        SHA-256 of the rows, whatever their order and the shards they are in; 64 hex digits.
+        SHA-256 of the rows, independent of their order and shards; 64 hex digits.
 
     Raises
     ------

@@ -92,7 +92,7 @@ class DaskRunner:
                 except CancelledError as error:
                     raise ConnectomeBenchError(
                         f"{label}: the connection to the Dask scheduler is lost; start it and run the same command "
-                        "again to go on"
+                        "again to continue"
                     ) from error
                 except (ImportError, AttributeError) as error:
                     if isinstance(error, AttributeError) and "get attribute" not in str(error):
@@ -112,7 +112,7 @@ def _check_rounds(rounds: int, label: str) -> None:
     if rounds >= _LOST_WORKERS_ROUNDS:
         raise ConnectomeBenchError(
             f"{label}: every worker that took the same job was lost; they may lack memory: start fewer workers on each "
-            "machine or with more memory, and run the same command again to go on"
+            "machine or with more memory, and run the same command again to continue"
         )
 
 

@@ -28,7 +28,7 @@ def stored_row(
     edit_id: str | None = None,
     edit_time: datetime | None = None,
 ) -> dict[str, Any]:
-    """Make a row from a sample of a public dataset, with the columns of :func:`connectomebench.dataset.schema.features`.
+    """Make a stored row (:func:`connectomebench.dataset.schema.features`) from a sample of a public dataset.
 
     Parameters
     ----------

@@ -59,9 +59,9 @@ class SampleMetadata:
 
     @property
     def neuron(self) -> int | None:
-        """Id of the neuron, by which rows are grouped: the newest root that is named, else the first before the edit.
+        """Id of the neuron that groups rows: the newest root given, else the first before the edit.
 
-        Keys in the order of ``latest_root_id``, ``base_root``, ``root_id``, ``pre_pt_root_id``, ``before_root_ids``.
+        Order of the keys: ``latest_root_id``, ``base_root``, ``root_id``, ``pre_pt_root_id``, ``before_root_ids``.
         """
         known = [self.ids[name] for name in _NEURON if name in self.ids]
         return next(iter([*known, *self.lists.get("before_root_ids", ()), *self.lists.get("root_ids", ())]), None)

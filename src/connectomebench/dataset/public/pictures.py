@@ -58,7 +58,7 @@ def draw_pair(channels: NDArray[np.float32]) -> list[bytes]:
     Raises
     ------
     Unmapped
-        If there are no masks, a view is empty, or one of the two is hardly to be seen in any view.
+        If there are no masks, a view is empty, or one of the two is hardly visible in any view.
     """
     if channels.shape[1] <= _MASK_B:
         raise Unmapped("the two segments cannot be distinguished: there are no masks")

@@ -55,13 +55,13 @@ def split_sides(pieces: Mapping[int, Piece]) -> tuple[Mesh, Mesh]:
     """Make the meshes of the two sides of a cut from the nodes of the segment before the cut.
 
     A node with supervoxels on one side alone goes there whole. A node on both sides is bisected by a plane. Its *outer
-    vertices* are those that it shares with nodes of the six chunks around it, where the segment goes on; each is on
+    vertices* are those that it shares with nodes of the six chunks around it, where the segment continues; each is on
     the side of that neighbour. The plane stands on the middle of the line between the two outer vertices of different
     sides that are nearest to each other, at a right angle to it, and faces are cut along it; the cut stays open.
 
     Cases that the rule alone does not settle:
 
-    - A side has no outer vertices at the node, because it ends there or goes on in nodes that are not settled yet:
+    - A side has no outer vertices at the node, because it ends there or continues in nodes that are not settled yet:
       the side's points in the node take their place.
     - Several nodes on both sides next to each other: first those are cut that have outer vertices of both sides, then
       those of one side, then those of none. Halves count as neighbours of what is cut after them; nodes that are

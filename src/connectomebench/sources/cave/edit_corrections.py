@@ -48,7 +48,7 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
         Clean segment -> its body. Segments smaller than ``min_body_voxels`` belong to their largest body if the rest
         does not matter.
     fused
-        Fused segment -> its bodies. A segment that is neither is in none of the two.
+        Fused segment -> its bodies. A segment that is neither clean nor fused is in neither.
     """
     body_of: dict[int, int] = {}
     fused: dict[int, tuple[int, ...]] = {}
