@@ -57,9 +57,9 @@ from connectomebench.rendering.engines import choose_engine
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_source import CaveSource
-from connectomebench.sources.cave.cloud_volumes import HeldLayer
+from connectomebench.sources.cave.cloud_volumes import InMemoryLayer
 from connectomebench.sources.cave.connect import connect
-from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations
+from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations
 from connectomebench.sources.cave.jobs import open_layer
 from connectomebench.sources.cave.survey import survey
 from connectomebench.sources.factory import open_source
@@ -219,8 +219,8 @@ def measure_survey() -> dict[str, Any]:
     rules = dataclasses.replace(config.survey, cutout_nm=16000, label_voxel_nm=64, min_body_voxels=1000)
     start = time.perf_counter()
     made = survey(
-        JudgedOperations(edit, "correction", (1, 1)),
-        HeldLayer(labels, voxel_nm, (0, 0, 0)),
+        JudgedOperation(edit, "correction", (1, 1)),
+        InMemoryLayer(labels, voxel_nm, (0, 0, 0)),
         lambda asked, _: roots[asked.astype(np.int64)],
         datetime(2021, 1, 1, tzinfo=UTC),
         rules,

@@ -31,7 +31,7 @@ from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint
 from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
-from connectomebench.sources.cave.cloud_volumes import CloudLayer, HeldLayer, RootLayer, distinct, relabel
+from connectomebench.sources.cave.cloud_volumes import CloudLayer, InMemoryLayer, RootLayer, distinct, relabel
 from connectomebench.sources.cave.connect import connect
 
 ROOM = 10**9
@@ -459,7 +459,7 @@ def test_roots_lie_where_they_lay(server: ReplayServer, warm: CloudLayer, truth:
 
 def test_a_layer_in_memory_is_read_by_its_own_voxels() -> None:
     held = np.arange(60, dtype=np.uint64).reshape(3, 4, 5)
-    layer = HeldLayer(held, (4.0, 4.0, 40.0), (100, 200, 300))
+    layer = InMemoryLayer(held, (4.0, 4.0, 40.0), (100, 200, 300))
     assert (layer.shape, layer.offset_vx, layer.voxel_size_nm) == ((3, 4, 5), (100, 200, 300), (4.0, 4.0, 40.0))
     np.testing.assert_array_equal(layer.read((1, 0, 2), (3, 4, 4)), held[1:3, :, 2:4])
 

@@ -13,7 +13,7 @@ FormName = Literal["connectomebench", "connectomebench2"]
 
 
 @dataclass(frozen=True)
-class Form:
+class DatasetLayout:
     """Layout of one of the two datasets.
 
     Attributes
@@ -34,14 +34,14 @@ class Form:
     columns: frozenset[str]
 
 
-FORMS: dict[FormName, Form] = {
-    "connectomebench": Form(
+FORMS: dict[FormName, DatasetLayout] = {
+    "connectomebench": DatasetLayout(
         "connectomebench",
         "jeffbbrown2/ConnectomeBench",
         "Brown et al. ConnectomeBench: Can LLMs proofread the connectome? arXiv:2511.05542 (2025).",
         frozenset({"option_1_neuron_id"}),
     ),
-    "connectomebench2": Form(
+    "connectomebench2": DatasetLayout(
         "connectomebench2",
         "jeffbbrown2/ConnectomeBench2",
         "Brown, Farkas et al. ConnectomeBench2: A unified benchmark for automated connectomic proofreading. "
@@ -78,7 +78,7 @@ _SPECIES = {
 _PARTITIONS = {"val": "validation", "valid": "validation"} | {name: name for name in PARTITIONS}
 
 
-def published_form(name: str) -> Form | None:
+def published_form(name: str) -> DatasetLayout | None:
     """Return the layout published under a repository name, in any case; None where there is none."""
     return next((form for form in FORMS.values() if form.repo.casefold() == name.casefold()), None)
 

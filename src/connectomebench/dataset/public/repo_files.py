@@ -17,7 +17,7 @@ from connectomebench.core.hub_errors import hub_errors
 from connectomebench.dataset.manifest import FILE_NAME
 from connectomebench.dataset.public.dataset_names import (
     FORMS,
-    Form,
+    DatasetLayout,
     our_partition,
     our_species,
     published_form,
@@ -47,7 +47,7 @@ class PublicFiles:
         Changes whenever the files do: the commit, or a hash of names, sizes and times of change.
     """
 
-    form: Form
+    form: DatasetLayout
     repo: str | None
     commit: str | None
     root: str
@@ -72,7 +72,7 @@ def is_public(name: str) -> bool:
     return _form_of_folder(folder) is not None if folder.is_dir() else published_form(name) is not None
 
 
-def _form_of_folder(folder: Path) -> Form | None:
+def _form_of_folder(folder: Path) -> DatasetLayout | None:
     if (folder / FILE_NAME).exists():
         return None
     first = next(iter(sorted(folder.rglob("*.parquet"))), None)

@@ -26,7 +26,7 @@ from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.connect import proofread_roots
 from connectomebench.sources.cave.edit_corrections import find_corrections
 from connectomebench.sources.cave.graph import utc
-from connectomebench.sources.cave.history import JudgedOperations, differences
+from connectomebench.sources.cave.history import JudgedOperation, differences
 from connectomebench.sources.cave.jobs import (
     History,
     HistoryJob,
@@ -103,7 +103,7 @@ class Archive:
             for i in range(0, len(roots), _ROOTS_PER_JOB)
         ]
         self._do(read_history, jobs, "edit history")
-        judged: dict[int, JudgedOperations] = {}
+        judged: dict[int, JudgedOperation] = {}
         left_out: Counter[str] = Counter()
         failed = dict(failed)
         for job in jobs:

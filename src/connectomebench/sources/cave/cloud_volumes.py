@@ -223,7 +223,7 @@ class RootLayer:
 
 
 @dataclass(frozen=True)
-class HeldLayer:
+class InMemoryLayer:
     """Labels of a box in memory. See ``Volume``; ``offset_vx`` is that of the box."""
 
     labels: NDArray[np.uint64]

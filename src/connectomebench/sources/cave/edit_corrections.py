@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, Skipped, SplitCorrection
-from connectomebench.sources.cave.history import JudgedOperations
+from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.cave.survey import Survey
 
 _AMBIGUOUS = 0.2  # below this share of `min_body_voxels`, voxels of a second body do not matter
@@ -66,7 +66,7 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
 
 
 def find_corrections(
-    judged: Sequence[JudgedOperations],
+    judged: Sequence[JudgedOperation],
     surveys: Mapping[int, Survey],
     complete: frozenset[int],
     min_body_voxels: int,

@@ -79,7 +79,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class JudgedOperations:
+class JudgedOperation:
     """An operation and its outcome in the final state.
 
     Attributes
@@ -216,7 +216,7 @@ def _points(voxels: Any, voxel_nm: NDArray[np.float64]) -> tuple[Point, ...]:
 
 def judge_operations(
     graph: Graph, operations: list[Operation], until: datetime
-) -> tuple[list[JudgedOperations], Counter[str]]:
+) -> tuple[list[JudgedOperation], Counter[str]]:
     """Compare each operation with the final state.
 
     The final roots of all supervoxels that operations touched are read in few, large requests. This is the set
@@ -241,7 +241,7 @@ def judge_operations(
     """
     touched = [np.asarray((*o.sources, *o.sinks), np.uint64) for o in operations]
     final = graph.roots(np.concatenate(touched) if touched else np.zeros(0, np.uint64), until)
-    judged: list[JudgedOperations] = []
+    judged: list[JudgedOperation] = []
     left_out: Counter[str] = Counter()
     start = 0
     for operation, ids in zip(operations, touched, strict=True):
@@ -255,7 +255,7 @@ def judge_operations(
     return judged, left_out
 
 
-def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperations | str:
+def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperation | str:
     sides = final[: len(operation.sources)], final[len(operation.sources) :]
     if not final.all():
         return "a supervoxel without a final root"
@@ -270,7 +270,7 @@ def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperation
     stands = joined if operation.kind == "merge" else not joined
     if stands and operation.undone:
         return "undone, and done again by another operation"
-    return JudgedOperations(operation, "correction" if stands else "inverted", (bodies[0], bodies[1]))
+    return JudgedOperation(operation, "correction" if stands else "inverted", (bodies[0], bodies[1]))
 
 
 @dataclass(frozen=True)

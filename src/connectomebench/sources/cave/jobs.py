@@ -22,7 +22,7 @@ from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 from connectomebench.sources.cave.cloud_volumes import CloudLayer
 from connectomebench.sources.cave.connect import Connection, connect
-from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations, read_operations
+from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations, read_operations
 from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
 
 
@@ -121,7 +121,7 @@ class HistoryJob:
 class History:
     """Operations of some roots with their outcomes, counts of the ones left out, and unreadable roots."""
 
-    judged: tuple[JudgedOperations, ...]
+    judged: tuple[JudgedOperation, ...]
     left_out: dict[str, int]
     failed: dict[int, str]
 
@@ -153,13 +153,13 @@ def load_history(path: Path) -> History:
     )
 
 
-def _plain(judged: JudgedOperations) -> dict[str, Any]:
+def _plain(judged: JudgedOperation) -> dict[str, Any]:
     plain = asdict(judged)
     plain["operation"]["time"] = judged.operation.time.isoformat()
     return plain
 
 
-def _judged(data: dict[str, Any]) -> JudgedOperations:
+def _judged(data: dict[str, Any]) -> JudgedOperation:
     o = data["operation"]
     operation = Operation(
         operation_id=o["operation_id"],
@@ -173,7 +173,7 @@ def _judged(data: dict[str, Any]) -> JudgedOperations:
         sinks=tuple(o["sinks"]),
         undone=o["undone"],
     )
-    return JudgedOperations(operation, data["outcome"], (data["bodies"][0], data["bodies"][1]))
+    return JudgedOperation(operation, data["outcome"], (data["bodies"][0], data["bodies"][1]))
 
 
 def _points(values: list[list[float]]) -> tuple[Point, ...]:
@@ -185,7 +185,7 @@ class SurveyJob:
     """Neighbouring edits that are surveyed in one job."""
 
     spec: JobSpec
-    judged: tuple[JudgedOperations, ...]
+    judged: tuple[JudgedOperation, ...]
 
     @property
     def path(self) -> Path:
@@ -197,7 +197,7 @@ class SurveyJob:
 
 
 @dataclass(frozen=True)
-class Surveyed:
+class SurveyGroup:
     """Surveys of a group of edits; edits without a survey and edits with unavailable data, with the reason."""
 
     surveys: list[Survey]
@@ -252,7 +252,7 @@ def _lookup(job: SurveyJob, context: WorkerContext) -> Lookup:
     return roots
 
 
-def load_surveys(path: Path) -> Surveyed:
+def load_surveys(path: Path) -> SurveyGroup:
     """Load the file of :func:`make_surveys`."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
@@ -260,4 +260,4 @@ def load_surveys(path: Path) -> Surveyed:
         {int(number): reason for number, reason in json.loads(str(arrays.pop(name))).items()}
         for name in ("without", "failed")
     )
-    return Surveyed(unpack_surveys(arrays), without, failed)
+    return SurveyGroup(unpack_surveys(arrays), without, failed)

@@ -20,8 +20,8 @@ from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Point
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.cave.cave_config import SurveyRules
-from connectomebench.sources.cave.cloud_volumes import HeldLayer, distinct
-from connectomebench.sources.cave.history import JudgedOperations
+from connectomebench.sources.cave.cloud_volumes import InMemoryLayer, distinct
+from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.label_shapes import SkeletonRules, int_point, read_mask, skeletonize
 
 Lookup = Callable[[NDArray[np.uint64], datetime], NDArray[np.uint64]]
@@ -68,7 +68,7 @@ class Survey:
         return replace(self, supervoxels=none, before=none, final=none, skeletons={})
 
 
-def supervoxels_around(judged: JudgedOperations, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
+def supervoxels_around(judged: JudgedOperation, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
     """Return the supervoxels in the cube around an edit and under its points; uint64, sorted."""
     box = voxel_box(supervoxels, Box.around(judged.operation.place_nm, rules.cutout_nm))
     ids, _ = distinct(supervoxels.read(*box))
@@ -78,7 +78,7 @@ def supervoxels_around(judged: JudgedOperations, supervoxels: Volume, rules: Sur
 
 
 def survey(
-    judged: JudgedOperations,
+    judged: JudgedOperation,
     supervoxels: Volume,
     roots: Lookup,
     until: datetime,
@@ -177,7 +177,9 @@ def _contacts(
 
     scan = CorrectionRules(min_contact_faces=rules.min_contact_faces, max_gap_vx=1)
     try:
-        found = find_contacts(HeldLayer(segments, voxel, offset), HeldLayer(bodies, voxel, offset), scan, threads=1)
+        found = find_contacts(
+            InMemoryLayer(segments, voxel, offset), InMemoryLayer(bodies, voxel, offset), scan, threads=1
+        )
     except ConnectomeBenchError:  # nothing proofread in the whole cube
         return Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
     edited = np.isin(found.segments, np.asarray(sides, np.uint64))
@@ -221,7 +223,7 @@ def _skeletons(
         low = np.maximum(np.asarray([s[0] for s in spans]) - factor, 0)
         high = np.minimum(np.asarray([s[-1] + 1 for s in spans]) + factor, mask.shape)
         crop = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        block = HeldLayer(crop.astype(np.uint64), voxel, offset)
+        block = InMemoryLayer(crop.astype(np.uint64), voxel, offset)
         filled = read_mask(block, 1, (0, 0, 0), block.shape, rules.downsample)
         made = skeletonize(filled, (low + offset).tolist(), voxel, rules)
         if made is not None:

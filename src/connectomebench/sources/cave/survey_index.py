@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.site import Point
-from connectomebench.sources.cave.jobs import Surveyed, load_surveys
+from connectomebench.sources.cave.jobs import SurveyGroup, load_surveys
 from connectomebench.sources.cave.survey import Survey
 
 _FILES_IN_MEMORY = 16
@@ -79,7 +79,7 @@ class SurveyIndex:
         """Return all surveys without supervoxels and skeletons, which are read when needed."""
         return self._light
 
-    def files(self) -> Iterator[tuple[Path, Surveyed]]:
+    def files(self) -> Iterator[tuple[Path, SurveyGroup]]:
         """Yield each file with its content."""
         for path in self._paths:
             yield path, load_surveys(path)
