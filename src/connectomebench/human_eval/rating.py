@@ -21,7 +21,7 @@ from connectomebench.evaluation.results import (
     summarise,
     write_results,
 )
-from connectomebench.evaluation.resume_log import ResumeLog, open_journal
+from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
 from connectomebench.human_eval.app import AppPage, AppTexts, show
@@ -174,7 +174,7 @@ def open_ratings(
     Raises
     ------
     ConnectomeBenchError
-        As :func:`connectomebench.evaluation.resume_log.open_journal`.
+        As :func:`connectomebench.evaluation.resume_log.open_resume_log`.
     """
     if must_exist and not path.exists():
         raise ConnectomeBenchError(f"{rater.name} has rated nothing there; leave --export out to begin")
@@ -187,7 +187,7 @@ def open_ratings(
         "partition": rows.data.partition,
         "dataset_fingerprint": rows.data.fingerprint,
     }
-    with open_journal(path, same | identity) as journal:
+    with open_resume_log(path, same | identity) as journal:
         yield journal
 
 
