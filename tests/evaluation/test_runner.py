@@ -132,7 +132,7 @@ def test_a_budget_stops_before_it_is_overspent_and_can_be_raised(tmp_path: Path)
     journal.write_text("".join(json.dumps(line) + "\n" for line in [_identity(), *records]))
     with pytest.raises(ConnectomeBenchError, match=r"spent \(0.0600 USD for 3 rows"):
         run(Paid(log, usd=0.01), out.with_name("unknown.parquet"), RunOptions(1, 1, 0.07))
-    with pytest.raises(ConnectomeBenchError, match="give the prices"):
+    with pytest.raises(ConnectomeBenchError, match="give token prices"):
         run(Paid(log), tmp_path / "free.parquet", RunOptions(1, 1, 0.1))
 
 
@@ -140,7 +140,7 @@ def test_answers_to_another_evaluation_are_not_mixed_in(tmp_path: Path) -> None:
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     with pytest.raises(ConnectomeBenchError, match="server is down"):
         run(Paid(log, fails="s5"), out, RunOptions(1))
-    with pytest.raises(ConnectomeBenchError, match=r"not the same: condition"):
+    with pytest.raises(ConnectomeBenchError, match=r"different: condition"):
         run(Paid(log), out, RunOptions(1), condition="blank_images")
     journal = out.with_name("test.parquet.partial")
     identity = json.loads(journal.read_text().splitlines()[0])

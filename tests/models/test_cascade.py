@@ -233,7 +233,7 @@ def test_of_equals_the_one_that_sends_on_least() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"partition": "test"}, "not all of the partition validation"),
+        ({"partition": "test"}, "not all of the validation partition"),
         ({"dataset_fingerprint": "other"}, "different builds"),
         ({"sample_id": [f"t{number}" for number in range(80)]}, "different rows"),
         ({"condition": ["default", "generated"] * 40}, "hold 2 evaluations"),

@@ -181,7 +181,7 @@ def _evaluate_model(arguments: argparse.Namespace) -> None:
         first,
         data,
         arguments.out,
-        answering=answering,
+        prompt_options=answering,
         run_options=run_options,
         cascade_rule=cascade_rule,
         overwrite=arguments.overwrite,

@@ -83,9 +83,9 @@ def _run(arguments: argparse.Namespace) -> None:
         from connectomebench.human_eval.preferences import preference_table
         from connectomebench.human_eval.rationale_rating import judge_analyses, read_analyses
 
-        said = read_analyses(arguments.analyses, arguments.models, rows)
-        way = "single" if arguments.one_by_one else "pairs"
-        path = judge_analyses(rows, said, rater, way, arguments.out, page, export=arguments.export)
+        rationales = read_analyses(arguments.analyses, arguments.models, rows)
+        rating_mode = "single" if arguments.one_by_one else "pairs"
+        path = judge_analyses(rows, rationales, rater, rating_mode, arguments.out, page, export=arguments.export)
         found = json.loads(path.read_text(encoding="utf-8"))
         print(f"{found['rated']} of {found['of']} rated by {found['rater']}")
         print(preference_table(found))

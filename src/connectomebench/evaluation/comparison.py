@@ -168,6 +168,6 @@ def verdict_text(comparison: Comparison) -> str:
     if math.isnan(d.lower):
         return f"{first} and {second} cannot be distinguished: all samples are of one group"
     words = {"ahead": f"{first} is better than {second}", "behind": f"{first} is worse than {second}"}
-    outcome = words.get(verdict(comparison), f"{first} and {second} cannot be distinguished at n =  {d.n}")
+    outcome = words.get(verdict(comparison), f"{first} and {second} cannot be distinguished at n = {d.n}")
     few = f"; with only {d.n_groups} groups, the interval is too narrow" if d.n_groups < FEW_GROUPS else ""
     return outcome + few
