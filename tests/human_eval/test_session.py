@@ -73,7 +73,7 @@ def test_the_time_before_a_rating_was_taken_back_is_not_forgotten(tmp_path: Path
 def test_what_is_not_on_offer_is_refused(tmp_path: Path, choices: tuple[str, ...], seconds: float) -> None:
     with open_resume_log(tmp_path / "j", {}) as journal:
         sitting = RatingSession(ITEMS, STEPS, journal)
-        with pytest.raises(ConnectomeBenchError, match="not on offer"):
+        with pytest.raises(ConnectomeBenchError, match="invalid rating"):
             sitting.rate(0, choices, seconds)
         assert sitting.done == 0
 

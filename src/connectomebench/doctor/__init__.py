@@ -31,7 +31,7 @@ def diagnose(species: Species, out: Path, server: str | None = None, offline: bo
     Returns
     -------
     list of CheckResult
-        Results in display order. A check that fails unexpectedly is ``missing``. No result contains any part of a token.
+        Results in display order. A check that fails unexpectedly is ``missing``. No result contains a token.
 
     Raises
     ------

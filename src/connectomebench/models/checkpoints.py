@@ -1,6 +1,6 @@
 """Resume a run of transformers' Trainer from its newest complete checkpoint, and refuse one of another run.
 
-The optimizer, scheduler and random state of a checkpoint are ``torch.save`` files. They are read only from the run's own
+The optimizer, scheduler and random state of a checkpoint are ``torch.save`` files. They are read only from its own
 folder, after its configuration was compared, by transformers with ``weights_only=True``: a file that holds
 anything but tensors and plain values is refused, never executed.
 """
