@@ -18,7 +18,7 @@ from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.image_classifier import KIND, ImageClassifier
 from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
-from connectomebench.models.image_classifier_loop import ImageRows, best_epoch, fit_network, memory_hint, score_rows
+from connectomebench.models.image_classifier_trainer import ImageRows, best_epoch, fit_network, memory_hint, score_rows
 from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
 
