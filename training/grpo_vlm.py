@@ -38,7 +38,7 @@ from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
-from connectomebench.finetuning.trainer import load_for_training, settle_adapter, told_in_one_line
+from connectomebench.finetuning.trainer import explain_errors, load_for_training, settle_adapter
 from connectomebench.models.chat import MAX_NEW_TOKENS
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.confidence import ask_confidence
@@ -104,9 +104,9 @@ def questions(
 ) -> dict[str, list[Any]]:
     """Write what is asked of stored rows, with the columns that rewards read; images are decoded here."""
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    asked = [messages(row, style=style) for row in rows]
+    prompts = [messages(row, style=style) for row in rows]
     return {
-        "prompt": [ask_confidence(turns) for turns in asked] if confidence else asked,
+        "prompt": [ask_confidence(turns) for turns in prompts] if confidence else prompts,
         "images": [[decode(image) for image in row["images"]] for row in rows],
         **{name: list(batch[name]) for name in ("task", "answer", "target_nm")},
     }
@@ -138,7 +138,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     with args.main_process_first():
         data = load_training_data(rows, args.seed)
     confidence = "calibration" in script.rewards
-    asked = data.train.with_transform(partial(questions, confidence=confidence, style=style))
+    rows = data.train.with_transform(partial(questions, confidence=confidence, style=style))
 
     ################
     # Model
@@ -158,13 +158,13 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     }
     with args.main_process_first(local=False):
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
-    with told_in_one_line(args):
+    with explain_errors(args):
         model = load_for_training(base, args)
         trainer: Any = GRPOTrainer(
             model,
             [*rewards],
             args,
-            train_dataset=asked,
+            train_dataset=rows,
             processing_class=base.processor,
             peft_config=lora_config(adapter),
         )

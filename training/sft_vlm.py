@@ -40,7 +40,7 @@ from connectomebench.finetuning.settings import (
     checked_arguments,
     recipe,
 )
-from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
+from connectomebench.finetuning.trainer import explain_errors, make_trainer
 from connectomebench.models.checkpoints import prepare_output, resume_training
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def main(
     with args.main_process_first(local=False):
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
     trainer = make_trainer(base, data, adapter, args)
-    with told_in_one_line(args):
+    with explain_errors(args):
         resume_training(trainer, checkpoint)
 
     ################

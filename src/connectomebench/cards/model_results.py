@@ -162,10 +162,10 @@ def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[Ev
             "dataset_revision": data.revision if data and data.repo else None,
             "dataset_args": {"fingerprint": evaluation.fingerprint},
         }
-        for name, (metric, words) in METRIC_NAMES.items():
+        for name, (metric, title) in METRIC_NAMES.items():
             e = summary.estimates[name]
             if is_number(e.value):
-                told = estimate_text(e.value, e.lower, e.upper).split(" ", 1)[1].strip("()")
-                label = f"{words}, {LEVEL:.0%} interval {told}, n = {e.n} in {e.n_groups} groups"
+                interval = estimate_text(e.value, e.lower, e.upper).split(" ", 1)[1].strip("()")
+                label = f"{title}, {LEVEL:.0%} interval {interval}, n = {e.n} in {e.n_groups} groups"
                 entries.append(EvalResult(metric_type=metric, metric_value=float(e.value), metric_name=label, **place))
     return entries

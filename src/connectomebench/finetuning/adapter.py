@@ -157,9 +157,9 @@ def check_targets(base: Base, module_names: Iterable[str]) -> None:
     wanted = {f"language_model...{name}": rf"language_model\..*\.{name}" for name in LANGUAGE_MODULES}
     for merger in ("merger", "deepstack_merger_list"):
         wanted |= {f"visual.{merger}...{name}": rf"visual\.{merger}\..*{name}" for name in MERGER_MODULES}
-    for told, pattern in wanted.items():
+    for module, pattern in wanted.items():
         if not any(re.search(pattern, name) for name in found):
-            raise ConnectomeBenchError(f"{base.files.name} has no {told}; only dense Qwen3-VL models can be trained")
+            raise ConnectomeBenchError(f"{base.files.name} has no {module}; only dense Qwen3-VL models can be trained")
 
 
 def check_trainable(model: Any) -> None:

@@ -85,11 +85,11 @@ class StyleSettings:
         }
 
 
-ANSWERS_ALONE = StyleSettings()
+ANSWER_ONLY = StyleSettings()
 
 
 @dataclass(frozen=True)
-class TeacherExample:
+class CompletionTargets:
     """What the rows of one partition learn.
 
     Attributes
@@ -123,14 +123,14 @@ class TeacherExample:
         return hashlib.sha256(repr((self.rows, self.replies)).encode()).hexdigest()
 
 
-def answered_alone(count: int) -> TeacherExample:
+def answer_only_targets(count: int) -> CompletionTargets:
     """Return what ``count`` rows learn that all learn the answer alone."""
-    return TeacherExample(list(range(count)), [None] * count, {})
+    return CompletionTargets(list(range(count)), [None] * count, {})
 
 
-def taught_partitions(
+def partition_targets(
     rows: Mapping[str, Dataset], task: Task, settings: StyleSettings, seed: int
-) -> dict[str, TeacherExample]:
+) -> dict[str, CompletionTargets]:
     """Choose what training and validation rows learn.
 
     Validation rows are asked as training rows are. Where none of them has a kept reply, all are asked for the answer
@@ -141,7 +141,7 @@ def taught_partitions(
     rows
         By partition.
     task, settings, seed
-        As for :func:`teach`.
+        As for :func:`choose_targets`.
 
     Returns
     -------
@@ -154,24 +154,24 @@ def taught_partitions(
         If no training row has a kept reply, or no validation row has one and the answer alone is never learnt.
     """
     if settings.answer_style == ANSWER:
-        return {partition: answered_alone(len(rows[partition])) for partition in ("train", "validation")}
-    taught = {name: teach(rows[name], task, settings, seed) for name in ("train", "validation")}
-    if not taught["train"].rows:
+        return {partition: answer_only_targets(len(rows[partition])) for partition in ("train", "validation")}
+    targets = {name: choose_targets(rows[name], task, settings, seed) for name in ("train", "validation")}
+    if not targets["train"].rows:
         raise ConnectomeBenchError(
             f"no training row has a well-formed reply of a teacher that was right in {settings.agreement:.0%} of its "
             "votes; collect replies that give an analysis and an answer, or lower --teacher_agreement"
         )
-    if not taught["validation"].rows:
+    if not targets["validation"].rows:
         if settings.dropout == 0:
             raise ConnectomeBenchError(
                 "no validation row has a kept reply, so nothing tells which checkpoint is best; collect the teacher's "
                 "replies for the partition validation too, or set --rationale_dropout above 0"
             )
-        taught["validation"] = answered_alone(len(rows["validation"]))
-    return taught
+        targets["validation"] = answer_only_targets(len(rows["validation"]))
+    return targets
 
 
-def teach(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> TeacherExample:
+def choose_targets(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> CompletionTargets:
     """Choose for every row what it learns.
 
     A row learns the first well-formed and right reply of the first of its teachers whose votes on it agree with the
@@ -198,7 +198,7 @@ def teach(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> Teac
         raise ConnectomeBenchError(
             f"the answer to {task.name} is a place, which teachers' votes seldom share; use --answer_style answer"
         )
-    learnt: list[int] = []
+    chosen: list[int] = []
     replies: list[str | None] = []
     teachers: Counter[str] = Counter()
     for number, row in enumerate(rows.select_columns(["sample_id", "task", "answer", "target_nm", TEACHER_REPLIES])):
@@ -209,9 +209,9 @@ def teach(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> Teac
             continue
         teacher, reply = kept
         teachers[teacher] += 1
-        learnt.append(number)
-        replies.append(None if draw(seed, str(row["sample_id"])) < settings.dropout else reply)
-    return TeacherExample(learnt, replies, dict(sorted(teachers.items())))
+        chosen.append(number)
+        replies.append(None if uniform_draw(seed, str(row["sample_id"])) < settings.dropout else reply)
+    return CompletionTargets(chosen, replies, dict(sorted(teachers.items())))
 
 
 def kept_reply(row: Mapping[str, Any], agreement: float) -> tuple[str, str] | None:
@@ -232,13 +232,13 @@ def kept_reply(row: Mapping[str, Any], agreement: float) -> tuple[str, str] | No
         if sum(vote["answer"] == row["answer"] for vote in own) / len(own) < agreement:
             continue
         for vote in own:
-            reply = analysed_completion(vote["reply"], row)
+            reply = analysis_completion(vote["reply"], row)
             if reply is not None:
                 return teacher, reply
     return None
 
 
-def analysed_completion(reply: str, row: Mapping[str, Any]) -> str | None:
+def analysis_completion(reply: str, row: Mapping[str, Any]) -> str | None:
     r"""Return a teacher's reply as it is learnt, ``<analysis>\n...\n</analysis>\n<answer>yes</answer>``.
 
     Parameters
@@ -262,16 +262,16 @@ def analysed_completion(reply: str, row: Mapping[str, Any]) -> str | None:
     return f"{ANALYSIS_OPEN}\n{found[1].strip()}\n{ANALYSIS_CLOSE}\n{completion(row)}"
 
 
-def draw(seed: int, sample_id: str) -> float:
+def uniform_draw(seed: int, sample_id: str) -> float:
     """Return a number in [0, 1) that depends on seed and sample alone."""
     digest = hashlib.sha256(f"{seed} {sample_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def told(taught: TeacherExample) -> str:
+def describe_targets(targets: CompletionTargets) -> str:
     """Word what the rows of a partition learn, in one line."""
-    counts = taught.counts
-    by = ", ".join(f"{name} {count}" for name, count in taught.teachers.items())
+    counts = targets.counts
+    by = ", ".join(f"{name} {count}" for name, count in targets.teachers.items())
     return (
         f"{counts['analysis']} rows learn an analysis and the answer, {counts['answer']} the answer alone, "
         f"{counts['left_out']} without a kept reply are left out (kept replies by teacher: {by or 'none'})"

@@ -20,10 +20,10 @@ from connectomebench.dataset.schema import TEACHER_REPLIES
 from connectomebench.finetuning.completions import (
     ANALYSIS,
     ANSWER,
-    ANSWERS_ALONE,
+    ANSWER_ONLY,
+    CompletionTargets,
     StyleSettings,
-    TeacherExample,
-    taught_partitions,
+    partition_targets,
 )
 from connectomebench.finetuning.settings import DataSettings
 from connectomebench.models.images import decode
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 ROW_NUMBER = "row_number"
 _REPLY = "learnt_reply"
-_ASKED = ("task", "question", "answer", "target_nm", "views")
-_COLUMNS = ("sample_id", *_ASKED, "images")
+_PROMPT_COLUMNS = ("task", "question", "answer", "target_nm", "views")
+_COLUMNS = ("sample_id", *_PROMPT_COLUMNS, "images")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrainingData:
         Rows by answer: ``train`` as stored, ``balanced``, ``validation``.
     style
         What is learnt of a row.
-    taught
+    targets
         The same row by row, for ``train`` (before balancing) and ``validation``.
     """
 
@@ -67,15 +67,15 @@ class TrainingData:
     records: tuple[DataRecord, ...]
     counts: dict[str, dict[str, int]]
     style: StyleSettings
-    taught: dict[str, TeacherExample]
+    targets: dict[str, CompletionTargets]
 
 
 def load_training_data(
-    settings: DataSettings, seed: int, cache: Path | None = None, style: StyleSettings = ANSWERS_ALONE
+    settings: DataSettings, seed: int, cache: Path | None = None, style: StyleSettings = ANSWER_ONLY
 ) -> TrainingData:
     """Load, check and balance the rows; images stay on disk.
 
-    Rows that learn nothing (:func:`connectomebench.finetuning.completions.teach`) are left out before balancing.
+    Rows that learn nothing (:func:`connectomebench.finetuning.completions.choose_targets`) are left out before balancing.
 
     Parameters
     ----------
@@ -112,20 +112,20 @@ def load_training_data(
     sample_ids = {partition: [str(name) for name in own["sample_id"]] for partition, own in rows.items()}
     _check_apart(sample_ids)
 
-    taught = taught_partitions(rows, task, style, seed)
-    answers = {partition: [str(answer) for answer in rows[partition]["answer"]] for partition in taught}
-    learnt = np.asarray(taught["train"].rows, dtype=np.int64)
-    balanced = balanced_rows([answers["train"][number] for number in learnt], settings.balancing(task), seed)
-    numbers = {"train": learnt[balanced], "validation": np.asarray(taught["validation"].rows, dtype=np.int64)}
+    targets = partition_targets(rows, task, style, seed)
+    answers = {partition: [str(answer) for answer in rows[partition]["answer"]] for partition in targets}
+    chosen = np.asarray(targets["train"].rows, dtype=np.int64)
+    balanced = balanced_rows([answers["train"][number] for number in chosen], settings.balancing(task), seed)
+    numbers = {"train": chosen[balanced], "validation": np.asarray(targets["validation"].rows, dtype=np.int64)}
     train, validation = (
-        as_prompts(rows[name].select_columns(list(_COLUMNS)), taught[name]).select(numbers[name]) for name in taught
+        as_prompts(rows[name].select_columns(list(_COLUMNS)), targets[name]).select(numbers[name]) for name in targets
     )
     counts = {
         "train": _count(answers["train"]),
         "balanced": _count([answers["train"][number] for number in numbers["train"]]),
         "validation": _count([answers["validation"][number] for number in numbers["validation"]]),
     }
-    return TrainingData(train, validation, sample_ids, tuple(records), counts, style, taught)
+    return TrainingData(train, validation, sample_ids, tuple(records), counts, style, targets)
 
 
 def check_rows(rows: Dataset, task: Task, where: str, columns: Sequence[str] = _COLUMNS) -> None:
@@ -158,7 +158,7 @@ def check_rows(rows: Dataset, task: Task, where: str, columns: Sequence[str] = _
         raise ConnectomeBenchError(f"{where} has no column {', '.join(missing)}; it is no dataset of {task.name}")
     if not len(rows):
         raise ConnectomeBenchError(f"{where} has no rows; take another species, or build a larger dataset")
-    for number, row in enumerate(rows.select_columns(["sample_id", *_ASKED])):
+    for number, row in enumerate(rows.select_columns(["sample_id", *_PROMPT_COLUMNS])):
         assert isinstance(row, Mapping)
         try:
             if row["task"] != task.name:
@@ -210,20 +210,20 @@ def balanced_rows(answers: Sequence[str], balancing: str, seed: int) -> NDArray[
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def as_prompts(rows: Dataset, taught: TeacherExample) -> Dataset:
+def as_prompts(rows: Dataset, targets: CompletionTargets) -> Dataset:
     """Turn rows into what TRL learns from, at the moment they are read.
 
     Parameters
     ----------
     rows
         Columns as stored; nothing of them is copied.
-    taught
+    targets
         What each of them learns.
     """
     import pyarrow as pa
 
     numbered: Any = rows.add_column(ROW_NUMBER, np.arange(len(rows), dtype=np.int64))  # pyright: ignore[reportCallIssue]
-    return numbered.add_column(_REPLY, pa.array(taught.replies, pa.string())).with_transform(_prompts)
+    return numbered.add_column(_REPLY, pa.array(targets.replies, pa.string())).with_transform(_prompts)
 
 
 def _prompts(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:

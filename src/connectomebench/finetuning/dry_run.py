@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, empty_base, lora_config
-from connectomebench.finetuning.completions import ANALYSIS, told
+from connectomebench.finetuning.completions import ANALYSIS, describe_targets
 from connectomebench.finetuning.data import TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, is_sharded
 from connectomebench.finetuning.trainer import make_collator
@@ -182,7 +182,7 @@ def _data(data: TrainingData) -> list[str]:
             f"answer style analysis: rationale dropout {style.dropout:g}, "
             f"at least {style.agreement:.0%} of a teacher's votes right"
         )
-        lines += [f"  {name}: {told(taught)}" for name, taught in data.taught.items()]
+        lines += [f"  {name}: {describe_targets(targets)}" for name, targets in data.targets.items()]
     return [*lines, f"  test: {len(data.sample_ids['test'])} rows, not learnt from"]
 
 
@@ -201,10 +201,10 @@ def marked_batch(batch: Mapping[str, Any], processor: Any) -> list[str]:
     for tokens, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
         pairs = zip(tokens[mask == 1].tolist(), (labels[mask == 1] != -100).tolist(), strict=True)
         parts = [
-            (learnt, processor.tokenizer.decode([token for token, _ in run]))
-            for learnt, run in groupby(pairs, key=itemgetter(1))
+            (trained, processor.tokenizer.decode([token for token, _ in run]))
+            for trained, run in groupby(pairs, key=itemgetter(1))
         ]
-        text = "".join(f"[[{part}]]" if learnt else part for learnt, part in parts)
-        told = re.sub(f"({re.escape(image)})+", lambda found: f"<{len(found[0]) // len(image)} image tokens>", text)
-        lines.append("  " + told.replace("\n", "\\n"))
+        text = "".join(f"[[{part}]]" if trained else part for trained, part in parts)
+        text = re.sub(f"({re.escape(image)})+", lambda found: f"<{len(found[0]) // len(image)} image tokens>", text)
+        lines.append("  " + text.replace("\n", "\\n"))
     return lines

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
 
 # what says where and how a run is watched, not what is learnt; paths, hosts and tokens are among it
-_NOT_LEARNT = (
+_NOT_TRAINED = (
     "output_dir",
     "logging_",
     "log_",
@@ -64,7 +64,7 @@ def full_configuration(
     training = {
         name: value
         for name, value in args.to_dict().items()
-        if value is not None and not name.startswith(_NOT_LEARNT) and not name.endswith("_token")
+        if value is not None and not name.startswith(_NOT_TRAINED) and not name.endswith("_token")
     }
     return {
         "base_fingerprint": base_fingerprint(base.config),
@@ -90,7 +90,7 @@ def _taught(data: TrainingData) -> dict[str, Any]:
         return {}
     return {
         "taught": {
-            partition: {**taught.counts, "teachers": taught.teachers, "fingerprint": taught.fingerprint}
-            for partition, taught in data.taught.items()
+            partition: {**targets.counts, "teachers": targets.teachers, "fingerprint": targets.fingerprint}
+            for partition, targets in data.targets.items()
         }
     }

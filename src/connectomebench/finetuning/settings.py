@@ -197,8 +197,8 @@ def check_reporting(args: SFTConfig | GRPOConfig) -> None:
         for callback in get_reporting_integration_callbacks(args.report_to):
             callback()
     except (ImportError, RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise ConnectomeBenchError(f"cannot report the run: {told} Or set --report_to none") from None
+        reason = " ".join(str(error).split())
+        raise ConnectomeBenchError(f"cannot report the run: {reason} Or set --report_to none") from None
 
 
 def usable_optimizer(name: str, speak: bool = True) -> str:

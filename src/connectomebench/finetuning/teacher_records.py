@@ -14,7 +14,7 @@ from connectomebench.evaluation.results import read_results
 if TYPE_CHECKING:
     import pandas as pd
 
-LEARNT = ("train", "validation")
+REPLY_PARTITIONS = ("train", "validation")
 """Partitions whose records are taken; nothing that was said about test rows is kept."""
 
 
@@ -84,7 +84,7 @@ def read_teacher(results: Path, model: str, task: str, condition: str | None = N
     """
     frame = read_results(results)
     known = sorted(set(frame["model"]))
-    frame = frame[(frame["model"] == model) & (frame["task"] == task) & frame["partition"].isin(LEARNT)]
+    frame = frame[(frame["model"] == model) & (frame["task"] == task) & frame["partition"].isin(REPLY_PARTITIONS)]
     if frame.empty:
         raise ConnectomeBenchError(
             f"{results} holds no records of {model} on training or validation rows of {task} (models there: "
@@ -130,16 +130,16 @@ def _replies(rows: pd.DataFrame, model: str) -> dict[str, TeacherReplies]:
     found: dict[str, TeacherReplies] = {}
     for record in rows.to_dict("records"):
         sample = str(record["sample_id"])
-        answers, words = _listed(record["votes"]), _listed(record["replies"])
-        if not words and isinstance(record["reply"], str):
-            answers, words = [record["prediction"]], [record["reply"]]
-        if not words or len(words) != len(answers):
+        answers, replies = _listed(record["votes"]), _listed(record["replies"])
+        if not replies and isinstance(record["reply"], str):
+            answers, replies = [record["prediction"]], [record["reply"]]
+        if not replies or len(replies) != len(answers):
             raise ConnectomeBenchError(
                 f"the record of {model} on {sample} holds no replies in words; let it write its replies (votes)"
             )
         votes = [
             {"model": model, "reply": str(reply), "answer": answer if isinstance(answer, str) else None}
-            for answer, reply in zip(answers, words, strict=True)
+            for answer, reply in zip(answers, replies, strict=True)
         ]
         found[sample] = TeacherReplies(str(record["answer"]), votes)
     return found

@@ -71,7 +71,7 @@ def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args:
     ConnectomeBenchError
         If the base does not load or lacks a target, or anything but the adapter would learn.
     """
-    with told_in_one_line(args):
+    with explain_errors(args):
         return assemble_trainer(load_for_training(base, args), base, data, adapter, args)
 
 
@@ -171,7 +171,7 @@ def _trainer_class() -> type[SFTTrainer]:
 
 
 @contextmanager
-def told_in_one_line(args: SFTConfig | GRPOConfig) -> Iterator[None]:
+def explain_errors(args: SFTConfig | GRPOConfig) -> Iterator[None]:
     """Say what to do where memory does not suffice or the run is broken off.
 
     Parameters

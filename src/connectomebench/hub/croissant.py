@@ -139,17 +139,17 @@ def _one_or_all(value: str | list[str]) -> str | list[str]:
 
 
 def _description(task: Task, entries: Mapping[str, Any]) -> str:
-    told = "; ".join(f"`{species}`: {_title(species)}, {_counts(entry, task)}" for species, entry in entries.items())
+    contents = "; ".join(f"`{species}`: {_title(species)}, {_counts(entry, task)}" for species, entry in entries.items())
     return (
         "Places in automatic segmentations of brain volumes, drawn as pictures, each with one question for a "
-        f"proofreader. {task.title}: {task.question} {told}."
+        f"proofreader. {task.title}: {task.question} {contents}."
     )
 
 
 def _keywords(task: Task, sources: Mapping[str, Any]) -> list[str]:
     simulated = any(s["simulated_errors"] or (task.has_em and s["simulated_em"]) for s in sources.values())
-    words = ["connectomics", "proofreading", "neuroscience", "segmentation", task.name, *map(_title, sources)]
-    return [*words, "simulated"] if simulated else words
+    keywords = ["connectomics", "proofreading", "neuroscience", "segmentation", task.name, *map(_title, sources)]
+    return [*keywords, "simulated"] if simulated else keywords
 
 
 def _title(species: str) -> str:
@@ -157,12 +157,12 @@ def _title(species: str) -> str:
 
 
 def _counts(entry: Mapping[str, Any], task: Task) -> str:
-    told = []
+    counts = []
     for partition in PARTITIONS:
         answers: Mapping[str, int] = entry["counts"][partition]
         by_answer = f" ({', '.join(f'{answers[a]} {a}' for a in sorted(answers))})" if task.labels and answers else ""
-        told.append(f"{sum(answers.values())} rows in {partition}{by_answer}")
-    return ", ".join(told)
+        counts.append(f"{sum(answers.values())} rows in {partition}{by_answer}")
+    return ", ".join(counts)
 
 
 def _licence(name: str) -> str:

@@ -119,9 +119,9 @@ def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) 
         made[EVAL] = eval_yaml(manifest, remote.repo_id)
     except (ConnectomeBenchError, KeyError, TypeError, AttributeError, pa.ArrowException, ValueError) as error:
         # the entries and files of other species come from the Hub
-        told = str(error).splitlines() or [""]
+        reason = str(error).splitlines() or [""]
         raise ConnectomeBenchError(
-            f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {told[0][:200]}); mend what is "
+            f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {reason[0][:200]}); mend what is "
             "there, or choose another name"
         ) from error
     return {path: text.encode() for path, text in made.items()}

@@ -144,16 +144,16 @@ def eval_results(
 
 
 def _description(task: Task, simulated: list[str]) -> str:
-    told = [
+    notes = [
         "Places in automatic segmentations of brain volumes, drawn as pictures, each with one question for a "
         f"proofreader. {task.question}"
     ]
     if task.labels:
         chance = "; chance is 0.5" if task.answer_kind == "yes_no" else ""
-        told.append(f"Metric: balanced accuracy on the {PARTITION} partition, as a share{chance}.")
+        notes.append(f"Metric: balanced accuracy on the {PARTITION} partition, as a share{chance}.")
     if simulated:
-        told.append(f"The errors are simulated in {', '.join(simulated)}.")
-    return " ".join(told)
+        notes.append(f"The errors are simulated in {', '.join(simulated)}.")
+    return " ".join(notes)
 
 
 def _is_whole(rows: pd.DataFrame, entry: Mapping[str, Any], dataset_repo: str) -> bool:
@@ -179,11 +179,11 @@ def _notes(summary: Summary, record: ModelRecord, entry: Mapping[str, Any]) -> s
         if math.isnan(estimate.lower)
         else f"95% interval {estimate.lower:.3f} to {estimate.upper:.3f} over {summary.n_groups} groups"
     )
-    told = [f"balanced accuracy as a share, {interval}, n={summary.n}"]
+    notes = [f"balanced accuracy as a share, {interval}, n={summary.n}"]
     if summary.unparsed:
-        told.append(f"{summary.unparsed} replies without an answer count as wrong")
+        notes.append(f"{summary.unparsed} replies without an answer count as wrong")
     if record.species:
-        told.append(f"trained on {', '.join(record.species)}")
+        notes.append(f"trained on {', '.join(record.species)}")
     if entry["source"]["simulated_errors"]:
-        told.append("the errors are simulated")
-    return "; ".join(told)
+        notes.append("the errors are simulated")
+    return "; ".join(notes)

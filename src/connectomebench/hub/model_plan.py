@@ -141,9 +141,9 @@ def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
             file.write_bytes(remote.read(path, _MAX_RESULT_BYTES))
             frames.append(as_it_stands(read_results(file)))
         except (ConnectomeBenchError, ValueError) as error:
-            told = str(error).replace(str(file), path)[:200]
+            reason = str(error).replace(str(file), path)[:200]
             raise ConnectomeBenchError(
-                f"{path} of {remote.repo_id} cannot be used ({told}); delete it there"
+                f"{path} of {remote.repo_id} cannot be used ({reason}); delete it there"
             ) from error
     return frames
 

@@ -35,7 +35,7 @@ def publish(
     options: PublishOptions | None = None,
     *,
     dry_run: bool = False,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
     """Publish a dataset, a model, a metric or a Space, or all things of one of these kinds in a folder.
 
@@ -51,7 +51,7 @@ def publish(
         How; the defaults where None.
     dry_run
         Change nothing, and say what would change.
-    say
+    report
         Takes what is to be shown.
 
     Raises
@@ -74,13 +74,13 @@ def publish(
     plans = [_plan(api, target, options) for target in targets]
     for plan in plans:
         if dry_run:
-            say(as_text(plan))
+            report(as_text(plan))
         elif plan.is_empty:
-            say(f"{plan.remote.repo_id}: nothing to change")
+            report(f"{plan.remote.repo_id}: nothing to change")
         else:
-            say(_send(api, plan))
+            report(_send(api, plan))
     if dry_run:
-        say("dry run: nothing was changed")
+        report("dry run: nothing was changed")
 
 
 def _check_options(targets: list[Target], options: PublishOptions) -> None:
@@ -142,7 +142,7 @@ def _send(api: HfApi, plan: PublicationPlan) -> str:
             api.create_repo(repo_id, repo_type=repo_type, private=plan.private, space_sdk=plan.sdk, exist_ok=True)
         if not remote.has_branch:
             api.create_branch(repo_id, branch=remote.branch, repo_type=repo_type, revision=remote.head, exist_ok=True)
-        told: list[str] = []
+        done: list[str] = []
         commit = remote.head
         if plan.changes:
             additions = _send_large(api, plan)
@@ -156,21 +156,21 @@ def _send(api: HfApi, plan: PublicationPlan) -> str:
                 revision=remote.branch,
                 parent_commit=remote.head,
             ).oid
-            told = [f"{n} {kind}" for kind, n in _counts(plan).items()] + [f"commit {commit[:8]}"]
+            done = [f"{n} {kind}" for kind, n in _counts(plan).items()] + [f"commit {commit[:8]}"]
         if not remote.has_branch:
-            told.append(f"branch {remote.branch}")
+            done.append(f"branch {remote.branch}")
         if plan.tag is not None and plan.moves_tag:
             if remote.tagged is not None:
                 api.delete_tag(repo_id, tag=plan.tag, repo_type=repo_type)
             api.create_tag(repo_id, tag=plan.tag, revision=commit, repo_type=repo_type, exist_ok=True)
-            told.append(f"tag {plan.tag}")
-    return f"{repo_id}: {', '.join(told)}"
+            done.append(f"tag {plan.tag}")
+    return f"{repo_id}: {', '.join(done)}"
 
 
 def _counts(plan: PublicationPlan) -> dict[str, int]:
-    words = {"add": "added", "change": "changed", "delete": "deleted"}
-    counts = {word: sum(change.kind == kind for change in plan.changes) for kind, word in words.items()}
-    return {word: n for word, n in counts.items() if n}
+    verbs = {"add": "added", "change": "changed", "delete": "deleted"}
+    counts = {verb: sum(change.kind == kind for change in plan.changes) for kind, verb in verbs.items()}
+    return {verb: n for verb, n in counts.items() if n}
 
 
 def _send_large(api: HfApi, plan: PublicationPlan) -> list[CommitOperationAdd]:

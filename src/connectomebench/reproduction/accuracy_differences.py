@@ -42,13 +42,13 @@ def accuracy_differences(published: Published) -> list[PublishedDifference]:
 def _one_or_majority(published: Published) -> PublishedDifference | None:
     """Set one answer a sample against the majority of several."""
     runs = [r for r in published.runs if r.votes > 1 and {"accuracy", "majority_accuracy"} <= set(r.stated)]
-    rows, told = [], []
+    rows, runs_shown = [], []
     for run in runs:
         first = right_share(run, [s.votes[0] for s in run.samples])
         voted = right_share(run, [majority(s.votes) for s in run.samples])
         if abs(first - run.stated["accuracy"]) < SAME and abs(voted - run.stated["majority_accuracy"]) < SAME:
             rows.append((name(run), str(run.votes), percent(first), percent(voted)))
-            told.append(run)
+            runs_shown.append(run)
     if not rows:
         return None
     return PublishedDifference(
@@ -58,7 +58,7 @@ def _one_or_majority(published: Published) -> PublishedDifference | None:
         "a sample, although the prediction stored beside it is the majority.",
         ("run", "votes", "accuracy (first answer)", "majority_accuracy (all votes)"),
         tuple(rows),
-        frozenset(place_of(r) for r in told),
+        frozenset(place_of(r) for r in runs_shown),
     )
 
 

@@ -21,23 +21,23 @@ class StatedConfidences:
     ----------
     confidence
         In the given answer, 0 to 1.
-    said, truth
+    answers, truth
         1 for yes, 0 for no.
     """
 
     confidence: NDArray[np.float64]
-    said: NDArray[np.int64]
+    answers: NDArray[np.int64]
     truth: NDArray[np.int64]
 
     @property
     def right(self) -> NDArray[np.float64]:
         """1 where the answer is right."""
-        return (self.said == self.truth).astype(np.float64)
+        return (self.answers == self.truth).astype(np.float64)
 
     @property
     def probability(self) -> NDArray[np.float64]:
         """P(yes) that the confidence amounts to."""
-        return np.where(self.said == 1, self.confidence, 1 - self.confidence)
+        return np.where(self.answers == 1, self.confidence, 1 - self.confidence)
 
 
 def first_answers(run: Run) -> StatedConfidences:
@@ -77,5 +77,5 @@ def open_bins_error(confidence: NDArray[np.float64], right: NDArray[np.float64],
 
 def _confidences(found: Sequence[tuple[float, bool, bool]]) -> StatedConfidences:
     confidence = np.array([c for c, _, _ in found], dtype=np.float64)
-    said, truth = (np.array([row[i] for row in found], dtype=np.int64) for i in (1, 2))
-    return StatedConfidences(confidence, said, truth)
+    answers, truth = (np.array([row[i] for row in found], dtype=np.int64) for i in (1, 2))
+    return StatedConfidences(confidence, answers, truth)

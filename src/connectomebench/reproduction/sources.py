@@ -61,5 +61,5 @@ def _from_votes(published: Published, cell: Cell) -> list[tuple[str, str, str]]:
     answers = all_answers(run)
     if abs(open_bins_error(answers.confidence, answers.right) - cell.values["ece"]) > SAME:
         return []
-    words = f"stated confidences of {len(answers.confidence)} votes of {name(run)}, pooled"
-    return [("ece", f"{cell.values['ece']:.4f}", words)]
+    description = f"stated confidences of {len(answers.confidence)} votes of {name(run)}, pooled"
+    return [("ece", f"{cell.values['ece']:.4f}", description)]
