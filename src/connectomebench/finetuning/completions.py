@@ -1,4 +1,4 @@
-"""What a completion holds: the answer alone, or a teacher's analysis before it, which some rows leave out."""
+"""Completions to train on: the answer alone, or a teacher's analysis followed by the answer."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _TAG = re.compile(r"<\s*/?\s*(analysis|answer)\s*>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class StyleSettings:
-    """What is learnt of a row.
+    """Settings for the completions to train on.
 
     Attributes
     ----------
     answer_style
         ``answer``: the answer alone. ``analysis``: a teacher's reply, its analysis and then the answer.
     rationale_dropout
-        Of ``analysis``: share of rows that are asked for the answer alone and learn that. 0.5 where None.
+        For ``analysis``: share of rows trained on the answer alone. 0.5 if None.
     teacher_agreement
-        Of ``analysis``: share of a teacher's votes on a row that must be right for its reply to be learnt. 0.8, four of
-        five, where None.
+        For ``analysis``: minimum share of correct votes of a teacher on a row for its reply to be used. 0.8 if
+        None.
     """
 
     answer_style: str = field(
         default=ANSWER,
-        metadata={"help": "answer: learn the answer alone; analysis: learn a teacher's analysis and then the answer."},
+        metadata={"help": "answer: train on the answer alone; analysis: train on a teacher's analysis, then answer."},
     )
     rationale_dropout: float | None = field(
         default=None,
-        metadata={"help": "Of analysis: share of rows that learn the answer alone, 0.5 by default."},
+        metadata={"help": "For analysis: share of rows trained on the answer alone, 0.5 by default."},
     )
     teacher_agreement: float | None = field(
         default=None,
-        metadata={"help": "Of analysis: share of a teacher's votes that must be right, 0.8 by default."},
+        metadata={"help": "For analysis: minimum share of correct teacher votes, 0.8 by default."},
     )
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class StyleSettings:
         if self.answer_style == ANSWER:
             given = [name for name in ("rationale_dropout", "teacher_agreement") if getattr(self, name) is not None]
             if given:
-                raise ConnectomeBenchError(f"{given[0]} is of --answer_style analysis alone; leave it out")
+                raise ConnectomeBenchError(f"{given[0]} requires --answer_style analysis; remove it")
         if not 0 <= self.dropout < 1:
             raise ConnectomeBenchError(f"rationale_dropout is {self.dropout}; it must lie in [0, 1)")
         if not 0.5 < self.agreement <= 1:
@@ -66,16 +66,16 @@ class StyleSettings:
 
     @property
     def dropout(self) -> float:
-        """Share of rows that learn the answer alone."""
+        """Share of rows trained on the answer alone."""
         return 0.5 if self.rationale_dropout is None else self.rationale_dropout
 
     @property
     def agreement(self) -> float:
-        """Share of a teacher's votes that must be right."""
+        """Minimum share of correct teacher votes."""
         return 0.8 if self.teacher_agreement is None else self.teacher_agreement
 
     def recorded(self) -> dict[str, Any]:
-        """List what decides the weights, by name, JSON-ready."""
+        """Return the settings that affect the weights, JSON-ready."""
         if self.answer_style == ANSWER:
             return {"answer_style": ANSWER}
         return {
@@ -90,17 +90,17 @@ ANSWER_ONLY = StyleSettings()
 
 @dataclass(frozen=True)
 class CompletionTargets:
-    """What the rows of one partition learn.
+    """Training targets of the rows of one partition.
 
     Attributes
     ----------
     rows
-        Numbers of the rows that are learnt, ascending.
+        Numbers of the rows used, ascending.
     replies
-        For every row of the partition, the reply that is learnt; None where it is the answer alone, or the row is left
-        out.
+        For every row of the partition, the reply to train on; None if the target is the answer alone or the row
+        is left out.
     teachers
-        Rows with a kept reply, by the teacher it comes from, those that leave out the analysis among them.
+        Number of rows with a usable reply, by teacher; includes rows whose analysis is dropped.
     """
 
     rows: list[int]
@@ -109,7 +109,7 @@ class CompletionTargets:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by what they learn: ``analysis`` and ``answer`` alone; ``left_out`` have no kept reply."""
+        """Number of rows by target: ``analysis``, ``answer`` alone, and ``left_out`` (no usable reply)."""
         analysed = sum(reply is not None for reply in self.replies)
         return {
             "analysis": analysed,
@@ -119,22 +119,21 @@ class CompletionTargets:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that is learnt, 64 hex digits."""
+        """Hash of all targets, 64 hex digits."""
         return hashlib.sha256(repr((self.rows, self.replies)).encode()).hexdigest()
 
 
 def answer_only_targets(count: int) -> CompletionTargets:
-    """Return what ``count`` rows learn that all learn the answer alone."""
+    """Return targets for ``count`` rows that are all trained on the answer alone."""
     return CompletionTargets(list(range(count)), [None] * count, {})
 
 
 def partition_targets(
     rows: Mapping[str, Dataset], task: Task, settings: StyleSettings, seed: int
 ) -> dict[str, CompletionTargets]:
-    """Choose what training and validation rows learn.
+    """Choose the targets of the training and validation rows.
 
-    Validation rows are asked as training rows are. Where none of them has a kept reply, all are asked for the answer
-    alone.
+    Validation rows follow the rules of training rows. If none has a usable reply, all use the answer alone.
 
     Parameters
     ----------
@@ -151,7 +150,7 @@ def partition_targets(
     Raises
     ------
     ConnectomeBenchError
-        If no training row has a kept reply, or no validation row has one and the answer alone is never learnt.
+        If no training row has a usable reply, or no validation row has one and ``rationale_dropout`` is 0.
     """
     if settings.answer_style == ANSWER:
         return {partition: answer_only_targets(len(rows[partition])) for partition in ("train", "validation")}
@@ -164,7 +163,7 @@ def partition_targets(
     if not targets["validation"].rows:
         if settings.dropout == 0:
             raise ConnectomeBenchError(
-                "no validation row has a kept reply, so nothing tells which checkpoint is best; collect the teacher's "
+                "no validation row has a kept reply, so the best checkpoint is undefined; collect the teacher's "
                 "replies for the partition validation too, or set --rationale_dropout above 0"
             )
         targets["validation"] = answer_only_targets(len(rows["validation"]))
@@ -172,11 +171,11 @@ def partition_targets(
 
 
 def choose_targets(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> CompletionTargets:
-    """Choose for every row what it learns.
+    """Choose the target of every row.
 
-    A row learns the first well-formed and right reply of the first of its teachers whose votes on it agree with the
-    truth often enough; rows without such a reply are left out. Which rows leave the analysis out depends on seed and
-    ``sample_id`` alone, so that it is the same wherever a run goes on.
+    Take the first well-formed, correct reply of the first teacher whose votes agree with the truth often enough; leave
+    out rows without such a reply. Which rows drop the analysis depends on seed and ``sample_id`` alone, so a resumed
+    run makes the same choice.
 
     Parameters
     ----------
@@ -215,13 +214,13 @@ def choose_targets(rows: Dataset, task: Task, settings: StyleSettings, seed: int
 
 
 def kept_reply(row: Mapping[str, Any], agreement: float) -> tuple[str, str] | None:
-    """Return teacher and reply that a row learns, or None.
+    """Return the teacher and the reply to train on, or None.
 
     Parameters
     ----------
     row
-        A stored row with ``teacher_replies``, of which all entries of one model are its votes. A vote that could not be
-        read counts as wrong.
+        A stored row with ``teacher_replies``; all entries of one model are its votes. A vote that could not be parsed
+        counts as wrong.
     agreement
         Share of votes that must be right.
     """
@@ -239,7 +238,7 @@ def kept_reply(row: Mapping[str, Any], agreement: float) -> tuple[str, str] | No
 
 
 def analysis_completion(reply: str, row: Mapping[str, Any]) -> str | None:
-    r"""Return a teacher's reply as it is learnt, ``<analysis>\n...\n</analysis>\n<answer>yes</answer>``.
+    r"""Return a teacher's reply as a completion, ``<analysis>\n...\n</analysis>\n<answer>yes</answer>``.
 
     Parameters
     ----------
@@ -263,16 +262,16 @@ def analysis_completion(reply: str, row: Mapping[str, Any]) -> str | None:
 
 
 def uniform_draw(seed: int, sample_id: str) -> float:
-    """Return a number in [0, 1) that depends on seed and sample alone."""
+    """Draw a number in [0, 1) from the seed and the sample id alone."""
     digest = hashlib.sha256(f"{seed} {sample_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def describe_targets(targets: CompletionTargets) -> str:
-    """Word what the rows of a partition learn, in one line."""
+    """Summarise the targets of a partition in one line."""
     counts = targets.counts
     by = ", ".join(f"{name} {count}" for name, count in targets.teachers.items())
     return (
-        f"{counts['analysis']} rows learn an analysis and the answer, {counts['answer']} the answer alone, "
+        f"{counts['analysis']} rows train on an analysis and the answer, {counts['answer']} on the answer alone, "
         f"{counts['left_out']} without a kept reply are left out (kept replies by teacher: {by or 'none'})"
     )

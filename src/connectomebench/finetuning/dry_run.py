@@ -1,4 +1,4 @@
-"""What a run would train, on what, and with how much memory: told without loading weights."""
+"""Describe a training run (modules, data, memory) without loading weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Shape:
-    """What the memory of a run depends on.
+    """Sizes that determine the memory of a run.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Shape:
 
 
 def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> str:
-    """Describe a run, training nothing and loading no weights.
+    """Describe a run without training or loading weights.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTC
     Returns
     -------
     str
-        Trainable modules, an estimate of the memory of each GPU, the data, and one decoded batch in which the tokens
-        that are learnt stand in ``[[...]]``.
+        Trainable modules, an estimate of the memory of each GPU, the data, and one decoded batch with the trained
+        tokens in ``[[...]]``.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTC
             "",
             *_data(data),
             "",
-            f"one batch of {count} rows, {batch['input_ids'].shape[1]} tokens each; learnt tokens in [[ ]]:",
+            f"one batch of {count} rows, {batch['input_ids'].shape[1]} tokens each; trained tokens in [[ ]]:",
             *marked_batch(batch, base.processor),
             "",
             "dry run: nothing was trained",
@@ -124,7 +124,7 @@ def _trainable(trained: Mapping[str, int], base_parameters: int) -> list[str]:
 
 
 def memory_estimate(shape: Shape, args: SFTConfig) -> dict[str, float]:
-    """Estimate the memory of one GPU, in bytes, by what takes it.
+    """Estimate the memory of one GPU, in bytes, by component.
 
     Weights are bfloat16 (float32 without bf16). Adapter weights and their gradients are float32; AdamW keeps two more
     numbers a weight, of 4 bytes or, in 8 bit, of 1. With gradient checkpointing, each layer keeps its input, and one
@@ -183,18 +183,18 @@ def _data(data: TrainingData) -> list[str]:
             f"at least {style.agreement:.0%} of a teacher's votes right"
         )
         lines += [f"  {name}: {describe_targets(targets)}" for name, targets in data.targets.items()]
-    return [*lines, f"  test: {len(data.sample_ids['test'])} rows, not learnt from"]
+    return [*lines, f"  test: {len(data.sample_ids['test'])} rows, not trained on"]
 
 
 def marked_batch(batch: Mapping[str, Any], processor: Any) -> list[str]:
-    """Decode a batch, one line a row, with ``[[ ]]`` around the tokens that are learnt.
+    """Decode a batch, one line per row, with ``[[ ]]`` around the trained tokens.
 
     Parameters
     ----------
     batch
         ``input_ids`` and ``labels`` (rows, tokens) and ``attention_mask``.
     processor
-        Of the base. Its repeated image tokens are told by their number.
+        Of the base. Runs of image tokens are replaced by their count.
     """
     image = processor.image_token
     lines = []

@@ -1,4 +1,4 @@
-"""The full configuration of a run: what decides the weights that come out, and nothing else."""
+"""The full configuration of a run: every setting that affects the weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-# what says where and how a run is watched, not what is learnt; paths, hosts and tokens are among it
+# settings of logging and location, which do not affect the weights; they hold paths, hosts and tokens
 _NOT_TRAINED = (
     "output_dir",
     "logging_",
@@ -45,7 +45,7 @@ _NOT_TRAINED = (
 def full_configuration(
     rows: DataSettings, adapter: AdapterSettings, args: SFTConfig | GRPOConfig, data: TrainingData, base: Base
 ) -> dict[str, Any]:
-    """List every setting that decides what is learnt, JSON-ready, without paths or tokens of this machine.
+    """Return every setting that affects the weights, JSON-ready, without local paths or tokens.
 
     Parameters
     ----------
