@@ -10,9 +10,9 @@ from connectomebench.finetuning.completions import (
     StyleSettings,
     analysis_completion,
     choose_targets,
+    describe_targets,
     kept_reply,
     partition_targets,
-    told,
     uniform_draw,
 )
 
@@ -111,7 +111,7 @@ def test_rows_without_a_kept_reply_are_left_out() -> None:
     assert half.rows == full.rows
     assert half.counts["analysis"] + half.counts["answer"] == 4
     assert half.counts["answer"] == sum(uniform_draw(0, rows["sample_id"][n]) < 0.5 for n in full.rows)
-    assert "4 without a kept reply are left out (kept replies by teacher: teacher 4)" in told(half)
+    assert "4 without a kept reply are left out (kept replies by teacher: teacher 4)" in describe_targets(half)
 
 
 def test_validation_is_asked_for_the_answer_where_it_has_no_replies() -> None:
@@ -131,8 +131,8 @@ def test_validation_is_asked_for_the_answer_where_it_has_no_replies() -> None:
     ("settings", "message"),
     [
         ({"answer_style": "essay"}, "unknown answer_style 'essay'"),
-        ({"rationale_dropout": 0.2}, "rationale_dropout is of --answer_style analysis alone"),
-        ({"teacher_agreement": 0.9}, "teacher_agreement is of --answer_style analysis alone"),
+        ({"rationale_dropout": 0.2}, "rationale_dropout requires --answer_style analysis"),
+        ({"teacher_agreement": 0.9}, "teacher_agreement requires --answer_style analysis"),
         ({"answer_style": "analysis", "rationale_dropout": 1.0}, r"must lie in \[0, 1\)"),
         ({"answer_style": "analysis", "teacher_agreement": 0.4}, r"must lie in \(0.5, 1\]"),
     ],

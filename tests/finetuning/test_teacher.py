@@ -197,8 +197,8 @@ def test_a_reply_without_votes_and_one_that_could_not_be_read(dataset: Path, tmp
     [
         ({"dataset_fingerprint": "d" * 32}, "are about another dataset than"),
         ({"model": "stranger"}, "holds no records of teacher on training or validation rows.*models there: stranger"),
-        ({"votes": None, "replies": None, "reply": None}, "holds no replies in words"),
-        ({"replies": ["one"]}, "holds no replies in words"),
+        ({"votes": None, "replies": None, "reply": None}, "holds no written replies"),
+        ({"replies": ["one"]}, "holds no written replies"),
         ({"condition": f"{CONDITION}+blank_images"}, r"without seeing the rows as they are \(blank_images\)"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What a publication of a dataset would change in a repository, and what it refuses."""
+"""Plan the publication of a dataset."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     folder
         ``OUT/TASK``.
     repo_id
-        Where it shall go.
+        Repository to publish to.
     options
-        How.
+        Options of the publication.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
 
 
 def _teacher_revisions(species: Mapping[str, Any]) -> set[str]:
-    """Return the revisions of models whose replies rows hold: hashes, too. A card has been made of the entries."""
+    """Return the revisions of the teachers, which are hashes as well."""
     entries = [entry.get(TEACHER_REPLIES, {}).get("teachers", []) for entry in species.values()]
     return {str(teacher["revision"]) for teachers in entries for teacher in teachers}
 
@@ -106,7 +106,7 @@ def _merge(manifest: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
 
 
 def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """Make the files that speak of all species, from a manifest of which part comes from the Hub."""
+    """Generate the files that cover all species, from the merged manifest."""
     import pyarrow as pa
 
     made = {FILE_NAME: json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"}
@@ -128,7 +128,7 @@ def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) 
 
 
 def _pictures(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> set[str]:
-    """Return the species that will have a picture: ours from the folder, others from the Hub."""
+    """Return the species with a picture, in the folder or on the Hub."""
     return {
         species
         for species in manifest["species"]
@@ -137,7 +137,7 @@ def _pictures(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, An
 
 
 def _remote_facts(remote: RemoteRepo, species: str) -> dict[str, PartitionFacts]:
-    """Read what the card says of a species from its files on the Hub; the pictures in them are not fetched."""
+    """Read the card's facts of a species from its files on the Hub, without images."""
     found = {}
     for partition in PARTITIONS:
         paths = sorted(path for path in remote.files if is_shard(path) and path.startswith(f"{species}/{partition}-"))
@@ -147,7 +147,7 @@ def _remote_facts(remote: RemoteRepo, species: str) -> dict[str, PartitionFacts]
 
 
 def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
-    """Read and check the manifest on the Hub: it comes from outside, and names of species become names of files."""
+    """Read and check the manifest on the Hub; it is untrusted, and species names become file names."""
     if FILE_NAME not in remote.files:
         return {}
     where = f"{FILE_NAME} of {remote.repo_id}"
@@ -174,7 +174,7 @@ def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
 def _tell(
     ours: Mapping[str, Any], there: Mapping[str, Any], touched: set[str | None], manifest: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """Word the commit."""
+    """Return the summary and description of the commit."""
     groups: dict[str, list[str]] = {"Add": [], "Replace": [], "Update": []}
     for species, entry in ours.items():
         if species not in there:

@@ -1,4 +1,4 @@
-"""What a publication of a model would change in a repository, and what it refuses."""
+"""Plan the publication of a model."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     folder
         Of the model; see :func:`connectomebench.hub.model_folder.read_model`.
     repo_id
-        Where it shall go.
+        Repository to publish to.
     options
-        How.
+        Options of the publication.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def _read_record(remote: RemoteRepo) -> ModelRecord | None:
 def _results(
     remote: RemoteRepo | None, record: ModelRecord, options: PublishOptions, folder: Path
 ) -> pd.DataFrame | None:
-    """Gather the result records of a model: those given, then those on the Hub for other partitions.
+    """Collect the result records of a model: those given, then those on the Hub for other partitions.
 
     Only those of the default condition: an ablation is not the model's result.
     """
@@ -149,7 +149,7 @@ def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
 
 
 def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
-    """Find the dataset that results are about: the one trained on, or the one named at an earlier publication."""
+    """Return the evaluated dataset: the one trained on, or the one named in an earlier publication."""
     import yaml
     from huggingface_hub import parse_eval_result_entries
 
@@ -166,7 +166,7 @@ def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
 
 
 def _made(local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None) -> dict[str, bytes]:
-    """Make the card, the records and what is drawn and computed from them."""
+    """Generate the card, result files, calibration plot and leaderboard entries."""
     made: dict[str, bytes] = {}
     if results is not None:
         made |= _result_files(results)
@@ -180,7 +180,7 @@ def _made(local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset
 
 
 def _result_files(results: pd.DataFrame) -> dict[str, bytes]:
-    """Write the records again, one file a task, species and partition; the same records are always the same bytes."""
+    """Write the records reproducibly, one file per task, species and partition."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""Where the rows of a dataset come from and what they are good for, as the Croissant RAI fields ask.
+"""Croissant RAI fields: origin, limits and intended use of a dataset.
 
 https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html; every number and name is from the manifest.
 """
@@ -15,7 +15,7 @@ from connectomebench.dataset.repo_layout import TAG
 
 
 def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Tell how a dataset was made, what it leaves out, and what it should and should not be used for.
+    """Return the RAI fields: how a dataset was made, its omissions, and its intended use.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a folder holds that can be published, and the repository of each thing."""
+"""Find publishable folders and the repository of each."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ class Target:
 
 
 def find_targets(folder: Path, repo: str | None, org: str | None) -> list[Target]:
-    """Find what is to be published, and the repository of each thing.
+    """Find the folders to publish and the repository of each.
 
     Parameters
     ----------
     folder
-        A dataset (``OUT/TASK``), a model, a metric or a Space; or a folder of several of one kind.
+        A dataset (``OUT/TASK``), a model, a metric or a Space; or a folder with several of one kind.
     repo
-        ``ORG/NAME``, for one thing.
+        ``ORG/NAME``, for a single folder.
     org
-        Owner of repositories named after the things (datasets: task; models: name, task and species; others: folder);
+        Owner of repositories named after their content (datasets: task; models: name, task, species; others: folder);
         used where ``repo`` is None.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is nothing, or there are several things for one ``repo``.
+        If there is nothing to publish, or several folders for one ``repo``.
     """
     if not folder.is_dir():
         raise ConnectomeBenchError(f"there is no folder {folder}")
@@ -83,7 +83,7 @@ def _kind(folder: Path) -> Kind | None:
 
 
 def _inside(folder: Path) -> list[tuple[Kind, Path]]:
-    """Return the things one level down, of the first kind that occurs; models may lie deeper."""
+    """Return the publishable subfolders of the first kind found; models may be nested deeper."""
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     kinds = {path: _kind(path) for path in below}
     ordered: tuple[Kind, ...] = ("dataset", "space")

@@ -161,7 +161,7 @@ def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows
 
 
 def fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.intp], prior: NDArray[np.float64]) -> float:
-    """Fit the temperature of :func:`.view_classifier.calibrated` by the least log loss.
+    """Fit the temperature of :func:`.view_classifier.calibrated` by minimising log loss.
 
     Targets are smoothed as Platt did (1999), so that scores without a mistake do not end in probabilities of 0 and 1.
 
