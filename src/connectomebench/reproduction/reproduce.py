@@ -1,4 +1,4 @@
-"""Published results computed again from a folder of records, and the same figures from our own."""
+"""Reproduce published results from a folder of records, and plot the same figures for our own."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def report_published(folder: Path, out: Path, *, resamples: int = RESAMPLES) -> Path:
-    """Compute published results again and write them beside what their files state.
+    """Recompute published results and compare them with the stated values.
 
     Writes ``OUT/results`` (result records), ``OUT/table.tex``, ``OUT/figures/NAME.png``, ``.pdf`` and ``.txt``, and
     ``OUT/index.html``, which holds all of it.
@@ -83,7 +83,7 @@ def report_figures(
     remark: str = "",
     resamples: int = RESAMPLES,
 ) -> list[Figure]:
-    """Draw the same figures from result records of our own.
+    """Plot the same figures from our own result records.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def report_figures(
     partition
         Records of other partitions are left out.
     remark
-        Stands above every figure and its caption. Result records do not say whether samples are simulated: say it here.
+        Shown above every figure and its caption. Result records do not state if samples are simulated; do so here.
     resamples
         Of the bootstrap over groups.
 

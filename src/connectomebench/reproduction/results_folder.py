@@ -1,4 +1,4 @@
-"""A folder of published results: which files it holds, what was read of each, and what could not be."""
+"""Read a folder of published results and list what was read or skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Reader = Callable[[bytes, str, list[str]], Sequence[Part]]
 
 
 def _whole(read: Callable[[bytes, str], Sequence[Part]]) -> Reader:
-    """Make a reader of one that takes a file whole or not at all."""
+    """Wrap a reader that reads a file completely or fails."""
     return lambda data, file, left_out: read(data, file)
 
 
@@ -62,7 +62,7 @@ class ResultFile:
 
 @dataclass(frozen=True)
 class Published:
-    """Everything that was read.
+    """All content that was read.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Published:
 def read_published(folder: Path) -> Published:
     """Read a folder of published results.
 
-    A file that is damaged, of an unknown name or outside the folder (a link) is left out and says why.
+    A damaged or unknown file, or a link out of the folder, is skipped with its reason.
 
     Raises
     ------
@@ -147,9 +147,9 @@ def _summary(found: Sequence[Part]) -> str:
 
 
 def _apart(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Give test samples their name wherever they occur, and every run a name of its own.
+    """Mark test samples in all files, and give every run a unique name.
 
-    A file that says ``all`` holds test samples where every one of them occurs in a file of the same task that says
+    A file marked ``all`` holds test samples where every one of them occurs in a file of the same task marked
     ``test``. Of runs that would share one file of records, later ones (by name of their file) get ``-2`` and so on
     behind their model.
     """
@@ -169,5 +169,5 @@ def _apart(runs: Sequence[Run]) -> tuple[Run, ...]:
 
 
 def _numbered(run: Run) -> bool:
-    """Tell whether samples are known by their number in the file alone, so that files cannot be compared by them."""
+    """Return whether samples are identified only by their number in the file."""
     return all(s.sample_id.startswith("number-") for s in run.samples)

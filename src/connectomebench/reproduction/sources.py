@@ -1,4 +1,4 @@
-"""Which records the numbers in files of totals stem from, found by equal values."""
+"""Trace stated totals to the records with equal values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SWEPT = ("balanced_accuracy", "accuracy", "ece")
 
 
 def traced(published: Published) -> PublishedDifference | None:
-    """List every number of a file of totals that the other records of the folder give to the last digit.
+    """List every stated total that the other records of the folder reproduce exactly.
 
     A probe's number is compared with the means over repeats of every sweep; an ECE of a vision-language model with
     that of all its votes pooled (ten bins that leave out their lower edge).
