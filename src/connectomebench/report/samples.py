@@ -153,7 +153,7 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
 
 
 def _coloured_areas(images: Sequence[dict[str, Any]], views: Sequence[str]) -> NDArray[np.float64]:
-    """Return the log area of the blue and the orange segment over the mesh views; shape (2,)."""
+    """Return the log of the bluish and the orange area over the mesh views; shape (2,)."""
     from PIL import Image
 
     total = np.zeros(2)

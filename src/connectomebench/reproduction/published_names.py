@@ -55,8 +55,8 @@ def species_name(*texts: str) -> str:
 def model_name(text: str) -> tuple[str, str]:
     """Return short name and revision of a model.
 
-    A fine-tuned Qwen-VL model is named after its base model plus ``-finetuned``; its revision is all the file states, except
-    the folder it lay in. Other models are called by the last part of their name.
+    A fine-tuned Qwen-VL model is named after its base model plus ``-finetuned``; its revision is the name in the file
+    without the folder. Other models are called by the last part of their name.
 
     Raises
     ------
