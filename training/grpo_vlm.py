@@ -38,7 +38,7 @@ from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
-from connectomebench.finetuning.trainer import explain_errors, load_for_training, settle_adapter
+from connectomebench.finetuning.trainer import explain_errors, finish_adapter, load_for_training
 from connectomebench.models.chat import MAX_NEW_TOKENS
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.confidence import ask_confidence
@@ -168,7 +168,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
             processing_class=base.processor,
             peft_config=lora_config(adapter),
         )
-        settle_adapter(trainer, base)
+        finish_adapter(trainer, base)
         # cards are made from records when an adapter is published
         trainer.create_model_card = lambda *_, **__: None
 

@@ -31,7 +31,7 @@ _DIGEST = b"connectomebench_replies"
 
 
 @dataclass(frozen=True)
-class Added:
+class TeacherCounts:
     """Rows of one species and partition that received replies.
 
     Attributes
@@ -61,7 +61,9 @@ class _Shard:
     digest: str
 
 
-def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: str | None = None) -> list[Added]:
+def add_teacher(
+    dataset: Path, results: Path, model: str, out: Path, condition: str | None = None
+) -> list[TeacherCounts]:
     """Write a copy of a dataset with a model's replies in its rows.
 
     The column ``teacher_replies`` is a list of ``model``, ``reply`` and ``answer`` (null where none could be read), one
@@ -87,7 +89,7 @@ def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: 
 
     Returns
     -------
-    list[Added]
+    list[TeacherCounts]
         For every species with records, training and validation rows.
 
     Raises
@@ -129,7 +131,7 @@ def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: 
 
 def _plan(
     dataset: Path, out: Path, species: str, partition: str, teacher: Teacher
-) -> tuple[list[_Shard], Added | None]:
+) -> tuple[list[_Shard], TeacherCounts | None]:
     """Compute the new column of every file of a partition, and its counts."""
     given = dict(teacher.replies[species].get(partition, {}))
     shards: list[_Shard] = []
@@ -155,7 +157,7 @@ def _plan(
             f"{len(given)} records of {teacher.model} are about no row of {species}/{partition}, for example "
             f"{min(given)}; evaluate it on {dataset}"
         )
-    return shards, Added(species, partition, rows, replied, kept) if partition != "test" else None
+    return shards, TeacherCounts(species, partition, rows, replied, kept) if partition != "test" else None
 
 
 def _small_columns(path: Path) -> list[dict[str, Any]]:

@@ -102,7 +102,7 @@ def assemble_trainer(
         peft_config=lora_config(adapter),
     )
     trainer.sample_ids = data.sample_ids
-    settle_adapter(trainer, base)
+    finish_adapter(trainer, base)
     return trainer
 
 
@@ -127,7 +127,7 @@ def load_for_training(base: Base, args: SFTConfig | GRPOConfig) -> Any:
     return model
 
 
-def settle_adapter(trainer: Any, base: Base) -> None:
+def finish_adapter(trainer: Any, base: Base) -> None:
     """Check that only the adapter of a trainer is trainable, and set the name of its base.
 
     Raises

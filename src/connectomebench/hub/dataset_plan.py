@@ -75,7 +75,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
             "in its place"
         )
     manifest = _merge(local.manifest, there)
-    contents: dict[str, Path | bytes] = {**local.files, **_made(local, remote, manifest)}
+    contents: dict[str, Path | bytes] = {**local.files, **_generated_files(local, remote, manifest)}
     changes, kept = compare(contents, remote.files)
     changes += [
         FileChange("delete", path, file.size, None)
@@ -85,7 +85,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     fingerprints = {str(entry.get(key)) for entry in manifest["species"].values() for key in _FINGERPRINTS}
     fingerprints |= _teacher_revisions(manifest["species"])
     check_private(texts(changes), fingerprints)
-    summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
+    summary, description = _commit_message(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)
 
@@ -105,7 +105,7 @@ def _merge(manifest: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+def _generated_files(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> dict[str, bytes]:
     """Generate the files that cover all species, from the merged manifest."""
     import pyarrow as pa
 
@@ -171,7 +171,7 @@ def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
     return entries
 
 
-def _tell(
+def _commit_message(
     ours: Mapping[str, Any], there: Mapping[str, Any], touched: set[str | None], manifest: Mapping[str, Any]
 ) -> tuple[str, str]:
     """Return the summary and description of the commit."""

@@ -27,7 +27,7 @@ _PROCESSOR = (
 )
 _TRAINING = (INDICES, CONFIGURATION, CURVE, LOG)
 _HEAD = ("config.json", "head.skops")
-_NEEDED = {
+_REQUIRED = {
     "probe": _HEAD,
     "trivial": _HEAD,
     "grey": _HEAD,
@@ -35,7 +35,7 @@ _NEEDED = {
     "adapter": ("adapter_config.json", "adapter_model.safetensors"),
     "vlm": ("config.json", "tokenizer_config.json"),
 }
-_MORE = {"adapter": _PROCESSOR, "vlm": (*_PROCESSOR, "generation_config.json", "model.safetensors.index.json")}
+_OPTIONAL = {"adapter": _PROCESSOR, "vlm": (*_PROCESSOR, "generation_config.json", "model.safetensors.index.json")}
 _SHARD = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.h5")
 _RESULTS = re.compile(r"results/[a-z_]+/[a-z][a-z0-9_]*/[a-z]+\.parquet")
@@ -80,7 +80,7 @@ def read_model(folder: Path) -> LocalModel:
         raise ConnectomeBenchError(
             f"{folder} holds {pickled[0]}, and pickled weights are never published; save them as safetensors"
         )
-    known = {*_NEEDED[record.kind], *_MORE.get(record.kind, ()), *_TRAINING, FILE_NAME}
+    known = {*_REQUIRED[record.kind], *_OPTIONAL.get(record.kind, ()), *_TRAINING, FILE_NAME}
     files = {
         path.name: path
         for path in sorted(folder.iterdir())
@@ -88,7 +88,7 @@ def read_model(folder: Path) -> LocalModel:
         and not path.is_symlink()
         and (path.name in known or (record.kind == "vlm" and _SHARD.fullmatch(path.name)))
     }
-    missing = [name for name in _NEEDED[record.kind] if name not in files]
+    missing = [name for name in _REQUIRED[record.kind] if name not in files]
     if record.kind == "vlm" and not any(_SHARD.fullmatch(name) for name in files):
         missing.append("model.safetensors")
     if missing:
@@ -97,9 +97,9 @@ def read_model(folder: Path) -> LocalModel:
     return LocalModel(folder, record, files)
 
 
-def is_made_here(path: str) -> bool:
+def is_package_file(path: str) -> bool:
     """Return whether this package writes, and may delete, a file of a model repository."""
-    known = {name for names in (*_NEEDED.values(), *_MORE.values()) for name in names}
+    known = {name for names in (*_REQUIRED.values(), *_OPTIONAL.values()) for name in names}
     made = {*known, *_TRAINING, FILE_NAME, CALIBRATION, *(f"{EVAL_RESULTS}/{task}.yaml" for task in TASKS)}
     return path in made or bool(_SHARD.fullmatch(path) or _RESULTS.fullmatch(path))
 

@@ -19,7 +19,7 @@ from connectomebench.hub.model_folder import (
     EVAL_RESULTS,
     TOKENIZER,
     LocalModel,
-    is_made_here,
+    is_package_file,
     is_result,
     own_fingerprints,
     read_model,
@@ -74,12 +74,12 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
         results = _results(remote if same else None, record, options, Path(name))
         dataset = options.dataset or _dataset_of(record, remote if same else None)
-        contents: dict[str, Path | bytes] = {**local.files, **_made(local, repo_id, results, dataset)}
+        contents: dict[str, Path | bytes] = {**local.files, **_generated_files(local, repo_id, results, dataset)}
     changes, kept = compare(contents, remote.files)
     changes += [
         FileChange("delete", path, file.size, None)
         for path, file in remote.files.items()
-        if is_made_here(path) and path not in contents
+        if is_package_file(path) and path not in contents
     ]
     checked = {path: text for path, text in texts(changes).items() if path not in TOKENIZER}
     evaluated = set() if results is None else set(results["dataset_fingerprint"])
@@ -165,7 +165,9 @@ def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
     return named
 
 
-def _made(local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None) -> dict[str, bytes]:
+def _generated_files(
+    local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None
+) -> dict[str, bytes]:
     """Generate the card, result files, calibration plot and leaderboard entries."""
     made: dict[str, bytes] = {}
     if results is not None:

@@ -61,10 +61,10 @@ def find_targets(folder: Path, repo: str | None, org: str | None) -> list[Target
     kind = _kind(folder)
     found: list[tuple[Kind, Path]] = [(kind, folder)] if kind else _inside(folder)
     if not found:
-        raise ConnectomeBenchError(_nothing(folder))
+        raise ConnectomeBenchError(_no_targets_message(folder))
     if repo is None:
         targets = [Target(kind, path, f"{org}/{_NAMES[kind](path)}") for kind, path in found]
-        _refuse_twins(targets)
+        _check_unique_repos(targets)
         return targets
     if not kind:
         names = ", ".join(str(path.relative_to(folder)) for _, path in found[:4]) + (", ..." if found[4:] else "")
@@ -106,7 +106,7 @@ _NAMES: dict[Kind, Callable[[Path], str]] = {
 }
 
 
-def _refuse_twins(targets: list[Target]) -> None:
+def _check_unique_repos(targets: list[Target]) -> None:
     seen: dict[str, Path] = {}
     for target in targets:
         if target.repo_id in seen:
@@ -120,7 +120,7 @@ def _refuse_twins(targets: list[Target]) -> None:
 _FOREIGN = {"*.skops": "a probe", "adapter_config.json": "an adapter", "config.json": "a model"}
 
 
-def _nothing(folder: Path) -> str:
+def _no_targets_message(folder: Path) -> str:
     for pattern, kind in _FOREIGN.items():
         if list(folder.glob(pattern)):
             return f"{folder} holds {kind} without {RECORD}, which our training scripts write; train it so"

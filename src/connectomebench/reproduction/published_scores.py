@@ -10,7 +10,7 @@ from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.reproduction.methods import published_method
 from connectomebench.reproduction.published_names import UNNAMED_SPECIES
 from connectomebench.reproduction.results_folder import Published
-from connectomebench.reproduction.score_table import Metric, Score, record_scores, with_spread
+from connectomebench.reproduction.score_table import Metric, Score, mean_and_deviation, record_scores
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +76,7 @@ def sweep_scores(published: Published) -> list[Score]:
             ("ece", point.ece),
         )
         for metric, values in measured:
-            mean, lower, upper = with_spread(values)
+            mean, lower, upper = mean_and_deviation(values)
             scores.append(
                 Score(
                     method="linear_probe",

@@ -24,7 +24,7 @@ from connectomebench.reproduction.published_scores import (
 )
 from connectomebench.reproduction.results_folder import Published, read_published
 from connectomebench.reproduction.score_table import Score, record_scores
-from connectomebench.reproduction.sources import traced
+from connectomebench.reproduction.sources import trace_totals
 from connectomebench.reproduction.table import benchmark_table, latex
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def report_published(folder: Path, out: Path, *, resamples: int = RESAMPLES) -> 
     write_text(out / "table.tex", latex(table, resamples))
     scores = figure_scores(published, own)
     figures = write_figures(scores, COLUMNS, out / "figures")
-    origin = traced(published)
+    origin = trace_totals(published)
     shown = [*differences, origin] if origin else differences
     path = out / "index.html"
     write_text(path, published_page(published, table, figures, scores, shown, resamples))

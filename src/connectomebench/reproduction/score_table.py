@@ -167,7 +167,7 @@ def class_mean_statistic(values: ArrayLike, answers: ArrayLike) -> Statistic:
     return statistic
 
 
-def with_spread(values: Sequence[float]) -> tuple[float, float, float]:
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float, float]:
     """Return mean, and mean minus and plus the standard deviation of repeats (ddof = 1)."""
     mean = float(np.mean(values))
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else _NAN

@@ -15,7 +15,7 @@ from connectomebench.reproduction.results_folder import Published
 _SWEPT = ("balanced_accuracy", "accuracy", "ece")
 
 
-def traced(published: Published) -> PublishedDifference | None:
+def trace_totals(published: Published) -> PublishedDifference | None:
     """List every stated total that the other records of the folder reproduce exactly.
 
     A probe's number is compared with the means over repeats of every sweep; an ECE of a vision-language model with
