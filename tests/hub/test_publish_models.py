@@ -225,7 +225,7 @@ def test_all_models_of_a_folder_by_their_names(
         ("adapter_model.bin", "", "pickled weights are never published"),
         ("test_indices.json", '{"test": ["/home/anna/rows"]}', "test_indices.json holds a home folder"),
         ("training_config.yaml", "token: " + "0123456789abcdef" * 2, "looks like a CAVE token"),
-        ("adapter_config.json", '{"base_model_name_or_path": "/data/qwen"}', "which nobody else has"),
+        ("adapter_config.json", '{"base_model_name_or_path": "/data/qwen"}', "which others do not have"),
         ("adapter_config.json", "{", "is not JSON"),
         (FILE_NAME, "{}", "is not the record of a model"),
     ],

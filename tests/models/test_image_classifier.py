@@ -20,10 +20,10 @@ from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.statistics import balanced_accuracy
-from connectomebench.models import image_classifier_loop
+from connectomebench.models import image_classifier_trainer
 from connectomebench.models.image_classifier import ImageClassifier, load_image_classifier
 from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
-from connectomebench.models.image_classifier_loop import (
+from connectomebench.models.image_classifier_trainer import (
     BalancedSampler,
     ImageRows,
     ViewTrainer,
@@ -165,7 +165,7 @@ def interrupt(monkeypatch, after: int) -> list[int]:
             raise KeyboardInterrupt
         return score_rows(*arguments)
 
-    monkeypatch.setattr(image_classifier_loop, "score_rows", breaks)
+    monkeypatch.setattr(image_classifier_trainer, "score_rows", breaks)
     return calls
 
 
@@ -357,7 +357,7 @@ def test_every_epoch_has_its_own_rows(home, rows, monkeypatch) -> None:
         seen.append(list(numbers))
         return load_batch(rows_, px, numbers)
 
-    monkeypatch.setattr(image_classifier_loop, "load_batch", watched)
+    monkeypatch.setattr(image_classifier_trainer, "load_batch", watched)
     train(rows, replace(config_of(home, "vit"), epochs=3))
     labels = np.array([("no", "yes").index(answer) for answer in rows["train"].dataset["answer"]])
     expected = [balanced_order(labels, np.random.default_rng([0, epoch])) for epoch in range(3)]

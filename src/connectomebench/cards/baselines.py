@@ -1,4 +1,4 @@
-"""Scores of the trivial baselines in the manifest of a dataset, so that its card shows what needs no understanding."""
+"""Scores of the trivial baselines for a dataset's manifest and card."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any]]:
-    """Make the entry ``baselines`` of one species in a manifest.
+    """Build the manifest entry ``baselines`` of one species.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any
 
 
 def add_baselines(folder: Path, species: str, results_folder: Path) -> None:
-    """Put the scores of the trivial baselines into the manifest of a dataset folder, and write its card again.
+    """Add the scores of the trivial baselines to a dataset's manifest and rewrite its card.
 
     Parameters
     ----------

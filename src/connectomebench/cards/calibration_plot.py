@@ -1,4 +1,4 @@
-"""Reliability diagrams: stated against found shares, of one model on a page or of all its partitions on its card."""
+"""Reliability diagrams for pages and model cards."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reliability_figure(bins: ReliabilityBins) -> Figure:
 
 
 def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float) -> tuple[Axes, Axes]:
-    """Draw stated against found shares, and below how many rows each bin holds.
+    """Plot observed frequency against predicted probability, with row counts per bin below.
 
     Each mark is a bin that holds rows; the more it holds, the larger it is. On the dashed line, stated probabilities
     are true. Whiskers are the 95% Wilson intervals of the shares found, which take rows as independent.

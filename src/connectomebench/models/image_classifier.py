@@ -1,4 +1,4 @@
-"""Fine-tuned image classifiers (ResNet, ViT, ...): prediction, saving and loading.
+"""Fine-tuned image classifiers (ResNet, ViT, ...): predict, save and load.
 
 The folder holds ``config.json`` (every argument of :class:`.view_classifier.ViewClassifier`), ``model.safetensors`` and
 ``connectomebench.json``; ``ViewClassifier.from_pretrained`` of huggingface_hub reads it too.
@@ -40,15 +40,15 @@ _MAX_CONFIG_BYTES = 1_000_000
 class ImageClassifier:
     """A trained image classifier; see :func:`.image_classifier_training.train_image_classifier`.
 
-    Probabilities are calibrated by temperature scaling on the validation rows. The prediction is the answer
-    most above its training frequency, as in :mod:`connectomebench.models.heads`.
+    Its probabilities are calibrated: temperature scaling fitted on the validation rows. Its prediction is the answer
+    most above its share in the training rows, as in :mod:`connectomebench.models.heads`.
 
     Attributes
     ----------
     name, revision
         See :class:`connectomebench.models.base.Model`; the name is the kind of the backbone (``resnet``, ``vit``).
     network, record
-        The network in evaluation mode, and its training record.
+        The network, in evaluation mode, and its provenance.
     """
 
     def __init__(self, network: ViewClassifier, record: ModelRecord) -> None:
@@ -58,12 +58,12 @@ class ImageClassifier:
         self.revision = record.revision
 
     def predict(self, batch: Batch) -> list[Answer]:
-        """Answer every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.
+        """Predict every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.
 
         Raises
         ------
         ConnectomeBenchError
-            If the rows have other views than in training, where the batch names them in ``views``, or
+            If the rows have other views than those it was trained on, where the batch names them in ``views``, or
             another number of images.
         """
         settings = self.network.settings
@@ -86,7 +86,7 @@ class ImageClassifier:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write the model to a folder for :func:`load_image_classifier`, created if needed; the record last."""
+        """Save the model to a folder for :func:`load_image_classifier`; the record is written last."""
         from safetensors.torch import save_model
 
         (folder / FILE_NAME).unlink(missing_ok=True)
@@ -102,30 +102,26 @@ def load_image_classifier(folder: Path) -> ImageClassifier:
     Parameters
     ----------
     folder
-        Written by :meth:`ImageClassifier.save`; may be untrusted, so every value is checked.
+        Written by :meth:`ImageClassifier.save`; may come from outside, so every value is checked.
 
     Raises
     ------
     ConnectomeBenchError
-        If the folder holds another kind of model, or a file is missing, damaged or inconsistent.
+        If the folder holds another kind of model, a file is missing or damaged, or they do not belong together.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     record = read_record(folder)
     if record.kind != KIND:
-        raise ConnectomeBenchError(
-            f"{folder} holds a model of kind {record.kind}, not an image classifier; use load_model"
-        )
+        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, no image classifier; load it as one")
     settings = _read_settings(folder / CONFIG, get_task(record.task).labels)
     try:
         with torch.device("meta"):
             wanted = {name: value.shape for name, value in ViewClassifier(**settings).state_dict().items()}
-    except Exception as error:  # untrusted: a configuration can be wrong in any way
+    except Exception as error:  # from outside: a configuration can be wrong in any way
         reason = " ".join(str(error).split())[:120]
-        raise ConnectomeBenchError(
-            f"{folder / CONFIG} is not the configuration of a transformers backbone ({reason})"
-        ) from None
+        raise ConnectomeBenchError(f"{folder / CONFIG} describes no backbone of transformers ({reason})") from None
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -147,7 +143,7 @@ def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
 
 
 def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """Read and check the arguments of an untrusted network."""
+    """Read and check untrusted network settings."""
 
     def need(condition: bool, what: str) -> None:
         if not condition:
@@ -179,5 +175,5 @@ def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConnectomeBenchError(f"{path} is missing; get the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConnectomeBenchError(f"{path} is not the config of an image classifier ({error!s:.160})") from None
+        raise ConnectomeBenchError(f"{path} is not that of an image classifier ({error!s:.160})") from None
     return raw

@@ -1,4 +1,4 @@
-"""Training settings and initial network of the image classifier."""
+"""Image classifier settings and the initial network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connectomebench.models.view_classifier import ViewClassifier, backbone_sett
 
 Init = Literal["pretrained", "random"]
 _DEFAULT_PX = 224
-# ImageNet statistics on the scale 0 to 1, for random initial weights
+# of ImageNet, on the scale 0 to 1: for weights that nobody has trained
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
@@ -30,19 +30,19 @@ class ImageClassifierConfig:
     backbone_revision
         Branch, tag or commit of the Hub id; None takes the newest.
     init
-        ``pretrained`` starts from the backbone's weights, ``random`` from its architecture only.
+        ``pretrained`` starts from the backbone's weights, ``random`` from its architecture alone.
     input_px
-        Edge of the square images, px; None takes the backbone's own, or 224 if it has none.
+        Edge of the square images, px; None takes the backbone's own, or 224 where it has none.
     epochs, patience
-        Maximum number of epochs, and epochs without improvement before training stops.
+        Most epochs, and how many may pass without a better one before training stops.
     batch_size
-        Rows per step and process.
+        Rows a step, of each process.
     learning_rate, warmup, weight_decay
-        AdamW settings. The rate rises linearly over the share ``warmup`` of all steps, then follows a cosine decay.
+        Of AdamW. The rate rises in a straight line over the share ``warmup`` of all steps and falls as a cosine.
     dropout
-        Dropout rate on the concatenated features.
+        Share of the joined features that is dropped.
     seed
-        Seed of new weights, row order and dropout.
+        Of the new weights, the order of the rows and dropout.
     """
 
     backbone: str = "microsoft/resnet-50"
@@ -74,32 +74,32 @@ class ImageClassifierConfig:
 def start_network(
     config: ImageClassifierConfig, classes: Sequence[str], views: Sequence[str], prior: Sequence[float]
 ) -> tuple[ViewClassifier, str | None, str | None]:
-    """Create the initial network; new weights use torch's random state.
+    """Build the initial network; new weights use torch's random state.
 
     Parameters
     ----------
     config
-        Names the backbone. Code from a repository is never run, and weights are read only from safetensors.
+        Names the backbone. No code from a repository is ever run, and weights are read from safetensors alone.
     classes, views, prior
         As for :class:`.view_classifier.ViewClassifier`.
 
     Returns
     -------
     network, base, revision
-        Hub id or folder name of the initial weights, and their revision; both None if the
+        What the weights come from is the Hub id, or the name of the folder, with its revision; both None where the
         weights are random.
 
     Raises
     ------
     ConnectomeBenchError
-        If the backbone cannot be loaded, is not a vision model or lacks weights.
+        If the backbone cannot be loaded, is no vision model or lacks weights.
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
     from transformers.utils import logging
 
     name = config.backbone
     source: dict[str, Any] = {"revision": config.backbone_revision, "trust_remote_code": False}
-    # hide the report of the checkpoint's unused classifier
+    # The report of the checkpoint's unused classifier would only alarm.
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

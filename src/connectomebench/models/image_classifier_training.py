@@ -1,4 +1,4 @@
-"""Train an image classifier: check rows, fit network and temperature, create the record."""
+"""Train an image classifier: check the rows, fit network and temperature, and write the record."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.image_classifier import KIND, ImageClassifier
 from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
-from connectomebench.models.image_classifier_loop import ImageRows, best_epoch, fit_network, memory_hint, score_rows
+from connectomebench.models.image_classifier_trainer import ImageRows, best_epoch, fit_network, memory_hint, score_rows
 from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
 
@@ -51,30 +51,30 @@ def train_image_classifier(
     """Train an image classifier.
 
     Each epoch shows every answer equally often. The epoch with the best balanced accuracy on the validation rows is
-    kept (ties by lower log loss), and the temperature is fitted on the same rows. The same seed, rows and versions give
-    the same model on a CPU, interrupted or not. Under ``accelerate launch``, all processes must call this function, and
-    all return the model. Trainer seeds the random state of Python and NumPy with ``config.seed``.
+    kept (of equals the one with the lower log loss), and the temperature is fitted on the same rows. The same seed,
+    rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate launch``, all processes
+    must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy with ``config.seed``.
 
     Parameters
     ----------
     train, validation
         Stored rows of one task; ``images``, ``views``, ``answer`` and ``sample_id`` are read.
     data
-        Provenance of the training rows, one entry per species.
+        What the training rows are, one entry a species.
     config
-        Training settings; None takes the defaults.
+        How to train; the defaults where None.
     checkpoints
-        Folder for checkpoints, one per epoch; the last and the best are kept. None keeps none.
+        Folder for the state after each epoch, of which the last and the best are kept. None keeps none.
     resume
-        Resume an interrupted run from the last epoch in ``checkpoints``; otherwise remove existing checkpoints.
+        Resume a run that was killed from the last epoch in ``checkpoints``; otherwise what is there is removed.
     progress
         Show a progress bar.
 
     Raises
     ------
     ConnectomeBenchError
-        If rows or settings are invalid, the backbone cannot be loaded, checkpoints are of another training, memory runs
-        out or the loss is not finite.
+        If rows or settings do not fit, the backbone cannot be loaded, checkpoints are of another training, memory runs
+        out or the loss is no number.
     """
     config = config or ImageClassifierConfig()
     tasks = {entry.task for entry in data}
@@ -82,13 +82,15 @@ def train_image_classifier(
         raise ConnectomeBenchError(f"train on one task, not on {', '.join(sorted(tasks)) or 'none'}")
     task = get_task(tasks.pop())
     if not task.labels:
-        raise ConnectomeBenchError(f"task {task.name} asks for a place, not for one of several answers; choose another")
+        raise ConnectomeBenchError(
+            f"task {task.name} asks for a place and not for one of several answers; take another"
+        )
     views = _views(train, "training")
     if _views(validation, "validation") != views:
         raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
     train_rows = _image_rows(train, task.labels, "training")
     validation_rows = _image_rows(validation, task.labels, "validation")
-    # add-one smoothing, so that an unseen answer is improbable, not impossible
+    # One more of each, so that an answer that never occurred is improbable and not impossible.
     counts = np.bincount(train_rows.labels, minlength=len(task.labels)) + 1
     prior = counts / counts.sum()
 
@@ -159,9 +161,9 @@ def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows
 
 
 def fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.intp], prior: NDArray[np.float64]) -> float:
-    """Fit the temperature of :func:`.view_classifier.calibrated` by minimising the log loss.
+    """Fit the temperature of :func:`.view_classifier.calibrated` by minimising log loss.
 
-    Targets are smoothed (Platt 1999), so that perfect scores do not give probabilities of 0 and 1.
+    Targets are smoothed as Platt did (1999), so that scores without a mistake do not end in probabilities of 0 and 1.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The numbers of a task in the report: all models with intervals, and the probe against each baseline."""
+"""Metrics of a task in the report: all models with intervals, and the probe against each baseline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskMeasures:
-    """All numbers of one task on one partition.
+    """All metrics of one task on one partition.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class TaskMeasures:
 
     @property
     def few_groups(self) -> bool:
-        """True where intervals cannot be trusted."""
+        """Whether there are too few groups for reliable intervals."""
         return self.n_groups < FEW_GROUPS
 
     def against(self, outcome: Verdict) -> list[Comparison]:
@@ -56,7 +56,7 @@ class TaskMeasures:
 
 
 def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> TaskMeasures:
-    """Measure the main model and its baselines on the same samples.
+    """Evaluate the main model and its baselines on the same samples.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the report shows of a dataset folder: counts, and one typical sample an answer."""
+"""Counts and typical samples of a dataset folder for the report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SMALL_COLUMNS = ("sample_id", "answer", "origin", "group")
 
 @dataclass(frozen=True)
 class PartitionCount:
-    """Samples of one partition: by answer, in all, and in how many groups."""
+    """Samples of one partition: by answer, total, and number of groups."""
 
     partition: str
     by_answer: dict[str, int]
@@ -34,7 +34,7 @@ class PartitionCount:
 
 @dataclass(frozen=True)
 class View:
-    """One picture: its name in the `views` column and its file as a data URI, byte for byte as stored."""
+    """One image: its name in the `views` column and its stored bytes as a data URI."""
 
     name: str
     uri: str
@@ -42,7 +42,7 @@ class View:
 
 @dataclass(frozen=True)
 class ReportSample:
-    """One sample as it is shown: `extent_nm` is the edge of its views, nm."""
+    """One displayed sample; `extent_nm` is the edge of its views, nm."""
 
     sample_id: str
     answer: str
@@ -75,7 +75,7 @@ class DatasetSummary:
 
 
 def summarise_dataset(folder: Path, task: str, species: str) -> DatasetSummary:
-    """Count a dataset folder and pick one typical sample an answer.
+    """Count the samples of a dataset folder and pick a typical one per answer.
 
     Typical is the sample whose areas of blue and orange are nearest to the median of its answer (among the first
     40 by `sample_id`), so that the picture is neither the best nor the worst.
@@ -118,7 +118,7 @@ def _files(folder: Path, species: str, partition: str) -> list[Path]:
 
 
 def _read(files: Sequence[Path], columns: Sequence[str], ids: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Read columns of some or all rows; ClassLabel columns come back as names."""
+    """Read columns of some or all rows; ClassLabel columns are returned as names."""
     import pyarrow.dataset as pad
     from datasets import ClassLabel, Features
 
@@ -153,7 +153,7 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
 
 
 def _coloured_areas(images: Sequence[dict[str, Any]], views: Sequence[str]) -> NDArray[np.float64]:
-    """Logarithm of the bluish and the orange area over the mesh views; shape (2,)."""
+    """Return the log of the bluish and the orange area over the mesh views; shape (2,)."""
     from PIL import Image
 
     total = np.zeros(2)
