@@ -100,6 +100,13 @@ def compare(
     ------
     ConnectomeBenchError
         If the models share nothing, or saw different samples.
+
+    Examples
+    --------
+    >>> from connectomebench import compare, read_results
+    >>> [comparison] = compare(read_results("quickstart-out/results"), "trivial", "trivial")
+    >>> comparison.difference.value
+    0.0
     """
     comparisons = []
     for (task, species, partition), (one, other) in paired_rows(frame, first, second, shared=shared).items():

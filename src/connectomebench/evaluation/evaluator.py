@@ -44,6 +44,12 @@ class EvalData:
         What is taken away, one of :data:`connectomebench.evaluation.ablations.ABLATIONS`.
     seed
         Of the sample and of shuffled labels.
+
+    Examples
+    --------
+    >>> from connectomebench import EvalData
+    >>> EvalData("quickstart-out/merge_action", "fly").partition
+    'test'
     """
 
     dataset: str
@@ -135,6 +141,15 @@ def evaluate(
     ConnectomeBenchError
         If model or dataset cannot be had or do not belong together, the model cannot be asked this way, or the budget
         is spent.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from connectomebench import EvalData, ModelSpec, evaluate
+    >>> model = ModelSpec("quickstart-out/models/trivial/merge_action/fly")
+    >>> path = evaluate(model, EvalData("quickstart-out/merge_action", "fly"), Path("results"))
+    trivial on merge_action/fly/test: balanced accuracy ...
+    results/trivial/merge_action/fly/test.parquet
     """
     unchanged = shown.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
     rows = load_rows(shown.dataset, shown.species, shown.partition, shown.revision, task=shown.task)

@@ -32,6 +32,12 @@ class ModelSpec:
         Ask the model that an adapter was trained on.
     batch_size
         Rows that a language model of this machine computes together; None takes 4.
+
+    Examples
+    --------
+    >>> from connectomebench import ModelSpec
+    >>> ModelSpec("quickstart-out/models/probe/merge_action/fly").engine
+    'transformers'
     """
 
     model: str

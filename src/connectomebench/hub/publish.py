@@ -58,6 +58,14 @@ def publish(
     ------
     ConnectomeBenchError
         If something is refused, here or by the Hub, or the connection is lost.
+
+    Examples
+    --------
+    Say what would change on the Hub, without changing anything:
+
+    >>> from pathlib import Path
+    >>> from connectomebench import publish
+    >>> publish(Path("quickstart-out/merge_action"), org="your-org", dry_run=True)  # doctest: +SKIP
     """
     from huggingface_hub import HfApi
 
