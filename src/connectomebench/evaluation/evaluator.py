@@ -48,7 +48,7 @@ class EvalData:
     Examples
     --------
     >>> from connectomebench import EvalData
-    >>> EvalData("quickstart-out/merge_action", "fly").partition
+    >>> EvalData("your-org/merge_action", "fly").partition
     'test'
     """
 

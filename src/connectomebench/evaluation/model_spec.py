@@ -36,7 +36,7 @@ class ModelSpec:
     Examples
     --------
     >>> from connectomebench import ModelSpec
-    >>> ModelSpec("quickstart-out/models/probe/merge_action/fly").engine
+    >>> ModelSpec("your-org/probe").engine
     'transformers'
     """
 

@@ -65,7 +65,7 @@ def publish(
 
     >>> from pathlib import Path
     >>> from connectomebench import publish
-    >>> publish(Path("quickstart-out/merge_action"), org="your-org", dry_run=True)  # doctest: +SKIP
+    >>> publish(Path("out/merge_action"), org="your-org", dry_run=True)  # doctest: +SKIP
     """
     from huggingface_hub import HfApi
 
