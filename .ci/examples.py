@@ -70,7 +70,10 @@ def run_all(clone: Path) -> int:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     jobs = [
-        (f"README block {number} ({language})", lambda language=language, code=code: run_block(language, code, clone, environment))
+        (
+            f"README block {number} ({language})",
+            lambda language=language, code=code: run_block(language, code, clone, environment),
+        )
         for number, (language, code) in enumerate(BLOCK.findall(readme), start=1)
     ]
     jobs += [(path.name, lambda path=path: run_notebook(clone / "examples" / path.name)) for path in NOTEBOOKS]

@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from connectomebench.build.batch_files import RenderSummary, read_images, read_summaries
 from connectomebench.build.failure_policy import FailureRules, FailureTally
+from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer
 from connectomebench.core.files import content_key
+from connectomebench.core.site import Site
 from connectomebench.core.spatial_batches import group_by_place
 from connectomebench.execution.runner import Runner
-from connectomebench.core.site import Site
-from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer
 
 BATCH = 32
 # far smaller than a view, so that sites of a batch lie together also where there are many
