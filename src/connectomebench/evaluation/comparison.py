@@ -103,10 +103,15 @@ def compare(
 
     Examples
     --------
+    A model against one that always answers yes, which has a balanced accuracy of one half:
+
+    >>> import pandas as pd
     >>> from connectomebench import compare, read_results
-    >>> [comparison] = compare(read_results("quickstart-out/results"), "trivial", "trivial")
-    >>> comparison.difference.value
-    0.0
+    >>> frame = read_results("quickstart-out/results/trivial/merge_action")
+    >>> constant = frame.assign(model="always_yes", prediction="yes", probability=1.0)
+    >>> [comparison] = compare(pd.concat([frame, constant]), "trivial", "always_yes")
+    >>> comparison.values[1].value
+    0.5
     """
     comparisons = []
     for (task, species, partition), (one, other) in paired_rows(frame, first, second, shared=shared).items():
