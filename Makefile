@@ -51,7 +51,7 @@ coverage: setup
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
-	@echo "site/index.html"
+	@echo "site/index.html (with search: $(BIN)/python -m http.server --directory site)"
 
 examples: setup
 	@$(BIN)/python .ci/examples.py $(QUICKSTART_OUT)
