@@ -57,7 +57,8 @@ def build_datasets(
     tasks
         Write these tasks only; the partition is still that of all tasks of the configuration.
     scheduler
-        Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not depend on it.
+        Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not
+        depend on it.
 
     Returns
     -------
