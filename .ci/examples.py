@@ -106,7 +106,7 @@ def run_notebook(path: Path) -> str:
     config = Config({"KernelManager": {"transport": "ipc"}})
     place = {"metadata": {"path": str(path.parent)}}
     try:
-        NotebookClient(notebook, timeout=SECONDS, resources=place, config=config).execute()
+        NotebookClient(notebook, timeout=SECONDS, startup_timeout=SECONDS, resources=place, config=config).execute()
     except CellExecutionError as error:
         return str(error)
     return ""
