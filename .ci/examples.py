@@ -22,7 +22,6 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from traitlets.config import Config
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
@@ -102,11 +101,9 @@ def run_block(language: str, code: str, clone: Path, environment: dict[str, str]
 def run_notebook(path: Path) -> str:
     """Run a notebook in its folder; return the traceback where it failed, else nothing."""
     notebook = nbformat.read(path, as_version=4)
-    # by default a kernel listens on TCP ports, unencrypted
-    config = Config({"KernelManager": {"transport": "ipc"}})
     place = {"metadata": {"path": str(path.parent)}}
     try:
-        NotebookClient(notebook, timeout=SECONDS, startup_timeout=SECONDS, resources=place, config=config).execute()
+        NotebookClient(notebook, timeout=SECONDS, startup_timeout=SECONDS, resources=place).execute()
     except CellExecutionError as error:
         return str(error)
     return ""
