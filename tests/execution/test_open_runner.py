@@ -183,8 +183,8 @@ def test_a_scheduler_is_found_by_its_file(cluster: LocalCluster, tmp_path: Path)
         ("local:two", "at least 1"),
         ("everywhere", "tcp://host:8786"),
         ("host:8786", "tcp://host:8786"),
-        ("tcp://host", "no address of a Dask scheduler"),
-        ("smoke://host:1", "no address of a Dask scheduler"),
+        ("tcp://host", "not the address of a Dask scheduler"),
+        ("smoke://host:1", "not the address of a Dask scheduler"),
         ("tls://127.0.0.1:1", "needs certificates"),
     ],
 )

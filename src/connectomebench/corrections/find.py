@@ -1,4 +1,4 @@
-"""Ground-truth merges and splits from the difference of an automatic and a proofread segmentation.
+"""Find ground-truth merges and splits by comparing an automatic with a proofread segmentation.
 
 A body in several segments is a split error, corrected by a merge. A segment over several bodies is a merge error,
 corrected by a split.
@@ -30,7 +30,7 @@ def find_corrections(
        substantial nearby, and at every further patch that is an error of its own. Pairs that never touch inside the
        volume, or only graze each other, are counted as not localised.
     3. A merge of a segment that is itself fused is a tangle (merging it would join other bodies too): it is left out,
-       counted, and its place is kept in ``unresolved_nm``. Splits stand, in whatever number of segments their bodies
+       counted, and its location is stored in ``unresolved_nm``. Splits stand, however many segments their bodies
        are: where to cut a segment does not depend on what else belongs to its parts.
 
     The volumes are read twice, block by block (blocks without an error once). Memory follows the blocks, the number of

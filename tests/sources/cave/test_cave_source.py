@@ -80,7 +80,7 @@ def lives(ground: Ground) -> dict[int, np.ndarray]:
 def unreadable(archive: Archive, cave_built: Path) -> tuple[str, set[int]]:
     """A chunk of the labels that two or three of the edits need, and these edits."""
     complete = set(entry(cave_built)["config"]["source"]["cave"]["roots"]["ids"])
-    half = archive.order.config.survey.cutout_nm / 2
+    half = archive.spec.config.survey.cutout_nm / 2
     needing: dict[tuple[int, int, int], set[int]] = {}
     for judged in archive.history.judged:
         if judged.operation.operation_id not in history_of(archive, complete):
@@ -97,7 +97,7 @@ def unreadable(archive: Archive, cave_built: Path) -> tuple[str, set[int]]:
 
 def history_of(archive: Archive, roots: set[int]) -> set[int]:
     """Operations in the logs of some roots, as the server tells them."""
-    logs, _ = archive.order.open().connection.graph.change_logs(roots)
+    logs, _ = archive.spec.open().connection.graph.change_logs(roots)
     return {operation for log in logs.values() for operation in log["operation_id"]}
 
 
@@ -291,7 +291,7 @@ def test_places_at_a_border_are_those_near_a_face_or_far_from_every_edit(cave_so
     points = np.random.default_rng(1).uniform((10200, 20440, 25960), (12780, 23020, 28540), (500, 3))
     found = cave_source.at_border(points)
     rules, bounds = cave_source.config.survey, cave_source.info.bounds_nm
-    apart = np.abs(points[:, None] - cave_source.archive.atlas.centers_nm[None]).max(axis=2)
+    apart = np.abs(points[:, None] - cave_source.archive.survey_index.centers_nm[None]).max(axis=2)
     near_face = (np.abs(apart - rules.cutout_nm / 2) <= rules.border_nm).any(axis=1)
     shrunk = [np.asarray(bounds.lower_nm) + rules.border_nm, np.asarray(bounds.upper_nm) - rules.border_nm]
     at_end = ~((points > shrunk[0]) & (points < shrunk[1])).all(axis=1)
@@ -301,11 +301,11 @@ def test_places_at_a_border_are_those_near_a_face_or_far_from_every_edit(cave_so
 
 
 def test_skeletons_and_contacts_are_those_of_the_surveys(cave_source: CaveSource) -> None:
-    atlas = cave_source.archive.atlas
+    index = cave_source.archive.survey_index
     contacts = cave_source.contacts()
-    assert len(contacts.areas) == sum(len(s.contacts.areas) for s in atlas.light())
-    assert np.isin(contacts.segments, np.concatenate([s.segments for s in atlas.light()])).all()
-    survey = atlas.of_operation(20)
+    assert len(contacts.areas) == sum(len(s.contacts.areas) for s in index.light())
+    assert np.isin(contacts.segments, np.concatenate([s.segments for s in index.light()])).all()
+    survey = index.of_operation(20)
     assert survey is not None
     edited = survey.sides[0]
     found = dict(cave_source.skeletons([edited, 123]))
