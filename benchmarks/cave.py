@@ -44,7 +44,7 @@ from replay_volumes import RECORDING, layer_files
 
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, parse_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.build.render_batches import render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer
 from connectomebench.core.site import Site
@@ -289,7 +289,7 @@ def measure_faults(neighbours: int, rate: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, replay_server(recording=VOLUMES) as server:
         config = make_config(server.url, neighbours)
         clean, broken = Path(folder) / "clean", Path(folder) / "broken"
-        build(config, clean, Path(folder), scheduler="local:2")
+        build_datasets(config, clean, Path(folder), scheduler="local:2")
         server.reset()
         server.faults = Faults(rate=rate, seed=1)
         killed: list[int] = []
@@ -308,7 +308,7 @@ def measure_faults(neighbours: int, rate: float) -> dict[str, Any]:
         killer = threading.Thread(target=kill)
         killer.start()
         try:
-            build(config, broken, Path(folder), scheduler="local:2")
+            build_datasets(config, broken, Path(folder), scheduler="local:2")
         finally:
             done.set()
             killer.join()

@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from connectomebench.commands import NAMES
 from connectomebench.core.errors import ConnectomeBenchError
@@ -16,6 +17,8 @@ _EXIT_INTERRUPTED = 130
 
 
 def _parser() -> argparse.ArgumentParser:
+    import shtab
+
     from connectomebench.core.version import __version__
 
     parser = argparse.ArgumentParser(
@@ -23,10 +26,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Connectome proofreading as Hugging Face datasets, models, metrics and a Space.",
     )
     parser.add_argument("--version", action="version", version=f"connectomebench {__version__}")
+    shtab.add_argument_to(parser, "--print-completion", help="print the completion script of a shell")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     for name in NAMES:
         import_module(f"connectomebench.commands.{name}").add(commands)
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue] -- how shtab is given it
     return parser
 
 

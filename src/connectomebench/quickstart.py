@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.build.config import BuildConfig, load_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.cards.baselines import add_baselines
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.resources import resource_path
@@ -48,7 +48,7 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     """
     path = config_path or resource_path("examples/quickstart.yaml")
     config = load_config(path)
-    folders = build(config, out, base=path.parent)
+    folders = build_datasets(config, out, base=path.parent)
     for task, folder in folders.items():
         _train_and_evaluate(task, folder, config, out)
     page = report(out, config.species)

@@ -26,10 +26,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     """Build datasets from a configuration: DIR/TASK/SPECIES/*.parquet, a card and a manifest per task."""
     from connectomebench.build.config import load_config
-    from connectomebench.build.pipeline import build
+    from connectomebench.build.pipeline import build_datasets
 
     overrides = {"partition.group_by": arguments.group_by} if arguments.group_by else {}
     config = load_config(arguments.config, overrides)
-    folders = build(config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler)
+    folders = build_datasets(config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler)
     for task, folder in folders.items():
         print(f'{task}: load_dataset("{folder}", "{config.species}")')

@@ -152,6 +152,12 @@ class CorrectionRules:
     patch_fraction
         Contacts are part of an error where the smaller part's core nearby is at least this fraction of the largest
         along the whole interface of the pair.
+
+    Examples
+    --------
+    >>> from connectomebench import CorrectionRules
+    >>> CorrectionRules(min_core_voxels=200).erosion
+    (3, 3, 3)
     """
 
     min_core_voxels: int = 1000

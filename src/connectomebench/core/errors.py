@@ -10,6 +10,15 @@ class ConnectomeBenchError(Exception):
     """A problem the user can fix; the message says in one line what is wrong and what to do.
 
     The command line prints the message alone (no traceback) and exits with status 2.
+
+    Examples
+    --------
+    >>> from connectomebench import ConnectomeBenchError, get_task
+    >>> try:
+    ...     get_task("merge_actoin")
+    ... except ConnectomeBenchError as error:
+    ...     print(error)
+    unknown task 'merge_actoin'; did you mean merge_action or merge_action_multiple_choice or split_action?
     """
 
 

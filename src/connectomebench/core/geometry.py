@@ -18,6 +18,13 @@ class Mesh:
         float32, shape (n_vertices, 3), axes x, y, z in nm.
     faces
         int32, shape (n_faces, 3), indices into ``vertices_nm``, counter-clockwise seen from outside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench import Mesh
+    >>> Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)).is_empty
+    True
     """
 
     vertices_nm: NDArray[np.float32]

@@ -151,6 +151,12 @@ def get_species(name: str) -> Species:
     ------
     ConnectomeBenchError
         If there is no such species; the message names the nearest ones.
+
+    Examples
+    --------
+    >>> from connectomebench import get_species
+    >>> get_species("fly").title
+    'Fruit fly brain'
     """
     try:
         return SPECIES[name]

@@ -202,6 +202,15 @@ def get_task(name: str) -> Task:
     ------
     ConnectomeBenchError
         If there is no such task; the message names the nearest ones.
+
+    Examples
+    --------
+    >>> from connectomebench import get_task
+    >>> task = get_task("split_action")
+    >>> task.labels
+    ('no', 'yes')
+    >>> task.views
+    ('front', 'side', 'top')
     """
     try:
         return TASKS[name]

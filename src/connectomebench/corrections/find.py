@@ -64,6 +64,27 @@ def find_corrections(
     ConnectomeBenchError
         Shapes, voxel sizes or offsets differ; labels are not integers, or negative; one of the two is all background;
         or no voxel has both a segment and a body.
+
+    Examples
+    --------
+    A body that the segmentation breaks in two gives one merge.
+
+    >>> import numpy as np
+    >>> from connectomebench import CorrectionRules, VolumeSpec, find_corrections, open_volume
+    >>> body = np.zeros((40, 20, 20), np.uint64)
+    >>> body[2:38, 4:16, 4:16] = 7
+    >>> segments = body.copy()
+    >>> segments[20:38, 4:16, 4:16] = 8
+    >>> np.savez("volumes.npz", automatic=segments, proofread=body)
+    >>> automatic, proofread = (
+    ...     open_volume(VolumeSpec("volumes.npz", key, "xyz", (10, 10, 10), (0, 0, 0)), kind="labels")
+    ...     for key in ("automatic", "proofread")
+    ... )
+    >>> found = find_corrections(automatic, proofread, CorrectionRules(min_core_voxels=100))
+    >>> found.counts["merges"], found.counts["splits"]
+    (1, 0)
+    >>> sorted(int(segment) for segment in found.merges[0].segments)
+    [7, 8]
     """
     walk = BlockWalk(automatic, proofread, block, threads, progress)
     overlaps = count_overlaps(walk, rules)

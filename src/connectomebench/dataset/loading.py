@@ -46,6 +46,17 @@ def load_rows(
     ------
     ConnectomeBenchError
         If there is no such dataset, species or partition, or the Hub cannot be reached.
+
+    Examples
+    --------
+    >>> from connectomebench import load_rows
+    >>> rows = load_rows("quickstart-out/merge_action", "fly", "test")
+    >>> rows.data.task, sorted(rows.data.rows)
+    ('merge_action', ['no', 'yes'])
+    >>> len(rows.dataset) == sum(rows.data.rows.values())
+    True
+    >>> len(rows.dataset[0]["images"])
+    3
     """
     from datasets import load_dataset
 

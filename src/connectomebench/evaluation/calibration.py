@@ -151,6 +151,12 @@ def expected_calibration_error(
     """Return the expected calibration error: the mean over rows of the gap of the row's bin.
 
     Parameters and errors are those of `reliability_bins`; the result lies in [0, 1].
+
+    Examples
+    --------
+    >>> from connectomebench import expected_calibration_error
+    >>> round(expected_calibration_error([0.9, 0.2], [1, 0]), 3)
+    0.15
     """
     statistic = calibration_statistic(probabilities, labels, bins, scheme, "mean")
     return plain_value(statistic, np.shape(probabilities)[0])
@@ -162,6 +168,12 @@ def maximum_calibration_error(
     """Return the maximum calibration error: the largest gap over the non-empty bins.
 
     Parameters and errors are those of `reliability_bins`; the result lies in [0, 1].
+
+    Examples
+    --------
+    >>> from connectomebench import maximum_calibration_error
+    >>> round(maximum_calibration_error([0.9, 0.2], [1, 0]), 3)
+    0.2
     """
     statistic = calibration_statistic(probabilities, labels, bins, scheme, "max")
     return plain_value(statistic, np.shape(probabilities)[0])
@@ -244,6 +256,12 @@ def brier_score_multiclass(probabilities: ArrayLike, labels: ArrayLike) -> float
     ------
     ConnectomeBenchError
         If the input is not probabilities with labels.
+
+    Examples
+    --------
+    >>> from connectomebench import brier_score_multiclass
+    >>> round(brier_score_multiclass([[0.8, 0.2], [0.3, 0.7]], [0, 1]), 3)
+    0.13
     """
     if as_numbers(probabilities, "probabilities").ndim != 2:
         raise ConnectomeBenchError(

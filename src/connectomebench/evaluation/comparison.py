@@ -100,6 +100,18 @@ def compare(
     ------
     ConnectomeBenchError
         If the models share nothing, or saw different samples.
+
+    Examples
+    --------
+    A model against one that always answers yes, which has a balanced accuracy of one half:
+
+    >>> import pandas as pd
+    >>> from connectomebench import compare, read_results
+    >>> frame = read_results("quickstart-out/results/trivial/merge_action")
+    >>> constant = frame.assign(model="always_yes", prediction="yes", probability=1.0)
+    >>> [comparison] = compare(pd.concat([frame, constant]), "trivial", "always_yes")
+    >>> comparison.values[1].value
+    0.5
     """
     comparisons = []
     for (task, species, partition), (one, other) in paired_rows(frame, first, second, shared=shared).items():

@@ -44,6 +44,12 @@ class EvalData:
         One of :data:`connectomebench.evaluation.ablations.ABLATIONS`.
     seed
         Seed of the subsample and of shuffled labels.
+
+    Examples
+    --------
+    >>> from connectomebench import EvalData
+    >>> EvalData("your-org/merge_action", "fly").partition
+    'test'
     """
 
     dataset: str
@@ -138,6 +144,15 @@ def evaluate(
     ConnectomeBenchError
         If model or dataset cannot be loaded or do not fit together, the model does not support the options, or the
         budget is spent.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from connectomebench import EvalData, ModelSpec, evaluate
+    >>> model = ModelSpec("quickstart-out/models/trivial/merge_action/fly")
+    >>> path = evaluate(model, EvalData("quickstart-out/merge_action", "fly"), Path("results"))
+    trivial on merge_action/fly/test: balanced accuracy ...
+    results/trivial/merge_action/fly/test.parquet
     """
     unchanged = eval_data.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
     rows = load_rows(eval_data.dataset, eval_data.species, eval_data.partition, eval_data.revision, task=eval_data.task)

@@ -32,6 +32,12 @@ class ModelSpec:
         Evaluate the base model of an adapter.
     batch_size
         Rows a local language model processes at once; None takes 4.
+
+    Examples
+    --------
+    >>> from connectomebench import ModelSpec
+    >>> ModelSpec("your-org/probe").engine
+    'transformers'
     """
 
     model: str

@@ -156,6 +156,13 @@ def read_results(paths: Path | str | Sequence[Path | str]) -> pd.DataFrame:
     ------
     ConnectomeBenchError
         If there are no files, or one cannot be read, lacks a column or holds impossible values.
+
+    Examples
+    --------
+    >>> from connectomebench import read_results
+    >>> frame = read_results("quickstart-out/results")
+    >>> sorted(frame["partition"].unique())
+    ['test']
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -88,6 +88,12 @@ def balanced_accuracy(
     ------
     ConnectomeBenchError
         If shapes differ, there are no rows, or ``adjusted`` is used with a single class.
+
+    Examples
+    --------
+    >>> from connectomebench import balanced_accuracy
+    >>> round(balanced_accuracy(["yes", "yes", "no", "no"], ["yes", "yes", "yes", "no"]), 3)
+    0.833
     """
     predicted, truth = _check_classes(predictions, labels)
     weights = np.ones(len(truth)) if sample_weight is None else check_weights(sample_weight, len(truth))

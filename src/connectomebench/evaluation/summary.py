@@ -89,6 +89,14 @@ def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0,
     -------
     list[Summary]
         Sorted by model, task, species, partition and condition.
+
+    Examples
+    --------
+    >>> from connectomebench import read_results, summarise
+    >>> [summary] = summarise(read_results("quickstart-out/results/trivial/merge_action"))
+    >>> accuracy = summary.estimates["balanced_accuracy"]
+    >>> bool(accuracy.lower <= accuracy.value <= accuracy.upper)
+    True
     """
     summaries = []
     for (model, task, species, partition, condition), rows in by_keys(frame).items():

@@ -49,6 +49,15 @@ def load_model(name: str, revision: str | None = None, *, base: str | None = Non
     ------
     ConnectomeBenchError
         If the model does not exist, is damaged or of an unknown kind, or the Hub cannot be reached.
+
+    Examples
+    --------
+    >>> from connectomebench import load_model, load_rows
+    >>> model = load_model("quickstart-out/models/trivial/merge_action/fly")
+    >>> rows = load_rows("quickstart-out/merge_action", "fly", "test")
+    >>> answers = model.predict(rows.dataset[:2])
+    >>> [sorted(answer.probabilities) for answer in answers]
+    [['no', 'yes'], ['no', 'yes']]
     """
     return open_model(name, revision, base=base, cache=cache)[0]
 
