@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +52,9 @@ class SourceInfo:
     def sample_id(self, site: Site) -> str:
         """Name a site of this source; see :meth:`connectomebench.core.site.Site.sample_id`."""
         return site.sample_id(self.species, f"{self.name}@{self.version}")
+
+
+Question = Literal["goes_on", "second_body", "both"]
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,17 @@ class Source(Protocol):
         ...
 
     def surroundings(
-        self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
     ) -> Surroundings:
         """Look round places of segments in the truth itself: no control may be where a body goes on or is fused.
 
         ``segment_ids`` has shape (n,), ``points_nm`` shape (n, 3), nm. Corrections that were not localised, parts too
-        small to count and those without a segment are seen here, though no correction lists them.
+        small to count and those without a segment are seen here, though no correction lists them. What ``question``
+        does not ask is False everywhere.
         """
         ...
 

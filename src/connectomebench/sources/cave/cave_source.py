@@ -18,7 +18,7 @@ from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo, Surroundings
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.cave.archive import Archive, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
@@ -131,7 +131,11 @@ class CaveSource:
         return found
 
     def surroundings(
-        self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
     ) -> Surroundings:
         """Compare supervoxels round places: the segment they were in when it is looked at, and their final root.
 
@@ -148,10 +152,12 @@ class CaveSource:
                 before, final = (RootLayer(supervoxels, roots) for roots in self.archive.states(segment, place))
                 around = read_neighbourhood(before, final, place, radius_nm, rules)
             except SiteUnavailable:
-                goes_on[row] = second[row] = True
+                goes_on[row], second[row] = question != "second_body", question != "goes_on"
                 continue
-            goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
-            second[row] = holds_second_body(around, segment)
+            if question != "second_body":
+                goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
+            if question != "goes_on":
+                second[row] = holds_second_body(around, segment)
         return Surroundings(goes_on, second)
 
     @cached_property

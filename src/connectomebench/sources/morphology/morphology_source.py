@@ -21,7 +21,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo, Surroundings
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.reconstruction import (
@@ -147,10 +147,15 @@ class MorphologySource:
         return near
 
     def surroundings(
-        self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
     ) -> Surroundings:
         """Look at the skeletons of the neurons round places; see :func:`reconstruction.look_around`."""
-        return look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
+        found = look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
+        return Surroundings(found.goes_on & (question != "second_body"), found.second_body & (question != "goes_on"))
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into skeleton nodes.

@@ -22,7 +22,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo, Surroundings
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.label_shapes import (
@@ -239,7 +239,11 @@ class VolumeSource:
         return ~inner.contains(np.asarray(points_nm))
 
     def surroundings(
-        self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
     ) -> Surroundings:
         """Look for bodies that go on or are fused near places; see :mod:`connectomebench.sources.surroundings`."""
         return volume_surroundings(
@@ -250,6 +254,7 @@ class VolumeSource:
             points_nm,
             radius_nm,
             self.config.certainty,
+            question,
         )
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
