@@ -9,7 +9,7 @@ from stored_rows import HIGH, partition_rows, png
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.dataset.leakage import check_leaks, hash_pictures, id_leaks, near_pictures
+from connectomebench.dataset.leakage import check_leaks, count_bodies, hash_pictures, id_leaks, near_pictures
 from connectomebench.dataset.schema import write_partition
 
 
@@ -54,6 +54,16 @@ def test_bodies_may_be_shared_where_segments_are_kept_apart(tmp_path):
     rows = partition_rows()
     rows["test"][1]["body_ids"] = [HIGH + 1]
     assert check_leaks(write(tmp_path, rows), "merge_action", "segment")["segments"] == 0
+
+
+def test_bodies_are_counted_in_the_written_rows(tmp_path):
+    rows = partition_rows()
+    bodies = {b for p in PARTITIONS for row in rows[p] for b in row["body_ids"]}
+    write(tmp_path / "apart", rows)
+    assert count_bodies(tmp_path / "apart") == {"bodies": len(bodies), "bodies_shared": 0}
+    rows["test"][1]["body_ids"] = [HIGH + 1]
+    write(tmp_path / "shared", rows)
+    assert count_bodies(tmp_path / "shared")["bodies_shared"] == 1
 
 
 def test_a_sample_in_two_partitions_is_found(tmp_path):

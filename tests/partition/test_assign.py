@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,6 +203,30 @@ def test_bodies_across_partitions_are_counted_or_kept_apart():
     assert apart.bodies_shared == 0
     assert set(apart.dropped["merge_action"]) <= {SHARED_BODY, SHARED_PLACE}
     check_leak_proof(sites, apart, "body")
+
+
+def test_all_samples_of_one_correction_are_one_group_even_where_groups_are_broken_up():
+    """Both ends of a cut are shown on segments of their own, here on two sides of the face of a cube."""
+    rng = np.random.default_rng(3)
+    pairs = [rng.uniform(10, EDGE - 10, 3) for _ in range(60)]
+    sites = [
+        replace(make_site(place + offset, 1.0, [1000 + 2 * i + side], [i]), edit_id=f"merge-{i}")
+        for i, place in enumerate(pairs)
+        for side, offset in enumerate(([-4, 0, 0], [4, 0, 0]))
+    ]
+    controls = [make_site(rng.uniform(0, EDGE, 3), 1.0, [5000 + i], [100 + i], "no") for i in range(120)]
+    # a segment that runs through a third of them: its group is too large and broken up by cube
+    through = [
+        replace(site, segment_ids=(*site.segment_ids, 1 + int(3 * site.location_nm[0] / EDGE))) for site in sites
+    ]
+    for own in (sites, through):
+        result = partition_sites([*own, *controls], PartitionRules(cube_nm=200.0), BOUNDS)
+        together = 0
+        for i in range(0, len(own), 2):
+            if result.partitions[i] is not None and result.partitions[i] == result.partitions[i + 1]:
+                assert result.groups[i] == result.groups[i + 1]
+                together += 1
+        assert together > 10
 
 
 def test_groups_hold_what_shares_a_segment():

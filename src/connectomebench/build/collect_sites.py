@@ -14,7 +14,13 @@ from connectomebench.build.config import BuildConfig
 from connectomebench.core.correction import Skipped
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import coverage, find_candidates
+from connectomebench.sites.candidates import (
+    MERGE_ERROR_KINDS,
+    SPLIT_ERROR_KINDS,
+    find_candidates,
+    measure,
+    path_mm,
+)
 from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
@@ -93,11 +99,11 @@ def collect_sites(source: Source, config: BuildConfig) -> CollectedSites:
             labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
-            kind = "branch" if task == "merge_error_identification" else "end"
+            merge_errors = task == "merge_error_identification"
+            kinds = MERGE_ERROR_KINDS if merge_errors else SPLIT_ERROR_KINDS
             rules = config.candidates
-            radius = rules.merge_radius_nm if kind == "branch" else rules.radius_nm
-            measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
-            label = merge_error_sites if kind == "branch" else endpoint_sites
+            measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
+            label = merge_error_sites if merge_errors else endpoint_sites
             labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
     return CollectedSites(
         tuple(s for task in config.tasks for s in labelled[task].sites),

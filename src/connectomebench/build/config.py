@@ -17,12 +17,17 @@ from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.partition.assign import PartitionRules
 from connectomebench.rendering.views import ViewRules
-from connectomebench.sites.candidates import CandidateRules
+from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
 from connectomebench.sites.labels import SiteRules
 from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
 FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+# tasks that ask about candidates -> the kinds of candidates that they ask about
+TASK_KINDS = {
+    "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
+    "merge_error_identification": MERGE_ERROR_KINDS,
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,11 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
+    for task, kinds in TASK_KINDS.items():
+        if task in config.tasks and not set(kinds) & set(config.candidates.kinds):
+            raise ConnectomeBenchError(
+                f"{origin}: {task} needs candidates: name at least one of {', '.join(kinds)} in candidates.kinds"
+            )
     low, high = config.sites.extent_nm
     if not 0 < low <= high:
         raise ConnectomeBenchError(f"{origin}: sites.extent_nm must be two lengths in nm, smallest first")

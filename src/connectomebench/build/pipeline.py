@@ -26,7 +26,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
-from connectomebench.dataset.leakage import check_leaks
+from connectomebench.dataset.leakage import check_leaks, count_bodies
 from connectomebench.dataset.manifest import add_species, is_built, library_versions
 from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.dataset.schema import make_row, write_partition
@@ -279,7 +279,7 @@ def _write_task(
             "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
             "partition": divided.dropped.get(task, {}),
         },
-        "partition": {"bodies": divided.bodies, "bodies_shared": divided.bodies_shared, "cubes": divided.cubes},
+        "partition": {**count_bodies(folder), "cubes": divided.cubes},
         "leaks": leaks,
         "config": config.as_dict(),
         "versions": library_versions(),

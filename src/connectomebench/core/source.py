@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,26 @@ class SourceInfo:
         return site.sample_id(self.species, f"{self.name}@{self.version}")
 
 
+Question = Literal["goes_on", "second_body", "both"]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the truth says round some places of segments, one row a place.
+
+    Attributes
+    ----------
+    goes_on
+        bool, shape (n,): the core of a body of the segment goes on outside the segment within the radius, whatever id
+        it has there, or none.
+    second_body
+        bool, shape (n,): the cores of two bodies or more lie within the radius inside the segment.
+    """
+
+    goes_on: NDArray[np.bool_]
+    second_body: NDArray[np.bool_]
+
+
 @dataclass(frozen=True)
 class EMSlice:
     """A square slice of image data through a site.
@@ -93,8 +113,27 @@ class Source(Protocol):
         """Yield the skeleton of each segment, as it is before the correction. Segments without one are left out."""
         ...
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return which points (shape (n, 3), nm) lie where the data end, so that an end there says nothing."""
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places lie where what is known of their segment stops, so that an end there says nothing.
+
+        ``segment_ids`` has shape (n,) and ``points_nm`` shape (n, 3), nm; the segment of each is the one whose skeleton
+        the place comes from.
+        """
+        ...
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Look round places of segments in the truth itself: no control may be where a body goes on or is fused.
+
+        ``segment_ids`` has shape (n,), ``points_nm`` shape (n, 3), nm. Corrections that were not localised, parts too
+        small to count and those without a segment are seen here, though no correction lists them. What ``question``
+        does not ask is False everywhere.
+        """
         ...
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:

@@ -248,7 +248,7 @@ def _config(
         "partitions": partitions,
         "extent": f"{min(extents)}" if len(extents) == 1 else f"{min(extents)} to {max(extents)}",
         "origins": ", ".join(f"{sum(p['origins'].get(o, 0) for p in partitions)} {o}" for o in _origins(partitions)),
-        "candidates": measured and ", ".join(_measure(k, v) for k, v in measured.items() if v is not None),
+        "candidates": measured and ", ".join(_measure(k, v) for k, v in measured.items() if isinstance(v, int | float)),
         "partition_rule": f"cubes of {rules['cube_nm']:g} nm go to one partition each, then whatever is shared is "
         f"dropped, so that {kept_apart} is in two partitions.",
         "bodies": result["bodies"],

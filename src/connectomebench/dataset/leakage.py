@@ -87,6 +87,27 @@ def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segme
     return {name: 0 for name in found} | {"pictures": pictures}
 
 
+def count_bodies(folder: Path) -> dict[str, int]:
+    """Count the bodies of the written rows of a task, and those in more than one partition.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+
+    Returns
+    -------
+    dict
+        ``bodies`` and ``bodies_shared``.
+    """
+    sides: dict[int, set[str]] = {}
+    for partition in PARTITIONS:
+        for bodies in read_small_columns(folder, partition, ["body_ids"])["body_ids"].to_pylist():
+            for body in bodies:
+                sides.setdefault(body, set()).add(partition)
+    return {"bodies": len(sides), "bodies_shared": sum(len(where) > 1 for where in sides.values())}
+
+
 def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) -> dict[str, list[str]]:
     """List ids and locations in two partitions, across tasks.
 

@@ -85,7 +85,8 @@ class PartitionResult:
         Why it was dropped; None where it was kept.
     groups
         Name of the site's group, the unit of a bootstrap; None where it was dropped. Sites of a task and partition
-        that are linked through shared segments (with ``group_by="body"`` also through bodies) have one group, unless it
+        that are linked through shared segments or one correction, as the two ends of a cut are (with
+        ``group_by="body"`` also through bodies), have one group, unless it
         would hold more than a fifth of them: then it is broken up by cube, as in a small volume where a few segments
         run through everything.
     counts
@@ -188,15 +189,18 @@ def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tu
     return problem, class_names
 
 
-def _shared_ids(sites: Sequence[Site], group_by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List pairs of an id (index of a segment or body) and a site that shows it."""
-    number: dict[tuple[str, int], int] = {}
+def _shared_ids(
+    sites: Sequence[Site], group_by: str, *, edits: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the (id, site) pairs: index of each segment (and body, and correction), and the site that it belongs to."""
+    number: dict[tuple[str, int | str], int] = {}
     seen = {
         (number.setdefault(key, len(number)), i)
         for i, site in enumerate(sites)
         for key in itertools.chain(
             (("segment", s) for s in site.segment_ids),
             (("body", b) for b in site.body_ids) if group_by == "body" else (),
+            (("edit", site.edit_id),) if edits and site.edit_id is not None else (),
         )
     }
     table = np.array(sorted(seen), np.int64).reshape(-1, 2)
@@ -315,7 +319,8 @@ def _groups(
         if name is not None:
             families.setdefault((sites[i].task, name), []).append(i)
     for family in families.values():
-        ids, owners = _shared_ids([sites[i] for i in family], group_by)
+        own = [sites[i] for i in family]
+        ids, owners = _shared_ids(own, group_by, edits=True)
         size = len(family) + (int(ids.max()) + 1 if len(ids) else 0)
         graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(family))), shape=(size, size))
         components: dict[int, list[int]] = {}
@@ -324,7 +329,11 @@ def _groups(
         for members in components.values():
             name = f"segment-{min((s for i in members for s in sites[i].segment_ids), default=0)}"
             too_large = len(members) > LARGEST_GROUP * len(family)
+            first_at_edit: dict[str, int] = {}
             for i in members:
-                x, y, z = (int(c) for c in cube[i])
+                # all sites of one correction stay together
+                edit_id = sites[i].edit_id
+                first = i if edit_id is None else first_at_edit.setdefault(edit_id, i)
+                x, y, z = (int(c) for c in cube[first])
                 groups[i] = f"{name}/cube-{x}-{y}-{z}" if too_large else name
     return groups

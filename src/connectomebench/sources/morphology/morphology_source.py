@@ -21,7 +21,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.reconstruction import (
@@ -29,6 +29,7 @@ from connectomebench.sources.morphology.reconstruction import (
     SegmentIndex,
     find_contacts,
     find_corrections,
+    look_around,
 )
 from connectomebench.sources.morphology.simulated_errors import simulate
 from connectomebench.sources.morphology.simulation_rules import MorphologyRules
@@ -110,7 +111,7 @@ class MorphologySource:
         self._contacts = find_contacts(rec, rules.contact_gap_nm, 4 * rules.step_nm, rules.voxel_nm)
         self._corrections = find_corrections(rec, self._contacts, rules.voxel_nm)
         stops = np.concatenate([rec.border_nodes, np.flatnonzero(rec.radii_nm > _SOMA_NM)])
-        self._border_nm, self._border_reach_nm = rec.nodes_nm[stops], np.maximum(1.2 * rec.radii_nm[stops], _BORDER_NM)
+        self._stops, self._border_reach_nm = stops, np.maximum(1.2 * rec.radii_nm[stops], _BORDER_NM)
 
     @property
     def info(self) -> SourceInfo:
@@ -132,16 +133,29 @@ class MorphologySource:
             if row is not None:
                 yield int(segment_id), self._index.skeleton(row)
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points (shape (n, 3), nm) lie where the data stop: thick or torn natural ends, and in somas.
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places lie where the data of their segment stop: thick or torn natural ends, and in somas.
 
         Thick ends are those above ``border_radius_quantile``; torn ones face a detached piece of the same neuron.
         """
         points = np.asarray(points_nm, np.float64).reshape(-1, 3)
+        segments, rec = np.asarray(segment_ids, np.uint64), self.reconstruction
         near = np.zeros(len(points), np.bool_)
-        for place, reach in zip(self._border_nm, self._border_reach_nm, strict=True):
-            near |= np.sum((points - place) ** 2, axis=1) < reach**2
+        for node, reach in zip(self._stops, self._border_reach_nm, strict=True):
+            own = segments == rec.segments[node]
+            near[own] |= np.sum((points[own] - rec.nodes_nm[node]) ** 2, axis=1) < reach**2
         return near
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Look at the skeletons of the neurons round places; see :func:`reconstruction.look_around`."""
+        found = look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
+        return Surroundings(found.goes_on & (question != "second_body"), found.second_body & (question != "goes_on"))
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into skeleton nodes.

@@ -171,7 +171,10 @@ def _fuse(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
                 break
     bridges = pairs[np.array(chosen, np.int64)].astype(np.int32)
     segments = cut.segments.copy()
-    for a, b in cut.segments[bridges]:
-        segments[segments == max(a, b)] = min(a, b)
+    # an id of their own: the smaller of the two would tell fused segments from others
+    fragments_before = len(np.unique(cut.segments))
+    ids = _random_ids(fragments_before + len(bridges), rules.seed)[fragments_before:]
+    for (a, b), fused in zip(cut.segments[bridges], ids, strict=True):
+        segments[(segments == a) | (segments == b)] = fused
     radii = 0.9 * cut.radii_nm[bridges].min(axis=1)
     return replace(cut, segments=segments, bridges=bridges, bridge_radii_nm=radii.astype(np.float32))

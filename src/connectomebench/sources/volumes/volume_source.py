@@ -22,7 +22,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.label_shapes import (
@@ -44,6 +44,7 @@ from connectomebench.sources.supervoxels import (
     pieces_of_balls,
     pieces_of_supervoxels,
 )
+from connectomebench.sources.surroundings import CertaintyRules, volume_surroundings
 from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
 from connectomebench.sources.volumes.correction_store import (
     pack_contacts,
@@ -72,7 +73,7 @@ class VolumesConfig:
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
     license, citation
         Of the data; those of the species where left out.
-    corrections, mesh, skeleton, pieces
+    corrections, mesh, skeleton, pieces, certainty
         Rules of each step.
     border_nm
         A place nearer than this to a face of the volume lies at the border, nm.
@@ -90,6 +91,7 @@ class VolumesConfig:
     mesh: MeshRules = field(default_factory=MeshRules)
     skeleton: SkeletonRules = field(default_factory=SkeletonRules)
     pieces: PieceRules = field(default_factory=PieceRules)
+    certainty: CertaintyRules = field(default_factory=CertaintyRules)
     border_nm: float = 1000.0
 
 
@@ -135,9 +137,8 @@ class VolumeSource:
 
     def _make_info(self, species: str) -> SourceInfo:
         known = get_species(species)
-        rules = [
-            asdict(r) for r in (self.config.corrections, self.config.mesh, self.config.skeleton, self.config.pieces)
-        ]
+        c = self.config
+        rules = [asdict(r) for r in (c.corrections, c.mesh, c.skeleton, c.pieces, c.certainty)]
         lower = self._offset * self._voxel
         upper = (self._offset + self.automatic.shape) * self._voxel
         return SourceInfo(
@@ -166,7 +167,7 @@ class VolumeSource:
         from connectomebench.corrections.find import find_corrections
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
-        key = content_key("corrections 1", pair, asdict(self.config.corrections))
+        key = content_key("corrections 2", pair, asdict(self.config.corrections))
         stored = self._cache.get(key)
         if stored is None:
             stored = pack_corrections(
@@ -228,14 +229,33 @@ class VolumeSource:
             self._cache.put(key, **stored)
         return Skeleton(**stored) if len(stored["nodes_nm"]) else None
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
         bounds, border = self._info.bounds_nm, self.config.border_nm
         inner = Box(
             _point(np.asarray(bounds.lower_nm) + border),
             _point(np.asarray(bounds.upper_nm) - border),
         )
         return ~inner.contains(np.asarray(points_nm))
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Look for bodies that go on or are fused near places; see :mod:`connectomebench.sources.surroundings`."""
+        return volume_surroundings(
+            self.automatic,
+            self.proofread,
+            self.corrections().bodies_of(),
+            segment_ids,
+            points_nm,
+            radius_nm,
+            self.config.certainty,
+            question,
+        )
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
