@@ -122,3 +122,13 @@ def test_blank_pictures_and_different_thin_neurites_are_no_copies(tmp_path):
     rows["train"][0]["images"] = pictures(drawn(), drawn(10, 100, 240, 140), png(7))
     rows["test"][0]["images"] = pictures(drawn(), drawn(10, 160, 240, 120), png(8))
     assert check_leaks(write(tmp_path, rows), "merge_action", "segment")["pictures"] == 0
+
+
+def test_the_same_id_in_two_segmentations_is_no_leak(tmp_path):
+    rows = partition_rows()
+    rows["train"][0]["source"] = "cube/one"
+    rows["test"][1] |= {"segment_ids": rows["train"][0]["segment_ids"], "source": "cube/two"}
+    assert id_leaks(write(tmp_path, rows), "segment")["segments"] == []
+    rows["test"][1]["source"] = "cube/one"
+    found = id_leaks(write(tmp_path, rows), "segment")["segments"]
+    assert len(found) == 2 and "cube/one" in found[0]

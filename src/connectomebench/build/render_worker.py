@@ -20,7 +20,7 @@ from connectomebench.build.batch_files import (
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.site import Site
-from connectomebench.core.source import Source
+from connectomebench.core.source import SiteSource
 from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.execution.runner import SerialRunner
@@ -48,7 +48,7 @@ class Stopped(Exception):
 class SiteRenderer:
     """Draws in this process."""
 
-    source: Source
+    source: SiteSource
     engine: Engine
     rules: ViewRules
 
@@ -181,7 +181,7 @@ def suitable_engine(name: EngineName) -> EngineName:
     return "cpu" if isinstance(choose_engine(name, threads=1), CpuEngine) else "octarine"
 
 
-def render_site_or_reason(site: Site, source: Source, engine: Engine, rules: ViewRules) -> RenderedSite:
+def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewRules) -> RenderedSite:
     """Draw one site, or say why it cannot be drawn."""
     from connectomebench.rendering.colour_features import trivial_features
 

@@ -124,9 +124,11 @@ def _coverage(measured: Mapping[str, Any] | None, task: str) -> list[CoverageRow
 
 def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     kept_apart = "no segment, no body and no place" if rules["group_by"] == "body" else "no segment and no place"
+    half = rules.get("test_half")  # datasets of format 1.0 have none
+    held_out = f"The half of the volume towards {half} is test, and nothing else is. " if half else ""
     text = (
-        f"Cubes of {rules['cube_nm'] / 1000:g} µm go to one partition each; then whatever is shared is dropped, "
-        f"so that {kept_apart} is in two partitions."
+        f"{held_out}Cubes of {rules['cube_nm'] / 1000:g} µm go to one partition each; then whatever is shared is "
+        f"dropped, so that {kept_apart} is in two partitions."
     )
     if rules["group_by"] != "body":
         text += (

@@ -166,6 +166,7 @@ def match_rendered(
     is_case: NDArray[np.bool_],
     groups: NDArray[np.str_],
     rules: ControlRules,
+    strata: NDArray[np.str_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Choose pairs of one case and one control that look alike to a trivial model.
 
@@ -179,6 +180,8 @@ def match_rendered(
         What the out-of-fold propensity keeps apart; shape (n,).
     rules
         Caliper and seed.
+    strata
+        Pairs are made within one of these; shape (n,). None: among all.
 
     Returns
     -------
@@ -193,10 +196,15 @@ def match_rendered(
     logit = _propensity_logit(features, is_case, groups, rules.seed)
     # the propensity weighs as much as all other features together
     x = np.column_stack([x / np.sqrt(x.shape[1]), 2 * logit])
-    cases, controls = np.flatnonzero(is_case), np.flatnonzero(~is_case)
-    made = assign_controls(x[cases], x[controls], 1, scores=(logit[cases], logit[controls]), caliper=rules.caliper)
-    pairs = sorted((int(cases[c]), int(controls[k])) for c, k in made)
-    return pairs, min(len(cases), len(controls)) - len(pairs)
+    pairs: list[tuple[int, int]] = []
+    wanted = 0
+    strata = np.zeros(len(is_case), "U1") if strata is None else strata
+    for stratum in np.unique(strata):
+        cases, controls = (np.flatnonzero((is_case == case) & (strata == stratum)) for case in (True, False))
+        made = assign_controls(x[cases], x[controls], 1, scores=(logit[cases], logit[controls]), caliper=rules.caliper)
+        pairs += [(int(cases[c]), int(controls[k])) for c, k in made]
+        wanted += min(len(cases), len(controls))
+    return sorted(pairs), wanted - len(pairs)
 
 
 def _propensity_logit(

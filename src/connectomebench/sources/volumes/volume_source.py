@@ -6,9 +6,10 @@ the voxels they come from, corrections and contacts by the fingerprints of the v
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
+from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
     Extents,
     MeshRules,
@@ -65,8 +67,10 @@ class VolumesConfig:
     ----------
     name, version
         Of the data; stored with every sample. A hash of the data and of the rules is added to the version.
-    automatic, proofread
-        The segmentation to be corrected, and the truth.
+    automatic
+        The segmentation to be corrected; or several of the same place, each under a name (letters, digits, ``.-_``).
+    proofread
+        The truth.
     image
         Image data (uint8), on the same voxels or on finer ones by whole factors; None where there are none.
     supervoxels
@@ -77,11 +81,13 @@ class VolumesConfig:
         Rules of each step.
     border_nm
         A place nearer than this to a face of the volume lies at the border, nm.
+    same_place_nm
+        With several segmentations: what concerns the same bodies no further apart than this is one correction, nm.
     """
 
     name: str
     version: str
-    automatic: VolumeSpec
+    automatic: VolumeSpec | dict[str, VolumeSpec]
     proofread: VolumeSpec
     image: VolumeSpec | None = None
     supervoxels: VolumeSpec | None = None
@@ -93,6 +99,18 @@ class VolumesConfig:
     pieces: PieceRules = field(default_factory=PieceRules)
     certainty: CertaintyRules = field(default_factory=CertaintyRules)
     border_nm: float = 1000.0
+    same_place_nm: float = 1000.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.automatic, dict):
+            return
+        if not self.automatic:
+            raise ConnectomeBenchError("automatic: name at least one segmentation")
+        for name in self.automatic:
+            if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+                raise ConnectomeBenchError(
+                    f"automatic: {name!r} cannot name a segmentation; use letters, digits and any of . - _"
+                )
 
 
 class VolumeSource:
@@ -108,21 +126,36 @@ class VolumeSource:
         Folder for meshes, skeletons, corrections and contacts.
     base
         Folder that relative paths start from; the working directory by default.
+    like
+        A source over another segmentation of the same configuration: what both share is not opened again.
 
     Raises
     ------
     ConnectomeBenchError
-        If a volume cannot be opened, or the volumes do not lie at the same place.
+        If a volume cannot be opened, the volumes do not lie at the same place, or there are several segmentations
+        (:func:`open_volumes` opens these).
     """
 
-    def __init__(self, config: VolumesConfig, species: str, cache: Path, base: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: VolumesConfig,
+        species: str,
+        cache: Path,
+        base: Path | None = None,
+        like: VolumeSource | None = None,
+    ) -> None:
+        if isinstance(config.automatic, dict):
+            raise ConnectomeBenchError("automatic: one segmentation is needed here, not several")
         self.config = config
         self.automatic = open_volume(config.automatic, kind="labels", base=base, name="automatic")
-        self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
-        self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
-        self.supervoxels = config.supervoxels and open_volume(
-            config.supervoxels, kind="labels", base=base, name="supervoxels"
-        )
+        if like is not None:
+            self.proofread, self.image, self.supervoxels = like.proofread, like.image, like.supervoxels
+        else:
+            self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+            self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+            self.supervoxels = config.supervoxels and open_volume(
+                config.supervoxels, kind="labels", base=base, name="supervoxels"
+            )
         _check_equal("automatic", self.automatic, "proofread", self.proofread)
         if self.supervoxels is not None:
             _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
@@ -331,6 +364,20 @@ class VolumeSource:
         if self.image is None:
             return None
         return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels)
+
+
+def open_volumes(
+    config: VolumesConfig, species: str, cache: Path, base: Path | None = None
+) -> VolumeSource | SegmentationFamily:
+    """Open one segmentation, or a family of several; see :class:`VolumeSource` for the parameters and errors."""
+    if not isinstance(config.automatic, dict):
+        return VolumeSource(config, species, cache, base)
+    members: dict[str, Source] = {}
+    first = None
+    for name, spec in config.automatic.items():
+        own = replace(config, name=f"{config.name}/{name}", automatic=spec)
+        members[name] = first = VolumeSource(own, species, cache, base, like=first)
+    return SegmentationFamily(config.name, config.version, members, config.same_place_nm)
 
 
 def _point(values: Any) -> Point:
