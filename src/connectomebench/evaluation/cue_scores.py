@@ -119,7 +119,7 @@ def predict_answers(
         min_samples_leaf=8,
         l2_regularization=1.0,
         class_weight="balanced",
-        early_stopping=False,
+        early_stopping=False,  # pyright: ignore[reportArgumentType]
         random_state=seed,
     )
     model.fit(features, list(answers))

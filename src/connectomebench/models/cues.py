@@ -139,23 +139,25 @@ SILHOUETTE_NAMES: Names = tuple(
 
 
 def _pieces(mask: NDArray[np.bool_]) -> float:
-    from scipy.ndimage import label
-
-    pieces, count = label(mask)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)[1:]
-    return float(np.count_nonzero(sizes >= MIN_PIECE_SHARE * mask.size))
+    _, sizes = _labelled(mask)
+    return float(np.count_nonzero(sizes[1:] >= MIN_PIECE_SHARE * mask.size))
 
 
 def _holes(mask: NDArray[np.bool_]) -> float:
-    """Pieces of background that do not reach the frame."""
+    """Count pieces of background that do not reach the frame."""
+    labels, sizes = _labelled(~mask)
+    inner = sizes >= MIN_PIECE_SHARE * mask.size
+    inner[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
+    return float(np.count_nonzero(inner[1:]))
+
+
+def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Number the pieces of a mask from 1, and count the pixels of each number from 0."""
     from scipy.ndimage import label
 
-    pieces, count = label(~mask)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    frame = np.concatenate([pieces[0], pieces[-1], pieces[:, 0], pieces[:, -1]])
-    sizes[np.unique(frame)] = 0
-    sizes[0] = 0
-    return float(np.count_nonzero(sizes >= MIN_PIECE_SHARE * mask.size))
+    labels = np.zeros(mask.shape, np.int64)
+    label(mask, output=labels)
+    return labels, np.bincount(labels.ravel())
 
 
 def ring_features(image: Image.Image) -> NDArray[np.float32]:
