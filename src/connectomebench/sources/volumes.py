@@ -21,7 +21,7 @@ from connectomebench.errors import ConnectomeBenchError
 from connectomebench.files import ArrayCache, content_key
 from connectomebench.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.sites import Point, Site
-from connectomebench.sources.arrays import VolumeSpec, open_volume
+from connectomebench.sources.arrays import ArrayVolume, StoredVolume, VolumeSpec, open_volume
 from connectomebench.sources.base import Contacts, CutGraph, EMSlice, SourceInfo
 from connectomebench.sources.correction_store import (
     pack_contacts,
@@ -40,6 +40,7 @@ from connectomebench.sources.label_shapes import (
     skeletonize,
 )
 from connectomebench.sources.part_meshes import paint_side, stored_meshes
+from connectomebench.sources.simulated_rules import LabelErrorRules
 from connectomebench.sources.supervoxels import (
     EMPTY_GRAPH,
     PieceRules,
@@ -64,7 +65,9 @@ class VolumesConfig:
     name, version
         Of the data; stored with every sample. A hash of the data and of the rules is added to the version.
     automatic, proofread
-        The segmentation to be corrected, and the truth.
+        The segmentation to be corrected, and the truth. Where there is none, errors are simulated: see ``simulated``.
+    simulated
+        How errors are simulated in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
         Image data (uint8), on the same voxels or on finer ones by whole factors; None where there are none.
     supervoxels
@@ -80,7 +83,8 @@ class VolumesConfig:
     name: str
     version: str
     automatic: VolumeSpec
-    proofread: VolumeSpec
+    proofread: VolumeSpec | None = None
+    simulated: LabelErrorRules | None = None
     image: VolumeSpec | None = None
     supervoxels: VolumeSpec | None = None
     license: str | None = None
@@ -90,6 +94,14 @@ class VolumesConfig:
     skeleton: SkeletonRules = field(default_factory=SkeletonRules)
     pieces: PieceRules = field(default_factory=PieceRules)
     border_nm: float = 1000.0
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves the truth open."""
+        if (self.proofread is None) == (self.simulated is None):
+            raise ConnectomeBenchError(
+                "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in "
+                "labels without truth)"
+            )
 
 
 class VolumeSource:
@@ -114,8 +126,14 @@ class VolumeSource:
 
     def __init__(self, config: VolumesConfig, species: str, cache: Path, base: Path | None = None) -> None:
         self.config = config
-        self.automatic = open_volume(config.automatic, kind="labels", base=base, name="automatic")
-        self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+        self._cache = ArrayCache(cache)
+        labels = open_volume(config.automatic, kind="labels", base=base, name="automatic")
+        if config.simulated is not None:
+            self.automatic, self.proofread = self._with_errors(labels, config.simulated), labels
+        else:
+            assert config.proofread is not None
+            self.automatic = labels
+            self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
         self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
         self.supervoxels = config.supervoxels and open_volume(
             config.supervoxels, kind="labels", base=base, name="supervoxels"
@@ -125,12 +143,24 @@ class VolumeSource:
             _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
         if self.image is not None:
             _check_finer(self.automatic, self.image)
-        self._cache = ArrayCache(cache)
         self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
         self._offset = np.asarray(self.automatic.offset_vx, np.int64)
         self._info = self._make_info(species)
         self._pieces = lru_cache(maxsize=8)(self._make_pieces)
         self._extents: Extents | None = None
+
+    def _with_errors(self, truth: StoredVolume, rules: LabelErrorRules) -> ArrayVolume:
+        """Make the segmentation with simulated errors, or read it from the cache."""
+        from connectomebench.sources.simulated_labels import simulate_label_errors
+
+        key = content_key("simulated labels 1", truth.fingerprint, asdict(self.config.corrections), asdict(rules))
+        stored = self._cache.get(key)
+        if stored is None:
+            extents = find_extents(truth)
+            stored = {"labels": simulate_label_errors(truth, extents, self.config.corrections, rules)}
+            self._cache.put(key, **stored)
+        place = (truth.shape, truth.voxel_size_nm, truth.offset_vx)
+        return ArrayVolume(stored["labels"], (0, 1, 2), *place, "labels", key, "automatic")
 
     def _make_info(self, species: str) -> SourceInfo:
         known = get_species(species)
@@ -144,7 +174,7 @@ class VolumeSource:
             version=f"{self.config.version}+{content_key(self._fingerprints(), rules, self.config.border_nm)[:12]}",
             species=species,
             bounds_nm=Box(_point(lower), _point(upper)),
-            simulated_errors=False,
+            simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
             license=self.config.license or known.license,
