@@ -1,4 +1,4 @@
-"""Arrays inside files: npz, npy, HDF5, Zarr, TIFF and crackle, opened so that they are read slice by slice where they can be."""
+"""Arrays inside files: npz, npy, HDF5, Zarr, TIFF and crackle, read slice by slice where they can be."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def _open_crackle(path: Path, name: str) -> NDArray[Any]:
     stored = path.read_bytes()
     try:
         return crackle.decompress(gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored)
-    except (EOFError, OSError, RuntimeError, crackle.DecodeError) as error:
+    except (EOFError, OSError, RuntimeError, crackle.FormatError) as error:
         raise ValueError(str(error)) from error
 
 

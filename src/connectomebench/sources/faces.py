@@ -35,7 +35,7 @@ class Stretch:
         return points, np.interp(along, self.along_nm, self.radii_nm)
 
     def direction(self, along: float, reach_nm: float = 120.0) -> NDArray[np.float64]:
-        """Unit vector along the stretch, shape (3,)."""
+        """Return the unit vector along the stretch, shape (3,)."""
         before, after = self.at(np.array([along - reach_nm, along + reach_nm]))[0]
         return (after - before) / max(float(np.linalg.norm(after - before)), 1e-9)
 
@@ -150,8 +150,8 @@ def open_stretch(
     tapers, taper_nm
         Radius at the face over that of the neurite, per side, and the length over which it changes, nm.
     stub
-        The stretch starts on the centre line of another neurite, or of the trunk: what lies before the face is a stub of
-        that, without a skeleton of its own.
+        The stretch starts on the centre line of another neurite, or of the trunk: what lies before the face is a stub
+        of that, without a skeleton of its own.
 
     Returns
     -------

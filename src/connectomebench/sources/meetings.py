@@ -122,7 +122,7 @@ def _stretch(nodes_nm: NDArray[np.float32], radii_nm: NDArray[np.float32], run: 
 def _natural_ends(
     nodes_nm: NDArray[np.float32], edges: NDArray[np.integer], free: NDArray[np.bool_]
 ) -> dict[int, _End]:
-    """Runs behind natural ends: up to a branch point, half way to another end, or the first node that is not free."""
+    """Find the runs behind natural ends: to a branch point, half way to another end, or to what is not free."""
     degree = np.bincount(edges.ravel(), minlength=len(nodes_nm))
     found = {}
     for chain in chains(edges, len(nodes_nm)):

@@ -40,7 +40,7 @@ class SegmentTubes:
 
 
 def edge_chains(edges: NDArray[np.integer], n_nodes: int) -> NDArray[np.int64]:
-    """Number the unbranched stretches that edges belong to; int64, shape (m,)."""
+    """Give each edge the number of its unbranched stretch; int64, shape (m,)."""
     ends = edges.ravel()
     order = np.argsort(ends, kind="stable")
     degree = np.bincount(ends, minlength=n_nodes)

@@ -30,15 +30,16 @@ def cones_between(
     start_radii_nm, end_radii_nm
         Shape (n,), nm.
     chains
-        Number >= 0 of the unbranched stretch that each belongs to, shape (n,): tubes of one stretch are joined without a
-        bulge. Where None, each is its own.
+        Number >= 0 of the unbranched stretch that each belongs to, shape (n,): tubes of one stretch are joined without
+        a bulge. Where None, each is its own.
 
     Returns
     -------
     float64, shape (n, 20)
-        Both ends (x, y, z), both radii, 1 / squared length (0 for a ball), the stretch; and of the face that cuts the tube
-        off a point (x, y, z), the unit vector outwards, half the gap, amplitude and wavelength of its noise (nm; the sign
-        of the amplitude is that of the side) and the salt of the noise. Without a face the half gap is ``NO_FACE``.
+        Both ends (x, y, z), both radii, 1 / squared length (0 for a ball), the stretch; and of the face that cuts the
+        tube off a point (x, y, z), the unit vector outwards, half the gap, amplitude and wavelength of its noise (nm;
+        the sign of the amplitude is that of the side) and the salt of the noise. Without a face the half gap is
+        ``NO_FACE``.
     """
     from connectomebench.sources.tube_kernels import CHAIN, HALF_GAP, NO_FACE
 
