@@ -183,7 +183,7 @@ def suitable_engine(name: EngineName) -> EngineName:
 
 def draw_site(site: Site, source: Source, engine: Engine, rules: ViewRules) -> Drawing:
     """Draw one site, or say why it cannot be drawn."""
-    from connectomebench.models.trivial import trivial_features
+    from connectomebench.models.cues import matched_features
 
     try:
         meshes = source.meshes(site)
@@ -199,7 +199,7 @@ def draw_site(site: Site, source: Source, engine: Engine, rules: ViewRules) -> D
         return undrawn("a segment cannot be seen in the view")
     except SiteUnavailable as error:
         return unavailable(str(error))
-    features = trivial_features(list(pictures.values()), list(pictures))[1]
+    features = matched_features(pictures)
     images = {view: _png(picture) for view, picture in pictures.items()}
     return Drawing(images, Sketch(features, sum(map(len, images.values()))))
 

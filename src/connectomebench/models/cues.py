@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 COLOURS = ("blue", "orange", "any")
+SILHOUETTE_PX = 256
 MIN_PIECE_SHARE = 2e-4  # of the picture: smaller islands are specks of antialiasing
 CENTRES = (0.1, 0.25)  # radii of the two discs round the centre, in edges of the picture
 RINGS = (0.0, 0.03, 0.06, 0.1, 0.16, 0.25)  # borders of the rings, in edges of the picture
@@ -110,7 +111,7 @@ def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
     Parameters
     ----------
     image
-        Any size; background white.
+        Any size; background white. It is averaged down to 256 px or a little more first.
 
     Returns
     -------
@@ -119,7 +120,8 @@ def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
         (above 0.02% of the picture, pieces and background joined over edges), the area as a share of the picture, and
         which shares of that area lie in the discs of radius 0.1 and 0.25 edges round the centre.
     """
-    blue, orange = coloured(image)
+    rgb = image.convert("RGB")
+    blue, orange = coloured(rgb.reduce(max(1, min(rgb.size) // SILHOUETTE_PX)))
     rows, columns = (np.arange(n) + 0.5 for n in blue.shape)
     height, width = blue.shape
     distance = np.hypot((rows[:, None] - height / 2) / height, (columns[None, :] - width / 2) / width)
@@ -158,6 +160,23 @@ def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.in
     labels = np.zeros(mask.shape, np.int64)
     label(mask, output=labels)
     return labels, np.bincount(labels.ravel())
+
+
+def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:
+    """Measure what controls are matched to cases on: brightness, areas and silhouettes of the pictures of one row.
+
+    Parameters
+    ----------
+    pictures
+        View -> picture.
+
+    Returns
+    -------
+    float64, shape (5 * views + 15 * views of meshes,)
+    """
+    parts = [image_features(picture) for picture in pictures.values()]
+    parts += [silhouette_features(picture) for view, picture in pictures.items() if view in MESH_VIEWS]
+    return np.concatenate(parts).astype(np.float64)
 
 
 def ring_features(image: Image.Image) -> NDArray[np.float32]:
