@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from stored_rows import row
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.schema import features
 from connectomebench.evaluation.cue_scores import predict_answers, score_cue, score_cues
 from connectomebench.models.cues import (
     CENTRES,
@@ -26,9 +28,7 @@ from connectomebench.models.cues import (
     ring_features,
     silhouette_features,
 )
-from connectomebench.records import features
 from connectomebench.rendering.colours import BACKGROUND, BLUE, EM_OUTLINE, ORANGE
-from connectomebench.tasks import get_task
 
 SIZE = 128
 

@@ -16,7 +16,7 @@ from lxml import html
 from PIL import Image
 from report_run import SPECIES, TASK_NAMES, rows, write_answers
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import compare, read_results, summarise, write_results
 from connectomebench.report.page import write_report
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation
 
-from connectomebench.sources.arrays import StoredVolume, VolumeSpec, open_volume
 from connectomebench.sources.label_shapes import (
     MeshRules,
     SkeletonRules,
@@ -20,6 +19,7 @@ from connectomebench.sources.label_shapes import (
     skeletonize,
     taubin,
 )
+from connectomebench.sources.volumes.arrays import StoredVolume, VolumeSpec, open_volume
 
 VOXEL = (8.0, 10.0, 20.0)
 OFFSET = (50, -7, 1000)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.statistics import Estimate, balanced_accuracy_statistic, bootstrap_interval
 from connectomebench.models.cues import Cue, cue_features, cues_of
 

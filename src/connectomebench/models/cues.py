@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS
 from connectomebench.models.features import FeatureStore, stored_rows
 from connectomebench.models.images import StoredImage, image_size
-from connectomebench.models.trivial import MIN_SATURATION, NAMES, coloured, image_features
-from connectomebench.tasks import EM_VIEWS, MESH_VIEWS
+from connectomebench.rendering.colour_features import MIN_SATURATION, NAMES, coloured, image_features
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -81,7 +81,7 @@ def cue_features(rows: Dataset, cue: Cue, cache: Path | None = None, *, progress
     Parameters
     ----------
     rows
-        Stored rows (:mod:`connectomebench.records`).
+        Stored rows (:mod:`connectomebench.dataset.schema`).
     cue
         One of :data:`CUES`.
     cache
@@ -154,7 +154,7 @@ def _holes(mask: NDArray[np.bool_]) -> float:
 
 
 def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Number the pieces of a mask from 1, and count the pixels of each number from 0."""
+    """Give the pieces of a mask numbers from 1, and count the pixels of each number from 0."""
     from scipy.ndimage import label
 
     labels = np.zeros(mask.shape, np.int64)

@@ -8,9 +8,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
-from connectomebench.sites import Point
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
 
 _NOT_FINITE = 64
 # Face normals are added up as integers, which gives the same sum in any order of faces. Unit: cube units squared.

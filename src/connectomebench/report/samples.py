@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.tasks import EM_VIEWS, get_task
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import EM_VIEWS, get_task
 
 PARTITIONS = ("train", "validation", "test")
 
@@ -41,7 +41,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReportSample:
     """One sample as it is shown: `extent_nm` is the edge of its views, nm."""
 
     sample_id: str
@@ -71,7 +71,7 @@ class DatasetSummary:
     answers: tuple[str, ...]
     counts: tuple[PartitionCount, ...]
     origins: dict[str, int]
-    samples: tuple[Sample, ...]
+    samples: tuple[ReportSample, ...]
 
 
 def summarise_dataset(folder: Path, task: str, species: str) -> DatasetSummary:
@@ -133,7 +133,7 @@ def _read(files: Sequence[Path], columns: Sequence[str], ids: Sequence[str] | No
     return values
 
 
-def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], answer: str) -> Sample:
+def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], answer: str) -> ReportSample:
     partition = next(p for p in ("test", "validation", "train") if answer in rows[p]["answer"])
     part = rows[partition]
     ids = sorted(i for i, a in zip(part["sample_id"], part["answer"], strict=True) if a == answer)[:_CONSIDERED]
@@ -147,7 +147,7 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
         View(name, _data_uri(image["bytes"]))
         for name, image in zip(stored["views"][pick], stored["images"][pick], strict=True)
     ]
-    return Sample(
+    return ReportSample(
         stored["sample_id"][pick], answer, stored["origin"][pick], partition, stored["extent_nm"][pick], tuple(views)
     )
 
