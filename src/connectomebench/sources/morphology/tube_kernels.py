@@ -14,6 +14,8 @@ CELL_NM = 430.0  # size of the profiles that fill the space between neurites
 WARP_NM = 90.0  # how far their outlines are bent
 ORGANELLE_NM = 1000.0  # distance of mitochondria
 MEMBRANE_NM = 11.0  # half thickness of a stained membrane
+STAINING_NM = 2500.0  # size of the patches in which staining and contrast are alike
+STAINING_GAIN, STAINING_SHIFT = 0.3, 30.0  # by how much contrast (a share) and grey value differ at most
 SEEN_NM = 120.0  # beyond this distance from a tube its membrane cannot be seen
 
 # columns of a tube; see tubes.py
@@ -407,6 +409,7 @@ def shade(own, owner, other, seeds, first, organelles, lower, pixel, column, row
     place = np.empty(3)
     place[normal] = lower[normal]
     soft = max(MEMBRANE_NM, 0.55 * pixel)
+    a_nm = STAINING_NM
     near = organelles[np.abs(organelles[:, normal] - lower[normal]) < organelles[:, 6] + organelles[:, 7]]
     for i in range(rows):
         place[row] = lower[row] + (i + 0.5) * pixel
@@ -430,6 +433,10 @@ def shade(own, owner, other, seeds, first, organelles, lower, pixel, column, row
                     rim = np.exp(-((inner / soft) ** 2))
                     value = 108 + 14 * np.sin(along / 9 + 2 * slow) + 6 * fine - 38 * rim
             value -= 112 * np.exp(-((depth / soft) ** 2))
+            # staining and contrast differ from place to place, so that a grey value alone says little
+            gain = 1.0 + STAINING_GAIN * smooth_noise(x / a_nm, y / a_nm, z / a_nm, np.uint64(71))
+            shift = STAINING_SHIFT * smooth_noise(x / a_nm, y / a_nm, z / a_nm, np.uint64(72))
+            value = 150.0 + gain * (value - 150.0) + shift
             a, b, c = int(np.floor(x / grain)), int(np.floor(y / grain)), int(np.floor(z / grain))
             h = hash3(a, b, c, np.uint64(61))
             value += 26 * (np.float64(h & np.uint64(0xFFFF)) + np.float64(h >> np.uint64(16)) - 65535) / 65536
