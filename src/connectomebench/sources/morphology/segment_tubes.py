@@ -13,7 +13,9 @@ from scipy.sparse.csgraph import connected_components, dijkstra
 from connectomebench.core.cut import CutGraph
 from connectomebench.sources.morphology.faces import draw_face, face_row, has_face, tilted
 from connectomebench.sources.morphology.reconstruction import Reconstruction, SegmentIndex
+from connectomebench.sources.morphology.tube_kernels import CHAIN
 from connectomebench.sources.morphology.tubes import Tubes, cones_between, with_faces
+from connectomebench.sources.morphology.windows import Flesh
 
 _PART_GAP_NM = 8.0  # between the two sides of a proposed cut, so that their surfaces do not coincide
 
@@ -54,9 +56,9 @@ def segment_tubes(rec: Reconstruction, index: SegmentIndex) -> SegmentTubes:
     """Tubes of the segments: along edges, and beside the faces of cuts and meetings."""
     edges = np.concatenate([rec.edges, rec.bridges]).astype(np.int64)
     radii = np.concatenate([rec.radii_nm[rec.edges], np.repeat(rec.bridge_radii_nm[:, None], 2, axis=1)])
-    cones, number = _edge_cones(rec, edges, radii)
+    cones = _edge_cones(rec, edges, radii)
     drawn = np.concatenate([~rec.hidden, np.ones(len(rec.bridges), np.bool_)])
-    flesh = _numbered(rec.flesh.cones, number)
+    flesh = _joined(rec.flesh, rec, cones)
     every = np.concatenate([cones[drawn], flesh])
     nodes = np.concatenate([edges[drawn], np.stack([rec.flesh.nodes] * 2, axis=1)])
     owners = np.searchsorted(index.ids, rec.segments[nodes[:, 0]]).astype(np.int64)
@@ -67,28 +69,32 @@ def segment_tubes(rec: Reconstruction, index: SegmentIndex) -> SegmentTubes:
 def body_tubes(rec: Reconstruction) -> Tubes:
     """Tubes of the whole neurons: on through cuts, no end of a cut tapered."""
     edges = rec.edges.astype(np.int64)
-    cones, number = _edge_cones(rec, edges, rec.body_radii_nm[edges])
-    every = np.concatenate([cones[~rec.hidden], _numbered(rec.through.cones, number)])
+    cones = _edge_cones(rec, edges, rec.body_radii_nm[edges])
+    every = np.concatenate([cones[~rec.hidden], _joined(rec.through, rec, cones)])
     nodes = np.concatenate([edges[~rec.hidden, 0], rec.through.nodes])
     return Tubes(every, np.unique(rec.bodies, return_inverse=True)[1].ravel().astype(np.int64)[nodes])
 
 
-def _edge_cones(
-    rec: Reconstruction, edges: NDArray[np.int64], radii: NDArray[np.floating]
-) -> tuple[NDArray[np.float64], int]:
-    """Tubes along edges, those near natural ends cut off, and how many stretches there are."""
+def _edge_cones(rec: Reconstruction, edges: NDArray[np.int64], radii: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Tubes along edges, those near natural ends cut off."""
     chains = edge_chains(edges, len(rec.nodes_nm))
     a, b = edges[:, 0], edges[:, 1]
     cones = cones_between(rec.nodes_nm[a], rec.nodes_nm[b], radii[:, 0], radii[:, 1], chains)
     rows, faces = rec.tips
     cones[rows] = with_faces(cones[rows], faces, 1)
-    return cones, int(chains.max(initial=-1)) + 1
+    return cones
 
 
-def _numbered(cones: NDArray[np.float64], start: int) -> NDArray[np.float64]:
-    moved = cones.copy()
-    moved[:, 9] += start
-    return moved
+def _joined(flesh: Flesh, rec: Reconstruction, cones: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Tubes around faces, as part of the stretch that they go on from; those of stubs are stretches of their own."""
+    chain_of = np.full(len(rec.nodes_nm), -1.0)
+    rows = np.flatnonzero(rec.hidden)
+    chain_of[rec.edges[rows]] = cones[rows, CHAIN][:, None]
+    joined = flesh.cones.copy()
+    joined[:, CHAIN] += cones[:, CHAIN].max(initial=-1) + 1
+    goes_on = chain_of[flesh.nodes] >= 0
+    joined[goes_on, CHAIN] = chain_of[flesh.nodes[goes_on]]
+    return joined
 
 
 def part_tubes(

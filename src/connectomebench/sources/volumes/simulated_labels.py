@@ -50,6 +50,8 @@ def simulate_label_errors(
     ConnectomeBenchError
         If no object is large enough to be cut.
     """
+    import fastremap
+
     from connectomebench.corrections.contacts import find_contacts
 
     able = (extents.voxels >= rules.min_object_voxels) & (extents.voxels <= rules.max_object_voxels)
@@ -60,8 +62,8 @@ def simulate_label_errors(
         )
     rng = np.random.default_rng(rules.seed)
     # numbers 1, 2, ... in the order of the ids in place of the ids themselves
-    ids = np.concatenate([np.zeros(1, np.uint64), extents.ids])
-    labels = np.searchsorted(ids, truth.read((0, 0, 0), int_point(truth.shape))).astype(np.uint32)
+    numbers = {int(label): row + 1 for row, label in enumerate(extents.ids)} | {_BACKGROUND: _BACKGROUND}
+    labels = fastremap.remap(truth.read((0, 0, 0), int_point(truth.shape)), numbers).astype(np.uint32)
     contacts = find_contacts(truth, truth, contact_rules)
     couples = np.searchsorted(extents.ids, contacts.segments)
     fusions = _choose_fusions(couples, able, rules, rng)
@@ -149,8 +151,8 @@ def _cut_object(
     open_mask = mask.copy()
     for sheet in sheets:
         open_mask[sheet.box][sheet.mask] = False
-    pieces = np.asarray(cc3d.connected_components(open_mask, connectivity=6)).astype(np.int64)
-    sizes = np.bincount(pieces.ravel())
+    pieces = np.asarray(cc3d.connected_components(open_mask, connectivity=6))
+    sizes = np.bincount(pieces[mask])
     sizes[0] = 0
     joined = list(range(len(sizes)))  # union of the pieces that no valid face parts
     sheets_between: list[tuple[_Sheet, int, int]] = []
@@ -192,7 +194,7 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return binary_dilation(mask)
 
 
-def _neighbours(pieces: NDArray[np.int64], sheet: _Sheet, sizes: NDArray[np.int64]) -> tuple[int, int]:
+def _neighbours(pieces: NDArray[np.integer], sheet: _Sheet, sizes: NDArray[np.int64]) -> tuple[int, int]:
     """Return the largest piece that touches a sheet from behind and from before; 0 where there is none."""
     rim = _grown(sheet.mask) & ~sheet.mask
     found = []
