@@ -32,7 +32,7 @@ class Stretch:
     def at(self, along: NDArray[np.float64] | float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Points, shape (..., 3), and radii at distances along the stretch, nm."""
         points = np.stack([np.interp(along, self.along_nm, self.points_nm[:, k]) for k in range(3)], axis=-1)
-        return points, np.interp(along, self.along_nm, self.radii_nm)
+        return points, np.asarray(np.interp(along, self.along_nm, self.radii_nm))
 
     def direction(self, along: float, reach_nm: float = 120.0) -> NDArray[np.float64]:
         """Return the unit vector along the stretch, shape (3,)."""

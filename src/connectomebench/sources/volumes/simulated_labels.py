@@ -191,7 +191,7 @@ def _root(joined: list[int], piece: int) -> int:
 def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy.ndimage import binary_dilation
 
-    return binary_dilation(mask)
+    return np.asarray(binary_dilation(mask), np.bool_)
 
 
 def _neighbours(pieces: NDArray[np.integer], sheet: _Sheet, sizes: NDArray[np.int64]) -> tuple[int, int]:
