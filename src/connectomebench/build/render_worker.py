@@ -183,7 +183,7 @@ def suitable_engine(name: EngineName) -> EngineName:
 
 def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewRules) -> RenderedSite:
     """Draw one site, or say why it cannot be drawn."""
-    from connectomebench.rendering.colour_features import trivial_features
+    from connectomebench.models.cues import matched_features
 
     try:
         meshes = source.meshes(site)
@@ -199,7 +199,7 @@ def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules:
         return not_rendered("a segment cannot be seen in the view")
     except SiteUnavailable as error:
         return unavailable(str(error))
-    features = trivial_features(list(pictures.values()), list(pictures))[1]
+    features = matched_features(pictures)
     images = {view: _png(picture) for view, picture in pictures.items()}
     return RenderedSite(images, RenderSummary(features, sum(map(len, images.values()))))
 
