@@ -1,4 +1,4 @@
-"""The ``connectomebench`` command. Heavy packages are imported inside the commands, so that ``--help`` is quick."""
+"""The ``connectomebench`` command. Heavy packages are imported inside the commands, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Words after the program's name; those of the process by default.
+        Command-line arguments; those of the process by default.
 
     Returns
     -------
     int
-        Exit status: 0 done, 1 something is missing (doctor), 2 a problem the user can mend (one line on stderr),
+        Exit status: 0 success, 1 something is missing (doctor), 2 an error the user can fix (one line on stderr),
         130 interrupted.
     """
     parsed = _parser().parse_args(arguments)
@@ -62,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"connectomebench: {error}", file=sys.stderr)
         return _EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("connectomebench: interrupted; run the same command again to go on", file=sys.stderr)
+        print("connectomebench: interrupted; run the same command again to resume", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except OSError as error:
-        # a disk that fills or a folder that cannot be written, met inside a library
+        # a full disk or a read-only folder, raised inside a library
         print(f"connectomebench: {error}; free space or choose another folder", file=sys.stderr)
         return _EXIT_USER_ERROR
 
@@ -76,7 +76,7 @@ def run_builder(task: str, arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     task
-        The only task that is written.
+        The task to build.
     arguments
         As for ``connectomebench build``; those of the process by default.
 

@@ -1,4 +1,4 @@
-"""A fine-tuned image classifier (ResNet, ViT, ...) as a model of this package, and its folder.
+"""Fine-tuned image classifiers (ResNet, ViT, ...): prediction, saving and loading.
 
 The folder holds ``config.json`` (every argument of :class:`.view_classifier.ViewClassifier`), ``model.safetensors`` and
 ``connectomebench.json``; ``ViewClassifier.from_pretrained`` of huggingface_hub reads it too.
@@ -40,15 +40,15 @@ _MAX_CONFIG_BYTES = 1_000_000
 class ImageClassifier:
     """A trained image classifier; see :func:`.image_classifier_training.train_image_classifier`.
 
-    Its probabilities are calibrated: temperature scaling fitted on the validation rows. Its prediction is the answer
-    most above its share in the training rows, as in :mod:`connectomebench.models.heads`.
+    Probabilities are calibrated by temperature scaling on the validation rows. The prediction is the answer
+    most above its training frequency, as in :mod:`connectomebench.models.heads`.
 
     Attributes
     ----------
     name, revision
         See :class:`connectomebench.models.base.Model`; the name is the kind of the backbone (``resnet``, ``vit``).
     network, record
-        The network, in evaluation mode, and how it was made.
+        The network in evaluation mode, and its training record.
     """
 
     def __init__(self, network: ViewClassifier, record: ModelRecord) -> None:
@@ -63,7 +63,7 @@ class ImageClassifier:
         Raises
         ------
         ConnectomeBenchError
-            If the rows have other views than those it was trained on, where the batch names them in ``views``, or
+            If the rows have other views than in training, where the batch names them in ``views``, or
             another number of images.
         """
         settings = self.network.settings
@@ -86,7 +86,7 @@ class ImageClassifier:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write the model to a folder that :func:`load_image_classifier` reads, made if needed; the record last."""
+        """Write the model to a folder for :func:`load_image_classifier`, created if needed; the record last."""
         from safetensors.torch import save_model
 
         (folder / FILE_NAME).unlink(missing_ok=True)
@@ -97,31 +97,35 @@ class ImageClassifier:
 
 
 def load_image_classifier(folder: Path) -> ImageClassifier:
-    """Load a saved image classifier, onto the GPU where there is one.
+    """Load a saved image classifier, onto the GPU if available.
 
     Parameters
     ----------
     folder
-        Written by :meth:`ImageClassifier.save`; may come from outside, so every value is checked.
+        Written by :meth:`ImageClassifier.save`; may be untrusted, so every value is checked.
 
     Raises
     ------
     ConnectomeBenchError
-        If the folder holds another kind of model, a file is missing or damaged, or they do not belong together.
+        If the folder holds another kind of model, or a file is missing, damaged or inconsistent.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     record = read_record(folder)
     if record.kind != KIND:
-        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, no image classifier; load it as one")
+        raise ConnectomeBenchError(
+            f"{folder} holds a model of kind {record.kind}, not an image classifier; use load_model"
+        )
     settings = _read_settings(folder / CONFIG, get_task(record.task).labels)
     try:
         with torch.device("meta"):
             wanted = {name: value.shape for name, value in ViewClassifier(**settings).state_dict().items()}
-    except Exception as error:  # from outside: a configuration can be wrong in any way
+    except Exception as error:  # untrusted: a configuration can be wrong in any way
         reason = " ".join(str(error).split())[:120]
-        raise ConnectomeBenchError(f"{folder / CONFIG} describes no backbone of transformers ({reason})") from None
+        raise ConnectomeBenchError(
+            f"{folder / CONFIG} is not the configuration of a transformers backbone ({reason})"
+        ) from None
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -143,7 +147,7 @@ def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
 
 
 def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """Read and check the arguments of a network from outside."""
+    """Read and check the arguments of an untrusted network."""
 
     def need(condition: bool, what: str) -> None:
         if not condition:
@@ -175,5 +179,5 @@ def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConnectomeBenchError(f"{path} is missing; get the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConnectomeBenchError(f"{path} is not that of an image classifier ({error!s:.160})") from None
+        raise ConnectomeBenchError(f"{path} is not the config of an image classifier ({error!s:.160})") from None
     return raw

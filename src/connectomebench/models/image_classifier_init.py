@@ -1,4 +1,4 @@
-"""Settings of the image classifier's training, and the network it starts from."""
+"""Training settings and initial network of the image classifier."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from connectomebench.models.view_classifier import ViewClassifier, backbone_sett
 
 Init = Literal["pretrained", "random"]
 _DEFAULT_PX = 224
-# of ImageNet, on the scale 0 to 1: for weights that nobody has trained
+# ImageNet statistics on the scale 0 to 1, for random initial weights
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 
 @dataclass(frozen=True)
 class ImageClassifierConfig:
-    """How an image classifier is trained.
+    """Training settings of an image classifier.
 
     Attributes
     ----------
@@ -30,19 +30,19 @@ class ImageClassifierConfig:
     backbone_revision
         Branch, tag or commit of the Hub id; None takes the newest.
     init
-        ``pretrained`` starts from the backbone's weights, ``random`` from its architecture alone.
+        ``pretrained`` starts from the backbone's weights, ``random`` from its architecture only.
     input_px
-        Edge of the square images, px; None takes the backbone's own, or 224 where it has none.
+        Edge of the square images, px; None takes the backbone's own, or 224 if it has none.
     epochs, patience
-        Most epochs, and how many may pass without a better one before training stops.
+        Maximum number of epochs, and epochs without improvement before training stops.
     batch_size
-        Rows a step, of each process.
+        Rows per step and process.
     learning_rate, warmup, weight_decay
-        Of AdamW. The rate rises in a straight line over the share ``warmup`` of all steps and falls as a cosine.
+        AdamW settings. The rate rises linearly over the share ``warmup`` of all steps, then follows a cosine decay.
     dropout
-        Share of the joined features that is dropped.
+        Dropout rate on the concatenated features.
     seed
-        Of the new weights, the order of the rows and dropout.
+        Seed of new weights, row order and dropout.
     """
 
     backbone: str = "microsoft/resnet-50"
@@ -74,32 +74,32 @@ class ImageClassifierConfig:
 def start_network(
     config: ImageClassifierConfig, classes: Sequence[str], views: Sequence[str], prior: Sequence[float]
 ) -> tuple[ViewClassifier, str | None, str | None]:
-    """Make the network that training starts from; new weights are drawn from torch's random numbers.
+    """Create the initial network; new weights use torch's random state.
 
     Parameters
     ----------
     config
-        Names the backbone. No code from a repository is ever run, and weights are read from safetensors alone.
+        Names the backbone. Code from a repository is never run, and weights are read only from safetensors.
     classes, views, prior
         As for :class:`.view_classifier.ViewClassifier`.
 
     Returns
     -------
     network, base, revision
-        What the weights come from is the Hub id, or the name of the folder, with its revision; both None where the
+        Hub id or folder name of the initial weights, and their revision; both None if the
         weights are random.
 
     Raises
     ------
     ConnectomeBenchError
-        If the backbone cannot be loaded, is no vision model or lacks weights.
+        If the backbone cannot be loaded, is not a vision model or lacks weights.
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModel
     from transformers.utils import logging
 
     name = config.backbone
     source: dict[str, Any] = {"revision": config.backbone_revision, "trust_remote_code": False}
-    # The report of the checkpoint's unused classifier would only alarm.
+    # hide the report of the checkpoint's unused classifier
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()
     try:

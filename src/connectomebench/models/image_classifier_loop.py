@@ -1,4 +1,4 @@
-"""Training of the image classifier with transformers' Trainer: balanced epochs, the best one chosen by validation."""
+"""Image classifier training with transformers' Trainer: balanced epochs, best one chosen by validation."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _LOADING_PROCESSES = 4
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Rows to train or to validate on; as a dataset of PyTorch they are numbers, which :func:`load_batch` reads.
+    """Training or validation rows; a PyTorch dataset of row indices, which :func:`load_batch` reads.
 
     Attributes
     ----------
     images
-        A dataset in Arrow format with the column ``images``: it hands out stored bytes, and only those asked for.
+        A dataset in Arrow format with the column ``images``: returns stored bytes of the requested rows only.
     labels
         Class codes, shape (rows,).
     ids
@@ -56,7 +56,7 @@ class ImageRows:
         return number
 
     def row_images(self, rows: Sequence[int] | NDArray[np.intp]) -> list[list[Any]]:
-        """Read the images of some rows, undecoded."""
+        """Return the undecoded images of rows."""
         return self.images[list(rows)]["images"].to_pylist()
 
 
@@ -70,18 +70,18 @@ def fit_network(
     resume: bool,
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Train a network in place and leave it with the weights of the best epoch.
+    """Train a network in place and load the weights of the best epoch.
 
     Parameters
     ----------
     network
-        Moved to the device that it is trained on; in bfloat16 where that is a GPU.
+        Moved to the training device; in bfloat16 on a GPU.
     train, validation
         Training and validation rows.
     config
-        How to train.
+        Training settings.
     configuration
-        All that decides the weights, JSON-ready: a checkpoint of another one is refused.
+        Everything that determines the weights, JSON-serialisable; checkpoints of another one are refused.
     checkpoints, resume
         As for :func:`.checkpoints.prepare_output`; None keeps no checkpoint after training.
     progress
@@ -90,51 +90,51 @@ def fit_network(
     Returns
     -------
     list
-        By epoch: mean loss, last learning rate, and balanced accuracy and log loss (classes equally weighted) on the
+        Per epoch: mean loss, last learning rate, and balanced accuracy and class-balanced log loss on the
         validation rows.
 
     Raises
     ------
     ConnectomeBenchError
-        If the loss is no number, a checkpoint is of another training, or the processes cannot train it together.
+        If the loss is not finite, a checkpoint is of another training, or the launch configuration is unsupported.
     """
     with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         args = training_arguments(config, len(train), folder)
         if args.world_size > 1 and checkpoints is None:
-            raise ConnectomeBenchError("several processes share the best weights in a folder; name one for checkpoints")
-        # one process clears the folder before the others look into it
+            raise ConnectomeBenchError("training with several processes needs a folder for checkpoints")
+        # one process prepares the folder before the others read it
         with args.main_process_first(local=False):
             found = prepare_output(folder, {**configuration, "processes": args.world_size}, resume, WEIGHTS)
         if found:
             done = epoch_history(TrainerState.load_from_json(str(found / "trainer_state.json")).log_history)
             if len(done) - 1 - best_epoch(done) >= config.patience:
-                # Stopped early: Trainer would train on for a step before it looked at the patience.
+                # already stopped early: Trainer would train one more step before it checked the patience
                 args.num_train_epochs = len(done)
         load: Any = partial(load_batch, train, network.settings["input_px"])
         stop: Any = EarlyStoppingCallback(config.patience)
         trainer = ViewTrainer(network, args, load, train, validation, callbacks=[stop, _ProgressBar()][: 1 + progress])
-        # it would print every entry of the log
+        # it prints every log entry
         trainer.remove_callback(PrinterCallback)
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
             raise ConnectomeBenchError(
-                "an image classifier trains without FSDP and DeepSpeed; use accelerate's multi_gpu"
+                "the image classifier does not support FSDP and DeepSpeed; use accelerate's multi_gpu"
             )
         resume_training(trainer, found)
     return epoch_history(trainer.state.log_history)
 
 
 def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -> TrainingArguments:
-    """Translate settings into those of transformers' Trainer.
+    """Convert training settings to TrainingArguments.
 
     Parameters
     ----------
     config
-        How to train.
+        Training settings.
     rows
-        Number of training rows; a step takes no more of them.
+        Number of training rows, the maximum of a step.
     folder
-        Of the checkpoints, one an epoch: the last one and the best one are kept.
+        Folder of checkpoints, one per epoch; the last and the best are kept.
     """
     on_gpu = torch.cuda.is_available()
     args = TrainingArguments(
@@ -153,7 +153,7 @@ def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -
         metric_for_best_model="rank",
         greater_is_better=True,
         restore_callback_states_from_checkpoint=True,
-        # The rows that do not fill a batch wait for another epoch: batch norm would judge by too few.
+        # an incomplete last batch would give unreliable batch norm statistics
         dataloader_drop_last=True,
         dataloader_num_workers=_LOADING_PROCESSES if on_gpu else 0,
         dataloader_pin_memory=on_gpu,
@@ -165,7 +165,7 @@ def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -
     )
     args.per_device_train_batch_size = max(1, min(config.batch_size, rows // args.world_size))
     if args.n_gpu > 1:
-        # started plainly on a machine of several GPUs, one process uses one of them
+        # without a launcher, one process uses one of several GPUs
         args._n_gpu = 1
     return args
 
@@ -173,7 +173,7 @@ def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -
 class ViewTrainer(Trainer):
     """Trainer of a :class:`.view_classifier.ViewClassifier` on :class:`ImageRows`.
 
-    Validation scores the rows as the finished model does, on the first process alone, whose weights are saved.
+    Validation scores rows as the finished model does, on the first process, whose weights are saved.
     """
 
     train_dataset: ImageRows
@@ -183,24 +183,24 @@ class ViewTrainer(Trainer):
         return BalancedSampler(self.train_dataset.labels, self.args.seed)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Spare biases and norms the weight decay, which would pull them away from doing nothing."""
+        """Exclude biases and norms from weight decay."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Compute the mean cross entropy of a batch from :func:`load_batch`."""
+        """Return the mean cross entropy of a batch from :func:`load_batch`."""
         scores = model(inputs["pixels"]).float()
         loss = nn.functional.cross_entropy(scores, inputs["labels"])
         return (loss, scores) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Make the gradients of a step, and refuse those that are no numbers.
+        """Compute the gradients of a step and raise if they are not finite.
 
         Raises
         ------
         ConnectomeBenchError
-            Names the samples.
+            If loss or gradients are not finite; names the samples.
         """
         loss = super().training_step(model, inputs, num_items_in_batch)
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
@@ -208,7 +208,7 @@ class ViewTrainer(Trainer):
             ids = ", ".join(self.train_dataset.ids[row] for row in inputs["rows"].tolist())
             epoch = int(self.state.epoch or 0) + 1
             raise ConnectomeBenchError(
-                f"the loss is no number in epoch {epoch}; lower learning_rate, or look at the samples {ids}"
+                f"the loss is not finite in epoch {epoch}; lower learning_rate, or check the samples {ids}"
             )
         return loss
 
@@ -220,8 +220,8 @@ class ViewTrainer(Trainer):
         Returns
         -------
         dict
-            ``eval_balanced_accuracy``, ``eval_log_loss``, and ``eval_rank``: the number of the epoch where it is the
-            best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the one with the
+            ``eval_balanced_accuracy``, ``eval_log_loss``, and ``eval_rank``: the epoch number if it is the
+            best so far, else 0. Trainer selects by one number, and among equally accurate epochs the one with the
             lower log loss is better.
         """
         shared: list[Any] = [None]
@@ -239,7 +239,7 @@ class ViewTrainer(Trainer):
 
 
 class _ProgressBar(ProgressCallback):
-    """Shows the last validation in the bar; Trainer's own would print it, and the printed text is a script's result."""
+    """Show the last validation in the bar; Trainer's own prints it to stdout, which is reserved for results."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if self.training_bar is not None and logs and "eval_balanced_accuracy" in logs:
@@ -248,7 +248,7 @@ class _ProgressBar(ProgressCallback):
 
 
 def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Gather Trainer's log by epoch; see :func:`fit_network`."""
+    """Group Trainer's log by epoch; see :func:`fit_network`."""
     by_step: dict[int, dict[str, Any]] = {}
     for entry in log:
         by_step.setdefault(entry["step"], {}).update(entry)
@@ -261,17 +261,17 @@ def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
-    """Return the place of the best epoch: balanced accuracy, then log loss, then the earlier one."""
+    """Return the index of the best epoch: by balanced accuracy, then log loss, then the earlier one."""
     return max(range(len(history)), key=lambda i: (history[i]["balanced_accuracy"], -history[i]["log_loss"]))
 
 
 def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Read and decode rows by their numbers.
+    """Read and decode rows by index.
 
     Returns
     -------
     dict
-        ``pixels`` (rows, views, px, px, 3), uint8; ``labels`` and ``rows``, the class codes and the numbers, (rows,).
+        ``pixels`` (rows, views, px, px, 3), uint8; ``labels`` and ``rows``, class codes and row indices, (rows,).
     """
     images = rows.row_images(numbers)
     pixels = load_pixels([image for row in images for image in row], px)
@@ -283,16 +283,16 @@ def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, to
 
 
 class BalancedSampler(Sampler[int]):
-    """Row numbers of an epoch in the order of :func:`balanced_order`.
+    """Row indices of an epoch in the order of :func:`balanced_order`.
 
-    It follows from seed and epoch alone, so that a resumed run and all processes see the same one.
+    Depends only on seed and epoch, so that resumed runs and all processes agree.
     """
 
     def __init__(self, labels: NDArray[np.intp], seed: int) -> None:
         self.labels, self.seed, self.epoch = labels, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0."""
+        """Set the epoch, from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -303,21 +303,21 @@ class BalancedSampler(Sampler[int]):
 
 
 def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
-    """Draw the rows of one epoch: as many as there are, every class equally often, in random order.
+    """Draw the rows of one epoch in random order, every class equally often.
 
-    Within a class no row is drawn twice before all were drawn once.
+    Within a class, no row repeats before all were drawn once.
 
     Parameters
     ----------
     labels
         Class codes, shape (rows,).
     random
-        Decides which and in which order.
+        Random generator.
 
     Returns
     -------
     NDArray
-        Row numbers, shape (rows,); a class may have one more than another.
+        Row indices, shape (rows,); class counts differ by at most 1.
     """
     classes = random.permutation(np.unique(labels))
     drawn = []
@@ -330,7 +330,7 @@ def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDA
 
 
 def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
-    """Score rows in evaluation mode, a few in memory at a time; returns shape (rows, classes)."""
+    """Score rows in evaluation mode, in chunks; returns shape (rows, classes)."""
     network.eval()
     starts = range(0, len(rows), _EVALUATION_ROWS)
     parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows)))) for s in starts]
@@ -338,7 +338,7 @@ def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
 
 
 def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
-    """Measure scores against labels: balanced accuracy, and log loss with the classes equally weighted.
+    """Compute balanced accuracy and class-balanced log loss.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, 
 
 @contextmanager
 def memory_hint(config: ImageClassifierConfig) -> Iterator[None]:
-    """Turn what torch raises when memory runs out into one line that says which setting to lower."""
+    """Convert out-of-memory errors to a one-line error that names the setting to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

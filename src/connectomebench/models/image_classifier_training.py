@@ -1,4 +1,4 @@
-"""Train an image classifier: check the rows, fit network and temperature, and write the record."""
+"""Train an image classifier: check rows, fit network and temperature, create the record."""
 
 from __future__ import annotations
 
@@ -51,30 +51,30 @@ def train_image_classifier(
     """Train an image classifier.
 
     Each epoch shows every answer equally often. The epoch with the best balanced accuracy on the validation rows is
-    kept (of equals the one with the lower log loss), and the temperature is fitted on the same rows. The same seed,
-    rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate launch``, all processes
-    must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy with ``config.seed``.
+    kept (ties by lower log loss), and the temperature is fitted on the same rows. The same seed, rows and versions give
+    the same model on a CPU, interrupted or not. Under ``accelerate launch``, all processes must call this function, and
+    all return the model. Trainer seeds the random state of Python and NumPy with ``config.seed``.
 
     Parameters
     ----------
     train, validation
         Stored rows of one task; ``images``, ``views``, ``answer`` and ``sample_id`` are read.
     data
-        What the training rows are, one entry a species.
+        Provenance of the training rows, one entry per species.
     config
-        How to train; the defaults where None.
+        Training settings; None takes the defaults.
     checkpoints
-        Folder for the state after each epoch, of which the last and the best are kept. None keeps none.
+        Folder for checkpoints, one per epoch; the last and the best are kept. None keeps none.
     resume
-        Resume a run that was killed from the last epoch in ``checkpoints``; otherwise what is there is removed.
+        Resume an interrupted run from the last epoch in ``checkpoints``; otherwise remove existing checkpoints.
     progress
         Show a progress bar.
 
     Raises
     ------
     ConnectomeBenchError
-        If rows or settings do not fit, the backbone cannot be loaded, checkpoints are of another training, memory runs
-        out or the loss is no number.
+        If rows or settings are invalid, the backbone cannot be loaded, checkpoints are of another training, memory runs
+        out or the loss is not finite.
     """
     config = config or ImageClassifierConfig()
     tasks = {entry.task for entry in data}
@@ -82,15 +82,13 @@ def train_image_classifier(
         raise ConnectomeBenchError(f"train on one task, not on {', '.join(sorted(tasks)) or 'none'}")
     task = get_task(tasks.pop())
     if not task.labels:
-        raise ConnectomeBenchError(
-            f"task {task.name} asks for a place and not for one of several answers; take another"
-        )
+        raise ConnectomeBenchError(f"task {task.name} asks for a place, not for one of several answers; choose another")
     views = _views(train, "training")
     if _views(validation, "validation") != views:
         raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
     train_rows = _image_rows(train, task.labels, "training")
     validation_rows = _image_rows(validation, task.labels, "validation")
-    # One more of each, so that an answer that never occurred is improbable and not impossible.
+    # add-one smoothing, so that an unseen answer is improbable, not impossible
     counts = np.bincount(train_rows.labels, minlength=len(task.labels)) + 1
     prior = counts / counts.sum()
 
@@ -161,9 +159,9 @@ def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows
 
 
 def fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.intp], prior: NDArray[np.float64]) -> float:
-    """Fit the temperature of :func:`.view_classifier.calibrated` by the least log loss.
+    """Fit the temperature of :func:`.view_classifier.calibrated` by minimising the log loss.
 
-    Targets are smoothed as Platt did (1999), so that scores without a mistake do not end in probabilities of 0 and 1.
+    Targets are smoothed (Platt 1999), so that perfect scores do not give probabilities of 0 and 1.
 
     Parameters
     ----------
