@@ -17,18 +17,16 @@ from connectomebench.core.tasks import get_task
 from connectomebench.dataset.schema import features
 from connectomebench.evaluation.cue_scores import predict_answers, score_cue, score_cues
 from connectomebench.models.cues import (
-    CENTRES,
     CUES,
     GREY_BINS,
     RING_NAMES,
     RINGS,
-    SILHOUETTE_NAMES,
     cue_features,
     cues_of,
     ring_features,
-    silhouette_features,
 )
 from connectomebench.rendering.colours import BACKGROUND, BLUE, EM_OUTLINE, ORANGE
+from connectomebench.rendering.silhouette_features import CENTRES, SILHOUETTE_NAMES, silhouette_features
 
 SIZE = 128
 

@@ -95,7 +95,7 @@ def _contact_cells(
     threads: int | None,
     progress: bool,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Contacts of all pairs of segments by cell, as for :func:`connectomebench.corrections.contact_patches.group_patches`."""
+    """Find contacts of all pairs of segments by cell; see :func:`.contact_patches.group_patches`."""
     from connectomebench.corrections.block_walk import BlockWalk, LabelBlock, Scratch
     from connectomebench.corrections.contact_kernels import segment_codes
     from connectomebench.corrections.contact_patches import CellGrid

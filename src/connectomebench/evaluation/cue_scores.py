@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.statistics import Estimate, balanced_accuracy_statistic, bootstrap_interval
-from connectomebench.models.cues import Cue, cue_features, cues_of
+from connectomebench.models.cues import CheapCue, cue_features, cues_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -44,7 +44,7 @@ class CueScore:
 
 
 def score_cue(
-    cue: Cue, train: Dataset, test: Dataset, cache: Path | None = None, *, seed: int = 0, progress: bool = False
+    cue: CheapCue, train: Dataset, test: Dataset, cache: Path | None = None, *, seed: int = 0, progress: bool = False
 ) -> CueScore:
     """Learn a cue on one partition and judge it on another.
 

@@ -29,15 +29,12 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS
 from connectomebench.models.features import FeatureStore, stored_rows
 from connectomebench.models.images import StoredImage, image_size
-from connectomebench.rendering.colour_features import MIN_SATURATION, NAMES, coloured, image_features
+from connectomebench.rendering.colour_features import MIN_SATURATION, NAMES, image_features
+from connectomebench.rendering.silhouette_features import SILHOUETTE_NAMES, silhouette_features
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-COLOURS = ("blue", "orange", "any")
-SILHOUETTE_PX = 256
-MIN_PIECE_SHARE = 2e-4  # of the picture: smaller islands are specks of antialiasing
-CENTRES = (0.1, 0.25)  # radii of the two discs round the centre, in edges of the picture
 RINGS = (0.0, 0.03, 0.06, 0.1, 0.16, 0.25)  # borders of the rings, in edges of the picture
 GREY_BINS = 8
 
@@ -46,7 +43,7 @@ Measured = tuple[Names, NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Cue:
+class CheapCue:
     """One way to guess without looking at a neuron.
 
     Attributes
@@ -70,12 +67,12 @@ class Cue:
     inherent_in: tuple[str, ...] = ()
 
 
-def cues_of(views: Sequence[str]) -> tuple[Cue, ...]:
+def cues_of(views: Sequence[str]) -> tuple[CheapCue, ...]:
     """Return the cues that can be measured on rows with these views."""
     return tuple(cue for cue in CUES if not cue.views or any(view in cue.views for view in views))
 
 
-def cue_features(rows: Dataset, cue: Cue, cache: Path | None = None, *, progress: bool = False) -> Measured:
+def cue_features(rows: Dataset, cue: CheapCue, cache: Path | None = None, *, progress: bool = False) -> Measured:
     """Turn every row into the numbers of a cue.
 
     Parameters
@@ -103,80 +100,6 @@ def cue_features(rows: Dataset, cue: Cue, cache: Path | None = None, *, progress
     if missing:
         raise ConnectomeBenchError(f"rows have no column {min(missing)!r}; load the dataset without dropping it")
     return cue.measure(rows, cache, progress)
-
-
-def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
-    """Measure the silhouettes of one view of meshes.
-
-    Parameters
-    ----------
-    image
-        Any size; background white. It is averaged down to 256 px or a little more first.
-
-    Returns
-    -------
-    float32, shape (15,)
-        In the order of :data:`SILHOUETTE_NAMES`: for blue, orange and both together the number of pieces and of holes
-        (above 0.02% of the picture, pieces and background joined over edges), the area as a share of the picture, and
-        which shares of that area lie in the discs of radius 0.1 and 0.25 edges round the centre.
-    """
-    rgb = image.convert("RGB")
-    blue, orange = coloured(rgb.reduce(max(1, min(rgb.size) // SILHOUETTE_PX)))
-    rows, columns = (np.arange(n) + 0.5 for n in blue.shape)
-    height, width = blue.shape
-    distance = np.hypot((rows[:, None] - height / 2) / height, (columns[None, :] - width / 2) / width)
-    values: list[float] = []
-    for mask in (blue, orange, blue | orange):
-        area = float(mask.mean())
-        at_centre = [float(mask[distance < radius].sum()) / max(float(mask.sum()), 1.0) for radius in CENTRES]
-        values += [_pieces(mask), _holes(mask), area, *at_centre]
-    return np.array(values, np.float32)
-
-
-SILHOUETTE_NAMES: Names = tuple(
-    f"{colour}_{what}"
-    for colour in COLOURS
-    for what in ("pieces", "holes", "area", *(f"within_{radius:g}" for radius in CENTRES))
-)
-
-
-def _pieces(mask: NDArray[np.bool_]) -> float:
-    _, sizes = _labelled(mask)
-    return float(np.count_nonzero(sizes[1:] >= MIN_PIECE_SHARE * mask.size))
-
-
-def _holes(mask: NDArray[np.bool_]) -> float:
-    """Count pieces of background that do not reach the frame."""
-    labels, sizes = _labelled(~mask)
-    inner = sizes >= MIN_PIECE_SHARE * mask.size
-    inner[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
-    return float(np.count_nonzero(inner[1:]))
-
-
-def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the pieces of a mask numbers from 1, and count the pixels of each number from 0."""
-    from scipy.ndimage import label
-
-    labels = np.zeros(mask.shape, np.int64)
-    label(mask, output=labels)
-    return labels, np.bincount(labels.ravel())
-
-
-def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:
-    """Measure what controls are matched to cases on: brightness, areas and silhouettes of the pictures of one row.
-
-    Parameters
-    ----------
-    pictures
-        View -> picture.
-
-    Returns
-    -------
-    float64, shape (5 * views + 15 * views of meshes,)
-    """
-    parts = [image_features(picture) for picture in pictures.values()]
-    parts += [silhouette_features(picture) for view, picture in pictures.items() if view in MESH_VIEWS]
-    return np.concatenate(parts).astype(np.float64)
 
 
 def ring_features(image: Image.Image) -> NDArray[np.float32]:
@@ -304,16 +227,16 @@ def _as_share(name: str) -> float:
 
 _silhouettes = _on_views("silhouette", MESH_VIEWS, SILHOUETTE_NAMES, silhouette_features)
 
-CUES: tuple[Cue, ...] = (
-    Cue(
+CUES: tuple[CheapCue, ...] = (
+    CheapCue(
         "trivial",
         "brightness and area of each colour",
         _on_views("trivial", MESH_VIEWS + EM_VIEWS, NAMES, image_features),
         MESH_VIEWS + EM_VIEWS,
     ),
-    Cue("one_piece", "one piece of each colour in every view", _one_piece, MESH_VIEWS),
-    Cue("silhouette", "pieces, holes, areas and centre shares of the silhouettes", _silhouettes, MESH_VIEWS),
-    Cue(
+    CheapCue("one_piece", "one piece of each colour in every view", _one_piece, MESH_VIEWS),
+    CheapCue("silhouette", "pieces, holes, areas and centre shares of the silhouettes", _silhouettes, MESH_VIEWS),
+    CheapCue(
         "slice",
         "grey values round the centre of the slices of image data",
         _on_views("slice", EM_VIEWS, RING_NAMES, ring_features),
@@ -321,7 +244,7 @@ CUES: tuple[Cue, ...] = (
         # membranes at the end of a segment are what people look at, too
         ("endpoint_error_identification_with_em",),
     ),
-    Cue("grey", "size of the pictures", _grey),
-    Cue("metadata", "sizes of files, place, ids, extent, numbers of segments and pictures", _metadata),
+    CheapCue("grey", "size of the pictures", _grey),
+    CheapCue("metadata", "sizes of files, place, ids, extent, numbers of segments and pictures", _metadata),
 )
 """All cues, the plainest first."""
