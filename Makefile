@@ -9,7 +9,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,figures,apps,dev
+EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 BENCHMARKS := render corrections load cave evaluate_vlm train_vlm demo
@@ -62,7 +62,7 @@ wheel-test: setup
 	echo "wheel: installed alone and ran the quickstart"
 
 bench: setup
-	@set -e; for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py --json; done
+	@set -e; for name in $(BENCHMARKS); do PYTHONPATH=tests/support $(BIN)/python benchmarks/$$name.py --json; done
 
 clean:
 	@rm -rf quickstart-out build dist .pytest_cache .ruff_cache .hypothesis

@@ -1,11 +1,13 @@
 """Count requests of the source `cave` and time it against a server of 50 ms, and break server and workers on purpose.
 
 Run:
-    python benchmarks/cave.py --json
+    PYTHONPATH=tests/support python benchmarks/cave.py --json
 
-The server replays recorded exchanges of a real PyChunkedGraph server (see `replay_server.py`) with a latency before
-every answer. Its volume is 250 voxels cubed, in 64 chunks, so that chunks are shared far more than on a whole brain;
-requests to the graph and to the volumes are therefore told apart. Four parts:
+The server replays recorded exchanges of a real PyChunkedGraph server (see `tests/support/replay_server.py`) with a
+latency before every answer. Its volumes are the recorded ones where ../shared/data/chunkedgraph_recording is at hand,
+else ones made for the recorded graph; `volumes` in the result says which. They are 250 voxels cubed, in 64 chunks, so
+that chunks are shared far more than on a whole brain; requests to the graph and to the volumes are therefore counted
+apart. Four parts:
 
 - `survey`: time and memory of one survey in a cube of the size that a whole brain needs.
 - `requests`: a build of `merge_action`, drawn, against reading each sample by itself with nothing kept: the log of its
@@ -36,32 +38,36 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import replay_server as replay
 from replay_server import TABLE, Faults, ReplayServer, replay_server
+from replay_volumes import RECORDING, layer_files
 
-from connectomebench.build import build
-from connectomebench.config import BuildConfig, parse_config
-from connectomebench.drawing import draw_sites
-from connectomebench.gather import Gathered, gather_sites
-from connectomebench.manifest import read_manifest
-from connectomebench.records import read_small_columns
+from connectomebench.build.collect_sites import CollectedSites, collect_sites
+from connectomebench.build.config import BuildConfig, parse_config
+from connectomebench.build.pipeline import build
+from connectomebench.build.render_batches import render_sites
+from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer
+from connectomebench.core.site import Site
+from connectomebench.core.species import get_species
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import read_small_columns
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.execution.runner import Runner
 from connectomebench.rendering.engines import choose_engine
-from connectomebench.scheduling import Runner, open_runner
-from connectomebench.sites import Site
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cache import BlobCache
+from connectomebench.sources.cave.cave_source import CaveSource
+from connectomebench.sources.cave.cloud_volumes import HeldLayer
 from connectomebench.sources.cave.connect import connect
-from connectomebench.sources.cave.history import Judged, Operation, judge_operations
-from connectomebench.sources.cave.layers import HeldLayer
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations
+from connectomebench.sources.cave.jobs import open_layer
 from connectomebench.sources.cave.survey import survey
-from connectomebench.sources.cave.work import open_layer
+from connectomebench.sources.factory import open_source
 from connectomebench.sources.label_shapes import SkeletonRules
-from connectomebench.sources.opening import open_source
-from connectomebench.species import get_species
-from connectomebench.studio import RemoteStudio, Studio
 
 LATENCY_S = 0.05
 KILLS = 5
+VOLUMES = RECORDING if RECORDING.exists() else None
 
 
 def make_config(url: str, neighbours: int) -> BuildConfig:
@@ -106,8 +112,9 @@ def make_config(url: str, neighbours: int) -> BuildConfig:
 @contextmanager
 def separate_server(latency_s: float) -> Iterator[str]:
     """Run the server in a process of its own, so that it shares no lock with what is timed."""
-    script = Path(__file__).with_name("replay_server.py")
-    command = [sys.executable, str(script), "--port", "0", "--latency-ms", str(1000 * latency_s)]
+    command = [sys.executable, replay.__file__, "--port", "0", "--latency-ms", str(1000 * latency_s)]
+    if VOLUMES is not None:
+        command += ["--recording", str(VOLUMES)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -116,18 +123,18 @@ def separate_server(latency_s: float) -> Iterator[str]:
             process.terminate()
 
 
-def draw(config: BuildConfig, folder: Path, runner: Runner, remote: bool) -> tuple[CaveSource, Gathered]:
+def draw(config: BuildConfig, folder: Path, runner: Runner, remote: bool) -> tuple[CaveSource, CollectedSites]:
     """Survey and draw all sites of a configuration."""
     cache = folder / "source"
     source = open_source(config.source, config.species, cache, folder, runner)
     assert isinstance(source, CaveSource)
-    gathered = gather_sites(source, config)
+    gathered = collect_sites(source, config)
     ids = [source.info.sample_id(site) for site in gathered.sites]
     if remote:
-        studio = RemoteStudio(config.source, config.species, cache, folder, source.info.version, "cpu", config.views)
+        studio = RemoteRenderer(config.source, config.species, cache, folder, source.info.version, "cpu", config.views)
     else:
-        studio = Studio(source, choose_engine("cpu"), config.views)
-    draw_sites(gathered.sites, ids, studio, runner, folder / "drawn", config.failures)
+        studio = SiteRenderer(source, choose_engine("cpu"), config.views)
+    render_sites(gathered.sites, ids, studio, runner, folder / "drawn", config.failures)
     return source, gathered
 
 
@@ -139,7 +146,7 @@ def split_requests(server: ReplayServer) -> dict[str, int]:
 
 def measure_requests(neighbours: int, singles: int) -> dict[str, Any]:
     """Compare requests per sample."""
-    with replay_server(latency_s=LATENCY_S) as server, tempfile.TemporaryDirectory() as folder:
+    with replay_server(latency_s=LATENCY_S, recording=VOLUMES) as server, tempfile.TemporaryDirectory() as folder:
         config = make_config(server.url, neighbours)
         with open_runner("none", 4) as runner:
             source, gathered = draw(config, Path(folder), runner, remote=False)
@@ -186,9 +193,9 @@ def one_sample(server: ReplayServer, config: BuildConfig, site: Site, archive: A
 
 
 def measure_survey() -> dict[str, Any]:
-    """Survey one cube as large as on a whole brain: the recorded supervoxels, repeated along z, at 64 x 64 x 40 nm."""
+    """Survey one cube as large as on a whole brain: the supervoxels, repeated along z, at 64 x 64 x 40 nm."""
     shape, voxel_nm = (250, 250, 400), (64.0, 64.0, 40.0)
-    with replay_server() as server:
+    with replay_server(recording=VOLUMES) as server:
         config = make_config(server.url, 6).source.cave
         assert config is not None
         connection = connect(config, get_species("fly"))
@@ -212,7 +219,7 @@ def measure_survey() -> dict[str, Any]:
     rules = dataclasses.replace(config.survey, cutout_nm=16000, label_voxel_nm=64, min_body_voxels=1000)
     start = time.perf_counter()
     made = survey(
-        Judged(edit, "correction", (1, 1)),
+        JudgedOperations(edit, "correction", (1, 1)),
         HeldLayer(labels, voxel_nm, (0, 0, 0)),
         lambda asked, _: roots[asked.astype(np.int64)],
         datetime(2021, 1, 1, tzinfo=UTC),
@@ -232,7 +239,7 @@ def measure_survey() -> dict[str, Any]:
 
 def warm(_: int) -> int:
     """Import what a worker needs, and compile or load its kernels."""
-    from connectomebench.models.trivial import trivial_features  # noqa: F401
+    from connectomebench.rendering.colour_features import trivial_features  # noqa: F401
     from connectomebench.rendering.rasterizer import available_threads
 
     time.sleep(1)
@@ -279,7 +286,7 @@ def worker_pids() -> list[int]:
 def measure_faults(neighbours: int, rate: float) -> dict[str, Any]:
     """Build twice, the second time with faults and kills."""
     rng = random.Random(0)
-    with tempfile.TemporaryDirectory() as folder, replay_server() as server:
+    with tempfile.TemporaryDirectory() as folder, replay_server(recording=VOLUMES) as server:
         config = make_config(server.url, neighbours)
         clean, broken = Path(folder) / "clean", Path(folder) / "broken"
         build(config, clean, Path(folder), scheduler="local:2")
@@ -347,7 +354,8 @@ def main() -> None:
     parser.add_argument("--fault-rate", type=float, default=0.1)
     arguments = parser.parse_args()
     wanted = ("survey", "requests", "workers", "faults") if arguments.part == "all" else (arguments.part,)
-    result: dict[str, Any] = {"latency_ms": 1000 * LATENCY_S}
+    result: dict[str, Any] = {"latency_ms": 1000 * LATENCY_S, "volumes": "recorded" if VOLUMES else "made"}
+    layer_files("ws", VOLUMES)  # laid out before anything is timed
     if "survey" in wanted:  # first, so that its memory is told apart
         result["survey"] = measure_survey()
     if "requests" in wanted:

@@ -26,8 +26,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from connectomebench.corrections import CorrectionRules, Corrections, find_corrections
-from connectomebench.sources.volume import IntPoint
+from connectomebench.core.correction import CorrectionRules, Corrections
+from connectomebench.core.volume import IntPoint
+from connectomebench.corrections.find import find_corrections
 
 FIB25 = Path(__file__).parents[2] / "shared" / "data" / "fib25_cube" / "fib25_cube.npz"
 SIZES = (64, 128, 256, 512, 1024)
@@ -142,7 +143,7 @@ def warm_up(dtype: str, threads: int | None) -> None:
 
 def time_size(size: int, dtype: str, threads: int | None) -> dict[str, Any]:
     """Extract the corrections of one volume, and read its blocks as often as that does."""
-    from connectomebench.blocks import BlockWalk
+    from connectomebench.corrections.block_walk import BlockWalk
 
     automatic, proofread = volumes(size, dtype)
     warm_up(dtype, threads)
@@ -193,8 +194,8 @@ def _same(one: Corrections, other: Corrections) -> bool:
 
 def compare_with_numpy(dtype: str, threads: int | None) -> dict[str, Any]:
     """Time the overlap step against numpy and scipy, on arrays in memory."""
-    from connectomebench.blocks import BlockWalk
-    from connectomebench.extraction import count_overlaps
+    from connectomebench.corrections.block_walk import BlockWalk
+    from connectomebench.corrections.steps import count_overlaps
 
     warm_up(dtype, threads)
     automatic, proofread = (

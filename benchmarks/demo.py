@@ -29,8 +29,8 @@ import httpx
 import numpy as np
 from load import SPECIES, TASK, make_rows
 
-from connectomebench.manifest import add_species
-from connectomebench.records import write_partition
+from connectomebench.dataset.manifest import add_species
+from connectomebench.dataset.schema import write_partition
 
 _START_S = 120.0
 

@@ -1,8 +1,8 @@
 """Time a vision-language model that scores the allowed answers against the same model writing its reply.
 
 Run:
-    python benchmarks/evaluate_vlm.py --json
-    python benchmarks/evaluate_vlm.py --model Qwen/Qwen3-VL-2B-Instruct --json
+    PYTHONPATH=tests/support python benchmarks/evaluate_vlm.py --json
+    PYTHONPATH=tests/support python benchmarks/evaluate_vlm.py --model Qwen/Qwen3-VL-2B-Instruct --json
 
 Without --model it is a tiny Qwen3-VL with random weights, so that only the ways to answer are compared, not models.
 Such a model seldom ends its reply, so both bounds are measured: replies of up to 512 tokens, as an analysis before the
@@ -23,8 +23,8 @@ from typing import Any
 from load import make_rows
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
-from connectomebench.evaluation.talking import Talker
-from connectomebench.evaluation.ways import Way
+from connectomebench.evaluation.answer_mode import AnswerMode
+from connectomebench.evaluation.chat_adapter import ChatModelAdapter
 from connectomebench.models.base import Batch
 from connectomebench.models.vlm import VisionLanguageModel
 from connectomebench.models.vlm_loading import load_vlm
@@ -39,8 +39,8 @@ def measure(model: VisionLanguageModel, batch: Batch) -> dict[str, Any]:
     scored = rate(count, partial(model.predict, batch), partial(model.predict, one))
     found: dict[str, Any] = {"scored_per_s": scored}
 
-    def writer(length: int) -> Talker:
-        return Talker(model, Way("generated", max_new_tokens=length))
+    def writer(length: int) -> ChatModelAdapter:
+        return ChatModelAdapter(model, AnswerMode("generated", max_new_tokens=length))
 
     for length in LENGTHS:
         written = rate(count, partial(writer(length).predict, batch), partial(writer(2).predict, one))

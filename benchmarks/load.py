@@ -24,11 +24,11 @@ from typing import Any
 
 import numpy as np
 
-from connectomebench.geometry import Box
-from connectomebench.records import SMALL_COLUMNS, make_row, shard_paths, write_partition
-from connectomebench.sites import Part, Site
-from connectomebench.sources.base import SourceInfo
-from connectomebench.tasks import get_task
+from connectomebench.core.geometry import Box
+from connectomebench.core.site import Part, Site
+from connectomebench.core.source import SourceInfo
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.schema import SMALL_COLUMNS, make_row, shard_paths, write_partition
 
 TASK = "merge_action"
 SPECIES = "fly"

@@ -16,7 +16,8 @@ moderngl
     (clipping and normals are done beforehand and not timed), draws and reads back three views. Two-sided Lambert.
 
 Samples lie along the first mesh; every renderer draws the same ones after one to warm up, octarine only the first few
-since it is slow. The figure is the median. What is not installed or finds no adapter is null.
+since it is slow. The figure is the median. What is not installed or cannot use the graphics adapter is null, and
+standard error says why.
 """
 
 from __future__ import annotations
@@ -36,13 +37,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.rendering.adapters import find_adapter, octarine_problem, prepare_drivers
 from connectomebench.rendering.camera import view_frame
 from connectomebench.rendering.clip import ViewMesh, clip_mesh
 from connectomebench.rendering.colours import BLUE, ORANGE, light_direction
-from connectomebench.rendering.engines import CpuEngine, adapter_name
-from connectomebench.sites import Point
-from connectomebench.tasks import MESH_VIEWS
+from connectomebench.rendering.engines import CpuEngine
 
 VIEW_NM = 6000.0
 COLOURS = (BLUE, ORANGE)
@@ -214,26 +216,22 @@ def moderngl_clipped(meshes: list[Mesh], centers: list[Point], pixels: int) -> D
     return draw
 
 
-def can_octarine() -> bool:
-    """Tell whether octarine is installed and wgpu finds an adapter."""
-    try:
-        import octarine  # noqa: F401
-    except ImportError:
-        return False
-    return adapter_name() is not None
+def open_moderngl() -> str:
+    """Name the OpenGL renderer behind a standalone EGL context."""
+    import moderngl
 
-
-def moderngl_adapter() -> str | None:
-    """Name the OpenGL renderer behind a standalone EGL context, None where there is none."""
-    try:
-        import moderngl
-
-        context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[call-arg]
-    except Exception:  # not installed, no libEGL, no device: each has its own exception class
-        return None
+    context = moderngl.create_context(standalone=True, backend="egl")  # type: ignore[call-arg]
     name = context.info["GL_RENDERER"]
     context.release()
     return name
+
+
+def moderngl_adapter() -> tuple[str | None, str | None]:
+    """Return the OpenGL renderer that moderngl finds and no problem, or None and why it finds none."""
+    try:
+        return open_moderngl(), None
+    except Exception as error:  # not installed, no libEGL, no device: each has its own exception class
+        return None, str(error)
 
 
 def time_samples(draw: Draw, n: int, name: str) -> float:
@@ -253,16 +251,22 @@ def measure(meshes: list[Mesh], n: int, n_octarine: int) -> dict[str, Any]:
     """Time all renderers at 512 and 1024 pixels and put the ratios beside each other."""
     centers = choose_centers(meshes[0], n)
     clipped = [sum(len(clip_mesh(m, c, VIEW_NM).faces) for m in meshes) for c in centers]
-    gl_name = moderngl_adapter()
+    prepare_drivers()
+    gl_name, gl_problem = moderngl_adapter()
+    problems = {"ours": None, "moderngl": gl_problem, "octarine": octarine_problem()}
+    for name, problem in problems.items():
+        if problem is not None:
+            print(f"{name} is left out: {problem}", file=sys.stderr)
+    adapter = find_adapter()
     rates: dict[str, dict[str, float | None]] = {"ours": {}, "octarine": {}, "moderngl": {}}
-    builders: dict[str, tuple[Callable[..., Draw], int, bool]] = {
-        "ours": (our_path, n, True),
-        "moderngl": (moderngl_clipped, n, gl_name is not None),
-        "octarine": (plain_octarine, n_octarine, can_octarine()),
+    builders: dict[str, tuple[Callable[..., Draw], int]] = {
+        "ours": (our_path, n),
+        "moderngl": (moderngl_clipped, n),
+        "octarine": (plain_octarine, n_octarine),
     }
     for pixels in (512, 1024):
-        for name, (build, count, available) in builders.items():
-            if available:
+        for name, (build, count) in builders.items():
+            if problems[name] is None:
                 seconds = time_samples(build(meshes, centers, pixels), count, f"{name} {pixels}")
                 rates[name][str(pixels)] = round(1 / seconds, 2)
             else:
@@ -281,7 +285,7 @@ def measure(meshes: list[Mesh], n: int, n_octarine: int) -> dict[str, Any]:
         "faces": [len(m.faces) for m in meshes],
         "faces_in_view_median": int(statistics.median(clipped)),
         "samples": {"ours": n, "moderngl": n, "octarine": n_octarine},
-        "octarine_adapter": adapter_name(),
+        "octarine_adapter": str(adapter) if adapter is not None and problems["octarine"] is None else None,
         "moderngl_adapter": gl_name,
     }
 

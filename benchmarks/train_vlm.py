@@ -1,6 +1,6 @@
 """Time LoRA training of a vision-language model: our recipe against TRL's defaults, and single levers.
 
-Run:
+Run, with `export PYTHONPATH=tests/support`:
     python benchmarks/train_vlm.py --json
     python benchmarks/train_vlm.py --config 32b --steps 8 --batch_size 2 --image_px 1024 --levers --json
 

@@ -17,9 +17,9 @@ from qwen3_vl_flops import Step, qwen3_vl_32b, training_flops
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
 from connectomebench.finetuning.adapter import Base, lora_config
+from connectomebench.finetuning.completions import ANSWERS_ALONE, answered_alone
 from connectomebench.finetuning.data import TrainingData, as_prompts
 from connectomebench.finetuning.settings import AdapterSettings, recipe, usable_optimizer
-from connectomebench.finetuning.styles import ANSWERS_ALONE, answered_alone
 from connectomebench.finetuning.trainer import assemble_trainer
 from connectomebench.models.model_files import ModelFiles
 from connectomebench.models.prompt import completion, messages

@@ -9,7 +9,7 @@ The species is a config of the dataset and comes from the file; other species in
 The partition is that of all tasks the file names, so that the datasets of one build can be mixed.
 """
 
-from connectomebench.build import run_builder
+from connectomebench.cli import run_builder
 
 if __name__ == "__main__":
     raise SystemExit(run_builder("endpoint_error_identification_with_em"))

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
-from absl import logging as absl_logging
 from filelock import FileLock
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-
-# absl (of mlcroissant) closes the stream it began with when a server sets logging up anew: pytest's own capture
-absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 SMALL_CONFIG = """\
 species: fly
@@ -64,8 +59,8 @@ def built_short(short_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 def _build(config: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """Build once for all processes that test; those that come later wait for the first and find all done."""
-    from connectomebench.build import build
-    from connectomebench.config import load_config
+    from connectomebench.build.config import load_config
+    from connectomebench.build.pipeline import build
 
     here = tmp_path_factory.getbasetemp()
     folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / name

@@ -29,21 +29,21 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.adapter import lora_config, open_base
-from connectomebench.finetuning.checkpoints import prepare_output
-from connectomebench.finetuning.configuration import full_configuration
+from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards
+from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
-from connectomebench.finetuning.styles import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.trainer import load_for_training, settle_adapter, told_in_one_line
 from connectomebench.models.chat import MAX_NEW_TOKENS
+from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.confidence import ask_confidence
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import AnswerStyle, messages
-from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
@@ -175,7 +175,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
         ################
         # Training
         ################
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        resume_training(trainer, checkpoint)
 
     ################
     # Saving

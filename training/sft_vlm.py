@@ -27,12 +27,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.adapter import open_base
-from connectomebench.finetuning.checkpoints import prepare_output
-from connectomebench.finetuning.configuration import full_configuration
+from connectomebench.finetuning.completions import StyleSettings
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.dry_run import dry_run
+from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
     AdapterSettings,
@@ -40,8 +40,8 @@ from connectomebench.finetuning.settings import (
     checked_arguments,
     recipe,
 )
-from connectomebench.finetuning.styles import StyleSettings
 from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
+from connectomebench.models.checkpoints import prepare_output, resume_training
 
 if TYPE_CHECKING:
     from trl.trainer.sft_config import SFTConfig
@@ -95,7 +95,7 @@ def main(
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
     trainer = make_trainer(base, data, adapter, args)
     with told_in_one_line(args):
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        resume_training(trainer, checkpoint)
 
     ################
     # Saving

@@ -7,6 +7,9 @@ weights, is enough for ``--init random``:
 
     python training/train_image_classifier.py --dataset out/merge_action --backbone backbones/resnet-18 --init random \
         --output_dir resnet
+
+Several GPUs: accelerate launch --multi_gpu --num_processes 4 training/train_image_classifier.py ...
+The same command resumes a run that was interrupted.
 """
 
 from __future__ import annotations
@@ -19,9 +22,9 @@ from functools import partial
 from math import isfinite
 from pathlib import Path
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.statistics import Estimate
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier_init import ImageClassifierConfig
 
 
 @dataclass
@@ -33,7 +36,7 @@ class ScriptArguments:
     species: str = field(default="fly", metadata={"help": "Config of the dataset."})
     task: str | None = field(default=None, metadata={"help": "Task to ask of a public dataset that holds several."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
-    train_partition: str = field(default="train", metadata={"help": "Partition to learn from."})
+    train_partition: str = field(default="train", metadata={"help": "Partition to train on."})
     validation_partition: str = field(
         default="validation", metadata={"help": "Partition that chooses the epoch and the temperature."}
     )
@@ -42,11 +45,19 @@ class ScriptArguments:
         default=None,
         metadata={"help": "State after each epoch, removed at the end; OUTPUT_DIR-checkpoint by default."},
     )
+    resume: str = field(
+        default="auto",
+        metadata={"help": "auto resumes from the newest whole checkpoint; never removes them and starts again."},
+    )
+
+    def __post_init__(self) -> None:
+        if self.resume not in ("auto", "never"):
+            raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
 
 
 @dataclass
 class ImageClassifierArguments:
-    """How it is trained; see connectomebench.models.image_classifier_start.ImageClassifierConfig."""
+    """How it is trained; see connectomebench.models.image_classifier_init.ImageClassifierConfig."""
 
     backbone: str = field(default=ImageClassifierConfig.backbone, metadata={"help": "Hub id or folder."})
     backbone_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
@@ -56,7 +67,7 @@ class ImageClassifierArguments:
     input_px: int | None = field(default=None, metadata={"help": "Edge of the images; the backbone's by default."})
     epochs: int = field(default=ImageClassifierConfig.epochs, metadata={"help": "Most epochs."})
     patience: int = field(default=ImageClassifierConfig.patience, metadata={"help": "Epochs without a better one."})
-    batch_size: int = field(default=ImageClassifierConfig.batch_size, metadata={"help": "Rows a step."})
+    batch_size: int = field(default=ImageClassifierConfig.batch_size, metadata={"help": "Rows a step and process."})
     learning_rate: float = field(default=ImageClassifierConfig.learning_rate, metadata={"help": "Highest rate."})
     warmup: float = field(default=ImageClassifierConfig.warmup, metadata={"help": "Share of steps that warm up."})
     weight_decay: float = field(default=ImageClassifierConfig.weight_decay, metadata={"help": "Of AdamW."})
@@ -66,12 +77,16 @@ class ImageClassifierArguments:
 
 def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
     """Load, train, save, score."""
+    from accelerate import PartialState
+    from torch.cuda import is_available
+
+    from connectomebench.dataset.loading import load_rows
     from connectomebench.evaluation.results import read_results, summarise
-    from connectomebench.evaluation.run import evaluate_model
-    from connectomebench.loading import load_rows
-    from connectomebench.models.image_classifier_checkpoint import remove_checkpoint
+    from connectomebench.evaluation.runner import evaluate_model
+    from connectomebench.models.checkpoints import remove_checkpoints
     from connectomebench.models.image_classifier_training import train_image_classifier
 
+    processes = PartialState(cpu=not is_available())
     config = ImageClassifierConfig(**vars(arguments))
     checkpoints = script.checkpoint_dir or script.output_dir.with_name(f"{script.output_dir.name}-checkpoint")
 
@@ -80,16 +95,24 @@ def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
     ################
     names = {script.train_partition, script.validation_partition, script.eval_partition}
     rows_of = partial(load_rows, script.dataset, script.species, revision=script.dataset_revision, task=script.task)
-    rows = {name: rows_of(name) for name in sorted(names)}
+    # one process fills the cache, the others read it
+    with processes.main_process_first():
+        rows = {name: rows_of(name) for name in sorted(names)}
     train, held_out = rows[script.train_partition], rows[script.eval_partition]
 
     ################
     # Training
     ################
     validation = rows[script.validation_partition].dataset
-    model = train_image_classifier(train.dataset, validation, [train.data], config, checkpoints)
+    model = train_image_classifier(
+        train.dataset, validation, [train.data], config, checkpoints, resume=script.resume == "auto"
+    )
+    # all have read the best weights before they are removed
+    processes.wait_for_everyone()
+    if not processes.is_main_process:
+        return
     model.save(script.output_dir)
-    remove_checkpoint(checkpoints)
+    remove_checkpoints(checkpoints)
 
     ################
     # Evaluation

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.loading import load_rows
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.loading import load_rows
 from connectomebench.models.probe import ProbeConfig, train_probe
 from connectomebench.models.registry import save_head_model
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
+
+from connectomebench.core.version import __version__
 
 if TYPE_CHECKING:
     from connectomebench.models.registry import load_model
 
 __all__ = ["__version__", "load_model"]
-
-__version__ = version("connectomebench")
 
 
 def __getattr__(name: str) -> Any:

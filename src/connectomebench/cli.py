@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from connectomebench.commands import NAMES
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
 
 
 def _parser() -> argparse.ArgumentParser:
-    from connectomebench import __version__
+    from connectomebench.core.version import __version__
 
     parser = argparse.ArgumentParser(
         prog="connectomebench",
@@ -60,3 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a disk that fills or a folder that cannot be written, met inside a library
         print(f"connectomebench: {error}; free space or choose another folder", file=sys.stderr)
         return _EXIT_USER_ERROR
+
+
+def run_builder(task: str, arguments: Sequence[str] | None = None) -> int:
+    """Run the builder of one task.
+
+    Parameters
+    ----------
+    task
+        The only task that is written.
+    arguments
+        As for ``connectomebench build``; those of the process by default.
+
+    Returns
+    -------
+    int
+        Exit status, as for :func:`main`.
+    """
+    return main(["build", *(sys.argv[1:] if arguments is None else arguments), "--task", task])

@@ -7,24 +7,24 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.build import build
-from connectomebench.cards import add_baselines
-from connectomebench.config import BuildConfig, load_config
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.build.config import BuildConfig, load_config
+from connectomebench.build.pipeline import build
+from connectomebench.cards.baselines import add_baselines
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.resources import resource_path
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.manifest import read_manifest
 from connectomebench.evaluation.results import result_path
-from connectomebench.evaluation.run import evaluate_model
-from connectomebench.loading import load_rows
-from connectomebench.manifest import read_manifest
+from connectomebench.evaluation.runner import evaluate_model
 from connectomebench.models.encoders import EFFICIENTNET
-from connectomebench.resources import resource_path
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
     from connectomebench.models.encoders import Encoder
-    from connectomebench.models.grey import GreyModel
+    from connectomebench.models.grey_baseline import GreyModel
     from connectomebench.models.probe import Probe
-    from connectomebench.models.trivial import TrivialModel
+    from connectomebench.models.trivial_baseline import TrivialModel
 
 _log = logging.getLogger(__name__)
 
@@ -87,9 +87,9 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
 
 
 def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | GreyModel:
-    from connectomebench.models.grey import train_grey
+    from connectomebench.models.grey_baseline import train_grey
     from connectomebench.models.probe import ProbeConfig, train_probe
-    from connectomebench.models.trivial import train_trivial
+    from connectomebench.models.trivial_baseline import train_trivial
 
     if name == "trivial":
         return train_trivial(rows, cache=cache)
@@ -102,9 +102,9 @@ def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | Grey
 
 def _reopen(name: str, folder: Path) -> Probe | TrivialModel | GreyModel:
     """Load a saved model without the vectors of earlier runs, so that the time of an answer is all its own."""
-    from connectomebench.models.grey import load_grey
+    from connectomebench.models.grey_baseline import load_grey
     from connectomebench.models.probe import load_probe
-    from connectomebench.models.trivial import load_trivial
+    from connectomebench.models.trivial_baseline import load_trivial
 
     if name == "trivial":
         return load_trivial(folder)

@@ -31,7 +31,7 @@ def demo_url(demo_folder: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def asked_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset, and a model that was trained on it."""
-    from hub.published_models import train_model
+    from published_models import train_model
 
     out = tmp_path_factory.mktemp("asked_folder")
     train_model(write_dataset(out, "merge_action"), out / "models" / "trivial")

@@ -8,8 +8,9 @@ from typing import Any
 
 from stored_rows import partition_rows, write_dataset
 
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.evaluation.results import result_path, write_results
-from connectomebench.models.record import DataRecord, ModelRecord, write_record
+from connectomebench.models.model_record import ModelRecord, write_record
 
 TASKS = ("merge_action", "endpoint_error_identification_with_em", "split_action")
 REPLY = "<img src=x onerror=alert(1)> Because & so."

@@ -7,27 +7,27 @@ import shutil
 from pathlib import Path
 
 import pytest
-from hub.published_models import make_classifier
-from models.endpoint_server import completion, serve
+from endpoint_server import completion, serve
 from PIL import Image
-from rendering.swept_tubes import CENTER, EXTENT, crossing_tubes
+from published_models import make_classifier
+from swept_tubes import CENTER, EXTENT, crossing_tubes
 
 from connectomebench import load_model
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 from connectomebench.demo.ask_answer import answer_html, refusal_html
 from connectomebench.demo.ask_models import (
     ENDPOINT_MODEL_VARIABLE,
     ENDPOINT_VARIABLE,
     MODELS_VARIABLE,
-    Askable,
-    Opinion,
+    AskableModel,
+    ModelOpinion,
     ask,
     askable_tasks,
     find_models,
 )
 from connectomebench.demo.ask_pictures import draw_meshes
-from connectomebench.errors import ConnectomeBenchError
 from connectomebench.models.base import Answer
-from connectomebench.tasks import get_task
 
 TASK = get_task("merge_action")
 
@@ -94,7 +94,7 @@ def test_they_answer_as_load_model_does(folder: Path, views: list[Image.Image]) 
 
 def test_nothing_of_a_visitor_is_kept(folder: Path, views: list[Image.Image], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is remembered would not be looked at again."""
-    from connectomebench.models import trivial
+    from connectomebench.models import trivial_baseline as trivial
 
     model = next(m for m in find_models(folder)["merge_action"] if m.kind == "trivial")
     looked: list[object] = []
@@ -129,8 +129,8 @@ def test_a_server_is_asked_in_words(views: list[Image.Image], tmp_path: Path, mo
 
 
 def test_words_of_models_and_files_are_text(views: list[Image.Image]) -> None:
-    opinion = Opinion(Askable("<i>m", "endpoint", None, (), "no"), Answer("no", {}, reply="<img src=x>"))
-    told = answer_html(TASK, views, "note", [opinion, Opinion(opinion.model, None)])
+    opinion = ModelOpinion(AskableModel("<i>m", "endpoint", None, (), "no"), Answer("no", {}, reply="<img src=x>"))
+    told = answer_html(TASK, views, "note", [opinion, ModelOpinion(opinion.model, None)])
     assert told.count("<img") == len(views) and "<i>m" not in told and "&lt;img src=x&gt;" in told
     assert "cannot be asked at present" in told and "not stated" in told and "not known" in told
     assert "No model that was trained" in answer_html(TASK, views, "note", [])

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from rendering.swept_tubes import CENTER, EXTENT, crossing_tubes, tube
+from swept_tubes import CENTER, EXTENT, crossing_tubes, tube
 
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 from connectomebench.demo.ask_pictures import IMAGE_PX, draw_meshes, draw_something, meeting_point, read_views
-from connectomebench.errors import ConnectomeBenchError
 from connectomebench.rendering.colours import BLUE, ORANGE
 from connectomebench.rendering.engines import CpuEngine
-from connectomebench.tasks import get_task
 
 MERGE, SPLIT, ONE = (get_task(name) for name in ("merge_action", "split_action", "merge_error_identification"))
 

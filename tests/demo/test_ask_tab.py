@@ -15,13 +15,13 @@ from typing import Any
 import httpx
 import pytest
 import trimesh
-from rendering.swept_tubes import crossing_tubes
+from swept_tubes import crossing_tubes
 
 from connectomebench import load_model
+from connectomebench.core.tasks import get_task
 from connectomebench.demo import page as demo_page
 from connectomebench.demo.ask_pictures import draw_meshes, meeting_point
 from connectomebench.demo.mesh_files import read_mesh
-from connectomebench.tasks import get_task
 
 CHROMIUM = Path("/usr/bin/chromium")
 SAID = "#cb-ask-said"

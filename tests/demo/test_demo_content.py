@@ -13,41 +13,42 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 from small_demo import PROBE, TALKER, evaluated_rows, make_demo_folder
 from stored_rows import HIGH, png
 
-from connectomebench.demo.answers import wilson
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.species import SPECIES
+from connectomebench.core.tasks import TASKS
+from connectomebench.demo.app_data import AppData, open_content
 from connectomebench.demo.compare_tab import comparison
-from connectomebench.demo.content import Content, open_content
-from connectomebench.demo.explore_tab import Wanted, matching
+from connectomebench.demo.explore_tab import ExploreFilter, matching
+from connectomebench.demo.html import models_table
 from connectomebench.demo.neuroglancer import neuroglancer_link
-from connectomebench.demo.pictures import data_uri, views_html
-from connectomebench.demo.samples import open_samples
-from connectomebench.demo.telling import models_table
-from connectomebench.demo.visit import Visit
-from connectomebench.demo.wording import BUTTONS, answers, question
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.hints import hint
-from connectomebench.report.figures import wilson_interval
-from connectomebench.species import SPECIES
-from connectomebench.tasks import TASKS
+from connectomebench.demo.plots import _APART, _places
+from connectomebench.demo.sample_pictures import data_uri, views_html
+from connectomebench.demo.stored_samples import open_samples
+from connectomebench.demo.texts import BUTTONS, answers, question
+from connectomebench.demo.visitor_state import VisitorState
+from connectomebench.evaluation.prompt_hints import hint
 
 KEY = ("merge_action", "fly")
 
 
 @pytest.fixture(scope="session")
-def content(demo_folder: Path) -> Content:
+def content(demo_folder: Path) -> AppData:
     return open_content(demo_folder)
 
 
-def rows_of(content: Content, wanted: Wanted) -> list[str]:
+def rows_of(content: AppData, wanted: ExploreFilter) -> list[str]:
     return sorted(
         content.samples.row(KEY, i)["sample_id"] for i in matching(content, content.records.get(), KEY, wanted)
     )
 
 
-def test_a_row_and_its_pictures_are_those_that_were_stored(content: Content) -> None:
+def test_a_row_and_its_pictures_are_those_that_were_stored(content: AppData) -> None:
     samples = content.samples
     for number in samples.shown(KEY):
         row = samples.row(KEY, number)
@@ -85,7 +86,7 @@ def test_a_damaged_file_is_told_in_one_line(demo_folder: Path, tmp_path: Path) -
         open_samples(tmp_path)
 
 
-def test_records_of_other_data_are_left_out(content: Content) -> None:
+def test_records_of_other_data_are_left_out(content: AppData) -> None:
     found = content.records.get()
     assert {said.model for all_said in found.by_sample.values() for said in all_said} == {
         "probe",
@@ -104,24 +105,24 @@ def test_records_of_other_data_are_left_out(content: Content) -> None:
 @pytest.mark.parametrize(
     ("wanted", "expected"),
     [
-        (Wanted("test"), [0, 1, 2, 3]),
-        (Wanted("test", answer="yes"), [1, 3]),
-        (Wanted(origin="control"), []),
-        (Wanted(models="disagree"), [0, 3]),
-        (Wanted(models="right"), [1, 2]),
-        (Wanted(models="wrong"), [3]),
-        (Wanted(models="some_wrong"), [0, 3]),
-        (Wanted(models="sure_wrong"), []),
-        (Wanted(models="unsure"), [2, 3]),
+        (ExploreFilter("test"), [0, 1, 2, 3]),
+        (ExploreFilter("test", answer="yes"), [1, 3]),
+        (ExploreFilter(origin="control"), []),
+        (ExploreFilter(models="disagree"), [0, 3]),
+        (ExploreFilter(models="right"), [1, 2]),
+        (ExploreFilter(models="wrong"), [3]),
+        (ExploreFilter(models="some_wrong"), [0, 3]),
+        (ExploreFilter(models="sure_wrong"), []),
+        (ExploreFilter(models="unsure"), [2, 3]),
     ],
 )
-def test_filters(content: Content, wanted: Wanted, expected: list[int]) -> None:
+def test_filters(content: AppData, wanted: ExploreFilter, expected: list[int]) -> None:
     assert rows_of(content, wanted) == sorted(evaluated_rows()[i]["sample_id"] for i in expected)
 
 
-def test_a_visit_counts_first_answers_alone(content: Content) -> None:
+def test_a_visit_counts_first_answers_alone(content: AppData) -> None:
     samples, found = content.samples, content.records.get()
-    visit = Visit(KEY, 3, {KEY: 0})
+    visit = VisitorState(KEY, 3, {KEY: 0})
     seen = []
     for _ in range(4):
         number = visit.number(samples)
@@ -143,9 +144,13 @@ def test_a_visit_counts_first_answers_alone(content: Content) -> None:
     assert not elsewhere.answered and elsewhere.score(samples, found) == []
 
 
-def test_the_interval_is_that_of_the_report() -> None:
-    for right, n in ((0, 1), (7, 10), (40, 40)):
-        assert np.allclose(wilson(right, n), wilson_interval(right, n), atol=1e-9)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_marks_do_not_cover_each_other(shares: list[float]) -> None:
+    places = _places(shares)
+    assert all(place >= share for place, share in zip(places, shares, strict=True))
+    assert np.diff(np.sort(places)).min(initial=1) >= _APART * 0.999
+    lonely = [i for i, s in enumerate(shares) if all(abs(s - o) >= 13 * _APART for o in shares[:i] + shares[i + 1 :])]
+    assert [places[i] for i in lonely] == [shares[i] for i in lonely]
 
 
 def test_every_task_has_words_and_buttons_that_fit() -> None:
@@ -174,7 +179,7 @@ def test_a_picture_carries_pixels_and_nothing_else() -> None:
         assert np.abs(difference).mean() < 8
 
 
-def test_pictures_say_what_they_show(content: Content) -> None:
+def test_pictures_say_what_they_show(content: AppData) -> None:
     key = ("endpoint_error_identification_with_em", "fly")
     html = str(views_html(content.samples, key, 0))
     columns = html.split('<div class="cb-plane">')[1:]
@@ -207,7 +212,7 @@ def test_a_link_only_where_the_data_are_public_and_real() -> None:
     assert neuroglancer_link(row | {"species": "martian"}) is None
 
 
-def test_the_comparison_states_numbers_intervals_and_n(content: Content) -> None:
+def test_the_comparison_states_numbers_intervals_and_n(content: AppData) -> None:
     html = str(comparison(content.records.get(), "merge_action", content))
     assert '0.75 <span class="cb-n">[0.5' in html and "n = 4" in html
     assert "a linear classifier on a frozen image encoder" in html

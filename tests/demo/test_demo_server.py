@@ -11,8 +11,8 @@ import pytest
 
 import connectomebench
 from connectomebench.cli import main
-from connectomebench.demo.data import DATASETS_VARIABLE, space_folder
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.demo.demo_data import DATASETS_VARIABLE, space_folder
 
 
 @pytest.fixture

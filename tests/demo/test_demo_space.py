@@ -5,11 +5,11 @@ from __future__ import annotations
 import ast
 from importlib.metadata import version
 
-from connectomebench import __version__
-from connectomebench.demo.data import DATASETS
-from connectomebench.demo.wording import INTRODUCTION
+from connectomebench.core.resources import resource_path
+from connectomebench.core.version import __version__
+from connectomebench.demo.demo_data import DATASETS
+from connectomebench.demo.texts import INTRODUCTION
 from connectomebench.hub.space_plan import read_settings
-from connectomebench.resources import resource_path
 
 FOLDER = resource_path("spaces/demo")
 

@@ -14,9 +14,9 @@ import trimesh
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.demo.mesh_counts import SUFFIXES
 from connectomebench.demo.mesh_files import MOST_FACES, read_mesh
-from connectomebench.errors import ConnectomeBenchError
 
 BALL = trimesh.creation.icosphere(subdivisions=2, radius=120.0)
 

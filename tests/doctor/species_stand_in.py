@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from connectomebench.doctor.findings import Finding
-from connectomebench.species import Species, get_species
+from connectomebench.core.species import Species, get_species
+from connectomebench.doctor.checks import CheckResult
 
 TOKEN = "0123456789abcdef0123456789abcdef"
 SECRETS = Path(".cloudvolume", "secrets")
@@ -77,7 +77,7 @@ def local_fly(url: str) -> Species:
     return replace(get_species("fly"), server=url, segmentation=labels, em=f"precomputed://{url}/flywire/fafbv14")
 
 
-def by_name(findings: list[Finding]) -> dict[str, Finding]:
+def by_name(findings: list[CheckResult]) -> dict[str, CheckResult]:
     """Look up findings by name; each is one line, and says what to do about what is missing."""
     assert len({f.name for f in findings}) == len(findings)
     assert all(f.todo for f in findings if f.mark == "missing")

@@ -21,10 +21,10 @@ from species_stand_in import (
     local_server,
 )
 
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.species import SPECIES, get_species
 from connectomebench.doctor.access import access, info_url
-from connectomebench.doctor.findings import is_ready
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.species import SPECIES, get_species
+from connectomebench.doctor.checks import is_ready
 
 
 def test_all_is_well(server: LocalServer, home: Path) -> None:

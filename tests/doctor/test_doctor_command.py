@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from species_stand_in import TOKEN, LocalServer, keep
 
-from connectomebench.doctor.findings import Finding, guarded
+from connectomebench.doctor.checks import CheckResult, guarded
 
 
 def test_a_check_that_fails_is_a_finding() -> None:
-    def check() -> list[Finding]:
+    def check() -> list[CheckResult]:
         raise LookupError("first line\nsecond line")
 
     (finding,) = guarded("disk", check)
-    assert finding == Finding("disk", "missing", "LookupError: first line", finding.todo) and finding.todo
+    assert finding == CheckResult("disk", "missing", "LookupError: first line", finding.todo) and finding.todo
 
 
 def run_doctor(*words: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from connectomebench.doctor.findings import guarded
+from connectomebench.doctor.checks import guarded
 from connectomebench.doctor.packages import EXTRAS, packages
 
 

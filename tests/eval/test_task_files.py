@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from connectomebench.core.species import SPECIES
+from connectomebench.core.tasks import TASKS, get_task
 from connectomebench.evaluation.statistics import balanced_accuracy
 from connectomebench.models.prompt import PROMPT_VERSION, messages, parse_answer
-from connectomebench.species import SPECIES
-from connectomebench.tasks import TASKS, get_task
 
 FOLDER = Path(__file__).parents[2] / "eval"
 FILES = ("inspect_task", "lighteval_task")

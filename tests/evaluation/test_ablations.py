@@ -14,14 +14,14 @@ from datasets import Dataset
 from PIL import Image
 from stored_rows import row
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.tasks import TASKS
+from connectomebench.dataset.schema import features
 from connectomebench.evaluation.ablations import ABLATIONS, ablate, shuffle_labels, swap_colours
-from connectomebench.geometry import Mesh
 from connectomebench.models.images import decode, image_key
-from connectomebench.records import features
 from connectomebench.rendering.colours import BLUE, ORANGE, shade_table
 from connectomebench.rendering.engines import CpuEngine
-from connectomebench.tasks import TASKS
 
 WITH_EM = "endpoint_error_identification_with_em"
 

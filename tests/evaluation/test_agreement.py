@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from some_results import records, write
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.agreement import (
     agreement,
     fleiss_kappa_statistic,
@@ -19,7 +19,7 @@ from connectomebench.evaluation.agreement import (
     pairwise_agreement,
 )
 from connectomebench.evaluation.results import read_results
-from connectomebench.evaluation.weighting import plain_value
+from connectomebench.evaluation.weighted_statistics import plain_value
 
 ANSWERS = st.lists(
     st.tuples(st.sampled_from("abc"), st.sampled_from("abc"), st.integers(0, 3)), min_size=1, max_size=20

@@ -9,7 +9,7 @@ import pytest
 from some_results import records, write
 
 from connectomebench.cli import main
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.comparison import verdict, verdict_text
 from connectomebench.evaluation.results import compare, read_results, summarise
 from connectomebench.evaluation.significance import holm

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.distances import energy_distance, frechet_distance
 from connectomebench.evaluation.domain_gap import Gap, correlate
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.responses import USES, collect_replies
-from connectomebench.evaluation.responses_changes import checkpoint_series, find_changes, given_series
-from connectomebench.evaluation.responses_lexicon import find_mentions, read_lexicon
-from connectomebench.evaluation.responses_summary import median_statistic, summarise_replies
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.responses.changes import checkpoint_series, find_changes, given_series
+from connectomebench.evaluation.responses.cues import USES, collect_replies
+from connectomebench.evaluation.responses.lexicon import find_mentions, read_lexicon
+from connectomebench.evaluation.responses.summary import median_statistic, summarise_replies
 from connectomebench.evaluation.results import read_results, result_path, write_results
 
 SMALL = """\

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from some_results import records, write
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import brier_score, expected_calibration_error, maximum_calibration_error
 from connectomebench.evaluation.results import (
     DEFAULT,

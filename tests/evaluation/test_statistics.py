@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.auroc import auroc_statistic
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
-from connectomebench.evaluation.ranking import auroc_statistic
 from connectomebench.evaluation.significance import mcnemar_exact
 from connectomebench.evaluation.statistics import (
     balanced_accuracy,

@@ -13,16 +13,17 @@ import pytest
 from some_results import records, write
 from stored_rows import entry, row
 
-from connectomebench.cards import write_card
 from connectomebench.cli import main
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.manifest import add_species
+from connectomebench.dataset.rows import DataRecord
+from connectomebench.dataset.schema import write_partition
 from connectomebench.evaluation.results import read_results, summarise
 from connectomebench.evaluation.training_species import find_records, recorded_species, stated_species
 from connectomebench.evaluation.transfer import transfer_rows
-from connectomebench.manifest import add_species
-from connectomebench.models.record import DataRecord, ModelRecord, write_record
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import write_partition
+from connectomebench.models.model_record import ModelRecord, write_record
 
 TASK = "merge_action"
 SKILLS = {"fly": 0.95, "mouse": 0.75, "human": 0.6}

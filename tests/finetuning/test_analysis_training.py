@@ -10,14 +10,14 @@ from small_replies import write_replies
 from small_training import options_for, run_script
 from stored_rows import write_dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
+from connectomebench.finetuning.completions import StyleSettings, draw
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.settings import DataSettings
-from connectomebench.finetuning.styles import StyleSettings, draw
 from connectomebench.finetuning.teacher import add_teacher
+from connectomebench.models.model_record import read_record
 from connectomebench.models.prompt import analysis_format, answer_format
-from connectomebench.models.record import read_record
-from connectomebench.tasks import get_task
 
 # two rows with the answer "no" (even ones) have no kept reply
 RIGHT = {"train": [3, 5, 5, 4, 5, 5, 0, 5], "validation": [5, 5, 0, 5]}

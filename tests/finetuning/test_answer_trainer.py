@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from small_training import Training, parsed
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.adapter import (
     LORA_TARGETS,
     check_targets,

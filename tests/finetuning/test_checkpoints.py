@@ -9,8 +9,8 @@ import pytest
 import yaml
 from small_training import Training
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.finetuning.checkpoints import is_whole, prepare_output
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.checkpoints import is_whole, prepare_output
 
 
 def configuration(folder: Path) -> dict:

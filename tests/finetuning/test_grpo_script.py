@@ -14,8 +14,8 @@ import yaml
 from small_training import options_for, run_script
 from stored_rows import row, write_dataset
 
+from connectomebench.models.model_record import read_record
 from connectomebench.models.prompt import messages
-from connectomebench.models.record import read_record
 
 SCRIPT = Path(__file__).parents[2] / "training" / "grpo_vlm.py"
 STEPS = 10

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from small_training import parsed
 
+from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.settings import AdapterSettings, DataSettings, checked_arguments, recipe
-from connectomebench.tasks import get_task
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 PUBLISHED = {

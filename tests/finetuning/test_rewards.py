@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import TASKS
 from connectomebench.finetuning.rewards import (
     REWARDS,
     calibration_reward,
@@ -20,7 +21,6 @@ from connectomebench.finetuning.rewards import (
 )
 from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import completion
-from connectomebench.tasks import TASKS
 
 PLACES = {"point": 1, "points": 2}
 coordinate = st.floats(-1e6, 1e6, allow_nan=False)

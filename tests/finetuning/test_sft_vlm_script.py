@@ -14,12 +14,12 @@ from PIL import Image
 from small_training import SCRIPT, Training, options_for, run_script
 from stored_rows import partition_rows
 
-from connectomebench.finetuning.checkpoints import is_whole
-from connectomebench.loading import load_rows
+from connectomebench.dataset.loading import load_rows
 from connectomebench.models.chat import Conversation
+from connectomebench.models.checkpoints import is_whole
 from connectomebench.models.images import decode
+from connectomebench.models.model_record import read_record
 from connectomebench.models.prompt import messages
-from connectomebench.models.record import read_record
 from connectomebench.models.vlm_loading import base_fingerprint, load_vlm
 
 FILES = {
@@ -128,7 +128,7 @@ def test_goes_on_after_kill_9_as_if_nothing_had_been(training: Training, tmp_pat
     assert not is_whole(out / "checkpoint-4")
     assert not (out / "connectomebench.json").exists()
 
-    with pytest.raises(SystemExit, match=r"lora_r was 4, is 8.*choose another --output_dir, or start anew"):
+    with pytest.raises(SystemExit, match=r"lora_r was 4, is 8.*choose another --output_dir, or start again"):
         run_script(*options, "--lora_r", "8")
     first = (out / "checkpoint-2" / "trainer_state.json").stat().st_mtime_ns
     run_script(*options)

@@ -7,15 +7,15 @@ import pytest
 import stored_rows
 from stored_rows import partition_rows, row, write_dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.loading import load_rows
 from connectomebench.finetuning import data as training_data
 from connectomebench.finetuning.data import balanced_rows, check_rows, load_training_data
 from connectomebench.finetuning.settings import DataSettings
-from connectomebench.loading import load_rows
 from connectomebench.models.chat import Conversation
 from connectomebench.models.prompt import messages
 from connectomebench.models.vlm_loading import load_vlm
-from connectomebench.tasks import get_task
 
 ANSWERS = ["yes", "no", "no", "no", "yes", "no", "no", "no"]
 

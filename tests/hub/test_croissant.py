@@ -3,20 +3,25 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import mlcroissant as mlc
 import pyarrow.parquet as pq
 import pytest
+from absl import logging as absl_logging
 from stored_rows import write_dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import features, shard_paths
 from connectomebench.hub.croissant import croissant, croissant_text
-from connectomebench.manifest import read_manifest
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import features, shard_paths
-from connectomebench.tasks import get_task
+
+# absl (of mlcroissant) closes the stream it began with when a server sets up logging: pytest's own capture
+absl_logging.get_absl_handler().python_handler.setStream(sys.__stderr__)
 
 TASK = "endpoint_error_identification_with_em"
 REPO = "brains/ends"
@@ -97,6 +102,12 @@ def test_it_says_what_the_manifest_says(manifest):
     assert "8 rows in train (4 no, 4 yes), 4 rows in validation" in found["recordSet"][1]["description"]
     label = next(f for f in found["recordSet"][1]["field"] if f["name"] == "label")
     assert label["description"].endswith("(0: no, 1: yes)")
+
+
+def test_it_is_the_same_without_mlcroissant(manifest, monkeypatch):
+    checked = croissant_text(manifest, REPO)
+    monkeypatch.setitem(sys.modules, "mlcroissant", None)
+    assert croissant_text(manifest, REPO) == checked
 
 
 def test_what_is_simulated_is_called_so_and_only_that(manifest):

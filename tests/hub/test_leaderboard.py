@@ -11,10 +11,11 @@ from huggingface_hub import EvalResultEntry, parse_eval_result_entries
 from sklearn.metrics import balanced_accuracy_score
 from stored_rows import entry
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.evaluation.results import read_results, write_results
 from connectomebench.hub.leaderboard import eval_results, eval_yaml
-from connectomebench.models.record import DataRecord, ModelRecord
+from connectomebench.models.model_record import ModelRecord
 
 TASK = "merge_action"
 REPO = "brains/merge_action"

@@ -20,9 +20,9 @@ from stored_rows import write_dataset
 from tiny_qwen3_vl import edit_json, make_tiny_adapter
 
 from connectomebench import load_model
+from connectomebench.dataset.loading import load_rows
 from connectomebench.evaluation.results import read_results
-from connectomebench.loading import load_rows
-from connectomebench.models.record import FILE_NAME, read_record
+from connectomebench.models.model_record import FILE_NAME, read_record
 
 DATA = "brains/merge_action"
 MODEL = "brains/trivial"

@@ -16,7 +16,7 @@ from hub_server import READER, WRITER, Fault, HubServer
 from published_rows import TASK, add_rows
 from stored_rows import write_dataset
 
-from connectomebench.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 
 REPO = "brains/merge_action"
 EMPTY = b'{"format_version": "1.0", "task": "merge_action", "species": {}}'

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from stored_rows import write_dataset
 
-from connectomebench.loading import Rows, load_rows
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.rows import Rows
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from connectomebench.human_eval.sitting import Item, Sitting
+from connectomebench.human_eval.session import Item, RatingSession
 
 
 def follow(script: Callable[[Item], Sequence[str]], seconds: float = 2.5, stop_after: int | None = None) -> Any:
     """Stand in for :func:`connectomebench.human_eval.app.show`."""
 
-    def show(sitting: Sitting, *_: object) -> None:
+    def show(sitting: RatingSession, *_: object) -> None:
         while sitting.done < len(sitting.items):
             if stop_after is not None and sitting.done >= stop_after:
                 raise KeyboardInterrupt

@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import TASKS, get_task
 from connectomebench.evaluation.results import write_results
 from connectomebench.human_eval.answers import SURENESS, answer_steps, rating_records, stated_probability
-from connectomebench.human_eval.sitting import Rating
+from connectomebench.human_eval.session import Rating
 from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import parse_answer
-from connectomebench.tasks import TASKS, get_task
 
 CHOICE_TASKS = [task for task in TASKS.values() if task.labels]
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.human_eval.preferences import (
     PRIOR_WINS,
-    Comparison,
+    PairwiseComparison,
     bradley_terry,
     elo,
     fit_preferences,
@@ -21,7 +21,7 @@ MODELS = ("a", "b", "c")
 PAIRS = [(x, y) for x in MODELS for y in MODELS if x != y]
 COMPARISONS = st.lists(
     st.builds(
-        lambda pair, outcome, group: Comparison(*pair, outcome, f"g{group}"),
+        lambda pair, outcome, group: PairwiseComparison(*pair, outcome, f"g{group}"),
         st.sampled_from(PAIRS),
         st.sampled_from(["first", "second", "tie", "both_bad"]),
         st.integers(0, 6),
@@ -31,14 +31,14 @@ COMPARISONS = st.lists(
 )
 
 
-def turned(c: Comparison) -> Comparison:
+def turned(c: PairwiseComparison) -> PairwiseComparison:
     other = {"first": "second", "second": "first"}.get(c.outcome, c.outcome)
-    return Comparison(c.second, c.first, other, c.group)  # type: ignore[arg-type]
+    return PairwiseComparison(c.second, c.first, other, c.group)  # type: ignore[arg-type]
 
 
 @settings(max_examples=15, deadline=None)
 @given(COMPARISONS)
-def test_sides_do_not_matter_and_strengths_are_zero_on_average(comparisons: list[Comparison]) -> None:
+def test_sides_do_not_matter_and_strengths_are_zero_on_average(comparisons: list[PairwiseComparison]) -> None:
     found = fit_preferences(comparisons, MODELS, resamples=2)["models"]
     again = fit_preferences([turned(c) for c in comparisons], MODELS, resamples=2)["models"]
     assert sum(entry["strength"]["value"] for entry in found.values()) == pytest.approx(0, abs=1e-6)
@@ -63,7 +63,7 @@ def test_the_known_strengths_of_three_models_are_found_again() -> None:
 
 
 def test_ties_of_any_kind_favour_nobody() -> None:
-    comparisons = [Comparison("a", "b", "tie", "g1"), Comparison("b", "a", "both_bad", "g2")]
+    comparisons = [PairwiseComparison("a", "b", "tie", "g1"), PairwiseComparison("b", "a", "both_bad", "g2")]
     found = fit_preferences(comparisons, ("a", "b"), resamples=20)["models"]
     assert found["a"]["strength"]["value"] == pytest.approx(0)
     assert found["a"]["elo"] == pytest.approx(1500)
@@ -71,9 +71,11 @@ def test_ties_of_any_kind_favour_nobody() -> None:
 
 
 def test_rows_of_one_group_count_as_one_when_intervals_are_drawn() -> None:
-    alone = [Comparison("a", "b", "first" if i < 14 else "second", f"g{i}") for i in range(20)]
-    together = [Comparison(c.first, c.second, c.outcome, f"g{i % 5}") for i, c in enumerate(sorted(alone, key=str))]
-    one_group = [Comparison(c.first, c.second, c.outcome, "g") for c in alone]
+    alone = [PairwiseComparison("a", "b", "first" if i < 14 else "second", f"g{i}") for i in range(20)]
+    together = [
+        PairwiseComparison(c.first, c.second, c.outcome, f"g{i % 5}") for i, c in enumerate(sorted(alone, key=str))
+    ]
+    one_group = [PairwiseComparison(c.first, c.second, c.outcome, "g") for c in alone]
     narrow = fit_preferences(alone, ("a", "b"), resamples=200)["models"]["a"]["strength"]
     assert narrow["lower"] < narrow["value"] == pytest.approx(0.5 * math.log(14.1 / 6.1), abs=1e-4)
     assert fit_preferences(together, ("a", "b"), resamples=50)["models"]["a"]["strength"]["n_groups"] == 5
@@ -81,13 +83,15 @@ def test_rows_of_one_group_count_as_one_when_intervals_are_drawn() -> None:
 
 
 def test_elo_does_not_depend_on_the_order_in_which_comparisons_are_given() -> None:
-    games = [Comparison("a", "b", "first" if i % 3 else "second", f"g{i}") for i in range(30)]
+    games = [PairwiseComparison("a", "b", "first" if i % 3 else "second", f"g{i}") for i in range(30)]
     assert elo(games, ("a", "b"))["a"] == pytest.approx(elo(games[::-1], ("a", "b"))["a"], abs=5)
     assert elo(games, ("a", "b"))["a"] > 1500 > elo(games, ("a", "b"))["b"]
 
 
 def test_the_table_puts_the_best_first() -> None:
-    found = fit_preferences([Comparison("a", "b", "second", f"g{i}") for i in range(3)], ("a", "b"), resamples=20)
+    found = fit_preferences(
+        [PairwiseComparison("a", "b", "second", f"g{i}") for i in range(3)], ("a", "b"), resamples=20
+    )
     head, first, second = preference_table(found).splitlines()
     assert head.split()[:2] == ["model", "strength"]
     assert (first[0], second[0]) == ("b", "a")

@@ -13,15 +13,16 @@ from scripted import follow
 from stored_rows import write_dataset
 
 from connectomebench.cli import main
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.results import read_results
-from connectomebench.evaluation.sampling import balanced_sample
+from connectomebench.evaluation.subsample import balanced_sample
 from connectomebench.human_eval import rating
+from connectomebench.human_eval.agreement_report import kappa_lines
 from connectomebench.human_eval.app import page_state
-from connectomebench.human_eval.kappa import kappa_lines
 from connectomebench.human_eval.rating import Rater, rate, summary_line
-from connectomebench.human_eval.sitting import Item, Sitting
-from connectomebench.loading import Rows, load_rows
+from connectomebench.human_eval.session import Item, RatingSession
 
 
 def always(answer: str, sure: str = "4"):
@@ -92,7 +93,7 @@ def test_the_page_is_told_nothing_but_what_a_model_is_told(rows: Rows) -> None:
     class Kept:
         records: dict = {}  # noqa: RUF012
 
-    sitting = Sitting([Item("secret", 0, rows.dataset[0]["question"])], (), Kept())  # type: ignore[arg-type]
+    sitting = RatingSession([Item("secret", 0, rows.dataset[0]["question"])], (), Kept())  # type: ignore[arg-type]
     state = page_state(sitting, rows.dataset)
     assert set(state) == {"number", "total", "question", "texts", "seconds", "columns"}
     pictures = [picture for column in state["columns"] for picture in column]

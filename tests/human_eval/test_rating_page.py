@@ -15,8 +15,8 @@ from threading import Thread
 import pytest
 
 from connectomebench.cli import main
+from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.results import read_results
-from connectomebench.loading import Rows
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")

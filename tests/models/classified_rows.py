@@ -11,11 +11,11 @@ import numpy as np
 from PIL import Image
 from stored_rows import entry, site, source_info
 
-from connectomebench.cards import write_card
-from connectomebench.manifest import add_species
-from connectomebench.records import make_row, write_partition
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.manifest import add_species
+from connectomebench.dataset.schema import make_row, write_partition
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
-from connectomebench.tasks import MESH_VIEWS
 
 TASK = "merge_action"
 # more "no" than "yes", as in real data

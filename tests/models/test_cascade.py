@@ -15,12 +15,13 @@ import pytest
 from datasets import Dataset
 from stored_rows import row
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.cascade_threshold import choose_threshold, sent_on
 from connectomebench.evaluation.results import read_results
-from connectomebench.evaluation.run import evaluate_model
+from connectomebench.evaluation.runner import evaluate_model
 from connectomebench.evaluation.statistics import balanced_accuracy
 from connectomebench.models.base import Answer, Batch
-from connectomebench.models.cascade import Cascade, choose_threshold, sent_on
+from connectomebench.models.cascade import Cascade
 
 
 def said(yes: float, **more: Any) -> Answer:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.encoders import EfficientNetLite0, load_encoder, pool
 
 TINY = {

@@ -14,7 +14,7 @@ from PIL import Image
 from starlette.responses import Response
 from stored_rows import png, row
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.endpoint_requests import chat_messages
 from connectomebench.models.prompt import messages

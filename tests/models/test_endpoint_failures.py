@@ -16,7 +16,7 @@ import pytest
 from endpoint_server import GREEDY, Server, completion, error, one, opened, talk
 from starlette.responses import PlainTextResponse, Response
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models import endpoint as endpoint_module
 from connectomebench.models.chat import Sampling
 from connectomebench.models.endpoint import EndpointSettings, open_endpoint

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models import features as module
 from connectomebench.models.encoders import pool
 from connectomebench.models.features import encoder_store, stored_rows

@@ -10,12 +10,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.models.heads import Candidate, balanced_accuracy, fit_head, grouped_folds
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.heads import HeadCandidate, balanced_accuracy, fit_head, grouped_folds
 
 
-def logistic(c: float = 0.1) -> list[Candidate]:
-    return [Candidate({"C": c}, Pipeline([("scale", StandardScaler()), ("head", LogisticRegression(C=c))]))]
+def logistic(c: float = 0.1) -> list[HeadCandidate]:
+    return [HeadCandidate({"C": c}, Pipeline([("scale", StandardScaler()), ("head", LogisticRegression(C=c))]))]
 
 
 def two_blobs(rows: int, distance: float, seed: int = 0, share: float = 0.5):
@@ -102,7 +102,7 @@ def test_what_cannot_be_learnt_gives_one_answer_and_the_prior() -> None:
 
 def test_the_better_candidate_is_chosen_and_the_scores_are_kept() -> None:
     features, answers, groups = two_blobs(200, 3.0)
-    blind = Candidate({"C": 1e-12}, logistic(1e-12)[0].pipeline)
+    blind = HeadCandidate({"C": 1e-12}, logistic(1e-12)[0].pipeline)
     head = fit_head(features, answers, groups, [blind, *logistic(0.1)])
     report = head.cross_validation
     assert report["samples"] == 200 and report["groups"] == len(set(groups)) and report["folds"] == 5

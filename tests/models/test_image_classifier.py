@@ -13,17 +13,27 @@ from classified_rows import one_thread, write_backbone, write_classified_rows
 from safetensors.torch import load_file, save_file
 from scipy.special import log_softmax
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.statistics import balanced_accuracy
-from connectomebench.loading import Rows, load_rows
 from connectomebench.models import image_classifier_loop
 from connectomebench.models.image_classifier import ImageClassifier, load_image_classifier
-from connectomebench.models.image_classifier_loop import balanced_order, learning_rate, memory_hint
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
+from connectomebench.models.image_classifier_loop import (
+    BalancedSampler,
+    ImageRows,
+    ViewTrainer,
+    balanced_order,
+    load_batch,
+    memory_hint,
+    score_rows,
+    training_arguments,
+)
 from connectomebench.models.image_classifier_training import fit_temperature, train_image_classifier
-from connectomebench.models.record import read_record, write_record
+from connectomebench.models.model_record import read_record, write_record
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, load_pixels, network_scores
-from connectomebench.tasks import MESH_VIEWS
 
 RATES = {"resnet": 1e-2, "vit": 3e-3}
 
@@ -143,61 +153,150 @@ def test_the_prediction_is_the_answer_most_above_its_prior(models, rows) -> None
     assert all(a.probabilities["yes"] < 0.5 for a in answers)
 
 
-def test_a_run_that_was_broken_off_goes_on_to_the_same_model(home, rows, models, tmp_path, monkeypatch) -> None:
-    original, written = image_classifier_loop.write_checkpoint, []
+def interrupt(monkeypatch, after: int) -> list[int]:
+    """Break every training off while it validates epoch ``after`` + 1; counts the validations of it."""
+    calls: list[int] = []
 
-    def breaks(*arguments) -> None:
-        if len(written) == 2:
+    def breaks(*arguments) -> np.ndarray:
+        calls.append(len(calls))
+        if len(calls) > after:
             raise KeyboardInterrupt
-        written.append(original(*arguments))
+        return score_rows(*arguments)
 
-    monkeypatch.setattr(image_classifier_loop, "write_checkpoint", breaks)
+    monkeypatch.setattr(image_classifier_loop, "score_rows", breaks)
+    return calls
+
+
+def test_an_interrupted_run_ends_in_the_same_model(home, rows, models, tmp_path, monkeypatch) -> None:
     for kind, model in models.items():
         config, folder = config_of(home, kind), tmp_path / kind
-        written.clear()
-        with pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+            interrupt(broken, after=2)
             train(rows, config, folder)
-        with monkeypatch.context() as whole:
-            whole.setattr(image_classifier_loop, "write_checkpoint", original)
+        assert newest(folder).name == "checkpoint-12"
+        # what was validated before the interruption is not trained again
+        with monkeypatch.context() as counted:
+            calls = interrupt(counted, after=3)
             assert train(rows, config, folder).record == model.record
-        assert all(p.suffix == ".safetensors" for p in folder.iterdir())
-        assert len(list(folder.iterdir())) == 2
-        written[:] = [None, None]  # nothing is left to train: no checkpoint is written
-        assert train(rows, config, folder).record == model.record
-
-        with pytest.raises(ConnectomeBenchError, match="checkpoint of another training"):
-            train(rows, replace(config, seed=1), folder)
-        order = [1, 0, *range(2, 48)]
-        turned = {**rows, "train": replace(rows["train"], dataset=rows["train"].dataset.select(order))}
-        with pytest.raises(ConnectomeBenchError, match="checkpoint of another training"):
-            train(turned, config, folder)
-        last = folder / "last.safetensors"
-        last.write_bytes(last.read_bytes()[:-9])
-        with pytest.raises(ConnectomeBenchError, match="is damaged"):
-            train(rows, config, folder)
+            assert len(calls) == 3
+        assert {p.name for p in folder.iterdir()} == {
+            "training_config.yaml",
+            "checkpoint-30",
+            f"checkpoint-{6 * model.record.config['best_epoch']}",
+        } | ({"checkpoint-24"} if model.record.config["best_epoch"] == 5 else set())
+        # nothing is left to train, in another place either
+        moved = folder.rename(tmp_path / f"{kind}-moved")
+        with monkeypatch.context() as counted:
+            calls = interrupt(counted, after=0)
+            assert train(rows, config, moved).record == model.record
+            assert not calls
 
 
-def test_training_stops_and_keeps_the_best_epoch(home, rows, monkeypatch) -> None:
-    orders: list[list[int]] = []
+def newest(folder: Path) -> Path:
+    return max(folder.glob("checkpoint-*"), key=lambda path: int(path.name.removeprefix("checkpoint-")))
 
-    def watched(*arguments) -> np.ndarray:
-        orders.append((order := balanced_order(*arguments)).tolist())
-        return order
 
-    monkeypatch.setattr(image_classifier_loop, "balanced_order", watched)
-    # Validation rows that say the opposite: every epoch after the first is worse.
+@pytest.fixture(scope="module")
+def stopped(home, rows, tmp_path_factory) -> Path:
+    """Checkpoints of a training whose last epoch is worse than the first: validation says the opposite."""
+    folder = tmp_path_factory.mktemp("stopped") / "checkpoints"
+    train(opposite(rows), stopping(home), folder)
+    return folder
+
+
+def opposite(rows: dict[str, Rows]) -> dict[str, Rows]:
     flipped = rows["validation"].dataset.map(lambda row: {"answer": {"no": "yes", "yes": "no"}[row["answer"]]})
-    config = replace(config_of(home, "vit"), patience=2, seed=3)
-    model = train({**rows, "validation": replace(rows["validation"], dataset=flipped)}, config)
+    return {**rows, "validation": replace(rows["validation"], dataset=flipped)}
+
+
+def stopping(home: Path) -> ImageClassifierConfig:
+    return replace(config_of(home, "vit"), patience=2, seed=3)
+
+
+def test_checkpoints_of_another_training_are_refused(home, rows, stopped, tmp_path, monkeypatch) -> None:
+    config, folder = stopping(home), Path(shutil.copytree(stopped, tmp_path / "checkpoints"))
+    whole = opposite(rows)
+    with pytest.raises(ConnectomeBenchError, match=r"classifier\.seed was 3, is 1.*--resume never"):
+        train(whole, replace(config, seed=1), folder)
+    order = [1, 0, *range(2, 48)]
+    turned = {**whole, "train": replace(rows["train"], dataset=rows["train"].dataset.select(order))}
+    with pytest.raises(ConnectomeBenchError, match=r"checkpoints of another configuration \(rows was"):
+        train(turned, config, folder)
+    (folder / "training_config.yaml").unlink()
+    with pytest.raises(ConnectomeBenchError, match="no readable training_config"):
+        train(whole, config, folder)
+    assert {p.name for p in folder.iterdir()} == {"checkpoint-6", "checkpoint-18"}
+    # one epoch, from the beginning
+    short = replace(config, epochs=1)
+    again = train_image_classifier(
+        rows["train"].dataset,
+        whole["validation"].dataset,
+        [rows["train"].data],
+        short,
+        folder,
+        resume=False,
+        progress=False,
+    )
+    assert len(again.record.config["history"]) == 1
+    assert {p.name for p in folder.iterdir()} == {"checkpoint-6", "training_config.yaml"}
+
+
+def test_a_damaged_checkpoint_is_made_again(home, rows, stopped, tmp_path) -> None:
+    config, whole = stopping(home), opposite(rows)
+    expected = train(whole, config, stopped).record
+    folder = Path(shutil.copytree(stopped, tmp_path / "cut"))
+    weights = newest(folder) / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-9])
+    assert train(whole, config, folder).record == expected
+    # the first epoch is the best one, and its weights are the model
+    shutil.rmtree(folder / "checkpoint-6")
+    with pytest.raises(ConnectomeBenchError, match="checkpoint-6, the best checkpoint so far, is missing or damaged"):
+        train(whole, config, folder)
+
+
+class Payload:
+    """What a pickle can do: call a function when it is loaded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "rng_state.pth"])
+def test_a_checkpoint_runs_no_code(home, rows, tmp_path, monkeypatch, name: str) -> None:
+    config, folder = config_of(home, "vit"), tmp_path / "checkpoints"
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        interrupt(broken, after=1)
+        train(rows, config, folder)
+    torch.save({"state": Payload(tmp_path / "executed")}, newest(folder) / name)
+    with pytest.raises(ConnectomeBenchError, match="holds more than tensors, and was not loaded") as caught:
+        train(rows, config, folder)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "executed").exists()
+    torch.load(newest(folder) / name, weights_only=False)
+    assert (tmp_path / "executed").exists()
+
+
+def test_training_stops_and_keeps_the_best_epoch(home, rows, stopped, tmp_path, monkeypatch) -> None:
+    # Validation rows that say the opposite: every epoch after the first is worse.
+    flipped = opposite(rows)["validation"].dataset
+    model = train(opposite(rows), stopping(home))
     history = model.record.config["history"]
     assert (model.record.config["best_epoch"], len(history)) == (1, 3)
-    assert len({tuple(order) for order in orders}) == 3
     kept = log_loss(model, flipped["images"], flipped["answer"])
     assert history[0]["log_loss"] == pytest.approx(kept)
     assert history[-1]["log_loss"] > kept + 0.1
     # Scores that point the wrong way say nothing: the probabilities are those of the training rows.
     for answer in model.predict(flipped[:4]):
         assert answer.probabilities["yes"] == pytest.approx(19 / 50, abs=0.01)
+    # Resumed once it has stopped, it does not train on.
+    with monkeypatch.context() as counted:
+        calls = interrupt(counted, after=0)
+        folder = shutil.copytree(stopped, tmp_path / "checkpoints")
+        assert train(opposite(rows), stopping(home), Path(folder)).record == model.record
+        assert not calls
 
 
 def test_temperature_brings_stated_probabilities_to_the_share_that_is_right() -> None:
@@ -223,24 +322,58 @@ def test_an_epoch_shows_every_answer_equally_often() -> None:
         assert times[:90].max() == 1
         assert times[90:97].max() - times[90:97].min() <= 1
         assert len(set(labels[order[:20]])) > 1
-    config = ImageClassifierConfig(learning_rate=2.0, warmup=0.2)
-    rates = [learning_rate(step, 10, config) for step in range(10)]
-    assert rates[:3] == [1.0, 2.0, 2.0]
-    assert rates[2:] == sorted(rates[2:], reverse=True)
-    assert 0 < rates[-1] < 0.1
+    sampler = BalancedSampler(labels, 0)
+    for epoch, order in enumerate(seen):
+        sampler.set_epoch(epoch)
+        assert list(sampler) == order.tolist()
+
+
+def test_the_rate_rises_and_falls_as_a_cosine(models) -> None:
+    history = models["vit"].record.config["history"]
+    # 3 of 30 steps warm up; each epoch has 6, and its last rate is kept
+    expected = [3e-3 * (1 + np.cos(np.pi * (last - 3) / 27)) / 2 for last in (5, 11, 17, 23, 29)]
+    assert [epoch["learning_rate"] for epoch in history] == pytest.approx(expected)
+
+
+def test_every_epoch_has_its_own_rows(home, rows, monkeypatch) -> None:
+    seen: list[list[int]] = []
+
+    def watched(rows_, px, numbers) -> dict[str, torch.Tensor]:
+        seen.append(list(numbers))
+        return load_batch(rows_, px, numbers)
+
+    monkeypatch.setattr(image_classifier_loop, "load_batch", watched)
+    train(rows, replace(config_of(home, "vit"), epochs=3))
+    labels = np.array([("no", "yes").index(answer) for answer in rows["train"].dataset["answer"]])
+    expected = [balanced_order(labels, np.random.default_rng([0, epoch])) for epoch in range(3)]
+    assert [number for batch in seen for number in batch] == np.concatenate(expected).tolist()
+    assert {len(batch) for batch in seen} == {8}
 
 
 @pytest.mark.parametrize("kind", RATES)
-def test_training_starts_from_the_backbone_and_moves_at_the_rate_of_the_schedule(kind, home, rows, monkeypatch) -> None:
+def test_training_starts_from_the_backbone(kind, home, rows) -> None:
     from transformers import AutoModel
 
     options = {"add_pooling_layer": False} if kind == "vit" else {}
     backbone = AutoModel.from_pretrained(home / f"tiny-{kind}", **options)
-    monkeypatch.setattr(image_classifier_loop, "learning_rate", lambda *_: 0.0)
-    model = train(rows, replace(config_of(home, kind), epochs=1))
+    # too small a rate to move a weight
+    model = train(rows, replace(config_of(home, kind), epochs=1, learning_rate=1e-12))
     own, stored = (dict(network.named_parameters()) for network in (model.network.backbone, backbone))
     assert own.keys() == stored.keys()
-    assert all(torch.equal(own[name].cpu(), value) for name, value in stored.items())
+    assert all(torch.allclose(own[name].cpu(), value, rtol=0, atol=1e-10) for name, value in stored.items())
+
+
+def test_biases_and_norms_do_not_decay(home, rows) -> None:
+    config = config_of(home, "resnet")
+    network, _, _ = start_network(config, ["no", "yes"], list(MESH_VIEWS), [0.5, 0.5])
+    part = ImageRows(None, np.zeros(8, np.intp), [""] * 8)
+    args = training_arguments(config, 8, home / "unused")
+    trainer = ViewTrainer(network, args, train_dataset=part, eval_dataset=part)
+    decayed = {parameter for parameter in trainer.get_decay_parameter_names(network)}
+    assert decayed and all(network.get_parameter(name).ndim > 1 for name in decayed)
+    groups = trainer.create_optimizer().param_groups
+    by_decay = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in groups}
+    assert by_decay == {0.01: {2, 4}, 0.0: {1}}
 
 
 def test_random_weights_rest_on_no_model(home, rows) -> None:

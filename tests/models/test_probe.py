@@ -11,9 +11,9 @@ import pytest
 import skops.io
 from datasets import Dataset
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.base import Answer
-from connectomebench.models.grey import load_grey, train_grey
+from connectomebench.models.grey_baseline import load_grey, train_grey
 from connectomebench.models.probe import ProbeConfig, load_probe, train_probe
 
 

@@ -1,15 +1,42 @@
 from __future__ import annotations
 
 import json
+import os
 import runpy
+import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from classified_rows import one_thread, write_backbone, write_classified_rows
+from safetensors.torch import load_file
+
+from connectomebench.models.image_classifier_loop import ViewTrainer
+from connectomebench.models.model_record import read_record
 
 SCRIPT = Path(__file__).parents[2] / "training" / "train_image_classifier.py"
+
+
+# killed while it writes the second of four checkpoints: weights and optimizer are there, random state and progress not
+KILLED = """
+import os, runpy, signal, sys
+import torch, transformers
+torch.set_num_threads(1)
+whole = transformers.Trainer._save_rng_state
+
+def save(self, folder):
+    if folder.endswith("checkpoint-12"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    whole(self, folder)
+
+transformers.Trainer._save_rng_state = save
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+OPTIONS = ["--dataset", "merge_action", "--backbone", "tiny-vit", "--init", "random", "--input_px", "32"]
+OPTIONS += ["--batch_size", "8", "--epochs", "4", "--learning_rate", "0.003"]
 
 
 @pytest.fixture
@@ -30,10 +57,11 @@ def run(monkeypatch, *options: str) -> None:
 def test_trains_scores_and_saves(home: Path, monkeypatch, capsys) -> None:
     from connectomebench.models.registry import open_model
 
-    options = ["--dataset", "merge_action", "--backbone", "tiny-vit", "--init", "random", "--input_px", "32"]
-    options += ["--batch_size", "8", "--epochs", "4", "--learning_rate", "0.003", "--output_dir", "model"]
+    options = [*OPTIONS, "--output_dir", "model"]
     run(monkeypatch, *options)
-    scores = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    assert "24/24" in printed.err and "balanced_accuracy=1.000" in printed.err
+    scores = json.loads(printed.out)
     assert (scores["partition"], scores["rows"], scores["groups"]) == ("validation", 32, 17)
     assert scores["chosen_on_these_rows"] is True
     assert scores["balanced_accuracy"]["value"] > 0.9
@@ -48,3 +76,51 @@ def test_trains_scores_and_saves(home: Path, monkeypatch, capsys) -> None:
         run(monkeypatch, *options, "--init", "zeros", "--output_dir", "other")
     assert caught.value.code == "error: unknown init 'zeros'; choose pretrained or random"
     assert not (home / "other").exists()
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, *options, "--resume", "maybe")
+    assert caught.value.code == "error: unknown resume 'maybe'; choose auto or never"
+
+
+def test_resumes_after_kill_9_to_the_same_weights(home: Path, monkeypatch) -> None:
+    options, checkpoints = [*OPTIONS, "--output_dir", "killed"], home / "killed-checkpoint"
+    starter = [sys.executable, "-c", f"import sys\nsys.argv = sys.argv[1:]\n{KILLED}", str(SCRIPT)]
+    killed = subprocess.run([*starter, *options], capture_output=True, timeout=120)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    assert {path.name for path in checkpoints.iterdir()} == {"checkpoint-6", "checkpoint-12", "training_config.yaml"}
+    assert (checkpoints / "checkpoint-12" / "optimizer.pt").exists()
+    assert not (checkpoints / "checkpoint-12" / "trainer_state.json").exists()
+    assert str(home) not in (checkpoints / "training_config.yaml").read_text()
+    assert not (home / "killed").exists()
+
+    with pytest.raises(SystemExit) as caught:
+        run(monkeypatch, *options, "--dropout", "0.5")
+    assert "classifier.dropout was 0.1, is 0.5" in str(caught.value.code)
+    (checkpoints / "notes.txt").write_text("of the user")
+    steps: list[int] = []
+    step = ViewTrainer.training_step
+    monkeypatch.setattr(ViewTrainer, "training_step", lambda *inputs: steps.append(1) or step(*inputs))
+    run(monkeypatch, *options)
+    # six of the 24 steps were not made again
+    assert len(steps) == 18
+    assert [path.name for path in checkpoints.iterdir()] == ["notes.txt"]
+    run(monkeypatch, *OPTIONS, "--output_dir", "unbroken")
+    files = [(home / name / "model.safetensors").read_bytes() for name in ("killed", "unbroken")]
+    assert files[0] == files[1]
+    assert read_record(home / "killed") == read_record(home / "unbroken")
+
+
+def test_two_processes_learn_what_one_learns(home: Path, monkeypatch) -> None:
+    options = [*OPTIONS, "--epochs", "1", "--dropout", "0"]
+    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu"]
+    launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launch += ["--main_process_port", "0", str(SCRIPT), *options, "--output_dir", "two", "--batch_size", "4"]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    two = subprocess.run(launch, env=environment, capture_output=True, timeout=200)
+    assert two.returncode == 0, two.stderr.decode()[-2000:]
+    # the first process alone prints
+    assert json.loads(two.stdout)["rows"] == 32
+    run(monkeypatch, *options, "--output_dir", "one")
+    assert [read_record(home / name).config["processes"] for name in ("two", "one")] == [2, 1]
+    one = load_file(home / "one" / "model.safetensors")
+    for name, value in load_file(home / "two" / "model.safetensors").items():
+        torch.testing.assert_close(value, one[name], rtol=1e-4, atol=1e-5)

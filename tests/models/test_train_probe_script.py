@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from classified_rows import write_classified_rows
 
-from connectomebench.models.record import read_record
+from connectomebench.models.model_record import read_record
 
 SCRIPT = Path(__file__).parents[2] / "training" / "train_probe.py"
 

@@ -12,7 +12,7 @@ import pytest
 from stored_rows import row
 from tiny_qwen3_vl import edit_json, make_tiny_adapter
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.endpoint_requests import chat_messages
 from connectomebench.models.prompt import messages

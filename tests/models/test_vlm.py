@@ -16,14 +16,14 @@ from safetensors.torch import load_file, save_file
 from stored_rows import png, row
 from tiny_qwen3_vl import edit_json, make_tiny_adapter, make_tiny_qwen3_vl
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import MESH_VIEWS, TASKS, Task, get_task
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.images import decode
+from connectomebench.models.model_record import ModelRecord, write_record
 from connectomebench.models.prompt import messages
-from connectomebench.models.record import ModelRecord, write_record
 from connectomebench.models.vlm import VisionLanguageModel, _Noise, distinct_endings, forced_tokens
 from connectomebench.models.vlm_loading import base_fingerprint, load_vlm
-from connectomebench.tasks import MESH_VIEWS, TASKS, Task, get_task
 
 Rows = list[dict[str, Any]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
 from connectomebench.sources.label_shapes import MeshRules, mesh_labels
 
 VOXEL_NM = 20.0

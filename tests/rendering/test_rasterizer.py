@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from swept_tubes import CENTER, EXTENT, crossing_tubes, tube
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import EMPTY_MESH, Box, Mesh
-from connectomebench.rendering import engines
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.camera import view_frame, view_frames
 from connectomebench.rendering.clip import clip_mesh
 from connectomebench.rendering.colours import (
@@ -20,8 +20,7 @@ from connectomebench.rendering.colours import (
     linear_to_srgb,
     srgb_to_linear,
 )
-from connectomebench.rendering.engines import CpuEngine, adapter_name, choose_engine
-from connectomebench.tasks import MESH_VIEWS
+from connectomebench.rendering.engines import CpuEngine
 
 COLOURS = (BLUE, ORANGE)
 TUBES = crossing_tubes()
@@ -203,32 +202,14 @@ def test_a_broken_mesh_is_named(damage):
         draw([Mesh(vertices, faces)])
 
 
-def test_octarine_agrees_and_keeps_nothing_of_the_sample_before():
-    pytest.importorskip("octarine", reason="octarine3d is not installed")
-    if adapter_name() is None:
-        pytest.skip("wgpu finds no adapter; Debian's mesa-vulkan-drivers has one in software")
-    octarine = choose_engine("octarine")
+def test_octarine_agrees_and_keeps_nothing_of_the_sample_before(octarine_engine):
     for meshes, colours, pixels in ((TUBES, COLOURS, 200), (TUBES[1:], COLOURS[1:], 256)):
         ours = draw(meshes, pixels=pixels, colours=colours)
-        theirs = octarine.render(meshes, colours, CENTER, EXTENT, pixels)
+        theirs = octarine_engine.render(meshes, colours, CENTER, EXTENT, pixels)
         for view in MESH_VIEWS:
             a, b = drawn(ours[view]), drawn(theirs[view])
             assert (a & b).sum() / (a | b).sum() >= 0.98
             assert np.abs(ours[view].astype(int) - theirs[view].astype(int)).mean() < 0.5
-
-
-def test_auto_takes_octarine_on_hardware_only(monkeypatch):
-    monkeypatch.setattr(engines, "_default_adapter", lambda: {"adapter_type": "CPU", "device": "llvmpipe"})
-    assert choose_engine("auto").name == "cpu"
-    monkeypatch.setattr(engines, "_default_adapter", lambda: None)
-    assert choose_engine("auto").name == "cpu"
-
-
-def test_octarine_where_it_is_not_installed_is_one_clear_line(monkeypatch):
-    monkeypatch.setattr(engines.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[octarine\]'"):
-        choose_engine("octarine")
-    assert choose_engine("auto").name == "cpu"
 
 
 def test_too_many_parts_are_refused():

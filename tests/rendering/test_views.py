@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from shapes import middle, voxel_meshes
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import EMPTY_MESH
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import EMPTY_MESH
+from connectomebench.core.site import Part, Site
+from connectomebench.core.source import EMSlice
+from connectomebench.core.tasks import EM_VIEWS, get_task
 from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
-from connectomebench.rendering.em import draw_em
+from connectomebench.rendering.em_slices import draw_em
 from connectomebench.rendering.engines import CpuEngine
 from connectomebench.rendering.views import EmptyView, ViewRules, render_site
-from connectomebench.sites import Part, Site
-from connectomebench.sources.base import EMSlice
-from connectomebench.tasks import EM_VIEWS, get_task
 
 RULES = ViewRules(image_px=96, em_px=128)
 

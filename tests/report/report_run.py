@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
+from connectomebench.core.files import write_json
+from connectomebench.core.tasks import get_task
 from connectomebench.evaluation.results import result_path, write_results
-from connectomebench.files import write_json
-from connectomebench.tasks import get_task
 
 SPECIES = "fly"
 FINGERPRINT = "0123456789abcdef0123456789abcdef"

@@ -1,64 +1,54 @@
-"""Figures: the marks stand where the numbers say."""
+"""Figures of the report: the marks stand where the numbers say, and the drawing fits into a page."""
 
 from __future__ import annotations
 
-import numpy as np
-from hypothesis import given
-from hypothesis import strategies as st
+import re
+
 from lxml import etree
-from scipy.stats import binomtest
 
-from connectomebench.evaluation.calibration import expected_calibration_error, reliability_bins
+from connectomebench.evaluation.calibration import reliability_bins
 from connectomebench.evaluation.statistics import Estimate
-from connectomebench.report.figures import bin_rows, interval_plot, reliability_diagram, wilson_interval
+from connectomebench.report.figures import interval_plot, reliability_diagram
 
-answers = st.lists(st.tuples(st.floats(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
-
-
-@given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_wilson_interval_is_scipys(case: tuple[int, int]) -> None:
-    successes, n = case
-    expected = binomtest(successes, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(wilson_interval(successes, n), (expected.low, expected.high), atol=1e-12)
+_NAN = float("nan")
+_XLINK = "{http://www.w3.org/1999/xlink}href"
 
 
-@given(answers)
-def test_bins_of_the_table_give_the_calibration_error(rows: list[tuple[float, int]]) -> None:
-    stated, truth = np.array([p for p, _ in rows]), np.array([t for _, t in rows])
-    filled = bin_rows(reliability_bins(stated, truth))
-    assert sum(r.count for r in filled) == len(rows)
-    gap = sum(r.count * abs(r.stated - r.found) for r in filled) / len(rows)
-    np.testing.assert_allclose(gap, expected_calibration_error(stated, truth), atol=1e-12)
-    assert all(r.found_lower <= r.found + 1e-12 and r.found <= r.found_upper + 1e-12 for r in filled)
+def test_a_figure_has_a_title_and_ids_of_its_own() -> None:
+    bins = reliability_bins([0.2, 0.7, 0.9], [0, 1, 1])
+    drawn = str(reliability_diagram(bins, "x", "a <b> & c"))
+    svg = etree.fromstring(drawn)
+    assert svg[0].text == "a <b> & c" and svg[0].get("id") == svg.get("aria-labelledby") == "x-title"
+    ids = svg.xpath("//@id")
+    assert len(ids) == len(set(ids)) and all(name.startswith("x-") for name in ids)
+    used = {use.get(_XLINK).removeprefix("#") for use in svg.iter("{*}use")}
+    assert used and used <= set(ids)
+    assert "stated probability of “yes”" in svg.xpath("//text()")
+    assert drawn == str(reliability_diagram(bins, "x", "a <b> & c"))
 
 
-@given(answers)
-def test_diagram_has_a_mark_and_a_bar_for_each_filled_bin(rows: list[tuple[float, int]]) -> None:
-    bins = reliability_bins([p for p, _ in rows], [t for _, t in rows])
-    svg = etree.fromstring(str(reliability_diagram(bins, "x", "a <b> & c")))
-    assert svg[0].text == "a <b> & c"
-    filled = bin_rows(bins)
-    marks, bars = svg.findall("circle"), svg.findall("rect")
-    assert len(marks) == len(bars) == len(filled)
-    # heights of marks rise with the share found, heights of bars with the count
-    y = np.array([float(m.get("cy", "nan")) for m in marks])
-    found = np.array([r.found for r in filled])
-    np.testing.assert_allclose((y.max() - y) / 300, found - found.min(), atol=1e-3)
-    height = np.array([float(b.get("height", "nan")) for b in bars])
-    count = np.array([r.count for r in filled])
-    np.testing.assert_allclose(height / height.max(), count / count.max(), atol=2e-3)
-    _, _, wide, high = (float(v) for v in svg.get("viewBox", "").split())
-    assert all(0 <= float(m.get("cx", "nan")) <= wide and 0 <= float(m.get("cy", "nan")) <= high for m in marks)
+def test_a_figure_takes_all_colours_from_the_page_and_asks_for_nothing() -> None:
+    rows = [(name, name, Estimate(0.7, 0.6, 0.8, 10, 5, 2000)) for name in ("probe", "trivial", "grey")]
+    for drawn in (str(interval_plot(rows, "x", "y")), str(reliability_diagram(reliability_bins([0.2], [1]), "x", "y"))):
+        assert set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawn)) <= {
+            "none",
+            *(f"var(--{name})" for name in ("ink", "soft", "line", "card", "probe", "trivial", "grey")),
+        }
+        assert set(re.findall(r"https?://[^\"]+", drawn)) == {
+            "http://www.w3.org/2000/svg",
+            "http://www.w3.org/1999/xlink",
+        }
+        assert "<style" not in drawn and "url(" not in drawn and "font-family" not in drawn
 
 
 def test_interval_plot_leaves_out_what_is_undefined() -> None:
-    nan = float("nan")
-    known, unknown = Estimate(0.75, 0.5, 1.0, 10, 5, 2000), Estimate(nan, nan, nan, 10, 1, 0)
-    svg = etree.fromstring(str(interval_plot([("a", "probe", known), ("b", "grey", unknown)], "x", "label")))
-    (mark,) = svg.findall("circle")
-    (whisker,) = (line for line in svg.findall("line") if line.get("class") == "whisker probe")
-    (chance,) = (line for line in svg.findall("line") if line.get("class") == "ideal")
-    left, right = float(whisker.get("x1", "nan")), float(whisker.get("x2", "nan"))
-    assert left == float(chance.get("x1", "nan"))
-    assert abs(float(mark.get("cx", "nan")) - (left + right) / 2) < 0.11
-    assert "nan" not in str(interval_plot([("b", "grey", unknown)], "x", "label"))
+    known, unknown = Estimate(0.75, 0.5, 1.0, 10, 5, 2000), Estimate(_NAN, _NAN, _NAN, 10, 1, 0)
+    drawn = str(interval_plot([("a", "probe", known), ("b", "grey", unknown)], "x", "label"))
+    svg = etree.fromstring(drawn)
+    (mark,) = [u for u in svg.iter("{*}use") if "var(--probe)" in u.get("style")]
+    (whisker,) = [p for p in svg.iter("{*}path") if "stroke: var(--probe)" in p.get("style", "") and "L" in p.get("d")]
+    (chance,) = [p for p in svg.iter("{*}path") if "stroke-dasharray" in p.get("style", "")]
+    left, right = (float(x) for x in re.findall(r"[ML] ([0-9.]+) ", whisker.get("d")))
+    assert abs(left - float(re.findall(r"M ([0-9.]+) ", chance.get("d"))[0])) < 0.01
+    assert abs(float(mark.get("x")) - (left + right) / 2) < 0.01
+    assert "var(--grey)" not in drawn and "nan" not in drawn

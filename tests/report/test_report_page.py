@@ -16,9 +16,9 @@ from lxml import html
 from PIL import Image
 from report_run import SPECIES, TASK_NAMES, rows, write_answers
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.view_layout import plane_columns, view_caption
 from connectomebench.evaluation.results import compare, read_results, summarise, write_results
-from connectomebench.rendering.layout import plane_columns, view_caption
 from connectomebench.report.page import write_report
 
 

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation
 
-from connectomebench.sources.arrays import StoredVolume, VolumeSpec, open_volume
 from connectomebench.sources.label_shapes import (
     MeshRules,
     SkeletonRules,
@@ -19,6 +18,7 @@ from connectomebench.sources.label_shapes import (
     read_mask,
     skeletonize,
 )
+from connectomebench.sources.volumes.arrays import StoredVolume, VolumeSpec, open_volume
 
 VOXEL = (8.0, 10.0, 20.0)
 OFFSET = (50, -7, 1000)
@@ -107,9 +107,7 @@ def signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
 def test_mesh_follows_the_surface_within_half_a_voxel_and_faces_outwards() -> None:
     grid = np.indices((40, 40, 40)) - 19.5
     labels = ((grid**2).sum(0) < 14**2).astype(np.uint8)
-    rough, smooth = (
-        mesh_labels(labels, 1, (0, 0, 0), (10, 10, 10), OPEN, MeshRules(smoothing=s))[0] for s in (0, 30)
-    )
+    rough, smooth = (mesh_labels(labels, 1, (0, 0, 0), (10, 10, 10), OPEN, MeshRules(smoothing=s))[0] for s in (0, 30))
     spread = [np.linalg.norm(m.vertices_nm - 200, axis=1) for m in (rough, smooth)]
     assert np.abs(spread[1] - 140).max() <= 2  # the voxels' own rounding is evened out
     assert spread[1].std() < spread[0].std()

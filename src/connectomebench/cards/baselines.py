@@ -6,14 +6,14 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards.dataset import write_card
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import write_json
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.task_explanations import BASELINES
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.evaluation.results import METRICS, as_it_stands, read_results, result_path, summarise
 from connectomebench.evaluation.statistics import Estimate
-from connectomebench.files import write_json
-from connectomebench.manifest import FILE_NAME, read_manifest
-from connectomebench.partition import PARTITIONS
-from connectomebench.report.explanations import BASELINES
 
 if TYPE_CHECKING:
     import pandas as pd

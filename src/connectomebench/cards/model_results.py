@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards.template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.card_template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.evaluation.results import Summary, as_it_stands, summarise
-from connectomebench.models.record import DataRecord, ModelRecord
-from connectomebench.tasks import get_task
+from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
     import pandas as pd

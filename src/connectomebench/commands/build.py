@@ -25,8 +25,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Build datasets from a configuration: DIR/TASK/SPECIES/*.parquet, a card and a manifest for each task."""
-    from connectomebench.build import build
-    from connectomebench.config import load_config
+    from connectomebench.build.config import load_config
+    from connectomebench.build.pipeline import build
 
     overrides = {"partition.group_by": arguments.group_by} if arguments.group_by else {}
     config = load_config(arguments.config, overrides)

@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Serve a page to answer the questions of a dataset, look at its samples, and compare models on it."""
-    from connectomebench.demo.data import embedded_folder
+    from connectomebench.demo.demo_data import embedded_folder
     from connectomebench.demo.server import serve
 
     serve(arguments.folder or embedded_folder(), arguments.host, arguments.port)

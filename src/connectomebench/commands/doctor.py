@@ -19,8 +19,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> int:
     """Say what is missing to build a species: packages, token, network, renderer, disk. Status 1 if anything is."""
+    from connectomebench.core.species import get_species
     from connectomebench.doctor import as_json, as_text, diagnose, is_ready
-    from connectomebench.species import get_species
 
     species = get_species(arguments.species)
     findings = diagnose(species, arguments.out, arguments.server, arguments.offline)

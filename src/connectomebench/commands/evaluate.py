@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.chat import MAX_NEW_TOKENS
 
 if TYPE_CHECKING:
-    from connectomebench.evaluation.ways import Way
-    from connectomebench.evaluation.wording import Wording
+    from connectomebench.evaluation.answer_mode import AnswerMode
+    from connectomebench.evaluation.prompt_variants import PromptVariant
     from connectomebench.models.endpoint_settings import EndpointSettings
 
 _PRICES = ("usd_per_million_prompt", "usd_per_million_reply")
@@ -138,11 +138,11 @@ def _given(value: Any, usual: Any) -> Any:
 
 
 def _ask_a_model(arguments: argparse.Namespace) -> None:
-    from connectomebench.evaluation.asked import Asked
-    from connectomebench.evaluation.evaluate import BASE_MODEL, Doubt, How, Shown, evaluate
-    from connectomebench.evaluation.run import Effort
+    from connectomebench.evaluation.evaluator import BASE_MODEL, CascadeRule, EvalData, PromptOptions, evaluate
+    from connectomebench.evaluation.model_spec import ModelSpec
+    from connectomebench.evaluation.runner import RunOptions
 
-    first = Asked(
+    first = ModelSpec(
         arguments.model,
         arguments.model_revision,
         arguments.base,
@@ -154,14 +154,14 @@ def _ask_a_model(arguments: argparse.Namespace) -> None:
     # with two models, all that is said of endpoint, engine and batches is about the second, dearer one
     if arguments.then is not None:
         endpoint = _endpoint(arguments, arguments.then)
-        second = Asked(arguments.then, endpoint=endpoint, engine=arguments.engine, batch_size=arguments.batch_size)
+        second = ModelSpec(arguments.then, endpoint=endpoint, engine=arguments.engine, batch_size=arguments.batch_size)
         doubt, first = (
-            Doubt(second, _given(arguments.below, 0.9)),
+            CascadeRule(second, _given(arguments.below, 0.9)),
             replace(first, engine="transformers", batch_size=None),
         )
     else:
         first = replace(first, endpoint=_endpoint(arguments, arguments.model))
-    shown = Shown(
+    shown = EvalData(
         arguments.dataset,
         arguments.species,
         arguments.partition,
@@ -171,8 +171,8 @@ def _ask_a_model(arguments: argparse.Namespace) -> None:
         arguments.ablation,
         arguments.seed,
     )
-    effort = Effort(workers=_given(arguments.concurrency, 1), max_usd=arguments.max_usd)
-    how = How(_way(arguments), _wording(arguments), trained_style=arguments.style is None)
+    effort = RunOptions(workers=_given(arguments.concurrency, 1), max_usd=arguments.max_usd)
+    how = PromptOptions(_way(arguments), _wording(arguments), trained_style=arguments.style is None)
     evaluate(first, shown, arguments.out, how=how, effort=effort, doubt=doubt, again=arguments.again)
 
 
@@ -203,30 +203,30 @@ def _extra_body(text: str) -> dict[str, Any]:
     return more
 
 
-def _way(arguments: argparse.Namespace) -> Way | None:
-    from connectomebench.evaluation.ways import Way
+def _way(arguments: argparse.Namespace) -> AnswerMode | None:
+    from connectomebench.evaluation.answer_mode import AnswerMode
 
     if arguments.votes > 1:
         if arguments.answer not in (None, "generated"):
             raise ConnectomeBenchError("votes are drawn replies in words; leave --answer out")
-        return Way("votes", arguments.votes, _given(arguments.temperature, 0.7), arguments.max_new_tokens)
+        return AnswerMode("votes", arguments.votes, _given(arguments.temperature, 0.7), arguments.max_new_tokens)
     if arguments.answer is None and arguments.max_new_tokens == MAX_NEW_TOKENS:
         return None
-    return Way(arguments.answer or "generated", max_new_tokens=arguments.max_new_tokens)
+    return AnswerMode(arguments.answer or "generated", max_new_tokens=arguments.max_new_tokens)
 
 
-def _wording(arguments: argparse.Namespace) -> Wording | None:
-    from connectomebench.evaluation.wording import Wording
+def _wording(arguments: argparse.Namespace) -> PromptVariant | None:
+    from connectomebench.evaluation.prompt_variants import PromptVariant
 
     if arguments.style is None and arguments.prompt == "none":
         return None
-    return Wording(arguments.style or "answer_only", arguments.prompt, _given(arguments.shots, 4), arguments.seed)
+    return PromptVariant(arguments.style or "answer_only", arguments.prompt, _given(arguments.shots, 4), arguments.seed)
 
 
 def _ask_a_person(arguments: argparse.Namespace) -> None:
-    from connectomebench.evaluation.outcome import simulated_note
+    from connectomebench.dataset.loading import load_rows
+    from connectomebench.evaluation.console_summary import simulated_note
     from connectomebench.human_eval.rating import Rater, rate, summary_line
-    from connectomebench.loading import load_rows
 
     if arguments.rater is None:
         raise ConnectomeBenchError("name the person for the records: --rater NAME")

@@ -41,10 +41,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Let a person rate rows as models do, judge what models say, or print how far people agree."""
-    from connectomebench.errors import ConnectomeBenchError
+    from connectomebench.core.errors import ConnectomeBenchError
 
     if arguments.kappa:
-        from connectomebench.human_eval.kappa import kappa_lines
+        from connectomebench.human_eval.agreement_report import kappa_lines
 
         folder, *names = arguments.kappa
         print("\n".join(kappa_lines(Path(folder), names)))
@@ -57,13 +57,13 @@ def _run(arguments: argparse.Namespace) -> None:
     if arguments.one_by_one and not arguments.analyses:
         raise ConnectomeBenchError("--one-by-one rates analyses; name them with --analyses DIR and --models MODEL ...")
 
-    from connectomebench.evaluation.outcome import simulated_note
-    from connectomebench.human_eval.app import Page
+    from connectomebench.dataset.loading import load_rows
+    from connectomebench.evaluation.console_summary import simulated_note
+    from connectomebench.human_eval.app import AppPage
     from connectomebench.human_eval.rating import Rater, rate, summary_line
-    from connectomebench.loading import load_rows
 
     rater = Rater(arguments.rater, None if arguments.all else arguments.n, arguments.seed)
-    page = Page(arguments.port, not arguments.no_browser)
+    page = AppPage(arguments.port, not arguments.no_browser)
     revision = arguments.dataset_revision
     rows = load_rows(arguments.dataset, arguments.species, arguments.partition, revision, task=arguments.task)
     if arguments.analyses is None:
@@ -72,8 +72,8 @@ def _run(arguments: argparse.Namespace) -> None:
     else:
         import json
 
-        from connectomebench.human_eval.analyses import judge_analyses, read_analyses
         from connectomebench.human_eval.preferences import preference_table
+        from connectomebench.human_eval.rationale_rating import judge_analyses, read_analyses
 
         said = read_analyses(arguments.analyses, arguments.models, rows)
         way = "single" if arguments.one_by_one else "pairs"

@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Count length, form and visual cues of the replies in result records, and what changed over a training run."""
-    from connectomebench.evaluation.responses_lexicon import read_lexicon
+    from connectomebench.evaluation.responses.lexicon import read_lexicon
     from connectomebench.evaluation.results import read_results
     from connectomebench.report.responses import write_responses
 

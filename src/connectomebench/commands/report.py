@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 
 PUBLISHED, FIGURES = "published", "figures"
 
@@ -37,12 +37,12 @@ def _run(arguments: argparse.Namespace) -> None:
     if (arguments.species and kind) or (arguments.out and not kind) or (arguments.remark and kind != [FIGURES]):
         raise ConnectomeBenchError("--species goes with DIR alone, --out and --remark with the other reports")
     if kind == [PUBLISHED]:
-        from connectomebench.report.published.report import report_published
+        from connectomebench.reproduction.reproduce import report_published
 
         print(report_published(Path(folder), arguments.out))
     elif kind == [FIGURES]:
         from connectomebench.evaluation.results import read_results
-        from connectomebench.report.published.report import report_figures
+        from connectomebench.reproduction.reproduce import report_figures
 
         report_figures(read_results(folder), arguments.out, remark=arguments.remark)
         print(arguments.out)

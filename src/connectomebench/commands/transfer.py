@@ -45,7 +45,7 @@ def _run(arguments: argparse.Namespace) -> None:
 
     import pandas as pd
 
-    from connectomebench.errors import ConnectomeBenchError
+    from connectomebench.core.errors import ConnectomeBenchError
     from connectomebench.evaluation.domain_gap import MOST_ROWS, measure_gaps
     from connectomebench.evaluation.result_records import as_it_stands, read_results
     from connectomebench.evaluation.training_species import (

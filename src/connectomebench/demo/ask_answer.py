@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from connectomebench.demo.ask_models import Askable, Opinion
-from connectomebench.demo.pictures import figure
-from connectomebench.demo.telling import model_name, probability_bar, table
-from connectomebench.demo.wording import question, species_title
-from connectomebench.evaluation.hints import hint
-from connectomebench.tasks import Task
+from connectomebench.core.tasks import Task
+from connectomebench.demo.ask_models import AskableModel, ModelOpinion
+from connectomebench.demo.html import model_name, probability_bar, table
+from connectomebench.demo.sample_pictures import figure
+from connectomebench.demo.texts import question, species_title
+from connectomebench.evaluation.prompt_hints import hint
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -22,7 +22,7 @@ _HEAD = ("Model", "Answer", "Probability it gives to “yes”", "Learnt from")
 _SIMULATED = {"no": "", "some": ", some of the errors simulated", "all": ", simulated errors"}
 
 
-def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: Sequence[Opinion]) -> Markup:
+def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: Sequence[ModelOpinion]) -> Markup:
     """Show a place and what models say of it.
 
     Parameters
@@ -63,7 +63,7 @@ def refusal_html(reason: str) -> Markup:
     return Markup('<p class="cb-warning" role="alert">{}</p>').format(reason[:1].upper() + reason[1:] + ".")
 
 
-def _row(opinion: Opinion) -> tuple[str | Markup, ...]:
+def _row(opinion: ModelOpinion) -> tuple[str | Markup, ...]:
     model, answer = opinion.model, opinion.answer
     name = model_name(model.name, {model.name: model.kind})
     if answer is None:
@@ -72,7 +72,7 @@ def _row(opinion: Opinion) -> tuple[str | Markup, ...]:
     return name, told, probability_bar(answer.probabilities.get("yes")), _learnt(model)
 
 
-def _learnt(model: Askable) -> str:
+def _learnt(model: AskableModel) -> str:
     species = ", ".join(species_title(name) for name in model.trained_on)
     return f"{species}{_SIMULATED[model.simulated]}" if species else "not known"
 

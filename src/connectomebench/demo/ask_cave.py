@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectomebench.demo.data import cache_folder
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.geometry import Box, Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.species import SPECIES, Species
+from connectomebench.demo.demo_data import cache_folder
 from connectomebench.doctor.tokens import read_token
-from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
-from connectomebench.geometry import Box, Mesh
-from connectomebench.sites import Point
-from connectomebench.species import SPECIES, Species
 
 if TYPE_CHECKING:
-    from connectomebench.sources.cave.config import CaveConfig
-    from connectomebench.sources.cave.work import Workplace
+    from connectomebench.sources.cave.cave_config import CaveConfig
+    from connectomebench.sources.cave.jobs import WorkerContext
 
 WIDEST_NM = 8000.0
 """Edge of the largest cube that is read for a visitor, nm."""
@@ -82,7 +82,9 @@ def meshes_now(species: str, roots: Sequence[int], point_nm: Point, extent_nm: f
     return meshes_at(place, roots, point_nm, extent_nm, datetime.now(UTC))
 
 
-def meshes_at(place: Workplace, roots: Sequence[int], point_nm: Point, extent_nm: float, when: datetime) -> list[Mesh]:
+def meshes_at(
+    place: WorkerContext, roots: Sequence[int], point_nm: Point, extent_nm: float, when: datetime
+) -> list[Mesh]:
     """Fetch the level-2 meshes of segments around a point.
 
     Parameters
@@ -106,8 +108,8 @@ def meshes_at(place: Workplace, roots: Sequence[int], point_nm: Point, extent_nm
     ConnectomeBenchError
         If the point lies outside, a segment does not reach the cube or has no mesh, or the server fails.
     """
+    from connectomebench.core.volume import voxel_box
     from connectomebench.sources.cave.meshes import level2_meshes, segment_mesh
-    from connectomebench.sources.volume import voxel_box
 
     shown, layer, connection = Box.around(point_nm, extent_nm), place.supervoxels, place.connection
     lower, upper = voxel_box(layer, shown)
@@ -145,15 +147,15 @@ def _from_the_server() -> Iterator[None]:
 
 
 @lru_cache(maxsize=8)
-def _place(species: str) -> Workplace:
-    from connectomebench.sources.cave.work import Order
+def _place(species: str) -> WorkerContext:
+    from connectomebench.sources.cave.jobs import JobSpec
 
-    return Order(_settings(), species, cache_folder() / "cave", datetime.now(UTC)).open()
+    return JobSpec(_settings(), species, cache_folder() / "cave", datetime.now(UTC)).open()
 
 
 def _settings() -> CaveConfig:
     """Return settings for someone who waits: few tries, and no image data, which is not shown."""
-    from connectomebench.sources.cave.config import CaveConfig, RequestRules
+    from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 
     requests = RequestRules(attempts=2, timeout_s=20.0, read_s=60.0)
     return CaveConfig(image="none", cache_gb=_CACHE_GB, requests=requests)

@@ -10,16 +10,16 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from connectomebench.demo.data import named_repositories
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.tasks import TASKS, Task
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import TASKS, Task
+from connectomebench.demo.demo_data import named_repositories
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from connectomebench.models.base import Answer, Model
     from connectomebench.models.encoders import Encoder
-    from connectomebench.models.record import ModelRecord
+    from connectomebench.models.model_record import ModelRecord
 
 MODELS_VARIABLE = "CONNECTOMEBENCH_MODELS"
 ENDPOINT_VARIABLE = "CONNECTOMEBENCH_ENDPOINT"
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Askable:
+class AskableModel:
     """A model that can be asked.
 
     Attributes
@@ -57,10 +57,10 @@ class Askable:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class ModelOpinion:
     """What a model said of a place; ``answer`` is None where it could not be asked."""
 
-    model: Askable
+    model: AskableModel
     answer: Answer | None
 
 
@@ -73,7 +73,7 @@ def askable_tasks() -> list[Task]:
     ]
 
 
-def find_models(folder: Path) -> dict[str, list[Askable]]:
+def find_models(folder: Path) -> dict[str, list[AskableModel]]:
     """Find the models that answer on a CPU, and the server that is configured.
 
     Parameters
@@ -93,9 +93,9 @@ def find_models(folder: Path) -> dict[str, list[Askable]]:
     ConnectomeBenchError
         If `MODELS_VARIABLE` holds something that is no name.
     """
-    from connectomebench.models.record import FILE_NAME
+    from connectomebench.models.model_record import FILE_NAME
 
-    found: dict[str, list[Askable]] = {task.name: [] for task in askable_tasks()}
+    found: dict[str, list[AskableModel]] = {task.name: [] for task in askable_tasks()}
     local = [str(path.parent) for path in sorted((folder / "models").rglob(FILE_NAME))]
     for source in (*local, *named_repositories(MODELS_VARIABLE)):
         try:
@@ -105,18 +105,18 @@ def find_models(folder: Path) -> dict[str, list[Askable]]:
             continue
         if record is not None and record.kind in _KINDS and record.task in found:
             found[record.task].append(
-                Askable(record.name, record.kind, source, tuple(sorted(set(record.species))), _simulated(record))
+                AskableModel(record.name, record.kind, source, tuple(sorted(set(record.species))), _simulated(record))
             )
     if served := os.environ.get(ENDPOINT_MODEL_VARIABLE, ""):
         for models in found.values():
-            models.append(Askable(served, "endpoint", None, (), "no"))
+            models.append(AskableModel(served, "endpoint", None, (), "no"))
     return found
 
 
 def _record(source: str) -> ModelRecord | None:
     """Read the record of a model; None where its weights are not there, as beside results that were fetched."""
     from connectomebench.models.model_files import open_files
-    from connectomebench.models.record import read_record
+    from connectomebench.models.model_record import read_record
 
     folder = open_files(source, None).folder
     weights = [*folder.glob("*.skops"), *folder.glob("*.safetensors")]
@@ -130,7 +130,7 @@ def _simulated(record: ModelRecord) -> Literal["no", "some", "all"]:
     return "all" if all(told) else "some"
 
 
-def ask(models: Sequence[Askable], task: Task, images: Sequence[Image.Image]) -> list[Opinion]:
+def ask(models: Sequence[AskableModel], task: Task, images: Sequence[Image.Image]) -> list[ModelOpinion]:
     """Ask models about one place; nothing of it is kept.
 
     Parameters
@@ -156,18 +156,18 @@ def ask(models: Sequence[Askable], task: Task, images: Sequence[Image.Image]) ->
     return [_opinion(model, row) for model in models]
 
 
-def _opinion(model: Askable, row: dict[str, Any]) -> Opinion:
+def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:
     try:
         (answer,) = _loaded(model)().predict(row)
     except ConnectomeBenchError as error:
         # its words may name folders of this machine, so they are for the log alone
         _log.warning("%s cannot be asked: %s", model.name, error)
-        return Opinion(model, None)
-    return Opinion(model, answer)
+        return ModelOpinion(model, None)
+    return ModelOpinion(model, answer)
 
 
 @lru_cache(maxsize=64)
-def _loaded(model: Askable) -> Callable[[], Model]:
+def _loaded(model: AskableModel) -> Callable[[], Model]:
     """Load a model once, and return what gives it as it was loaded.
 
     Probes and trivial models keep a vector of every picture they see. They are made anew for each question, around what
@@ -177,7 +177,7 @@ def _loaded(model: Askable) -> Callable[[], Model]:
         return _reached(model)
     from connectomebench.models.probe import Probe
     from connectomebench.models.registry import load_model
-    from connectomebench.models.trivial import TrivialModel
+    from connectomebench.models.trivial_baseline import TrivialModel
 
     loaded = load_model(model.source)
     if isinstance(loaded, Probe):
@@ -188,15 +188,15 @@ def _loaded(model: Askable) -> Callable[[], Model]:
     return lambda: loaded
 
 
-def _reached(model: Askable) -> Callable[[], Model]:
-    from connectomebench.evaluation.talking import Talker
-    from connectomebench.evaluation.ways import Way
+def _reached(model: AskableModel) -> Callable[[], Model]:
+    from connectomebench.evaluation.answer_mode import AnswerMode
+    from connectomebench.evaluation.chat_adapter import ChatModelAdapter
     from connectomebench.models.endpoint import open_endpoint
     from connectomebench.models.endpoint_settings import EndpointSettings
 
     url = os.environ.get(ENDPOINT_VARIABLE, "")
     settings = EndpointSettings(url=url, model=model.name, timeout_s=_ENDPOINT_TIMEOUT_S, retries=1)
-    talker = Talker(open_endpoint(settings), Way("generated"))
+    talker = ChatModelAdapter(open_endpoint(settings), AnswerMode("generated"))
     return lambda: talker
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
-from connectomebench.sites import Part, Point, Site
-from connectomebench.tasks import MESH_VIEWS, Task
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Part, Point, Site
+from connectomebench.core.tasks import MESH_VIEWS, Task
 
 if TYPE_CHECKING:
     from PIL import Image

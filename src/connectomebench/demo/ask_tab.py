@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.tasks import MESH_VIEWS, Task, get_task
+from connectomebench.demo.app_data import SOON, AppData, told
 from connectomebench.demo.ask_answer import answer_html, refusal_html
 from connectomebench.demo.ask_cave import WIDEST_NM, meshes_now, root_ids, species_with_token
-from connectomebench.demo.ask_models import MODELS_VARIABLE, Askable, ask, askable_tasks, find_models
+from connectomebench.demo.ask_models import MODELS_VARIABLE, AskableModel, ask, askable_tasks, find_models
 from connectomebench.demo.ask_pictures import EXTENTS_NM, draw_meshes, draw_something, meeting_point, read_views
-from connectomebench.demo.content import SOON, Content, told
-from connectomebench.demo.data import named_repositories
+from connectomebench.demo.demo_data import named_repositories
 from connectomebench.demo.mesh_counts import SUFFIXES
 from connectomebench.demo.mesh_files import MOST_BYTES, MOST_FACES, read_mesh
-from connectomebench.demo.wording import question, view_title
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
-from connectomebench.sites import Point
-from connectomebench.tasks import MESH_VIEWS, Task, get_task
+from connectomebench.demo.texts import question, view_title
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -42,7 +42,7 @@ _FARTHEST_NM = 1e9
 
 
 @dataclass(frozen=True)
-class Wish:
+class AskRequest:
     """What a visitor asks, as the page sends it.
 
     Attributes
@@ -68,7 +68,7 @@ class Wish:
     views: tuple[bytes | None, ...] = field(repr=False)
 
 
-def build_ask(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
+def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's components and events; models are found and loaded in a thread of their own when it is opened."""
     import gradio as gr
 
@@ -151,7 +151,7 @@ def build_ask(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
 
     def run(*values: Any) -> Markup:
         try:
-            wish = Wish(
+            wish = AskRequest(
                 *values[: -len(uploads)], meshes=values[-len(uploads) : -len(views)], views=values[-len(views) :]
             )
             chosen = _known(wish.task)
@@ -178,7 +178,7 @@ def build_ask(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
     asked.failure(lambda: refusal_html(_GONE), None, said, **SOON)
 
 
-def _in_background(folder: Path) -> Future[dict[str, list[Askable]]]:
+def _in_background(folder: Path) -> Future[dict[str, list[AskableModel]]]:
     """Find, load and try the models while a visitor chooses files."""
     pool = ThreadPoolExecutor(1, "ask-models")
     found = pool.submit(find_models, folder)
@@ -194,7 +194,7 @@ def _in_background(folder: Path) -> Future[dict[str, list[Askable]]]:
     return found
 
 
-def _found(models: Future[dict[str, list[Askable]]]) -> dict[str, list[Askable]]:
+def _found(models: Future[dict[str, list[AskableModel]]]) -> dict[str, list[AskableModel]]:
     try:
         return models.result(timeout=_WAIT_S)
     except TooSlow:
@@ -224,7 +224,7 @@ def _known(name: str) -> Task:
     return get_task(name)
 
 
-def _views_of(wish: Wish, task: Task) -> tuple[list[Image.Image], str]:
+def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str]:
     """Draw what is asked about; return the views and a line that says what they show."""
     if wish.kind == _VIEWS:
         given = [file for file in wish.views if file is not None]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from connectomebench.demo.answers import Answers
-from connectomebench.demo.content import SOON, Content, told
-from connectomebench.demo.telling import model_name, table
-from connectomebench.demo.wording import species_title
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.tasks import TASKS
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import TASKS
+from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.html import model_name, table
+from connectomebench.demo.recorded_answers import RecordedAnswers
+from connectomebench.demo.texts import species_title
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -36,7 +36,7 @@ _SMALL = (
 _UNMEASURED = Markup('<p class="cb-soft">{}</p>')
 
 
-def build_compare(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
+def build_compare(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's components and events; the figures are drawn when it is opened."""
     import gradio as gr
 
@@ -53,7 +53,7 @@ def build_compare(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
     task.input(told(show), task, drawn, **SOON)
 
 
-def comparison(found: Answers, task: str, content: Content) -> Markup:
+def comparison(found: RecordedAnswers, task: str, content: AppData) -> Markup:
     """Compare the models on the test partition of one task, in words, tables and figures."""
     summaries = [s for s in found.summaries if s.task == task and s.partition == _PARTITION]
     if found.unreadable:
@@ -100,7 +100,7 @@ def _cell(estimate: Estimate | None) -> Markup | str:
     return Markup('{:.2f} <span class="cb-n">{}, n = {}</span>').format(estimate.value, interval, estimate.n)
 
 
-def _by_species(found: Answers, summaries: Sequence[Summary], metric: str, title: str) -> Markup:
+def _by_species(found: RecordedAnswers, summaries: Sequence[Summary], metric: str, title: str) -> Markup:
     species = list(dict.fromkeys(s.species for s in summaries))
     models = list(dict.fromkeys(map(_label, summaries)))
     cells = {(_label(s), s.species): s.estimates[metric] for s in summaries}
@@ -110,7 +110,7 @@ def _by_species(found: Answers, summaries: Sequence[Summary], metric: str, title
     return table(title, ["Model", *map(species_title, species)], rows)
 
 
-def _diagrams(found: Answers, summaries: Sequence[Summary]) -> Markup:
+def _diagrams(found: RecordedAnswers, summaries: Sequence[Summary]) -> Markup:
     from connectomebench.demo.plots import reliability
     from connectomebench.evaluation.calibration import reliability_bins
 
@@ -124,20 +124,20 @@ def _diagrams(found: Answers, summaries: Sequence[Summary]) -> Markup:
         title = f"{name}: stated probability against the share found, {len(rows)} samples in {_BINS} bins"
         figures.append(
             Markup("<div><h3>{}</h3>{}<p>Error of calibration {}</p></div>").format(
-                name, reliability(bins, title), _cell(summary.estimates["ece"])
+                name, reliability(bins, f"cb-reliability-{len(figures)}", title), _cell(summary.estimates["ece"])
             )
         )
     if not figures:
         return _UNMEASURED.format("No model states probabilities here.")
     more = len(stated) - len(figures)
     note = (
-        "A mark on the dashed line is true: of the samples given 0.8, 80% are “yes”. The number at a mark is that of "
-        f"its samples, the bar its 95% interval.{f' {more} more models are in the tables above.' if more else ''}"
+        "A mark on the dashed line is true: of the samples given 0.8, 80% are “yes”. Its line is the 95% interval; the "
+        f"bars below count the samples.{f' {more} more models are in the tables above.' if more else ''}"
     )
     return Markup('<p>{}</p><div class="cb-figures">{}</div>').format(note, Markup("").join(figures))
 
 
-def _records(found: Answers, summary: Summary) -> Any:
+def _records(found: RecordedAnswers, summary: Summary) -> Any:
     frame = found.frame
     assert frame is not None
     for name in ("model", "task", "species", "partition", "condition"):
@@ -145,7 +145,7 @@ def _records(found: Answers, summary: Summary) -> Any:
     return frame
 
 
-def _costs(found: Answers, summaries: Sequence[Summary]) -> Markup:
+def _costs(found: RecordedAnswers, summaries: Sequence[Summary]) -> Markup:
     def mean(column: str) -> Callable[[Summary], float | None]:
         def of(summary: Summary) -> float | None:
             values = _records(found, summary)[column].dropna()
@@ -161,7 +161,7 @@ def _costs(found: Answers, summaries: Sequence[Summary]) -> Markup:
     return Markup("{}{}{}").format(_UNMEASURED.format(note) if time else "", money, time)
 
 
-def _training(found: Answers, summaries: Sequence[Summary]) -> Markup:
+def _training(found: RecordedAnswers, summaries: Sequence[Summary]) -> Markup:
     def rows(summary: Summary) -> float | None:
         revisions = set(_records(found, summary)["model_revision"])
         counts = {found.trained_on.get((summary.model, revision, summary.task)) for revision in revisions}
@@ -185,7 +185,9 @@ def _against(summaries: Sequence[Summary], measure: Callable[[Summary], float | 
         for i, (s, value) in enumerate(measured, 1)
     ]
     listed = table(title, ("Mark", "Model, species", unit.capitalize(), "Balanced accuracy"), rows)
-    return Markup('<div class="cb-beside">{}{}</div>').format(scatter(marks, unit, title), listed)
+    return Markup('<div class="cb-beside">{}{}</div>').format(
+        scatter(marks, unit, f"cb-{unit.replace(' ', '-')}", title), listed
+    )
 
 
 def _accuracy(summary: Summary) -> Estimate:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
-from connectomebench.demo.answers import Answers, Said
-from connectomebench.demo.content import SOON, Content, told
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.html import facts, models_table, origin, warning
 from connectomebench.demo.neuroglancer import neuroglancer_link
-from connectomebench.demo.pictures import thumbnail, views_html
-from connectomebench.demo.telling import facts, models_table, origin, warning
-from connectomebench.demo.wording import question
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
+from connectomebench.demo.sample_pictures import thumbnail, views_html
+from connectomebench.demo.texts import question
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -41,7 +41,7 @@ element.addEventListener("click", (event) => {
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ExploreFilter:
     """What the filters ask for; `ANY` asks for nothing. ``models`` is a value of the last filter."""
 
     partition: str = ANY
@@ -50,7 +50,7 @@ class Wanted:
     models: str = ANY
 
 
-def matching(content: Content, found: Answers, key: tuple[str, str], wanted: Wanted) -> list[int]:
+def matching(content: AppData, found: RecordedAnswers, key: tuple[str, str], wanted: ExploreFilter) -> list[int]:
     """Return the rows of one task and species that pass all filters, by sample, which mixes answers.
 
     Samples that no model was asked about pass no filter on models.
@@ -64,11 +64,11 @@ def matching(content: Content, found: Answers, key: tuple[str, str], wanted: Wan
     return [i for i in passed if _models_pass(found.by_sample.get((*key, rows["sample_id"][i]), ()), wanted.models)]
 
 
-def _plain(wanted: Wanted) -> tuple[tuple[str, str], ...]:
+def _plain(wanted: ExploreFilter) -> tuple[tuple[str, str], ...]:
     return (("partition", wanted.partition), ("origin", wanted.origin), ("answer", wanted.answer))
 
 
-def _models_pass(said: Sequence[Said], wanted: str) -> bool:
+def _models_pass(said: Sequence[RecordedAnswer], wanted: str) -> bool:
     if not said:
         return False
     right = [one.right for one in said]
@@ -83,7 +83,7 @@ def _models_pass(said: Sequence[Said], wanted: str) -> bool:
     }[wanted]
 
 
-def build_explore(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
+def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's components and events."""
     import gradio as gr
 
@@ -105,7 +105,7 @@ def build_explore(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
         after = gr.Button("Next page", elem_id="cb-after")
     detail = gr.HTML(elem_id="cb-detail", elem_classes="cb-prose")
 
-    def show(species: str, task: str, wanted: Wanted, page: int) -> list[Any]:
+    def show(species: str, task: str, wanted: ExploreFilter, page: int) -> list[Any]:
         key = _known(content, task, species)
         found = content.records.get()
         numbers = matching(content, found, key, wanted)
@@ -140,16 +140,16 @@ def build_explore(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
             gr.Dropdown(partitions, value=first),
             *(gr.Dropdown(choices, value=ANY) for choices in present),
             gr.Dropdown(value=ANY),
-            *show(species, kept, Wanted(first), 0),
+            *show(species, kept, ExploreFilter(first), 0),
             "",
         ]
 
     def filtered(species: str, task: str, *wanted: str) -> list[Any]:
-        return [*show(species, task, Wanted(*wanted), 0), ""]
+        return [*show(species, task, ExploreFilter(*wanted), 0), ""]
 
     def turn(by: int) -> Any:
         def turned(species: str, task: str, partition: str, origin: str, answer: str, models: str, page: int) -> Any:
-            return show(species, task, Wanted(partition, origin, answer, models), page + by)
+            return show(species, task, ExploreFilter(partition, origin, answer, models), page + by)
 
         return told(turned)
 
@@ -174,13 +174,13 @@ def build_explore(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
     tiles.click(told(pick), [species, task], detail, **SOON, scroll_to_output=True)
 
 
-def _known(content: Content, task: str, species: str) -> tuple[str, str]:
+def _known(content: AppData, task: str, species: str) -> tuple[str, str]:
     if (task, species) not in content.samples.collections:
         raise ConnectomeBenchError("there is no such task for this species; reload the page")
     return task, species
 
 
-def _tiles(content: Content, key: tuple[str, str], numbers: Sequence[int]) -> Markup:
+def _tiles(content: AppData, key: tuple[str, str], numbers: Sequence[int]) -> Markup:
     tiles = []
     for number in numbers:
         row = content.samples.row(key, number)
@@ -193,7 +193,7 @@ def _tiles(content: Content, key: tuple[str, str], numbers: Sequence[int]) -> Ma
     return Markup(f'<ul class="cb-tiles">{"".join(tiles)}</ul>') if tiles else Markup("")
 
 
-def _detail(content: Content, key: tuple[str, str], number: int) -> Markup:
+def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
     row = content.samples.row(key, number)
     collection = content.samples.collections[key]
     link = neuroglancer_link(row)
@@ -219,7 +219,7 @@ def _detail(content: Content, key: tuple[str, str], number: int) -> Markup:
     )
 
 
-def _provenance(content: Content, key: tuple[str, str], row: dict[str, Any]) -> dict[str, str]:
+def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> dict[str, str]:
     source = content.samples.collections[key].source
     place = ", ".join(f"{value:,.0f}" for value in row["location_nm"])
     told = {

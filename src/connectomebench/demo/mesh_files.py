@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
 from connectomebench.demo.mesh_counts import Counts, count_glb, count_obj, count_ply, count_stl, kind_of
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
-from connectomebench.sites import Point
 
 MOST_BYTES = 20_000_000
 MOST_FACES = 500_000

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from connectomebench.species import SPECIES
+from connectomebench.core.species import SPECIES
 
 _VIEWER = "https://neuroglancer-demo.appspot.com/#!"
 _PUBLIC = ("precomputed://", "gs://")

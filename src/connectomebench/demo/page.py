@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.demo.content import Content
-from connectomebench.demo.wording import INTRODUCTION
+from connectomebench.demo.app_data import AppData
+from connectomebench.demo.texts import INTRODUCTION
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -17,7 +17,7 @@ _HERE = Path(__file__).parent
 _CACHE_S = (60, 600)
 
 
-def build_page(content: Content) -> gr.Blocks:
+def build_page(content: AppData) -> gr.Blocks:
     """Build the page with all tabs of :data:`connectomebench.demo.tabs.TABS`.
 
     Parameters

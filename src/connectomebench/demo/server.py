@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -83,7 +83,7 @@ def serve(folder: Path, host: str | None = None, port: int | None = None, *, wai
     """
     # before Gradio is imported, which would ask its makers for news
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from connectomebench.demo.content import open_content
+    from connectomebench.demo.app_data import open_content
 
     content = open_content(folder)
     from starlette.middleware import Middleware

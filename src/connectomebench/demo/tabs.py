@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from connectomebench.demo.app_data import Tab
 from connectomebench.demo.ask_tab import build_ask
 from connectomebench.demo.compare_tab import build_compare
-from connectomebench.demo.content import Tab
 from connectomebench.demo.explore_tab import build_explore
 from connectomebench.demo.try_tab import build_try
 

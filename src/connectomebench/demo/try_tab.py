@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from connectomebench.demo.answers import Answers
-from connectomebench.demo.content import SOON, Content, told
-from connectomebench.demo.pictures import views_html
-from connectomebench.demo.telling import models_table, origin, tally, warning
-from connectomebench.demo.visit import Visit
-from connectomebench.demo.wording import BUTTONS, answers, question
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.hints import hint
-from connectomebench.tasks import Task
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import Task
+from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.html import models_table, origin, tally, warning
+from connectomebench.demo.recorded_answers import RecordedAnswers
+from connectomebench.demo.sample_pictures import views_html
+from connectomebench.demo.texts import BUTTONS, answers, question
+from connectomebench.demo.visitor_state import VisitorState
+from connectomebench.evaluation.prompt_hints import hint
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _SECONDS_KEPT = 3600
 
 
-def build_try(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
+def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's components and events."""
     import gradio as gr
 
@@ -48,7 +48,7 @@ def build_try(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
         score = gr.HTML(elem_id="cb-score", elem_classes="cb-prose")
         gr.Checkbox(True, label="Answer with the keys that stand in brackets", elem_id="cb-keys", interactive=True)
 
-    def show(state: Visit) -> list[Any]:
+    def show(state: VisitorState) -> list[Any]:
         collection = samples.collections[state.key]
         number = state.number(samples)
         told_answers = answers(collection.task)
@@ -71,21 +71,21 @@ def build_try(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
     def start() -> list[Any]:
         return show(_new(first))
 
-    def choose(state: Visit | None, species: str, task: str) -> list[Any]:
+    def choose(state: VisitorState | None, species: str, task: str) -> list[Any]:
         moved = (state or _new(first)).switched(_known(content, task, species))
         return [*show(moved), _score(content, moved)]
 
-    def choose_species(state: Visit | None, species: str, task: str) -> list[Any]:
+    def choose_species(state: VisitorState | None, species: str, task: str) -> list[Any]:
         known = [name for _, name in _tasks(content, species)]
         if not known:
             raise ConnectomeBenchError("there is no such species; reload the page")
         kept = task if task in known else known[0]
         return [gr.Dropdown(_tasks(content, species), value=kept), *choose(state, species, kept)]
 
-    def go_on(state: Visit | None) -> list[Any]:
+    def go_on(state: VisitorState | None) -> list[Any]:
         return show(_open(state).after())
 
-    def answer(state: Visit | None, index: int) -> list[Any]:
+    def answer(state: VisitorState | None, index: int) -> list[Any]:
         before = _open(state)
         given = answers(samples.collections[before.key].task)
         if index >= len(given):
@@ -108,14 +108,14 @@ def build_try(content: Content, blocks: gr.Blocks, tab: gr.Tab) -> None:
     followed.then(None, js="() => cbGoOn('#cb-answer-0', '#cb-try .cb-question')")
     for index, button in enumerate(buttons):
         # by keyword, so that each button keeps its own number
-        def take(state: Visit | None, index: int = index) -> list[Any]:
+        def take(state: VisitorState | None, index: int = index) -> list[Any]:
             return answer(state, index)
 
         clicked = button.click(told(take), visit, [visit, *buttons, following, truth, score], **SOON)
         clicked.then(None, js="() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')")
 
 
-def _answerable(content: Content) -> list[tuple[str, str]]:
+def _answerable(content: AppData) -> list[tuple[str, str]]:
     """Return the collections whose answer is one of a few, the only ones that buttons can answer."""
     keys = [key for key, collection in content.samples.collections.items() if answers(collection.task)]
     if not keys:
@@ -123,33 +123,33 @@ def _answerable(content: Content) -> list[tuple[str, str]]:
     return keys
 
 
-def _species(content: Content) -> list[tuple[str, str]]:
+def _species(content: AppData) -> list[tuple[str, str]]:
     names = {species for _, species in _answerable(content)}
     return [(title, name) for title, name in content.species() if name in names]
 
 
-def _tasks(content: Content, species: str) -> list[tuple[str, str]]:
+def _tasks(content: AppData, species: str) -> list[tuple[str, str]]:
     names = {task for task, name in _answerable(content) if name == species}
     return [(title, name) for title, name in content.tasks(species) if name in names]
 
 
-def _known(content: Content, task: str, species: str) -> tuple[str, str]:
+def _known(content: AppData, task: str, species: str) -> tuple[str, str]:
     if (task, species) not in _answerable(content):
         raise ConnectomeBenchError("there is no such task for this species; reload the page")
     return task, species
 
 
-def _new(key: tuple[str, str]) -> Visit:
-    return Visit(key, secrets.randbelow(2**31), {key: 0})
+def _new(key: tuple[str, str]) -> VisitorState:
+    return VisitorState(key, secrets.randbelow(2**31), {key: 0})
 
 
-def _open(state: Visit | None) -> Visit:
+def _open(state: VisitorState | None) -> VisitorState:
     if state is None:
         raise ConnectomeBenchError("this page was idle for too long; reload it")
     return state
 
 
-def _verdict(found: Answers, row: dict[str, Any], said: str) -> Markup:
+def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
     right = row["answer"] == said
     told = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p>').format(
         "right" if right else "wrong", "✓ Right." if right else "✗ Not right.", row["answer"]
@@ -160,7 +160,7 @@ def _verdict(found: Answers, row: dict[str, Any], said: str) -> Markup:
     return told + where + models_table(found, row)
 
 
-def _score(content: Content, state: Visit) -> Markup:
+def _score(content: AppData, state: VisitorState) -> Markup:
     lines = state.score(content.samples, content.records.get())
     if not lines:
         return Markup("")

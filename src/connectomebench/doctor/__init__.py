@@ -5,16 +5,16 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+from connectomebench.core.species import Species
 from connectomebench.doctor.access import access, login_server
-from connectomebench.doctor.findings import Check, Finding, as_json, as_text, is_ready, run_checks
+from connectomebench.doctor.checks import Check, CheckResult, as_json, as_text, is_ready, run_checks
 from connectomebench.doctor.machine import cores, memory, renderer, space
 from connectomebench.doctor.packages import cluster, packages, python
-from connectomebench.species import Species
 
-__all__ = ["Finding", "as_json", "as_text", "diagnose", "is_ready"]
+__all__ = ["CheckResult", "as_json", "as_text", "diagnose", "is_ready"]
 
 
-def diagnose(species: Species, out: Path, server: str | None = None, offline: bool = False) -> list[Finding]:
+def diagnose(species: Species, out: Path, server: str | None = None, offline: bool = False) -> list[CheckResult]:
     """Look for everything that a build of a species needs.
 
     Parameters

@@ -7,15 +7,15 @@ from dataclasses import replace
 from functools import partial
 from urllib.parse import urlsplit
 
-from connectomebench.doctor.findings import Check, Finding, run_checks
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.species import Species
+from connectomebench.doctor.checks import Check, CheckResult, run_checks
 from connectomebench.doctor.tokens import Token, how_to_log_in, read_token, token_finding
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.species import Species
 
 _TIMEOUT_S = 5.0
 
 
-def access(species: Species, server: str | None = None, offline: bool = False) -> list[Finding]:
+def access(species: Species, server: str | None = None, offline: bool = False) -> list[CheckResult]:
     """Look for the token and the servers of a species; see :func:`connectomebench.doctor.diagnose`."""
     login = login_server(species, server)
     token = None if login is None else read_token(login)
@@ -45,9 +45,9 @@ def login_server(species: Species, server: str | None) -> str | None:
     return login and login.rstrip("/")
 
 
-def _token(token: Token | None, login: str | None) -> list[Finding]:
+def _token(token: Token | None, login: str | None) -> list[CheckResult]:
     if token is None or login is None:
-        return [Finding("token", "ok", "none is needed")]
+        return [CheckResult("token", "ok", "none is needed")]
     return [token_finding(token, login)]
 
 
@@ -64,11 +64,11 @@ def _network(species: Species, login: str | None, token: Token | None) -> list[t
     return checks
 
 
-def _not_asked(name: str) -> list[Finding]:
-    return [Finding(name, "warning", "not looked at (--offline)")]
+def _not_asked(name: str) -> list[CheckResult]:
+    return [CheckResult(name, "warning", "not looked at (--offline)")]
 
 
-def _server(login: str, datastack: str | None, token: Token) -> list[Finding]:
+def _server(login: str, datastack: str | None, token: Token) -> list[CheckResult]:
     """Ask for the datastack, as ``CAVEclient`` does first; where there is none, for a ChunkedGraph alone."""
     graph_url = f"{login}/segmentation/api/version"
     url = f"{login}/info/api/v2/datastack/full/{datastack}" if datastack else graph_url
@@ -77,10 +77,10 @@ def _server(login: str, datastack: str | None, token: Token) -> list[Finding]:
         return [_judge("server", url, answer, login, token)]
     found = f"{login} has a ChunkedGraph, but no datastack {datastack or 'is known'}"
     todo = "name the graph in the configuration: source.cave.graph_table, segmentation and image"
-    return [Finding("server", "warning", found, todo)]
+    return [CheckResult("server", "warning", found, todo)]
 
 
-def _volume(name: str, path: str, login: str | None, token: Token | None) -> list[Finding]:
+def _volume(name: str, path: str, login: str | None, token: Token | None) -> list[CheckResult]:
     url = info_url(path)
     answer = _ask("HEAD" if token is None else "GET", url, token)
     return [_judge(name, url, answer, login, token)]
@@ -142,24 +142,24 @@ def _reason(error: BaseException) -> str:
     return f"the connection failed ({type(error).__name__})"
 
 
-def _judge(name: str, url: str, answer: int | str, login: str | None, token: Token | None) -> Finding:
+def _judge(name: str, url: str, answer: int | str, login: str | None, token: Token | None) -> CheckResult:
     parts = urlsplit(url)
     host = f"{parts.scheme}://{parts.netloc}"
     if isinstance(answer, str):
         todo = "check the network, the firewall and the variables HTTPS_PROXY and NO_PROXY"
-        return Finding(name, "missing", f"{host}: {answer}", todo)
+        return CheckResult(name, "missing", f"{host}: {answer}", todo)
     if 200 <= answer < 300:
-        return Finding(name, "ok", f"{host} answers")
+        return CheckResult(name, "ok", f"{host} answers")
     if answer == 404:
-        return Finding(name, "missing", f"{host} answers 404: there is no {parts.path}", "check the address")
+        return CheckResult(name, "missing", f"{host} answers 404: there is no {parts.path}", "check the address")
     if token is None or login is None or not (answer in (401, 403) or 300 <= answer < 400):
         todo = "try again later" if answer == 429 or answer >= 500 else "check the address, and that it is public"
-        return Finding(name, "missing", f"{host} answers {answer} for {parts.path}", todo)
+        return CheckResult(name, "missing", f"{host} answers {answer} for {parts.path}", todo)
     if not token.value:
-        return Finding(name, "ok", f"{host} answers, and asks for the token")
+        return CheckResult(name, "ok", f"{host} answers, and asks for the token")
     if answer == 403:
         todo = f"log in at {login}/sticky_auth/settings/tokens and accept the terms of the dataset"
-        return Finding(name, "missing", f"{host} answers 403: the token has no permission for this dataset", todo)
-    return Finding(
+        return CheckResult(name, "missing", f"{host} answers 403: the token has no permission for this dataset", todo)
+    return CheckResult(
         name, "missing", f"{host} answers {answer}: the token in {token.path} is refused", how_to_log_in(login)
     )

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from connectomebench.doctor.apart import apart
-from connectomebench.doctor.findings import Finding
+from connectomebench.doctor.checks import CheckResult
+from connectomebench.doctor.subprocess_checks import apart
 
 # Measured on the build of examples/fib25.yaml (real meshes and images, pictures of 512²): 196 MB at its largest, 35 of
 # them in the cache of the source, for 138 rows. Most of it are drawn candidates, which go when the build is done; a row
@@ -26,55 +26,55 @@ def try_drawing() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``engine`` and ``threads`` (None for a graphics card), ``hardware`` and ``adapter`` (names of graphics adapters
-        or None), ``octarine`` (whether it is installed), and ``drawn``, the least share of a view that is not
-        background.
+        ``engine``, ``threads`` (None for a graphics card), ``adapter`` (the one that wgpu offers, or None),
+        ``problem`` (why octarine does not draw on a graphics card, or None if it does), ``installed`` (whether
+        octarine is), and ``drawn``, the least share of a view that is not background.
     """
-    from importlib.util import find_spec
-
     import numpy as np
 
-    from connectomebench.geometry import Mesh
+    from connectomebench.core.geometry import Mesh
+    from connectomebench.rendering.adapters import NOT_INSTALLED, find_adapter, octarine_problem
     from connectomebench.rendering.colours import BACKGROUND, BLUE
-    from connectomebench.rendering.engines import adapter_name, choose_engine, hardware_adapter
+    from connectomebench.rendering.engines import choose_engine
 
     engine = choose_engine()
     corners = np.array([(400, 0, 0), (0, 400, 0), (0, 0, 400)], np.float32)
     triangle = Mesh(corners, np.array([(0, 1, 2)], np.int32))
     pictures = engine.render([triangle], [BLUE], (0.0, 0.0, 0.0), 1000.0, 64)
+    adapter = find_adapter()
+    problem = octarine_problem(allow_software=False)
     return {
         "engine": engine.name,
         "threads": getattr(engine, "threads", None),
-        "hardware": hardware_adapter(),
-        "adapter": adapter_name(),
-        "octarine": find_spec("octarine") is not None,
+        "adapter": None if adapter is None else str(adapter),
+        "problem": problem,
+        "installed": problem != NOT_INSTALLED,
         "drawn": min(float((picture != BACKGROUND).any(-1).mean()) for picture in pictures.values()),
     }
 
 
-def renderer() -> list[Finding]:
-    """Look whether the engine that a build takes draws, and whether there is a graphics card."""
+def renderer() -> list[CheckResult]:
+    """Look whether the engine that a build takes draws, and whether there is a graphics card that octarine can use."""
     tried = apart(try_drawing)
     by = f"{tried['threads']} threads" if tried["threads"] else tried["adapter"]
     if tried["drawn"] > 0:
-        drawing = Finding("renderer", "ok", f"{tried['engine']} draws ({by})")
+        drawing = CheckResult("renderer", "ok", f"{tried['engine']} draws ({by})")
     else:
         todo = "set views.engine to cpu in the configuration, and mend the graphics driver"
-        drawing = Finding("renderer", "missing", f"{tried['engine']} draws nothing ({by})", todo)
-    if tried["hardware"] and tried["octarine"]:
-        return [drawing, Finding("graphics card", "ok", tried["hardware"])]
-    if not tried["octarine"]:
+        drawing = CheckResult("renderer", "missing", f"{tried['engine']} draws nothing ({by})", todo)
+    if tried["problem"] is None:
+        return [drawing, CheckResult("graphics card", "ok", tried["adapter"])]
+    if not tried["installed"]:
         todo = "to draw on one: pip install 'connectomebench[octarine]'"
-        return [drawing, Finding("graphics card", "warning", "octarine is not installed; not needed", todo)]
-    todo = (
-        "to draw on one (Debian): apt install libvulkan1 and its driver: mesa-vulkan-drivers for AMD and Intel, "
-        "nvidia-driver and nvidia-vulkan-icd (non-free) for NVIDIA"
-    )
-    only = f" (only {tried['adapter']})" if tried["adapter"] else ""
-    return [drawing, Finding("graphics card", "warning", f"none found{only}; not needed", todo)]
+    else:
+        todo = (
+            "to draw on one (Debian): apt install libvulkan1 and its driver: mesa-vulkan-drivers for AMD and Intel, "
+            "nvidia-driver and nvidia-vulkan-icd (non-free) for NVIDIA"
+        )
+    return [drawing, CheckResult("graphics card", "warning", f"not used: {tried['problem']}; not needed", todo)]
 
 
-def space(out: Path, extra: str) -> list[Finding]:
+def space(out: Path, extra: str) -> list[CheckResult]:
     """Compare free space with what full test partitions of all tasks need, and the cache of the source.
 
     Parameters
@@ -84,15 +84,15 @@ def space(out: Path, extra: str) -> list[Finding]:
     extra
         ``cave`` or ``volumes``; the cache of the second is small.
     """
-    from connectomebench.config import FIRST_TASKS
-    from connectomebench.partition import PartitionRules
+    from connectomebench.build.config import FIRST_TASKS
+    from connectomebench.partition.assign import PartitionRules
 
     rules = PartitionRules()
     rows = round(len(FIRST_TASKS) * rules.max_test / rules.test_fraction)
     needed = rows * MB_PER_ROW * 1e6
     cache_limit = 0.0
     if extra == "cave":
-        from connectomebench.sources.cave.config import CaveConfig
+        from connectomebench.sources.cave.cave_config import CaveConfig
 
         cache_limit = CaveConfig().cache_gb * _GB
     cache = out / ".cache"
@@ -121,29 +121,29 @@ def _exists(path: Path) -> bool:
     return True
 
 
-def _space(name: str, folder: Path, home: Path, needed: float, purpose: str, least: float) -> Finding:
+def _space(name: str, folder: Path, home: Path, needed: float, purpose: str, least: float) -> CheckResult:
     try:
         with tempfile.TemporaryFile(dir=home):
             pass
     except OSError as error:
-        return Finding(name, "missing", f"{folder} cannot be written ({error.strerror})", "choose another --out")
+        return CheckResult(name, "missing", f"{folder} cannot be written ({error.strerror})", "choose another --out")
     free = shutil.disk_usage(home).free
     found = f"{free / _GB:.1f} GB free at {folder}; {needed / _GB:.1f} GB for {purpose}"
     if free >= needed:
-        return Finding(name, "ok", found)
-    return Finding(
+        return CheckResult(name, "ok", found)
+    return CheckResult(
         name, "missing" if free < least else "warning", found, "free space, choose another --out or build less"
     )
 
 
-def memory() -> list[Finding]:
+def memory() -> list[CheckResult]:
     """State the memory of the machine."""
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [Finding("memory", "ok", f"{size / _GB:.1f} GB")]
+    return [CheckResult("memory", "ok", f"{size / _GB:.1f} GB")]
 
 
-def cores() -> list[Finding]:
+def cores() -> list[CheckResult]:
     """State how many threads this process may use."""
     from connectomebench.rendering.rasterizer import available_threads
 
-    return [Finding("cores", "ok", f"{available_threads()}")]
+    return [CheckResult("cores", "ok", f"{available_threads()}")]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import tempfile
 
-from connectomebench.doctor.apart import apart
-from connectomebench.doctor.findings import Finding
+from connectomebench.doctor.checks import CheckResult
+from connectomebench.doctor.subprocess_checks import apart
 
 _VOLUMES = (
     ("cloud-volume", "cloudvolume", "12.4"),
@@ -22,21 +22,20 @@ EXTRAS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "cave": (
         ("caveclient", "caveclient", "8.0"),
         ("diskcache", "diskcache", "5.6"),
-        ("tenacity", "tenacity", "8.2"),
         *_VOLUMES,
     ),
     "cluster": (("dask", "dask", "2024.8"), ("distributed", "distributed", "2024.8")),
 }
 
 
-def python() -> list[Finding]:
+def python() -> list[CheckResult]:
     """State the versions of Python and of this package."""
-    from connectomebench import __version__
+    from connectomebench.core.version import __version__
 
-    return [Finding("python", "ok", f"Python {sys.version.split()[0]}, connectomebench {__version__}")]
+    return [CheckResult("python", "ok", f"Python {sys.version.split()[0]}, connectomebench {__version__}")]
 
 
-def packages(extra: str) -> list[Finding]:
+def packages(extra: str) -> list[CheckResult]:
     """Look whether an extra (a key of ``EXTRAS``) is installed, new enough, and can be imported beside the build."""
     versions, problems = _versions(extra)
     modules = [module for name, module, _ in EXTRAS[extra] if name in versions]
@@ -46,17 +45,17 @@ def packages(extra: str) -> list[Finding]:
     problems += [f"{module} cannot be imported ({why})" for module, why in failed.items()]
     if problems:
         todo = f"pip install --upgrade 'connectomebench[{extra}]', or make setup in a checkout"
-        return [Finding("packages", "missing", "; ".join(problems), todo)]
-    return [Finding("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
+        return [CheckResult("packages", "missing", "; ".join(problems), todo)]
+    return [CheckResult("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
 
 
-def cluster() -> list[Finding]:
+def cluster() -> list[CheckResult]:
     """Look whether Dask is installed, which ``build --scheduler`` needs and nothing else."""
     versions, problems = _versions("cluster")
     if problems:
         todo = "for build --scheduler: pip install --upgrade 'connectomebench[cluster]'"
-        return [Finding("cluster", "warning", "; ".join(problems), todo)]
-    return [Finding("cluster", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
+        return [CheckResult("cluster", "warning", "; ".join(problems), todo)]
+    return [CheckResult("cluster", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
 
 
 def _versions(extra: str) -> tuple[dict[str, str], list[str]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from connectomebench.doctor.findings import Finding
+from connectomebench.doctor.checks import CheckResult
 
 _NAME, _OLD_NAME = "cave-secret.json", "chunkedgraph-secret.json"
 _NO_FILE = "there is no such file"
@@ -65,8 +65,8 @@ def how_to_log_in(login: str) -> str:
     return f"run {setup}; the token is shown at {login}/sticky_auth/settings/tokens"
 
 
-def token_finding(token: Token, login: str) -> Finding:
+def token_finding(token: Token, login: str) -> CheckResult:
     """Say where the token for a server is, or what is wrong with it."""
     if token.problem:
-        return Finding("token", "missing", f"{token.path}: {token.problem}", how_to_log_in(login))
-    return Finding("token", "ok", f"in {token.path}")
+        return CheckResult("token", "missing", f"{token.path}: {token.problem}", how_to_log_in(login))
+    return CheckResult("token", "ok", f"in {token.path}")

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, Task, get_task
 from connectomebench.models.base import Batch, column
 from connectomebench.models.images import decode
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE, ROLE_COLOURS
-from connectomebench.tasks import EM_VIEWS, MESH_VIEWS, Task, get_task
 
 if TYPE_CHECKING:
     from datasets import Dataset

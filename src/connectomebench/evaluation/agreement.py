@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.pairing import paired_rows
 from connectomebench.evaluation.result_records import said_and_true
 from connectomebench.evaluation.statistics import RESAMPLES, Estimate, bootstrap_intervals
-from connectomebench.evaluation.weighting import Statistic, weighted_sums
+from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
 
 if TYPE_CHECKING:
     import pandas as pd

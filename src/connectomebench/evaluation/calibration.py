@@ -26,13 +26,14 @@ The expected calibration error (ECE) is the mean over rows of the gap of the row
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighting import Statistic, as_numbers, plain_value, weighted_sums
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers, plain_value, weighted_sums
 
 Scheme = Literal["equal_width", "equal_mass"]
 Norm = Literal["mean", "max"]
@@ -99,6 +100,49 @@ def reliability_bins(
             np.bincount(index, weights=confidence, minlength=bins) / count,
             np.bincount(index, weights=outcome, minlength=bins) / count,
         )
+
+
+@dataclass(frozen=True)
+class BinRow:
+    """One filled bin of a reliability diagram; shares between 0 and 1, bounds by Wilson's interval."""
+
+    lower_edge: float
+    upper_edge: float
+    count: int
+    stated: float
+    found: float
+    found_lower: float
+    found_upper: float
+
+
+def bin_rows(bins: ReliabilityBins) -> list[BinRow]:
+    """List the bins that hold samples, with 95% Wilson intervals of the share found."""
+    rows = []
+    for i, (low, high) in enumerate(pairwise(bins.edges.tolist())):
+        count = int(bins.count[i])
+        if count:
+            found = float(bins.accuracy[i])
+            interval = wilson_interval(round(found * count), count)
+            rows.append(BinRow(low, high, count, float(bins.confidence[i]), found, *interval))
+    return rows
+
+
+def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a share (Wilson, Journal of the American Statistical Association 22, 1927).
+
+    Parameters
+    ----------
+    successes
+        How many of ``n``.
+    n
+        At least 1.
+    level
+        Coverage.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, n).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def expected_calibration_error(

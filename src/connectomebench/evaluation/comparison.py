@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from connectomebench.evaluation.agreement import kappa_statistic
+from connectomebench.evaluation.formatting import interval_text, p_text, without_nan
 from connectomebench.evaluation.pairing import paired_rows
 from connectomebench.evaluation.result_records import said_and_true
 from connectomebench.evaluation.significance import holm, mcnemar_exact
@@ -20,7 +21,6 @@ from connectomebench.evaluation.statistics import (
     paired_difference,
     two_class_balanced_accuracy_statistic,
 )
-from connectomebench.evaluation.telling import interval_text, p_text, without_nan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighting import as_numbers
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.weighted_statistics import as_numbers
 
 
 def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.distances import energy_distance, frechet_distance
 
 LEAST_PAIRS = 3
@@ -103,7 +103,7 @@ def measure_gaps(
         If no dataset is of a task that was evaluated, a species is in none or of another build, or the encoder cannot
         be had.
     """
-    from connectomebench.loading import load_rows
+    from connectomebench.dataset.loading import load_rows
     from connectomebench.models.encoders import load_encoder
     from connectomebench.models.features import encoder_store, stored_rows
 
@@ -200,7 +200,7 @@ def _holder(held: Mapping[str, Any], task: str, species: str, fingerprint: str) 
 
 
 def _manifest(name: str) -> dict[str, Any]:
-    from connectomebench.loading import fetch_manifest, resolve_dataset
-    from connectomebench.manifest import read_manifest
+    from connectomebench.dataset.loading import fetch_manifest, resolve_dataset
+    from connectomebench.dataset.manifest import read_manifest
 
     return read_manifest(Path(name)) if Path(name).is_dir() else fetch_manifest(name, resolve_dataset(name, None))

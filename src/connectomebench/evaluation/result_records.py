@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import atomic_path
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighting import (
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.weighted_statistics import (
     Statistic,
     check_weights,
     plain_value,

@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.evaluation.auroc import (
+    answer_confidence,
+    aurc_statistic,
+    auroc_statistic,
+    risk_statistic,
+)
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
-from connectomebench.evaluation.ranking import answer_confidence, aurc_statistic, auroc_statistic, risk_statistic
-from connectomebench.evaluation.rates import RATES
+from connectomebench.evaluation.precision_recall import RATES
 from connectomebench.evaluation.result_records import YES_NO, by_keys, classes_of, said_and_true
 from connectomebench.evaluation.statistics import (
     RESAMPLES,
@@ -19,7 +24,7 @@ from connectomebench.evaluation.statistics import (
     bootstrap_intervals,
     two_class_balanced_accuracy_statistic,
 )
-from connectomebench.evaluation.weighting import Statistic
+from connectomebench.evaluation.weighted_statistics import Statistic
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,7 +115,7 @@ def _fetch(repo: str) -> ModelRecord:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
-    from connectomebench.hub.errors import hub_errors
+    from connectomebench.core.hub_errors import hub_errors
     from connectomebench.models.model_files import REPO_ID
 
     if not REPO_ID.fullmatch(repo):

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.domain_gap import LEAST_PAIRS, Correlation, Gap, correlate
+from connectomebench.evaluation.formatting import interval_text, without_nan
 from connectomebench.evaluation.result_records import as_it_stands, by_keys, said_and_true
 from connectomebench.evaluation.statistics import (
     RESAMPLES,
@@ -17,7 +18,6 @@ from connectomebench.evaluation.statistics import (
     independent_difference,
     two_class_balanced_accuracy_statistic,
 )
-from connectomebench.evaluation.telling import interval_text, without_nan
 from connectomebench.evaluation.training_species import TrainedModel
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.settings import AdapterSettings
 from connectomebench.models.model_files import ADAPTER_CONFIG, ModelFiles, open_files
 from connectomebench.models.vlm_loading import check_weight_files, load_processor, told_in_one_line

@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import Task, get_task
+from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.rows import DataRecord
+from connectomebench.dataset.schema import TEACHER_REPLIES
+from connectomebench.finetuning.completions import (
+    ANALYSIS,
+    ANSWER,
+    ANSWERS_ALONE,
+    StyleSettings,
+    TeacherExample,
+    taught_partitions,
+)
 from connectomebench.finetuning.settings import DataSettings
-from connectomebench.finetuning.styles import ANALYSIS, ANSWER, ANSWERS_ALONE, StyleSettings, Taught, taught_partitions
-from connectomebench.loading import load_rows
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import completion, messages
-from connectomebench.models.record import DataRecord
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import TEACHER_REPLIES
-from connectomebench.tasks import Task, get_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -60,7 +67,7 @@ class TrainingData:
     records: tuple[DataRecord, ...]
     counts: dict[str, dict[str, int]]
     style: StyleSettings
-    taught: dict[str, Taught]
+    taught: dict[str, TeacherExample]
 
 
 def load_training_data(
@@ -68,7 +75,7 @@ def load_training_data(
 ) -> TrainingData:
     """Load, check and balance the rows; images stay on disk.
 
-    Rows that learn nothing (:func:`connectomebench.finetuning.styles.teach`) are left out before balancing.
+    Rows that learn nothing (:func:`connectomebench.finetuning.completions.teach`) are left out before balancing.
 
     Parameters
     ----------
@@ -203,7 +210,7 @@ def balanced_rows(answers: Sequence[str], balancing: str, seed: int) -> NDArray[
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def as_prompts(rows: Dataset, taught: Taught) -> Dataset:
+def as_prompts(rows: Dataset, taught: TeacherExample) -> Dataset:
     """Turn rows into what TRL learns from, at the moment they are read.
 
     Parameters

@@ -11,9 +11,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, empty_base, lora_config
+from connectomebench.finetuning.completions import ANALYSIS, told
 from connectomebench.finetuning.data import TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, is_sharded
-from connectomebench.finetuning.styles import ANALYSIS, told
 from connectomebench.finetuning.trainer import make_collator
 from connectomebench.models.vlm_loading import base_fingerprint
 

@@ -13,10 +13,10 @@ from functools import partial
 from itertools import permutations
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.tasks import Task, get_task
 from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, completion, parse_answer
-from connectomebench.tasks import Task, get_task
 
 Reward = Callable[..., list[float | None]]
 Completions = Sequence[Sequence[Mapping[str, Any]]]

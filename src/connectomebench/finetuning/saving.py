@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import atomic_path, write_json
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path, write_json
+from connectomebench.dataset.manifest import library_versions
 from connectomebench.finetuning.adapter import Base
 from connectomebench.finetuning.data import TrainingData
-from connectomebench.manifest import library_versions
 from connectomebench.models.model_files import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_revision
-from connectomebench.models.record import FILE_NAME, ModelRecord, write_record
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, write_record
 
 if TYPE_CHECKING:
     from trl.trainer.sft_trainer import SFTTrainer
@@ -50,7 +50,7 @@ def save_adapter(trainer: SFTTrainer, base: Base, data: TrainingData, configurat
     base, data
         What the adapter belongs to, and what it learnt from.
     configuration
-        Of the run (:func:`connectomebench.finetuning.configuration.full_configuration`).
+        Of the run (:func:`connectomebench.finetuning.run_fingerprint.full_configuration`).
     """
     args = trainer.args
     assert args.output_dir is not None

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
-from connectomebench.tasks import Task, get_task
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.tasks import Task, get_task
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig

@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from connectomebench.cards import write_card
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import atomic_path
-from connectomebench.finetuning.styles import ANALYSIS, StyleSettings, kept_reply
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.manifest import FILE_NAME, add_species, is_built, read_manifest
+from connectomebench.dataset.repo_layout import check_species_name, extra_files
+from connectomebench.dataset.schema import TEACHER_REPLIES, features, parquet_layout, shard_paths
+from connectomebench.finetuning.completions import ANALYSIS, StyleSettings, kept_reply
 from connectomebench.finetuning.teacher_records import Teacher, read_teacher
-from connectomebench.hub.layout import check_species_name, extra_files
-from connectomebench.manifest import FILE_NAME, add_species, is_built, read_manifest
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import TEACHER_REPLIES, features, parquet_layout, shard_paths
-from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
     import pyarrow.parquet as pq

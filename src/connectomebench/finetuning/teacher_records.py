@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.ablations import ABLATIONS
 from connectomebench.evaluation.results import read_results
 
@@ -23,7 +23,7 @@ _SAME_ROWS = {"base_model"}
 
 
 @dataclass(frozen=True)
-class Replied:
+class TeacherReplies:
     """What a teacher said about one row.
 
     Attributes
@@ -38,7 +38,7 @@ class Replied:
     votes: list[dict[str, Any]]
 
 
-Replies = Mapping[str, Replied]
+Replies = Mapping[str, TeacherReplies]
 """By ``sample_id``."""
 
 
@@ -126,8 +126,8 @@ def _only(frame: pd.DataFrame, column: str, whose: str) -> str:
     return str(values[0])
 
 
-def _replies(rows: pd.DataFrame, model: str) -> dict[str, Replied]:
-    found: dict[str, Replied] = {}
+def _replies(rows: pd.DataFrame, model: str) -> dict[str, TeacherReplies]:
+    found: dict[str, TeacherReplies] = {}
     for record in rows.to_dict("records"):
         sample = str(record["sample_id"])
         answers, words = _listed(record["votes"]), _listed(record["replies"])
@@ -141,7 +141,7 @@ def _replies(rows: pd.DataFrame, model: str) -> dict[str, Replied]:
             {"model": model, "reply": str(reply), "answer": answer if isinstance(answer, str) else None}
             for answer, reply in zip(answers, words, strict=True)
         ]
-        found[sample] = Replied(str(record["answer"]), votes)
+        found[sample] = TeacherReplies(str(record["answer"]), votes)
     return found
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, load_base, lora_config
 from connectomebench.finetuning.data import ROW_NUMBER, TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, is_sharded

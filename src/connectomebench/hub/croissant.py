@@ -1,8 +1,8 @@
-"""`croissant.json`: a dataset repository told in Croissant 1.1, so that other tools find, read and judge it.
+"""`croissant.json`: a dataset repository described in Croissant 1.1, so that other tools find, read and judge it.
 
 Made from the manifest alone. https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html and, for the fields on
 responsible use, https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html. Repository, files and the partition
-out of the file name are told as the Hub does in its own Croissant, which says nothing of sources and rules.
+out of the file name are described as the Hub does in its own Croissant, which says nothing of sources and rules.
 """
 
 from __future__ import annotations
@@ -10,35 +10,32 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from copy import deepcopy
+from importlib.resources import files
+from importlib.util import find_spec
+from typing import Any
 
-from connectomebench.cards import COLUMNS
-from connectomebench.cards.columns import REPLIES_CONTENT
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import Task, get_task
+from connectomebench.dataset.column_docs import COLUMNS, REPLIES_CONTENT
+from connectomebench.dataset.schema import TEACHER_REPLIES, features
 from connectomebench.hub.responsible_use import responsible_use
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import TEACHER_REPLIES, features
-from connectomebench.species import get_species
-from connectomebench.tasks import Task, get_task
-
-if TYPE_CHECKING:
-    import mlcroissant as mlc
 
 HUB = "https://huggingface.co"
-_CONFORMS_TO = ("http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0")
-# what 1.1 adds to the context that mlcroissant starts from
-_CONTEXT = {
-    "arrayShape": "cr:arrayShape",
-    "containedIn": "cr:containedIn",
-    "description": {"@container": "@language"},
-    "isArray": "cr:isArray",
-    "name": {"@container": "@language"},
-}
+_CONFORMS_TO = ["http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"]
 # a repository has no checksum of its own; the Hub writes this address in its place
 _NO_CHECKSUM = "https://github.com/mlcommons/croissant/issues/80"
 _REPO = "repo"
 _SPLITS = "splits"
-_TYPES = {"string": "TEXT", "float64": "FLOAT64", "int64": "INT64", "uint64": "UINT64", "timestamp[ms]": "DATETIME"}
+_TYPES = {
+    "string": "sc:Text",
+    "float64": "cr:Float64",
+    "int64": "cr:Int64",
+    "uint64": "cr:UInt64",
+    "timestamp[ms]": "sc:DateTime",
+}
 _CREATIVE_COMMONS = re.compile(r"cc-(by(?:-(?:nc|nd|sa|nc-nd|nc-sa))?)-([0-9.]+)")
 
 
@@ -51,7 +48,7 @@ def croissant_text(manifest: Mapping[str, Any], repo_id: str) -> str:
 
 
 def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
-    """Describe a dataset repository in Croissant, checked by mlcroissant.
+    """Describe a dataset repository in Croissant; where `mlcroissant` is installed, it checks the description.
 
     One FileObject for the repository, one FileSet and one RecordSet a species, one field a stored column, and the
     partition as a field that comes from the file name. The date of publication is left out: it is not known here.
@@ -59,7 +56,8 @@ def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.manifest.add_species`, or merged from several; entries may come from the Hub.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several; entries may come from the
+        Hub.
     repo_id
         ``ORG/NAME``.
 
@@ -73,53 +71,71 @@ def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
     ConnectomeBenchError
         If the manifest lacks something, a species is unknown, or mlcroissant finds an error.
     """
-    import mlcroissant as mlc
-
     namespace, _, name = repo_id.partition("/")
     if not namespace or not name:
         raise ConnectomeBenchError(f"{repo_id!r} is no name of a repository; give ORG/NAME")
-    context = mlc.Context(conforms_to=_CONFORMS_TO[0])  # pyright: ignore[reportArgumentType]
-    context.rdf.context.update(_CONTEXT)
-    url = f"{HUB}/datasets/{repo_id}"
     try:
-        task = get_task(manifest["task"])
-        entries: Mapping[str, Any] = manifest["species"]
-        sources = {species: entry["source"] for species, entry in entries.items()}
-        repository = mlc.FileObject(
-            ctx=context,
-            id=_REPO,
-            name=_REPO,
-            description="The repository on the Hub.",
-            content_url=url,
-            encoding_formats=["git+https"],
-            sha256=_NO_CHECKSUM,
-        )
-        metadata = mlc.Metadata(
-            ctx=context,
-            name=name,
-            description=_description(task, entries),
-            conforms_to=list(_CONFORMS_TO),
-            url=url,
-            version=str(manifest["format_version"]),
-            license=[*sorted({_licence(source["license"]) for source in sources.values()})],
-            cite_as="\n".join(dict.fromkeys(s["citation"] for s in sources.values() if s["citation"])) or None,
-            creators=[mlc.Organization(ctx=context, name=namespace, url=f"{HUB}/{namespace}")],
-            keywords=_keywords(task, sources),
-            in_language=["en"],
-            distribution=[repository, *(_file_set(context, species) for species in entries)],
-            record_sets=[_splits(context), *(_record_set(context, task, s, entry) for s, entry in entries.items())],
-            **responsible_use(manifest, task),
-        )
-        return metadata.to_json()
-    except mlc.ValidationError as error:
-        told = " ".join(str(error).split())[:200]
-        raise ConnectomeBenchError(
-            f"the Croissant of {repo_id} is not valid ({told}); this is a fault of connectomebench, please report it"
-        ) from error
+        document = _document(manifest, namespace, name)
     except (KeyError, TypeError, AttributeError) as error:
         raise ConnectomeBenchError(
             f"the manifest of {repo_id} is not complete ({error!r:.120}); build the species again"
         ) from error
+    if find_spec("mlcroissant") is not None:
+        _check(document, repo_id)
+    return document
+
+
+def _check(document: dict[str, Any], repo_id: str) -> None:
+    import mlcroissant as mlc
+
+    try:
+        mlc.Metadata.from_json(mlc.Context(), deepcopy(document))  # it adds to what it is given
+    except mlc.ValidationError as error:
+        found = " ".join(str(error).split())[:200]
+        raise ConnectomeBenchError(
+            f"the Croissant of {repo_id} is not valid ({found}); this is a fault of connectomebench, please report it"
+        ) from error
+
+
+def _document(manifest: Mapping[str, Any], namespace: str, name: str) -> dict[str, Any]:
+    task = get_task(manifest["task"])
+    entries: Mapping[str, Any] = manifest["species"]
+    sources = {species: entry["source"] for species, entry in entries.items()}
+    url = f"{HUB}/datasets/{namespace}/{name}"
+    citation = "\n".join(dict.fromkeys(s["citation"] for s in sources.values() if s["citation"]))
+    return {
+        "@context": json.loads(files("connectomebench.hub").joinpath("croissant_context.json").read_text("utf-8")),
+        "@type": "sc:Dataset",
+        "name": name,
+        "description": _description(task, entries),
+        "conformsTo": _CONFORMS_TO,
+        **({"citeAs": citation} if citation else {}),
+        "creator": {"@type": "sc:Organization", "name": namespace, "url": f"{HUB}/{namespace}"},
+        "inLanguage": "en",
+        "keywords": _keywords(task, sources),
+        "license": _one_or_all(sorted({_licence(source["license"]) for source in sources.values()})),
+        **{key: _one_or_all(value) for key, value in sorted(responsible_use(manifest, task).items())},
+        "url": url,
+        "version": str(manifest["format_version"]),
+        "distribution": [
+            {
+                "@type": "cr:FileObject",
+                "@id": _REPO,
+                "name": _REPO,
+                "description": "The repository on the Hub.",
+                "contentUrl": url,
+                "encodingFormat": "git+https",
+                "sha256": _NO_CHECKSUM,
+            },
+            *map(_file_set, entries),
+        ],
+        "recordSet": [_splits(), *(_record_set(task, species, entry) for species, entry in entries.items())],
+    }
+
+
+def _one_or_all(value: str | list[str]) -> str | list[str]:
+    """Write a list of one as its entry, as mlcroissant does."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _description(task: Task, entries: Mapping[str, Any]) -> str:
@@ -159,122 +175,103 @@ def _files(species: str) -> str:
     return f"{species}-parquet"
 
 
-def _file_set(context: mlc.Context, species: str) -> mlc.FileSet:
-    import mlcroissant as mlc
-
-    return mlc.FileSet(
-        ctx=context,
-        id=_files(species),
-        name=_files(species),
-        description=f"Rows of `{species}`.",
-        contained_in=[_REPO],
-        encoding_formats=["application/x-parquet"],
-        includes=[f"{species}/*.parquet"],
-    )
+def _file_set(species: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": _files(species),
+        "name": _files(species),
+        "description": f"Rows of `{species}`.",
+        "containedIn": {"@id": _REPO},
+        "encodingFormat": "application/x-parquet",
+        "includes": f"{species}/*.parquet",
+    }
 
 
-def _splits(context: mlc.Context) -> mlc.RecordSet:
-    import mlcroissant as mlc
-
+def _splits() -> dict[str, Any]:
     key = f"{_SPLITS}/name"
-    return mlc.RecordSet(
-        ctx=context,
-        id=_SPLITS,
-        name=_SPLITS,
-        description="The partitions of every species.",
-        data_types=[mlc.DataType.SPLIT],
-        key=key,  # pyright: ignore[reportArgumentType]
-        fields=[mlc.Field(ctx=context, id=key, name="name", data_types=[mlc.DataType.TEXT])],
-        data=[{key: partition} for partition in PARTITIONS],
-    )
+    return {
+        "@type": "cr:RecordSet",
+        "@id": _SPLITS,
+        "name": _SPLITS,
+        "description": "The partitions of every species.",
+        "dataType": "cr:Split",
+        "key": {"@id": key},
+        "field": [{"@type": "cr:Field", "@id": key, "name": "name", "dataType": "sc:Text"}],
+        "data": [{key: partition} for partition in PARTITIONS],
+    }
 
 
-def _record_set(context: mlc.Context, task: Task, species: str, entry: Mapping[str, Any]) -> mlc.RecordSet:
-    import mlcroissant as mlc
-
+def _record_set(task: Task, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     # a value that was cut out already must match again: mlcroissant applies the pattern once more after a join
     pattern = rf"(?:{species}/)?({'|'.join(PARTITIONS)})(?:-.+parquet)?$"
-    partition = mlc.Field(
-        ctx=context,
-        id=f"{species}/split",
-        name="split",
-        description="the partition, from the name of the file",
-        data_types=[mlc.DataType.TEXT],
-        references=mlc.Source(ctx=context, field=f"{_SPLITS}/name"),
-        source=mlc.Source(
-            ctx=context,
-            file_set=_files(species),
-            extract=mlc.Extract(ctx=context, file_property="fullpath"),  # pyright: ignore[reportArgumentType]
-            transforms=[mlc.Transform(ctx=context, regex=pattern)],
-        ),
-    )
+    partition = {
+        "@type": "cr:Field",
+        "@id": f"{species}/split",
+        "name": "split",
+        "description": "the partition, from the name of the file",
+        "dataType": "sc:Text",
+        "references": {"field": {"@id": f"{_SPLITS}/name"}},
+        "source": _source(species, {"fileProperty": "fullpath"}, {"regex": pattern}),
+    }
     kinds = features(task, replies=TEACHER_REPLIES in entry)
-    return mlc.RecordSet(
-        ctx=context,
-        id=species,
-        name=species,
-        description=f"{_title(species)}: {_counts(entry, task)}. Fingerprint of the data: {entry['fingerprint']}.",
-        key=f"{species}/sample_id",  # pyright: ignore[reportArgumentType]
-        fields=[partition, *(_field(context, species, column, kind) for column, kind in kinds.items())],
-    )
+    return {
+        "@type": "cr:RecordSet",
+        "@id": species,
+        "name": species,
+        "description": f"{_title(species)}: {_counts(entry, task)}. Fingerprint of the data: {entry['fingerprint']}.",
+        "key": {"@id": f"{species}/sample_id"},
+        "field": [partition, *(_field(species, column, kind) for column, kind in kinds.items())],
+    }
 
 
-def _field(context: mlc.Context, species: str, column: str, kind: Any) -> mlc.Field:
-    import mlcroissant as mlc
+def _source(species: str, extract: dict[str, str], transform: dict[str, str] | None = None) -> dict[str, Any]:
+    source = {"fileSet": {"@id": _files(species)}, "extract": extract}
+    return source | ({"transform": transform} if transform else {})
+
+
+def _field(species: str, column: str, kind: Any) -> dict[str, Any]:
     from datasets import ClassLabel, Image, List
 
     levels = 0
     while isinstance(kind, List):
         kind, levels = kind.feature, levels + 1
     if isinstance(kind, dict):
-        return _replies_field(context, species, column, list(kind))
+        return _replies_field(species, column, list(kind))
     is_image = isinstance(kind, Image)
     classes = kind.names if isinstance(kind, ClassLabel) else []
     named = f" ({', '.join(f'{i}: {name}' for i, name in enumerate(classes))})" if classes else ""
-    return mlc.Field(
-        ctx=context,
-        id=f"{species}/{column}",
-        name=column,
-        description=COLUMNS[column] + named,
-        data_types=[mlc.DataType.IMAGE_OBJECT if is_image else getattr(mlc.DataType, _TYPES[kind.dtype])],
-        is_array=True if levels else None,
-        array_shape=",".join(["-1"] * levels) or None,
+    return {
+        "@type": "cr:Field",
+        "@id": f"{species}/{column}",
+        "name": column,
+        "description": COLUMNS[column] + named,
+        **({"arrayShape": ",".join(["-1"] * levels)} if levels else {}),
+        "dataType": "sc:ImageObject" if is_image else _TYPES[kind.dtype],
+        **({"isArray": True} if levels else {}),
         # mlcroissant 1.1 reads a list of pictures by the older name alone (mlcommons/croissant#909)
-        repeated=True if levels and is_image else None,
-        source=mlc.Source(
-            ctx=context,
-            file_set=_files(species),
-            extract=mlc.Extract(ctx=context, column=column),
-            transforms=[mlc.Transform(ctx=context, json_path="bytes")] if is_image else [],
-        ),
-    )
+        **({"repeated": True} if levels and is_image else {}),
+        "source": _source(species, {"column": column}, {"jsonPath": "bytes"} if is_image else None),
+    }
 
 
-def _replies_field(context: mlc.Context, species: str, column: str, parts: list[str]) -> mlc.Field:
+def _replies_field(species: str, column: str, parts: list[str]) -> dict[str, Any]:
     """Describe a list of several texts each, as the Hub does."""
-    import mlcroissant as mlc
-
-    return mlc.Field(
-        ctx=context,
-        id=f"{species}/{column}",
-        name=column,
-        description=REPLIES_CONTENT,
-        is_array=True,
-        array_shape="-1",
-        sub_fields=[
-            mlc.Field(
-                ctx=context,
-                id=f"{species}/{column}/{part}",
-                name=part,
-                description=f"`{part}` of an entry of `{column}`",
-                data_types=[mlc.DataType.TEXT],
-                source=mlc.Source(
-                    ctx=context,
-                    file_set=_files(species),
-                    extract=mlc.Extract(ctx=context, column=column),
-                    transforms=[mlc.Transform(ctx=context, json_path=f"[*].{part}")],
-                ),
-            )
+    return {
+        "@type": "cr:Field",
+        "@id": f"{species}/{column}",
+        "name": column,
+        "description": REPLIES_CONTENT,
+        "arrayShape": "-1",
+        "isArray": True,
+        "subField": [
+            {
+                "@type": "cr:Field",
+                "@id": f"{species}/{column}/{part}",
+                "name": part,
+                "description": f"`{part}` of an entry of `{column}`",
+                "dataType": "sc:Text",
+                "source": _source(species, {"column": column}, {"jsonPath": f"[*].{part}"}),
+            }
             for part in parts
         ],
-    )
+    }

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.layout import check_species_name, extra_files
-from connectomebench.manifest import FILE_NAME, is_built, read_manifest
-from connectomebench.partition import PARTITIONS
-from connectomebench.records import shard_paths
-from connectomebench.species import get_species
-from connectomebench.tasks import get_task
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.manifest import FILE_NAME, is_built, read_manifest
+from connectomebench.dataset.repo_layout import check_species_name, extra_files
+from connectomebench.dataset.schema import shard_paths
 
 
 @dataclass(frozen=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
-from connectomebench import __version__
-from connectomebench.cards import dataset_card
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.changes import Change, Plan, compare, texts
-from connectomebench.hub.croissant import croissant_text
-from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
-from connectomebench.hub.layout import (
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.version import __version__
+from connectomebench.dataset.dataset_card import PartitionFacts, dataset_card, partition_facts
+from connectomebench.dataset.manifest import FILE_NAME, FORMAT_VERSION
+from connectomebench.dataset.repo_layout import (
     CARD,
     CROISSANT,
     EVAL,
@@ -23,25 +22,24 @@ from connectomebench.hub.layout import (
     is_shard,
     species_of,
 )
+from connectomebench.dataset.sample_grid import picture_name
+from connectomebench.dataset.schema import TEACHER_REPLIES, check_shards
+from connectomebench.hub.croissant import croissant_text
+from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
+from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_yaml
 from connectomebench.hub.options import PublishOptions
-from connectomebench.hub.outline import copy_outline
-from connectomebench.hub.private import check_private
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
-from connectomebench.manifest import FILE_NAME, FORMAT_VERSION
-from connectomebench.picture_grid import picture_name
-from connectomebench.records import TEACHER_REPLIES
+from connectomebench.hub.secret_scan import check_private
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
 
 _MAX_MANIFEST_BYTES = 16_000_000
-# what the card of a species is made from, beside its entry in the manifest
-_CARD_COLUMNS = ("answer", "origin", "extent_nm")
 _FINGERPRINTS = ("config_fingerprint", "fingerprint")
 
 
-def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a dataset folder with a repository.
 
     Species that are only in the repository stay, with their files and their part of the card. A species that is in
@@ -80,7 +78,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     contents: dict[str, Path | bytes] = {**local.files, **_made(local, remote, manifest)}
     changes, kept = compare(contents, remote.files)
     changes += [
-        Change("delete", path, file.size, None)
+        FileChange("delete", path, file.size, None)
         for path, file in remote.files.items()
         if species_of(path) in ours and path not in contents
     ]
@@ -89,7 +87,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     check_private(texts(changes), fingerprints)
     summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
-    return Plan(remote, options.private, ordered, kept, summary, description, tag=TAG)
+    return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)
 
 
 def _teacher_revisions(species: Mapping[str, Any]) -> set[str]:
@@ -112,23 +110,20 @@ def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) 
     import pyarrow as pa
 
     made = {FILE_NAME: json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"}
-    with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
-        folder = Path(name)
-        for species in local.manifest["species"]:
-            (folder / species).symlink_to((local.folder / species).resolve(), target_is_directory=True)
-        try:
-            _fetch_outlines(local, remote, folder)
-            pictures = _pictures(local, remote, manifest)
-            made[CARD] = str(dataset_card(folder, manifest, remote.repo_id, pictures))
-            made[CROISSANT] = croissant_text(manifest, remote.repo_id)
-            made[EVAL] = eval_yaml(manifest, remote.repo_id)
-        except (ConnectomeBenchError, KeyError, TypeError, AttributeError, pa.ArrowException, ValueError) as error:
-            # the entries and files of other species come from the Hub
-            told = str(error).replace(f"{folder}/", "").splitlines() or [""]
-            raise ConnectomeBenchError(
-                f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {told[0][:200]}); mend what is "
-                "there, or choose another name"
-            ) from error
+    try:
+        others = [species for species in manifest["species"] if species not in local.manifest["species"]]
+        elsewhere = {species: _remote_facts(remote, species) for species in others}
+        pictures = _pictures(local, remote, manifest)
+        made[CARD] = str(dataset_card(local.folder, manifest, remote.repo_id, pictures, elsewhere))
+        made[CROISSANT] = croissant_text(manifest, remote.repo_id)
+        made[EVAL] = eval_yaml(manifest, remote.repo_id)
+    except (ConnectomeBenchError, KeyError, TypeError, AttributeError, pa.ArrowException, ValueError) as error:
+        # the entries and files of other species come from the Hub
+        told = str(error).splitlines() or [""]
+        raise ConnectomeBenchError(
+            f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {told[0][:200]}); mend what is "
+            "there, or choose another name"
+        ) from error
     return {path: text.encode() for path, text in made.items()}
 
 
@@ -141,15 +136,14 @@ def _pictures(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, An
     }
 
 
-def _fetch_outlines(local: LocalDataset, remote: RemoteRepo, folder: Path) -> None:
-    from huggingface_hub import HfFileSystem
-
-    for path, file in remote.files.items():
-        if is_shard(path) and species_of(path) not in local.manifest["species"]:
-            (folder / path).parent.mkdir(exist_ok=True)
-            address = f"datasets/{remote.repo_id}/{path}"
-            with HfFileSystem().open(address, "rb", revision=remote.head, cache_type="none") as source:
-                copy_outline(cast(BinaryIO, source), file.size, _CARD_COLUMNS, folder / path)
+def _remote_facts(remote: RemoteRepo, species: str) -> dict[str, PartitionFacts]:
+    """Read what the card says of a species from its files on the Hub; the pictures in them are not fetched."""
+    found = {}
+    for partition in PARTITIONS:
+        paths = sorted(path for path in remote.files if is_shard(path) and path.startswith(f"{species}/{partition}-"))
+        check_shards(paths, f"{remote.repo_id}/{species}", partition)
+        found[partition] = partition_facts(partial(remote.open, path) for path in paths)
+    return found
 
 
 def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:

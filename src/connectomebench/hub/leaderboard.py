@@ -9,11 +9,11 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import Task, get_task
+from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.evaluation.results import Summary, as_it_stands, summarise
-from connectomebench.hub.layout import check_species_name
-from connectomebench.models.record import ModelRecord
-from connectomebench.tasks import Task, get_task
+from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def eval_yaml(manifest: Mapping[str, Any], repo_id: str) -> str:
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.manifest.add_species`, or merged from several; entries may come from the Hub.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several; entries may come from the Hub.
     repo_id
         ``ORG/NAME``, for messages.
 

@@ -7,12 +7,12 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectomebench.cards.model import CALIBRATION
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.finetuning.checkpoints import CONFIGURATION
+from connectomebench.cards.model_card import CALIBRATION
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import TASKS
 from connectomebench.finetuning.saving import CURVE, INDICES, LOG
-from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
-from connectomebench.tasks import TASKS
+from connectomebench.models.checkpoints import CONFIGURATION
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 # a tokenizer's files are lists of words, in which names of people occur by chance
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json")

@@ -7,12 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards import calibration_figure, model_card
-from connectomebench.cards.model import CALIBRATION
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.cards.calibration_plot import calibration_figure
+from connectomebench.cards.model_card import CALIBRATION, model_card
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.loading import fetch_manifest, resolve_dataset
+from connectomebench.dataset.repo_layout import CARD
 from connectomebench.evaluation.results import as_it_stands, read_results, result_schema
-from connectomebench.hub.changes import Change, Plan, compare, texts
-from connectomebench.hub.layout import CARD
+from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_results
 from connectomebench.hub.model_folder import (
     EVAL_RESULTS,
@@ -24,10 +25,9 @@ from connectomebench.hub.model_folder import (
     read_model,
 )
 from connectomebench.hub.options import PublishOptions
-from connectomebench.hub.private import check_private
 from connectomebench.hub.remote import RemoteRepo, check_repo_id, read_repo, refuse_other_content, refuse_public
-from connectomebench.loading import fetch_manifest, resolve_dataset
-from connectomebench.models.record import FILE_NAME, ModelRecord, read_record
+from connectomebench.hub.secret_scan import check_private
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ _MAX_BYTES = 16_000_000
 _MAX_RESULT_BYTES = 200_000_000
 
 
-def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a model folder with a repository.
 
     Result records of the same model that are in the repository stay, and count for its card.
@@ -77,7 +77,7 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
         contents: dict[str, Path | bytes] = {**local.files, **_made(local, repo_id, results, dataset)}
     changes, kept = compare(contents, remote.files)
     changes += [
-        Change("delete", path, file.size, None)
+        FileChange("delete", path, file.size, None)
         for path, file in remote.files.items()
         if is_made_here(path) and path not in contents
     ]
@@ -88,7 +88,7 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     verb = "Add" if there is None else "Update" if same else "Replace"
     summary = f"{verb} {record.kind} ({record.task}, revision {record.revision})"
     lines = [f"{d.species}: {sum(d.rows.values())} {d.partition} rows, data {d.fingerprint}" for d in record.trained_on]
-    return Plan(remote, options.private, ordered, kept, summary, "\n".join(lines))
+    return PublicationPlan(remote, options.private, ordered, kept, summary, "\n".join(lines))
 
 
 def _read_record(remote: RemoteRepo) -> ModelRecord | None:

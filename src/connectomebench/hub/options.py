@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectomebench.hub.layout import MAIN
+from connectomebench.dataset.repo_layout import MAIN
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.changes import Change, Plan
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.hub_errors import hub_errors
 from connectomebench.hub.dataset_plan import dataset_plan
-from connectomebench.hub.errors import hub_errors
+from connectomebench.hub.diff import FileChange, PublicationPlan
 from connectomebench.hub.model_plan import model_plan
 from connectomebench.hub.options import PublishOptions
 from connectomebench.hub.remote import check_branch_name, check_repo_id
@@ -92,12 +92,12 @@ def _check_options(targets: list[Target], options: PublishOptions) -> None:
         check_repo_id(options.dataset)
 
 
-def _plan(api: HfApi, target: Target, options: PublishOptions) -> Plan:
+def _plan(api: HfApi, target: Target, options: PublishOptions) -> PublicationPlan:
     with hub_errors(target.repo_id):
         return _PLANS[target.kind](api, target.folder, target.repo_id, options)
 
 
-def as_text(plan: Plan) -> str:
+def as_text(plan: PublicationPlan) -> str:
     """List what a publication would do: one line a file, with its size, and what happens to repository and tag."""
     remote = plan.remote
     if not remote.exists:
@@ -132,7 +132,7 @@ def size_text(n_bytes: int) -> str:
     return f"{size:.1f} {unit}"
 
 
-def _send(api: HfApi, plan: Plan) -> str:
+def _send(api: HfApi, plan: PublicationPlan) -> str:
     """Do what a plan says, and tell it in one line."""
     from huggingface_hub import CommitOperationDelete
 
@@ -167,13 +167,13 @@ def _send(api: HfApi, plan: Plan) -> str:
     return f"{repo_id}: {', '.join(told)}"
 
 
-def _counts(plan: Plan) -> dict[str, int]:
+def _counts(plan: PublicationPlan) -> dict[str, int]:
     words = {"add": "added", "change": "changed", "delete": "deleted"}
     counts = {word: sum(change.kind == kind for change in plan.changes) for kind, word in words.items()}
     return {word: n for word, n in counts.items() if n}
 
 
-def _send_large(api: HfApi, plan: Plan) -> list[CommitOperationAdd]:
+def _send_large(api: HfApi, plan: PublicationPlan) -> list[CommitOperationAdd]:
     """Send the files, portion by portion, and return all additions of the commit to come.
 
     The Hub keeps what is sent before there is a commit, so a publication that was cut short goes on with what is
@@ -197,8 +197,8 @@ def _send_large(api: HfApi, plan: Plan) -> list[CommitOperationAdd]:
     return additions
 
 
-def _portions(plan: Plan) -> Iterator[list[Change]]:
-    portion: list[Change] = []
+def _portions(plan: PublicationPlan) -> Iterator[list[FileChange]]:
+    portion: list[FileChange] = []
     for change in plan.changes:
         if not isinstance(change.content, Path):
             continue

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.layout import MAIN
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.repo_layout import MAIN
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -74,6 +74,20 @@ class RemoteRepo:
         """Paths of the files that people or this package put there."""
         return set(self.files) - _MADE_BY_HUB
 
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading by ranges, each fetched when it is read and not kept.
+
+        Parameters
+        ----------
+        path
+            One of ``files``.
+        """
+        from huggingface_hub import HfFileSystem
+
+        prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
+        address = f"{prefix}{self.repo_id}/{path}"
+        return cast(BinaryIO, HfFileSystem().open(address, "rb", revision=self.head, cache_type="none"))
+
     def read(self, path: str, limit: int) -> bytes:
         """Fetch a small file.
 
@@ -89,13 +103,10 @@ class RemoteRepo:
         ValueError
             If the file is larger.
         """
-        from huggingface_hub import HfFileSystem
-
         if self.files[path].size > limit:
             raise ValueError(f"{path} is larger than {limit} bytes")
-        prefix = "" if self.repo_type == "model" else f"{self.repo_type}s/"
-        with HfFileSystem().open(f"{prefix}{self.repo_id}/{path}", "rb", revision=self.head) as stream:
-            return cast(bytes, stream.read(limit + 1))
+        with self.open(path) as stream:
+            return stream.read(limit + 1)
 
 
 def read_repo(api: HfApi, repo_id: str, repo_type: RepoType, branch: str, tag: str | None = None) -> RemoteRepo:

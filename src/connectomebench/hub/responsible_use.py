@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from connectomebench.cards import LABEL_RULES
-from connectomebench.hub.layout import TAG
-from connectomebench.species import get_species
-from connectomebench.tasks import Task
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import Task
+from connectomebench.dataset.column_docs import LABEL_RULES
+from connectomebench.dataset.repo_layout import TAG
 
 
 def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
@@ -20,14 +20,14 @@ def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.manifest.add_species`, or merged from several.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several.
     task
         The task that the manifest names.
 
     Returns
     -------
     dict
-        The fields ``rai:...`` by their names in ``mlcroissant.Metadata``.
+        The fields ``rai:...`` by their names: texts, or lists of texts.
 
     Raises
     ------
@@ -48,37 +48,37 @@ def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
     if False in errors:
         biases.append("Real corrections lie where people chose to proofread.")
     return {
-        "data_collection": "Nothing was measured for this dataset. "
+        "rai:dataCollection": "Nothing was measured for this dataset. "
         + " ".join(_collection(species, entry["source"], task) for species, entry in entries.items()),
-        "data_collection_type": ["Secondary Data analysis"],
-        "data_collection_missing_data": " ".join(_dropped(species, entry) for species, entry in entries.items()),
-        "data_collection_raw_data": "Segmentation, meshes and image volumes stay at the source; rows hold pictures "
+        "rai:dataCollectionType": ["Secondary Data analysis"],
+        "rai:dataCollectionMissingData": " ".join(_dropped(species, entry) for species, entry in entries.items()),
+        "rai:dataCollectionRawData": "Segmentation, meshes and image volumes stay at the source; rows hold pictures "
         "drawn from them.",
-        "data_preprocessing_protocol": [
+        "rai:dataPreprocessingProtocol": [
             f"Every place is drawn as PNG pictures ({', '.join(task.views)}).",
             *(_partition_rule(species, entry) for species, entry in entries.items()),
         ],
-        "data_annotation_protocol": [
+        "rai:dataAnnotationProtocol": [
             "Answers follow from the corrections by a rule; nobody labelled the pictures.",
             *([rule] if rule else []),
         ],
-        "annotations_per_item": "One, by the rule.",
-        "machine_annotation_tools": [f"connectomebench {manifest['package_version']}"],
-        "data_biases": biases,
-        "data_limitations": [
+        "rai:annotationsPerItem": "One, by the rule.",
+        "rai:machineAnnotationTools": [f"connectomebench {manifest['package_version']}"],
+        "rai:dataBiases": biases,
+        "rai:dataLimitations": [
             "A picture shows less than a proofreader sees, who can turn the object and follow it beyond the view.",
             "A label is right where the proofreading is: what nobody has corrected yet counts as correct.",
             "Rows of one `group` are not independent: resample groups.",
             *(shared for species, entry in entries.items() if (shared := _shared_bodies(species, entry))),
         ],
-        "data_use_cases": [
+        "rai:dataUseCases": [
             "Training, validation and testing of models that answer the question of the task.",
             "Not for changing a reconstruction without a person who checks.",
         ],
-        "data_social_impact": "Meant to save people work in the proofreading of brain reconstructions. A wrong answer "
-        "that nobody checks spoils the reconstruction and what is concluded from it.",
-        "personal_sensitive_information": [_personal(species) for species in entries],
-        "data_release_maintenance_plan": "`manifest.json` holds configuration, counts, library versions and "
+        "rai:dataSocialImpact": "Meant to save people work in the proofreading of brain reconstructions. A wrong "
+        "answer that nobody checks spoils the reconstruction and what is concluded from it.",
+        "rai:personalSensitiveInformation": [_personal(species) for species in entries],
+        "rai:dataReleaseMaintenancePlan": "`manifest.json` holds configuration, counts, library versions and "
         f"fingerprints of each species. The tag {TAG} names the format of the rows and follows the branch `main`.",
     }
 

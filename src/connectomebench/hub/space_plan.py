@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.hub.changes import Change, Plan, compare, texts
-from connectomebench.hub.layout import CARD
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.repo_layout import CARD
+from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.options import PublishOptions
-from connectomebench.hub.private import check_private
 from connectomebench.hub.remote import read_repo, refuse_public
+from connectomebench.hub.secret_scan import check_private
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,7 +40,7 @@ def is_metric(settings: dict[str, object]) -> bool:
     return isinstance(tags, list) and {"evaluate", "metric"} <= set(tags)
 
 
-def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> Plan:
+def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare the folder of a metric or another Space with a repository; every file of the folder goes up.
 
     Parameters
@@ -73,12 +73,12 @@ def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
             f"{repo_id} holds other content ({foreign[0]}); choose another name, or add --replace to delete it"
         )
     changes, kept = compare(contents, remote.files)
-    changes += [Change("delete", path, remote.files[path].size, None) for path in foreign]
+    changes += [FileChange("delete", path, remote.files[path].size, None) for path in foreign]
     check_private(texts(changes), set())
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     verb = "Update" if remote.own_files else "Add"
     summary = f"{verb} {'metric' if is_metric(settings) else 'Space'} {folder.resolve().name}"
-    return Plan(remote, options.private, ordered, kept, summary, "", sdk=str(settings["sdk"]))
+    return PublicationPlan(remote, options.private, ordered, kept, summary, "", sdk=str(settings["sdk"]))
 
 
 def _files(folder: Path) -> dict[str, Path]:

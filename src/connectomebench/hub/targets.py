@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
+from connectomebench.dataset.manifest import read_manifest
 from connectomebench.hub.space_plan import read_settings
-from connectomebench.manifest import FILE_NAME as MANIFEST
-from connectomebench.manifest import read_manifest
-from connectomebench.models.record import FILE_NAME as RECORD
-from connectomebench.models.record import read_record
+from connectomebench.models.model_record import FILE_NAME as RECORD
+from connectomebench.models.model_record import read_record
 
 Kind = Literal["dataset", "model", "space"]
 # models lie in OUT/MODEL/TASK/SPECIES

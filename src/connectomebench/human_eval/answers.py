@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from connectomebench import __version__
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.human_eval.sitting import Choice, Rating, Step
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import YES_NO, Task
+from connectomebench.core.version import __version__
+from connectomebench.human_eval.session import Choice, Rating, Step
 from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN
-from connectomebench.tasks import YES_NO, Task
 
 PROTOCOL = "person-1"
 """Revision of a person in result records; raised whenever what is shown, offered or timed changes."""

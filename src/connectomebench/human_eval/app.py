@@ -14,10 +14,10 @@ from importlib.resources import files
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.human_eval.sitting import Item, Sitting
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.view_layout import PLANES, plane_columns
+from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import messages
-from connectomebench.rendering.layout import PLANES, plane_columns
 from connectomebench.rendering.overlay import has_overlay, overlay_svg
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _POLICY = (
 
 
 @dataclass(frozen=True)
-class Page:
+class AppPage:
     """Where and how the page is shown.
 
     Attributes
@@ -52,7 +52,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Words:
+class AppTexts:
     """What the page says around the pictures.
 
     Attributes
@@ -67,7 +67,7 @@ class Words:
     introduction: tuple[str, ...]
 
 
-def show(sitting: Sitting, dataset: Dataset, words: Words, page: Page) -> None:
+def show(sitting: RatingSession, dataset: Dataset, words: AppTexts, page: AppPage) -> None:
     """Serve the page until everything is rated and the person has said that it stands.
 
     Only this machine can open it.
@@ -123,7 +123,7 @@ def show(sitting: Sitting, dataset: Dataset, words: Words, page: Page) -> None:
         blocks.close(verbose=False)
 
 
-def page_state(sitting: Sitting, dataset: Mapping[int, Any] | Dataset) -> dict[str, Any]:
+def page_state(sitting: RatingSession, dataset: Mapping[int, Any] | Dataset) -> dict[str, Any]:
     """Return what the page shows next: pictures and words, nothing by which the truth could be told.
 
     Parameters
@@ -163,7 +163,9 @@ def page_state(sitting: Sitting, dataset: Mapping[int, Any] | Dataset) -> dict[s
     }
 
 
-def _blocks(gradio: Any, sitting: Sitting, dataset: Dataset, words: Words, finished: threading.Event) -> Blocks:
+def _blocks(
+    gradio: Any, sitting: RatingSession, dataset: Dataset, words: AppTexts, finished: threading.Event
+) -> Blocks:
     """Lay the page out: one component whose script asks for items and sends ratings."""
 
     # gradio hands every function one value

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.statistics import Estimate, bootstrap_intervals
-from connectomebench.evaluation.weighting import Statistic
+from connectomebench.evaluation.weighted_statistics import Statistic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,7 +26,7 @@ ELO_ORDERS = 200
 
 
 @dataclass(frozen=True)
-class Comparison:
+class PairwiseComparison:
     """What was said of two models on one row.
 
     Attributes
@@ -51,7 +51,7 @@ class Comparison:
 
 
 def fit_preferences(
-    comparisons: Sequence[Comparison], models: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
+    comparisons: Sequence[PairwiseComparison], models: Sequence[str], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> dict[str, Any]:
     """Estimate the strength of each model.
 
@@ -129,7 +129,7 @@ def bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     return ilsr_pairwise_dense(wins + PRIOR_WINS * (1 - np.eye(len(wins))), max_iter=1000)
 
 
-def elo(comparisons: Sequence[Comparison], models: Sequence[str], *, seed: int = 0) -> dict[str, float]:
+def elo(comparisons: Sequence[PairwiseComparison], models: Sequence[str], *, seed: int = 0) -> dict[str, float]:
     """Rate models as chess players are (Elo, 1978), averaged over random orders of the comparisons.
 
     One pass of Elo depends on the order of the games, which means nothing here; so the mean over `ELO_ORDERS` orders
@@ -201,7 +201,7 @@ def estimate_json(estimate: Estimate) -> dict[str, Any]:
     return {name: None if value != value else value for name, value in asdict(estimate).items()}
 
 
-def _strengths(comparisons: Sequence[Comparison], models: Sequence[str]) -> Statistic:
+def _strengths(comparisons: Sequence[PairwiseComparison], models: Sequence[str]) -> Statistic:
     """Return log-strengths as a function of row weights, of shape (resamples, models), each set fitted once."""
     number = {model: i for i, model in enumerate(models)}
     wins = np.zeros((len(comparisons), len(models), len(models)))

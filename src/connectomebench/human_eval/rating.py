@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.journal import Journal, open_journal
-from connectomebench.evaluation.outcome import simulated_note
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.rows import Rows
+from connectomebench.evaluation.console_summary import simulated_note
 from connectomebench.evaluation.results import (
     DEFAULT,
     Summary,
@@ -20,12 +21,11 @@ from connectomebench.evaluation.results import (
     summarise,
     write_results,
 )
-from connectomebench.evaluation.sampling import balanced_sample, sample_name
+from connectomebench.evaluation.resume_log import ResumeLog, open_journal
+from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
-from connectomebench.human_eval.app import Page, Words, show
-from connectomebench.human_eval.sitting import Item, Sitting
-from connectomebench.loading import Rows
-from connectomebench.tasks import get_task
+from connectomebench.human_eval.app import AppPage, AppTexts, show
+from connectomebench.human_eval.session import Item, RatingSession
 
 SUFFIX = ".ratings.jsonl"
 _RATER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
@@ -73,7 +73,7 @@ class Rater:
         return balanced_sample(answers, n, self.seed)
 
 
-def rate(rows: Rows, rater: Rater, out: Path, page: Page | None = None, *, export: bool = False) -> Path:
+def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, export: bool = False) -> Path:
     """Let a person answer rows in the browser, and write the result records.
 
     Returns once all rows are rated. Each answer is on the disk before the next row is shown; the same call goes on
@@ -113,9 +113,9 @@ def rate(rows: Rows, rater: Rater, out: Path, page: Page | None = None, *, expor
     identity = {"condition": condition, "rows": len(drawn)}
     with open_ratings(path.with_suffix(SUFFIX), rows, rater, identity, must_exist=export) as journal:
         items = [Item(table["sample_id"][row], row, table["question"][row]) for row in drawn]
-        sitting = Sitting(items, steps, journal)
+        sitting = RatingSession(items, steps, journal)
         if not export and sitting.done < len(items):
-            show(sitting, rows.dataset, _words(rows, len(items)), page or Page())
+            show(sitting, rows.dataset, _words(rows, len(items)), page or AppPage())
         ratings = sitting.ratings
     if not ratings:
         raise ConnectomeBenchError(f"{rater.name} has rated nothing there; leave --export out to begin")
@@ -157,7 +157,7 @@ def summary_line(path: Path) -> str:
 @contextmanager
 def open_ratings(
     path: Path, rows: Rows, rater: Rater, identity: dict[str, Any], *, must_exist: bool = False
-) -> Iterator[Journal]:
+) -> Iterator[ResumeLog]:
     """Open the journal of one person's ratings of one dataset.
 
     Parameters
@@ -174,7 +174,7 @@ def open_ratings(
     Raises
     ------
     ConnectomeBenchError
-        As :func:`connectomebench.evaluation.journal.open_journal`.
+        As :func:`connectomebench.evaluation.resume_log.open_journal`.
     """
     if must_exist and not path.exists():
         raise ConnectomeBenchError(f"{rater.name} has rated nothing there; leave --export out to begin")
@@ -202,9 +202,9 @@ def _remove_older(written: Path, partition: str, sample: str) -> None:
             older.unlink()
 
 
-def _words(rows: Rows, total: int) -> Words:
+def _words(rows: Rows, total: int) -> AppTexts:
     task = get_task(rows.data.task)
-    return Words(
+    return AppTexts(
         f"{task.title}, {rows.data.species}",
         (
             f"{total} questions, one after the other. Answer each from the pictures below it, and then say how sure "

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 
 Batch = Mapping[str, Sequence[Any]]
-"""Columns of stored rows (:mod:`connectomebench.records`), as ``datasets.Dataset[i:j]`` gives them."""
+"""Columns of stored rows (:mod:`connectomebench.dataset.schema`), as ``datasets.Dataset[i:j]`` gives them."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 
 Pooling = Literal["mean", "max", "cls"]
 EFFICIENTNET = "efficientnet_lite0"  # comes with packages: needs no network

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.retry_policy import RetryPolicy, TransientError, asked_wait_s, failure_of
 from connectomebench.models.chat import Conversation, Reply, Sampling
-from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, Transient, read_refusal
+from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, read_refusal
 from connectomebench.models.endpoint_requests import Completion, Dialect, chat_messages, read_completion
 from connectomebench.models.endpoint_settings import (
     EndpointSettings,
@@ -32,7 +33,7 @@ _log = logging.getLogger(__name__)
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
 # a server that asks for more is asked another day
-_LONGEST_WAIT_S = 120.0
+_LONGEST_ASKED_S = 120.0
 _GREETING = ({"role": "user", "content": [{"type": "text", "text": "Reply with the word ok."}]},)
 # reasoning models may write more than a few tokens before they say anything at all
 _GREETING_TOKENS = (16, 1024)
@@ -129,29 +130,25 @@ class Endpoint:
         self.revision = f"{model}@{self._settings.host}+{key[:8]}"
 
     def _ask(self, conversation: Conversation, sampling: Sampling, seed: int, *, greeting: bool = False) -> Completion:
-        """Ask until there is an answer; in other words where the server does not take these."""
-        messages = chat_messages(conversation)
-        failures = 0
+        """Ask until there is an answer."""
+        answer = self._retrying()(self._answer, chat_messages(conversation), sampling, seed)
+        if not greeting:
+            self._notice(answer, sampling)
+        return answer
+
+    def _answer(self, messages: list[dict[str, Any]], sampling: Sampling, seed: int) -> Completion:
+        """Ask once; in other words where the server does not take these."""
         while True:
             dialect = self._dialect
-            try:
-                answer = self._request(messages, dialect.parameters(sampling, seed))
-                if isinstance(answer, Refusal) and answer.transient:
-                    raise Transient(self._quote(answer), answer.wait_s)
-            except Transient as failure:
-                self._pause(failure, failures)
-                failures += 1
-                continue
-            if isinstance(answer, Refusal):
-                if answer.blocked or answer.cut:
-                    answer = Completion("", "content_filter" if answer.blocked else "length")
-                elif self._learn(dialect, answer):
-                    continue
-                else:
-                    raise self._refused(answer)
-            if not greeting:
-                self._notice(answer, sampling)
-            return answer
+            answer = self._request(messages, dialect.parameters(sampling, seed))
+            if isinstance(answer, Completion):
+                return answer
+            if answer.transient:
+                raise TransientError(self._quote(answer), answer.wait_s)
+            if answer.blocked or answer.cut:
+                return Completion("", "content_filter" if answer.blocked else "length")
+            if not self._learn(dialect, answer):
+                raise self._refused(answer)
 
     def _request(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> Completion | Refusal:
         """Send one request."""
@@ -168,34 +165,46 @@ class Endpoint:
             )
             return read_completion(raw.text)
         except openai.APITimeoutError:
-            raise Transient(f"no answer for {self._settings.timeout_s:g} s") from None
+            raise TransientError(f"no answer for {self._settings.timeout_s:g} s") from None
         except openai.APIConnectionError:
-            raise Transient("no connection, or one that broke off") from None
+            raise TransientError("no connection, or one that broke off") from None
         except openai.APIStatusError as error:
             return read_refusal(error.status_code, error.response.text, error.response.headers)
 
-    def _pause(self, failure: Transient, failures: int) -> None:
-        """Wait before the same is asked again, or give up."""
-        again = "run the same command again later: it goes on where it stopped"
-        if failures >= self._settings.retries:
-            raise ConnectomeBenchError(f"{self._where}: {failure.reason} ({failures + 1} times); {again}") from None
-        # threads that failed together should not come back together
-        pause = min(_FIRST_PAUSE_S * 2**failures, _LONGEST_PAUSE_S) * random.uniform(0.75, 1)
-        if failure.wait_s is not None:
-            if failure.wait_s > _LONGEST_WAIT_S:
-                raise ConnectomeBenchError(
-                    f"{self._where}: {failure.reason}; it asks to wait {failure.wait_s:.0f} s; {again}"
-                ) from None
-            pause = failure.wait_s
+    def _retrying(self) -> Retrying:
+        policy = RetryPolicy(
+            self._settings.retries + 1, _FIRST_PAUSE_S, _LONGEST_PAUSE_S, _LONGEST_ASKED_S, least_share=0.75
+        )
+        return Retrying(
+            retry=retry_if_exception_type(TransientError),
+            stop=lambda state: policy.stop(state) or _asks_too_long(state),
+            wait=policy.wait,
+            before_sleep=self._announce,
+            retry_error_callback=self._give_up,
+        )
+
+    def _announce(self, state: RetryCallState) -> None:
+        """Log that the same is asked again, and when."""
+        pause_s = state.next_action.sleep if state.next_action else 0.0
         _log.info(
             "%s: %s; asking again in %.1f s (%d of %d)",
             self._where,
-            failure.reason,
-            pause,
-            failures + 1,
+            failure_of(state),
+            pause_s,
+            state.attempt_number,
             self._settings.retries,
         )
-        time.sleep(pause)
+
+    def _give_up(self, state: RetryCallState) -> NoReturn:
+        reason: object = failure_of(state)
+        reason = (
+            f"{reason} ({state.attempt_number} times)"
+            if state.attempt_number > self._settings.retries
+            else f"{reason}; it asks to wait {asked_wait_s(state):.0f} s"
+        )
+        raise ConnectomeBenchError(
+            f"{self._where}: {reason}; run the same command again later: it goes on where it stopped"
+        )
 
     def _learn(self, dialect: Dialect, refusal: Refusal) -> bool:
         """Tell whether it makes sense to ask in other words, which all later requests use too."""
@@ -317,3 +326,7 @@ def open_endpoint(settings: EndpointSettings) -> Endpoint:
     endpoint = Endpoint(settings, make_client(settings, key), key)
     endpoint.greet()
     return endpoint
+
+
+def _asks_too_long(state: RetryCallState) -> bool:
+    return (asked_wait_s(state) or 0.0) > _LONGEST_ASKED_S

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
+
+from connectomebench.core.retry_policy import retry_after_s
 
 MAX_MESSAGE = 200
 """Characters of a server's message that are quoted."""
@@ -18,23 +18,6 @@ _TRANSIENT = (408, 409, 425, 429)
 _UNPAID = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _BLOCKED = ("content_filter", "content_policy_violation", "invalid_prompt")
 _CUT = "output limit was reached"
-
-
-class Transient(Exception):
-    """A failure that may be gone when the same is asked again.
-
-    Attributes
-    ----------
-    reason
-        In a few words.
-    wait_s
-        How long the server asks to wait, s; None where it does not say.
-    """
-
-    def __init__(self, reason: str, wait_s: float | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.wait_s = wait_s
 
 
 @dataclass(frozen=True)
@@ -91,8 +74,8 @@ def read_refusal(status: int, body: str, headers: Mapping[str, str]) -> Refusal:
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
-        return Refusal(status, _one_line(body), wait_s=_wait_s(headers))
-    return refusal_of(status, told, _wait_s(headers))
+        return Refusal(status, _one_line(body), wait_s=retry_after_s(headers))
+    return refusal_of(status, told, retry_after_s(headers))
 
 
 def refusal_of(status: int, told: Any, wait_s: float | None = None) -> Refusal:
@@ -113,18 +96,3 @@ def _one_line(message: Any) -> str:
         text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)  # the page of a proxy
     # nothing that moves the cursor of a terminal
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
-
-
-def _wait_s(headers: Mapping[str, str]) -> float | None:
-    """Return how many seconds ``Retry-After`` asks to wait: a number, or a date (RFC 9110, 10.2.3)."""
-    value = headers.get("retry-after")
-    if value is None:
-        return None
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
-        except ValueError:
-            return None
-    return max(seconds, 0.0) if seconds == seconds else None

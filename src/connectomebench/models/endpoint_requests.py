@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import Any
 
+from connectomebench.core.retry_policy import TransientError
 from connectomebench.models.chat import Conversation, Sampling
-from connectomebench.models.endpoint_errors import Refusal, Transient, refusal_of
+from connectomebench.models.endpoint_errors import Refusal, refusal_of
 from connectomebench.models.images import StoredImage, decode
 
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -139,15 +140,15 @@ def read_completion(body: str) -> Completion | Refusal:
 
     Raises
     ------
-    Transient
+    TransientError
         If it is no JSON, or holds no choice.
     """
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
-        raise Transient("an answer that is no JSON, or only half of one") from None
+        raise TransientError("an answer that is no JSON, or only half of one") from None
     if not isinstance(told, dict):
-        raise Transient("an answer that is no chat completion")
+        raise TransientError("an answer that is no chat completion")
     if told.get("error"):
         code = told["error"].get("code") if isinstance(told["error"], dict) else None
         return refusal_of(code if isinstance(code, int) else 502, told)
@@ -155,7 +156,7 @@ def read_completion(body: str) -> Completion | Refusal:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise Transient("an answer without a choice")
+        raise TransientError("an answer without a choice")
     usage: dict[str, Any] = told["usage"] if isinstance(told.get("usage"), dict) else {}
     read, written, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     if read is not None and written is not None and total is not None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import atomic_path, content_key, write_json
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path, content_key, write_json
 from connectomebench.models.encoders import BATCH, Encoder, Pooling, check_pooling, pool
 from connectomebench.models.images import StoredImage, decode, image_key
 

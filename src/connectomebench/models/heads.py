@@ -19,14 +19,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.base import Answer
 
 FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Candidate:
+class HeadCandidate:
     """A head to try: what it is, and an unfitted scikit-learn pipeline whose last step is named ``head``."""
 
     settings: dict[str, Any]
@@ -186,7 +186,7 @@ def fit_head(
     features: NDArray[np.floating],
     answers: Sequence[str],
     groups: Sequence[str],
-    candidates: Sequence[Candidate],
+    candidates: Sequence[HeadCandidate],
     folds: int = 5,
     seed: int = 0,
     progress: str | None = None,

@@ -16,12 +16,13 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import atomic_path, write_json
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path, write_json
+from connectomebench.core.tasks import get_task
 from connectomebench.models.base import Answer, Batch, check_views, column
 from connectomebench.models.heads import decide
 from connectomebench.models.images import StoredImage
-from connectomebench.models.record import FILE_NAME, ModelRecord, read_record, write_record
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, write_record
 from connectomebench.models.view_classifier import (
     LEFT_OUT,
     ViewClassifier,
@@ -29,7 +30,6 @@ from connectomebench.models.view_classifier import (
     network_revision,
     network_scores,
 )
-from connectomebench.tasks import get_task
 
 KIND: Final = "image_classifier"
 CONFIG = "config.json"

@@ -1,33 +1,39 @@
-"""The training loop of the image classifier: balanced epochs, early stopping, a checkpoint an epoch."""
+"""Training of the image classifier with transformers' Trainer: balanced epochs, the best one chosen by validation."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from math import ceil, cos, isfinite, pi
+from functools import partial
+from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import nn
+from torch.utils.data import Sampler
+from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.heads import balanced_accuracy
-from connectomebench.models.image_classifier_checkpoint import Progress, best_epoch, read_checkpoint, write_checkpoint
-from connectomebench.models.image_classifier_start import ImageClassifierConfig
+from connectomebench.models.image_classifier import WEIGHTS
+from connectomebench.models.image_classifier_init import ImageClassifierConfig
 from connectomebench.models.view_classifier import ViewClassifier, load_pixels, network_scores
 
-_MAX_NORM = 1.0
 _EVALUATION_ROWS = 64
+_LOADING_PROCESSES = 4
 
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Rows to learn from or to judge by.
+    """Rows to train or to validate on; as a dataset of PyTorch they are numbers, which :func:`load_batch` reads.
 
     Attributes
     ----------
@@ -43,6 +49,12 @@ class ImageRows:
     labels: NDArray[np.intp]
     ids: list[str]
 
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, number: int) -> int:
+        return number
+
     def row_images(self, rows: Sequence[int] | NDArray[np.intp]) -> list[list[Any]]:
         """Read the images of some rows, undecoded."""
         return self.images[list(rows)]["images"].to_pylist()
@@ -50,11 +62,12 @@ class ImageRows:
 
 def fit_network(
     network: ViewClassifier,
-    learn: ImageRows,
-    judge: ImageRows,
+    train: ImageRows,
+    validation: ImageRows,
     config: ImageClassifierConfig,
+    configuration: Mapping[str, Any],
     checkpoints: Path | None,
-    key: str,
+    resume: bool,
     progress: bool,
 ) -> list[dict[str, float]]:
     """Train a network in place and leave it with the weights of the best epoch.
@@ -62,125 +75,231 @@ def fit_network(
     Parameters
     ----------
     network
-        On the device to use; bfloat16 where that is a GPU.
-    learn, judge
+        Moved to the device that it is trained on; in bfloat16 where that is a GPU.
+    train, validation
         Training and validation rows.
     config
         How to train.
-    checkpoints, key
-        As for :mod:`.image_classifier_checkpoint`; None keeps none.
+    configuration
+        All that decides the weights, JSON-ready: a checkpoint of another one is refused.
+    checkpoints, resume
+        As for :func:`.checkpoints.prepare_output`; None keeps no checkpoint after training.
     progress
         Show a progress bar.
 
     Returns
     -------
     list
-        Mean loss, and balanced accuracy and log loss (classes equally weighted) on the validation rows, by epoch.
+        By epoch: mean loss, last learning rate, and balanced accuracy and log loss (classes equally weighted) on the
+        validation rows.
 
     Raises
     ------
     ConnectomeBenchError
-        If the loss is no number, or the checkpoint is damaged or of another training.
+        If the loss is no number, a checkpoint is of another training, or the processes cannot train it together.
     """
-    from tqdm.auto import tqdm
-
-    optimizer = torch.optim.AdamW(_parameter_groups(network, config), lr=config.learning_rate)
-    history: list[dict[str, float]] = []
-    best: dict[str, torch.Tensor] = {}
-    saved = read_checkpoint(checkpoints, key) if checkpoints else None
-    if saved:
-        history, best = saved.history, saved.best
-        network.load_state_dict(saved.model)
-        groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": saved.optimizer, "param_groups": groups})
-    steps = max(1, len(learn.ids) // config.batch_size)
-    done = len(history) * steps
-    total = config.epochs * steps
-    with tqdm(total=total, initial=done, desc="train", unit="step", disable=not progress, delay=1) as bar:
-        while len(history) < config.epochs and not _is_stuck(history, config.patience):
-            loss = _train_epoch(network, optimizer, learn, config, len(history), steps, bar)
-            scores = score_rows(network, judge)
-            history.append({"loss": loss, **_judged(scores, judge.labels)})
-            if best_epoch(history) == len(history) - 1:
-                best = {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}
-            if checkpoints:
-                state = optimizer.state_dict()["state"]
-                write_checkpoint(checkpoints, key, Progress(history, network.state_dict(), best, state))
-            bar.set_postfix(epoch=len(history), balanced_accuracy=f"{history[-1]['balanced_accuracy']:.3f}")
-    network.load_state_dict(best)
-    return history
+    with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        args = training_arguments(config, len(train), folder)
+        if args.world_size > 1 and checkpoints is None:
+            raise ConnectomeBenchError("several processes share the best weights in a folder; name one for checkpoints")
+        # one process clears the folder before the others look into it
+        with args.main_process_first(local=False):
+            found = prepare_output(folder, {**configuration, "processes": args.world_size}, resume, WEIGHTS)
+        if found:
+            done = epoch_history(TrainerState.load_from_json(str(found / "trainer_state.json")).log_history)
+            if len(done) - 1 - best_epoch(done) >= config.patience:
+                # Stopped early: Trainer would train on for a step before it looked at the patience.
+                args.num_train_epochs = len(done)
+        load: Any = partial(load_batch, train, network.settings["input_px"])
+        stop: Any = EarlyStoppingCallback(config.patience)
+        trainer = ViewTrainer(network, args, load, train, validation, callbacks=[stop, _ProgressBar()][: 1 + progress])
+        # it would print every entry of the log
+        trainer.remove_callback(PrinterCallback)
+        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+            raise ConnectomeBenchError(
+                "an image classifier trains without FSDP and DeepSpeed; use accelerate's multi_gpu"
+            )
+        resume_training(trainer, found)
+    return epoch_history(trainer.state.log_history)
 
 
-def _is_stuck(history: list[dict[str, float]], patience: int) -> bool:
-    return bool(history) and len(history) - 1 - best_epoch(history) >= patience
+def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -> TrainingArguments:
+    """Translate settings into those of transformers' Trainer.
+
+    Parameters
+    ----------
+    config
+        How to train.
+    rows
+        Number of training rows; a step takes no more of them.
+    folder
+        Of the checkpoints, one an epoch: the last one and the best one are kept.
+    """
+    on_gpu = torch.cuda.is_available()
+    args = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=config.warmup,
+        weight_decay=config.weight_decay,
+        seed=config.seed,
+        eval_strategy="epoch",
+        save_strategy="epoch",
+        logging_strategy="epoch",
+        save_total_limit=2,
+        load_best_model_at_end=True,
+        metric_for_best_model="rank",
+        greater_is_better=True,
+        restore_callback_states_from_checkpoint=True,
+        # The rows that do not fill a batch wait for another epoch: batch norm would judge by too few.
+        dataloader_drop_last=True,
+        dataloader_num_workers=_LOADING_PROCESSES if on_gpu else 0,
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        use_cpu=not on_gpu,
+        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        report_to="none",
+        disable_tqdm=True,
+    )
+    args.per_device_train_batch_size = max(1, min(config.batch_size, rows // args.world_size))
+    if args.n_gpu > 1:
+        # started plainly on a machine of several GPUs, one process uses one of them
+        args._n_gpu = 1
+    return args
 
 
-def _parameter_groups(network: ViewClassifier, config: ImageClassifierConfig) -> list[dict[str, Any]]:
-    """Spare biases and norms the weight decay, which would pull them away from doing nothing."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
+class ViewTrainer(Trainer):
+    """Trainer of a :class:`.view_classifier.ViewClassifier` on :class:`ImageRows`.
+
+    Validation scores the rows as the finished model does, on the first process alone, whose weights are saved.
+    """
+
+    train_dataset: ImageRows
+    eval_dataset: ImageRows
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
+        return BalancedSampler(self.train_dataset.labels, self.args.seed)
+
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
+        """Spare biases and norms the weight decay, which would pull them away from doing nothing."""
+        return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """Compute the mean cross entropy of a batch from :func:`load_batch`."""
+        scores = model(inputs["pixels"]).float()
+        loss = nn.functional.cross_entropy(scores, inputs["labels"])
+        return (loss, scores) if return_outputs else loss
+
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Make the gradients of a step, and refuse those that are no numbers.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            Names the samples.
+        """
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        if not torch.isfinite(loss + nn.utils.get_total_norm(gradients)):
+            ids = ", ".join(self.train_dataset.ids[row] for row in inputs["rows"].tolist())
+            epoch = int(self.state.epoch or 0) + 1
+            raise ConnectomeBenchError(
+                f"the loss is no number in epoch {epoch}; lower learning_rate, or look at the samples {ids}"
+            )
+        return loss
+
+    def evaluate(
+        self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Score the validation rows.
+
+        Returns
+        -------
+        dict
+            ``eval_balanced_accuracy``, ``eval_log_loss``, and ``eval_rank``: the number of the epoch where it is the
+            best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the one with the
+            lower log loss is better.
+        """
+        shared: list[Any] = [None]
+        if self.is_world_process_zero():
+            rows = self.eval_dataset
+            measured = measure(score_rows(cast("ViewClassifier", self.model), rows), rows.labels)
+            history = [*epoch_history(self.state.log_history), measured]
+            rank = len(history) if best_epoch(history) == len(history) - 1 else 0
+            shared = [{f"eval_{name}": float(value) for name, value in {**measured, "rank": rank}.items()}]
+        metrics: dict[str, float] = broadcast_object_list(shared)[0]
+        # Trainer adds the epoch to what it logs
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+
+class _ProgressBar(ProgressCallback):
+    """Shows the last validation in the bar; Trainer's own would print it, and the printed text is a script's result."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if self.training_bar is not None and logs and "eval_balanced_accuracy" in logs:
+            accuracy = logs["eval_balanced_accuracy"]
+            self.training_bar.set_postfix(epoch=round(logs["epoch"]), balanced_accuracy=f"{accuracy:.3f}")
+
+
+def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+    """Gather Trainer's log by epoch; see :func:`fit_network`."""
+    by_step: dict[int, dict[str, Any]] = {}
+    for entry in log:
+        by_step.setdefault(entry["step"], {}).update(entry)
+    names = ("loss", "learning_rate", "eval_balanced_accuracy", "eval_log_loss")
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {name.removeprefix("eval_"): entry[name] for name in names}
+        for entry in by_step.values()
+        if "eval_rank" in entry
     ]
 
 
-def _train_epoch(
-    network: ViewClassifier,
-    optimizer: torch.optim.Optimizer,
-    learn: ImageRows,
-    config: ImageClassifierConfig,
-    epoch: int,
-    steps: int,
-    bar: Any,
-) -> float:
-    """Train one epoch and return its mean loss."""
-    # All random numbers follow from seed and epoch, so that a resumed run draws those of an unbroken one.
-    random = np.random.default_rng([config.seed, epoch])
-    torch.manual_seed(int(random.integers(2**31)))
-    order = balanced_order(learn.labels, random)
-    # The rows that do not fill a batch wait for another epoch: batch norm would judge by too few.
-    batches = [order[i * config.batch_size : (i + 1) * config.batch_size] for i in range(steps)]
-    device = next(network.parameters()).device
-    network.train()
-    losses: list[float] = []
-    for rows, pixels in _loaded(learn, batches, network.settings["input_px"]):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(epoch * steps + len(losses), config.epochs * steps, config)
-        targets = torch.from_numpy(learn.labels[rows]).to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            scores = network(pixels.to(device))
-        loss = nn.functional.cross_entropy(scores.float(), targets)
-        optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), _MAX_NORM)
-        losses.append(loss.item())
-        if not isfinite(losses[-1]) or not isfinite(norm.item()):
-            ids = ", ".join(learn.ids[row] for row in rows)
-            raise ConnectomeBenchError(
-                f"the loss is no number in epoch {epoch + 1}; lower learning_rate, or look at the samples {ids}"
-            )
-        optimizer.step()
-        bar.update(1)
-    return float(np.mean(losses))
+def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
+    """Return the place of the best epoch: balanced accuracy, then log loss, then the earlier one."""
+    return max(range(len(history)), key=lambda i: (history[i]["balanced_accuracy"], -history[i]["log_loss"]))
 
 
-def _loaded(
-    rows: ImageRows, batches: Sequence[NDArray[np.intp]], px: int
-) -> Iterator[tuple[NDArray[np.intp], torch.Tensor]]:
-    """Yield each batch with its pixels, uint8, shape (rows, views, px, px, 3); the next one is decoded meanwhile."""
+def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
+    """Read and decode rows by their numbers.
 
-    def load(batch: NDArray[np.intp]) -> torch.Tensor:
-        images = rows.row_images(batch)
-        pixels = load_pixels([image for row in images for image in row], px)
-        return pixels.reshape(len(images), -1, px, px, 3)
+    Returns
+    -------
+    dict
+        ``pixels`` (rows, views, px, px, 3), uint8; ``labels`` and ``rows``, the class codes and the numbers, (rows,).
+    """
+    images = rows.row_images(numbers)
+    pixels = load_pixels([image for row in images for image in row], px)
+    return {
+        "pixels": pixels.reshape(len(images), -1, px, px, 3),
+        "labels": torch.from_numpy(rows.labels[list(numbers)]),
+        "rows": torch.tensor(numbers),
+    }
 
-    with ThreadPoolExecutor(1, thread_name_prefix="load") as ahead:
-        waiting = ahead.submit(load, batches[0])
-        for place, batch in enumerate(batches):
-            pixels = waiting.result()
-            if place + 1 < len(batches):
-                waiting = ahead.submit(load, batches[place + 1])
-            yield batch, pixels
+
+class BalancedSampler(Sampler[int]):
+    """Row numbers of an epoch in the order of :func:`balanced_order`.
+
+    It follows from seed and epoch alone, so that a resumed run and all processes see the same one.
+    """
+
+    def __init__(self, labels: NDArray[np.intp], seed: int) -> None:
+        self.labels, self.seed, self.epoch = labels, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __iter__(self) -> Iterator[int]:
+        yield from balanced_order(self.labels, np.random.default_rng([self.seed, self.epoch])).tolist()
 
 
 def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
@@ -210,23 +329,24 @@ def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDA
     return random.permutation(np.concatenate(drawn))
 
 
-def learning_rate(step: int, steps: int, config: ImageClassifierConfig) -> float:
-    """Return the rate of a step (0 is the first) out of ``steps``: warm-up, then cosine."""
-    warm = round(config.warmup * steps)
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    return config.learning_rate * (1 + cos(pi * (step - warm) / max(1, steps - warm))) / 2
-
-
 def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
     """Score rows in evaluation mode, a few in memory at a time; returns shape (rows, classes)."""
     network.eval()
-    starts = range(0, len(rows.ids), _EVALUATION_ROWS)
-    parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows.ids)))) for s in starts]
+    starts = range(0, len(rows), _EVALUATION_ROWS)
+    parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows)))) for s in starts]
     return np.concatenate([network_scores(network, part) for part in parts])
 
 
-def _judged(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
+def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
+    """Measure scores against labels: balanced accuracy, and log loss with the classes equally weighted.
+
+    Parameters
+    ----------
+    scores
+        Shape (rows, classes).
+    labels
+        Class codes, shape (rows,).
+    """
     from scipy.special import log_softmax
 
     own = -log_softmax(scores, axis=1)[np.arange(len(labels)), labels]

@@ -1,10 +1,9 @@
-"""Training of the image classifier: checks of the rows, the loop, a temperature at the end, and the record."""
+"""Train an image classifier: check the rows, fit network and temperature, and write the record."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,23 +11,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from connectomebench import __version__
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
-from connectomebench.manifest import library_versions
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.manifest import library_versions
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.image_classifier import KIND, ImageClassifier
-from connectomebench.models.image_classifier_checkpoint import best_epoch
-from connectomebench.models.image_classifier_loop import ImageRows, fit_network, memory_hint, score_rows
-from connectomebench.models.image_classifier_start import ImageClassifierConfig, start_network
-from connectomebench.models.record import DataRecord, ModelRecord
+from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
+from connectomebench.models.image_classifier_loop import ImageRows, best_epoch, fit_network, memory_hint, score_rows
+from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
-from connectomebench.tasks import get_task
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 _COLUMNS = ("images", "views", "answer", "sample_id")
-_LIBRARIES = ("connectomebench", "huggingface_hub", "numpy", "pillow", "safetensors", "torch", "transformers")
+_LIBRARIES = (
+    "accelerate",
+    "connectomebench",
+    "huggingface_hub",
+    "numpy",
+    "pillow",
+    "safetensors",
+    "torch",
+    "transformers",
+)
 
 
 def train_image_classifier(
@@ -38,13 +45,15 @@ def train_image_classifier(
     config: ImageClassifierConfig | None = None,
     checkpoints: Path | None = None,
     *,
+    resume: bool = True,
     progress: bool = True,
 ) -> ImageClassifier:
     """Train an image classifier.
 
     Each epoch shows every answer equally often. The epoch with the best balanced accuracy on the validation rows is
     kept (of equals the one with the lower log loss), and the temperature is fitted on the same rows. The same seed,
-    rows and versions give the same model on a CPU, broken off or not.
+    rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate launch``, all processes
+    must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy with ``config.seed``.
 
     Parameters
     ----------
@@ -55,14 +64,17 @@ def train_image_classifier(
     config
         How to train; the defaults where None.
     checkpoints
-        Folder for the state after each epoch; a run that was killed goes on from there. None keeps none.
+        Folder for the state after each epoch, of which the last and the best are kept. None keeps none.
+    resume
+        Resume a run that was killed from the last epoch in ``checkpoints``; otherwise what is there is removed.
     progress
         Show a progress bar.
 
     Raises
     ------
     ConnectomeBenchError
-        If rows or settings do not fit, the backbone cannot be loaded, memory runs out or the loss is no number.
+        If rows or settings do not fit, the backbone cannot be loaded, checkpoints are of another training, memory runs
+        out or the loss is no number.
     """
     config = config or ImageClassifierConfig()
     tasks = {entry.task for entry in data}
@@ -76,31 +88,40 @@ def train_image_classifier(
     views = _views(train, "training")
     if _views(validation, "validation") != views:
         raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
-    learn, judge = _image_rows(train, task.labels, "training"), _image_rows(validation, task.labels, "validation")
+    train_rows = _image_rows(train, task.labels, "training")
+    validation_rows = _image_rows(validation, task.labels, "validation")
     # One more of each, so that an answer that never occurred is improbable and not impossible.
-    counts = np.bincount(learn.labels, minlength=len(task.labels)) + 1
+    counts = np.bincount(train_rows.labels, minlength=len(task.labels)) + 1
     prior = counts / counts.sum()
 
+    backbone = Path(config.backbone).name if Path(config.backbone).is_dir() else config.backbone
+    versions = library_versions(_LIBRARIES)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices), memory_hint(config):
         torch.manual_seed(config.seed)
         network, base, base_revision = start_network(config, task.labels, views, prior.tolist())
-        rows = [learn.ids, learn.labels.tolist(), judge.ids, judge.labels.tolist()]
-        start = network_revision(network)
-        key = content_key(__version__, asdict(config), [asdict(e) for e in data], rows, start, version("torch"))
+        rows = [(part.ids, part.labels.tolist()) for part in (train_rows, validation_rows)]
+        configuration = {
+            "classifier": {**asdict(config), "backbone": backbone},
+            "start": network_revision(network),
+            "data": [asdict(entry) for entry in data],
+            "rows": content_key(*rows),
+            "versions": versions,
+        }
         history = fit_network(
-            network.to("cuda" if devices else "cpu"), learn, judge, config, checkpoints, key, progress
+            network, train_rows, validation_rows, config, configuration, checkpoints, resume, progress
         )
-        scores = score_rows(network, judge)
-    temperature = fit_temperature(scores, judge.labels, prior)
+        scores = score_rows(network, validation_rows)
+    temperature = fit_temperature(scores, validation_rows.labels, prior)
     final = ViewClassifier(**{**network.settings, "temperature": temperature})
     final.load_state_dict(network.state_dict())
     settings = {
         **asdict(config),
-        "backbone": Path(config.backbone).name if Path(config.backbone).is_dir() else config.backbone,
+        "backbone": backbone,
         "input_px": network.settings["input_px"],
+        "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "temperature": temperature,
-        "validation_rows": len(judge.ids),
+        "validation_rows": len(validation_rows),
         "best_epoch": best_epoch(history) + 1,
         "history": history,
     }
@@ -113,7 +134,7 @@ def train_image_classifier(
         base_revision=base_revision,
         config=settings,
         trained_on=tuple(data),
-        versions=library_versions(_LIBRARIES),
+        versions=versions,
     )
     return ImageClassifier(final, record)
 

@@ -10,11 +10,11 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
-from connectomebench.hub.errors import hub_errors
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.hub_errors import hub_errors
+from connectomebench.models.model_record import FILE_NAME
 from connectomebench.models.prompt import PROMPT_VERSION
-from connectomebench.models.record import FILE_NAME
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"

@@ -7,14 +7,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
 from connectomebench.models.base import Answer, Batch, check_views, column
 from connectomebench.models.encoders import SIGLIP2, Encoder, Pooling, load_encoder
 from connectomebench.models.features import FeatureStore, encoder_store, stored_rows
-from connectomebench.models.heads import Candidate, Head, fit_head
+from connectomebench.models.head_io import load_head, save_head
+from connectomebench.models.heads import Head, HeadCandidate, fit_head
 from connectomebench.models.images import StoredImage, image_key
-from connectomebench.models.saved import load_head, save_head
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -62,7 +62,7 @@ class ProbeConfig:
             raise ConnectomeBenchError(f"unknown head {self.head!r}; choose logistic or mlp")
 
 
-def head_candidates(config: ProbeConfig) -> list[Candidate]:
+def head_candidates(config: ProbeConfig) -> list[HeadCandidate]:
     """Return the heads a probe chooses from: standardised features, then logistic regression or a perceptron."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
@@ -75,7 +75,7 @@ def head_candidates(config: ProbeConfig) -> list[Candidate]:
         return MLPClassifier((128,), alpha=1 / c, max_iter=100, random_state=config.seed)
 
     return [
-        Candidate({"head": config.head, "C": c}, Pipeline([("scale", StandardScaler()), ("head", head(c))]))
+        HeadCandidate({"head": config.head, "C": c}, Pipeline([("scale", StandardScaler()), ("head", head(c))]))
         for c in config.c_grid
     ]
 

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
-from connectomebench.tasks import YES_NO, Task, get_task
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.tasks import YES_NO, Task, get_task
 
 PROMPT_VERSION = 1
 """Raised whenever the text of a prompt or the reading of a reply changes; it enters the revision of a model."""

@@ -7,17 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.manifest import library_versions
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.manifest import library_versions
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.base import Model
 from connectomebench.models.encoders import EFFICIENTNET
 from connectomebench.models.model_files import ADAPTER_CONFIG, REPO_ID, open_files, read_json
-from connectomebench.models.record import FILE_NAME, DataRecord, ModelKind, ModelRecord, read_record, write_record
+from connectomebench.models.model_record import FILE_NAME, ModelKind, ModelRecord, read_record, write_record
 
 if TYPE_CHECKING:
-    from connectomebench.models.grey import GreyModel
+    from connectomebench.models.grey_baseline import GreyModel
     from connectomebench.models.probe import Probe
-    from connectomebench.models.trivial import TrivialModel
+    from connectomebench.models.trivial_baseline import TrivialModel
 
 _LIBRARIES = ("connectomebench", "numpy", "pillow", "scikit-learn", "scipy", "skops", "torch", "transformers")
 
@@ -98,13 +99,13 @@ def _load_probe(folder: Path, cache: Path | None) -> Model:
 
 
 def _load_grey(folder: Path, cache: Path | None) -> Model:
-    from connectomebench.models.grey import load_grey
+    from connectomebench.models.grey_baseline import load_grey
 
     return load_grey(folder, cache)
 
 
 def _load_trivial(folder: Path, cache: Path | None) -> Model:
-    from connectomebench.models.trivial import load_trivial
+    from connectomebench.models.trivial_baseline import load_trivial
 
     return load_trivial(folder, cache)
 

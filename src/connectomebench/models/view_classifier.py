@@ -19,8 +19,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
+from torch.utils.data import get_worker_info
 
-from connectomebench.files import content_key
+from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 
 # Says nothing about the network's shape, or names code, kernels or weights that lie elsewhere.
@@ -150,12 +151,16 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def load_pixels(images: Sequence[StoredImage], px: int) -> torch.Tensor:
-    """Decode and scale images on all cores; returns RGB, uint8, shape (images, ``px``, ``px``, 3)."""
+    """Decode and scale images on all cores; returns RGB, uint8, shape (images, ``px``, ``px``, 3).
+
+    In a process of a DataLoader, one of several, on one core: threads do not live on in it.
+    """
 
     def scaled(image: StoredImage) -> NDArray[np.uint8]:
         return np.asarray(decode(image).resize((px, px), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
-    return torch.from_numpy(np.stack(list(_threads().map(scaled, images))))
+    pixels = map(scaled, images) if get_worker_info() else _threads().map(scaled, images)
+    return torch.from_numpy(np.stack(list(pixels)))
 
 
 def network_scores(network: ViewClassifier, images: Sequence[Sequence[StoredImage]]) -> NDArray[np.float64]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
 from connectomebench.models.chat import Conversation, Reply, Sampling
 from connectomebench.models.endpoint_requests import chat_messages
 from connectomebench.models.model_files import (

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 from connectomebench.models.base import Answer, Batch, column
 from connectomebench.models.chat import Conversation, Reply, Sampling
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, messages
-from connectomebench.tasks import get_task
 
 Tokens = tuple[int, ...]
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
 from connectomebench.models.model_files import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -24,8 +24,8 @@ from connectomebench.models.model_files import (
     read_json,
     reason_of,
 )
+from connectomebench.models.model_record import FILE_NAME, read_record
 from connectomebench.models.prompt import PROMPT_VERSION
-from connectomebench.models.record import FILE_NAME, read_record
 from connectomebench.models.vlm import VisionLanguageModel
 
 _WEIGHT_FILE = re.compile(r"model[\w.-]*\.safetensors", re.ASCII)

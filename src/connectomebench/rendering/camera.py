@@ -21,7 +21,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.tasks import MESH_VIEWS
+from connectomebench.core.tasks import MESH_VIEWS
 
 # Rows: right, down, forward (the looking direction), as vectors of the world (x, y, z).
 _FRAMES = {

@@ -13,9 +13,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
-from connectomebench.sites import Point
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
 
 # Face normals are added up as integers, which gives the same sum in any order of faces. Unit: nm².
 _NORMAL_UNIT = float(2**20)
@@ -149,7 +149,9 @@ def _make_index(mesh: Mesh) -> MeshIndex:
     corner = vertices.min(axis=0).astype(np.float64)
     span = vertices.max(axis=0).astype(np.float64) - corner
     # a surface passes some of the cells of its box only: that many cells altogether, and the rest is empty
-    edge = max(float(np.prod(np.maximum(span, span.max() / 1000 + 1e-6)) / (len(faces) / _CELL_FACES + 1)) ** (1 / 3), 1e-6)
+    edge = max(
+        float(np.prod(np.maximum(span, span.max() / 1000 + 1e-6)) / (len(faces) / _CELL_FACES + 1)) ** (1 / 3), 1e-6
+    )
     shape = np.minimum(np.floor(span / edge).astype(np.int64) + 1, 1024)
     order, cells = _sort_faces(vertices, faces, corner, 1 / edge, shape)
     faces, vertices = _reorder(faces, order, vertices)
@@ -231,7 +233,11 @@ def _reorder(faces, order, vertices):
             v = faces[order[f], j]
             if number[v] < 0:
                 number[v] = n
-                new_vertices[n, 0], new_vertices[n, 1], new_vertices[n, 2] = vertices[v, 0], vertices[v, 1], vertices[v, 2]
+                new_vertices[n, 0], new_vertices[n, 1], new_vertices[n, 2] = (
+                    vertices[v, 0],
+                    vertices[v, 1],
+                    vertices[v, 2],
+                )
                 n += 1
             new_faces[f, j] = number[v]
     return new_faces, new_vertices[:n].copy()

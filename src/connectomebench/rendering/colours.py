@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.sites import Role
+from connectomebench.core.site import Role
 
 RGB = tuple[int, int, int]
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import tempfile
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, get_args
@@ -12,13 +10,16 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError, unknown_name
-from connectomebench.geometry import Mesh
+from connectomebench.core.errors import unknown_name
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.rendering.adapters import NOT_INSTALLED, octarine_problem
 from connectomebench.rendering.colours import RGB
-from connectomebench.sites import Point
-from connectomebench.tasks import MESH_VIEWS
 
 EngineName = Literal["auto", "cpu", "octarine"]
+
+_log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
@@ -84,73 +85,33 @@ class CpuEngine:
         return dict(zip(MESH_VIEWS, rasterize(clipped, list(colours), pixels, self.threads), strict=True))
 
 
-def hardware_adapter() -> str | None:
-    """Name the graphics adapter that wgpu would use, if it is hardware.
-
-    Returns
-    -------
-    str or None
-        None where wgpu is not installed, finds no adapter, or finds only software (``adapter_type`` CPU).
-    """
-    adapter = _default_adapter()
-    if adapter is None or adapter["adapter_type"] == "CPU":
-        return None
-    return adapter["device"]
-
-
-def adapter_name() -> str | None:
-    """Name the graphics adapter that wgpu would use, hardware or software; None where there is none."""
-    adapter = _default_adapter()
-    return None if adapter is None else adapter["device"]
-
-
-def _default_adapter() -> dict[str, str] | None:
-    if importlib.util.find_spec("wgpu") is None:
-        return None
-    # drivers complain on stderr where a session without a screen has no such folder
-    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-    # Mesa's software driver brings an LLVM of its own: triton, a part of torch, crashes when it is loaded after that
-    if importlib.util.find_spec("triton") is not None:
-        importlib.import_module("triton")
-    import wgpu
-
-    try:
-        adapter = wgpu.gpu.request_adapter_sync(power_preference="high-performance")
-    except (RuntimeError, OSError):  # no adapter, or no driver library to ask for one
-        return None
-    return None if adapter is None else dict(adapter.info)
-
-
 def choose_engine(name: EngineName = "auto", threads: int = 0) -> Engine:
-    """Take the engine asked for, or the one that suits the machine.
+    """Take the named engine, or the one that suits the machine.
 
     Parameters
     ----------
     name
-        ``auto``: octarine where it is installed and wgpu finds a hardware adapter, else ``cpu`` (octarine in software
-        Vulkan is tens of times slower than our rasteriser). ``cpu``, ``octarine``: just that.
+        ``auto``: octarine where it is installed and can draw on a graphics card, else ``cpu`` (octarine in a software
+        driver is tens of times slower than our rasteriser); the log says why octarine is not taken. ``cpu``,
+        ``octarine``: just that.
     threads
         Threads of the CPU engine; 0 for all cores of the process.
 
     Raises
     ------
     ConnectomeBenchError
-        If the name is unknown, or octarine is asked for and cannot run.
+        If the name is unknown, or ``octarine`` is named and cannot draw here.
     """
     if name not in get_args(EngineName):
         raise unknown_name("engine", name, get_args(EngineName))
-    installed = importlib.util.find_spec("octarine") is not None
-    if name == "octarine" and not installed:
-        raise ConnectomeBenchError(
-            "the engine octarine is not installed; pip install 'connectomebench[octarine]' or take --engine cpu"
-        )
-    if name == "octarine" and adapter_name() is None:
-        raise ConnectomeBenchError(
-            "octarine finds no graphics adapter; install a Vulkan driver (mesa-vulkan-drivers for software) "
-            "or take --engine cpu"
-        )
-    if name == "octarine" or (name == "auto" and installed and hardware_adapter() is not None):
-        from connectomebench.rendering.octarine_engine import OctarineEngine
+    if name == "cpu":
+        return CpuEngine(threads)
+    if name == "auto":
+        problem = octarine_problem(allow_software=False)
+        if problem is not None:
+            if problem != NOT_INSTALLED:  # then nobody expects it
+                _log.info("drawing on the CPU: %s", problem)
+            return CpuEngine(threads)
+    from connectomebench.rendering.octarine_engine import OctarineEngine
 
-        return OctarineEngine()
-    return CpuEngine(threads)
+    return OctarineEngine()

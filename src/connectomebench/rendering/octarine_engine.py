@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Point
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.rendering.adapters import require_octarine
 from connectomebench.rendering.camera import view_frame
 from connectomebench.rendering.clip import clip_mesh
 from connectomebench.rendering.colours import AMBIENT, BACKGROUND, DIFFUSE, RGB, cut_colour, light_direction
 from connectomebench.rendering.rasterizer import SUPERSAMPLING, average_samples
-from connectomebench.sites import Point
-from connectomebench.tasks import MESH_VIEWS
 
 # The frame of a camera is (right, down, forward); that of pygfx is (right, up, backward).
 _TO_PYGFX = np.diag([1.0, -1.0, -1.0])
@@ -26,11 +27,17 @@ class OctarineEngine:
 
     The meshes are turned in front of a camera that stands still, which is the same as moving camera and light around
     them. The camera sees the cube from -1 to 1 and nothing before or behind it.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If octarine is not installed, or no graphics adapter has the features and limits that it asks for.
     """
 
     name = "octarine"
 
     def __init__(self) -> None:
+        require_octarine()
         import octarine
         import pygfx
 

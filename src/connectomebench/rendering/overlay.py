@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from connectomebench.rendering.layout import plane
+from connectomebench.core.view_layout import plane
 
 if TYPE_CHECKING:
     from PIL import Image

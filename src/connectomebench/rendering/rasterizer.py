@@ -244,9 +244,7 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})
-def _draw_faces(
-    columns, rows, depths, cosines, order, normals, faces, parts, first_row, ramp, band, tiles, changed
-):
+def _draw_faces(columns, rows, depths, cosines, order, normals, faces, parts, first_row, ramp, band, tiles, changed):
     """Draw some faces of a band; ``tiles`` are the farthest samples known, ``changed`` the tiles drawn into."""
     n_rows, n_columns = band.shape
     flat = band.ravel()

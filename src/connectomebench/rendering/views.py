@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.geometry import Mesh
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.site import Site
+from connectomebench.core.source import EMSlice
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
 from connectomebench.rendering.colours import BACKGROUND, RGB, ROLE_COLOURS
 from connectomebench.rendering.engines import Engine, EngineName
-from connectomebench.sites import Site
-from connectomebench.sources.base import EMSlice
-from connectomebench.tasks import EM_VIEWS, MESH_VIEWS, get_task
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,7 +77,7 @@ def render_site(
     """
     from PIL import Image
 
-    from connectomebench.rendering.em import draw_em
+    from connectomebench.rendering.em_slices import draw_em
 
     task = get_task(site.task)
     if task.has_em and em is None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
 from connectomebench.evaluation.comparison import FEW_GROUPS
 from connectomebench.evaluation.results import Comparison, Summary, Verdict, as_it_stands, compare, summarise, verdict

@@ -12,24 +12,25 @@ from typing import Any
 
 from markupsafe import Markup
 
-from connectomebench.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import write_text
+from connectomebench.core.species import get_species
+from connectomebench.core.task_explanations import BASELINES, MODEL_NAMES, ORIGIN_NAMES, VIEW_NAMES, explain
+from connectomebench.core.tasks import get_task
+from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
-from connectomebench.files import write_text
-from connectomebench.report.explanations import BASELINES, MODEL_NAMES, ORIGIN_NAMES, VIEW_NAMES, explain
-from connectomebench.report.figures import bin_rows, interval_plot, reliability_diagram
+from connectomebench.report.figures import interval_plot, reliability_diagram
 from connectomebench.report.measures import TaskMeasures, measure_task
 from connectomebench.report.provenance import Provenance, read_provenance
 from connectomebench.report.samples import DatasetSummary, summarise_dataset
-from connectomebench.species import get_species
-from connectomebench.tasks import get_task
 
 MAIN_MODEL = "probe"
 PARTITION = "test"
 
 
 @dataclass(frozen=True)
-class Line:
+class ResultLine:
     """A sentence in a box: `kind` is good, warn, bad or empty (plain)."""
 
     kind: str
@@ -128,12 +129,12 @@ def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
     }
 
 
-def _verdict(measures: TaskMeasures) -> list[Line]:
+def _verdict(measures: TaskMeasures) -> list[ResultLine]:
     """Say honestly what the comparison with the baselines shows."""
     lines = []
     for comparison in measures.against("behind"):
         lines.append(
-            Line(
+            ResultLine(
                 "bad",
                 f"“{MODEL_NAMES[comparison.second][0]}” wins: construction flaw.",
                 "This baseline cannot see what matters, yet it beats the probe on the same samples. Labels can be read "
@@ -144,7 +145,7 @@ def _verdict(measures: TaskMeasures) -> list[Line]:
     if undecided:
         names = " and ".join(f"“{n}”" for n in undecided)
         lines.append(
-            Line(
+            ResultLine(
                 "warn",
                 f"Probe and {names}: the difference is not distinguishable at this n.",
                 f"With {measures.n} test samples in {measures.n_groups} groups, the interval of the difference holds "
@@ -154,11 +155,13 @@ def _verdict(measures: TaskMeasures) -> list[Line]:
         )
     if not lines:
         lines.append(
-            Line("good", "The probe beats both baselines.", "Both 95% intervals of the difference lie above zero.")
+            ResultLine(
+                "good", "The probe beats both baselines.", "Both 95% intervals of the difference lie above zero."
+            )
         )
     if measures.few_groups:
         lines.append(
-            Line(
+            ResultLine(
                 "warn",
                 f"Only {measures.n_groups} independent group{'' if measures.n_groups == 1 else 's'} in test.",
                 "Intervals rest on so few groups that they are too narrow; take them as a rough guide.",
@@ -175,14 +178,14 @@ def _verdict_short(measures: TaskMeasures) -> str:
     return "Yes"
 
 
-def _reality(provenances: Sequence[Provenance]) -> list[Line]:
+def _reality(provenances: Sequence[Provenance]) -> list[ResultLine]:
     """Say at the top what is real and what is not."""
     errors = {p.simulated_errors for p in provenances}
     slices = {p.simulated_em for p in provenances if p.shows_em}
     lines = []
     if errors == {True}:
         lines.append(
-            Line(
+            ResultLine(
                 "warn",
                 "The errors on this page are simulated.",
                 "The neurons are real, but a program cut and fused them to imitate the mistakes of a segmentation. "
@@ -191,7 +194,7 @@ def _reality(provenances: Sequence[Provenance]) -> list[Line]:
         )
     elif errors == {False}:
         lines.append(
-            Line(
+            ResultLine(
                 "",
                 "The errors on this page are real.",
                 "They are mistakes of an automatic segmentation that people corrected.",
@@ -199,21 +202,23 @@ def _reality(provenances: Sequence[Provenance]) -> list[Line]:
         )
     else:
         lines.append(
-            Line("warn", "Some of the errors on this page are simulated.", "Each task says so below its title.")
+            ResultLine("warn", "Some of the errors on this page are simulated.", "Each task says so below its title.")
         )
     if slices == {True}:
         lines.append(
-            Line(
+            ResultLine(
                 "warn",
                 "The image data on this page are simulated.",
                 "The slices are drawn from the shapes to look like electron microscopy; no microscope took them.",
             )
         )
     elif slices == {False}:
-        lines.append(Line("", "The image data are real", "electron microscopy."))
+        lines.append(ResultLine("", "The image data are real", "electron microscopy."))
     elif slices:
         lines.append(
-            Line("warn", "Some of the image data on this page are simulated.", "Each task says so below its title.")
+            ResultLine(
+                "warn", "Some of the image data on this page are simulated.", "Each task says so below its title."
+            )
         )
     return lines
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.tasks import get_task
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 
 
 @dataclass(frozen=True)

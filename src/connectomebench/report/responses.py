@@ -13,14 +13,19 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from tqdm import tqdm
 
-from connectomebench import __version__
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.responses import ANALYSIS_WORDS, Replies, collect_replies
-from connectomebench.evaluation.responses_changes import Change, checkpoint_series, find_changes, given_series
-from connectomebench.evaluation.responses_lexicon import Lexicon, Mention
-from connectomebench.evaluation.responses_summary import FEWEST, ReplySummary, enough_resamples, summarise_replies
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path, write_json, write_text
+from connectomebench.core.version import __version__
+from connectomebench.evaluation.responses.changes import CueChange, checkpoint_series, find_changes, given_series
+from connectomebench.evaluation.responses.cues import ANALYSIS_WORDS, Replies, collect_replies
+from connectomebench.evaluation.responses.lexicon import Lexicon, Mention
+from connectomebench.evaluation.responses.summary import (
+    FEWEST,
+    ReplySummary,
+    enough_resamples,
+    summarise_replies,
+)
 from connectomebench.evaluation.statistics import Estimate
-from connectomebench.files import atomic_path, write_json, write_text
 from connectomebench.report.responses_figure import draw_responses
 
 if TYPE_CHECKING:
@@ -53,7 +58,7 @@ def write_responses(frame: pd.DataFrame, out: Path, lexicon: Lexicon, order: Seq
     out
         Folder; made if needed.
     lexicon
-        From :func:`connectomebench.evaluation.responses_lexicon.read_lexicon`.
+        From :func:`connectomebench.evaluation.responses.lexicon.read_lexicon`.
     order
         Models, first to last, as `connectomebench.evaluation.results.label` names them. Without it, models whose names
         differ in the number of a checkpoint alone are compared.
@@ -66,7 +71,7 @@ def write_responses(frame: pd.DataFrame, out: Path, lexicon: Lexicon, order: Seq
     Raises
     ------
     ConnectomeBenchError
-        If there are no replies, the order is wrong, or matplotlib is not installed.
+        If there are no replies, or the order is wrong.
     """
     replies, silent = collect_replies(frame, lexicon)
     series = [given_series(replies, order)] if order else checkpoint_series(replies)
@@ -90,7 +95,7 @@ def write_responses(frame: pd.DataFrame, out: Path, lexicon: Lexicon, order: Seq
 def _document(
     summaries: Sequence[ReplySummary],
     series: Sequence[Sequence[str]],
-    changes: Sequence[Change],
+    changes: Sequence[CueChange],
     silent: Sequence[str],
     lexicon: Lexicon,
 ) -> dict[str, Any]:
@@ -149,7 +154,7 @@ def _cue_rows(summary: ReplySummary) -> list[dict[str, Any]]:
     return rows
 
 
-def _change_row(change: Change) -> dict[str, Any]:
+def _change_row(change: CueChange) -> dict[str, Any]:
     names = ("first", "last", "task", "species", "partition", "cue", "use")
     row = {name: getattr(change, name) for name in names} | _columns("difference", change.difference)
     return row | {"samples": change.n_samples, "holm_p": _number(change.holm), "verdict": change.verdict}
@@ -180,7 +185,7 @@ def _write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def _page(
     summaries: Sequence[ReplySummary],
     series: Sequence[Sequence[str]],
-    changes: Sequence[Change],
+    changes: Sequence[CueChange],
     silent: Sequence[str],
     left_out: int,
     lexicon: Lexicon,

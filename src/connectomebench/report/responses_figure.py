@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.evaluation.responses_changes import Change
-from connectomebench.evaluation.responses_lexicon import Lexicon
-from connectomebench.evaluation.responses_summary import ReplySummary
-from connectomebench.files import atomic_path
+from connectomebench.core.files import atomic_path
+from connectomebench.evaluation.responses.changes import CueChange
+from connectomebench.evaluation.responses.lexicon import Lexicon
+from connectomebench.evaluation.responses.summary import ReplySummary
 
 FEWEST_REASONED = 0.05
 """Share of replies with an analysis below which a model is left out of the figure: it names next to nothing."""
@@ -22,13 +21,15 @@ _MARKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "D"), ("#cc79a7", "^")
 _UNDECIDED = "#8a8f96"
 
 
-def draw_responses(summaries: Sequence[ReplySummary], changes: Sequence[Change], lexicon: Lexicon, path: Path) -> int:
+def draw_responses(
+    summaries: Sequence[ReplySummary], changes: Sequence[CueChange], lexicon: Lexicon, path: Path
+) -> int:
     """Draw the cues of every model, up to four in a panel, and below them the changes between checkpoints.
 
     Parameters
     ----------
     summaries, changes
-        From `connectomebench.evaluation.responses_summary` and `connectomebench.evaluation.responses_changes`.
+        From `connectomebench.evaluation.responses.summary` and `connectomebench.evaluation.responses.changes`.
     lexicon
         The one that was read with.
     path
@@ -38,16 +39,8 @@ def draw_responses(summaries: Sequence[ReplySummary], changes: Sequence[Change],
     -------
     int
         How many models were left out since they write no analysis (`FEWEST_REASONED`).
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise ConnectomeBenchError("the figure needs matplotlib; pip install matplotlib") from None
+    from matplotlib.figure import Figure
 
     shown = [one for one in summaries if one.reasoned.value >= FEWEST_REASONED]
     panels = [*_panels(shown), *_changed(changes)]
@@ -78,9 +71,9 @@ def _panels(shown: Sequence[ReplySummary]) -> list[list[Any]]:
     return [ones[start : start + _SETS] for _, ones in sorted(by_place.items()) for start in range(0, len(ones), _SETS)]
 
 
-def _changed(changes: Sequence[Change]) -> list[list[Any]]:
+def _changed(changes: Sequence[CueChange]) -> list[list[Any]]:
     """Put the changes of one pair of models at one place together."""
-    by_pair: dict[tuple[str, ...], list[Change]] = defaultdict(list)
+    by_pair: dict[tuple[str, ...], list[CueChange]] = defaultdict(list)
     for change in changes:
         by_pair[change.first, change.last, change.task, change.species, change.partition].append(change)
     return list(by_pair.values())
@@ -115,7 +108,7 @@ def _draw_cues(axis: Any, ones: Sequence[ReplySummary], lexicon: Lexicon) -> Non
     axis.set_title("/".join(ones[0].replies.place), fontsize=11, loc="left")
 
 
-def _draw_changes(axis: Any, changes: Sequence[Change], lexicon: Lexicon) -> None:
+def _draw_changes(axis: Any, changes: Sequence[CueChange], lexicon: Lexicon) -> None:
     place = {cue.name: i for i, cue in enumerate(lexicon.cues)}
     for use, shift, face in (("affirmed", -0.18, True), ("denied", 0.18, False)):
         for decided in (True, False):

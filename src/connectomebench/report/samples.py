@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.rendering.layout import plane_columns
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import EM_VIEWS, get_task
+from connectomebench.core.view_layout import plane_columns
 from connectomebench.rendering.overlay import has_overlay, overlay_svg
-from connectomebench.tasks import EM_VIEWS, get_task
 
 PARTITIONS = ("train", "validation", "test")
 
@@ -54,7 +54,7 @@ class View:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ReportSample:
     """One sample as it is shown: `extent_nm` is the edge of its views, nm.
 
     `columns` are its views as they stand on the page: each slice below the view of its plane.
@@ -87,7 +87,7 @@ class DatasetSummary:
     answers: tuple[str, ...]
     counts: tuple[PartitionCount, ...]
     origins: dict[str, int]
-    samples: tuple[Sample, ...]
+    samples: tuple[ReportSample, ...]
 
 
 def summarise_dataset(folder: Path, task: str, species: str) -> DatasetSummary:
@@ -149,7 +149,7 @@ def _read(files: Sequence[Path], columns: Sequence[str], ids: Sequence[str] | No
     return values
 
 
-def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], answer: str) -> Sample:
+def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], answer: str) -> ReportSample:
     partition = next(p for p in ("test", "validation", "train") if answer in rows[p]["answer"])
     part = rows[partition]
     ids = sorted(i for i, a in zip(part["sample_id"], part["answer"], strict=True) if a == answer)[:_CONSIDERED]
@@ -165,7 +165,7 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
         for name, image in zip(stored["views"][pick], stored["images"][pick], strict=True)
     ]
     columns = tuple(tuple(views[i] for i in column) for column in plane_columns([view.name for view in views]))
-    return Sample(stored["sample_id"][pick], answer, stored["origin"][pick], partition, extent, columns)
+    return ReportSample(stored["sample_id"][pick], answer, stored["origin"][pick], partition, extent, columns)
 
 
 def _coloured_areas(images: Sequence[dict[str, Any]], views: Sequence[str]) -> NDArray[np.float64]:

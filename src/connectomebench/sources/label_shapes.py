@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.geometry import EMPTY_MESH, Mesh, Skeleton
+from connectomebench.core.geometry import EMPTY_MESH, Mesh, Skeleton
+from connectomebench.core.volume import IntPoint, Volume
 from connectomebench.sources.label_surfaces import find_net, label_surface, relax, settle_owners
-from connectomebench.sources.volume import IntPoint, Volume
 
 _BLOCK_VOXELS = 1 << 26  # voxels read at one time
 

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.files import content_key
-from connectomebench.geometry import Mesh
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.volume import IntPoint
 from connectomebench.sources.label_shapes import MeshRules, mesh_labels
 from connectomebench.sources.supervoxels import Pieces
-from connectomebench.sources.volume import IntPoint
 
 
 class ArrayStore(Protocol):
@@ -37,7 +37,7 @@ def paint_side(
     pieces
         The segment in pieces.
     sides
-        int8, shape (n_pieces,): see :func:`connectomebench.cuts.apply_cut`.
+        int8, shape (n_pieces,): see :func:`connectomebench.cuts.min_cut.apply_cut`.
     side
         +1 or -1.
     number

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from connectomebench.sources.base import CutGraph
+from connectomebench.core.cut import CutGraph
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,21 @@
-"""The fixture of the recorded server as one volume, and level-2 meshes of it: what tests of surveys compare with."""
+"""The volume that the replayed server serves, and level-2 meshes of it: what tests of surveys compare with."""
 
 from __future__ import annotations
 
-import gzip
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
-from graph_truth import FIXTURE, Truth
+from graph_truth import Truth
 from numpy.typing import NDArray
+from replay_volumes import CHUNK, OFFSET, supervoxels
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
 
 VOXEL_NM = 10.0
 VOXEL = (VOXEL_NM, VOXEL_NM, VOXEL_NM)
-OFFSET = (1024, 2048, 2600)
-CHUNK = 64
 GRID_NM = 6  # of draco: chunks of 64 voxels of 10 nm get 7 bits and bins of 6 nm
 
 
@@ -67,17 +65,9 @@ class Ground:
         return (np.argwhere(mask) + list(corner) + np.asarray(OFFSET) + 0.5) * np.float64(VOXEL_NM)
 
 
-def read_ground(truth: Truth) -> Ground:
-    """Read the volume of supervoxels."""
-    volume = np.zeros((250, 250, 250), np.uint64)
-    with zipfile.ZipFile(FIXTURE / "ws.zip") as archive:
-        for name in archive.namelist():
-            if not name.endswith(".gz"):
-                continue
-            spans = [s.split("-") for s in name.removesuffix(".gz").rpartition("/")[2].split("_")]
-            box = tuple(slice(int(a) - o, int(b) - o) for (a, b), o in zip(spans, OFFSET, strict=True))
-            chunk = np.frombuffer(gzip.decompress(archive.read(name)), np.uint64)
-            volume[box] = chunk.reshape(volume[box].shape, order="F")
+def read_ground(truth: Truth, recording: Path | None = None) -> Ground:
+    """Take the volume of supervoxels, made or recorded."""
+    volume = supervoxels(recording)
     rows = np.searchsorted(truth.table["supervoxel_id"], volume)
     assert (truth.table["supervoxel_id"][rows] == volume).all()
     return Ground(truth, volume, rows)

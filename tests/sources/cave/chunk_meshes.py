@@ -12,7 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 from scipy import ndimage
 
-from connectomebench.geometry import Mesh
+from connectomebench.core.geometry import Mesh
 
 VOXEL_NM = 10.0
 CHUNK = 16

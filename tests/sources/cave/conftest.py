@@ -6,45 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
+from cave_configs import CAVE, open_cave
 from cave_ground import Ground, mesh_files, read_ground
 from graph_truth import FIXTURE, Truth, read_truth
 from replay_server import ReplayServer, replay_server
+from replay_volumes import layer_files
 
-from connectomebench.build import build
-from connectomebench.config import load_config, parse_config
-from connectomebench.scheduling import IN_PROCESS, open_runner
+from connectomebench.build.config import load_config
+from connectomebench.build.pipeline import build
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cutting import Cutting
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.sources.cave.cave_source import CaveSource
+from connectomebench.sources.cave.cut_sides import Cutting
 
-# operations whose places are shown with level-2 meshes: a merge and two splits
-MESHED = (1, 20, 25)
-
-CAVE = """\
-species: fly
-source:
-  cave:
-    roots: {ROOTS}
-    until: "2026-11-23T02:10:28"
-    server: SERVER
-    graph_table: fib_medulla_ts2
-    image: none
-    license: cc-by-4.0
-    citation: "FlyEM, HHMI Janelia: neuroproof_examples, training_sample2 (FIB-25)"
-    meshes: voxels
-    requests: {wait_s: 0.01, longest_wait_s: 0.05}
-    survey: {cutout_nm: 900, label_voxel_nm: 10, border_nm: 60, min_body_voxels: 500, places_per_batch: 4}
-    skeleton: {downsample: [2, 2, 2], dust_voxels: 200}
-tasks: [merge_action]
-sites: {extent_nm: [300, 450], min_segment_voxels: 300, merge_match_nm: 400}
-proposals: {reach_nm: 900}
-controls: {pool_per_case: 2}
-partition: {cube_nm: 800, test_fraction: 0.3}
-views: {image_px: 32, em_px: 32}
-"""
-# proofread by time: all that were edited
-EVERY_ROOT = 'changed_since: "2026-11-23T02:06:58.863"'
+# operations whose places are shown with level-2 meshes: a merge and three splits
+MESHED = (1, 15, 20, 30)
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +31,7 @@ def truth() -> Truth:
 @pytest.fixture(scope="session")
 def server() -> Iterator[ReplayServer]:
     """The server without faults; its counters are shared, so compare differences."""
+    layer_files("ws")  # made before the first request, which does not wait for ever
     with replay_server(FIXTURE) as running:
         yield running
 
@@ -84,12 +60,8 @@ def site_server(server: ReplayServer, ground: Ground) -> Iterator[ReplayServer]:
 @pytest.fixture(scope="session")
 def cave_source(site_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaveSource]:
     """The source over all edited segments, with image data."""
-    text = CAVE.replace("ROOTS", EVERY_ROOT).replace("image: none", "image: precomputed://SERVER/data/em")
-    config = parse_config(yaml.safe_load(text.replace("SERVER", site_server.url)))
-    assert config.source.cave is not None
-    folder = tmp_path_factory.mktemp("archive")
-    with open_runner(IN_PROCESS, 2) as runner:
-        yield CaveSource(config.source.cave, config.species, folder, folder, runner)
+    with open_cave(site_server.url, tmp_path_factory.mktemp("archive")) as source:
+        yield source
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "chunkedgraph"
+from replay_volumes import FIXTURE
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from scipy.spatial import KDTree
 
-from connectomebench.geometry import EMPTY_MESH, Mesh
+from connectomebench.core.geometry import EMPTY_MESH, Mesh
 from connectomebench.sources.cave.bisection import Piece, bisect, split_sides
 from connectomebench.sources.cave.meshes import join_meshes
 

@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from replay_answers import INFO, TABLE, Answer, Request, json_answer
 from replay_server import Faults, ReplayServer, replay_server
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.sources.cave.config import CaveConfig, RequestRules, RootsConfig
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.species import get_species
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules, RootsConfig
 from connectomebench.sources.cave.connect import Connection, connect, proofread_roots
-from connectomebench.species import get_species
 
 FINAL = datetime.fromtimestamp(1795399828, UTC)
 HALF = datetime.fromtimestamp(1795399706, UTC)

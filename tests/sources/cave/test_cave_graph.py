@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from replay_answers import API, INFO, TABLE, Answer, Recording, Request, json_answer
 from replay_server import Faults, ReplayServer, replay_server
 
-from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
-from connectomebench.sites import Point
-from connectomebench.sources.cave.config import CaveConfig, RequestRules
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.site import Point
+from connectomebench.core.species import get_species
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 from connectomebench.sources.cave.connect import connect
 from connectomebench.sources.cave.graph import Graph, utc
-from connectomebench.species import get_species
 
 FINAL = datetime.fromtimestamp(1795399828, UTC)
 UNKNOWN_ROOT = 288230376159999999

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from replay_answers import TABLE
 from replay_server import ReplayServer
 
-from connectomebench.errors import SiteUnavailable
-from connectomebench.sources.cave.config import CaveConfig
+from connectomebench.core.errors import SiteUnavailable
+from connectomebench.core.species import get_species
+from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.connect import connect
 from connectomebench.sources.cave.graph import Graph
 from connectomebench.sources.cave.history import (
-    Judged,
+    JudgedOperations,
     Operation,
     differences,
     judge_operations,
     read_operations,
 )
-from connectomebench.species import get_species
 
 FINAL = 1795399828.0
 BEFORE_ALL = 1795399618.863
@@ -108,7 +108,7 @@ def outcomes(truth: Truth, until: float) -> dict[int, str]:
 # ------------------------------------------------------------------ corrections
 
 
-def judged_by_api(graph: Graph, until: float) -> dict[int, Judged]:
+def judged_by_api(graph: Graph, until: float) -> dict[int, JudgedOperations]:
     """All that the survey of a dataset asks: changed roots, their operations, and what became of these."""
     roots = graph.changed_roots(at(BEFORE_ALL - 60), at(until))
     operations, _, failed = read_operations(graph, roots.tolist(), at(until))

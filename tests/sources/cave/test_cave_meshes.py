@@ -27,8 +27,8 @@ from chunk_meshes import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
-from connectomebench.geometry import EMPTY_MESH, Box, Mesh
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.rendering.clip import clip_mesh
 from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.meshes import join_meshes, level2_meshes, segment_mesh

@@ -19,14 +19,15 @@ import yaml
 from cave_ground import CHUNK, OFFSET, VOXEL_NM, Ground
 from replay_server import Faults, ReplayServer
 
-from connectomebench.build import build
-from connectomebench.config import load_config, parse_config
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.manifest import read_manifest
-from connectomebench.records import PARTITIONS, read_small_columns
-from connectomebench.sites import Part, Site
+from connectomebench.build.config import load_config, parse_config
+from connectomebench.build.pipeline import build
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.site import Part, Site
+from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.schema import read_small_columns
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.source import CaveSource
+from connectomebench.sources.cave.cave_source import CaveSource
 
 TASK = "merge_action"
 

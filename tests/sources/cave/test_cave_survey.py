@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from connectomebench.geometry import Box, Skeleton
-from connectomebench.sources.base import Contacts
+from connectomebench.core.correction import Contacts
+from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.history import Judged
-from connectomebench.sources.cave.layers import HeldLayer
+from connectomebench.sources.cave.cloud_volumes import HeldLayer
+from connectomebench.sources.cave.history import JudgedOperations
 from connectomebench.sources.cave.survey import Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
 
 # merges: plain, wrong and undone, across a gap; splits: plain, into three, at a corner of the volume, taken back
@@ -26,7 +26,7 @@ Ask = Callable[..., Survey | str]
 
 
 @pytest.fixture(scope="module")
-def edits(archive: Archive) -> dict[int, Judged]:
+def edits(archive: Archive) -> dict[int, JudgedOperations]:
     return {j.operation.operation_id: j for j in archive.history.judged}
 
 
@@ -46,7 +46,7 @@ def ask(archive: Archive, ground: Ground, held: HeldLayer) -> Ask:
     """Survey from the volume and the tables, without a server."""
     order = archive.order
 
-    def made(judged: Judged, **rules: float) -> Survey | str:
+    def made(judged: JudgedOperations, **rules: float) -> Survey | str:
         changed = replace(order.config.survey, **rules)
         return survey(judged, held, ground.lookup, order.until, changed, order.config.skeleton)
 
@@ -113,7 +113,9 @@ def test_the_sides_are_the_segments_that_the_edit_replaced(archive: Archive, sur
 
 
 @pytest.mark.parametrize("number", SOME)
-def test_the_server_changes_nothing(number: int, ask: Ask, archive: Archive, edits: dict[int, Judged]) -> None:
+def test_the_server_changes_nothing(
+    number: int, ask: Ask, archive: Archive, edits: dict[int, JudgedOperations]
+) -> None:
     """Blocks, caches and shared requests give what the volume in memory gives."""
     there = archive.atlas.of_operation(number)
     assert there is not None
@@ -122,7 +124,7 @@ def test_the_server_changes_nothing(number: int, ask: Ask, archive: Archive, edi
 
 @pytest.mark.parametrize("number", SOME)
 def test_contacts_are_all_faces_of_the_edited_segments_inside(
-    number: int, ask: Ask, edits: dict[int, Judged], ground: Ground, archive: Archive
+    number: int, ask: Ask, edits: dict[int, JudgedOperations], ground: Ground, archive: Archive
 ) -> None:
     found = surveyed(ask(edits[number], neighbours=10**6, min_contact_faces=1))
     edit, rules = edits[number].operation, archive.order.config.survey
@@ -147,7 +149,9 @@ def test_contacts_are_all_faces_of_the_edited_segments_inside(
 
 
 @pytest.mark.parametrize("number", [1, 35])
-def test_the_neighbours_kept_are_those_that_touch_most(number: int, ask: Ask, edits: dict[int, Judged]) -> None:
+def test_the_neighbours_kept_are_those_that_touch_most(
+    number: int, ask: Ask, edits: dict[int, JudgedOperations]
+) -> None:
     def strangers(found: Survey) -> Counter[int]:
         areas: Counter[int] = Counter()
         for pair, area in zip(found.contacts.segments.tolist(), found.contacts.areas.tolist(), strict=True):
@@ -163,7 +167,7 @@ def test_the_neighbours_kept_are_those_that_touch_most(number: int, ask: Ask, ed
     assert set(few.overlaps[:, 0].tolist()) == set(few.segments.tolist())
 
 
-def test_small_contacts_are_left_out(ask: Ask, edits: dict[int, Judged]) -> None:
+def test_small_contacts_are_left_out(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
     areas = {n: surveyed(ask(edits[1], min_contact_faces=n)).contacts.areas for n in (1, 50)}
     assert areas[1].min() < 50 <= areas[50].min()
 
@@ -183,14 +187,14 @@ def test_skeletons_lie_inside_their_segments(number: int, archive: Archive, grou
         assert all(beside)
 
 
-def test_an_edit_outside_the_volume_gives_a_reason(ask: Ask, edits: dict[int, Judged]) -> None:
+def test_an_edit_outside_the_volume_gives_a_reason(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
     edit = edits[1].operation
     away = tuple((x + 10_000.0, y, z) for x, y, z in edit.sources_nm)
     moved = replace(edits[1], operation=replace(edit, sources_nm=away, sinks_nm=away))
     assert ask(moved) == "the edit lies outside the volume"
 
 
-def test_a_state_that_does_not_fit_gives_a_reason(ask: Ask, edits: dict[int, Judged]) -> None:
+def test_a_state_that_does_not_fit_gives_a_reason(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
     """Just before a merge there are two segments, and just before a split there is one."""
     merge, split = edits[1].operation, edits[2].operation
     one_side = replace(merge, sinks=merge.sources)
@@ -199,7 +203,7 @@ def test_a_state_that_does_not_fit_gives_a_reason(ask: Ask, edits: dict[int, Jud
         assert ask(replace(edits[1], operation=odd)) == "the state before the edit does not fit it"
 
 
-def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: dict[int, Judged]) -> None:
+def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
     """Labels of another dataset, missing chunks, or a merge across a gap wider than the cube."""
     unknown = replace(edits[1].operation, sources=(72057594037999999,))
     far = replace(edits[2].operation, sinks=edits[10].operation.sources)
@@ -210,7 +214,7 @@ def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: 
 
 @pytest.mark.parametrize("number", SOME)
 def test_what_a_group_asks_for_is_what_each_survey_needs(
-    number: int, ask: Ask, edits: dict[int, Judged], held: HeldLayer, archive: Archive
+    number: int, ask: Ask, edits: dict[int, JudgedOperations], held: HeldLayer, archive: Archive
 ) -> None:
     around = supervoxels_around(edits[number], held, archive.order.config.survey)
     np.testing.assert_array_equal(around, surveyed(ask(edits[number])).supervoxels)

@@ -15,6 +15,7 @@ import requests
 from graph_truth import FIXTURE
 from replay_answers import API, INFO, Request
 from replay_server import Faults, ReplayServer
+from replay_volumes import layer_files
 
 
 def statuses(server: ReplayServer, times: int, path: str = f"{API}/node/72057594037927937/root") -> list[int | str]:
@@ -87,6 +88,7 @@ def test_a_status_can_be_forced_on_part_of_the_addresses(status: int) -> None:
 
 
 def test_requests_are_counted_by_endpoint() -> None:
+    layer_files("ws")  # which takes its time
     with replay.replay_server(FIXTURE) as server:
         requests.get(f"{server.url}{API}/node/288230376151712097/leaves", timeout=10)
         requests.get(f"{server.url}{API}/node/288230376151712415/leaves", timeout=10)
@@ -106,7 +108,7 @@ def test_requests_wait_side_by_side() -> None:
 
 
 def test_program_prints_its_address() -> None:
-    script = FIXTURE.parents[2] / "benchmarks" / "replay_server.py"
+    script = FIXTURE.parents[1] / "support" / "replay_server.py"
     with subprocess.Popen([sys.executable, str(script), "--latency-ms", "1"], stdout=subprocess.PIPE, text=True) as run:
         try:
             assert run.stdout is not None

@@ -14,10 +14,11 @@ import requests
 from graph_truth import FIXTURE, Truth
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from read_replayed import darkness_of_borders, read_volumes
 from replay_answers import API, INFO, TABLE, Answer, Recording, Request, request_key
 from replay_server import ReplayServer
+from replay_volumes import CHUNK, OFFSET, SHAPE, supervoxels
 
-OFFSET = (1024, 2048, 2600)
 FINAL = 1795399828.0
 
 
@@ -262,21 +263,21 @@ def test_cloudvolume_reads_labels_as_they_were(server: ReplayServer, truth: Trut
 
 
 def test_cloudvolume_reads_supervoxels_and_image(server: ReplayServer, truth: Truth) -> None:
-    from cloudvolume import CloudVolume
-
-    cloud: Any = CloudVolume(f"precomputed://{server.url}/data/ws", progress=False, fill_missing=False)
-    voxels = np.asarray(cloud[:])[..., 0]
-    ids, sizes = np.unique(voxels, return_counts=True)
-    assert voxels.shape == (250, 250, 250)
-    assert np.array_equal(ids, truth.table["supervoxel_id"])
-    assert np.array_equal(sizes, truth.table["size_voxels"])
-    image: Any = CloudVolume(f"precomputed://{server.url}/data/em", progress=False)
-    gray = np.asarray(image[1100:1200, 2100:2200, 2650:2750])[..., 0]
-    assert gray.dtype == np.uint8
-    # membranes are dark: voxels at the border of a supervoxel are darker than those inside
-    crop = voxels[76:176, 52:152, 50:150]
-    border = (crop[:-1] != crop[1:])[:, :-1, :-1]
-    assert gray[:-1, :-1, :-1][border].mean() < gray[:-1, :-1, :-1][~border].mean() - 10
+    voxels, gray = read_volumes(server)
+    assert np.array_equal(voxels, supervoxels())
+    ids = truth.table["supervoxel_id"]
+    assert np.array_equal(np.unique(voxels), ids)
+    x, y, z = (truth.table["inner_point_voxel"].astype(int) - OFFSET).T
+    assert np.array_equal(voxels[x, y, z], ids)
+    seeds = [s for o in truth.told["operations"] for s in (*o["sources"], *o["sinks"])]
+    x, y, z = (np.asarray([s["point_voxel"] for s in seeds]) - OFFSET).T
+    assert voxels[x, y, z].tolist() == [s["supervoxel_id"] for s in seeds]
+    # each supervoxel lies in the chunk that its id names
+    chunk = np.stack(np.meshgrid(*[np.arange(n) // CHUNK for n in SHAPE], indexing="ij"), axis=-1)
+    named = voxels[..., None] >> np.asarray([46, 36, 26], np.uint64) & np.uint64(1023)
+    assert np.array_equal(named, chunk)
+    # membranes are dark
+    assert darkness_of_borders(voxels, gray) > 10
 
 
 def test_cloudvolume_finds_meshes_that_are_given(truth: Truth) -> None:

@@ -16,30 +16,30 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from connectomebench.corrections import Corrections, Skipped
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key, write_json
-from connectomebench.places import group_by_place
-from connectomebench.sites import Point
-from connectomebench.sources.cave.atlas import Atlas, State
-from connectomebench.sources.cave.config import CaveConfig
+from connectomebench.core.correction import Corrections, Skipped
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key, write_json
+from connectomebench.core.site import Point
+from connectomebench.core.spatial_batches import group_by_place
+from connectomebench.core.species import get_species
+from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.connect import proofread_roots
-from connectomebench.sources.cave.findings import find_corrections
+from connectomebench.sources.cave.edit_corrections import find_corrections
 from connectomebench.sources.cave.graph import utc
-from connectomebench.sources.cave.history import Judged, differences
-from connectomebench.sources.cave.work import (
+from connectomebench.sources.cave.history import JudgedOperations, differences
+from connectomebench.sources.cave.jobs import (
     History,
     HistoryJob,
-    Order,
+    JobSpec,
     SurveyJob,
     load_history,
     make_surveys,
     read_history,
 )
-from connectomebench.species import get_species
+from connectomebench.sources.cave.survey_index import State, SurveyIndex
 
 if TYPE_CHECKING:
-    from connectomebench.scheduling import Runner
+    from connectomebench.execution.runner import Runner
 
 _ROOTS_PER_JOB = 200
 
@@ -70,7 +70,7 @@ class Archive:
         Does the groups.
     """
 
-    def __init__(self, order: Order, base: Path, runner: Runner) -> None:
+    def __init__(self, order: JobSpec, base: Path, runner: Runner) -> None:
         self.order = order
         self._base = base
         self._runner = runner
@@ -103,7 +103,7 @@ class Archive:
             for i in range(0, len(roots), _ROOTS_PER_JOB)
         ]
         self._do(read_history, jobs, "edit history")
-        judged: dict[int, Judged] = {}
+        judged: dict[int, JudgedOperations] = {}
         left_out: Counter[str] = Counter()
         failed = dict(failed)
         for job in jobs:
@@ -117,7 +117,7 @@ class Archive:
         return History(tuple(judged[k] for k in sorted(judged)), dict(left_out), failed)
 
     @cached_property
-    def atlas(self) -> Atlas:
+    def atlas(self) -> SurveyIndex:
         """What lies around every edit.
 
         Raises
@@ -132,7 +132,7 @@ class Archive:
             for rows in group_by_place(places, rules.cutout_nm, rules.places_per_batch)
         ]
         self._do(make_surveys, jobs, "surveys")
-        atlas = Atlas([job.path for job in jobs])
+        atlas = SurveyIndex([job.path for job in jobs])
         with_failures = [path for path, found in atlas.files() if found.failed]
         self._check_share(len(atlas.failed), len(judged), atlas.failed.values(), "places", with_failures)
         return atlas

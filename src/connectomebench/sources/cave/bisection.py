@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
-from connectomebench.geometry import EMPTY_MESH, Mesh
+from connectomebench.core.geometry import EMPTY_MESH, Mesh
 from connectomebench.sources.cave.meshes import compact, join_meshes
 
 _SEAM_NM = 1.0  # vertices of two chunks nearer than this are the same: their grids agree up to rounding

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
-from connectomebench.sources.cave.config import CaveConfig, RootsConfig
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.species import Species
+from connectomebench.sources.cave.cave_config import CaveConfig, RootsConfig
 from connectomebench.sources.cave.graph import Graph, utc
-from connectomebench.sources.cave.patience import PatientAdapter, patiently
-from connectomebench.species import Species
+from connectomebench.sources.cave.retries import RetryAdapter, with_retries
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
         )
     # it tells every try of a client's constructor, and that cloud-volume's threads share a small pool of connections
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
-    adapter = PatientAdapter(config.requests, server)
+    adapter = RetryAdapter(config.requests, server)
     if config.graph_table is not None:
         return _graph_alone(config, server, adapter)
     datastack = config.datastack or species.datastack
@@ -96,7 +96,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
     )
 
 
-def _graph_alone(config: CaveConfig, server: str, adapter: PatientAdapter) -> Connection:
+def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Connection:
     from caveclient.auth import AuthClient
     from caveclient.chunkedgraph import ChunkedGraphClient
 
@@ -123,7 +123,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: PatientAdapter) -> Co
     )
 
 
-def _be_patient(service: Any, adapter: PatientAdapter) -> None:
+def _be_patient(service: Any, adapter: RetryAdapter) -> None:
     for scheme in ("http://", "https://"):
         service.session.mount(scheme, adapter)
 
@@ -133,10 +133,10 @@ def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
     from caveclient.base import AuthException
 
     try:
-        return patiently(f"a connection to {server}", open_client, config.requests, server)
+        return with_retries(f"a connection to {server}", open_client, config.requests, server)
     except SiteUnavailable as error:
         if isinstance(error.__cause__, AuthException):
-            from connectomebench.sources.cave.patience import refused
+            from connectomebench.sources.cave.retries import refused
 
             raise refused(server, 401, server) from None
         raise ConnectomeBenchError(

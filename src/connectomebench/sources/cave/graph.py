@@ -13,9 +13,9 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError, SiteUnavailable
-from connectomebench.sites import Point
-from connectomebench.sources.cave.config import RequestRules
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.site import Point
+from connectomebench.sources.cave.cave_config import RequestRules
 
 T = TypeVar("T")
 # how the server says that there is no cut: seeds in different roots, in one supervoxel, or not connected

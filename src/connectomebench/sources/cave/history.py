@@ -16,8 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import SiteUnavailable
-from connectomebench.sites import Point
+from connectomebench.core.errors import SiteUnavailable
+from connectomebench.core.site import Point
 from connectomebench.sources.cave.graph import Graph
 
 Outcome = Literal["correction", "inverted"]
@@ -80,7 +80,7 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedOperations:
     """An operation and what became of it.
 
     Attributes
@@ -215,7 +215,9 @@ def _points(voxels: Any, voxel_nm: NDArray[np.float64]) -> tuple[Point, ...]:
     return tuple((float(x), float(y), float(z)) for x, y, z in centres)
 
 
-def judge_operations(graph: Graph, operations: list[Operation], until: datetime) -> tuple[list[Judged], Counter[str]]:
+def judge_operations(
+    graph: Graph, operations: list[Operation], until: datetime
+) -> tuple[list[JudgedOperations], Counter[str]]:
     """Compare what each operation did with the final state.
 
     The final root of every supervoxel that an operation touched is asked for in few, large requests. This is the set
@@ -240,7 +242,7 @@ def judge_operations(graph: Graph, operations: list[Operation], until: datetime)
     """
     touched = [np.asarray((*o.sources, *o.sinks), np.uint64) for o in operations]
     final = graph.roots(np.concatenate(touched) if touched else np.zeros(0, np.uint64), until)
-    judged: list[Judged] = []
+    judged: list[JudgedOperations] = []
     left_out: Counter[str] = Counter()
     start = 0
     for operation, ids in zip(operations, touched, strict=True):
@@ -254,7 +256,7 @@ def judge_operations(graph: Graph, operations: list[Operation], until: datetime)
     return judged, left_out
 
 
-def _outcome(operation: Operation, final: NDArray[np.uint64]) -> Judged | str:
+def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperations | str:
     sides = final[: len(operation.sources)], final[len(operation.sources) :]
     if not final.all():
         return "a supervoxel without a final root"
@@ -269,11 +271,11 @@ def _outcome(operation: Operation, final: NDArray[np.uint64]) -> Judged | str:
     stands = joined if operation.kind == "merge" else not joined
     if stands and operation.undone:
         return "undone, and done again by another operation"
-    return Judged(operation, "correction" if stands else "inverted", (bodies[0], bodies[1]))
+    return JudgedOperations(operation, "correction" if stands else "inverted", (bodies[0], bodies[1]))
 
 
 @dataclass(frozen=True)
-class Difference:
+class RootDifference:
     """What a final root gained and lost since an earlier time, by supervoxels.
 
     Attributes
@@ -294,7 +296,7 @@ class Difference:
     lost: dict[int, NDArray[np.uint64]]
 
 
-def differences(graph: Graph, roots: list[int], since: datetime, until: datetime) -> list[Difference]:
+def differences(graph: Graph, roots: list[int], since: datetime, until: datetime) -> list[RootDifference]:
     """Compare final roots with their ancestors, supervoxel by supervoxel.
 
     What all edits between two times amount to, whatever their order: a gained set is a merge with its partner root, a
@@ -330,7 +332,7 @@ def differences(graph: Graph, roots: list[int], since: datetime, until: datetime
         gained = {int(a): np.sort(leaves[root][before[root] == a]) for a in np.unique(before[root]) if int(a) != base}
         ends = now[base]
         lost = {int(b): np.sort(ancestors[base][ends == b]) for b in np.unique(ends) if int(b) not in (root, 0)}
-        found.append(Difference(root, base, gained, lost))
+        found.append(RootDifference(root, base, gained, lost))
     return found
 
 

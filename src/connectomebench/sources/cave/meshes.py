@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.errors import ConnectomeBenchError
-from connectomebench.files import content_key
-from connectomebench.geometry import EMPTY_MESH, Box, Mesh
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.sources.cave.cache import BlobCache
-from connectomebench.sources.cave.config import RequestRules
-from connectomebench.sources.cave.patience import patiently
+from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.retries import with_retries
 
 # cloud-files tries seven times by itself; on top of that nothing is tried again
 _ONCE = RequestRules(attempts=1)
@@ -83,7 +83,9 @@ def level2_meshes(
     if missing:
         read = _read_sharded if volume.mesh.meta.is_sharded() else _read_unsharded
         server = login or volume.meta.base_path.rstrip("/")
-        for i, mesh in patiently(f"meshes of {volume.cloudpath}", lambda: read(volume, missing), _ONCE, server).items():
+        for i, mesh in with_retries(
+            f"meshes of {volume.cloudpath}", lambda: read(volume, missing), _ONCE, server
+        ).items():
             cache.put(names[i], vertices=mesh.vertices_nm, faces=mesh.faces)
             found[i] = mesh
     return {i: found[i] for i in ids if i in found}

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.corrections import CorrectionRules
-from connectomebench.geometry import Box, Skeleton
-from connectomebench.sites import Point
-from connectomebench.sources.base import Contacts
-from connectomebench.sources.cave.config import SurveyRules
-from connectomebench.sources.cave.history import Judged
-from connectomebench.sources.cave.layers import HeldLayer, distinct
+from connectomebench.core.correction import Contacts, CorrectionRules
+from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.site import Point
+from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.sources.cave.cave_config import SurveyRules
+from connectomebench.sources.cave.cloud_volumes import HeldLayer, distinct
+from connectomebench.sources.cave.history import JudgedOperations
 from connectomebench.sources.label_shapes import SkeletonRules, int_point, read_mask, skeletonize
-from connectomebench.sources.volume import IntPoint, Volume, voxel_box
 
 Lookup = Callable[[NDArray[np.uint64], datetime], NDArray[np.uint64]]
 
@@ -69,7 +68,7 @@ class Survey:
         return replace(self, supervoxels=none, before=none, final=none, skeletons={})
 
 
-def supervoxels_around(judged: Judged, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
+def supervoxels_around(judged: JudgedOperations, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
     """Supervoxels of the cube around an edit, and those under its points; uint64, sorted."""
     box = voxel_box(supervoxels, Box.around(judged.operation.place_nm, rules.cutout_nm))
     ids, _ = distinct(supervoxels.read(*box))
@@ -79,7 +78,7 @@ def supervoxels_around(judged: Judged, supervoxels: Volume, rules: SurveyRules) 
 
 
 def survey(
-    judged: Judged,
+    judged: JudgedOperations,
     supervoxels: Volume,
     roots: Lookup,
     until: datetime,
@@ -173,8 +172,8 @@ def _contacts(
     rules: SurveyRules,
 ) -> Contacts:
     """Find contacts of the edited segments: with each other, and with the neighbours that touch them most."""
-    from connectomebench.contacts import find_contacts
-    from connectomebench.errors import ConnectomeBenchError
+    from connectomebench.core.errors import ConnectomeBenchError
+    from connectomebench.corrections.contacts import find_contacts
 
     scan = CorrectionRules(min_contact_faces=rules.min_contact_faces, max_gap_vx=1)
     try:

@@ -1,0 +1,158 @@
+"""One build, described by a YAML file: frozen dataclasses, checked before any work is done."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from connectomebench.sites.candidates import CandidateRules
+from connectomebench.sites.matched_controls import ControlRules
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.build.failure_policy import FailureRules
+from connectomebench.core.files import content_key
+from connectomebench.sites.labels import SiteRules
+from connectomebench.partition.assign import PartitionRules
+from connectomebench.core.cut import ProposalRules
+from connectomebench.rendering.views import ViewRules
+from connectomebench.sources.factory import SourceConfig
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import get_task
+
+FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """Everything that decides what a dataset holds, and when a build gives up.
+
+    Attributes
+    ----------
+    species
+        Species config the samples go to.
+    source
+        Where they come from.
+    tasks
+        Tasks that share one partition.
+    """
+
+    species: str
+    source: SourceConfig
+    tasks: tuple[str, ...] = FIRST_TASKS
+    sites: SiteRules = field(default_factory=SiteRules)
+    candidates: CandidateRules = field(default_factory=CandidateRules)
+    proposals: ProposalRules = field(default_factory=ProposalRules)
+    controls: ControlRules = field(default_factory=ControlRules)
+    partition: PartitionRules = field(default_factory=PartitionRules)
+    views: ViewRules = field(default_factory=ViewRules)
+    failures: FailureRules = field(default_factory=FailureRules)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for the manifest."""
+        return dataclasses.asdict(self)
+
+    def fingerprint(self) -> str:
+        """Hash of all values that matter to a dataset; builds with the same one make the same from the same data.
+
+        What says how patiently and where things are fetched is left out: a build that it stopped may go on otherwise.
+        """
+        values = {name: value for name, value in self.as_dict().items() if name != "failures"}
+        if values["source"]["cave"] is not None:
+            for name in ("max_failed_share", "cache_gb", "requests"):
+                del values["source"]["cave"][name]
+        return content_key(values)
+
+
+def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
+    """Read a build configuration.
+
+    Parameters
+    ----------
+    path
+        YAML file.
+    overrides
+        Values that replace those of the file, keys with dots (``"partition.group_by"``).
+
+    Raises
+    ------
+    ConnectomeBenchError
+        For a missing file, bad YAML, unknown keys, wrong types, or an unknown species or task.
+    """
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot read configuration {path}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(data, dict):
+        raise ConnectomeBenchError(f"{path} must be a mapping with at least `species` and `source`")
+    for key, value in (overrides or {}).items():
+        *parents, last = key.split(".")
+        place = data
+        for parent in parents:
+            place = place.setdefault(parent, {})
+        place[last] = value
+    return parse_config(data, str(path))
+
+
+def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildConfig:
+    """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors."""
+    from pydantic import TypeAdapter, ValidationError
+
+    _reject_unknown_keys(BuildConfig, data, origin)
+    try:
+        config = TypeAdapter(BuildConfig).validate_python(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(p) for p in first["loc"])
+        raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
+    get_species(config.species)
+    if not config.tasks:
+        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
+    for task in config.tasks:
+        check_buildable(task)
+    low, high = config.sites.extent_nm
+    if not 0 < low <= high:
+        raise ConnectomeBenchError(f"{origin}: sites.extent_nm must be two lengths in nm, smallest first")
+    if config.proposals.reach_nm < high:
+        raise ConnectomeBenchError(
+            f"{origin}: proposals.reach_nm ({config.proposals.reach_nm:g}) must be at least the largest view ({high:g})"
+        )
+    cave = config.source.cave
+    if cave is not None and cave.survey.cutout_nm < max(2 * high, config.proposals.reach_nm):
+        raise ConnectomeBenchError(
+            f"{origin}: source.cave.survey.cutout_nm ({cave.survey.cutout_nm:g}) must be at least twice the largest "
+            f"view ({high:g}) and at least proposals.reach_nm ({config.proposals.reach_nm:g})"
+        )
+    return config
+
+
+def check_buildable(task: str) -> None:
+    """Refuse a task that does not exist, or that no builder makes yet."""
+    get_task(task)
+    if task not in FIRST_TASKS:
+        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
+
+
+def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:
+    """Walk nested dataclasses and refuse keys they do not have, naming the nearest ones."""
+    if not dataclasses.is_dataclass(kind) or not isinstance(data, dict):
+        return
+    hints = typing.get_type_hints(kind)
+    fields = {f.name for f in dataclasses.fields(kind)}
+    for key, value in data.items():
+        if key not in fields:
+            raise unknown_name(f"key in {where}", str(key), fields)
+        for inner in _members(hints[key]):
+            _reject_unknown_keys(inner, value, f"{where}: {key}")
+
+
+def _members(hint: Any) -> tuple[Any, ...]:
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return typing.get_args(hint)
+    return () if typing.get_origin(hint) is Literal else (hint,)

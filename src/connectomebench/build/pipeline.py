@@ -1,0 +1,317 @@
+"""Build datasets: source, sites, partition, pictures, rows, card and manifest; resumable at any point."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.build.config import BuildConfig, check_buildable
+from connectomebench.sites.matched_controls import match_rendered
+from connectomebench.build.render_batches import RenderedPool, render_sites
+from connectomebench.build.batch_files import RenderSummary
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key, write_json, write_text
+from connectomebench.build.collect_sites import CollectedSites, collect_sites
+from connectomebench.dataset.leakage import check_leaks
+from connectomebench.dataset.manifest import add_species, is_built, library_versions
+from connectomebench.partition.assign import PartitionResult, partition_sites
+from connectomebench.dataset.sample_grid import write_grid
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.schema import make_row, write_partition
+from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
+from connectomebench.rendering.rasterizer import available_threads
+from connectomebench.execution.runner import IN_PROCESS, Runner
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.core.site import Site
+from connectomebench.core.source import SourceInfo
+from connectomebench.sources.factory import open_source
+from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer, suitable_engine
+
+_log = logging.getLogger(__name__)
+
+
+def build(
+    config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | None = None, scheduler: str = IN_PROCESS
+) -> dict[str, Path]:
+    """Build the datasets of a configuration; what is there already is left alone.
+
+    Parameters
+    ----------
+    config
+        What to build.
+    out
+        Folder for the datasets, one subfolder a task.
+    base
+        Folder that relative paths of the configuration start from.
+    tasks
+        Write these tasks only; the partition is still that of all tasks of the configuration.
+    scheduler
+        Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not depend on it.
+
+    Returns
+    -------
+    dict
+        Task -> dataset folder.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the data cannot be read, ``out`` holds another configuration, there are too few sites, or the data of too
+        many cannot be had.
+    """
+    wanted = _wanted(config, tasks)
+    folders = {task: out / task for task in wanted}
+    fingerprint = config.fingerprint()
+    todo = [task for task in wanted if not is_built(out / task, config.species, fingerprint)]
+    for task in wanted:
+        if task not in todo:
+            _log.info("%s/%s is there already", task, config.species)
+    if todo:
+        _claim(out, config.species, fingerprint)
+        pool = _draw_pool(config, out.resolve(), base.resolve(), scheduler)
+        matched = {task: _match(task, pool) for task in config.tasks}
+        sites = [site for m in matched.values() for site in m.sites]
+        divided = partition_sites(sites, config.partition, pool.info.bounds_nm)
+        kept = _balance(sites, divided, matched, config)
+        for task in todo:
+            _write_task(task, [row for row in kept if row.site.task == task], matched[task], pool, divided, out)
+        if all(is_built(out / task, config.species, fingerprint) for task in config.tasks):
+            shutil.rmtree(_drawn_folder(out, config.species), ignore_errors=True)
+    return folders
+
+
+
+
+def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    if not tasks:
+        return config.tasks
+    for task in tasks:
+        check_buildable(task)
+        if task not in config.tasks:
+            raise ConnectomeBenchError(f"task {task} is not in the configuration; add it to `tasks` there")
+    return tuple(dict.fromkeys(tasks))
+
+
+def _claim(out: Path, species: str, fingerprint: str) -> None:
+    """Note which configuration an unfinished build belongs to, and refuse to mix two."""
+    path = out / ".cache" / f"{species}.json"
+    if path.exists():
+        other = json.loads(path.read_text())["config_fingerprint"]
+        if other != fingerprint:
+            raise ConnectomeBenchError(
+                f"{out} holds an unfinished build of another configuration of {species}; choose another --out or "
+                f"delete {path.parent}"
+            )
+    write_json(path, {"config_fingerprint": fingerprint})
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """All sites of a build, drawn: more than are kept.
+
+    ``ids`` are the sample ids of ``gathered.sites``, and ``drawn`` their drawings by the engine of that name.
+    """
+
+    config: BuildConfig
+    info: SourceInfo
+    gathered: CollectedSites
+    ids: list[str]
+    drawn: RenderedPool
+    engine: EngineName
+
+    def of(self, task: str) -> list[tuple[int, Site, RenderSummary]]:
+        """Index, site and sketch of each site of a task."""
+        every = zip(count(), self.gathered.sites, self.drawn.sketches)
+        return [(i, site, sketch) for i, site, sketch in every if site.task == task]
+
+
+def _drawn_folder(out: Path, species: str) -> Path:
+    return out / ".cache" / "drawn" / species
+
+
+def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _Pool:
+    """Open the source, find the sites of all tasks and draw them; paths are absolute."""
+    engine = choose_engine(config.views.engine) if scheduler == IN_PROCESS else None
+    # kernels release the GIL, so batches are drawn side by side; a graphics card takes one sample at a time
+    threads = available_threads() if engine is None or isinstance(engine, CpuEngine) else 1
+    with open_runner(scheduler, threads) as runner:
+        _log.info("opening the source")
+        cache = out / ".cache" / "source"
+        source = open_source(config.source, config.species, cache, base, runner)
+        info = source.info
+        gathered = collect_sites(source, config)
+        if engine is not None:
+            studio = SiteRenderer(source, engine, config.views)
+        else:
+            name = _engine_of_workers(runner, config.views.engine)
+            studio = RemoteRenderer(config.source, config.species, cache, base, info.version, name, config.views)
+        ids = [info.sample_id(site) for site in gathered.sites]
+        drawn = render_sites(gathered.sites, ids, studio, runner, _drawn_folder(out, config.species), config.failures)
+    return _Pool(config, info, gathered, ids, drawn, studio.engine_name)
+
+
+def _engine_of_workers(runner: Runner, wanted: EngineName) -> EngineName:
+    """Let a worker choose the engine: there may be no graphics card where this process runs."""
+    with closing(runner.run(suitable_engine, [wanted], "engine")) as results:
+        return next(results)[1]
+
+
+@dataclass(frozen=True)
+class _Matched:
+    """Pairs of a case and a look-alike control of one task.
+
+    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``index`` says where in the
+    pool each of them is.
+    """
+
+    sites: list[Site]
+    index: list[int]
+    dropped: Counter[str]
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A row of the final dataset; ``index`` says where in the pool it is."""
+
+    site: Site
+    partition: str
+    group: str
+    index: int
+
+
+def _match(task: str, pool: _Pool) -> _Matched:
+    """Pair cases with controls that look alike to a trivial model."""
+    rules = pool.config.controls
+    entries = pool.of(task)
+    dropped = Counter(sketch.problem for _, _, sketch in entries if sketch.problem is not None)
+    visible = [entry for entry in entries if entry[2].problem is None]
+    pairs, apart = match_rendered(
+        np.asarray([sketch.features for _, _, sketch in visible]),
+        np.asarray([site.answer == "yes" for _, site, _ in visible], np.bool_),
+        np.asarray([str(site.segment_ids[0]) for _, site, _ in visible]),
+        rules,
+    )
+    dropped["pair too different to a trivial model"] += 2 * apart
+    dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
+    if not pairs:
+        raise ConnectomeBenchError(
+            f"{task}: no pair of a case and a comparable control; use more data, a larger controls.caliper or "
+            "controls.pool_per_case"
+        )
+    chosen = [visible[row] for pair in pairs for row in pair]
+    return _Matched([site for _, site, _ in chosen], [i for i, _, _ in chosen], dropped)
+
+
+def _balance(
+    sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
+) -> list[_Kept]:
+    """Keep as many of each answer in every partition: first those whose partner is there too."""
+    rng = np.random.default_rng(config.partition.seed)
+    kept: list[_Kept] = []
+    start = 0
+    for m in matched.values():
+        own = range(start, start + len(m.sites))
+        start += len(m.sites)
+        for partition in PARTITIONS:
+            here = {i for i in own if divided.partitions[i] == partition}
+            # rows of a pair are neighbours: an even offset is the case
+            order = sorted(here, key=lambda i: (own.start + ((i - own.start) ^ 1) not in here, rng.random()))
+            sides = [[i for i in order if sites[i].answer == answer] for answer in ("yes", "no")]
+            n = min(len(side) for side in sides)
+            m.dropped["one answer more often in a partition"] += len(here) - 2 * n
+            for i in sorted(i for side in sides for i in side[:n]):
+                kept.append(_Kept(sites[i], partition, divided.groups[i] or "", m.index[i - own.start]))
+    return kept
+
+
+def _write_task(
+    task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult, out: Path
+) -> None:
+    """Write the rows of one task, check for leaks, describe."""
+    config, gathered = pool.config, pool.gathered
+    folder = out / task / config.species
+    digests = {}
+    for partition in PARTITIONS:
+        rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
+        index = [row.index for row in rows]
+        # read from disk one by one: pictures are never all in memory
+        stored = (
+            make_row(row.site, images, row.group, pool.info, gathered.edit_times.get(row.site.edit_id or ""))
+            for row, images in zip(rows, pool.drawn.images(index), strict=True)
+        )
+        size = sum(pool.drawn.sketches[i].size for i in index)
+        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
+    _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
+    species_folders = {t: out / t / config.species for t in config.tasks}
+    leaks = check_leaks(species_folders, task, config.partition.group_by)
+    entry = {
+        "config_fingerprint": config.fingerprint(),
+        "fingerprint": content_key(digests),
+        "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},
+        "origins": dict(sorted(Counter(r.site.origin for r in kept).items())),
+        "source": _source_entry(pool.info),
+        "engine": pool.engine,
+        "corrections": gathered.corrections,
+        "candidates": gathered.candidates.get(task),
+        "dropped": {
+            "labels": gathered.dropped[task],
+            "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
+            "partition": divided.dropped.get(task, {}),
+        },
+        "partition": {"bodies": divided.bodies, "bodies_shared": divided.bodies_shared, "cubes": divided.cubes},
+        "leaks": leaks,
+        "config": config.as_dict(),
+        "versions": library_versions(),
+    }
+    manifest = add_species(out / task, task, config.species, entry)
+    write_grid(out / task, config.species)
+    write_card(out / task, manifest)
+    counts = ", ".join(f"{p} {sum(entry['counts'][p].values())}" for p in PARTITIONS)
+    _log.info("%s/%s written: %s rows", task, config.species, counts)
+
+
+def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
+    """List places and sites whose data could not be had, one JSON object a line; no file where there is none."""
+    lines = [
+        json.dumps({"edit_id": s.name, "location_nm": list(s.location_nm), "reason": s.reason})
+        for s in pool.gathered.skipped
+    ]
+    lines += [
+        json.dumps(
+            {
+                "sample_id": pool.ids[i],
+                "segment_ids": [int(s) for s in site.segment_ids],
+                "location_nm": [float(c) for c in site.location_nm],
+                "reason": sketch.reason,
+            }
+        )
+        for i, site, sketch in pool.of(task)
+        if sketch.failed
+    ]
+    if lines:
+        write_text(path, "\n".join(lines) + "\n")
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _source_entry(info: SourceInfo) -> dict[str, Any]:
+    return {
+        "name": info.name,
+        "version": info.version,
+        "simulated_errors": info.simulated_errors,
+        "simulated_em": info.simulated_em,
+        "license": info.license,
+        "citation": info.citation,
+        "bounds_nm": [list(info.bounds_nm.lower_nm), list(info.bounds_nm.upper_nm)],
+    }

@@ -1,0 +1,210 @@
+"""What it takes to draw: an open source, an engine and rules, here or in a worker of another process."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from connectomebench.core.version import __version__
+from connectomebench.build.batch_files import (
+    RenderedSite,
+    RenderSummary,
+    read_rendered,
+    unavailable,
+    not_rendered,
+    write_rendered,
+)
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.files import content_key
+from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
+from connectomebench.rendering.views import EmptyView, ViewRules, render_site
+from connectomebench.execution.runner import SerialRunner
+from connectomebench.core.site import Site
+from connectomebench.core.source import Source
+from connectomebench.sources.factory import SourceConfig, open_source
+from connectomebench.core.tasks import get_task
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+@dataclass(frozen=True)
+class SiteBatch:
+    """Sites that are drawn together, and the file for their drawings."""
+
+    sites: tuple[Site, ...]
+    path: Path
+
+
+class Stopped(Exception):
+    """Work was told to stop between two sites."""
+
+
+@dataclass(frozen=True)
+class SiteRenderer:
+    """Draws in this process."""
+
+    source: Source
+    engine: Engine
+    rules: ViewRules
+
+    @property
+    def engine_name(self) -> EngineName:
+        """Name of the engine."""
+        return "cpu" if isinstance(self.engine, CpuEngine) else "octarine"
+
+    @property
+    def look(self) -> str:
+        """Key of all that decides how a site looks."""
+        return content_key(self.engine_name, repr(self.rules))
+
+    def draw(self, batch: SiteBatch, stop: threading.Event | None = None) -> list[RenderSummary]:
+        """Draw a batch into its file; what is there already is kept, and only failed sites are tried again.
+
+        Parameters
+        ----------
+        batch
+            What is drawn, and where to.
+        stop
+            When it is set, no further site is begun.
+
+        Raises
+        ------
+        Stopped
+            When ``stop`` is set; nothing is written.
+        ConnectomeBenchError
+            If the file cannot be written, or the source cannot be used.
+        """
+        # a worker may have been lost after it wrote the file and before it said so
+        drawings: list[RenderedSite | None] = [*(read_rendered(batch.path) or [None] * len(batch.sites))]
+        missing = [i for i, drawing in enumerate(drawings) if drawing is None or drawing.sketch.failed]
+        for i in missing:
+            if stop is not None and stop.is_set():
+                raise Stopped
+            drawings[i] = render_site_or_reason(batch.sites[i], self.source, self.engine, self.rules)
+        complete = [drawing for drawing in drawings if drawing is not None]
+        if missing:
+            write_rendered(batch.path, complete)
+        return [drawing.sketch for drawing in complete]
+
+
+@dataclass(frozen=True)
+class RemoteRenderer:
+    """How a worker opens the studio of the process that sends it batches; it travels with every batch.
+
+    Attributes
+    ----------
+    config, species, cache, base
+        Of the source; see :func:`connectomebench.sources.factory.open_source`. Paths are absolute.
+    source_version
+        Of the data that the sending process sees.
+    engine_name
+        The same for all workers: ``cpu`` or ``octarine``.
+    rules
+        How sites are drawn.
+    version
+        Of this package.
+    """
+
+    config: SourceConfig
+    species: str
+    cache: Path
+    base: Path
+    source_version: str
+    engine_name: EngineName
+    rules: ViewRules
+    version: str = __version__
+
+    @property
+    def look(self) -> str:
+        """See :attr:`SiteRenderer.look`."""
+        return content_key(self.engine_name, repr(self.rules))
+
+    def draw(self, batch: SiteBatch) -> list[RenderSummary]:
+        """See :meth:`SiteRenderer.draw`. The worker opens the source with its first batch.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the worker does not see the same version, folders or data.
+        """
+        worker = f"the worker on {socket.gethostname()}"
+        if self.version != __version__:
+            raise ConnectomeBenchError(
+                f"{worker} has connectomebench {__version__}, this build {self.version}; install the same everywhere"
+            )
+        if not batch.path.parent.is_dir():  # the sending process has made it
+            raise ConnectomeBenchError(
+                f"{worker} does not see {batch.path.parent}; choose an --out that all machines see under this path"
+            )
+        return _open_renderer(self, worker).draw(batch)
+
+
+_open: dict[str, SiteRenderer] = {}
+_opening = threading.Lock()
+
+
+def _open_renderer(remote: RemoteRenderer, worker: str) -> SiteRenderer:
+    """Open a studio in this process, or give the one that is open. Only the last one is kept: sources are large."""
+    key = repr(remote)
+    with _opening:
+        if key not in _open:
+            _open.clear()
+            source = open_source(remote.config, remote.species, remote.cache, remote.base, SerialRunner())
+            if source.info.version != remote.source_version:
+                raise ConnectomeBenchError(
+                    f"{worker} sees version {source.info.version} of the data {source.info.name}, this build "
+                    f"{remote.source_version}; put the data where all machines see the same"
+                )
+            engine = choose_engine(remote.engine_name, threads=1)
+            if not isinstance(engine, CpuEngine) and _worker_threads() > 1:
+                raise ConnectomeBenchError(
+                    f"{worker} has several threads and a graphics card takes one sample at a time; start it with "
+                    "--nthreads 1"
+                )
+            _open[key] = SiteRenderer(source, engine, remote.rules)
+        return _open[key]
+
+
+def _worker_threads() -> int:
+    from distributed import get_worker
+
+    return get_worker().state.nthreads
+
+
+def suitable_engine(name: EngineName) -> EngineName:
+    """Name the engine that this process would take; see :func:`connectomebench.rendering.engines.choose_engine`."""
+    return "cpu" if isinstance(choose_engine(name, threads=1), CpuEngine) else "octarine"
+
+
+def render_site_or_reason(site: Site, source: Source, engine: Engine, rules: ViewRules) -> RenderedSite:
+    """Draw one site, or say why it cannot be drawn."""
+    from connectomebench.rendering.colour_features import trivial_features
+
+    try:
+        meshes = source.meshes(site)
+        if any(mesh.is_empty for mesh in meshes):
+            return not_rendered("a segment has no mesh in the view")
+        em = None
+        if get_task(site.task).has_em:
+            em = source.em_slices(site, rules.em_px)
+            if em is None:
+                return not_rendered("no image data at this place")
+        pictures = render_site(site, meshes, em, rules=rules, engine=engine)
+    except EmptyView:
+        return not_rendered("a segment cannot be seen in the view")
+    except SiteUnavailable as error:
+        return unavailable(str(error))
+    features = trivial_features(list(pictures.values()), list(pictures))[1]
+    images = {view: _png(picture) for view, picture in pictures.items()}
+    return RenderedSite(images, RenderSummary(features, sum(map(len, images.values()))))
+
+
+def _png(picture: Image.Image) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, "PNG", optimize=False, compress_level=3)
+    return stream.getvalue()

@@ -1,0 +1,94 @@
+"""What the Hub or the connection to it refuses, in one line that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+from connectomebench.core.errors import ConnectomeBenchError
+
+_AGAIN = "run the same command again: it goes on where it stopped"
+
+
+@contextmanager
+def hub_errors(repo_id: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises inside the block into one line.
+
+    No address is in that line, since those for sending large files hold a signature.
+
+    Parameters
+    ----------
+    repo_id
+        Repository that the block is about.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        For an answer that is no success, a lost connection, a missing login or an unreadable file.
+    """
+    try:
+        yield
+    except (_http_error(), OSError, RuntimeError, ValueError) as error:
+        raise ConnectomeBenchError(_one_line(error, repo_id)) from error
+
+
+def _one_line(error: BaseException, repo_id: str) -> str:
+    from huggingface_hub.errors import (
+        HfHubHTTPError,
+        LocalEntryNotFoundError,
+        LocalTokenNotFoundError,
+        OfflineModeIsEnabled,
+    )
+
+    for cause in _causes(error):
+        if isinstance(cause, LocalTokenNotFoundError):
+            return "you are not logged in to the Hub; run `hf auth login` with a token that may write"
+        if isinstance(cause, OfflineModeIsEnabled):
+            return "HF_HUB_OFFLINE is set, so the Hub cannot be asked; unset it"
+        if isinstance(cause, HfHubHTTPError):
+            return _refusal(cause, repo_id)
+        if isinstance(cause, _http_error() | ConnectionError | TimeoutError | LocalEntryNotFoundError):
+            return f"{repo_id}: no network, or the connection to the Hub was lost; {_AGAIN}"
+    if isinstance(error, OSError) and error.filename:
+        return f"{repo_id}: cannot read {error.filename}: {error.strerror}"
+    first = (str(error).strip().splitlines() or ["no message"])[0]
+    return f"{repo_id}: the client of the Hub failed ({type(error).__name__}: {first[:200]}); {_AGAIN}"
+
+
+def _http_error() -> type[Exception]:
+    """Return the base of all errors of the connection: httpx's in huggingface_hub 1.x, httpx2's in 2.x."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return cast(type[Exception], HfHubHTTPError.__bases__[0])
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
+def _refusal(error: BaseException, repo_id: str) -> str:
+    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+
+    assert isinstance(error, HfHubHTTPError)
+    status = error.response.status_code
+    owner = repo_id.split("/")[0]
+    if isinstance(error, RepositoryNotFoundError):
+        return f"{repo_id} is not there, or your token may not see it; check the name, or log in with `hf auth login`"
+    if status == 401:
+        return "the Hub does not accept your login; run `hf auth login` with a valid token that may write"
+    if status == 403:
+        return f"you may not write to {repo_id}; use a token with the role `write`, or ask for write access to {owner}"
+    if status in (409, 412):
+        return f"{repo_id} was changed by someone else meanwhile; run the same command again"
+    if status == 429:
+        seconds = error.response.headers.get("retry-after", "")
+        wait = f"{seconds} seconds" if seconds.isdigit() else "a few minutes"
+        return f"{repo_id}: the Hub's rate limit is reached; wait {wait}, then {_AGAIN}"
+    if status >= 500:
+        return f"{repo_id}: the Hub answers {status}; wait a few minutes, then {_AGAIN}"
+    told = (error.server_message or "no reason given").splitlines()[0][:200]
+    return f"{repo_id}: the Hub refuses with status {status}: {told}"

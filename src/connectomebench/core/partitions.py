@@ -1,0 +1,5 @@
+"""Names of the partitions."""
+
+from __future__ import annotations
+
+PARTITIONS = ("train", "validation", "test")

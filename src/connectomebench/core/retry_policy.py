@@ -1,0 +1,106 @@
+"""When to repeat a failed request, and how long to wait first: one policy for all servers, run by tenacity."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+
+class TransientError(Exception):
+    """A failure that may pass when the request is repeated.
+
+    Attributes
+    ----------
+    reason
+        In a few words.
+    wait_s
+        How long the server asks to wait, s; None where it does not say.
+    """
+
+    def __init__(self, reason: str, wait_s: float | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.wait_s = wait_s
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """How often to try, and how long to wait in between.
+
+    Attributes
+    ----------
+    attempts
+        Greatest number of tries, the first one included.
+    first_wait_s, longest_wait_s
+        Wait after the first failure, doubled after each further one, and its bound, s.
+    least_share
+        Each wait is drawn evenly between this share of it and the whole, so that threads that failed together do not
+        come back together.
+    longest_asked_s
+        Bound of a wait that the server asks for, s.
+    """
+
+    attempts: int
+    first_wait_s: float
+    longest_wait_s: float
+    longest_asked_s: float
+    least_share: float = 0.0
+
+    def wait(self, state: RetryCallState) -> float:
+        """Return the seconds to wait after a failed try: what the server asks for, or a random wait that grows."""
+        asked_s = asked_wait_s(state)
+        if asked_s is not None:
+            return min(asked_s, self.longest_asked_s)
+        doublings = min(state.attempt_number - 1, 60)  # more would leave the range of a float
+        most = min(self.first_wait_s * 2.0**doublings, self.longest_wait_s)
+        return random.uniform(self.least_share * most, most)
+
+    def stop(self, state: RetryCallState) -> bool:
+        """Return whether all tries are used up."""
+        return state.attempt_number >= self.attempts
+
+
+def failure_of(state: RetryCallState) -> BaseException:
+    """Return what the last try raised; only for a state whose last try failed."""
+    failure = state.outcome.exception() if state.outcome else None
+    assert failure is not None
+    return failure
+
+
+def asked_wait_s(state: RetryCallState) -> float | None:
+    """Return the seconds that the server asked to wait when it failed; None where it did not say."""
+    failure = failure_of(state)
+    return failure.wait_s if isinstance(failure, TransientError) else None
+
+
+def retry_after_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that ``Retry-After`` asks to wait: a number, or a date (RFC 9110, 10.2.3).
+
+    Parameters
+    ----------
+    headers
+        Of an answer; names are looked up as ``retry-after``, so the mapping has to ignore case.
+
+    Returns
+    -------
+    float or None
+        At least 0, and 0 for a date that has passed; None where the header is missing or makes no sense.
+    """
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            return max(parsedate_to_datetime(value).timestamp() - time.time(), 0.0)
+        except ValueError:
+            return None
+    return seconds if seconds >= 0 else None

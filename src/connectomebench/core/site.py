@@ -1,0 +1,100 @@
+"""A labelled place: what is shown there, what is asked, what is true, and where it comes from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Literal
+
+Point = tuple[float, float, float]
+Role = Literal["base", "candidate", "source", "sink"]
+Origin = Literal["edit", "control", "simulated"]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A proposed cut of one segment.
+
+    Attributes
+    ----------
+    sources_nm, sinks_nm
+        Seed points of its two sides (x, y, z), nm.
+    center_nm, cutout_nm
+        Centre and edge of the cube in which the cut is computed, nm: ``Source.cut_graph(segment, center_nm,
+        cutout_nm)`` gives the pieces that the seeds stand for.
+    """
+
+    sources_nm: tuple[Point, ...]
+    sinks_nm: tuple[Point, ...]
+    center_nm: Point
+    cutout_nm: float
+
+
+@dataclass(frozen=True)
+class Part:
+    """One object in the picture: a segment, or with role source/sink one side of a cut of it."""
+
+    segment_id: int
+    role: Role
+
+
+@dataclass(frozen=True)
+class Site:
+    """A labelled location, before it is rendered.
+
+    Attributes
+    ----------
+    task
+        Name of a task in :mod:`connectomebench.core.tasks`.
+    location_nm
+        Centre of all views (x, y, z), nm. Never chosen with knowledge a proofreader lacks.
+    extent_nm
+        Edge of the square (cube) shown, nm.
+    parts
+        What is drawn, in drawing order; the first is the base segment.
+    answer
+        ``"yes"`` or ``"no"`` for the yes/no tasks.
+    segment_ids, body_ids
+        Ids before the correction, and the proofread bodies they belong to (unsigned 64-bit).
+    origin
+        ``edit`` (a real correction), ``control`` (real, nothing to correct) or ``simulated``.
+    edit_id
+        Name of the correction, None for controls.
+    cut
+        The proposed cut, for the split tasks.
+    covariates
+        Numbers a trivial model could use (sizes, distance); controls are matched on them.
+    """
+
+    task: str
+    location_nm: Point
+    extent_nm: float
+    parts: tuple[Part, ...]
+    answer: str
+    segment_ids: tuple[int, ...]
+    body_ids: tuple[int, ...]
+    origin: Origin
+    edit_id: str | None = None
+    cut: Cut | None = None
+    covariates: dict[str, float] = field(default_factory=dict, compare=False)
+
+    def sample_id(self, species: str, source: str) -> str:
+        """Stable name of the sample: 16 hex digits of what is shown, never of the answer.
+
+        Parameters
+        ----------
+        species, source
+            Species config and source name with version.
+        """
+        shown = {
+            "task": self.task,
+            "species": species,
+            "source": source,
+            "location_nm": [round(c, 3) for c in self.location_nm],
+            "extent_nm": round(self.extent_nm, 3),
+            "parts": [[str(p.segment_id), p.role] for p in self.parts],
+            "cut": None if self.cut is None else asdict(self.cut),
+        }
+        text = json.dumps(shown, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,127 @@
+"""What every source promises: the seam between where data come from and everything after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.geometry import Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+
+if TYPE_CHECKING:
+    from connectomebench.core.cut import ProposalRules, ProposedCut
+
+
+@dataclass(frozen=True)
+class SourceInfo:
+    """Provenance and scale of a source.
+
+    Attributes
+    ----------
+    name, version
+        Stored in the columns `source` and `source_version`; ``version`` changes when the data change.
+    species
+        Species config the samples belong to.
+    bounds_nm
+        The box that holds all data.
+    simulated_errors, simulated_em
+        What is not real; cards and reports say so.
+    voxel_nm3
+        Volume of the voxel in which sizes are counted, nm³.
+    license, citation
+        Of the data.
+    """
+
+    name: str
+    version: str
+    species: str
+    bounds_nm: Box
+    simulated_errors: bool
+    simulated_em: bool
+    voxel_nm3: float
+    license: str
+    citation: str
+
+    def sample_id(self, site: Site) -> str:
+        """Name a site of this source; see :meth:`connectomebench.core.site.Site.sample_id`."""
+        return site.sample_id(self.species, f"{self.name}@{self.version}")
+
+
+@dataclass(frozen=True)
+class EMSlice:
+    """A square slice of image data through a site.
+
+    Attributes
+    ----------
+    gray
+        uint8, shape (rows, columns).
+    segments
+        uint64, shape (rows, columns): segment id of each pixel, 0 = none.
+    inside
+        bool, shape (rows, columns): False where there is no data (outside the volume).
+    """
+
+    gray: NDArray[np.uint8]
+    segments: NDArray[np.uint64]
+    inside: NDArray[np.bool_]
+
+
+class Source(Protocol):
+    """A segmentation to be proofread, together with its proofread truth."""
+
+    @property
+    def info(self) -> SourceInfo:
+        """Provenance and scale."""
+        ...
+
+    def corrections(self) -> Corrections:
+        """Ground-truth merges and splits, with the table that says which body each segment belongs to."""
+        ...
+
+    def contacts(self) -> Contacts:
+        """Touching pairs of segments, for controls."""
+        ...
+
+    def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
+        """Yield the skeleton of each segment, as it is before the correction. Segments without one are left out."""
+        ...
+
+    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which points (shape (n, 3), nm) lie where the data stop, so that an end there says nothing."""
+        ...
+
+    def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
+        """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
+        ...
+
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose cuts at merge errors, right and wrong ones, with what the rule says of each.
+
+        Returns them with the reasons why others are missing. ``largest_view_nm`` is the edge of the largest view, nm.
+        """
+        ...
+
+    def meshes(self, site: Site) -> list[Mesh]:
+        """Mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
+
+        A part with role ``source`` or ``sink`` is one side of ``site.cut``, by ``cuts.apply_cut`` on
+        ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)`` or by the source's own multicut; pieces that
+        the cut does not reach (outside its cutout, or not connected to a seed) belong to neither side.
+
+        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data of the place cannot be had.
+        """
+        ...
+
+    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
+        """Slices xy, xz, yz through the site (keys ``em_xy`` ...), square of edge ``site.extent_nm``; None without EM.
+
+        Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
+        """
+        ...

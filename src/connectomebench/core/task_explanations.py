@@ -1,0 +1,105 @@
+"""The tasks in plain words, for readers who have never seen a neuron."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
+from connectomebench.core.view_layout import view_caption
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A task in plain words.
+
+    Attributes
+    ----------
+    question
+        What is asked about the pictures.
+    why
+        Why anybody asks.
+    answers
+        What each answer means; answers that are not named speak for themselves.
+    """
+
+    question: str
+    why: str
+    answers: dict[str, str]
+
+
+_PLAIN = {
+    "merge_action": Explanation(
+        "Do the blue and the orange piece belong to the same neuron?",
+        "A segmentation that broke a neuron is mended by joining its pieces again. Joining pieces of two different "
+        "neurons would do damage instead.",
+        {
+            "yes": "Both pieces are one neuron. Joining them mends a split error.",
+            "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
+        },
+    ),
+    "endpoint_error_identification_with_em": Explanation(
+        "Was the blue piece cut off here by mistake, so that the neuron really goes on?",
+        "Every branch of a neuron ends somewhere. Most ends are real; some are places where the segmentation lost "
+        "the neuron. The slices of image data show what lies beyond the end.",
+        {
+            "yes": "The neuron goes on: a split error lies at this end.",
+            "no": "The neuron really ends here.",
+        },
+    ),
+    "endpoint_error_identification": Explanation(
+        "Was the blue piece cut off here by mistake, so that the neuron really goes on?",
+        "Every branch of a neuron ends somewhere. Most ends are real; some are places where the segmentation lost "
+        "the neuron.",
+        {
+            "yes": "The neuron goes on: a split error lies at this end.",
+            "no": "The neuron really ends here.",
+        },
+    ),
+    "merge_error_identification": Explanation(
+        "Are two different neurons glued together at this place?",
+        "Neurons branch, but where two neurons merely touch, a segmentation may run from one into the other. "
+        "The result looks like a branch and is none.",
+        {
+            "yes": "Two neurons are fused here: a merge error.",
+            "no": "One neuron, with a branch of its own.",
+        },
+    ),
+    "split_action": Explanation(
+        "Is this the right cut? It would leave the blue and the orange part as two pieces.",
+        "A segmentation that fused neurons is mended by cutting them apart. A cut at the wrong place severs a neuron "
+        "or leaves part of it with its neighbour.",
+        {
+            "yes": "The cut takes two neurons apart and leaves each whole.",
+            "no": "The cut severs a neuron, or leaves part of it on the wrong side.",
+        },
+    ),
+    "segment_identity": Explanation(
+        "Do both pictures show the same piece?",
+        "The same piece looks different from another side and at another zoom.",
+        {"yes": "The same piece twice.", "no": "Two different pieces."},
+    ),
+}
+
+
+def explain(task: str) -> Explanation:
+    """Explain a task; a task without words of its own is explained by its question.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such task.
+    """
+    known = get_task(task)
+    return _PLAIN.get(task) or Explanation(known.question, "", {})
+
+
+VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS)}
+
+MODEL_NAMES = {
+    "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),
+    "trivial": ("Trivial features", "brightness and area of each colour (what is seen of sizes) alone"),
+    "grey": ("Grey images", "the probe's recipe on uniform grey pictures"),
+}
+BASELINES = ("trivial", "grey")
+
+ORIGIN_NAMES = {"edit": "real corrections", "control": "real controls", "simulated": "simulated"}

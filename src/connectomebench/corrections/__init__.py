@@ -1,0 +1,1 @@
+"""Ground-truth merges and splits from the difference of two segmentations."""

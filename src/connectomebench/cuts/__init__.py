@@ -1,0 +1,1 @@
+"""Minimum cuts of a segment, proposals, and the rule for a good cut."""

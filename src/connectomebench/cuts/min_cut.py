@@ -1,0 +1,140 @@
+"""Proposed cuts of a segment: minimum cut between seeds, and the rule that says whether a cut is right.
+
+The rule is the published one: a cut is good if and only if ``good > k * bad`` for every relevant body, where, with the
+side that holds most of the body taken as the body's side, *good* is what is split off from it that does not belong to
+the body, and *bad* what is split off that does.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import breadth_first_order, connected_components, maximum_flow
+from scipy.spatial import KDTree
+
+from connectomebench.core.cut import CutGraph, CutRules, Verdict
+from connectomebench.core.site import Cut
+
+SOURCE_SIDE, SINK_SIDE, NEITHER = np.int8(1), np.int8(-1), np.int8(0)
+
+
+class SeedsTouch(ValueError):
+    """A source and a sink lie in the same piece, so that no cut can part them."""
+
+
+def apply_cut(graph: CutGraph, cut: Cut) -> NDArray[np.int8]:
+    """Part the pieces of a segment by the cheapest cut between sources and sinks.
+
+    Parameters
+    ----------
+    graph
+        Pieces of the segment inside the cutout.
+    cut
+        Seed points (nm); each stands for the piece nearest to it.
+
+    Returns
+    -------
+    NDArray[np.int8]
+        Shape (n_pieces,): +1 connected to a source after the cut, -1 to a sink, 0 to neither.
+
+    Raises
+    ------
+    SeedsTouch
+        If a source and a sink are the same piece.
+    """
+    tree = KDTree(graph.points_nm)
+    sources = np.unique(tree.query(np.asarray(cut.sources_nm, np.float64))[1])
+    sinks = np.unique(tree.query(np.asarray(cut.sinks_nm, np.float64))[1])
+    if np.intersect1d(sources, sinks).size:
+        raise SeedsTouch("a source and a sink lie in the same piece")
+    n = len(graph.points_nm)
+    reached = _source_side(graph, sources, sinks, n)
+    a, b = graph.edges[:, 0], graph.edges[:, 1]
+    kept = reached[a] == reached[b]
+    links = coo_array((np.ones(kept.sum(), np.int8), (a[kept], b[kept])), shape=(n, n))
+    component = connected_components(links.tocsr(), directed=False)[1]
+    sides = np.full(n, NEITHER)
+    sides[np.isin(component, component[sinks])] = SINK_SIDE
+    sides[np.isin(component, component[sources])] = SOURCE_SIDE
+    return sides
+
+
+def _source_side(graph: CutGraph, sources: NDArray[np.int64], sinks: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
+    """Pieces that the sources still reach in the residual graph of a maximum flow; bool, shape (n,)."""
+    if len(graph.edges) == 0:
+        reached = np.zeros(n, np.bool_)
+        reached[sources] = True
+        return reached
+    # maximum_flow takes int32: capacities become whole numbers between 1 and 10,000
+    scaled = np.maximum(np.rint(graph.capacities / max(float(graph.capacities.max()), 1e-9) * 1e4), 1)
+    endless = int(min(scaled.sum() + 1, 2**30))
+    a, b = graph.edges[:, 0], graph.edges[:, 1]
+    rows = np.concatenate([a, b, np.full(len(sources), n), sinks])
+    columns = np.concatenate([b, a, sources, np.full(len(sinks), n + 1)])
+    seeds = np.full(len(sources) + len(sinks), endless)
+    data = np.concatenate([scaled, scaled, seeds]).astype(np.int32)
+    network = coo_array((data, (rows, columns)), shape=(n + 2, n + 2)).tocsr()
+    network.indices = network.indices.astype(np.int32)
+    network.indptr = network.indptr.astype(np.int32)
+    residual = (network - maximum_flow(network, n, n + 1).flow).tocsr()
+    residual.data = np.maximum(residual.data, 0)
+    residual.eliminate_zeros()
+    order = breadth_first_order(residual, n, directed=True, return_predecessors=False)
+    reached = np.zeros(n + 2, np.bool_)
+    reached[order] = True
+    return reached[:n]
+
+
+def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.floating], rules: CutRules) -> Verdict:
+    """Apply the rule ``good > k * bad`` to a cut.
+
+    Parameters
+    ----------
+    graph
+        Pieces with their voxels by body.
+    sides
+        Result of :func:`apply_cut`; shape (n_pieces,).
+    center_nm
+        Centre of the cube of edge ``rules.cutout_nm`` in which pieces count; shape (3,), nm.
+    rules
+        k, t and e.
+
+    Returns
+    -------
+    Verdict
+        Not good where no body is relevant.
+    """
+    inside = np.abs(graph.points_nm - center_nm).max(axis=1) <= rules.cutout_nm / 2
+    by_side = np.stack([graph.voxels[inside & (sides == side)].sum(axis=0) for side in (SOURCE_SIDE, SINK_SIDE)])
+    total = graph.voxels[inside].sum(axis=0)
+    ratios = []
+    for body in np.flatnonzero(total > rules.min_body_voxels):
+        away = 1 - int(np.argmax(by_side[:, body]))
+        bad = float(by_side[away, body])
+        good = float(by_side[away].sum() - bad)
+        ratios.append(0.0 if good == 0 else np.inf if bad == 0 else good / bad)
+    if not ratios:
+        return Verdict(False, 0, 0.0)
+    worst = float(min(ratios))
+    return Verdict(worst > rules.k, len(ratios), worst)
+
+
+def cut_place_nm(graph: CutGraph, sides: NDArray[np.int8]) -> NDArray[np.float64] | None:
+    """Where a proofreader would look at the cut: the cut edge whose middle is nearest to the centre of all cut edges.
+
+    Returns
+    -------
+    NDArray[np.float64] or None
+        Shape (3,), nm; None where the sides do not touch.
+    """
+    if len(graph.edges) == 0:
+        return None
+    a, b = graph.edges[:, 0], graph.edges[:, 1]
+    across = sides[a] * sides[b] == -1
+    if not across.any():
+        return None
+    middles = (graph.points_nm[a[across]].astype(np.float64) + graph.points_nm[b[across]]) / 2
+    weights = graph.capacities[across].astype(np.float64)
+    centre = np.average(middles, axis=0, weights=np.maximum(weights, 1e-9))
+    return middles[int(np.argmin(np.linalg.norm(middles - centre, axis=1)))]

@@ -1,0 +1,1 @@
+"""The stored row, the manifest, the card and the loading of datasets."""

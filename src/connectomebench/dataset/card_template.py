@@ -1,0 +1,64 @@
+"""How a card is put together: one Jinja template, and the form in which a number with its interval is written."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from connectomebench.core.resources import resource_path
+
+ORGANISATION = "connectomebench"
+# coverage of every interval that a card shows: the one of `evaluation.statistics.bootstrap_interval`
+LEVEL = 0.95
+DASH = "–"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of ``hub_cards/``; a value that the template asks for and does not get is an error.
+
+    Parameters
+    ----------
+    template
+        Path as in the repository, for example ``"hub_cards/dataset.md.jinja"``.
+    **values
+        What the template names. The filter ``cell`` makes a text fit into a cell of a table.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the template is missing.
+    """
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters["cell"] = cell
+    return environment.from_string(resource_path(template).read_text(encoding="utf-8")).render(**values)
+
+
+def cell(value: object) -> str:
+    """Make a text fit into one cell of a Markdown table: one line, no bar."""
+    return " ".join(str(value).split()).replace("|", "\\|")
+
+
+def is_number(value: float | None) -> bool:
+    """Tell whether there is a value: JSON has null where statistics have NaN."""
+    return value is not None and not math.isnan(value)
+
+
+def estimate_text(value: float | None, lower: float | None, upper: float | None, digits: int = 3) -> str:
+    """Write a value with its interval: ``0.612 (0.540 to 0.683)``; a dash where there is no value.
+
+    Parameters
+    ----------
+    value, lower, upper
+        Of an estimate; None or NaN where undefined.
+    digits
+        After the point.
+    """
+    if value is None or not is_number(value):
+        return DASH
+    if lower is None or upper is None or not (is_number(lower) and is_number(upper)):
+        return f"{value:.{digits}f} (no interval)"
+    return f"{value:.{digits}f} ({lower:.{digits}f} to {upper:.{digits}f})"

@@ -1,0 +1,136 @@
+"""Rows of one partition by the name of their dataset, a folder or a repository, with what is known of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.rows import DataRecord, Rows
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+def load_rows(
+    name: str,
+    species: str,
+    partition: str,
+    revision: str | None = None,
+    cache: Path | None = None,
+    *,
+    task: str | None = None,
+) -> Rows:
+    """Load one partition of one species.
+
+    Parameters
+    ----------
+    name
+        Dataset folder (``OUT/TASK``), or ``ORG/NAME`` on the Hub; also one of the public datasets that
+        :mod:`connectomebench.dataset.public` reads.
+    species
+        Config.
+    partition
+        ``train``, ``validation`` or ``test``.
+    revision
+        Branch, tag or commit on the Hub; None takes ``main``. What was loaded is pinned to the commit it stood for.
+    cache
+        Folder for the cache of `datasets`; its own by default.
+    task
+        Which task to ask of a public dataset that holds several; our own hold one.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such dataset, species or partition, or the Hub cannot be reached.
+    """
+    from datasets import load_dataset
+
+    from connectomebench.dataset.public.load_public import recognise
+
+    load_public = recognise(name)
+    if load_public is not None:
+        if task is None:
+            raise ConnectomeBenchError(f"{name} holds rows of several tasks; name one (--task)")
+        return load_public(task, species, partition, revision, cache)
+    folder = Path(name)
+    local = folder.is_dir()
+    if local and revision is not None:
+        raise ConnectomeBenchError(f"{name} is a folder, which has no revisions; leave the revision out")
+    if not local and (name.startswith((".", "/")) or name.count("/") != 1):
+        raise ConnectomeBenchError(f"there is no dataset folder {name}; build it first, or name ORG/NAME on the Hub")
+    commit = None if local else resolve_dataset(name, revision)
+    manifest = read_manifest(folder) if commit is None else fetch_manifest(name, commit)
+    if task is not None and task != manifest["task"]:
+        raise ConnectomeBenchError(f"{name} holds the task {manifest['task']}, not {task}; name another dataset")
+    entry = manifest["species"].get(species)
+    if entry is None:
+        known = ", ".join(manifest["species"])
+        raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
+    if partition not in entry["counts"]:
+        raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
+    options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
+    if local:
+        rows = load_dataset(str(folder), species, **options)
+    else:
+        with hub_errors(name):
+            rows = load_dataset(name, species, **options)
+    rows = cast("Dataset", rows)
+    data = DataRecord(
+        task=manifest["task"],
+        species=species,
+        partition=partition,
+        repo=None if local else name,
+        revision=commit,
+        fingerprint=entry["fingerprint"],
+        rows=dict(sorted(Counter(rows["answer"]).items())),
+        source=entry["source"],
+    )
+    return Rows(rows, data)
+
+
+def resolve_dataset(repo: str, revision: str | None) -> str:
+    """Return the commit that a revision of a dataset repository stands for now.
+
+    Parameters
+    ----------
+    repo
+        ``ORG/NAME``.
+    revision
+        Branch, tag or commit; None takes ``main``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such repository or revision, or the Hub cannot be reached.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(repo):
+        commit = HfApi(library_name="connectomebench").dataset_info(repo, revision=revision).sha
+    assert commit is not None
+    return commit
+
+
+def fetch_manifest(repo: str, commit: str) -> dict[str, Any]:
+    """Fetch the manifest of a dataset repository.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is none, it is damaged, or the Hub cannot be reached.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    with hub_errors(repo):
+        try:
+            path = hf_hub_download(repo, FILE_NAME, repo_type="dataset", revision=commit)
+        except EntryNotFoundError:
+            raise ConnectomeBenchError(
+                f"{repo} has no {FILE_NAME}, so it is no dataset of this package; read it with `datasets` alone"
+            ) from None
+    return read_manifest(Path(path).parent)

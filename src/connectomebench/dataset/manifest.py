@@ -1,0 +1,153 @@
+"""What a dataset is made of: `manifest.json` beside its files, one entry a species."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import write_json
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.version import __version__
+from connectomebench.dataset.schema import shard_paths
+
+FORMAT_VERSION = "1.0"
+FILE_NAME = "manifest.json"
+
+# libraries that decide what a sample looks like
+_LIBRARIES = (
+    "connectomebench",
+    "numpy",
+    "scipy",
+    "numba",
+    "zmesh",
+    "kimimaro",
+    "connected-components-3d",
+    "pillow",
+    "pyarrow",
+    "datasets",
+    "octarine3d",
+)
+
+
+def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:
+    """Return the versions of those libraries that are installed; by default of all that decide what a sample shows."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:  # an extra that is not installed
+            continue
+    return found
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read the manifest of a dataset folder.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is none, it is damaged, or a later format wrote it.
+    """
+    path = folder / FILE_NAME
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        written = manifest["format_version"]
+        major = int(written.split(".")[0])
+        manifest["species"].items()
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
+    if major > int(FORMAT_VERSION.split(".")[0]):
+        raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
+    return manifest
+
+
+def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
+    """Tell whether a species of a dataset is complete.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+    species
+        Species config.
+    config_fingerprint
+        Of the configuration that is to be built.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder holds this species built from another configuration.
+    """
+    if not (folder / FILE_NAME).exists():
+        return False
+    entry = read_manifest(folder)["species"].get(species)
+    if entry is None:
+        return False
+    if entry["config_fingerprint"] != config_fingerprint:
+        raise ConnectomeBenchError(
+            f"{folder} holds {species} built from another configuration; choose another --out or delete the folder"
+        )
+    return all(_is_whole(folder / species, p, sum(entry["counts"][p].values())) for p in PARTITIONS)
+
+
+def _is_whole(folder: Path, partition: str, rows: int) -> bool:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return sum(pq.read_metadata(path).num_rows for path in shard_paths(folder, partition)) == rows
+    except (ConnectomeBenchError, OSError, pa.ArrowInvalid):
+        return False
+
+
+def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the entry of a species, and leave those of the others.
+
+    Written last, the manifest says that the species is complete.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+    task, species
+        What the entry is about.
+    entry
+        Plain values: ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition and answer), ``source``,
+        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``. Scores
+        of the baselines come later (``baselines``, from :func:`connectomebench.cards.add_baselines`).
+
+    Returns
+    -------
+    dict
+        The whole manifest.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the folder belongs to another task.
+    """
+    manifest: dict[str, Any] = {"task": task, "species": {}}
+    if (folder / FILE_NAME).exists():
+        manifest = read_manifest(folder)
+        if manifest["task"] != task:
+            raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
+    species_entries = {**manifest["species"], species: dict(entry)}
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "package_version": __version__,
+        "task": task,
+        "species": dict(sorted(species_entries.items())),
+    }
+    write_json(folder / FILE_NAME, manifest)
+    return manifest

@@ -1,0 +1,129 @@
+"""Rows of `jeffbbrown2/ConnectomeBench2`, both releases, as rows of our tasks.
+
+Read from the code that writes and trains on it (github.com/timfarkas/ConnectomeBench2: ``build_parquet_dataset.py``,
+``postprocess_giga_parquet.py``, ``neurips_training/data.py``) and from its card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from connectomebench.dataset.public.archives import read_channels
+from connectomebench.dataset.public.convert_rows import stored_row
+from connectomebench.dataset.public.dataset_names import our_partition
+from connectomebench.dataset.public.metadata import SampleMetadata, read_metadata
+from connectomebench.dataset.public.pictures import draw_pair, draw_single, shows_pair
+from connectomebench.dataset.public.unmapped import Unmapped
+
+_PAIR, _SINGLE = "geometry", "geometry_single"
+# task -> the name of its routing, the column of its label, the kinds of samples that it is made of
+_ROUTES = {
+    "merge_action": (
+        "false_split_correction",
+        "false_split_correction_label",
+        ("merge_edit", "adjacent_control", "synapse_control"),
+    ),
+    "merge_error_identification": (
+        "false_merge_identification",
+        "false_merge_identification_label",
+        ("split_edit", "junction_control"),
+    ),
+}
+TASKS = tuple(_ROUTES)
+
+
+def needed_columns(task: str, present: Collection[str]) -> list[str]:
+    """List the columns that a task is read from.
+
+    No slice of image data is among them: neither task shows any, and the plane of ``em_best`` was chosen with the true
+    split.
+
+    Parameters
+    ----------
+    task
+        One of ``TASKS``.
+    present
+        Columns of the files. The first release has ``geometry_single`` besides ``geometry``.
+    """
+    small = ["combined_sample_hash", "sample_type", "same_neuron", "task_routing", "split", "species", "metadata"]
+    drawn = _SINGLE if task == "merge_error_identification" and _SINGLE in present else _PAIR
+    return [*small, _ROUTES[task][1], drawn]
+
+
+def map_row(raw: Mapping[str, Any], task: str, species: str, partition: str, source: tuple[str, str]) -> dict[str, Any]:
+    """Turn one row of the files into one of ours.
+
+    Parameters
+    ----------
+    raw
+        The columns of :func:`needed_columns`.
+    task
+        One of ``TASKS``.
+    species, partition
+        Ours; the caller has seen to it that the row is of this species.
+    source
+        Repository and version.
+
+    Raises
+    ------
+    Unmapped
+        If the row is of another task, says two things at once, or its geometry or metadata cannot be used.
+    """
+    answer = _answer(raw, task)
+    if our_partition(str(raw["split"])) != partition:
+        raise Unmapped("its column split names another partition than its file")
+    sample_id = raw["combined_sample_hash"]
+    if not (isinstance(sample_id, str) and 0 < len(sample_id) <= 64 and sample_id.isalnum() and sample_id.isascii()):
+        raise Unmapped("its sample hash is no hash")
+    known = read_metadata(raw["metadata"])
+    is_edit = raw["sample_type"].endswith("_edit")
+    return stored_row(
+        task,
+        species,
+        sample_id,
+        _pictures(raw, task),
+        answer,
+        f"neuron-{known.neuron}" if known.neuron is not None else f"sample-{sample_id}",
+        "edit" if is_edit else "control",
+        source,
+        location_nm=known.center_nm,
+        extent_nm=None if known.half_extent_nm is None else 2 * known.half_extent_nm,
+        segment_ids=known.pair if task == "merge_action" else known.single,
+        body_ids=_bodies(known),
+        edit_id=known.operation if is_edit else None,
+        edit_time=known.time if is_edit else None,
+    )
+
+
+def _answer(raw: Mapping[str, Any], task: str) -> str:
+    route, label_column, kinds = _ROUTES[task]
+    if route not in (raw["task_routing"] or []):
+        raise Unmapped("it is of another task")
+    if raw["sample_type"] not in kinds:
+        raise Unmapped("its kind of sample does not fit its task")
+    label = raw[label_column]
+    if label is None or label not in (0, 1):
+        raise Unmapped("it has no label")
+    means_same = bool(label) if task == "merge_action" else not label
+    if raw["same_neuron"] is not None and bool(raw["same_neuron"]) != means_same:
+        raise Unmapped("its label and same_neuron do not agree")
+    return "yes" if label else "no"
+
+
+def _pictures(raw: Mapping[str, Any], task: str) -> list[bytes]:
+    drawn = _SINGLE if _SINGLE in raw else _PAIR
+    data = raw[drawn]
+    if data is None:
+        raise Unmapped(f"it has no {drawn}")
+    channels = read_channels(bytes(data))
+    if task == "merge_action":
+        return draw_pair(channels)
+    # The second release has one geometry a row. One that marks two parts was drawn after the true split.
+    if drawn == _PAIR and shows_pair(channels):
+        raise Unmapped("its geometry shows the two parts of the true split")
+    return draw_single(channels)
+
+
+def _bodies(known: SampleMetadata) -> list[int]:
+    return [known.ids["latest_root_id"]] if "latest_root_id" in known.ids else []

@@ -1,0 +1,79 @@
+"""Our stored columns, filled with what a public dataset knows of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from connectomebench.core.site import Origin
+from connectomebench.core.tasks import get_task
+from connectomebench.dataset.public.unmapped import Unmapped
+
+
+def stored_row(
+    task_name: str,
+    species: str,
+    sample_id: str,
+    images: Sequence[bytes],
+    answer: str,
+    group: str,
+    origin: Origin,
+    source: tuple[str, str],
+    *,
+    location_nm: Sequence[float] = (),
+    extent_nm: float | None = None,
+    segment_ids: Sequence[int] = (),
+    body_ids: Sequence[int] = (),
+    edit_id: str | None = None,
+    edit_time: datetime | None = None,
+) -> dict[str, Any]:
+    """Put a sample of a public dataset into the columns of :func:`connectomebench.dataset.schema.features`.
+
+    Parameters
+    ----------
+    task_name, species, sample_id, answer, group, origin
+        As in our rows.
+    images
+        PNG files, in the order of the task's views.
+    source
+        Repository and version.
+    location_nm, extent_nm, segment_ids, body_ids, edit_id, edit_time
+        As in our rows; empty or None where the public dataset does not tell.
+
+    Returns
+    -------
+    dict
+        Column -> value.
+
+    Raises
+    ------
+    Unmapped
+        If the answer is none of the task's, or there are not as many images as views.
+    """
+    task = get_task(task_name)
+    if answer not in task.labels:
+        raise Unmapped("the answer is none of the task's")
+    if len(images) != len(task.views):
+        raise Unmapped("a view is missing")
+    return {
+        "sample_id": sample_id,
+        "task": task.name,
+        "species": species,
+        "images": [{"bytes": image, "path": None} for image in images],
+        "views": list(task.views),
+        "question": task.question,
+        "answer": answer,
+        "label": task.labels.index(answer),
+        "target_nm": [],
+        "location_nm": list(location_nm),
+        "extent_nm": extent_nm,
+        "segment_ids": list(segment_ids),
+        "body_ids": list(body_ids),
+        "group": group,
+        "origin": origin,
+        "edit_id": edit_id,
+        "edit_time": edit_time,
+        "source": source[0],
+        "source_version": source[1],
+    }

@@ -1,0 +1,249 @@
+"""Stream or load rows of the public datasets in our columns, so that training and evaluation run on them unchanged."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key, write_json
+from connectomebench.core.species import get_species
+from connectomebench.core.tasks import get_task
+from connectomebench.core.version import __version__
+from connectomebench.dataset.public import benchmark1, benchmark2
+from connectomebench.dataset.public.dataset_names import check_partition, check_species, our_species
+from connectomebench.dataset.public.repo_files import (
+    PublicFiles,
+    config_files,
+    file_columns,
+    find_files,
+    is_public,
+    partition_files,
+    stream_files,
+)
+from connectomebench.dataset.public.unmapped import Unmapped
+from connectomebench.dataset.rows import DataRecord
+
+if TYPE_CHECKING:
+    from connectomebench.dataset.rows import Rows
+
+_log = logging.getLogger(__name__)
+
+_SKIPPED = "skipped.json"
+_TASKS = {"connectomebench": benchmark1.TASKS, "connectomebench2": benchmark2.TASKS}
+
+
+@dataclass(frozen=True)
+class _Request:
+    """What is wanted of which files."""
+
+    found: PublicFiles
+    task: str
+    species: str
+    partition: str
+
+
+def recognise(name: str) -> Callable[..., Rows] | None:
+    """Return the reader of a public dataset: :func:`load_public` with its name filled in; None for any other name.
+
+    Parameters
+    ----------
+    name
+        ``ORG/NAME`` on the Hub, or a folder.
+    """
+    return partial(load_public, name) if is_public(name) else None
+
+
+def stream_public(
+    name: str,
+    task: str,
+    species: str,
+    partition: str,
+    revision: str | None = None,
+    skipped: Counter[str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield rows in the columns of :func:`connectomebench.dataset.schema.features`, without loading what is not asked for.
+
+    Parameters
+    ----------
+    name
+        ``jeffbbrown2/ConnectomeBench2``, ``jeffbbrown2/ConnectomeBench``, or a folder with their Parquet files.
+    task
+        ``merge_action`` or ``merge_error_identification``; of the first benchmark also ``segment_classification``.
+    species, partition
+        Ours or theirs (``MICrONS``, ``val``). The first benchmark is one partition, our ``test``.
+    revision
+        Branch, tag or commit on the Hub; None takes ``main``.
+    skipped
+        Counts the rows that are left out, by reason, while the rows are read.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such dataset, species, partition or task in it, or its files cannot be read.
+    """
+    return _rows(_request(name, task, species, partition, revision), Counter() if skipped is None else skipped)
+
+
+def load_public(
+    name: str, task: str, species: str, partition: str, revision: str | None = None, cache: Path | None = None
+) -> Rows:
+    """Load one partition of one species of a public dataset as a `datasets.Dataset` of our rows.
+
+    The rows are drawn once and kept in the cache. How many are left out, and why, is logged.
+
+    Parameters
+    ----------
+    name, task, species, partition, revision
+        As for :func:`stream_public`. What was loaded is pinned to the commit that the revision stood for.
+    cache
+        Folder for the rows; that of `datasets` by default.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        As for :func:`stream_public`; also if no row can be used.
+    """
+    from datasets import Dataset, NamedSplit, config
+    from datasets.exceptions import DatasetGenerationError
+
+    from connectomebench.dataset.rows import Rows
+    from connectomebench.dataset.schema import features
+
+    request = _request(name, task, species, partition, revision)
+    key = content_key(
+        __version__, request.found.form.name, request.found.state, request.task, request.species, request.partition
+    )
+    kept = Path(cache or config.HF_DATASETS_CACHE) / "public" / key
+    try:
+        rows = Dataset.from_generator(
+            _all_rows,
+            features=features(get_task(request.task)),
+            cache_dir=str(kept),
+            gen_kwargs={"request": request, "told": kept / _SKIPPED},
+            split=NamedSplit(request.partition),
+            fingerprint=key,
+        )
+    except DatasetGenerationError as error:
+        if isinstance(error.__cause__, ConnectomeBenchError):
+            raise error.__cause__ from None
+        raise
+    assert isinstance(rows, Dataset)
+    told = kept / _SKIPPED
+    _tell(name, len(rows), json.loads(told.read_text(encoding="utf-8")) if told.exists() else {})
+    return Rows(rows, _record(request, rows["sample_id"], rows["answer"]))
+
+
+def _request(name: str, task: str, species: str, partition: str, revision: str | None) -> _Request:
+    get_task(task)
+    request = _Request(find_files(name, revision), task, check_species(species), check_partition(partition))
+    tasks = _TASKS[request.found.form.name]
+    if task not in tasks:
+        raise ConnectomeBenchError(
+            f"{name} has no rows that {task} could be read from; it has rows of {' and '.join(tasks)}"
+        )
+    if request.found.form.name == "connectomebench" and request.partition != "test":
+        raise ConnectomeBenchError(f"{name} is a benchmark without training rows; ask for the partition test")
+    return request
+
+
+def _rows(request: _Request, skipped: Counter[str]) -> Iterator[dict[str, Any]]:
+    """Yield our rows, each id once."""
+    seen: set[str] = set()
+    read = _first_benchmark if request.found.form.name == "connectomebench" else _second_benchmark
+    for row in read(request):
+        if isinstance(row, Unmapped):
+            skipped[str(row)] += 1
+        elif row["sample_id"] in seen:
+            skipped["it occurs twice"] += 1
+        else:
+            seen.add(row["sample_id"])
+            yield row
+
+
+def _second_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
+    found = request.found
+    files = partition_files(found, request.partition)
+    present = file_columns(found, files[0])
+    missing = sorted(found.form.columns - present)
+    if missing:
+        raise ConnectomeBenchError(
+            f"{files[0]} of {found.repo or found.root} lacks the columns {', '.join(missing)}; "
+            "it is of a release that this version does not know"
+        )
+    for raw in stream_files(found, files, benchmark2.needed_columns(request.task, present)):
+        species = our_species(str(raw["species"]))
+        if species is None:
+            yield Unmapped("its species is not known")
+        elif species == request.species:
+            try:
+                yield benchmark2.map_row(raw, request.task, species, request.partition, found.source)
+            except Unmapped as reason:
+                yield reason
+
+
+def _first_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
+    found = request.found
+    for files in config_files(found, request.species).values():
+        columns = file_columns(found, files[0])
+        if benchmark1.task_of(columns) != request.task:
+            continue
+        for raw in stream_files(found, files, benchmark1.needed_columns(columns)):
+            if raw.get("species") is not None and our_species(str(raw["species"])) != request.species:
+                yield Unmapped("it is of another species than its config")
+                continue
+            try:
+                yield from benchmark1.map_row(raw, request.task, request.species, found.source)
+            except Unmapped as reason:
+                yield reason
+
+
+def _all_rows(request: _Request, told: Path) -> Iterator[dict[str, Any]]:
+    """Yield our rows, and write down at the end what was left out."""
+    skipped: Counter[str] = Counter()
+    number = 0
+    for number, row in enumerate(_rows(request, skipped), 1):  # noqa: B007
+        # the writer of `datasets` takes ids above 2^63 from arrays alone
+        yield row | {name: np.array(row[name], np.uint64) for name in ("segment_ids", "body_ids")}
+    if not number:
+        reasons = "; ".join(f"{n} left out: {reason}" for reason, n in skipped.most_common(3))
+        raise ConnectomeBenchError(
+            f"{request.found.repo or request.found.root} has no rows of {request.species} for {request.task} in "
+            f"{request.partition}; {reasons or 'choose another species'}"
+        )
+    write_json(told, dict(skipped.most_common()))
+
+
+def _tell(name: str, n_rows: int, skipped: Mapping[str, int]) -> None:
+    reasons = "; ".join(f"{n} left out: {reason}" for reason, n in skipped.items())
+    _log.info("%s: %d rows%s", name, n_rows, f"; {reasons}" if reasons else "")
+
+
+def _record(request: _Request, ids: list[str], answers: list[str]) -> DataRecord:
+    found, species = request.found, get_species(request.species)
+    source, version = found.source
+    return DataRecord(
+        task=request.task,
+        species=request.species,
+        partition=request.partition,
+        repo=found.repo,
+        revision=found.commit,
+        fingerprint=content_key(sorted(zip(ids, answers, strict=True))),
+        rows=dict(sorted(Counter(answers).items())),
+        source={
+            "name": source,
+            "version": version,
+            "license": species.license,
+            "citation": f"{found.form.citation} {species.citation}",
+            "simulated_errors": False,
+            "simulated_em": False,
+        },
+    )

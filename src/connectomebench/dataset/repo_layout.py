@@ -1,0 +1,49 @@
+"""Which files a dataset repository has, by name; nothing else is sent, changed or deleted."""
+
+from __future__ import annotations
+
+import re
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.manifest import FORMAT_VERSION
+from connectomebench.dataset.sample_grid import picture_name
+
+CARD = "README.md"
+CROISSANT = "croissant.json"
+EVAL = "eval.yaml"
+# moved to the newest commit of `main` by each publication: `load_dataset(..., revision=TAG)` reads this format
+TAG = f"v{FORMAT_VERSION}"
+MAIN = "main"
+
+_SPECIES = r"[a-z][a-z0-9_]*"
+_SHARD = re.compile(rf"({_SPECIES})/({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parquet")
+_BESIDE = re.compile(rf"({_SPECIES})-(?:skipped\.jsonl|samples\.png)")
+
+
+def check_species_name(name: object, where: str) -> None:
+    """Refuse a species whose name could lead out of a folder.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the name is anything but small letters, digits and underscores, starting with a letter.
+    """
+    if not isinstance(name, str) or not re.fullmatch(_SPECIES, name):
+        raise ConnectomeBenchError(f"{where} names a species {str(name)[:40]!r}, which is no name of a species")
+
+
+def species_of(path: str) -> str | None:
+    """Return the species that a file in a repository belongs to, or None for all files that are not a species' own."""
+    found = _SHARD.fullmatch(path) or _BESIDE.fullmatch(path)
+    return found[1] if found else None
+
+
+def extra_files(species: str) -> list[str]:
+    """Return the names of the files that a species may have beside the manifest."""
+    return [f"{species}-skipped.jsonl", picture_name(species)]
+
+
+def is_shard(path: str) -> bool:
+    """Tell whether a file in a repository holds rows: ``SPECIES/PARTITION-NNNNN-of-NNNNN.parquet``."""
+    return _SHARD.fullmatch(path) is not None

@@ -1,0 +1,56 @@
+"""Rows of a dataset, and the record of where they come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """Rows that a model has seen, or is asked about.
+
+    Attributes
+    ----------
+    task, species, partition
+        Which rows.
+    repo
+        ``ORG/NAME`` on the Hub; None for a folder of this machine, whose path nobody else can use.
+    revision
+        Commit of ``repo``; None for a folder.
+    fingerprint
+        Of the dataset, from its manifest; hashed from the rows where there is none.
+    rows
+        Number of rows by answer.
+    source
+        The entry ``source`` of the manifest: ``name``, ``version``, ``license``, ``citation``, ``simulated_errors`` and
+        ``simulated_em``.
+    """
+
+    task: str
+    species: str
+    partition: str
+    repo: str | None
+    revision: str | None
+    fingerprint: str
+    rows: dict[str, int]
+    source: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Stored rows, and where they come from.
+
+    Attributes
+    ----------
+    dataset
+        The rows, in stored order.
+    data
+        What they are.
+    """
+
+    dataset: Dataset
+    data: DataRecord

@@ -1,0 +1,367 @@
+"""The stored row: typed columns with PNG images, in Parquet shards that stock `datasets` reads.
+
+Small columns are top-level and compressed, images lie uncompressed (PNG already is) in their own column chunks, so
+that reading all small columns touches a tiny part of the bytes. A row group holds a few megabytes, so that rows stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.site import Site
+from connectomebench.core.source import SourceInfo
+from connectomebench.core.tasks import Task, get_task
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from datasets import Features
+
+__all__ = [
+    "PARTITIONS",
+    "SMALL_COLUMNS",
+    "TEACHER_REPLIES",
+    "features",
+    "make_row",
+    "parquet_layout",
+    "read_images",
+    "read_small_columns",
+    "row_digest",
+    "shard_paths",
+    "write_partition",
+]
+
+ROW_GROUP_BYTES = 16_000_000
+ROW_GROUP_ROWS = 1000
+SHARD_BYTES = 450_000_000
+
+_TEXT = ("sample_id", "task", "species", "question", "answer", "group", "origin", "edit_id", "source", "source_version")
+# the value at the bottom of each column, as Parquet names it
+_LEAVES = {name: name for name in (*_TEXT, "label", "extent_nm", "edit_time")} | {
+    name: f"{name}.list.element" for name in ("views", "location_nm", "segment_ids", "body_ids")
+}
+_LEAVES["target_nm"] = "target_nm.list.element.list.element"
+SMALL_COLUMNS = tuple(_LEAVES)
+# text that repeats from row to row
+_REPETITIVE = ("task", "species", "question", "answer", "group", "origin", "source", "source_version", "views")
+_IMAGE_BYTES = "images.list.element.bytes"
+_IMAGE_PATH = "images.list.element.path"
+
+TEACHER_REPLIES = "teacher_replies"
+"""A column that some datasets have besides: what models replied, to be learnt from and never shown with a question."""
+REPLY_PARTS = ("model", "reply", "answer")
+
+
+def features(task: Task, *, replies: bool = False) -> Features:
+    """Describe the columns of a task's rows.
+
+    All tasks have the same columns; only the names in the class label of ``label`` differ (a plain, always empty
+    integer where the answer is a place).
+
+    Parameters
+    ----------
+    task
+        The task.
+    replies
+        With the column ``teacher_replies`` (:mod:`connectomebench.finetuning.teacher`).
+
+    Returns
+    -------
+    datasets.Features
+        In the order of the stored columns.
+    """
+    from datasets import ClassLabel, Features, Image, List, Value
+
+    text, number = Value("string"), Value("float64")
+    added = {TEACHER_REPLIES: List({name: text for name in REPLY_PARTS})} if replies else {}
+    return Features(
+        {
+            "sample_id": text,
+            "task": text,
+            "species": text,
+            "images": List(Image()),
+            "views": List(text),
+            "question": text,
+            "answer": text,
+            "label": ClassLabel(names=list(task.labels)) if task.labels else Value("int64"),
+            "target_nm": List(List(number)),
+            "location_nm": List(number),
+            "extent_nm": number,
+            "segment_ids": List(Value("uint64")),
+            "body_ids": List(Value("uint64")),
+            "group": text,
+            "origin": text,
+            "edit_id": text,
+            "edit_time": Value("timestamp[ms]"),
+            "source": text,
+            "source_version": text,
+            **added,
+        }
+    )
+
+
+def make_row(
+    site: Site,
+    images: Mapping[str, bytes],
+    group: str,
+    info: SourceInfo,
+    edit_time: datetime | None = None,
+) -> dict[str, Any]:
+    """Put a site and its pictures into the stored columns.
+
+    Parameters
+    ----------
+    site
+        What is shown and what is true.
+    images
+        View name -> PNG file; all views of the task.
+    group
+        Name of the site's group, from :func:`connectomebench.partition.assign.partition_sites`.
+    info
+        Where the site comes from.
+    edit_time
+        When the correction was made, where that is known.
+
+    Returns
+    -------
+    dict
+        Column -> value.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a view is missing or the answer is none of the task's.
+    """
+    task = get_task(site.task)
+    missing = [view for view in task.views if view not in images]
+    if missing:
+        raise ConnectomeBenchError(f"{site.task}: a sample lacks the view {missing[0]!r}; the source may have no EM")
+    if task.labels and site.answer not in task.labels:
+        raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
+    return {
+        "sample_id": info.sample_id(site),
+        "task": site.task,
+        "species": info.species,
+        "images": [{"bytes": images[view], "path": None} for view in task.views],
+        "views": list(task.views),
+        "question": task.question,
+        "answer": site.answer,
+        "label": task.labels.index(site.answer) if task.labels else None,
+        "target_nm": [],
+        "location_nm": [float(c) for c in site.location_nm],
+        "extent_nm": float(site.extent_nm),
+        "segment_ids": [int(s) for s in site.segment_ids],
+        "body_ids": [int(b) for b in site.body_ids],
+        "group": group,
+        "origin": site.origin,
+        "edit_id": site.edit_id,
+        "edit_time": edit_time,
+        "source": info.name,
+        "source_version": info.version,
+    }
+
+
+def row_digest(row: Mapping[str, Any]) -> str:
+    """Hash what a row holds: small columns and pixels, not how the pixels are packed; 64 hex digits.
+
+    Parameters
+    ----------
+    row
+        Column -> value, images as PNG files.
+    """
+    import numpy as np
+    from PIL import Image
+
+    digest = hashlib.sha256(repr([(name, row[name]) for name in SMALL_COLUMNS]).encode())
+    for image in row["images"]:
+        with Image.open(io.BytesIO(image["bytes"])) as picture:
+            pixels = np.asarray(picture)
+        digest.update(f"{pixels.shape}{pixels.dtype}".encode())
+        digest.update(np.ascontiguousarray(pixels).data)
+    return digest.hexdigest()
+
+
+def write_partition(
+    folder: Path, task: str, partition: str, rows: Iterable[Mapping[str, Any]], n_rows: int, n_bytes: int
+) -> str:
+    """Write one partition of one species as Parquet shards, all of them or none.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+    task, partition
+        What is written.
+    rows
+        Rows from :func:`make_row`, read once; a row group of them is in memory at a time.
+    n_rows
+        How many there are.
+    n_bytes
+        Size of all their images, which decides the number of shards.
+
+    Returns
+    -------
+    str
+        SHA-256 of the rows, whatever their order and the shards they are in; 64 hex digits.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If ``rows`` are not ``n_rows``, a sample occurs twice, or the disk is full.
+    """
+    if partition not in PARTITIONS:
+        raise ConnectomeBenchError(f"partition {partition!r} is none of {', '.join(PARTITIONS)}")
+    n_shards = max(1, min(n_rows, math.ceil(n_bytes / SHARD_BYTES)))
+    paths = [folder / f"{partition}-{i:05d}-of-{n_shards:05d}.parquet" for i in range(n_shards)]
+    digests: dict[str, str] = {}
+    stream = iter(rows)
+    with ExitStack() as stack:
+        # every shard stands under a temporary name until the last one is complete
+        for i, path in enumerate(paths):
+            share = n_rows * (i + 1) // n_shards - n_rows * i // n_shards
+            _write_shard(stack.enter_context(atomic_path(path)), task, stream, share, digests)
+        surplus = sum(1 for _ in stream)
+        if surplus or len(digests) != n_rows:
+            raise ConnectomeBenchError(
+                f"{folder}: {len(digests) + surplus} different {partition} rows where {n_rows} were announced"
+            )
+    for path in folder.glob(f"{partition}-*.parquet"):
+        if path not in paths:
+            path.unlink()
+    text = "\n".join(f"{name} {digests[name]}" for name in sorted(digests))
+    return hashlib.sha256(f"{partition}\n{text}".encode()).hexdigest()
+
+
+def parquet_layout() -> dict[str, Any]:
+    """Return how columns are packed, as options of `pyarrow.parquet.ParquetWriter`; only images are not compressed."""
+    small = list(_LEAVES.values())
+    replies = [f"{TEACHER_REPLIES}.list.element.{name}" for name in REPLY_PARTS]
+    return {
+        "compression": dict.fromkeys([*small, *replies], "zstd") | {_IMAGE_BYTES: "none", _IMAGE_PATH: "zstd"},
+        "use_dictionary": [_LEAVES[name] for name in _REPETITIVE],
+        "write_statistics": [name for name in small if "." not in name],
+        "write_page_index": True,
+    }
+
+
+def _write_shard(
+    path: Path, task: str, rows: Iterator[Mapping[str, Any]], n_rows: int, digests: dict[str, str]
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = features(get_task(task)).arrow_schema
+    with pq.ParquetWriter(path, schema, **parquet_layout()) as writer:
+        batch: list[Mapping[str, Any]] = []
+        size = 0
+
+        def flush() -> None:
+            nonlocal size
+            if batch:
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema), row_group_size=len(batch))
+            batch.clear()
+            size = 0
+
+        for row in islice(rows, n_rows):
+            digests[row["sample_id"]] = row_digest(row)
+            batch.append(row)
+            size += sum(len(image["bytes"]) for image in row["images"])
+            if size >= ROW_GROUP_BYTES or len(batch) >= ROW_GROUP_ROWS:
+                flush()
+        flush()
+
+
+def shard_paths(folder: Path, partition: str) -> list[Path]:
+    """List the shards of a partition in order.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+    partition
+        Which one.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is none, or one is missing.
+    """
+    paths = sorted(folder.glob(f"{partition}-*-of-*.parquet"))
+    check_shards([path.name for path in paths], str(folder), partition)
+    return paths
+
+
+def check_shards(names: Sequence[str], where: str, partition: str) -> None:
+    """Refuse a partition of which a shard is missing.
+
+    Parameters
+    ----------
+    names
+        Of its files, sorted: ``PARTITION-NNNNN-of-NNNNN.parquet``.
+    where, partition
+        Folder and partition, for the message.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is none, or one is missing.
+    """
+    expected = int(names[0].removesuffix(".parquet").rsplit("-", 1)[1]) if names else 0
+    if not names or len(names) != expected:
+        raise ConnectomeBenchError(
+            f"{where} has {len(names)} of {expected or 'the'} {partition} files; build the dataset again"
+        )
+
+
+def read_small_columns(folder: Path, partition: str, columns: Sequence[str] = SMALL_COLUMNS) -> pa.Table:
+    """Read columns of a whole partition without touching the images.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+    partition
+        Which one.
+    columns
+        Any of ``SMALL_COLUMNS``.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row a sample, in stored order.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = list(columns)
+    return pa.concat_tables([pq.ParquetFile(path).read(columns=names) for path in shard_paths(folder, partition)])
+
+
+def read_images(folder: Path, partition: str) -> Iterator[tuple[str, list[str], list[bytes]]]:
+    """Yield the sample id, view names and PNG files of each row, a row group in memory at a time.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+    partition
+        Which one.
+    """
+    import pyarrow.parquet as pq
+
+    for path in shard_paths(folder, partition):
+        file = pq.ParquetFile(path)
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group, columns=["sample_id", "views", "images"])
+            for row in table.to_pylist():
+                yield row["sample_id"], row["views"], [image["bytes"] for image in row["images"]]

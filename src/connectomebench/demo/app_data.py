@@ -1,0 +1,88 @@
+"""What the tabs of the demo show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import escape
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.demo.recorded_answers import AnswerRecords
+from connectomebench.demo.stored_samples import StoredSamples, open_samples
+from connectomebench.demo.texts import species_title
+
+if TYPE_CHECKING:
+    import gradio as gr
+
+SOON: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Options of every event: it is no part of an API, and too quick for a progress bar."""
+
+
+@dataclass(frozen=True, eq=False)
+class AppData:
+    """Samples and what models said about them; the same for all visitors."""
+
+    samples: StoredSamples
+    records: AnswerRecords
+    folder: Path
+
+    def tasks(self, species: str) -> list[tuple[str, str]]:
+        """Return the tasks of a species: title and name."""
+        return [(c.task.title, c.task.name) for c in self.samples.collections.values() if c.species == species]
+
+    def species(self) -> list[tuple[str, str]]:
+        """Return all species: title and name."""
+        names = dict.fromkeys(species for _, species in self.samples.collections)
+        return [(species_title(name), name) for name in names]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A tab of the demo.
+
+    Attributes
+    ----------
+    name
+        Part of the ids of its elements.
+    title
+        For people.
+    build
+        Adds components and events within the open tab: ``build(content, blocks, tab)``. What is costly to show is
+        filled in by ``blocks.load`` (first tab) or ``tab.select``.
+    """
+
+    name: str
+    title: str
+    build: Callable[[AppData, gr.Blocks, gr.Tab], None]
+
+
+def open_content(folder: Path) -> AppData:
+    """Open a folder that `connectomebench quickstart` or `build` made; records are read when they are asked for.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no dataset.
+    """
+    samples = open_samples(folder)
+    return AppData(samples, AnswerRecords(folder, samples), folder)
+
+
+def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Show a visitor the one line of a :class:`ConnectomeBenchError`; Gradio hides all others."""
+
+    @wraps(handler)
+    def guarded(*values: Any) -> Any:
+        import gradio as gr
+
+        try:
+            return handler(*values)
+        except ConnectomeBenchError as error:
+            # Gradio takes it for HTML
+            raise gr.Error(str(escape(str(error))), duration=8) from None
+
+    return guarded

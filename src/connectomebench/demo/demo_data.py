@@ -1,0 +1,97 @@
+"""Where the demo's data come from: a folder, datasets on the Hub, or a small build of the embedded neurons."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.manifest import FILE_NAME
+from connectomebench.models.model_files import REPO_ID
+
+DATASETS_VARIABLE = "CONNECTOMEBENCH_DATASETS"
+RESULTS_VARIABLE = "CONNECTOMEBENCH_RESULTS"
+DATASETS = (
+    "connectomebench/merge_action",
+    "connectomebench/endpoint_error_identification_with_em",
+    "connectomebench/merge_error_identification",
+    "connectomebench/split_action",
+)
+"""What a Space shows where `DATASETS_VARIABLE` names nothing else."""
+
+_SAMPLES = [FILE_NAME, "*/test-*.parquet"]
+_RESULTS = ["results/*.parquet", "results/**/*.parquet", "models/**/connectomebench.json"]
+
+
+def cache_folder() -> Path:
+    """Return the folder for what the demo keeps: ``$XDG_CACHE_HOME/connectomebench/demo``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connectomebench" / "demo"
+
+
+def embedded_folder(folder: Path | None = None) -> Path:
+    """Return a folder with the quickstart's datasets, models and results; made if it is not there.
+
+    Parameters
+    ----------
+    folder
+        Where; ``quickstart`` in `cache_folder` by default. A run that was broken off is gone on with.
+    """
+    from connectomebench.quickstart import quickstart
+
+    out = folder or cache_folder() / "quickstart"
+    if not (out / "report" / "index.html").is_file():  # written last
+        print(f"The first start builds a small example in {out}: about 5 minutes on 2 cores.", file=sys.stderr)
+        quickstart(out)
+    return out
+
+
+def space_folder(folder: Path | None = None) -> Path:
+    """Fetch what a Space shows: the datasets named in ``CONNECTOMEBENCH_DATASETS``, records from ``..._RESULTS``.
+
+    Both hold names of dataset repositories, ``ORG/NAME``, with spaces between them. The one of results, which may
+    be missing, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; of models,
+    only their records are fetched. A Space that runs without secrets sees public repositories alone.
+
+    Parameters
+    ----------
+    folder
+        Where to keep them; ``hub`` in `cache_folder` by default.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a name is none, there is no such repository, or the Hub cannot be reached.
+    """
+    out = folder or cache_folder() / "hub"
+    for repo in named_repositories(DATASETS_VARIABLE) or DATASETS:
+        _fetch(repo, out / repo.replace("/", "--"), _SAMPLES)
+    for repo in named_repositories(RESULTS_VARIABLE):
+        _fetch(repo, out, _RESULTS)
+    return out
+
+
+def named_repositories(variable: str) -> list[str]:
+    """Return the repositories that an environment variable names, ``ORG/NAME`` with spaces between them.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a name is none.
+    """
+    names = os.environ.get(variable, "").split()
+    for name in names:
+        if not REPO_ID.fullmatch(name):
+            raise ConnectomeBenchError(f"{variable} holds {name[:80]!r}, which is no ORG/NAME of a repository")
+    return names
+
+
+def _fetch(repo: str, folder: Path, patterns: Sequence[str]) -> None:
+    from huggingface_hub import snapshot_download
+
+    with hub_errors(repo):
+        snapshot_download(
+            repo, repo_type="dataset", local_dir=folder, allow_patterns=list(patterns), library_name="connectomebench"
+        )

@@ -1,0 +1,133 @@
+"""Small pieces of HTML that several tabs share: tables, shares with their intervals, what models said."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from connectomebench.demo.recorded_answers import RecordedAnswers
+from connectomebench.demo.stored_samples import Collection
+from connectomebench.evaluation.calibration import wilson_interval
+
+_ORIGINS = {
+    "simulated": "a program cut or joined real neurons, or left them as they were, so the truth is known",
+    "edit": "a person corrected this place",
+    "control": "a place that nobody corrected, chosen to compare with a corrected one",
+}
+
+
+_KINDS = {
+    "probe": "a linear classifier on a frozen image encoder",
+    "trivial": "measures brightness and areas of colour, nothing of shape",
+    "grey": "sees grey pictures only, so it can but guess",
+    "image_classifier": "an image network trained on this task",
+    "adapter": "a vision-language model trained on this task",
+    "vlm": "a vision-language model as it is",
+}
+
+
+def model_name(label: str, kinds: Mapping[str, str]) -> Markup:
+    """Write the name of a model, and below it what kind of model that is where this is known.
+
+    Parameters
+    ----------
+    label
+        Name, with the condition behind ``@``.
+    kinds
+        Of the models (:class:`connectomebench.demo.recorded_answers.RecordedAnswers`).
+    """
+    kind = _KINDS.get(kinds.get(label.partition("@")[0], ""))
+    return Markup("{}").format(label) + (Markup('<span class="cb-kind">{}</span>').format(kind) if kind else "")
+
+
+def percent(share: float) -> str:
+    """Write a share as whole percent; a dash where there is none."""
+    return "–" if math.isnan(share) else f"{100 * share:.0f}%"
+
+
+def tally(right: int, n: int) -> str:
+    """Write how many of ``n`` were right, with the 95% interval."""
+    lower, upper = wilson_interval(right, n)
+    return f"{right} of {n} right ({percent(right / n)}, 95% interval {percent(lower)} to {percent(upper)})"
+
+
+def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | Markup]]) -> Markup:
+    """Return a table that scrolls by itself where it is wide; the first cell of a row is its heading."""
+    top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
+    body = "".join(
+        f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
+        for row in rows
+    )
+    return Markup(
+        f'<div class="cb-scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table class="cb-table">'
+        f"<caption>{escape(caption)}</caption><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def facts(caption: str, values: Mapping[str, Any]) -> Markup:
+    """Return a table of names and values."""
+    body = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(value)}</td></tr>' for name, value in values.items()
+    )
+    return Markup(
+        f'<div class="cb-scroll" tabindex="0" role="region" aria-label="{escape(caption)}">'
+        f'<table class="cb-table cb-plain"><caption>{escape(caption)}</caption><tbody>{body}</tbody></table></div>'
+    )
+
+
+def origin(name: str) -> str:
+    """Say where a sample comes from."""
+    return _ORIGINS.get(name, name)
+
+
+def warning(collection: Collection) -> Markup:
+    """Return what is simulated, as a paragraph that stands out; empty where nothing is."""
+    if not collection.warning:
+        return Markup("")
+    return Markup('<p class="cb-warning">{}</p>').format(collection.warning)
+
+
+def models_table(found: RecordedAnswers, row: Mapping[str, Any]) -> Markup:
+    """Return what models said about one sample: answer, whether it is right, P(yes) as a bar, replies to unfold."""
+    said = found.of(row)
+    if not said:
+        reason = (
+            "The records of models cannot be read." if found.unreadable else "No model was asked about this sample."
+        )
+        return Markup('<p class="cb-soft">{}</p>').format(reason)
+    rows = [
+        (
+            model_name(one.model, found.kinds),
+            "no answer found" if one.prediction is None else one.prediction,
+            _right(one.right),
+            probability_bar(one.probability),
+        )
+        for one in said
+    ]
+    replies = Markup("").join(
+        Markup('<details><summary>What {} wrote</summary><p class="cb-reply">{}</p></details>').format(
+            one.model, one.reply
+        )
+        for one in said
+        if one.reply
+    )
+    head = ("Model", "Answer", "Right?", "Probability it gave to “yes”")
+    return table("What models answered", head, rows) + replies
+
+
+def _right(right: bool) -> Markup:
+    kind, mark, word = ("right", "✓", "right") if right else ("wrong", "✗", "wrong")
+    return Markup('<span class="cb-{}">{} {}</span>').format(kind, mark, word)
+
+
+def probability_bar(probability: float | None) -> Markup | str:
+    """Draw a probability as a bar with its value behind it; words where there is none."""
+    if probability is None:
+        return "not stated"
+    width = f"{100 * probability:.1f}"
+    return Markup('<span class="cb-track" aria-hidden="true"><i style="width:{}%"></i><b></b></span>{:.2f}').format(
+        width, probability
+    )

@@ -1,0 +1,163 @@
+"""What models said about a sample, and what a visitor has scored so far."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.demo.stored_samples import StoredSamples
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from connectomebench.evaluation.results import Summary
+    from connectomebench.models.model_record import ModelRecord
+
+_log = logging.getLogger(__name__)
+
+_WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class RecordedAnswer:
+    """What one model said about one sample.
+
+    Attributes
+    ----------
+    model
+        Its name, with the condition where that is not the default.
+    prediction
+        The answer; None where none could be read.
+    probability
+        Of "yes"; None where the model states none.
+    right
+        Whether it is the truth.
+    reply
+        Words of a language model; None where it wrote none.
+    """
+
+    model: str
+    prediction: str | None
+    probability: float | None
+    right: bool
+    reply: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedAnswers:
+    """Result records of the samples that are shown.
+
+    Attributes
+    ----------
+    frame
+        The records (:func:`connectomebench.evaluation.results.read_results`) whose dataset is the one that is shown.
+    left_out
+        How many more there are, about other data.
+    by_sample
+        (task, species, sample) -> rows of ``frame``.
+    summaries
+        Estimates with 95% intervals over groups.
+    trained_on
+        (model, revision, task) -> number of rows it was trained on, from the records of the models.
+    kinds
+        Model -> what kind of model it is, from the same records.
+    unreadable
+        Whether there are records that cannot be read; the reason is in the log.
+    """
+
+    frame: pd.DataFrame | None = None
+    left_out: int = 0
+    by_sample: Mapping[tuple[str, str, str], Sequence[RecordedAnswer]] = field(default_factory=dict)
+    summaries: Sequence[Summary] = ()
+    trained_on: Mapping[tuple[str, str, str], int] = field(default_factory=dict)
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    unreadable: bool = False
+
+    def of(self, row: Mapping[str, Any]) -> Sequence[RecordedAnswer]:
+        """Return what the models said about a row, by name."""
+        return self.by_sample.get((row["task"], row["species"], row["sample_id"]), ())
+
+
+class AnswerRecords:
+    """Result records, read and summarised in a thread of their own, so that the page is there before them.
+
+    Parameters
+    ----------
+    folder
+        Where ``results`` and ``models`` are.
+    samples
+        What is shown.
+    """
+
+    def __init__(self, folder: Path, samples: StoredSamples) -> None:
+        self._where = folder, samples
+        self._lock = Lock()
+        self._loaded: Future[RecordedAnswers] | None = None
+
+    def start(self) -> Future[RecordedAnswers]:
+        """Begin to read them, unless that has begun."""
+        with self._lock:
+            if self._loaded is None:
+                executor = ThreadPoolExecutor(1, thread_name_prefix="records")
+                self._loaded = executor.submit(_try_to_load, *self._where)
+                executor.shutdown(wait=False)
+            return self._loaded
+
+    def get(self) -> RecordedAnswers:
+        """Return the records; waits for them.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If they take too long.
+        """
+        try:
+            return self.start().result(_WAIT_S)
+        except TimeoutError:
+            raise ConnectomeBenchError("the result records are still being read; try again in a minute") from None
+
+
+def _try_to_load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
+    """Read the records; samples are worth showing without them, and the reason names paths that are no visitor's."""
+    try:
+        return _load(folder, samples)
+    except ConnectomeBenchError as error:
+        _log.warning("%s", error)
+        return RecordedAnswers(unreadable=True)
+
+
+def _load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
+    if not any((folder / "results").rglob("*.parquet")):
+        return RecordedAnswers()
+    from connectomebench.evaluation.results import label, read_results, summarise
+
+    everything = read_results(folder / "results")
+    fingerprints = {collection.fingerprint for collection in samples.collections.values()}
+    frame = everything[everything["dataset_fingerprint"].isin(fingerprints)].reset_index(drop=True)
+    by_sample: dict[tuple[str, str, str], list[RecordedAnswer]] = {}
+    columns = ("task", "species", "sample_id", "model", "condition", "prediction", "probability", "answer", "reply")
+    for task, species, sample, model, condition, prediction, probability, answer, reply in zip(
+        *(frame[name] for name in columns), strict=True
+    ):
+        stated = None if probability is None or math.isnan(probability) else float(probability)
+        said = RecordedAnswer(label(model, condition), prediction, stated, prediction == answer, reply or None)
+        by_sample.setdefault((task, species, sample), []).append(said)
+    ordered = {key: tuple(sorted(said, key=lambda one: one.model)) for key, said in by_sample.items()}
+    summaries = tuple(summarise(frame)) if len(frame) else ()
+    models = _models(folder / "models")
+    rows = {(m.name, m.revision, m.task): sum(sum(data.rows.values()) for data in m.trained_on) for m in models}
+    kinds = {model.name: model.kind for model in models}
+    return RecordedAnswers(frame, len(everything) - len(frame), ordered, summaries, rows, kinds)
+
+
+def _models(folder: Path) -> list[ModelRecord]:
+    from connectomebench.models.model_record import FILE_NAME, read_record
+
+    return [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]

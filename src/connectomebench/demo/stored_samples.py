@@ -1,0 +1,196 @@
+"""The samples that the demo shows: small columns in memory, pictures read when they are looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import TASKS, Task, get_task
+from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.repo_layout import check_species_name
+from connectomebench.dataset.schema import SMALL_COLUMNS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# pictures of so many row groups (up to 16 MB each) stay in memory
+_ROW_GROUPS_KEPT = 8
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The rows of one task and species.
+
+    Attributes
+    ----------
+    task, species
+        What they are.
+    fingerprint
+        Of the data, from the manifest: result records with another one are about other rows.
+    source
+        The entry ``source`` of the manifest: name, version, licence, citation, what is simulated.
+    """
+
+    task: Task
+    species: str
+    fingerprint: str
+    source: Mapping[str, Any]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Task and species."""
+        return self.task.name, self.species
+
+    @property
+    def warning(self) -> str:
+        """What is simulated in these samples, one sentence; empty where nothing is."""
+        unreal = [
+            word
+            for word, name in (("errors", "simulated_errors"), ("image data", "simulated_em"))
+            if self.source.get(name) and (name != "simulated_em" or self.task.has_em)
+        ]
+        if not unreal:
+            return ""
+        return f"Simulated: the {' and the '.join(unreal)} of these samples were made by a program, on real neurons."
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row is: a file, its row group, the number within the group."""
+
+    file: Path
+    row_group: int
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSamples:
+    """All samples of a folder.
+
+    Attributes
+    ----------
+    collections
+        By task and species, in the order of the tasks.
+    rows
+        Small columns and ``partition``, one table a collection, rows in stored order.
+    places
+        Where the pictures of each row of a table are.
+    """
+
+    collections: Mapping[tuple[str, str], Collection]
+    rows: Mapping[tuple[str, str], pa.Table]
+    places: Mapping[tuple[str, str], tuple[Place, ...]]
+
+    def row(self, key: tuple[str, str], number: int) -> dict[str, Any]:
+        """Return the small columns of one row; ids as whole numbers of any size.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If there is no such row.
+        """
+        table = self.rows.get(key)
+        if table is None or not 0 <= number < len(table):
+            raise ConnectomeBenchError("there is no such sample; reload the page")
+        return table.slice(number, 1).to_pylist()[0]
+
+    def pictures(self, key: tuple[str, str], number: int) -> list[bytes]:
+        """Return the image files of one row as they are stored, in the order of its ``views``.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If there is no such row, or its file is gone.
+        """
+        if key not in self.places or not 0 <= number < len(self.places[key]):
+            raise ConnectomeBenchError("there is no such sample; reload the page")
+        place = self.places[key][number]
+        column = _images(place.file, place.row_group)
+        return [image["bytes"] for image in column[place.number].as_py()]
+
+    def shown(self, key: tuple[str, str]) -> list[int]:
+        """Return the rows that are put to visitors: the test partition, or all where there is none."""
+        partitions = self.rows[key]["partition"].to_pylist()
+        test = [i for i, partition in enumerate(partitions) if partition == "test"]
+        return test or list(range(len(partitions)))
+
+
+def open_samples(folder: Path) -> StoredSamples:
+    """Read the small columns of every dataset in a folder; no picture is touched.
+
+    Parameters
+    ----------
+    folder
+        With ``TASK/SPECIES/PARTITION-*.parquet`` and ``TASK/manifest.json`` below, as `connectomebench build` writes
+        it; or one such TASK folder.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no dataset, or a file cannot be read.
+    """
+    manifests = [folder] if (folder / FILE_NAME).is_file() else sorted(p.parent for p in folder.glob(f"*/{FILE_NAME}"))
+    found: dict[tuple[str, str], Collection] = {}
+    where: dict[tuple[str, str], Path] = {}
+    for dataset in manifests:
+        manifest = read_manifest(dataset)
+        task = get_task(str(manifest["task"]))
+        for species, entry in manifest["species"].items():
+            check_species_name(species, str(dataset / FILE_NAME))
+            collection = Collection(task, species, str(entry["fingerprint"]), entry["source"])
+            if collection.key in found:
+                raise ConnectomeBenchError(f"{dataset} and {where[collection.key].parent} hold the same; remove one")
+            found[collection.key], where[collection.key] = collection, dataset / species
+    if not found:
+        raise ConnectomeBenchError(f"no dataset in {folder}; run `connectomebench quickstart --out {folder}` first")
+    order = sorted(found, key=lambda key: (list(TASKS).index(key[0]), key[1]))
+    read = {key: _read(where[key]) for key in order}
+    return StoredSamples(
+        {key: found[key] for key in order},
+        {key: table for key, (table, _) in read.items()},
+        {key: places for key, (_, places) in read.items()},
+    )
+
+
+def _read(folder: Path) -> tuple[pa.Table, tuple[Place, ...]]:
+    """Read the small columns of one species, and where its pictures are."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables: list[pa.Table] = []
+    places: list[Place] = []
+    for partition in PARTITIONS:
+        for file in sorted(folder.glob(f"{partition}-*.parquet")):
+            try:
+                with pq.ParquetFile(file) as stored:
+                    table = stored.read(columns=list(SMALL_COLUMNS))
+                    sizes = [stored.metadata.row_group(i).num_rows for i in range(stored.num_row_groups)]
+            except (OSError, pa.ArrowInvalid) as error:
+                raise ConnectomeBenchError(f"cannot read {file}: {error}; build the dataset again") from error
+            if missing := set(SMALL_COLUMNS) - set(table.column_names):
+                raise ConnectomeBenchError(f"{file} lacks the columns {', '.join(sorted(missing))}; build it again")
+            tables.append(table.append_column("partition", pa.array([partition] * len(table), pa.string())))
+            places += [Place(file, group, n) for group, size in enumerate(sizes) for n in range(size)]
+    if not places:
+        raise ConnectomeBenchError(f"{folder} has no Parquet files; build the dataset again")
+    # columns alone: the metadata of shards may differ
+    tables = [table.replace_schema_metadata(None) for table in tables]
+    return pa.concat_tables(tables).combine_chunks(), tuple(places)
+
+
+@lru_cache(maxsize=_ROW_GROUPS_KEPT)
+def _images(file: Path, row_group: int) -> pa.ChunkedArray:
+    """Read the pictures of one row group."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(file) as stored:
+            return stored.read_row_group(row_group, columns=["images"])["images"]
+    except (OSError, pa.ArrowInvalid) as error:
+        raise ConnectomeBenchError("the pictures of this sample cannot be read; choose another one") from error

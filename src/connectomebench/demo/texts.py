@@ -1,0 +1,78 @@
+"""The questions in plain words, their buttons and keys."""
+
+from __future__ import annotations
+
+from connectomebench.core.species import SPECIES
+from connectomebench.core.tasks import Task
+from connectomebench.core.view_layout import view_caption
+
+INTRODUCTION = (
+    "To map the wiring of a brain, tissue is imaged slice by slice, and a program traces every neuron in it. "
+    "The program makes two kinds of mistakes: it breaks one neuron into pieces, or it fuses several neurons into one. "
+    "Finding and mending them is called proofreading, and people do it by hand, place by place, for years. "
+    "Each sample here is one such place, with the question a proofreader answers there. "
+    "Try some, then see what models answered."
+)
+
+_PLAIN = {
+    "merge_action": "Are the blue and the orange piece parts of one neuron?",
+    "merge_action_multiple_choice": "Which orange candidate, if any, continues the blue piece?",
+    "endpoint_error_identification": "Does the neuron really go on where the blue piece ends, in the middle of the "
+    "pictures?",
+    "endpoint_error_identification_with_em": "Does the neuron really go on where the blue piece ends, in the middle of "
+    "the pictures?",
+    "merge_error_identification": "Are two different neurons fused into the blue piece, in the middle of the pictures?",
+    "split_action": "Should the piece be cut into the blue and the orange part?",
+    "segment_identity": "Do both pictures show the same piece?",
+    "segment_classification": "What is the blue piece?",
+}
+_CHOICES = {
+    "segment_classification": {
+        "a": "one cell body and its processes",
+        "b": "several cell bodies",
+        "c": "processes without a cell body",
+        "d": "a nucleus",
+        "e": "no neuron",
+        "f": "cannot be told",
+        "g": "none of these",
+    }
+}
+_YES_NO = {"yes": "y", "no": "n"}
+
+_VIEWS = {
+    "first": "First picture",
+    "second": "Second picture",
+}
+
+BUTTONS = 7
+"""Most answers that a task has."""
+
+
+def question(task: Task) -> str:
+    """Return the question of a task in plain words."""
+    return _PLAIN.get(task.name, task.question)
+
+
+def answers(task: Task) -> list[tuple[str, str]]:
+    """Return the answers that can be given and the text of their buttons, which ends with the key; yes comes first.
+
+    Empty where the answer is a place.
+    """
+    if set(task.labels) == set(_YES_NO):
+        return [(answer, f"{answer.capitalize()} ({key})") for answer, key in _YES_NO.items()]
+    told = _CHOICES.get(task.name, {})
+    return [
+        (answer, f"{answer}: {told[answer]} ({number})" if answer in told else f"{answer} ({number})")
+        for number, answer in enumerate(task.labels, 1)
+    ]
+
+
+def view_title(view: str) -> str:
+    """Return the name of a view for people, with its plane."""
+    caption = view_caption(view)
+    return _VIEWS.get(view, caption[:1].upper() + caption[1:])
+
+
+def species_title(name: str) -> str:
+    """Return the name of a species config for people."""
+    return SPECIES[name].title if name in SPECIES else name.replace("_", " ")

@@ -1,0 +1,201 @@
+"""AUROC and selective prediction: what follows from the order in which a model ranks rows.
+
+A model that may leave rows to a person answers those it is surest of. Coverage is the share of rows that it answers,
+risk the share of wrong answers among them (El-Yaniv and Wiener, JMLR 11, 2010). Rows of equal confidence have no
+order: each answered part of them carries the mean error of all of them, which is the expectation over all orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers
+
+
+@dataclass(frozen=True, eq=False)
+class RiskCoverage:
+    """What a risk-coverage plot shows; one point for each confidence that occurs, the surest first.
+
+    Attributes
+    ----------
+    confidence
+        Rows at least this sure are answered, shape (points,), falling.
+    coverage
+        Share of rows answered, shape (points,), rising to 1.
+    risk
+        Share of wrong answers among them, shape (points,).
+    """
+
+    confidence: NDArray[np.float64]
+    coverage: NDArray[np.float64]
+    risk: NDArray[np.float64]
+
+
+def auroc_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
+    """Return the area under the receiver operating characteristic as a function of row weights.
+
+    The chance that a row labelled 1 is given a higher probability than a row labelled 0, ties counting half. NaN for
+    weights under which either class has no rows. Equals `sklearn.metrics.roc_auc_score`.
+
+    Parameters
+    ----------
+    probabilities
+        P(yes), or any score that rises with it, shape (rows,).
+    labels
+        0 or 1, shape (rows,).
+    """
+    score, truth = _scores_and_flags(probabilities, labels, "AUROC", "probability", "labels")
+    order, starts = _runs(score)
+    positive = truth[order]
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        ordered = weights[:, order]
+        ones = np.add.reduceat(ordered * positive, starts, axis=1)
+        zeros = np.add.reduceat(ordered * (1 - positive), starts, axis=1)
+        below = np.cumsum(zeros, axis=1) - zeros
+        pairs = ones.sum(axis=1) * zeros.sum(axis=1)
+        won = (ones * (below + zeros / 2)).sum(axis=1)
+        return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
+
+    return statistic
+
+
+def answer_confidence(said_yes: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return how sure a model is of the answer it gave: P(yes) where it said yes, else 1 - P(yes), shape (rows,).
+
+    Parameters
+    ----------
+    said_yes
+        Whether the answer is yes, shape (rows,).
+    probabilities
+        P(yes), shape (rows,).
+    """
+    probability = as_numbers(probabilities, "probabilities")
+    return np.where(np.asarray(said_yes, dtype=bool), probability, 1 - probability)
+
+
+def risk_statistic(confidence: ArrayLike, right: ArrayLike, coverage: float) -> Statistic:
+    """Return the risk at a coverage as a function of row weights.
+
+    Parameters
+    ----------
+    confidence
+        Any score that rises with how sure the model is of its answer, shape (rows,).
+    right
+        Whether the answer is right, 0 or 1, shape (rows,).
+    coverage
+        Share of rows that are answered, above 0 and at most 1; the last of them may count in part, so that it is met
+        exactly.
+
+    Returns
+    -------
+    Statistic
+        Weights of shape (resamples, rows) to risks of shape (resamples,); 0 is best.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the shapes differ, there are no rows, a confidence is not finite, or the coverage is no share.
+    """
+    if not 0 < coverage <= 1:
+        raise ConnectomeBenchError(f"the coverage is {coverage}; give a share above 0 and at most 1")
+    masses = _masses(confidence, right)
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        mass, wrong = masses(weights)
+        reached, wrong_reached = np.cumsum(mass, axis=1), np.cumsum(wrong, axis=1)
+        answered = coverage * reached[:, -1]
+        # the run in which the coverage is met, which counts in part
+        last = np.count_nonzero(reached < answered[:, np.newaxis], axis=1)
+        resample = np.arange(len(weights))
+        left_over = reached[resample, last] - answered
+        share = wrong[resample, last] / mass[resample, last]
+        return (wrong_reached[resample, last] - left_over * share) / answered
+
+    return statistic
+
+
+def aurc_statistic(confidence: ArrayLike, right: ArrayLike) -> Statistic:
+    """Return the area under the risk-coverage curve as a function of row weights.
+
+    The mean of the risk over the coverages 1/n, 2/n, ..., 1 (Geifman, Uziel and El-Yaniv, ICLR 2019), n being the sum
+    of the weights. A model that ranks at random has its error rate in expectation.
+
+    Parameters
+    ----------
+    confidence, right
+        As for `risk_statistic`.
+
+    Returns
+    -------
+    Statistic
+        Weights of shape (resamples, rows) to areas of shape (resamples,); 0 is best.
+    """
+    from scipy.special import digamma
+
+    masses = _masses(confidence, right)
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        mass, wrong = masses(weights)
+        reached = np.cumsum(mass, axis=1)
+        # harmonic numbers: the sum of 1/k over the rows of a run is the difference of two of them
+        harmonic = digamma(np.concatenate([np.zeros((len(mass), 1)), reached], axis=1) + 1)
+        share = _share(wrong, mass)
+        excess = np.cumsum(wrong, axis=1) - wrong - share * (reached - mass)
+        return (mass * share + excess * np.diff(harmonic, axis=1)).sum(axis=1) / reached[:, -1]
+
+    return statistic
+
+
+def risk_coverage_curve(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
+    """Return the points of a risk-coverage plot.
+
+    Parameters and errors are those of `aurc_statistic`.
+    """
+    mass, wrong = (found[0] for found in _masses(confidence, right)(np.ones((1, np.size(confidence)))))
+    answered = np.cumsum(mass)
+    return RiskCoverage(np.unique(confidence)[::-1], answered / answered[-1], np.cumsum(wrong) / answered)
+
+
+Masses = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Maps weights to the mass of each run of equal confidence, the surest first, and the mass of its wrong answers."""
+
+
+def _masses(confidence: ArrayLike, right: ArrayLike) -> Masses:
+    score, hit = _scores_and_flags(confidence, right, "a risk", "confidence", "right")
+    order, starts = _runs(-score)
+    wrong = 1 - hit[order]
+
+    def masses(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        ordered = weights[:, order]
+        if len(starts) == len(order):  # no ties: nothing to add up
+            return ordered, ordered * wrong
+        return np.add.reduceat(ordered, starts, axis=1), np.add.reduceat(ordered * wrong, starts, axis=1)
+
+    return masses
+
+
+def _share(wrong: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(wrong, mass, out=np.zeros_like(wrong), where=mass > 0)
+
+
+def _runs(score: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows in rising order of their score, and where in it each run of equal scores starts."""
+    order = np.argsort(score, kind="stable")
+    return order, np.flatnonzero(np.diff(score[order], prepend=-np.inf))
+
+
+def _scores_and_flags(
+    scores: ArrayLike, flags: ArrayLike, what: str, of: str, name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    score, flag = as_numbers(scores, of), as_numbers(flags, name)
+    if score.ndim != 1 or score.shape != flag.shape or not len(score) or not np.all(np.isfinite(score)):
+        raise ConnectomeBenchError(f"{what} takes one finite {of} and one of {name} a row, for at least one row")
+    if not np.all((flag == 0) | (flag == 1)):
+        raise ConnectomeBenchError(f"{name} must be 0 or 1")
+    return score, flag

@@ -1,0 +1,65 @@
+"""What came out of an evaluation, in a few lines of text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from connectomebench.evaluation.results import Summary, label, summarise
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from connectomebench.dataset.rows import DataRecord
+
+_MORE = {"ece": "calibration error", "brier": "Brier score", "auroc": "AUROC"}
+
+
+def outcome(frame: pd.DataFrame) -> list[str]:
+    """Word the results of one file: scores with their 95% intervals and n, and what they took.
+
+    Parameters
+    ----------
+    frame
+        Records of one model, partition and condition, from :func:`connectomebench.evaluation.results.read_results`.
+    """
+    [summary] = summarise(frame)
+    return [_first(summary), *_probabilities(summary), *_effort(frame)]
+
+
+def simulated_note(data: DataRecord) -> tuple[str, ...]:
+    """Say what of a dataset is simulated, as one line or none."""
+    kinds = {"simulated_errors": "the segmentation errors", "simulated_em": "the image data"}
+    simulated = [words for key, words in kinds.items() if data.source.get(key)]
+    return (f"Simulated in this dataset: {' and '.join(simulated)}.",) if simulated else ()
+
+
+def _first(summary: Summary) -> str:
+    found = summary.estimates["balanced_accuracy"]
+    unread = f", {summary.unparsed} replies without an answer" if summary.unparsed else ""
+    return (
+        f"{label(summary.model, summary.condition)} on {summary.task}/{summary.species}/{summary.partition}: "
+        f"balanced accuracy {found.value:.3f} (95% interval {found.lower:.3f} to {found.upper:.3f}, "
+        f"{summary.n} rows in {summary.n_groups} groups{unread})"
+    )
+
+
+def _probabilities(summary: Summary) -> list[str]:
+    found = {name: summary.estimates[name] for name in _MORE if np.isfinite(summary.estimates[name].value)}
+    if not found:
+        return []
+    parts = [f"{_MORE[name]} {one.value:.3f} ({one.lower:.3f} to {one.upper:.3f})" for name, one in found.items()]
+    return [f"  {', '.join(parts)}; {next(iter(found.values())).n} rows with a probability"]
+
+
+def _effort(frame: pd.DataFrame) -> list[str]:
+    """Word seconds, tokens and cost, where they are known."""
+    parts = []
+    if len(seconds := frame["latency_s"].dropna()):
+        parts.append(f"median {seconds.median():.3g} s a row")
+    if len(tokens := frame["tokens"].dropna()):
+        parts.append(f"{int(tokens.sum())} tokens written")
+    if len(usd := frame["cost_usd"].dropna()):
+        parts.append(f"{usd.sum():.4f} USD for {len(usd)} rows")
+    return [f"  {', '.join(parts)}"] if parts else []

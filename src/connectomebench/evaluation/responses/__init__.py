@@ -1,0 +1,1 @@
+"""What models write: cues, length and form of replies."""

@@ -1,0 +1,175 @@
+"""Replies in words as result records keep them, and the visual cues they name. Needs no model.
+
+A row with several votes counts with every vote: what is counted here are replies, not samples.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.evaluation.responses.lexicon import Lexicon, Mention, find_mentions
+from connectomebench.evaluation.result_records import by_keys, label
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Use = Literal["mentioned", "affirmed", "denied"]
+USES: tuple[Use, ...] = ("mentioned", "affirmed", "denied")
+"""A reply mentions a cue where it names it at all; it affirms or denies it where at least one mention does."""
+ANALYSIS_WORDS = 5
+"""Words besides the answer from which on a reply counts as one with an analysis."""
+
+# the answer and the confidence with what they hold; other tags (analysis, think) without
+_TAGS = re.compile(r"<\s*(answer|confidence)\s*>[^<>]*<\s*/\s*\1\s*>|<\s*/?\s*\w{1,20}\s*>", re.IGNORECASE)
+_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+
+
+@dataclass(frozen=True)
+class Replies:
+    """All replies of one model in one condition to one partition, one entry a reply.
+
+    Attributes
+    ----------
+    model, revision, task, species, partition, condition
+        Where they come from; several revisions in one file are joined.
+    sample_id, group, answer
+        Of the row that was asked about, shape (replies,).
+    prediction
+        Answer of the reply, shape (replies,); empty where it held none.
+    text
+        What it says besides answer and confidence, tags taken out.
+    words
+        Words in ``text``, shape (replies,).
+    tokens
+        Tokens of the whole reply, shape (replies,), NaN where unknown; those of several votes are only known together
+        and shared out evenly.
+    mentions
+        Of every reply.
+    uses
+        Whether a reply uses a cue so, shape (uses, cues, replies).
+    """
+
+    model: str
+    revision: str
+    task: str
+    species: str
+    partition: str
+    condition: str
+    sample_id: NDArray[np.str_]
+    group: NDArray[np.str_]
+    answer: NDArray[np.str_]
+    prediction: NDArray[np.str_]
+    text: tuple[str, ...]
+    words: NDArray[np.int64]
+    tokens: NDArray[np.float64]
+    mentions: tuple[tuple[Mention, ...], ...]
+    uses: NDArray[np.bool_]
+
+    @property
+    def name(self) -> str:
+        """The model in its condition, as `connectomebench.evaluation.results.label` names it."""
+        return label(self.model, self.condition)
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Task, species and partition."""
+        return self.task, self.species, self.partition
+
+    @property
+    def reasoned(self) -> NDArray[np.bool_]:
+        """True for replies with an analysis, shape (replies,)."""
+        return self.words >= ANALYSIS_WORDS
+
+
+def collect_replies(frame: pd.DataFrame, lexicon: Lexicon) -> tuple[list[Replies], list[str]]:
+    """Take the replies out of result records, and find the cues in them.
+
+    Parameters
+    ----------
+    frame
+        From :func:`connectomebench.evaluation.results.read_results`.
+    lexicon
+        From :func:`connectomebench.evaluation.responses.lexicon.read_lexicon`.
+
+    Returns
+    -------
+    tuple
+        The replies, sorted by model, task, species, partition and condition; and the names of records without any
+        reply (answers that were scored or clicked), ``MODEL@CONDITION TASK/SPECIES/PARTITION``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no reply at all, or a row has another number of votes than of replies.
+    """
+    found, silent = [], []
+    for (model, task, species, partition, condition), rows in tqdm(
+        by_keys(frame).items(), desc="Reading replies", unit="file", disable=None
+    ):
+        entries = [entry for row in rows.itertuples(index=False) for entry in _entries(row)]
+        if not entries:
+            silent.append(f"{label(model, condition)} {task}/{species}/{partition}")
+            continue
+        sample, group, answer, prediction, written, tokens = zip(*entries, strict=True)
+        text = tuple(_TAGS.sub(" ", reply).strip() for reply in written)
+        mentions = tuple(tuple(find_mentions(words, lexicon)) for words in text)
+        found.append(
+            Replies(
+                model,
+                ", ".join(sorted(set(rows["model_revision"]))),
+                task,
+                species,
+                partition,
+                condition,
+                np.array(sample, dtype=str),
+                np.array(group, dtype=str),
+                np.array(answer, dtype=str),
+                np.array(prediction, dtype=str),
+                text,
+                np.array([len(_WORD.findall(words)) for words in text], dtype=np.int64),
+                np.array(tokens, dtype=np.float64),
+                mentions,
+                _uses(mentions, lexicon),
+            )
+        )
+    if not found:
+        raise ConnectomeBenchError(
+            "these results keep no replies (the answers were scored or clicked); evaluate with --answer generated"
+        )
+    return found, silent
+
+
+def _entries(row: Any) -> list[tuple[str, str, str, str, str, float]]:
+    """Return sample, group, truth, answer, words and tokens of every reply to one row."""
+    replies, votes = row.replies, row.votes
+    if replies is None or not len(replies):
+        if not isinstance(row.reply, str):
+            return []
+        replies, votes = [row.reply], [row.prediction]
+    if votes is None or len(votes) != len(replies):
+        raise ConnectomeBenchError(f"sample {row.sample_id!r} has not one vote a reply; evaluate again")
+    # a missing number of tokens is NaN and stays so
+    tokens = float("nan") if row.tokens is None else float(row.tokens) / len(replies)
+    return [
+        (row.sample_id, row.group, row.answer, vote if isinstance(vote, str) else "", reply or "", tokens)
+        for vote, reply in zip(votes, replies, strict=True)
+    ]
+
+
+def _uses(mentions: tuple[tuple[Mention, ...], ...], lexicon: Lexicon) -> NDArray[np.bool_]:
+    """Tell which reply mentions, affirms and denies which cue, shape (uses, cues, replies)."""
+    place = {cue.name: i for i, cue in enumerate(lexicon.cues)}
+    uses = np.zeros((len(USES), len(place), len(mentions)), dtype=bool)
+    for reply, found in enumerate(mentions):
+        for mention in found:
+            uses[USES.index("mentioned"), place[mention.cue], reply] = True
+            if mention.reading != "named":
+                uses[USES.index(mention.reading), place[mention.cue], reply] = True
+    return uses

@@ -1,0 +1,87 @@
+"""Statistics as functions of row weights, so that thousands of bootstrap resamples are one array operation.
+
+A resample that draws a row three times is that row with weight three. A statistic written in terms of row weights thus
+serves the plain value (all weights one), sample weights and the bootstrap with one formula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from connectomebench.core.errors import ConnectomeBenchError
+
+Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Maps weights of shape (resamples, rows) to values of shape (resamples,); NaN where the value is undefined."""
+
+
+def weighted_sums(weights: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum terms over rows under each set of weights.
+
+    Parameters
+    ----------
+    weights
+        Shape (resamples, rows).
+    terms
+        Shape (terms, rows).
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (resamples, terms).
+    """
+    # not a BLAS product: its order of summation may depend on the number of threads
+    return np.einsum("rn,tn->rt", weights, terms, optimize=False)
+
+
+def plain_value(statistic: Statistic, rows: int, sample_weight: ArrayLike | None = None) -> float:
+    """Evaluate a statistic once.
+
+    Parameters
+    ----------
+    statistic
+        What to evaluate.
+    rows
+        Number of rows it was built on.
+    sample_weight
+        Weights of the rows, shape (rows,); all one by default.
+
+    Returns
+    -------
+    float
+        The value; NaN where undefined.
+    """
+    weights = np.ones(rows) if sample_weight is None else check_weights(sample_weight, rows)
+    return float(statistic(weights[np.newaxis])[0])
+
+
+def check_weights(sample_weight: ArrayLike, rows: int) -> NDArray[np.float64]:
+    """Check sample weights and return them as an array of shape (rows,).
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is not one finite weight of at least zero a row, or all are zero.
+    """
+    weights = as_numbers(sample_weight, "sample_weight")
+    if weights.shape != (rows,):
+        raise ConnectomeBenchError(f"sample_weight has shape {weights.shape}; give one weight for each of {rows} rows")
+    if not np.all(np.isfinite(weights)) or np.any(weights < 0) or not np.any(weights > 0):
+        raise ConnectomeBenchError("sample_weight must be finite, not negative, and above zero somewhere")
+    return weights
+
+
+def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Turn values into a float64 array.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If they are not numbers or the rows differ in length.
+    """
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise ConnectomeBenchError(f"{name} must be numbers, the same count in every row") from None

@@ -1,0 +1,148 @@
+"""Settings of the image classifier's training, and the network it starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.encoders import folder_revision
+from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, pooling_option
+
+Init = Literal["pretrained", "random"]
+_DEFAULT_PX = 224
+# of ImageNet, on the scale 0 to 1: for weights that nobody has trained
+_MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+
+@dataclass(frozen=True)
+class ImageClassifierConfig:
+    """How an image classifier is trained.
+
+    Attributes
+    ----------
+    backbone
+        A vision model of transformers (Hub id or folder), for example ``google/vit-base-patch16-224``.
+    backbone_revision
+        Branch, tag or commit of the Hub id; None takes the newest.
+    init
+        ``pretrained`` starts from the backbone's weights, ``random`` from its architecture alone.
+    input_px
+        Edge of the square images, px; None takes the backbone's own, or 224 where it has none.
+    epochs, patience
+        Most epochs, and how many may pass without a better one before training stops.
+    batch_size
+        Rows a step, of each process.
+    learning_rate, warmup, weight_decay
+        Of AdamW. The rate rises in a straight line over the share ``warmup`` of all steps and falls as a cosine.
+    dropout
+        Share of the joined features that is dropped.
+    seed
+        Of the new weights, the order of the rows and dropout.
+    """
+
+    backbone: str = "microsoft/resnet-50"
+    backbone_revision: str | None = None
+    init: Init = "pretrained"
+    input_px: int | None = None
+    epochs: int = 20
+    patience: int = 5
+    batch_size: int = 16
+    learning_rate: float = 1e-4
+    warmup: float = 0.1
+    weight_decay: float = 0.01
+    dropout: float = 0.1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.init not in get_args(Init):
+            raise ConnectomeBenchError(f"unknown init {self.init!r}; choose pretrained or random")
+        if self.input_px is not None and not 8 <= self.input_px <= 4096:
+            raise ConnectomeBenchError(f"input_px is {self.input_px}; give 8 to 4096")
+        if min(self.epochs, self.patience) < 1 or self.batch_size < 2 or self.seed < 0:
+            raise ConnectomeBenchError("epochs and patience must be at least 1, batch_size 2 and seed 0")
+        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not self.weight_decay >= 0:
+            raise ConnectomeBenchError("learning_rate must be above 0, warmup in [0, 1) and weight_decay not below 0")
+        if not 0 <= self.dropout < 1:
+            raise ConnectomeBenchError(f"dropout is {self.dropout}; give a number in [0, 1)")
+
+
+def start_network(
+    config: ImageClassifierConfig, classes: Sequence[str], views: Sequence[str], prior: Sequence[float]
+) -> tuple[ViewClassifier, str | None, str | None]:
+    """Make the network that training starts from; new weights are drawn from torch's random numbers.
+
+    Parameters
+    ----------
+    config
+        Names the backbone. No code from a repository is ever run, and weights are read from safetensors alone.
+    classes, views, prior
+        As for :class:`.view_classifier.ViewClassifier`.
+
+    Returns
+    -------
+    network, base, revision
+        What the weights come from is the Hub id, or the name of the folder, with its revision; both None where the
+        weights are random.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the backbone cannot be loaded, is no vision model or lacks weights.
+    """
+    from transformers import AutoConfig, AutoImageProcessor, AutoModel
+    from transformers.utils import logging
+
+    name = config.backbone
+    source: dict[str, Any] = {"revision": config.backbone_revision, "trust_remote_code": False}
+    # The report of the checkpoint's unused classifier would only alarm.
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        whole = AutoConfig.from_pretrained(name, **source)
+        vision = getattr(whole, "vision_config", whole)
+        if config.input_px and hasattr(vision, "image_size"):
+            vision.image_size = config.input_px
+        own_px = getattr(vision, "image_size", None)
+        mean, std, weights, missing = _MEAN, _STD, None, []
+        if config.init == "pretrained":
+            processor = AutoImageProcessor.from_pretrained(name, **source)
+            mean, std = ([float(v) for v in values] for values in (processor.image_mean, processor.image_std))
+            weights, loading = AutoModel.from_pretrained(
+                name,
+                config=vision,
+                dtype=torch.float32,
+                use_safetensors=True,
+                output_loading_info=True,
+                **source,
+                **pooling_option(vision),
+            )
+            missing = sorted(loading["missing_keys"])
+        network = ViewClassifier(
+            backbone=backbone_settings(vision),
+            classes=list(classes),
+            views=list(views),
+            input_px=config.input_px or (own_px if isinstance(own_px, int) else _DEFAULT_PX),
+            mean=mean,
+            std=std,
+            prior=list(prior),
+            dropout=config.dropout,
+        )
+    except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ConnectomeBenchError(f"cannot load backbone {name!r} as a vision model: {reason}") from error
+    finally:
+        logging.set_verbosity(verbosity)
+    if weights is None:
+        return network, None, None
+    if missing:
+        raise ConnectomeBenchError(f"backbone {name!r} lacks weights (for example {missing[0]}); choose another model")
+    network.backbone.load_state_dict(weights.state_dict())
+    folder = Path(name)
+    if folder.is_dir():
+        return network, folder.resolve().name, folder_revision(folder)
+    return network, name, getattr(whole, "_commit_hash", None)

@@ -1,0 +1,133 @@
+"""`connectomebench.json`: what a folder with a model holds, on disk and on the Hub; cards are made from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import write_json
+from connectomebench.core.tasks import get_task
+from connectomebench.core.version import __version__
+from connectomebench.dataset.rows import DataRecord
+
+FILE_NAME = "connectomebench.json"
+FORMAT = 1
+_MAX_BYTES = 16_000_000
+
+ModelKind = Literal["probe", "trivial", "grey", "image_classifier", "adapter", "vlm"]
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """What a folder with a model holds.
+
+    Attributes
+    ----------
+    kind
+        Which loader reads the folder.
+    name, revision
+        As in result records (:class:`connectomebench.models.base.Model`).
+    task
+        The task it was trained for.
+    base_model, base_revision
+        What it was made from: an encoder, a backbone, a vision-language model; None where there is no such thing.
+    config
+        All settings of the training, JSON-ready.
+    trained_on
+        The rows it learnt from, one entry a species.
+    versions
+        Of the libraries it was trained with.
+    code_version
+        Of this package.
+    """
+
+    kind: ModelKind
+    name: str
+    revision: str
+    task: str
+    base_model: str | None
+    base_revision: str | None
+    config: dict[str, Any]
+    trained_on: tuple[DataRecord, ...]
+    versions: dict[str, str]
+    code_version: str = __version__
+
+    @property
+    def species(self) -> tuple[str, ...]:
+        """Species it was trained on, in order."""
+        return tuple(dict.fromkeys(data.species for data in self.trained_on))
+
+
+def write_record(folder: Path, record: ModelRecord) -> None:
+    """Write the record of a model; last of all files, so that it says that the folder is whole.
+
+    Parameters
+    ----------
+    folder
+        Of the model.
+    record
+        What it holds.
+    """
+    write_json(folder / FILE_NAME, {"format": FORMAT, **asdict(record)})
+
+
+def read_record(folder: Path) -> ModelRecord:
+    """Read the record of a model.
+
+    Parameters
+    ----------
+    folder
+        Of the model; may come from outside, so every value is checked.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is none, or it is damaged or of a later format.
+    """
+    path = folder / FILE_NAME
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ValueError("too large")
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        form = raw.pop("format")
+        if not isinstance(form, int) or form > FORMAT:
+            raise ConnectomeBenchError(f"{path} has format {str(form)[:20]}, this version reads {FORMAT}; upgrade")
+        record = _record(raw)
+    except FileNotFoundError:
+        raise ConnectomeBenchError(f"{folder} holds no model: {FILE_NAME} is missing; train one first") from None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not the record of a model ({error!r:.120}); train it again") from None
+    get_task(record.task)
+    return record
+
+
+def _record(raw: Mapping[str, Any]) -> ModelRecord:
+    values = dict(raw)
+    values["trained_on"] = tuple(DataRecord(**_checked(DataRecord, entry)) for entry in values["trained_on"])
+    record = ModelRecord(**_checked(ModelRecord, values))
+    if record.kind not in get_args(ModelKind):
+        raise ValueError(f"unknown kind {record.kind!r:.40}")
+    return record
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "str": str,
+    "str | None": (str, type(None)),
+    "ModelKind": str,
+    "dict[str, Any]": dict,
+    "dict[str, int]": dict,
+    "dict[str, str]": dict,
+    "tuple[DataRecord, ...]": tuple,
+}
+
+
+def _checked(kind: type, values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Check that every field has a value of its type."""
+    for field in fields(kind):
+        if field.name not in values or not isinstance(values[field.name], _KINDS[str(field.type)]):
+            raise TypeError(f"{field.name} is missing or of the wrong type")
+    return values

@@ -1,0 +1,1 @@
+"""Leak-proof train, validation and test partitions."""

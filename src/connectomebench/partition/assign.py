@@ -1,0 +1,330 @@
+"""Leak-proof train, validation and test: places first, then whatever shares a segment with another partition goes.
+
+The box that holds all data is laid out in cubes, and a whole cube goes to one partition. Two sites of different
+partitions then conflict where they share a segment (or a body), or where their views show a common place; one side of
+every conflict is dropped. Which cubes go where is searched for (:mod:`connectomebench.partition.search`), so that few
+sites are lost and both answers of every task are in every partition.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Box
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.site import Site
+from connectomebench.core.tasks import get_task
+from connectomebench.partition.search import Problem, best_assignment, conflicts
+
+SHARED_SEGMENT = "shares a segment with another partition"
+SHARED_BODY = "shares a body with another partition"
+SHARED_PLACE = "its view overlaps a view of another partition"
+OVER_SIZE = "over the wanted size of the partition"
+
+MAX_PAIRS = 40_000_000
+# a group that holds a larger share of its task's sites in a partition is broken up by cube
+LARGEST_GROUP = 0.2
+
+
+@dataclass(frozen=True)
+class PartitionRules:
+    """How sites are divided.
+
+    Attributes
+    ----------
+    cube_nm
+        Edge of the cubes, nm. 50 µm suits whole brains; a small volume needs several cubes along each axis.
+    validation_fraction, test_fraction
+        Wanted shares of each task's sites.
+    max_validation, max_test
+        Most sites a task has there: the published sizes.
+    group_by
+        ``segment``: no segment is on two sides. ``body``: nor is any proofread body.
+    seed
+        Of the search; the same sites and rules always give the same result.
+    """
+
+    cube_nm: float = 50_000.0
+    validation_fraction: float = 0.1
+    test_fraction: float = 0.2
+    max_validation: int = 128
+    max_test: int = 512
+    group_by: Literal["segment", "body"] = "segment"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.cube_nm > 0:
+            raise ConnectomeBenchError(f"partition: cube_nm must be above 0, not {self.cube_nm}")
+        if not (self.validation_fraction > 0 and self.test_fraction > 0):
+            raise ConnectomeBenchError("partition: validation_fraction and test_fraction must be above 0")
+        if not self.validation_fraction + self.test_fraction < 1:
+            raise ConnectomeBenchError("partition: validation_fraction and test_fraction must add up to less than 1")
+        if min(self.max_validation, self.max_test) < 1:
+            raise ConnectomeBenchError("partition: max_validation and max_test must be at least 1")
+        if self.group_by not in ("segment", "body"):
+            raise ConnectomeBenchError(f"partition: group_by must be segment or body, not {self.group_by!r}")
+
+
+@dataclass(frozen=True)
+class PartitionResult:
+    """What became of each site, in the order the sites were given.
+
+    Attributes
+    ----------
+    partitions
+        ``train``, ``validation`` or ``test``; None where the site was dropped.
+    reasons
+        Why it was dropped; None where it was kept.
+    groups
+        Name of the site's group, the unit of a bootstrap; None where it was dropped. Sites of a task and partition
+        that are linked through shared segments (with ``group_by="body"`` also through bodies) have one group, unless it
+        would hold more than a fifth of them: then it is broken up by cube, as in a small volume where a few segments
+        run through everything.
+    counts
+        Kept sites by task, partition and answer.
+    dropped
+        Dropped sites by task and reason.
+    cubes
+        Number of cubes that hold a site.
+    bodies, bodies_shared
+        Bodies of the kept sites, and how many of them are in more than one partition.
+    """
+
+    partitions: tuple[str | None, ...]
+    reasons: tuple[str | None, ...]
+    groups: tuple[str | None, ...]
+    counts: dict[str, dict[str, dict[str, int]]]
+    dropped: dict[str, dict[str, int]]
+    cubes: int
+    bodies: int
+    bodies_shared: int
+
+    def summary(self) -> dict[str, int]:
+        """Return what holds for all tasks at once as plain values for the manifest: cubes, bodies, bodies shared."""
+        return {"cubes": self.cubes, "bodies": self.bodies, "bodies_shared": self.bodies_shared}
+
+
+def partition_sites(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> PartitionResult:
+    """Divide the sites of all tasks of a build at once.
+
+    Places and segments are assigned once for all tasks, so that what is in test for one task is not in train for
+    another.
+
+    Parameters
+    ----------
+    sites
+        Sites of one or several tasks, all of one species.
+    rules
+        How to divide them.
+    bounds_nm
+        The box that holds all data, nm; the cubes start at its lower corner.
+
+    Returns
+    -------
+    PartitionResult
+        Partition, group or reason of each site, with counts.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no site, if a yes/no task has one answer only, or if no assignment was found that has both answers
+        of each task in every partition.
+    """
+    if not sites:
+        raise ConnectomeBenchError("no site to divide into train, validation and test; loosen the label rules")
+    problem, class_names = _problem(sites, rules, bounds_nm)
+    part, kept, over = best_assignment(problem, rules.seed)
+    _check_complete(problem, class_names, part, kept, rules)
+    return _result(sites, rules, problem, part, kept, over)
+
+
+def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
+    location_nm = np.array([s.location_nm for s in sites], np.float64)
+    extent_nm = np.array([s.extent_nm for s in sites], np.float64)
+    index = np.floor((location_nm - np.array(bounds_nm.lower_nm)) / rules.cube_nm).astype(np.int64)
+    cubes, cube = np.unique(index, axis=0, return_inverse=True)
+
+    # answers that must be in every partition: both of a yes/no task; of the other tasks, any
+    yes_no = {name: get_task(name).answer_kind == "yes_no" for name in {s.task for s in sites}}
+    keys = [(s.task, s.answer if yes_no[s.task] else "") for s in sites]
+    class_names = sorted(set(keys))
+    for task, is_yes_no in sorted(yes_no.items()):
+        answers = [answer for name, answer in class_names if name == task]
+        if is_yes_no and len(answers) < 2:
+            raise ConnectomeBenchError(f"{task}: all sites have the answer {answers[0]!r}; both answers are needed")
+    number = {name: i for i, name in enumerate(class_names)}
+    site_class = np.array([number[k] for k in keys], np.int64)
+    totals = np.bincount(site_class, minlength=len(class_names)).astype(np.float64)
+    task_totals = {name: sum(t for (n, _), t in zip(class_names, totals, strict=True) if n == name) for name in yes_no}
+    wanted = np.zeros((len(class_names), 3))
+    caps = np.full((len(class_names), 3), np.inf)
+    for i, (task, _) in enumerate(class_names):
+        share = totals[i] / task_totals[task]
+        wanted[i, 1] = min(rules.max_validation, rules.validation_fraction * task_totals[task]) * share
+        wanted[i, 2] = min(rules.max_test, rules.test_fraction * task_totals[task]) * share
+        wanted[i, 0] = totals[i] - wanted[i, 1] - wanted[i, 2]
+        caps[i, 1:] = np.maximum(1, np.floor(np.array([rules.max_validation, rules.max_test]) * share + 1e-9))
+
+    ids, owners = _shared_ids(sites, rules.group_by)
+    pairs = overlapping_views(location_nm, extent_nm)
+    problem = Problem(
+        cube=cube.ravel(),
+        cube_center=cubes.astype(np.float64),
+        site_class=site_class,
+        wanted=wanted,
+        caps=caps,
+        id_index=ids,
+        id_site=owners,
+        pairs=pairs[cube.ravel()[pairs[:, 0]] != cube.ravel()[pairs[:, 1]]],
+    )
+    return problem, class_names
+
+
+def _shared_ids(sites: Sequence[Site], group_by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the (id, site) pairs: index of each segment (and body), and the site that shows it."""
+    number: dict[tuple[str, int], int] = {}
+    seen = {
+        (number.setdefault(key, len(number)), i)
+        for i, site in enumerate(sites)
+        for key in itertools.chain(
+            (("segment", s) for s in site.segment_ids),
+            (("body", b) for b in site.body_ids) if group_by == "body" else (),
+        )
+    }
+    table = np.array(sorted(seen), np.int64).reshape(-1, 2)
+    return table[:, 0], table[:, 1]
+
+
+def overlapping_views(location_nm: NDArray[np.float64], extent_nm: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Find the pairs of sites whose view cubes overlap.
+
+    Parameters
+    ----------
+    location_nm
+        float64, shape (n, 3): centres x, y, z, nm.
+    extent_nm
+        float64, shape (n,): edges of the cubes, nm.
+
+    Returns
+    -------
+    ndarray
+        int64, shape (m, 2): indices of each pair, smaller first, sorted.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the views overlap so much that the pairs do not fit in memory.
+    """
+    from scipy.spatial import KDTree
+
+    tree = KDTree(location_nm)
+    radius = float(extent_nm.max())
+    count = int(tree.count_neighbors(tree, radius, p=np.inf))
+    if count > 2 * MAX_PAIRS:
+        raise ConnectomeBenchError(
+            f"{count // 2} pairs of views overlap: too many sites for this volume; keep fewer or use a smaller extent"
+        )
+    pairs = tree.query_pairs(radius, p=np.inf, output_type="ndarray").astype(np.int64).reshape(-1, 2)
+    gap = np.abs(location_nm[pairs[:, 0]] - location_nm[pairs[:, 1]]).max(axis=1)
+    pairs = np.sort(pairs[gap < (extent_nm[pairs[:, 0]] + extent_nm[pairs[:, 1]]) / 2], axis=1)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _check_complete(
+    problem: Problem,
+    class_names: list[tuple[str, str]],
+    part: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    rules: PartitionRules,
+) -> None:
+    counts = problem.counts(part, kept)
+    for (task, answer), row in zip(class_names, counts, strict=True):
+        for name, count in zip(PARTITIONS, row, strict=True):
+            if count == 0:
+                what = f"no {task} site" + (f" with the answer {answer!r}" if answer else "")
+                raise ConnectomeBenchError(
+                    f"{what} is left for {name} ({len(problem.cube_center)} cubes of {rules.cube_nm:g} nm hold sites); "
+                    "use a smaller cube_nm, a smaller extent, more sites or another seed"
+                )
+
+
+def _result(
+    sites: Sequence[Site],
+    rules: PartitionRules,
+    problem: Problem,
+    part: NDArray[np.int64],
+    kept: NDArray[np.bool_],
+    over: NDArray[np.bool_],
+) -> PartitionResult:
+    by_id, _ = conflicts(problem, part, kept)
+    shared = SHARED_BODY if rules.group_by == "body" else SHARED_SEGMENT
+    reasons: list[str | None] = [None] * len(sites)
+    for i in np.flatnonzero(~kept).tolist():
+        reasons[i] = OVER_SIZE if over[i] else shared if by_id[i] else SHARED_PLACE
+    partitions = [PARTITIONS[p] if k else None for p, k in zip(part.tolist(), kept.tolist(), strict=True)]
+
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    dropped: dict[str, dict[str, int]] = {}
+    tally = Counter((s.task, p, s.answer) for s, p in zip(sites, partitions, strict=True) if p is not None)
+    for task in sorted({s.task for s in sites}):
+        answers = sorted({s.answer for s in sites if s.task == task}) if get_task(task).labels else []
+        if answers:
+            counts[task] = {p: {a: tally[task, p, a] for a in answers} for p in PARTITIONS}
+        else:
+            counts[task] = {
+                p: {"any": sum(n for (t, q, _), n in tally.items() if (t, q) == (task, p))} for p in PARTITIONS
+            }
+        lost = Counter(r for s, r in zip(sites, reasons, strict=True) if r is not None and s.task == task)
+        dropped[task] = dict(sorted(lost.items()))
+
+    sides: dict[int, set[str]] = {}
+    for site, name in zip(sites, partitions, strict=True):
+        if name is not None:
+            for body in site.body_ids:
+                sides.setdefault(body, set()).add(name)
+    return PartitionResult(
+        partitions=tuple(partitions),
+        reasons=tuple(reasons),
+        groups=tuple(_groups(sites, partitions, rules.group_by, problem.cube_center[problem.cube])),
+        counts=counts,
+        dropped=dropped,
+        cubes=len(problem.cube_center),
+        bodies=len(sides),
+        bodies_shared=sum(len(s) > 1 for s in sides.values()),
+    )
+
+
+def _groups(
+    sites: Sequence[Site], partitions: Sequence[str | None], group_by: str, cube: NDArray[np.float64]
+) -> list[str | None]:
+    """Name the connected components of the kept sites of each task and partition by their smallest segment."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    groups: list[str | None] = [None] * len(sites)
+    families: dict[tuple[str, str], list[int]] = {}
+    for i, name in enumerate(partitions):
+        if name is not None:
+            families.setdefault((sites[i].task, name), []).append(i)
+    for family in families.values():
+        ids, owners = _shared_ids([sites[i] for i in family], group_by)
+        size = len(family) + (int(ids.max()) + 1 if len(ids) else 0)
+        graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(family))), shape=(size, size))
+        components: dict[int, list[int]] = {}
+        for i, c in zip(family, connected_components(graph, directed=False)[1].tolist(), strict=False):
+            components.setdefault(c, []).append(i)
+        for members in components.values():
+            name = f"segment-{min((s for i in members for s in sites[i].segment_ids), default=0)}"
+            too_large = len(members) > LARGEST_GROUP * len(family)
+            for i in members:
+                x, y, z = (int(c) for c in cube[i])
+                groups[i] = f"{name}/cube-{x}-{y}-{z}" if too_large else name
+    return groups

@@ -1,0 +1,49 @@
+"""Reading one published JSON file: its shape is checked before anything in it is used."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+from connectomebench.core.errors import ConnectomeBenchError
+
+_LARGEST = 512 * 2**20
+_MISSING = re.compile(r"\s+")
+
+T = TypeVar("T")
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return the bytes of a file of at most 512 MiB.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it cannot be read or is larger.
+    """
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise ConnectomeBenchError("larger than 512 MiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot be read ({error.strerror})") from error
+
+
+def parse(data: bytes, shape: type[T]) -> T:
+    """Parse JSON into a type; wrong types are refused, not converted, and names that the type lacks are left out.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it is not JSON or has another shape; the message names the first place that is wrong.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(shape).validate_json(data, strict=True)
+    except ValidationError as error:
+        first: Any = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        message = _MISSING.sub(" ", first["msg"])[:120]
+        raise ConnectomeBenchError(f"damaged or of another shape: {f'{place}: ' if place else ''}{message}") from None

@@ -1,0 +1,112 @@
+"""Answers of people: the published files ``human_eval_*.json``, sittings with response times.
+
+A sitting may hold the answers of a second person under ``NAME_answer``. People are numbered within a sitting, and no
+name is kept. Whether the first person of two sittings is the same, the files do not say.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
+from typing import Any
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.reproduction.json_reading import parse
+from connectomebench.reproduction.published_names import groups, identify, species_name, task_name
+from connectomebench.reproduction.published_records import PublishedSample, Run
+
+PARTITION = "unstated"
+_SECOND = "_answer"
+
+
+@dataclass(frozen=True)
+class _Response:
+    """One answer as published."""
+
+    sample_idx: int
+    human_answer: bool | None
+    ground_truth: bool
+    metadata: dict[str, Any]
+    response_time_seconds: float | None = None
+    image_paths: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    """One file as published."""
+
+    task_name: str
+    session_id: str
+    responses: tuple[_Response, ...]
+    accuracy: float | None = None
+    accuracy_se: float | None = None
+
+
+@dataclass(frozen=True)
+class _Loose:
+    """The same file with whatever else its responses and its top hold."""
+
+    responses: tuple[dict[str, Any], ...]
+
+
+def read_sitting(data: bytes, file: str) -> list[Run]:
+    """Read one ``human_eval_*.json``: one run a person, in the order of their numbers.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the file is damaged, holds no responses or an impossible time.
+    """
+    stored = parse(data, _Sitting)
+    if not stored.responses:
+        raise ConnectomeBenchError("holds no responses")
+    if any(not 0 <= (r.response_time_seconds or 0) < math.inf for r in stored.responses):
+        raise ConnectomeBenchError("holds a response time that is below zero or not finite")
+    names = [identify(r.metadata, r.image_paths, r.sample_idx) for r in stored.responses]
+    samples = [
+        PublishedSample(name.sample_id, group, r.ground_truth, (r.human_answer,), latency_s=r.response_time_seconds)
+        for name, group, r in zip(names, groups(names), stored.responses, strict=True)
+    ]
+    images = stored.responses[0].image_paths
+    source = PurePosixPath(images[0]).parent.parent.name if images else ""  # SOURCE/images/NAME.png
+    first = Run(
+        file=file,
+        model="person-1",
+        revision=f"sitting {stored.session_id}",
+        task=task_name(stored.task_name),
+        species=species_name(source),
+        partition=PARTITION,
+        source=source,
+        votes=1,
+        states_confidence=False,
+        samples=tuple(samples),
+        stated=_stated(stored.accuracy, stored.accuracy_se),
+    )
+    return [first, *_others(data, first)]
+
+
+def _others(data: bytes, first: Run) -> list[Run]:
+    """Return the runs of everybody else who answered the same samples; their times were not taken."""
+    rows = parse(data, _Loose).responses
+    top = parse(data, dict[str, Any])
+    names = [k.removesuffix(_SECOND) for k in rows[0] if k.endswith(_SECOND) and k != "human_answer"]
+    runs = []
+    for number, name in enumerate(names, start=2):
+        answers = [row.get(name + _SECOND) for row in rows]
+        if any(answer is not None and not isinstance(answer, bool) for answer in answers):
+            raise ConnectomeBenchError("holds an answer of a second person that is not true, false or null")
+        samples = tuple(
+            replace(sample, votes=(answer,), latency_s=None)
+            for sample, answer in zip(first.samples, answers, strict=True)
+        )
+        stated = _stated(top.get(f"{name}_accuracy"), top.get(f"{name}_accuracy_se"))
+        runs.append(replace(first, model=f"person-{number}", samples=samples, stated=stated))
+    return runs
+
+
+def _stated(accuracy: Any, error: Any) -> dict[str, float]:
+    values = {"accuracy": accuracy, "accuracy_se": error}
+    return {
+        name: float(value) for name, value in values.items() if isinstance(value, int | float) and math.isfinite(value)
+    }

@@ -1,0 +1,122 @@
+"""What a published file calls tasks, models, species and samples, in our words.
+
+Samples are named so that the same place has the same name in every file, and put into groups that share a segment:
+
+- where a segment of the sample is named (``root_id``, ``segment1_id``, or the two segments at the end of
+  ``sample_dir``), samples that share a segment are one group;
+- else every sample is a group of its own, since nothing says what it shares with others.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.species import SPECIES
+from connectomebench.core.tasks import TASKS
+
+COLUMNS = ("endpoint_error_identification_with_em", "merge_action", "merge_error_identification", "split_action")
+"""The four tasks of the published table: find and mend split errors, find and mend merge errors."""
+UNNAMED_SPECIES = "mouse"
+"""Species of files that name none: totals of mouse have the accuracies of such files (:mod:`.accuracy_differences`)."""
+
+_IMAGE = re.compile(r"(\d+)_\d+_(.+)_\d+nm_[a-z_]+\.png")
+_EDIT = re.compile(r"\d+_(\d+)_(\d+)")
+_QWEN = re.compile(r"Qwen\d*-VL-\d+B(-Instruct)?")
+_SAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def task_name(text: str) -> str:
+    """Return our name of a task given by its name or its title, in any spelling of spaces and hyphens.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no such task.
+    """
+    key = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
+    titles = {re.sub(r"[^a-z0-9]+", "_", task.title.lower()): name for name, task in TASKS.items()}
+    if key in TASKS or key in titles:
+        return key if key in TASKS else titles[key]
+    raise ConnectomeBenchError(f"unknown task {text[:60]!r}")
+
+
+def species_name(*texts: str) -> str:
+    """Return the species that one of the texts names, or `UNNAMED_SPECIES`."""
+    longest_first = sorted(SPECIES, key=len, reverse=True)
+    pattern = re.compile(rf"(?<![a-z])({'|'.join(longest_first)})(?![a-z])")
+    found = next((match for text in texts if (match := pattern.search(text.lower()))), None)
+    return found[1] if found else UNNAMED_SPECIES
+
+
+def model_name(text: str) -> tuple[str, str]:
+    """Return short name and revision of a model.
+
+    A fine-tuned Qwen-VL model is called by its base model and ``-finetuned``; its revision is all the file says, less
+    the folder it lay in. Other models are called by the last part of their name.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If nothing of the text can be used in a file name.
+    """
+    revision = text.strip("/").removeprefix("checkpoints/")
+    found = _QWEN.search(text)
+    short = f"{found[0].lower()}-finetuned" if found and found[0] != text else PurePosixPath(revision).name
+    short = _SAFE.sub("-", short).strip(".-")
+    if not short:
+        raise ConnectomeBenchError(f"the model's name {text[:60]!r} cannot be used")
+    return short, revision
+
+
+def plain_name(text: str, what: str) -> str:
+    """Return a text that becomes part of a file name, or refuse it."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", text):
+        raise ConnectomeBenchError(f"{what} {text[:60]!r} cannot be used")
+    return text
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What names a sample, and the segments known to be in it."""
+
+    sample_id: str
+    segments: tuple[str, ...]
+
+
+def identify(details: Mapping[str, object], images: Sequence[str] | None, number: int) -> Identity:
+    """Name a sample by its first image (row of the dataset and place), or by its number in the file.
+
+    Parameters
+    ----------
+    details
+        ``sample_id`` of a model's file or ``metadata`` of a person's.
+    images
+        Paths of its images; folders are left out, since they say whose machine it was.
+    number
+        Place in the file.
+    """
+    found = _IMAGE.fullmatch(PurePosixPath(images[0]).name) if images else None
+    name = f"{found[1]}-{found[2]}" if found else f"number-{details.get('index', number)}"
+    segments = [str(details[key]) for key in ("root_id", "segment1_id") if key in details]
+    edit = _EDIT.fullmatch(PurePosixPath(str(details.get("sample_dir", ""))).name)
+    return Identity(name, (*segments, *(edit.groups() if edit else ())))
+
+
+def groups(samples: Sequence[Identity]) -> list[str]:
+    """Return the group of each sample: those connected by shared segments are one."""
+    parent: dict[str, str] = {}
+
+    def root(segment: str) -> str:
+        while parent.setdefault(segment, segment) != segment:
+            segment = parent[segment]
+        return segment
+
+    for sample in samples:
+        for segment in sample.segments:
+            first, second = sorted((root(sample.segments[0]), root(segment)))
+            parent[second] = first  # the smaller name stands for both, so that the order of samples does not matter
+    return [f"segment-{root(s.segments[0])}" if s.segments else f"sample-{s.sample_id}" for s in samples]

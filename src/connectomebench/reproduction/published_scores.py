@@ -1,0 +1,142 @@
+"""The scores of a folder of published results: those it states, and those its records give."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from connectomebench.evaluation.statistics import RESAMPLES
+from connectomebench.reproduction.methods import published_method
+from connectomebench.reproduction.published_names import UNNAMED_SPECIES
+from connectomebench.reproduction.results_folder import Published
+from connectomebench.reproduction.score_table import Metric, Score, record_scores, with_spread
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def train_samples(published: Published, method: str, task: str) -> int | None:
+    """Return how many samples a method was trained on, as the folder states it first.
+
+    What stands beside a result counts before the lists of numbers. For a vision-language model, the files name no
+    number of its own; it is the number of all training samples of the task.
+    """
+    beside = [
+        c.values["train_samples"]
+        for c in published.cells
+        if (c.method, c.task, c.species) == (method, task, UNNAMED_SPECIES) and "train_samples" in c.values
+    ]
+    if beside and method.startswith("resnet"):
+        return int(beside[0])
+    wanted = method if method in ("resnet_small", "resnet_frozen") else ""
+    listed = [c.train_samples for c in published.counts if c.task == task and c.method == wanted]
+    trained = method.startswith(("resnet", "vlm"))
+    return listed[-1] if listed and trained else None
+
+
+def stated_scores(published: Published) -> list[Score]:
+    """Return what the files of totals state: balanced accuracies and ECEs.
+
+    The VLM's "balanced accuracy" is its ``majority_accuracy``. Where two files state different values of a cell, both
+    are there; equal ones are there once, with the number of samples where one of the files gives it.
+    """
+    scores: dict[tuple[object, ...], Score] = {}
+    for cell in published.cells:
+        for metric in ("balanced_accuracy", "ece"):
+            if metric not in cell.values:
+                continue
+            single = cell.method == "linear_probe" and "train_samples" in cell.values
+            method = "linear_probe_single" if single else {"vlm": "vlm_published"}.get(cell.method, cell.method)
+            score = Score(
+                method=method,
+                task=cell.task,
+                species=cell.species,
+                metric=metric,
+                value=cell.values[metric],
+                n=cell.n,
+                how="as published",
+                source=cell.file,
+                train_samples=int(cell.values["train_samples"])
+                if single
+                else (train_samples(published, cell.method, cell.task) if cell.species == UNNAMED_SPECIES else None),
+            )
+            key = (method, cell.task, cell.species, metric, round(score.value, 6))
+            if key not in scores or (scores[key].n is None and score.n is not None):
+                scores[key] = score
+    return [s for s in scores.values() if s.method != "vlm_derived"]
+
+
+def sweep_scores(published: Published) -> list[Score]:
+    """Return the probe's scores for every number of training samples: mean and standard deviation over repeats."""
+    scores = []
+    for point in published.sweeps:
+        measured: tuple[tuple[Metric, Sequence[float]], ...] = (
+            ("balanced_accuracy", point.balanced_accuracy),
+            ("ece", point.ece),
+        )
+        for metric, values in measured:
+            mean, lower, upper = with_spread(values)
+            scores.append(
+                Score(
+                    method="linear_probe",
+                    task=point.task,
+                    species=UNNAMED_SPECIES,
+                    metric=metric,
+                    value=mean,
+                    n=point.n,
+                    how=f"mean of {len(values)} repeats",
+                    source=point.file,
+                    lower=lower,
+                    upper=upper,
+                    interval=f"standard deviation of {len(values)} repeats" if len(values) > 1 else "",
+                    train_samples=point.train_samples,
+                )
+            )
+    return scores
+
+
+def own_scores(published: Published, frame: pd.DataFrame, *, resamples: int = RESAMPLES) -> list[Score]:
+    """Compute the scores of the single answers in the folder, in our way.
+
+    Parameters
+    ----------
+    published
+        What was read.
+    frame
+        The result records that were written from it.
+    resamples
+        Of the bootstrap.
+    """
+    trained = {
+        (method, run.task): count
+        for run in published.runs
+        if (method := published_method(run.model, run.main_condition)).startswith("vlm")
+        and (count := train_samples(published, "vlm", run.task)) is not None
+    }
+    return record_scores(frame, published_method, trained, resamples=resamples)
+
+
+def figure_scores(published: Published, own: Sequence[Score]) -> list[Score]:
+    """Choose what the figures show: of every cell our number where there is one, else the stated one.
+
+    Accuracies are of the majority where there are votes. The ECE of a vision-language model stands there as stated,
+    from the confidences stated first, and from the share of votes.
+    """
+    main = {(published_method(r.model, r.main_condition), r.task, r.species): r for r in published.runs}
+    chosen = []
+    for score in own:
+        run = main[score.method, score.task, score.species]
+        voted = run.votes == 1 or score.how.startswith(("majority", "share of votes"))
+        if score.metric == "balanced_accuracy" and voted:
+            chosen.append(score)
+        if score.metric == "ece" and score.method == "vlm":
+            chosen.append(replace(score, method="vlm_votes" if "+" in score.source else "vlm_stated"))
+    have = {(s.method, s.task, s.species) for s in chosen if s.metric == "balanced_accuracy"}
+    for score in stated_scores(published):
+        if score.metric == "balanced_accuracy" and score.method == "vlm_published":
+            if ("vlm", score.task, score.species) in have:
+                continue
+            score = replace(score, method="vlm")
+        chosen.append(score)
+    return [*chosen, *sweep_scores(published)]

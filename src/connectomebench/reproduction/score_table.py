@@ -1,0 +1,186 @@
+"""One number of one method on one task: what tables and figures are made of, wherever it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from connectomebench.evaluation.results import KEYS, label, summarise
+from connectomebench.evaluation.statistics import RESAMPLES, bootstrap_interval
+from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Metric = Literal["balanced_accuracy", "vote_share", "ece"]
+GROUPS = "95% interval, bootstrap over groups"
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class Score:
+    """A number with what is known of it.
+
+    Attributes
+    ----------
+    method
+        Who answered; :mod:`.methods` has titles and colours.
+    task, species
+        Our names.
+    metric
+        ``balanced_accuracy``; ``vote_share``, the mean over both answers of the share of votes that are right (a vote
+        without an answer is wrong); or ``ece``.
+    value
+        Between 0 and 1.
+    lower, upper
+        Interval; NaN where there is none.
+    interval
+        What the interval is, in words; empty where there is none.
+    n
+        Samples tested; None where the records do not say.
+    n_groups
+        Groups of samples; None where single samples are not known.
+    train_samples
+        Samples trained on; None where there was no training or the records do not say.
+    how
+        How the value was computed, in words.
+    source
+        Files it comes from, or the name of the model in result records.
+    """
+
+    method: str
+    task: str
+    species: str
+    metric: Metric
+    value: float
+    n: int | None
+    how: str
+    source: str
+    lower: float = _NAN
+    upper: float = _NAN
+    interval: str = ""
+    n_groups: int | None = None
+    train_samples: int | None = None
+
+
+Naming = Callable[[str, str], str]
+"""Model and condition of result records to a method."""
+
+
+def record_scores(
+    frame: pd.DataFrame,
+    naming: Naming = label,
+    train_samples: Mapping[tuple[str, str], int] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+) -> list[Score]:
+    """Compute the scores of result records, ours or published ones.
+
+    Balanced accuracy and ECE are those of :func:`connectomebench.evaluation.results.summarise`: a reply without an
+    answer is wrong, the ECE compares P(yes) with the truth in 15 bins of equal width. Where there are votes, their
+    share is scored as well.
+
+    Parameters
+    ----------
+    frame
+        From :func:`connectomebench.evaluation.results.read_results`.
+    naming
+        Names the method of a model in a condition; `connectomebench.evaluation.results.label` by default.
+    train_samples
+        (method, task) -> samples trained on.
+    resamples
+        Of the bootstrap.
+
+    Returns
+    -------
+    list[Score]
+        Sorted as the summaries are; undefined values are left out.
+    """
+    known = train_samples or {}
+    scores: list[Score] = []
+    parts: dict[tuple[str, ...], pd.DataFrame] = dict(iter(frame.groupby(list(KEYS), sort=False)))  # type: ignore[arg-type]
+    for summary in summarise(frame, resamples=resamples):
+        method = naming(summary.model, summary.condition)
+        rows = parts[summary.model, summary.task, summary.species, summary.partition, summary.condition]
+        votes = [len(v) for v in rows["votes"] if v is not None]
+        found = [
+            ("balanced_accuracy", summary.estimates["balanced_accuracy"], _answer_words(summary.condition, votes)),
+            ("ece", summary.estimates["ece"], _probability_words(votes)),
+        ]
+        if len(votes) == len(rows):
+            share = bootstrap_interval(
+                class_mean_statistic(
+                    [_share(v, a) for v, a in zip(rows["votes"], rows["answer"], strict=True)], rows["answer"]
+                ),
+                rows["group"].to_numpy(dtype=str),
+                resamples=resamples,
+                bounds=(0.0, 1.0),
+            )
+            found.append(("vote_share", share, f"mean share of {max(votes)} votes that are right"))
+        for metric, estimate, how in found:
+            if np.isfinite(estimate.value):
+                scores.append(
+                    Score(
+                        method=method,
+                        task=summary.task,
+                        species=summary.species,
+                        metric=metric,  # type: ignore[arg-type]
+                        value=estimate.value,
+                        n=estimate.n,
+                        how=how,
+                        source=label(summary.model, summary.condition),
+                        lower=estimate.lower,
+                        upper=estimate.upper,
+                        interval=GROUPS if np.isfinite(estimate.lower) else "",
+                        n_groups=estimate.n_groups,
+                        train_samples=known.get((method, summary.task)),
+                    )
+                )
+    return scores
+
+
+def class_mean_statistic(values: ArrayLike, answers: ArrayLike) -> Statistic:
+    """Return the mean over the answers of the mean value of their rows, as a function of row weights.
+
+    Balanced accuracy where values are 1 for right and 0 for wrong. NaN for weights under which an answer has no rows.
+
+    Parameters
+    ----------
+    values
+        One number a row, shape (rows,).
+    answers
+        True answers, shape (rows,).
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    truth = np.asarray(answers, dtype=str)
+    members = (truth == np.unique(truth)[:, np.newaxis]).astype(np.float64)  # (answers, rows)
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        mass = weighted_sums(weights, members)
+        sums = weighted_sums(weights, members * numbers)
+        return np.divide(sums, mass, out=np.full_like(mass, np.nan), where=mass > 0).mean(axis=1)
+
+    return statistic
+
+
+def with_spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return mean, mean minus and mean plus the standard deviation of repeats (dividing by their number less one)."""
+    mean = float(np.mean(values))
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else _NAN
+    return mean, mean - spread, mean + spread
+
+
+def _share(votes: Sequence[str | None], answer: str) -> float:
+    return sum(vote == answer for vote in votes) / len(votes)
+
+
+def _answer_words(condition: str, votes: Sequence[int]) -> str:
+    return f"majority of {max(votes)} votes" if votes else "one answer a sample"
+
+
+def _probability_words(votes: Sequence[int]) -> str:
+    return "share of votes as P(yes)" if votes else "stated probability of yes"

@@ -1,0 +1,65 @@
+"""Which records the numbers in files of totals stem from, found by equal values."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectomebench.core.tasks import get_task
+from connectomebench.reproduction.aggregates import Cell
+from connectomebench.reproduction.confidences import all_answers, open_bins_error
+from connectomebench.reproduction.differences import SAME, PublishedDifference, base, matching_run, name
+from connectomebench.reproduction.methods import style
+from connectomebench.reproduction.published_names import UNNAMED_SPECIES
+from connectomebench.reproduction.results_folder import Published
+
+_SWEPT = ("balanced_accuracy", "accuracy", "ece")
+
+
+def traced(published: Published) -> PublishedDifference | None:
+    """List every number of a file of totals that the other records of the folder give to the last digit.
+
+    A probe's number is compared with the means over repeats of every sweep; an ECE of a vision-language model with
+    that of all its votes pooled (ten bins that leave out their lower edge).
+    """
+    rows = []
+    for cell in published.cells:
+        if cell.species != UNNAMED_SPECIES or "train_samples" in cell.values:
+            continue
+        for measure, value, source in (*_from_sweeps(published, cell), *_from_votes(published, cell)):
+            rows.append(
+                (base(cell.file), f"{style(cell.method).title}, {get_task(cell.task).title}", measure, value, source)
+            )
+    if not rows:
+        return None
+    return PublishedDifference(
+        "sources",
+        "Where the numbers of the files of totals stem from",
+        "Equal to the last digit, so that they can be computed again. The accuracies of the vision-language model are "
+        "traced further above.",
+        ("file", "cell", "number", "value", "is"),
+        tuple(rows),
+        frozenset(),
+    )
+
+
+def _from_sweeps(published: Published, cell: Cell) -> list[tuple[str, str, str]]:
+    if cell.method != "linear_probe":
+        return []
+    found = []
+    for point in (p for p in published.sweeps if p.task == cell.task):
+        where = f"mean of {len(point.accuracy)} repeats at {point.train_samples} training samples ({base(point.file)})"
+        for measure in _SWEPT:
+            mean = float(np.mean(getattr(point, measure)))
+            if abs(cell.values.get(measure, -1.0) - mean) < SAME:
+                found.append((measure, f"{mean:.4f}", where))
+    return found
+
+
+def _from_votes(published: Published, cell: Cell) -> list[tuple[str, str, str]]:
+    if cell.method != "vlm" or "ece" not in cell.values or (run := matching_run(published, cell)) is None:
+        return []
+    answers = all_answers(run)
+    if abs(open_bins_error(answers.confidence, answers.right) - cell.values["ece"]) > SAME:
+        return []
+    words = f"stated confidences of {len(answers.confidence)} votes of {name(run)}, pooled"
+    return [("ece", f"{cell.values['ece']:.4f}", words)]

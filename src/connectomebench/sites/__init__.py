@@ -1,0 +1,1 @@
+"""Candidate places, their labels and matched controls."""

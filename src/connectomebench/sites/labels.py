@@ -1,0 +1,362 @@
+"""Label rules: from corrections, contacts and candidates to labelled sites.
+
+Each rule gives cases (answer yes) and a pool of controls (answer no) that are comparable in size and distance; places
+about which the truth is not sure are left out and counted. Locations never come from the truth: a contact, an end or a
+branch point of the automatic segmentation, or the place of the proposed cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import ProposedCut
+from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.site import Origin, Part, Point, Site
+from connectomebench.core.source import Source
+from connectomebench.sites.candidates import CandidateRules, Candidates, nearest_correction
+from connectomebench.sites.matched_controls import ControlRules, assign_controls, standardise
+
+
+@dataclass(frozen=True)
+class SiteRules:
+    """What is shown and which segments take part.
+
+    Attributes
+    ----------
+    extent_nm
+        Smallest and largest edge of a view; each place gets its own between them, so that zoom is no cue. Equal
+        values fix it. 5000 to 8000 on whole brains.
+    min_segment_voxels
+        Smaller segments are left out.
+    merge_match_nm
+        A contact of two segments is the place of their correction when it lies within this distance of it.
+    """
+
+    extent_nm: tuple[float, float] = (5000.0, 8000.0)
+    min_segment_voxels: int = 1000
+    merge_match_nm: float = 2000.0
+
+
+@dataclass(frozen=True)
+class LabelledSites:
+    """Sites of one task, cases first, and what was left out."""
+
+    sites: list[Site]
+    dropped: Counter[str]
+
+
+def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
+    """Edge of the view at a place, nm: between the two extents, drawn from a hash of the place alone."""
+    low, high = rules.extent_nm
+    digest = hashlib.sha256(repr([round(c, 1) for c in location_nm]).encode()).digest()
+    return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
+
+
+def _view_content(skeleton: Skeleton | None, place: Point, extent_nm: float, role: str) -> dict[str, float]:
+    """Measure a segment in the cube shown, on its skeleton: logs of cable, volume, distance to an end (nm)."""
+    if skeleton is None or not len(skeleton.edges):
+        return {f"log_cable_{role}": 0.0, f"log_volume_{role}": 0.0, f"log_end_{role}": float(np.log1p(extent_nm))}
+    a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
+    inside = Box.around(place, extent_nm).contains((skeleton.nodes_nm[a] + skeleton.nodes_nm[b]) / 2)
+    a, b = a[inside], b[inside]
+    length = np.linalg.norm(skeleton.nodes_nm[a] - skeleton.nodes_nm[b], axis=1)
+    radius = (skeleton.radii_nm[a] + skeleton.radii_nm[b]) / 2
+    ends = skeleton.nodes_nm[skeleton.degrees() == 1]
+    nearest = np.linalg.norm(ends - np.asarray(place), axis=1).min(initial=extent_nm)
+    return {
+        f"log_cable_{role}": float(np.log1p(length.sum())),
+        f"log_volume_{role}": float(np.log1p((length * np.pi * radius**2).sum())),
+        f"log_end_{role}": float(np.log1p(nearest)),
+    }
+
+
+def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
+    x, y, z = (float(c) for c in p)
+    return (x, y, z)
+
+
+def _origin(source: Source, case: bool) -> Origin:
+    if source.info.simulated_errors:
+        return "simulated"
+    return "edit" if case else "control"
+
+
+def _pool(cases: list[Site], controls: list[Site], rules: ControlRules, dropped: Counter[str]) -> list[Site]:
+    """Keep at most ``max_cases`` cases, those with the best controls, and the controls nearest in their covariates."""
+    if not cases or not controls:
+        return cases + controls
+    x = standardise(np.asarray([list(s.covariates.values()) for s in cases + controls]))
+    own, other = x[: len(cases)], x[len(cases) :]
+    if rules.max_cases and len(cases) > rules.max_cases:
+        best = np.full(len(cases), np.inf)
+        for case, control in assign_controls(own, other, 1):
+            best[case] = np.linalg.norm(own[case] - other[control])
+        chosen = np.sort(np.argsort(best, kind="stable")[: rules.max_cases])
+        dropped["cases beyond max_cases"] += len(cases) - len(chosen)
+        cases, own = [cases[i] for i in chosen], own[chosen]
+    kept = sorted({k for _, k in assign_controls(own, other, rules.pool_per_case)})
+    dropped["controls not comparable to a case"] += len(controls) - len(kept)
+    return cases + [controls[k] for k in kept]
+
+
+def merge_action_sites(
+    source: Source,
+    corrections: Corrections,
+    contacts: Contacts,
+    skeletons: Mapping[int, Skeleton],
+    rules: SiteRules,
+    controls: ControlRules,
+) -> LabelledSites:
+    """Label touching pairs of segments: yes = both belong to one body.
+
+    Both kinds of pair come from the same contacts. A pair is left out where a segment is fused (a tangle), has no
+    sure body, is small, or where it belongs to one body but no localised correction lies at this contact.
+    """
+    sizes, body_of = corrections.overlaps.segment_sizes(), corrections.body_of
+    merges: dict[tuple[int, int], list[tuple[Point, str]]] = {}
+    for merge in corrections.merges:
+        merges.setdefault(_pair(*merge.segments), []).append((merge.location_nm, merge.edit_id))
+    dropped: Counter[str] = Counter()
+    yes: dict[str, tuple[float, Site]] = {}
+    no: dict[tuple[int, int], Site] = {}
+    order = np.lexsort((contacts.points_nm[:, 2], contacts.points_nm[:, 0], -contacts.areas))
+    for row in order.tolist():
+        pair = _pair(*contacts.segments[row].tolist())
+        if any(s in corrections.fused for s in pair):
+            dropped["segment is itself a merge error"] += 1
+            continue
+        if any(s not in body_of for s in pair):
+            dropped["segment without a sure body"] += 1
+            continue
+        if not any(corrections.is_complete(body_of[s]) for s in pair):
+            dropped["neither segment is proofread"] += 1
+            continue
+        if min(sizes[s] for s in pair) < rules.min_segment_voxels:
+            dropped["segment too small"] += 1
+            continue
+        place = _point(contacts.points_nm[row])
+        base, candidate = sorted(pair, key=lambda s: (-sizes[s], s))
+        extent = view_extent_nm(place, rules)
+        covariates = {
+            "log_base": float(np.log(sizes[base])),
+            "log_candidate": float(np.log(sizes[candidate])),
+            "log_area": float(np.log1p(contacts.areas[row])),
+        }
+        for role, segment in (("base", base), ("candidate", candidate)):
+            covariates |= _view_content(skeletons.get(segment), place, extent, role)
+        same = body_of[base] == body_of[candidate]
+        distance, edit_id = 0.0, None
+        if same:
+            known = merges.get(pair, [])
+            near = sorted((float(np.linalg.norm(np.subtract(p, place))), e) for p, e in known)
+            if not near or near[0][0] > rules.merge_match_nm:
+                dropped["contact of one body without a localised correction"] += 1
+                continue
+            distance, edit_id = near[0]
+        site = Site(
+            task="merge_action",
+            location_nm=place,
+            extent_nm=extent,
+            parts=(Part(base, "base"), Part(candidate, "candidate")),
+            answer="yes" if same else "no",
+            segment_ids=(base, candidate),
+            body_ids=(body_of[base], body_of[candidate]),
+            origin=_origin(source, same),
+            edit_id=edit_id,
+            covariates=covariates,
+        )
+        if edit_id is None:
+            # one control a pair: its largest contact comes first
+            no.setdefault(pair, site)
+        elif edit_id not in yes or distance < yes[edit_id][0]:
+            yes[edit_id] = (distance, site)
+    dropped["corrections without a contact"] += len(corrections.merges) - len(yes)
+    cases = [site for _, (_, site) in sorted(yes.items())]
+    return LabelledSites(_pool(cases, list(no.values()), controls, dropped), dropped)
+
+
+def _pair(a: int, b: int) -> tuple[int, int]:
+    return (a, b) if a < b else (b, a)
+
+
+def endpoint_sites(
+    source: Source,
+    corrections: Corrections,
+    candidates: Candidates,
+    skeletons: Mapping[int, Skeleton],
+    rules: SiteRules,
+    controls: ControlRules,
+    radii: CandidateRules,
+    task: str = "endpoint_error_identification_with_em",
+) -> LabelledSites:
+    """Label ends of segments: yes = a merge of this segment lies within ``radius_nm``.
+
+    An end is left out at the border of the data, on a fused segment, and where the only correction near is another
+    segment's or an excluded one.
+    """
+    ends = candidates.of_kind("end")
+    distances, index = nearest_correction(ends, corrections, "end")
+    others = _places([m.location_nm for m in corrections.merges], corrections.unresolved_nm)
+    border = source.at_border(ends.points_nm)
+    return _candidate_sites(
+        source,
+        corrections,
+        ends,
+        skeletons,
+        task,
+        distances,
+        [corrections.merges[i].edit_id if i >= 0 else None for i in index.tolist()],
+        others,
+        border,
+        radii.radius_nm,
+        rules,
+        controls,
+    )
+
+
+def merge_error_sites(
+    source: Source,
+    corrections: Corrections,
+    candidates: Candidates,
+    skeletons: Mapping[int, Skeleton],
+    rules: SiteRules,
+    controls: ControlRules,
+    radii: CandidateRules,
+) -> LabelledSites:
+    """Label branch points of segments: yes = two bodies are fused within ``merge_radius_nm``.
+
+    Controls are branch points of sound segments, and of fused segments far from the fusion.
+    """
+    branches = candidates.of_kind("branch")
+    distances, index = nearest_correction(branches, corrections, "branch")
+    others = _places([s.location_nm for s in corrections.splits], corrections.unresolved_nm)
+    return _candidate_sites(
+        source,
+        corrections,
+        branches,
+        skeletons,
+        "merge_error_identification",
+        distances,
+        [corrections.splits[i].edit_id if i >= 0 else None for i in index.tolist()],
+        others,
+        source.at_border(branches.points_nm),
+        radii.merge_radius_nm,
+        rules,
+        controls,
+    )
+
+
+def _places(known: list[Point], unresolved: NDArray[np.float32]) -> KDTree | None:
+    points = [*known, *(_point(p) for p in unresolved)]
+    return KDTree(points) if points else None
+
+
+def _candidate_sites(
+    source: Source,
+    corrections: Corrections,
+    candidates: Candidates,
+    skeletons: Mapping[int, Skeleton],
+    task: str,
+    distances: NDArray[np.float64],
+    edit_ids: list[str | None],
+    any_correction: KDTree | None,
+    border: NDArray[np.bool_],
+    radius_nm: float,
+    rules: SiteRules,
+    controls: ControlRules,
+) -> LabelledSites:
+    """Label candidates by their distance to the nearest correction of their own segment."""
+    sizes = corrections.overlaps.segment_sizes()
+    wants_fused = task == "merge_error_identification"
+    dropped: Counter[str] = Counter()
+    yes: dict[str, tuple[float, Site]] = {}
+    no: list[Site] = []
+    for i, segment in enumerate(candidates.segments.tolist()):
+        place = _point(candidates.points_nm[i])
+        if border[i]:
+            dropped["at the border of the data"] += 1
+            continue
+        if segment not in corrections.body_of and not (wants_fused and segment in corrections.fused):
+            dropped["segment fused or without a sure body"] += 1
+            continue
+        if sizes.get(segment, 0) < rules.min_segment_voxels:
+            dropped["segment too small"] += 1
+            continue
+        case = bool(distances[i] <= radius_nm)
+        if not case and any_correction is not None and any_correction.query(place)[0] <= radius_nm:
+            dropped["near another or an excluded correction"] += 1
+            continue
+        bodies = corrections.fused.get(segment) or (corrections.body_of[segment],)
+        if not case and not all(corrections.is_complete(body) for body in bodies):
+            dropped["segment is not proofread"] += 1
+            continue
+        edit_id = edit_ids[i] if case else None
+        extent = view_extent_nm(place, rules)
+        site = Site(
+            task=task,
+            location_nm=place,
+            extent_nm=extent,
+            parts=(Part(segment, "base"),),
+            answer="yes" if case else "no",
+            segment_ids=(segment,),
+            body_ids=tuple(bodies),
+            origin=_origin(source, case),
+            edit_id=edit_id,
+            covariates={
+                "log_segment": float(np.log(sizes[segment])),
+                "log_radius": float(np.log1p(candidates.radii_nm[i])),
+            }
+            | _view_content(skeletons.get(segment), place, extent, "base"),
+        )
+        if edit_id is None:
+            no.append(site)
+            continue
+        # one case a segment and correction: the nearest candidate
+        key = f"{edit_id}/{segment}"
+        if key in yes:
+            dropped["second candidate at the same correction"] += 1
+        if key not in yes or distances[i] < yes[key][0]:
+            yes[key] = (float(distances[i]), site)
+    cases = [site for _, (_, site) in sorted(yes.items())]
+    return LabelledSites(_pool(cases, no, controls, dropped), dropped)
+
+
+def split_action_sites(
+    source: Source,
+    proposals: Sequence[ProposedCut],
+    rules: SiteRules,
+    controls: ControlRules,
+) -> LabelledSites:
+    """Label proposed cuts of fused segments: yes = the cut is good by the rule of :mod:`connectomebench.cuts`."""
+    dropped: Counter[str] = Counter()
+    yes: list[Site] = []
+    no: list[Site] = []
+    for proposal in proposals:
+        place = proposal.place_nm
+        site = Site(
+            task="split_action",
+            location_nm=place,
+            extent_nm=view_extent_nm(place, rules),
+            parts=(Part(proposal.segment, "source"), Part(proposal.segment, "sink")),
+            answer="yes" if proposal.verdict.good else "no",
+            segment_ids=(proposal.segment,),
+            body_ids=proposal.bodies,
+            origin=_origin(source, proposal.verdict.good),
+            edit_id=proposal.edit_id if proposal.verdict.good else None,
+            cut=proposal.cut,
+            covariates={
+                "log_larger": float(np.log1p(max(proposal.side_voxels))),
+                "log_smaller": float(np.log1p(min(proposal.side_voxels))),
+                "log_cost": float(np.log1p(proposal.cost)),
+            },
+        )
+        (yes if proposal.verdict.good else no).append(site)
+    return LabelledSites(_pool(yes, no, controls, dropped), dropped)

@@ -1,0 +1,187 @@
+"""What the source `cave` reads, and how patiently."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.sources.label_shapes import MeshRules, SkeletonRules
+
+
+@dataclass(frozen=True)
+class RootsConfig:
+    """Which segments count as proofread: exactly one of the four.
+
+    Attributes
+    ----------
+    table
+        A materialised table of proofread cells, with a supervoxel (``pt_supervoxel_id``) for each; it is followed to
+        the root that covers it at ``until``. That of the species where nothing is given.
+    changed_since
+        Take the roots that were made by an edit since this time (ISO 8601, UTC), for datasets without such a table.
+    ids
+        Root ids; one that is out of date is followed to its descendant with the largest share of it.
+    file
+        A text file of root ids, one a line, relative to the configuration file; followed as ``ids`` are.
+    most
+        Take at most this many, those with the smallest ids.
+    compare
+        Compare this many roots with their ancestors supervoxel by supervoxel, and note in the manifest how much of the
+        difference the operations explain. Each asks for all supervoxels of a neuron.
+    """
+
+    table: str | None = None
+    changed_since: str | None = None
+    ids: tuple[int, ...] | None = None
+    file: str | None = None
+    most: int | None = None
+    compare: int = 0
+
+    def __post_init__(self) -> None:
+        given = [n for n in ("table", "changed_since", "ids", "file") if getattr(self, n) is not None]
+        if len(given) > 1:
+            raise ConnectomeBenchError(f"source.cave.roots has {' and '.join(given)}; give one of them")
+        if self.most is not None and self.most < 1:
+            raise ConnectomeBenchError(f"source.cave.roots.most must be at least 1, not {self.most}")
+        if self.compare < 0:
+            raise ConnectomeBenchError(f"source.cave.roots.compare must be at least 0, not {self.compare}")
+
+
+@dataclass(frozen=True)
+class RequestRules:
+    """How requests are grouped, and how often a failed one is tried again.
+
+    Attributes
+    ----------
+    roots_per_request, operations_per_request, supervoxels_per_request
+        Ids in one request. Those of operations go into the address, which servers cut at some 8,000 characters.
+    attempts
+        Times a request is tried where the server is busy (429, 502, 503, 504), drops it, is too slow, or sends too
+        little. A 500 is tried four times, since the ChunkedGraph also answers so for ids it does not know.
+    wait_s, longest_wait_s
+        First wait, doubled each time and varied at random, and the longest, in seconds. A server's own Retry-After
+        comes first.
+    timeout_s
+        Time for a connection, and between two parts of an answer, in seconds.
+    read_s
+        Time for one read of blocks or meshes from cloud storage, with the tries that cloud-files makes by itself, in
+        seconds.
+    """
+
+    roots_per_request: int = 50
+    operations_per_request: int = 100
+    supervoxels_per_request: int = 100_000
+    attempts: int = 7
+    wait_s: float = 0.5
+    longest_wait_s: float = 60.0
+    timeout_s: float = 120.0
+    read_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        for name in ("roots_per_request", "operations_per_request", "supervoxels_per_request", "attempts"):
+            if getattr(self, name) < 1:
+                raise ConnectomeBenchError(f"source.cave.requests.{name} must be at least 1, not {getattr(self, name)}")
+        for name in ("wait_s", "longest_wait_s", "timeout_s", "read_s"):
+            if getattr(self, name) <= 0:
+                raise ConnectomeBenchError(f"source.cave.requests.{name} must be above 0, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class SurveyRules:
+    """What is looked at around each edit.
+
+    Attributes
+    ----------
+    cutout_nm
+        Edge of the cube read around an edit, nm. Views lie inside it: at least twice the largest view.
+    label_voxel_nm, image_voxel_nm
+        Of labels, and of image data with the labels outlined on them, the coarsest level whose voxels are at most this
+        long along x is read, nm.
+    min_body_voxels
+        A segment is fused where at least this many of its voxels (of the level read) in the cube belong to a second
+        body; between a fifth of this and this it is neither fused nor clean, and nothing is made from it.
+    min_contact_faces
+        Smaller contacts are left out.
+    neighbours
+        Neighbours of the edited segments that are kept for controls at each edit, those with the largest contact.
+    border_nm
+        A place nearer than this to a face of a cube lies at its border, nm.
+    places_per_batch
+        Edits that are surveyed together, next to each other.
+    """
+
+    cutout_nm: float = 16000.0
+    label_voxel_nm: float = 64.0
+    image_voxel_nm: float = 16.0
+    min_body_voxels: int = 1000
+    min_contact_faces: int = 10
+    neighbours: int = 6
+    border_nm: float = 500.0
+    places_per_batch: int = 16
+
+    @property
+    def inner_nm(self) -> float:
+        """Edge of the inner cube, whose places may be shown: a view of half the cube fits around each."""
+        return 0.45 * self.cutout_nm
+
+    def __post_init__(self) -> None:
+        for name in ("cutout_nm", "label_voxel_nm", "image_voxel_nm", "neighbours", "places_per_batch"):
+            if getattr(self, name) <= 0:
+                raise ConnectomeBenchError(f"source.cave.survey.{name} must be above 0, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class CaveConfig:
+    """A dataset on a CAVE server. What is left out comes from the species and from the server's own info.
+
+    Attributes
+    ----------
+    roots
+        Which segments count as proofread.
+    until
+        State that counts as the truth (ISO 8601, UTC); the moment of the first run where left out, which is then kept
+        with the build.
+    server, datastack
+        Global server and datastack.
+    graph_table
+        Name of the ChunkedGraph on ``server``; with it no info service is asked, and ``image`` must be given.
+    segmentation, image
+        CloudVolume paths (``graphene://`` and ``precomputed://``). ``image: none`` leaves image data out.
+    license, citation
+        Of the data; those of the species where left out.
+    meshes
+        ``level2`` fetches the server's meshes, ``voxels`` makes them from the labels, for servers without a mesh
+        service.
+    cache_gb
+        Most that what was fetched takes on disk, in GB (10⁹ bytes). It lies in the cache folder of the build, or in the
+        folder that the environment variable CONNECTOMEBENCH_CACHE names: a disk of their own for machines of a cluster.
+    max_failed_share
+        Places that cannot be surveyed are left out and counted; above this share the build stops.
+    """
+
+    roots: RootsConfig = field(default_factory=RootsConfig)
+    until: str | None = None
+    server: str | None = None
+    datastack: str | None = None
+    graph_table: str | None = None
+    segmentation: str | None = None
+    image: str | None = None
+    license: str | None = None
+    citation: str | None = None
+    meshes: str = "level2"
+    cache_gb: float = 20.0
+    max_failed_share: float = 0.05
+    requests: RequestRules = field(default_factory=RequestRules)
+    survey: SurveyRules = field(default_factory=SurveyRules)
+    mesh: MeshRules = field(default_factory=MeshRules)
+    skeleton: SkeletonRules = field(default_factory=SkeletonRules)
+
+    def __post_init__(self) -> None:
+        if self.meshes not in ("level2", "voxels"):
+            raise ConnectomeBenchError(f"source.cave.meshes must be level2 or voxels, not {self.meshes!r}")
+        if self.cache_gb <= 0:
+            raise ConnectomeBenchError(f"source.cave.cache_gb must be above 0, not {self.cache_gb}")
+        if not 0 <= self.max_failed_share <= 1:
+            raise ConnectomeBenchError(
+                f"source.cave.max_failed_share must be between 0 and 1, not {self.max_failed_share}"
+            )

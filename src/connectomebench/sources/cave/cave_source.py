@@ -1,0 +1,168 @@
+"""The source `cave`: segments, truth, meshes and image data of a dataset on a CAVE server."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.species import get_species
+from connectomebench.sources.cave.archive import Archive, final_state
+from connectomebench.sources.cave.cave_config import CaveConfig
+from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
+from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.jobs import JobSpec, open_layer
+
+if TYPE_CHECKING:
+    from connectomebench.core.cut import ProposalRules, ProposedCut
+    from connectomebench.execution.runner import Runner
+
+
+class CaveSource:
+    """Implements :class:`connectomebench.core.source.Source` over a CAVE server.
+
+    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. What is
+    said of a segment (size, skeleton, whether it is fused) holds inside the cube of the survey of its edit.
+
+    Parameters
+    ----------
+    config
+        The dataset.
+    species
+        Species config the samples belong to.
+    cache
+        Folder that all processes of the build share.
+    base
+        Folder that relative paths of the configuration start from.
+    runner
+        Reads histories and surveys, in groups.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the server cannot be reached, refuses the token, or does not state what is needed.
+    """
+
+    def __init__(self, config: CaveConfig, species: str, cache: Path, base: Path, runner: Runner) -> None:
+        self.config = config
+        order = JobSpec(config, species, cache, final_state(config, species, cache))
+        self._place = order.open()
+        self._place.connection.graph.voxel_nm()
+        self.archive = Archive(order, base, runner)
+        self._info = self._make_info(order)
+
+    def _make_info(self, order: JobSpec) -> SourceInfo:
+        layer, connection = self._place.supervoxels, self._place.connection
+        voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
+        c, known = self.config, get_species(order.species)
+        rules = [asdict(r) for r in (c.roots, c.survey, c.mesh, c.skeleton)]
+        until = order.until.isoformat()
+        key = content_key(layer.fingerprint, rules, c.meshes, connection.image, until)
+        return SourceInfo(
+            name=connection.name,
+            version=f"{until}+{key[:12]}",
+            species=order.species,
+            bounds_nm=Box(_point(offset * voxel), _point((offset + layer.shape) * voxel)),
+            simulated_errors=False,
+            simulated_em=False,
+            voxel_nm3=float(voxel.prod()),
+            license=c.license or known.license,
+            citation=c.citation or known.citation,
+        )
+
+    @property
+    def info(self) -> SourceInfo:
+        """Provenance and scale."""
+        return self._info
+
+    def corrections(self) -> Corrections:
+        """Read the edit history and survey its places; see :mod:`connectomebench.sources.cave.history`."""
+        return self.archive.corrections
+
+    def contacts(self) -> Contacts:
+        """Contacts of edited segments with each other and with their neighbours, as they were just before the edit."""
+        found = [s.contacts for s in self.archive.atlas.light()]
+        if not found:
+            return Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
+        return Contacts(
+            np.concatenate([c.segments for c in found]),
+            np.concatenate([c.points_nm for c in found]),
+            np.concatenate([c.areas for c in found]),
+        )
+
+    def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
+        """Yield the skeleton of each segment inside the cube of its survey; those without one are left out."""
+        for segment in segment_ids:
+            survey = self.archive.atlas.of_segment(int(segment))
+            if survey is not None and int(segment) in survey.skeletons:
+                yield int(segment), survey.skeletons[int(segment)]
+
+    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which points lie near a face of a cube or of the volume, or too far out in every cube for a view."""
+        points = np.asarray(points_nm, np.float64).reshape(-1, 3)
+        rules, bounds = self.config.survey, self._info.bounds_nm
+        to_end = np.minimum(points - bounds.lower_nm, np.asarray(bounds.upper_nm) - points).min(axis=1, initial=np.inf)
+        nearest, near_face = self.archive.atlas.distances(points, rules.cutout_nm / 2, rules.border_nm)
+        return near_face | (nearest > rules.inner_nm / 2) | (to_end <= rules.border_nm)
+
+    @cached_property
+    def _cutting(self) -> Cutting:
+        return Cutting(self.archive)
+
+    def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
+        """Break the segment inside a cube into the connected parts of its supervoxels."""
+        return self._cutting.pieces(int(segment_id), _point(center_nm), cutout_nm)[0].graph
+
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose the cuts that proofreaders made, and wrong ones that the server's multicut gives for other seeds."""
+        from connectomebench.sources.cave.multicut_proposals import propose
+
+        return propose(self.archive, self._cutting, rules, largest_view_nm)
+
+    def meshes(self, site: Site) -> list[Mesh]:
+        """Mesh each part of the site inside the cube shown: from the server's level-2 meshes, or from its labels."""
+        from connectomebench.sources.cave.site_meshes import level2_parts, voxel_parts
+
+        if self.config.meshes == "level2":
+            return level2_parts(site, self.archive, self._cutting)
+        return voxel_parts(site, self.archive, self._cutting, self.config.mesh)
+
+    @cached_property
+    def _image(self) -> CloudLayer | None:
+        path = self._place.connection.image
+        return None if path is None else self._layer(path, "image")
+
+    @cached_property
+    def _outlined(self) -> CloudLayer:
+        return self._layer(self._place.connection.segmentation, "labels")
+
+    def _layer(self, path: str, kind: Literal["labels", "image"]) -> CloudLayer:
+        place, c = self._place, self.config
+        return open_layer(place.connection, path, kind, c.survey.image_voxel_nm, place.blobs, c.requests)
+
+    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
+        """Cut the slices xy, xz and yz through the site; None where the dataset has no image data."""
+        from connectomebench.sources.slice_sampling import cut_slices
+
+        if self._image is None:
+            return None
+        base, *others = site.segment_ids
+        segments = RootLayer(self._outlined, self.archive.lookup(base, site.location_nm, others))
+        return cut_slices(self._image, segments, site.location_nm, site.extent_nm, pixels)
+
+
+def _point(values: NDArray[np.floating] | Point) -> Point:
+    x, y, z = (float(v) for v in values)
+    return x, y, z

@@ -1,0 +1,263 @@
+"""What is done for a group of roots or edits, here or on another machine; each group leaves one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.files import atomic_path, content_key, write_json
+from connectomebench.core.site import Point
+from connectomebench.core.species import get_species
+from connectomebench.sources.cave.cache import BlobCache
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+from connectomebench.sources.cave.cloud_volumes import CloudLayer
+from connectomebench.sources.cave.connect import Connection, connect
+from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations, read_operations
+from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
+
+
+@dataclass(frozen=True)
+class WorkerContext:
+    """A dataset opened in this process: connection, labels and what was fetched before."""
+
+    connection: Connection
+    supervoxels: CloudLayer
+    blobs: BlobCache
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """Which dataset, and where things are kept.
+
+    Attributes
+    ----------
+    config, species
+        The dataset.
+    cache
+        Folder that all processes of a build share.
+    until
+        Time of the final state, UTC.
+    """
+
+    config: CaveConfig
+    species: str
+    cache: Path
+    until: datetime
+
+    @property
+    def dataset(self) -> list[str | None]:
+        """What tells this dataset from others, for keys."""
+        c = self.config
+        return [self.species, c.server, c.datastack, c.graph_table, c.segmentation, self.until.isoformat()]
+
+    def open(self) -> WorkerContext:
+        """Open the dataset, once in each process.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If it cannot be opened.
+        """
+        with _opening:
+            try:
+                return _open(content_key(asdict(self.config), str(self.cache)), self)
+            except SiteUnavailable as error:
+                raise ConnectomeBenchError(f"{error}; check the network, and run again to go on") from None
+
+
+_opening = Lock()
+
+
+@lru_cache(maxsize=4)
+def _open(key: str, order: JobSpec) -> WorkerContext:
+    species = get_species(order.species)
+    connection = connect(order.config, species)
+    # SQLite does not work on every network file system
+    blobs = BlobCache(
+        Path(os.environ.get("CONNECTOMEBENCH_CACHE") or order.cache / "blobs"), int(order.config.cache_gb * 1e9)
+    )
+    rules, requests = order.config.survey, order.config.requests
+    layer = open_layer(connection, connection.segmentation, "labels", rules.label_voxel_nm, blobs, requests)
+    return WorkerContext(connection, layer, blobs)
+
+
+def open_layer(
+    connection: Connection,
+    path: str,
+    kind: Literal["labels", "image"],
+    voxel_nm: float,
+    blobs: BlobCache,
+    requests: RequestRules,
+) -> CloudLayer:
+    """Open a volume of a dataset; see :class:`connectomebench.sources.cave.cloud_volumes.CloudLayer`."""
+    return CloudLayer(path, voxel_nm, kind, blobs, requests, connection.login, connection.token)
+
+
+@dataclass(frozen=True)
+class HistoryJob:
+    """Roots whose history is read together."""
+
+    order: JobSpec
+    roots: tuple[int, ...]
+
+    @property
+    def path(self) -> Path:
+        """File that the job leaves."""
+        key = content_key("history 1", self.order.dataset, list(self.roots))
+        return self.order.cache / "history" / f"{key}.json"
+
+
+@dataclass(frozen=True)
+class History:
+    """Operations of some roots, judged; why others are no edits; and roots whose history cannot be read."""
+
+    judged: tuple[JudgedOperations, ...]
+    left_out: dict[str, int]
+    failed: dict[int, str]
+
+
+def read_history(job: HistoryJob) -> int:
+    """Read and judge the operations of a group of roots, unless that was done before; returns their number."""
+    if not job.path.exists():
+        graph, until = job.order.open().connection.graph, job.order.until
+        operations, left_out, failed = read_operations(graph, job.roots, until)
+        judged, undecided = judge_operations(graph, operations, until)
+        write_json(
+            job.path,
+            {
+                "judged": [_plain(j) for j in judged],
+                "left_out": dict(left_out + undecided),
+                "failed": {str(root): reason for root, reason in failed.items()},
+            },
+        )
+    return len(load_history(job.path).judged)
+
+
+def load_history(path: Path) -> History:
+    """Read what :func:`read_history` left."""
+    data = json.loads(path.read_text(encoding="utf-8"))
+    return History(
+        tuple(_judged(j) for j in data["judged"]),
+        data["left_out"],
+        {int(root): reason for root, reason in data["failed"].items()},
+    )
+
+
+def _plain(judged: JudgedOperations) -> dict[str, Any]:
+    plain = asdict(judged)
+    plain["operation"]["time"] = judged.operation.time.isoformat()
+    return plain
+
+
+def _judged(data: dict[str, Any]) -> JudgedOperations:
+    o = data["operation"]
+    operation = Operation(
+        operation_id=o["operation_id"],
+        kind=o["kind"],
+        time=datetime.fromisoformat(o["time"]).astimezone(UTC),
+        roots_before=tuple(o["roots_before"]),
+        roots_after=tuple(o["roots_after"]),
+        sources_nm=_points(o["sources_nm"]),
+        sinks_nm=_points(o["sinks_nm"]),
+        sources=tuple(o["sources"]),
+        sinks=tuple(o["sinks"]),
+        undone=o["undone"],
+    )
+    return JudgedOperations(operation, data["outcome"], (data["bodies"][0], data["bodies"][1]))
+
+
+def _points(values: list[list[float]]) -> tuple[Point, ...]:
+    return tuple((float(x), float(y), float(z)) for x, y, z in values)
+
+
+@dataclass(frozen=True)
+class SurveyJob:
+    """Edits next to each other that are surveyed together."""
+
+    order: JobSpec
+    judged: tuple[JudgedOperations, ...]
+
+    @property
+    def path(self) -> Path:
+        """File that the job leaves."""
+        rules = [asdict(self.order.config.survey), asdict(self.order.config.skeleton)]
+        ids = [j.operation.operation_id for j in self.judged]
+        key = content_key("survey 1", self.order.dataset, ids, rules)
+        return self.order.cache / "surveys" / f"{key}.npz"
+
+
+@dataclass(frozen=True)
+class Surveyed:
+    """Surveys of a group of edits; edits without one, and those whose data cannot be had, with the reason."""
+
+    surveys: list[Survey]
+    without: dict[int, str]
+    failed: dict[int, str]
+
+
+def make_surveys(job: SurveyJob) -> tuple[int, int]:
+    """Survey a group of edits, unless that was done before; returns how many there are, and how many failed."""
+    if job.path.exists():
+        stored = load_surveys(job.path)
+        return len(job.judged), len(stored.failed)
+    place = job.order.open()
+    config = job.order.config
+    roots = _lookup(job, place)
+    surveys, without, failed = [], {}, {}
+    for judged in job.judged:
+        number = judged.operation.operation_id
+        try:
+            made = survey(judged, place.supervoxels, roots, job.order.until, config.survey, config.skeleton)
+        except SiteUnavailable as error:
+            failed[number] = str(error)
+            continue
+        if isinstance(made, str):
+            without[number] = made
+        else:
+            surveys.append(made)
+    arrays = pack_surveys(surveys) | {
+        "without": np.array(json.dumps(without)),
+        "failed": np.array(json.dumps(failed)),
+    }
+    with atomic_path(job.path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+    return len(job.judged), len(failed)
+
+
+def _lookup(job: SurveyJob, place: WorkerContext) -> Lookup:
+    """Ask for the final roots of all places of a job in one request; each place has its own time before."""
+    graph, until = place.connection.graph, job.order.until
+    try:
+        around = [supervoxels_around(j, place.supervoxels, job.order.config.survey) for j in job.judged]
+        ids = np.unique(np.concatenate(around))
+        final = graph.roots(ids, until)
+    except SiteUnavailable:  # then it is seen place by place which of them fail
+        return graph.roots
+
+    def roots(supervoxels: NDArray[np.uint64], when: datetime) -> NDArray[np.uint64]:
+        if when != until:
+            return graph.roots(supervoxels, when)
+        return final[np.searchsorted(ids, supervoxels)]
+
+    return roots
+
+
+def load_surveys(path: Path) -> Surveyed:
+    """Read what :func:`make_surveys` left."""
+    with np.load(path, allow_pickle=False) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    without, failed = (
+        {int(number): reason for number, reason in json.loads(str(arrays.pop(name))).items()}
+        for name in ("without", "failed")
+    )
+    return Surveyed(unpack_surveys(arrays), without, failed)

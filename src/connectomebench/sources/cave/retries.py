@@ -1,0 +1,196 @@
+"""Requests that are tried again: the one place where the failures of a network are dealt with."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+from requests.adapters import HTTPAdapter
+from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exception_type
+
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.retry_policy import RetryPolicy, TransientError, failure_of, retry_after_s
+from connectomebench.sources.cave.cave_config import RequestRules
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
+
+_IF_500 = 4  # the ChunkedGraph answers 500 for ids it does not know, too, and then always
+_BUSY = frozenset({429, 502, 503, 504})
+_DROPPED = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    requests.exceptions.ContentDecodingError,
+)
+
+
+def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: str) -> T:
+    """Read from cloud storage, trying again as :class:`RetryAdapter` does.
+
+    Parameters
+    ----------
+    what
+        What is read, for the reason of a failure.
+    read
+        Asks cloud-volume, in a thread of its own. Its storage back ends each raise their own exceptions for a lost
+        connection, a busy server and a body cut short, so all of them are tried again, but for a refused token. Its
+        requests know no time limit, so a read that takes longer than ``rules.read_s`` counts as lost.
+    rules, login
+        As for :class:`RetryAdapter`.
+
+    Raises
+    ------
+    SiteUnavailable
+        If it still fails.
+    ConnectomeBenchError
+        If the token is refused.
+    """
+    from cloudvolume.exceptions import AuthenticationError
+
+    def once() -> T:
+        try:
+            return _within(rules.read_s, read)
+        except AuthenticationError:
+            raise refused(login, 401, login) from None
+        except requests.HTTPError as error:
+            if error.response is not None and error.response.status_code in (401, 403):
+                raise refused(str(error.response.url), error.response.status_code, login) from None
+            raise
+
+    policy = _policy(rules)
+    attempts = Retrying(
+        retry=retry_if_exception(lambda e: isinstance(e, Exception) and not isinstance(e, ConnectomeBenchError)),
+        stop=policy.stop,
+        wait=policy.wait,
+        reraise=True,
+    )
+    try:
+        return attempts(once)
+    except ConnectomeBenchError:
+        raise
+    except requests.HTTPError as error:
+        status = error.response.status_code if error.response is not None else "an error"
+        raise SiteUnavailable(f"{what}: the server answered {status}") from None
+    except Exception as error:
+        raise SiteUnavailable(f"{what}: {type(error).__name__}") from error
+
+
+def _within(seconds: float, read: Callable[[], T]) -> T:
+    """Give up waiting for a read after some time; its thread ends with the process at the latest."""
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(read())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if failed:
+        raise failed[0]
+    if not done:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return done[0]
+
+
+def _policy(rules: RequestRules) -> RetryPolicy:
+    return RetryPolicy(rules.attempts, rules.wait_s, rules.longest_wait_s, longest_asked_s=rules.longest_wait_s)
+
+
+class _BusyServer(TransientError):
+    """An answer that may be better next time."""
+
+    def __init__(self, response: requests.Response) -> None:
+        super().__init__(f"the server answered {response.status_code}", retry_after_s(response.headers))
+        self.response = response
+
+
+class RetryAdapter(HTTPAdapter):
+    """Sends requests with a time limit, and tries again with growing, random waits.
+
+    All requests of this package only read, so each may be repeated. A body shorter than announced counts as dropped.
+    A refused token ends the build with a message that names the server; the token is in no message.
+
+    Parameters
+    ----------
+    rules
+        How often and how long.
+    login
+        Server that hands out tokens, for messages.
+    """
+
+    def __init__(self, rules: RequestRules, login: str) -> None:
+        super().__init__(pool_maxsize=16)
+        self._rules = rules
+        self._policy = _policy(rules)
+        self._login = login
+
+    def send(  # noqa: D102
+        self, request: requests.PreparedRequest, *args: Any, timeout: Any = None, **kwargs: Any
+    ) -> requests.Response:
+        kwargs |= {"stream": False, "timeout": timeout or self._rules.timeout_s}
+        attempts = Retrying(
+            retry=retry_if_exception_type((_BusyServer, *_DROPPED)),
+            stop=self._stop,
+            wait=self._policy.wait,
+            before_sleep=_log_failure,
+            retry_error_callback=_give_up,
+        )
+        return attempts(self._send_once, request, args, kwargs)
+
+    def _send_once(
+        self, request: requests.PreparedRequest, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> requests.Response:
+        response = super().send(request, *args, **kwargs)
+        _ = response.content  # read it here, so that a body cut short is noticed and tried again
+        if response.status_code in (401, 403):
+            raise refused(str(request.url), response.status_code, self._login)
+        if response.status_code in _BUSY or response.status_code == 500:
+            raise _BusyServer(response)
+        return response
+
+    def _stop(self, state: RetryCallState) -> bool:
+        failed = failure_of(state)
+        unknown = isinstance(failed, _BusyServer) and failed.response.status_code == 500
+        return self._policy.stop(state) or (unknown and state.attempt_number >= _IF_500)
+
+
+def _log_failure(state: RetryCallState) -> None:
+    _log.debug("attempt %d failed: %s", state.attempt_number, type(failure_of(state)).__name__)
+
+
+def _give_up(state: RetryCallState) -> requests.Response:
+    """Hand the last answer on, as caveclient expects it, or raise the last failure."""
+    failed = failure_of(state)
+    if isinstance(failed, _BusyServer):
+        return failed.response
+    raise failed
+
+
+def refused(url: str, status: int, login: str) -> ConnectomeBenchError:
+    """Say that a server does not accept the token (401) or what it allows (403), and how to get one.
+
+    Parameters
+    ----------
+    url
+        What was asked; only its server is told.
+    status
+        401 or 403.
+    login
+        Server that hands out tokens.
+    """
+    parts = urlsplit(url)
+    why = "there is no valid token for it" if status == 401 else "the token has no permission for this dataset"
+    return ConnectomeBenchError(
+        f'{parts.scheme}://{parts.netloc} answered {status}: {why}. Get one with python -c "from caveclient import '
+        f"CAVEclient; CAVEclient.setup_token('{login}')\", accept the terms of the dataset there, and run again"
+    )

@@ -1,0 +1,150 @@
+"""All surveys of a build: found by segment and by place, read from disk when they are needed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from connectomebench.core.errors import SiteUnavailable
+from connectomebench.core.site import Point
+from connectomebench.sources.cave.jobs import Surveyed, load_surveys
+from connectomebench.sources.cave.survey import Survey
+
+_FILES_IN_MEMORY = 16
+
+
+@dataclass(frozen=True)
+class State:
+    """When a segment is looked at: in which survey, and whether just before its edit or in the final state."""
+
+    survey: Survey
+    final: bool
+
+    def root_of(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """Roots of supervoxels (uint64) in this state; 0 for those outside the survey."""
+        roots = self.survey.final if self.final else self.survey.before
+        at = np.minimum(np.searchsorted(self.survey.supervoxels, supervoxels), len(roots) - 1)
+        return np.where(self.survey.supervoxels[at] == supervoxels, roots[at], np.uint64(0))
+
+
+class SurveyIndex:
+    """Surveys on disk.
+
+    Parameters
+    ----------
+    paths
+        Files of :func:`connectomebench.sources.cave.jobs.make_surveys`.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = list(paths)
+        self._load = lru_cache(maxsize=_FILES_IN_MEMORY)(load_surveys)
+        where: list[tuple[int, int]] = []
+        self._light: list[Survey] = []
+        operations: list[int] = []
+        centers: list[Point] = []
+        self._of_segment: dict[int, list[int]] = defaultdict(list)
+        self._own: dict[int, int] = {}
+        self.without: dict[int, str] = {}
+        self.failed: dict[int, str] = {}
+        for number, found in enumerate(map(load_surveys, self._paths)):
+            self.without |= found.without
+            self.failed |= found.failed
+            for place, survey in enumerate(found.surveys):
+                row = len(where)
+                where.append((number, place))
+                self._light.append(survey.light())
+                operations.append(survey.operation_id)
+                centers.append(survey.center_nm)
+                for segment in survey.segments.tolist():
+                    self._of_segment[segment].append(row)
+                for segment in survey.sides:
+                    self._own.setdefault(segment, row)
+        self._where = where
+        self._row_of = {operation: row for row, operation in enumerate(operations)}
+        self.centers_nm = np.asarray(centers, np.float64).reshape(-1, 3)
+        self._tree = KDTree(self.centers_nm) if centers else None
+
+    def __len__(self) -> int:
+        return len(self._where)
+
+    def light(self) -> list[Survey]:
+        """Return all surveys without their supervoxels and skeletons, which are read when they are needed."""
+        return self._light
+
+    def files(self) -> Iterator[tuple[Path, Surveyed]]:
+        """Yield each file with what it holds."""
+        for path in self._paths:
+            yield path, load_surveys(path)
+
+    def of_operation(self, operation: int) -> Survey | None:
+        """Return the survey of an edit, or None."""
+        row = self._row_of.get(operation)
+        return None if row is None else self._read(row)
+
+    def of_segment(self, segment: int) -> Survey | None:
+        """Return the survey at the segment's own edit, else the first one that knows it."""
+        rows = [self._own[segment]] if segment in self._own else self._of_segment.get(segment, [])
+        return self._read(rows[0]) if rows else None
+
+    def state(self, segment: int, place_nm: Point, beside: Sequence[int] = ()) -> State:
+        """Find when a segment existed, and a survey of the place then.
+
+        A segment of a survey is looked at just before that survey's edit; any other one, which then comes from the
+        final state, in the nearest survey. Surveys that know the segments ``beside`` as well come first.
+
+        Raises
+        ------
+        SiteUnavailable
+            If there is no survey.
+        """
+        rows = self._of_segment.get(segment, [])
+        rows = [row for row in rows if all(row in self._of_segment.get(other, []) for other in beside)] or rows
+        if rows:
+            distance = np.abs(self.centers_nm[rows] - np.asarray(place_nm)).max(axis=1)
+            return State(self._read(rows[int(np.argmin(distance))]), final=False)
+        if self._tree is None:
+            raise SiteUnavailable("the place was not surveyed")
+        return State(self._read(int(self._tree.query(place_nm, p=np.inf)[1])), final=True)
+
+    def distances(
+        self, points_nm: NDArray[np.float64], half_nm: float, border_nm: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Measure where points lie in the cubes of the surveys.
+
+        Parameters
+        ----------
+        points_nm
+            Shape (n, 3), nm.
+        half_nm
+            Half the edge of a cube, nm.
+        border_nm
+            What counts as near a face, nm.
+
+        Returns
+        -------
+        nearest
+            float64, shape (n,): distance to the nearest centre along the axis where it is largest, nm.
+        near_face
+            bool, shape (n,): near a face of any cube.
+        """
+        if self._tree is None or not len(points_nm):
+            return np.full(len(points_nm), np.inf), np.zeros(len(points_nm), np.bool_)
+        nearest = self._tree.query(points_nm, p=np.inf)[0]
+        near_face = np.zeros(len(points_nm), np.bool_)
+        around = self._tree.query_ball_point(points_nm, half_nm + border_nm, p=np.inf)
+        for row, centers in enumerate(around):
+            distance = np.abs(self.centers_nm[centers] - points_nm[row]).max(axis=1)
+            near_face[row] = bool((distance >= half_nm - border_nm).any())
+        return nearest, near_face
+
+    def _read(self, row: int) -> Survey:
+        number, place = self._where[row]
+        return self._load(self._paths[number]).surveys[place]

@@ -1,0 +1,109 @@
+"""Open the source that a configuration names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.source import Source
+from connectomebench.execution.runner import Runner
+from connectomebench.sources.cave.cave_config import CaveConfig
+from connectomebench.sources.morphology.simulation_rules import MorphologyRules
+from connectomebench.sources.volumes.volume_source import VolumesConfig
+
+_VOLUME_PACKAGES = ("cc3d", "cloudvolume", "edt", "fastremap", "kimimaro", "zmesh")
+_CAVE_PACKAGES = ("caveclient", "diskcache", *_VOLUME_PACKAGES)
+
+
+@dataclass(frozen=True)
+class MorphologyConfig:
+    """Proofread neurons with simulated errors.
+
+    Attributes
+    ----------
+    rules
+        How errors are simulated.
+    path
+        Folder of SWC files, relative to the configuration file; None for the embedded hemibrain neurons.
+    unit_nm
+        Length of the files' unit, nm; needed with ``path``.
+    license, citation
+        Of the neurons in ``path``.
+    """
+
+    rules: MorphologyRules = field(default_factory=MorphologyRules)
+    path: str | None = None
+    unit_nm: float | None = None
+    license: str = "other"
+    citation: str = ""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where the samples come from: exactly one of the three.
+
+    Attributes
+    ----------
+    cave
+        The edit history of a dataset on a CAVE server.
+    volumes
+        An automatic and a proofread segmentation of the same place.
+    morphology
+        Proofread neurons with simulated errors.
+    """
+
+    cave: CaveConfig | None = None
+    volumes: VolumesConfig | None = None
+    morphology: MorphologyConfig | None = None
+
+    def __post_init__(self) -> None:
+        if sum(part is not None for part in (self.cave, self.volumes, self.morphology)) != 1:
+            raise ConnectomeBenchError("source needs exactly one of `cave`, `volumes` and `morphology`")
+
+
+def open_source(config: SourceConfig, species: str, cache: Path, base: Path, runner: Runner) -> Source:
+    """Open a source.
+
+    Parameters
+    ----------
+    config
+        Which source, and its rules.
+    species
+        Species config of the samples.
+    cache
+        Folder for what is computed once (meshes, skeletons, corrections).
+    base
+        Folder that relative paths start from: that of the configuration file.
+    runner
+        Does what a source does in groups, before any site is known.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the data cannot be opened or do not fit each other.
+    """
+    if config.cave is not None:
+        _need("cave", _CAVE_PACKAGES)
+        from connectomebench.sources.cave.cave_source import CaveSource
+
+        return CaveSource(config.cave, species, cache, base, runner)
+    if config.volumes is not None:
+        _need("volumes", _VOLUME_PACKAGES)
+        from connectomebench.sources.volumes.volume_source import VolumeSource
+
+        return VolumeSource(config.volumes, species, cache=cache, base=base)
+    from connectomebench.sources.morphology.morphology_source import MorphologySource
+
+    neurons = config.morphology or MorphologyConfig()
+    path = None if neurons.path is None else base / neurons.path
+    return MorphologySource(neurons.rules, species, path, neurons.unit_nm, neurons.license, neurons.citation)
+
+
+def _need(source: str, packages: tuple[str, ...]) -> None:
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise ConnectomeBenchError(
+            f"the source `{source}` needs {', '.join(missing)}; run pip install 'connectomebench[{source}]'"
+        )

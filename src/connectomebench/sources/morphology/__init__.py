@@ -1,0 +1,1 @@
+"""Proofread neurons as meshes or skeletons, with simulated errors."""

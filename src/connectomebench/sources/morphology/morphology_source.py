@@ -1,0 +1,249 @@
+"""Proofread neurons with simulated errors: the source for data that publish neurons but no edit history.
+
+Neurons are real; the automatic segmentation is simulated (see :mod:`simulated_errors`), and so is the image data (see
+:mod:`simulated_em`). The embedded default are five neurons of the fly hemibrain (see :mod:`hemibrain_neurons`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
+from connectomebench.core.geometry import Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.species import get_species
+from connectomebench.sources.morphology import hemibrain_neurons
+from connectomebench.sources.morphology.reconstruction import (
+    Reconstruction,
+    SegmentIndex,
+    find_contacts,
+    find_corrections,
+)
+from connectomebench.sources.morphology.simulated_errors import simulate
+from connectomebench.sources.morphology.simulation_rules import MorphologyRules
+from connectomebench.sources.morphology.swc import read_swc_folder
+from connectomebench.sources.morphology.tubes import Tubes, cones_between, half_cones, tube_mesh
+
+if TYPE_CHECKING:
+    from connectomebench.core.cut import ProposalRules, ProposedCut
+
+__all__ = ["MorphologyRules", "MorphologySource"]
+
+_SOMA_NM = 1500.0  # nothing neuronal but a soma is so thick; ends in it are no ends
+_BORDER_NM = 500.0
+_MARGIN = 1.06  # meshes reach beyond the cube shown by this factor
+_EM_AXES = {"em_xy": (0, 1), "em_xz": (0, 2), "em_yz": (1, 2)}  # columns, rows
+
+
+class MorphologySource:
+    """Proofread neurons, cut and fused at random; implements :class:`connectomebench.core.source.Source`.
+
+    Parameters
+    ----------
+    rules
+        How errors are simulated.
+    species
+        Species config of the samples.
+    path
+        Folder of SWC files, one neuron each; None for the embedded hemibrain neurons.
+    unit_nm
+        Length of the files' unit in nm; needed with ``path``.
+    license, citation
+        Of the neurons in ``path``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the neurons cannot be read, ``unit_nm`` is missing or not positive, or the species is unknown.
+    """
+
+    def __init__(
+        self,
+        rules: MorphologyRules,
+        species: str = "fly",
+        path: Path | str | None = None,
+        unit_nm: float | None = None,
+        license: str = "other",
+        citation: str = "",
+    ) -> None:
+        get_species(species)
+        if path is None:
+            name, folder, unit_nm = "hemibrain-neurons", hemibrain_neurons.hemibrain_folder(), hemibrain_neurons.UNIT_NM
+            license, citation = hemibrain_neurons.LICENSE, hemibrain_neurons.CITATION
+        else:
+            name, folder = Path(path).resolve().name, Path(path)
+            if unit_nm is None or not unit_nm > 0:
+                raise ConnectomeBenchError(
+                    "SWC files do not tell their unit: give `unit_nm`, for example 8 for voxels of 8 nm or 1000 for µm"
+                )
+        self.rules = rules
+        neurons = read_swc_folder(folder, float(unit_nm))
+        self.reconstruction: Reconstruction = simulate(neurons, rules)
+        rec = self.reconstruction
+        reach = float(rec.radii_nm.max()) + 1000.0
+        low, high = rec.nodes_nm.min(axis=0) - reach, rec.nodes_nm.max(axis=0) + reach
+        self._info = SourceInfo(
+            name,
+            content_key([n.digest for n in neurons], float(unit_nm), asdict(rules))[:12],
+            species,
+            Box(_point(low), _point(high)),
+            simulated_errors=True,
+            simulated_em=True,
+            voxel_nm3=rules.voxel_nm**3,
+            license=license,
+            citation=citation,
+        )
+        self._index = SegmentIndex(rec)
+        self._volumes_nm3 = rec.volumes_nm3()
+        self._segment_tubes, self._body_tubes = _segment_tubes(rec, self._index), _body_tubes(rec)
+        self._contacts = find_contacts(rec, rules.contact_gap_nm, 4 * rules.step_nm, rules.voxel_nm)
+        self._corrections = find_corrections(rec, self._contacts, rules.voxel_nm)
+        stops = np.concatenate([rec.border_nodes, np.flatnonzero(rec.radii_nm > _SOMA_NM)])
+        self._border_nm, self._border_reach_nm = rec.nodes_nm[stops], np.maximum(1.2 * rec.radii_nm[stops], _BORDER_NM)
+
+    @property
+    def info(self) -> SourceInfo:
+        """Provenance and scale."""
+        return self._info
+
+    def corrections(self) -> Corrections:
+        """Return merges at cuts and splits at fusions; see :func:`reconstruction.find_corrections`."""
+        return self._corrections
+
+    def contacts(self) -> Contacts:
+        """Return touching pairs of segments, of one body and of two; see :func:`reconstruction.find_contacts`."""
+        return self._contacts
+
+    def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
+        """Yield the skeleton of each segment before the correction; ids that do not exist are left out."""
+        for segment_id in segment_ids:
+            row = self._index.row(int(segment_id))
+            if row is not None:
+                yield int(segment_id), self._index.skeleton(row)
+
+    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which points (shape (n, 3), nm) lie where the data stop: thick or torn natural ends, and in somas.
+
+        Thick ends are those above ``border_radius_quantile``; torn ones face a detached piece of the same neuron.
+        """
+        points = np.asarray(points_nm, np.float64).reshape(-1, 3)
+        near = np.zeros(len(points), np.bool_)
+        for place, reach in zip(self._border_nm, self._border_reach_nm, strict=True):
+            near |= np.sum((points - place) ** 2, axis=1) < reach**2
+        return near
+
+    def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
+        """Break the segment inside a cube of edge ``cutout_nm`` into skeleton nodes.
+
+        Capacities are cross-sections (voxel faces) at the thinner end of each edge; voxels come from cable volume.
+        """
+        return self._graph(segment_id, center_nm, cutout_nm)[0]
+
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose right and wrong cuts at every fusion."""
+        from connectomebench.cuts.proposals import propose_cuts
+
+        return propose_cuts(self, self._corrections, rules, largest_view_nm)
+
+    def _graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> tuple[CutGraph, NDArray[np.int64]]:
+        box = Box.around(center_nm, cutout_nm)
+        return self._index.cut_graph(self._row(segment_id), box, self.rules.voxel_nm, self._volumes_nm3)
+
+    def _row(self, segment_id: int) -> int:
+        row = self._index.row(int(segment_id))
+        if row is None:
+            raise ConnectomeBenchError(f"no segment {segment_id} in {self._info.name}; ids change with the rules")
+        return row
+
+    def meshes(self, site: Site) -> list[Mesh]:
+        """Mesh of each part of the site, covering the cube shown and a margin, closed where the margin ends.
+
+        Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are not drawn.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If a segment does not exist, or a part is a side of a cut and the site has none.
+        """
+        box = Box.around(site.location_nm, site.extent_nm * _MARGIN)
+        voxel_nm = float(np.clip(site.extent_nm / 110, 20.0, 44.0))
+        sides = {s: self._sides(site, s) for s in {p.segment_id for p in site.parts if p.role in ("source", "sink")}}
+        meshes = []
+        for part in site.parts:
+            if part.role in ("source", "sink"):
+                cones = sides[part.segment_id][part.role]
+            else:
+                own = self._index.edges_of(self._row(part.segment_id))
+                cones = self._segment_tubes.cones[self._segment_tubes.within(box, own)]
+            meshes.append(tube_mesh(cones, box, voxel_nm))
+        return meshes
+
+    def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:
+        """Tubes of both sides of the site's cut; an edge across the cut is shared half and half."""
+        from connectomebench.cuts.min_cut import apply_cut
+
+        if site.cut is None:
+            raise ConnectomeBenchError("a part is one side of a cut, but the site proposes no cut; set `cut`")
+        graph, rows = self._graph(segment_id, site.cut.center_nm, site.cut.cutout_nm)
+        side = apply_cut(graph, site.cut)[graph.edges]
+        cones = self._segment_tubes.cones[rows]
+        whole = side[:, 0] == side[:, 1]
+        found = {}
+        for role, sign in (("source", 1), ("sink", -1)):
+            halves = [half_cones(cones[~whole & (side[:, end] == sign)], end) for end in (0, 1)]
+            found[role] = np.concatenate([cones[whole & (side[:, 0] == sign)], *halves])
+        return found
+
+    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
+        """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. There is data everywhere."""
+        from connectomebench.sources.morphology.simulated_em import em_slice
+        from connectomebench.sources.morphology.tube_kernels import SEEN_NM
+
+        box = Box.around(site.location_nm, site.extent_nm + 2 * SEEN_NM)
+        bodies, segments = self._body_tubes.within(box), self._segment_tubes.within(box)
+        slices = {}
+        for name, axes in _EM_AXES.items():
+            gray, label = em_slice(
+                (self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]),
+                (self._segment_tubes.cones[segments], self._segment_tubes.owners[segments]),
+                site.location_nm,
+                site.extent_nm,
+                axes,
+                pixels,
+                self.rules.em_voxel_nm,
+            )
+            ids = np.where(label >= 0, self._index.ids[label], np.uint64(0))
+            slices[name] = EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
+        return slices
+
+
+def _point(place: NDArray[np.floating]) -> Point:
+    x, y, z = (float(c) for c in place)
+    return (x, y, z)
+
+
+def _segment_tubes(rec: Reconstruction, index: SegmentIndex) -> Tubes:
+    """Tubes in the order of ``index.edges``."""
+    a, b = index.edges[:, 0], index.edges[:, 1]
+    radii = index.edge_radii_nm
+    return Tubes(cones_between(rec.nodes_nm[a], rec.nodes_nm[b], radii[:, 0], radii[:, 1]), index.edge_segment)
+
+
+def _body_tubes(rec: Reconstruction) -> Tubes:
+    """Tubes of the whole neurons, gaps filled, no end of a cut tapered."""
+    edges = np.concatenate([rec.edges, rec.gaps])
+    a, b = edges[:, 0], edges[:, 1]
+    radii = rec.body_radii_nm
+    owners = np.unique(rec.bodies, return_inverse=True)[1].ravel().astype(np.int64)
+    return Tubes(cones_between(rec.nodes_nm[a], rec.nodes_nm[b], radii[a], radii[b]), owners[a])

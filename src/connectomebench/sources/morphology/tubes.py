@@ -1,0 +1,103 @@
+"""Meshes of tubes: the smooth union of round cones, as an iso-surface.
+
+Ends that a neurite has by nature, ends of cuts, branch points and fusions all come out of the same field, so that
+nothing but the shape of the neurite tells them apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
+
+_FAR = np.float32(1e6)
+
+
+def cones_between(
+    starts_nm: NDArray[np.floating],
+    ends_nm: NDArray[np.floating],
+    start_radii_nm: NDArray[np.floating],
+    end_radii_nm: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """Make tapering tubes from their ends, shapes (n, 3) and (n,), nm; float64, shape (n, 9)."""
+    length2 = np.sum((np.asarray(ends_nm, np.float64) - starts_nm) ** 2, axis=1)
+    inverse = np.divide(1.0, length2, out=np.zeros(len(length2)), where=length2 > 0)
+    return np.concatenate(
+        [starts_nm, ends_nm, start_radii_nm[:, None], end_radii_nm[:, None], inverse[:, None]],
+        axis=1,
+        dtype=np.float64,
+    )
+
+
+def half_cones(cones: NDArray[np.float64], end: int) -> NDArray[np.float64]:
+    """Halves of tubes, from the first (0) or second (1) end to the middle; float64, shape (n, 9)."""
+    start = cones[:, 3 * end : 3 * end + 3]
+    middle = (cones[:, :3] + cones[:, 3:6]) / 2
+    return cones_between(start, middle, cones[:, 6 + end], (cones[:, 6] + cones[:, 7]) / 2)
+
+
+class Tubes:
+    """Many tapering tubes, found by place.
+
+    Parameters
+    ----------
+    cones
+        Shape (n, 9), see :func:`cones_between`.
+    owners
+        int64, shape (n,): number of the object that each belongs to.
+    """
+
+    def __init__(self, cones: NDArray[np.float64], owners: NDArray[np.int64]) -> None:
+        from connectomebench.sources.morphology.tube_kernels import ROUGHNESS_MAX_NM
+
+        self.cones, self.owners = cones, owners
+        radius = np.maximum(cones[:, 6], cones[:, 7])[:, None] + ROUGHNESS_MAX_NM
+        self._low = np.ascontiguousarray((np.minimum(cones[:, :3], cones[:, 3:6]) - radius).T.astype(np.float32))
+        self._high = np.ascontiguousarray((np.maximum(cones[:, :3], cones[:, 3:6]) + radius).T.astype(np.float32))
+
+    def within(self, box: Box, rows: slice = slice(None)) -> NDArray[np.int64]:
+        """Find the tubes (among ``rows``) that reach into a box; int64, ascending."""
+        reach = np.ones(self._low[0, rows].shape, np.bool_)
+        for axis in range(3):
+            reach &= (self._low[axis, rows] < box.upper_nm[axis]) & (self._high[axis, rows] > box.lower_nm[axis])
+        return np.flatnonzero(reach) + (rows.start or 0)
+
+
+def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
+    """Mesh the part of a set of tubes that lies in a box; closed where the box cuts it.
+
+    Parameters
+    ----------
+    cones
+        Shape (n, 9), see :func:`cones_between`, nm; best only those near the box.
+    box
+        What is meshed.
+    voxel_nm
+        Edge of the grid on which the surface is found, nm; the grid stands fixed in the world.
+
+    Returns
+    -------
+    Mesh
+        Closed surface, empty where no tube reaches the box.
+    """
+    if len(cones) == 0:
+        return EMPTY_MESH
+    from connectomebench.sources.morphology.tube_kernels import ROUGHNESS_MAX_NM, surface_nets, tube_field
+
+    radius = np.maximum(cones[:, 6], cones[:, 7])[:, None] + ROUGHNESS_MAX_NM + voxel_nm
+    low = np.maximum(np.min(np.minimum(cones[:, :3], cones[:, 3:6]) - radius, axis=0), box.lower_nm)
+    high = np.minimum(np.max(np.maximum(cones[:, :3], cones[:, 3:6]) + radius, axis=0), box.upper_nm)
+    first = np.floor(low / voxel_nm).astype(np.int64) - 1
+    shape = np.ceil(high / voxel_nm).astype(np.int64) + 2 - first
+    if np.any(shape < 4):
+        return EMPTY_MESH
+    field = np.full(tuple(shape), _FAR, np.float32)
+    tube_field(cones, first, voxel_nm, field)
+    for axis in range(3):  # a rim of outside closes the surface at the box
+        rim = np.moveaxis(field, axis, 0)
+        rim[0], rim[-1] = np.maximum(rim[0], 0.5 * voxel_nm), np.maximum(rim[-1], 0.5 * voxel_nm)
+    vertices, faces = surface_nets(field)
+    if len(faces) == 0:
+        return EMPTY_MESH
+    return Mesh(((vertices + first) * voxel_nm).astype(np.float32), faces)

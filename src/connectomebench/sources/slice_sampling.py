@@ -1,0 +1,120 @@
+"""Slices of image data and segments through a place, resampled to a picture."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.site import Point
+from connectomebench.core.source import EMSlice
+from connectomebench.core.volume import Volume
+from connectomebench.sources.label_shapes import int_point
+
+_PLANES = {"em_xy": (0, 1, 2), "em_xz": (0, 2, 1), "em_yz": (1, 2, 0)}  # columns, rows, the axis looked along
+
+
+def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int) -> dict[str, EMSlice]:
+    """Cut the slices xy, xz and yz through a place.
+
+    The nearest plane of voxels is shown. Image data are resampled with a bicubic filter that averages where a pixel
+    covers several voxels; segments by the nearest voxel.
+
+    Parameters
+    ----------
+    image
+        uint8; its voxels may be finer than those of ``segments``.
+    segments
+        Labels of the same place.
+    center_nm
+        Middle of the slices (x, y, z), nm.
+    extent_nm
+        Edge of the square shown, nm.
+    pixels
+        Edge of the picture, pixels.
+
+    Returns
+    -------
+    dict of str to EMSlice
+        Keys ``em_xy``, ``em_xz``, ``em_yz``; both axes grow with their coordinate.
+    """
+    return {
+        name: EMSlice(
+            gray=_gray(image, center_nm, extent_nm, pixels, column, row, depth),
+            segments=_nearest(segments, center_nm, extent_nm, pixels, column, row, depth),
+            inside=_inside(image, center_nm, extent_nm, pixels, column, row, depth),
+        )
+        for name, (column, row, depth) in _PLANES.items()
+    }
+
+
+def _voxels(volume: Volume, center_nm: Point, extent_nm: float, pixels: int, axis: int) -> NDArray[np.int64]:
+    """Voxel index along an axis at the middle of each pixel."""
+    middles = center_nm[axis] - extent_nm / 2 + (np.arange(pixels) + 0.5) * (extent_nm / pixels)
+    return np.floor(middles / volume.voxel_size_nm[axis]).astype(np.int64) - volume.offset_vx[axis]
+
+
+def _plane(volume: Volume, center_nm: Point, axis: int) -> int:
+    return int(np.floor(center_nm[axis] / volume.voxel_size_nm[axis])) - volume.offset_vx[axis]
+
+
+def _inside(
+    volume: Volume, center_nm: Point, extent_nm: float, pixels: int, column: int, row: int, depth: int
+) -> NDArray[np.bool_]:
+    x, y = (_voxels(volume, center_nm, extent_nm, pixels, a) for a in (column, row))
+    shown = 0 <= _plane(volume, center_nm, depth) < volume.shape[depth]
+    x_in, y_in = (x >= 0) & (x < volume.shape[column]), (y >= 0) & (y < volume.shape[row])
+    return y_in[:, None] & x_in[None, :] & shown
+
+
+def _read_plane(
+    volume: Volume, lower: tuple[int, int], upper: tuple[int, int], at: int, axes: tuple[int, int, int]
+) -> NDArray:
+    """Read part of one plane of voxels; rows, columns."""
+    column, row, depth = axes
+    low, high = [0, 0, 0], [0, 0, 0]
+    low[column], low[row], low[depth] = lower[0], lower[1], at
+    high[column], high[row], high[depth] = upper[0], upper[1], at + 1
+    block = volume.read(int_point(low), int_point(high)).take(0, axis=depth)
+    return block.T if column < row else block
+
+
+def _nearest(
+    volume: Volume, center_nm: Point, extent_nm: float, pixels: int, column: int, row: int, depth: int
+) -> NDArray[np.uint64]:
+    shown = np.zeros((pixels, pixels), np.uint64)
+    x, y = (_voxels(volume, center_nm, extent_nm, pixels, a) for a in (column, row))
+    px, py = ((v >= 0) & (v < volume.shape[a]) for v, a in ((x, column), (y, row)))
+    at = _plane(volume, center_nm, depth)
+    if not (px.any() and py.any() and 0 <= at < volume.shape[depth]):
+        return shown
+    x, y = x[px], y[py]
+    block = _read_plane(volume, (x[0], y[0]), (x[-1] + 1, y[-1] + 1), at, (column, row, depth))
+    shown[np.ix_(py, px)] = block[np.ix_(y - y[0], x - x[0])]
+    return shown
+
+
+def _gray(
+    volume: Volume, center_nm: Point, extent_nm: float, pixels: int, column: int, row: int, depth: int
+) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    at = _plane(volume, center_nm, depth)
+    start = np.array(
+        [(center_nm[a] - extent_nm / 2) / volume.voxel_size_nm[a] - volume.offset_vx[a] for a in (column, row)]
+    )
+    size = np.array([extent_nm / volume.voxel_size_nm[a] for a in (column, row)])
+    # the filter looks beyond the square, by two voxels or two pixels
+    reach = int(np.ceil(2 * max(1.0, float(size.max()) / pixels))) + 1
+    low, high = np.floor(start).astype(int) - reach, np.ceil(start + size).astype(int) + reach
+    shape = np.array([volume.shape[column], volume.shape[row]])
+    first, last = np.clip(low, 0, shape), np.clip(high, 0, shape)
+    if (first >= last).any() or not 0 <= at < volume.shape[depth]:
+        return np.zeros((pixels, pixels), np.uint8)
+    block = _read_plane(volume, (first[0], first[1]), (last[0], last[1]), at, (column, row, depth))
+    # beyond the data the last voxel goes on, so that the filter leaves no dark rim inside
+    pads = [(int(first[a] - low[a]), int(high[a] - last[a])) for a in (1, 0)]
+    padded = np.pad(block, pads, mode="edge")
+    box = (*(start - low).tolist(), *(start + size - low).tolist())
+    picture = Image.fromarray(np.ascontiguousarray(padded)).resize((pixels, pixels), Image.Resampling.BICUBIC, box=box)
+    inside = _inside(volume, center_nm, extent_nm, pixels, column, row, depth)
+    return np.where(inside, np.asarray(picture), np.uint8(0))

@@ -1,0 +1,1 @@
+"""Label volumes of an automatic and a proofread segmentation."""

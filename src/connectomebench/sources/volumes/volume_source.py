@@ -1,0 +1,348 @@
+"""The source `volumes`: an automatic and a proofread segmentation of the same place, with image data.
+
+Corrections are the set difference of the two. Everything costly is kept on disk: meshes and skeletons by the content of
+the voxels they come from, corrections and contacts by the fingerprints of the volumes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.correction import Contacts, CorrectionRules, Corrections
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import ArrayCache, content_key
+from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
+from connectomebench.core.site import Point, Site
+from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.species import get_species
+from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.sources.label_shapes import (
+    Extents,
+    MeshRules,
+    SkeletonRules,
+    find_extents,
+    int_point,
+    read_mask,
+    skeletonize,
+)
+from connectomebench.sources.part_meshes import paint_side, stored_meshes
+from connectomebench.sources.slice_sampling import cut_slices
+from connectomebench.sources.supervoxels import (
+    EMPTY_GRAPH,
+    PieceRules,
+    Pieces,
+    piece_graph,
+    pieces_of_balls,
+    pieces_of_supervoxels,
+)
+from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
+from connectomebench.sources.volumes.correction_store import (
+    pack_contacts,
+    pack_corrections,
+    unpack_contacts,
+    unpack_corrections,
+)
+
+if TYPE_CHECKING:
+    from connectomebench.core.cut import ProposalRules, ProposedCut
+
+
+@dataclass(frozen=True)
+class VolumesConfig:
+    """An automatic and a proofread segmentation of the same place.
+
+    Attributes
+    ----------
+    name, version
+        Of the data; stored with every sample. A hash of the data and of the rules is added to the version.
+    automatic, proofread
+        The segmentation to be corrected, and the truth.
+    image
+        Image data (uint8), on the same voxels or on finer ones by whole factors; None where there are none.
+    supervoxels
+        An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
+    license, citation
+        Of the data; those of the species where left out.
+    corrections, mesh, skeleton, pieces
+        Rules of each step.
+    border_nm
+        A place nearer than this to a face of the volume lies at the border, nm.
+    """
+
+    name: str
+    version: str
+    automatic: VolumeSpec
+    proofread: VolumeSpec
+    image: VolumeSpec | None = None
+    supervoxels: VolumeSpec | None = None
+    license: str | None = None
+    citation: str | None = None
+    corrections: CorrectionRules = field(default_factory=CorrectionRules)
+    mesh: MeshRules = field(default_factory=MeshRules)
+    skeleton: SkeletonRules = field(default_factory=SkeletonRules)
+    pieces: PieceRules = field(default_factory=PieceRules)
+    border_nm: float = 1000.0
+
+
+class VolumeSource:
+    """Implements :class:`connectomebench.core.source.Source` over volumes.
+
+    Parameters
+    ----------
+    config
+        Where the volumes are, and the rules.
+    species
+        Species config the samples belong to.
+    cache
+        Folder for meshes, skeletons, corrections and contacts.
+    base
+        Folder that relative paths start from; the working directory by default.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a volume cannot be opened, or the volumes do not lie at the same place.
+    """
+
+    def __init__(self, config: VolumesConfig, species: str, cache: Path, base: Path | None = None) -> None:
+        self.config = config
+        self.automatic = open_volume(config.automatic, kind="labels", base=base, name="automatic")
+        self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+        self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+        self.supervoxels = config.supervoxels and open_volume(
+            config.supervoxels, kind="labels", base=base, name="supervoxels"
+        )
+        _check_equal("automatic", self.automatic, "proofread", self.proofread)
+        if self.supervoxels is not None:
+            _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
+        if self.image is not None:
+            _check_finer(self.automatic, self.image)
+        self._cache = ArrayCache(cache)
+        self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
+        self._offset = np.asarray(self.automatic.offset_vx, np.int64)
+        self._info = self._make_info(species)
+        self._pieces = lru_cache(maxsize=8)(self._make_pieces)
+        self._extents: Extents | None = None
+
+    def _make_info(self, species: str) -> SourceInfo:
+        known = get_species(species)
+        rules = [
+            asdict(r) for r in (self.config.corrections, self.config.mesh, self.config.skeleton, self.config.pieces)
+        ]
+        lower = self._offset * self._voxel
+        upper = (self._offset + self.automatic.shape) * self._voxel
+        return SourceInfo(
+            name=self.config.name,
+            version=f"{self.config.version}+{content_key(self._fingerprints(), rules, self.config.border_nm)[:12]}",
+            species=species,
+            bounds_nm=Box(_point(lower), _point(upper)),
+            simulated_errors=False,
+            simulated_em=False,
+            voxel_nm3=float(self._voxel.prod()),
+            license=self.config.license or known.license,
+            citation=self.config.citation or known.citation,
+        )
+
+    def _fingerprints(self) -> list[str | None]:
+        volumes = (self.automatic, self.proofread, self.image, self.supervoxels)
+        return [v.fingerprint if v is not None else None for v in volumes]
+
+    @property
+    def info(self) -> SourceInfo:
+        """Provenance and scale."""
+        return self._info
+
+    def corrections(self) -> Corrections:
+        """Find the ground-truth merges and splits, or read them from the cache."""
+        from connectomebench.corrections.find import find_corrections
+
+        pair = [self.automatic.fingerprint, self.proofread.fingerprint]
+        key = content_key("corrections 1", pair, asdict(self.config.corrections))
+        stored = self._cache.get(key)
+        if stored is None:
+            stored = pack_corrections(
+                find_corrections(self.automatic, self.proofread, self.config.corrections, progress=True)
+            )
+            self._cache.put(key, **stored)
+        return unpack_corrections(stored)
+
+    def contacts(self) -> Contacts:
+        """Find the touching pairs of segments, or read them from the cache."""
+        from connectomebench.corrections.contacts import find_contacts
+
+        pair = [self.automatic.fingerprint, self.proofread.fingerprint]
+        key = content_key("contacts 1", pair, asdict(self.config.corrections))
+        stored = self._cache.get(key)
+        if stored is None:
+            stored = pack_contacts(
+                find_contacts(self.automatic, self.proofread, self.config.corrections, progress=True)
+            )
+            self._cache.put(key, **stored)
+        return unpack_contacts(stored)
+
+    def extents(self) -> Extents:
+        """Bounding box and size of every segment of the automatic segmentation."""
+        if self._extents is None:
+            key = content_key("extents 1", self.automatic.fingerprint)
+            stored = self._cache.get(key)
+            if stored is None:
+                stored = asdict(find_extents(self.automatic))
+                self._cache.put(key, **stored)
+            self._extents = Extents(**stored)
+        return self._extents
+
+    def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
+        """Yield the skeleton of each segment; those without a part of ``dust_voxels`` are left out."""
+        from tqdm import tqdm
+
+        for segment in tqdm(list(segment_ids), desc="skeletons", unit="segment", leave=False, delay=1):
+            skeleton = self._skeleton(int(segment))
+            if skeleton is not None:
+                yield int(segment), skeleton
+
+    def _skeleton(self, segment: int) -> Skeleton | None:
+        box = self.extents().box(segment)
+        if box is None:
+            raise ConnectomeBenchError(f"segment {segment} is not in the automatic segmentation")
+        rules = self.config.skeleton
+        # a layer of background around the object, or kimimaro takes the faces of the crop for its inside
+        lower = int_point(np.maximum(np.subtract(box[0], rules.downsample), 0))
+        upper = int_point(np.minimum(np.add(box[1], rules.downsample), self.automatic.shape))
+        mask = read_mask(self.automatic, segment, lower, upper, rules.downsample)
+        place = (self._offset + lower).tolist()
+        key = content_key("skeleton 1", np.packbits(mask), mask.shape, place, self._voxel.tolist(), asdict(rules))
+        stored = self._cache.get(key)
+        if stored is None:
+            made = skeletonize(mask, place, self._voxel.tolist(), rules)
+            none = Skeleton(np.zeros((0, 3), np.float32), np.zeros((0, 2), np.int32), np.zeros(0, np.float32))
+            stored = asdict(made or none)
+            self._cache.put(key, **stored)
+        return Skeleton(**stored) if len(stored["nodes_nm"]) else None
+
+    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which points (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
+        bounds, border = self._info.bounds_nm, self.config.border_nm
+        inner = Box(
+            _point(np.asarray(bounds.lower_nm) + border),
+            _point(np.asarray(bounds.upper_nm) - border),
+        )
+        return ~inner.contains(np.asarray(points_nm))
+
+    def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
+        """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
+        return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm)).graph
+
+    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Propose right and wrong cuts at every merge error."""
+        from connectomebench.cuts.proposals import propose_cuts
+
+        return propose_cuts(self, self.corrections(), rules, largest_view_nm)
+
+    def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> Pieces:
+        lower, upper = voxel_box(self.automatic, Box.around(center_nm, cutout_nm))
+        mask = read_mask(self.automatic, segment, lower, upper, (1, 1, 1))
+        if not mask.any():
+            return Pieces(np.zeros((0, 0, 0), np.uint32), lower, EMPTY_GRAPH)
+        spans = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+        mask = mask[tuple(slice(s[0], s[-1] + 1) for s in spans)]
+        lower = int_point(np.add(lower, [s[0] for s in spans]))
+        upper = int_point(np.add(lower, mask.shape))
+        rules, voxel = self.config.pieces, self._voxel.tolist()
+        if self.supervoxels is None:
+            labels = pieces_of_balls(mask, voxel, rules.spacing_vx)
+        else:
+            labels = pieces_of_supervoxels(mask, self.supervoxels.read(lower, upper))
+        weighted = self.image is not None and rules.brightness_exponent != 0
+        gray = self._gray_on_labels(lower, upper) if weighted else None
+        bodies = self.proofread.read(lower, upper)
+        place = (self._offset + lower).tolist()
+        return Pieces(labels, lower, piece_graph(labels, bodies, gray, place, voxel, rules))
+
+    def _gray_on_labels(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8]:
+        """Image data at the centres of label voxels."""
+        assert self.image is not None
+        index = []
+        for axis in range(3):
+            centres = (self._offset[axis] + np.arange(lower[axis], upper[axis]) + 0.5) * self._voxel[axis]
+            voxels = np.floor(centres / self.image.voxel_size_nm[axis]).astype(int) - self.image.offset_vx[axis]
+            index.append(np.clip(voxels, 0, self.image.shape[axis] - 1))
+        start = int_point([i[0] for i in index])
+        block = self.image.read(start, int_point([i[-1] + 1 for i in index]))
+        return block[np.ix_(*(i - i[0] for i in index))]
+
+    def meshes(self, site: Site) -> list[Mesh]:
+        """Mesh each part of the site inside the cube shown.
+
+        Where the volume itself ends inside the view, an object ends in a flat cap: it is cut there. Where the cube
+        shown ends, the surface goes on beyond it and is open.
+        """
+        from connectomebench.cuts.min_cut import apply_cut
+
+        shown = Box.around(site.location_nm, site.extent_nm)
+        lower, upper = voxel_box(self.automatic, shown, self.config.mesh.margin_vx)
+        if any(a >= b for a, b in zip(lower, upper, strict=True)):
+            return [EMPTY_MESH] * len(site.parts)
+        labels = np.zeros(np.subtract(upper, lower), np.uint8, order="F")
+        block = None
+        for number, part in enumerate(site.parts, 1):
+            if part.role in ("source", "sink"):
+                assert site.cut is not None, "a part with role source or sink needs a cut"
+                pieces = self._pieces(part.segment_id, _point(site.cut.center_nm), float(site.cut.cutout_nm))
+                side = 1 if part.role == "source" else -1
+                paint_side(labels, lower, pieces, apply_cut(pieces.graph, site.cut), side, number)
+            else:
+                block = self.automatic.read(lower, upper) if block is None else block
+                labels[block == block.dtype.type(part.segment_id)] = number
+        ends = np.stack([np.equal(lower, 0), np.equal(upper, self.automatic.shape)], axis=1)
+        place, voxel = (self._offset + lower).tolist(), self._voxel.tolist()
+        return stored_meshes(self._cache, labels, len(site.parts), place, voxel, ends, self.config.mesh)
+
+    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
+        """Cut the slices xy, xz and yz through the site; None where there are no image data."""
+        if self.image is None:
+            return None
+        return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels)
+
+
+def _point(values: Any) -> Point:
+    x, y, z = (float(v) for v in values)
+    return (x, y, z)
+
+
+def _check_equal(name: str, volume: Volume, other_name: str, other: Volume) -> None:
+    for what in ("shape", "voxel_size_nm", "offset_vx"):
+        mine, theirs = getattr(volume, what), getattr(other, what)
+        if not np.allclose(mine, theirs, rtol=1e-6, atol=1e-6):
+            raise ConnectomeBenchError(
+                f"{name} and {other_name} differ in {what} (x, y, z): {list(mine)} and {list(theirs)}; "
+                "both must cover the same voxels"
+            )
+
+
+def _check_finer(labels: Volume, image: Volume) -> None:
+    """Check that label voxels are whole multiples of image voxels, and that both volumes cover the same place."""
+    label_nm, image_nm = np.asarray(labels.voxel_size_nm), np.asarray(image.voxel_size_nm)
+    factor = np.rint(label_nm / image_nm)
+    if (factor < 1).any() or not np.allclose(factor * image_nm, label_nm, rtol=1e-6):
+        raise ConnectomeBenchError(
+            f"image voxels {list(image.voxel_size_nm)} nm do not divide those of automatic "
+            f"{list(labels.voxel_size_nm)} nm by whole numbers; choose a matching mip or check `voxel_size_nm`"
+        )
+    ends = []
+    for volume, nm in ((labels, label_nm), (image, image_nm)):
+        lower = np.asarray(volume.offset_vx) * nm
+        ends.append(np.concatenate([lower, lower + np.asarray(volume.shape) * nm]))
+    if (np.abs(ends[0] - ends[1]) >= np.tile(label_nm, 2)).any():  # a rest smaller than a voxel is rounding of mips
+        raise ConnectomeBenchError(
+            f"image and automatic cover different places: {ends[1].tolist()} and {ends[0].tolist()} nm "
+            "(lower x, y, z, upper x, y, z); check shape, axes and `offset_vx`"
+        )

@@ -1,0 +1,274 @@
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Box
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.site import Part, Site
+from connectomebench.partition.assign import (
+    OVER_SIZE,
+    SHARED_BODY,
+    SHARED_PLACE,
+    SHARED_SEGMENT,
+    PartitionRules,
+    overlapping_views,
+    partition_sites,
+)
+from connectomebench.partition.kernel import resolve
+
+EDGE = 1000.0
+BOUNDS = Box((0.0, 0.0, 0.0), (EDGE, EDGE, EDGE))
+RULES = PartitionRules(cube_nm=200.0)
+TASKS = ("merge_action", "merge_error_identification")
+
+
+def make_site(location, extent, segments, bodies, answer="yes", task="merge_action") -> Site:
+    parts = tuple(Part(int(s), "base") for s in segments)
+    x, y, z = (float(c) for c in location)
+    return Site(task, (x, y, z), float(extent), parts, answer, tuple(segments), tuple(bodies), "edit")
+
+
+def random_sites(seed: int, n: int, n_segments: int, extent: float, tasks=TASKS) -> list[Site]:
+    """Segments are drawn unevenly, so that a few run through everything, as in a small volume."""
+    rng = np.random.default_rng(seed)
+    sites = []
+    for i in range(n):
+        segments = [s + 2**63 for s in np.unique((n_segments * rng.random(2) ** 2).astype(int)).tolist()]
+        bodies = sorted({s // 3 for s in segments})
+        location, size = rng.uniform(0, EDGE, 3), extent * rng.uniform(0.7, 1.3)
+        sites.append(make_site(location, size, segments, bodies, ("no", "yes")[i // 2 % 2], tasks[i % len(tasks)]))
+    return sites
+
+
+def check_leak_proof(sites, result, group_by="segment"):
+    kept = [(s, p) for s, p in zip(sites, result.partitions, strict=True) if p is not None]
+    for (a, p), (b, q) in itertools.combinations(kept, 2):
+        if p == q:
+            continue
+        assert not set(a.segment_ids) & set(b.segment_ids)
+        if group_by == "body":
+            assert not set(a.body_ids) & set(b.body_ids)
+        gap = max(abs(u - v) for u, v in zip(a.location_nm, b.location_nm, strict=True))
+        assert gap >= (a.extent_nm + b.extent_nm) / 2
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(4, 60),
+    n_segments=st.integers(5, 200),
+    extent=st.floats(1, 300),
+    group_by=st.sampled_from(["segment", "body"]),
+)
+def test_nothing_is_on_two_sides_and_every_site_is_accounted_for(seed, n, n_segments, extent, group_by):
+    sites = random_sites(seed, n, n_segments, extent)
+    rules = PartitionRules(cube_nm=250.0, group_by=group_by, seed=seed)
+    try:
+        result = partition_sites(sites, rules, BOUNDS)
+    except ConnectomeBenchError as error:
+        assert "cube_nm" in str(error)
+        return
+    check_leak_proof(sites, result, group_by)
+    assert len(result.partitions) == len(result.reasons) == len(result.groups) == n
+    for partition, reason, group in zip(result.partitions, result.reasons, result.groups, strict=True):
+        assert (partition is None) == (reason is not None) == (group is None)
+    for task in TASKS:
+        kept = sum(sum(c.values()) for c in result.counts[task].values())
+        assert kept + sum(result.dropped[task].values()) == sum(s.task == task for s in sites)
+        assert all(count > 0 for p in PARTITIONS for count in result.counts[task][p].values())
+    tally = Counter((s.task, p, s.answer) for s, p in zip(sites, result.partitions, strict=True) if p)
+    assert tally == {(t, p, a): k for t, c in result.counts.items() for p, d in c.items() for a, k in d.items()}
+
+
+def test_no_site_is_dropped_without_need():
+    sites = random_sites(3, 80, 150, 120.0)
+    result = partition_sites(sites, RULES, BOUNDS)
+    index = [tuple(int(c // RULES.cube_nm) for c in s.location_nm) for s in sites]
+    side = {i: p for i, p in zip(index, result.partitions, strict=True) if p}
+    kept = [(s, p) for s, p in zip(sites, result.partitions, strict=True) if p is not None]
+    checked = 0
+    for site, cube, reason in zip(sites, index, result.reasons, strict=True):
+        if reason is None or cube not in side:
+            continue
+        others = [s for s, p in kept if p != side[cube]]
+        shares = any(set(site.segment_ids) & set(s.segment_ids) for s in others)
+        near = any(
+            max(abs(u - v) for u, v in zip(site.location_nm, s.location_nm, strict=True))
+            < (site.extent_nm + s.extent_nm) / 2
+            for s in others
+        )
+        assert reason == (SHARED_SEGMENT if shares else SHARED_PLACE)
+        assert shares or near
+        checked += 1
+    assert checked > 5
+
+
+def test_a_cube_goes_to_one_partition_for_all_tasks():
+    sites = random_sites(1, 300, 3000, 5.0)
+    result = partition_sites(sites, RULES, BOUNDS)
+    sides: dict[tuple[int, ...], set[str]] = {}
+    for site, partition in zip(sites, result.partitions, strict=True):
+        if partition is not None:
+            sides.setdefault(tuple(int(c // RULES.cube_nm) for c in site.location_nm), set()).add(partition)
+    assert {len(s) for s in sides.values()} == {1}
+    assert set.union(*sides.values()) == set(PARTITIONS)
+
+
+def test_same_sites_and_seed_give_the_same_result():
+    sites = random_sites(5, 90, 200, 80.0)
+    first = partition_sites(sites, RULES, BOUNDS)
+    assert partition_sites(sites, RULES, BOUNDS) == first
+    other = partition_sites(sites, PartitionRules(cube_nm=200.0, seed=1), BOUNDS)
+    assert other.partitions != first.partitions
+
+
+def test_without_conflicts_nothing_is_lost_and_the_fractions_are_met():
+    rng = np.random.default_rng(0)
+    sites = [make_site(rng.uniform(0, EDGE, 3), 0.001, [i], [i], ("no", "yes")[i % 2]) for i in range(1000)]
+    result = partition_sites(sites, PartitionRules(cube_nm=100.0, max_test=10**6), BOUNDS)
+    assert None not in result.partitions
+    sizes = Counter(result.partitions)
+    assert abs(sizes["test"] - 200) < 30
+    assert abs(sizes["validation"] - 100) < 20
+
+
+def test_published_sizes_are_never_exceeded_and_nearly_reached():
+    rng = np.random.default_rng(0)
+    sites = [make_site(rng.uniform(0, EDGE, 3), 0.001, [i], [i], ("no", "yes")[i % 2]) for i in range(1500)]
+    result = partition_sites(sites, PartitionRules(cube_nm=250.0, max_validation=32, max_test=64), BOUNDS)
+    sizes = {p: sum(c.values()) for p, c in result.counts["merge_action"].items()}
+    assert 28 <= sizes["validation"] <= 32 and 56 <= sizes["test"] <= 64
+    assert result.dropped["merge_action"][OVER_SIZE] == 1500 - sum(sizes.values())
+
+
+def resolve_one_id(part, holders, pairs=()):
+    """Sites of one class in given partitions; the holders show one common segment, the pairs one common place."""
+    part = np.array(part, np.int64)
+    counts = np.bincount(part, minlength=3).astype(float)[None]
+    left, right = np.array(pairs, np.int64).reshape(-1, 2).T.copy()
+    owners = np.array(holders, np.int64)
+    ids, classes = np.zeros(len(owners), np.int64), np.zeros(len(part), np.int64)
+    kept = resolve(part, classes, counts, np.full((1, 3), np.inf), ids, owners, 1, left, right)[1]
+    return np.flatnonzero(~kept).tolist()
+
+
+PART = [0] * 14 + [1] * 2 + [2] * 4
+
+
+@pytest.mark.parametrize(
+    ("holders", "dropped"),
+    [
+        ([0, 1, 2, 3, 4, 16], [16]),  # five of train against one of test: the one goes
+        ([0, 16, 17, 18], [0]),
+        ([0, 16], [0]),  # one against one: train loses
+        ([16, 17, *range(8), 14], [14, 16, 17]),
+        ([3, 4, 5], []),
+    ],
+)
+def test_the_cheaper_side_of_a_shared_segment_is_dropped(holders, dropped):
+    assert resolve_one_id(PART, holders) == dropped
+
+
+@pytest.mark.parametrize(
+    ("pairs", "dropped"),
+    [
+        ([(0, 16), (1, 16), (2, 16)], [16]),
+        ([(0, 16), (0, 17), (0, 18)], [0]),
+        ([(0, 16)], [0]),
+        ([(0, 1), (16, 17)], []),
+        ([(0, 16), (1, 16), (1, 17), (1, 18)], [0, 1]),
+    ],
+)
+def test_the_cheaper_side_of_an_overlap_is_dropped(pairs, dropped):
+    assert resolve_one_id(PART, [], pairs) == dropped
+
+
+def test_bodies_across_partitions_are_counted_or_kept_apart():
+    rng = np.random.default_rng(2)
+    sites = [
+        make_site(rng.uniform(0, EDGE, 3), 1.0, [100 + i], [i % 20], ("no", "yes")[i // 20 % 2]) for i in range(200)
+    ]
+    shared = partition_sites(sites, PartitionRules(cube_nm=100.0), BOUNDS)
+    assert shared.bodies == 20 and shared.bodies_shared > 10
+    assert shared.summary()["bodies_shared"] == shared.bodies_shared
+    apart = partition_sites(sites, PartitionRules(cube_nm=100.0, group_by="body"), BOUNDS)
+    assert apart.bodies_shared == 0
+    assert set(apart.dropped["merge_action"]) <= {SHARED_BODY, SHARED_PLACE}
+    check_leak_proof(sites, apart, "body")
+
+
+def test_groups_hold_what_shares_a_segment():
+    sites = random_sites(8, 400, 4000, 2.0, tasks=("merge_action",))
+    result = partition_sites(sites, RULES, BOUNDS)
+    kept = [i for i, p in enumerate(result.partitions) if p is not None]
+    linked = 0
+    for i, j in itertools.combinations(kept, 2):
+        if set(sites[i].segment_ids) & set(sites[j].segment_ids):
+            assert result.groups[i] == result.groups[j]
+            linked += 1
+    assert linked > 5
+    assert len({result.groups[i] for i in kept}) > 100
+
+
+def test_a_group_that_runs_through_everything_is_broken_up_by_cube():
+    rng = np.random.default_rng(0)
+    region = {"low": 7, "middle": 8, "high": 9}
+    sites = []
+    for k, name in enumerate(region):
+        for i in range(40):
+            location = (rng.uniform(350 * k, 350 * k + 150), *rng.uniform(0, EDGE, 2))
+            sites.append(make_site(location, 0.5, [region[name], 100 * k + i + 100], [1], ("no", "yes")[i % 2]))
+    result = partition_sites(sites, PartitionRules(cube_nm=500.0, test_fraction=0.3), BOUNDS)
+    names = {g for g in result.groups if g is not None}
+    assert len(names) > 4
+    for i, j in itertools.combinations(range(len(sites)), 2):
+        if result.groups[i] is not None and result.groups[i] == result.groups[j]:
+            same = [
+                int(a // 500) == int(b // 500) for a, b in zip(*(sites[k].location_nm for k in (i, j)), strict=True)
+            ]
+            assert all(same) and result.partitions[i] == result.partitions[j]
+
+
+@settings(max_examples=50, deadline=None)
+@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), extent=st.floats(0.1, 500))
+def test_overlapping_views_are_all_found(seed, n, extent):
+    rng = np.random.default_rng(seed)
+    location, extents = rng.uniform(0, EDGE, (n, 3)), extent * rng.uniform(0.1, 1, n)
+    expected = [
+        [i, j]
+        for i, j in itertools.combinations(range(n), 2)
+        if np.abs(location[i] - location[j]).max() < (extents[i] + extents[j]) / 2
+    ]
+    assert overlapping_views(location, extents).tolist() == expected
+
+
+def test_what_cannot_be_divided_is_told():
+    with pytest.raises(ConnectomeBenchError, match="no site"):
+        partition_sites([], RULES, BOUNDS)
+    sites = random_sites(0, 60, 600, 1.0)
+    with pytest.raises(ConnectomeBenchError, match=r"1 cubes of 5000 nm hold sites\); use a smaller cube_nm"):
+        partition_sites(sites, PartitionRules(cube_nm=5000.0), BOUNDS)
+    with pytest.raises(ConnectomeBenchError, match="all sites have the answer 'yes'"):
+        partition_sites([s for s in sites if s.answer == "yes"], RULES, BOUNDS)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"cube_nm": 0},
+        {"test_fraction": 0},
+        {"validation_fraction": 0.5, "test_fraction": 0.5},
+        {"max_test": 0},
+        {"group_by": "soma"},
+    ],
+)
+def test_rules_that_make_no_sense_are_refused(values):
+    with pytest.raises(ConnectomeBenchError, match=next(iter(values))):
+        PartitionRules(**values)

@@ -1,0 +1,116 @@
+"""The real published records, where they are: counts, stated numbers, and what was found in them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from connectomebench.core.tasks import TASKS
+from connectomebench.evaluation.results import read_results
+from connectomebench.reproduction.accuracy_differences import accuracy_differences
+from connectomebench.reproduction.calibration_differences import calibration_differences
+from connectomebench.reproduction.differences import PublishedDifference, right_share
+from connectomebench.reproduction.published_records import majority, write_records
+from connectomebench.reproduction.published_scores import own_scores, sweep_scores
+from connectomebench.reproduction.results_folder import Published, read_published
+from connectomebench.reproduction.score_table import Score
+
+FOLDER = Path(__file__).parents[2].parent / "shared/data/published_results"
+pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="needs ../shared/data/published_results, which is not here")
+
+IDENTIFY, MEND = "endpoint_error_identification_with_em", "merge_action"
+
+
+@pytest.fixture(scope="module")
+def real() -> Published:
+    return read_published(FOLDER)
+
+
+@pytest.fixture(scope="module")
+def scores(real: Published, tmp_path_factory: pytest.TempPathFactory) -> list[Score]:
+    frame = read_results(write_records(real.runs, tmp_path_factory.mktemp("real")))
+    return own_scores(real, frame, resamples=50)
+
+
+@pytest.fixture(scope="module")
+def differences(real: Published) -> dict[str, PublishedDifference]:
+    return {d.key: d for d in (*accuracy_differences(real), *calibration_differences(real))}
+
+
+def test_every_file_is_read_whole(real: Published) -> None:
+    assert len(real.files) == 26
+    assert all(f.used and "left out" not in f.state for f in real.files)
+    models = [r for r in real.runs if not r.model.startswith("person")]
+    assert len(models) == 12 and all(len(r.samples) == 128 for r in models)
+    people = [r for r in real.runs if r.model.startswith("person")]
+    assert len(people) == 4 and all(len(r.samples) == 31 for r in people)
+    assert {r.species for r in real.runs} == {"mouse"}
+
+
+def test_stated_accuracies_come_out_of_the_answers(
+    real: Published, differences: dict[str, PublishedDifference]
+) -> None:
+    for run in real.runs:
+        assert math.isclose(run.stated["accuracy"], right_share(run, [s.votes[0] for s in run.samples]))
+        if run.votes > 1:
+            voted = right_share(run, [majority(s.votes) for s in run.samples])
+            assert math.isclose(run.stated["majority_accuracy"], voted)
+    assert "not_reproduced" not in differences
+
+
+def test_the_published_people_of_a_task_are_those_of_the_records(real: Published) -> None:
+    found: dict[str, list[tuple[int, int]]] = {}
+    for run in sorted((r for r in real.runs if r.model.startswith("person")), key=lambda r: r.model):
+        right = right_share(run, [s.votes[0] for s in run.samples]) * len(run.samples)
+        found.setdefault(run.task, []).append((round(right), len(run.samples)))
+    assert found == {t.name: list(t.published_people) for t in TASKS.values() if t.published_people}
+
+
+def test_recomputed_cells(scores: list[Score]) -> None:
+    voted = {
+        (s.method, s.task): s.value for s in scores if s.metric == "balanced_accuracy" and s.how.startswith("majority")
+    }
+    # both answers are equally common, so that balanced accuracy is the share of right majorities of 128
+    assert {key: round(value * 128) for key, value in voted.items()} == {
+        ("gpt-5", MEND): 112,
+        ("gpt-5", "merge_error_identification"): 75,
+        ("gemini-3-pro-preview", MEND): 119,
+        ("gemini-3-pro-preview", "merge_error_identification"): 88,
+        ("vlm", IDENTIFY): 107,
+        ("vlm", MEND): 120,
+        ("vlm", "merge_error_identification"): 104,
+        ("vlm", "split_action"): 91,
+        ("vlm_answer_only", IDENTIFY): 97,
+        ("vlm_answer_only", MEND): 120,
+        ("vlm_answer_only", "merge_error_identification"): 106,
+        ("vlm_answer_only", "split_action"): 100,
+    }
+    shares = {(s.method, s.task): s for s in scores if s.metric == "vote_share"}
+    assert math.isclose(shares["vlm", IDENTIFY].value, 2233 / 3200)
+    assert math.isclose(shares["vlm", MEND].value, 603 / 640)
+
+
+def test_the_probe_of_the_table_is_the_end_of_its_sweep(real: Published) -> None:
+    last = [s for s in sweep_scores(real) if s.train_samples == 4096 and s.metric == "balanced_accuracy"]
+    stated = {c.task: c for c in real.cells if "linear_probe_cross" in c.file and c.species == "mouse"}
+    assert len(last) == 2
+    for score in last:
+        assert math.isclose(score.value, stated[score.task].values["balanced_accuracy"])
+        assert score.n == stated[score.task].n
+
+
+def test_differences_that_the_folder_shows(differences: dict[str, PublishedDifference]) -> None:
+    assert {row[1] for row in differences["unparsed"].rows} == {"1 of 3200", "1 of 640", "2 of 640"}
+    assert len(differences["two_names"].rows) == 9
+    assert len(differences["mixed"].rows) == 4 and len(differences["brier"].rows) == 4
+    assert {row[1] for row in differences["zeros"].rows} == {"460 of 3199", "15 of 128"}
+    assert "ResNet-50 (512 samples)" in differences["totals"].rows[0][3]
+    assert len(differences["other_accuracy"].rows) == 2
+    assert {row[3] for row in differences["samples"].rows} == {"128", "31"}
+
+
+def test_no_name_of_a_machine_or_a_person_is_kept(real: Published) -> None:
+    kept = repr([(r.model, r.revision, r.source, [(s.sample_id, s.group) for s in r.samples]) for r in real.runs])
+    assert "/Users" not in kept and "/checkpoints" not in kept and "tim" not in kept.lower().replace("estimate", "")

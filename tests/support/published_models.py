@@ -1,0 +1,81 @@
+"""Small trained models with their result records, made by the functions that training and evaluation use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from connectomebench.dataset.loading import load_rows
+from connectomebench.evaluation.results import result_path
+from connectomebench.evaluation.runner import evaluate_model
+from connectomebench.models.image_classifier import ImageClassifier
+from connectomebench.models.model_record import ModelRecord, write_record
+from connectomebench.models.registry import save_head_model
+from connectomebench.models.trivial_baseline import TrivialConfig, train_trivial
+from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, network_revision
+
+
+def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: int = 0, species: str = "fly") -> Path:
+    """Train the trivial model on a dataset folder, and let it answer the test partition."""
+    cache = folder.parent / "cache"
+    train = load_rows(str(dataset), species, "train", cache=cache)
+    model = train_trivial(train.dataset, TrivialConfig(folds=2, seed=seed), progress=False)
+    save_head_model(model, folder, train.data)
+    if results is not None:
+        test = load_rows(str(dataset), species, "test", cache=cache)
+        path = result_path(results, model.name, test.data.task, species, "test")
+        evaluate_model(model, test.dataset, "test", test.data.fingerprint, path)
+    return folder
+
+
+def record_of_vlm(folder: Path, dataset: Path, base: str | None) -> ModelRecord:
+    """Write the record of a vision-language model, or of an adapter of ``base``."""
+    data = load_rows(str(dataset), "fly", "train", cache=folder.parent / "cache").data
+    record = ModelRecord(
+        kind="vlm" if base is None else "adapter",
+        name=folder.name,
+        revision="0" * 16,
+        task="merge_action",
+        base_model=base,
+        base_revision=None,
+        config={"steps": 0},
+        trained_on=(data,),
+        versions={},
+    )
+    write_record(folder, record)
+    return record
+
+
+def make_classifier(folder: Path, dataset: Path) -> Path:
+    """Write an untrained ResNet classifier of tiny pictures."""
+    from transformers import ResNetConfig
+
+    network_config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = ViewClassifier(
+            backbone=backbone_settings(network_config),
+            classes=["no", "yes"],
+            views=["front", "side", "top"],
+            input_px=32,
+            mean=[0.5] * 3,
+            std=[0.5] * 3,
+            prior=[0.5, 0.5],
+            dropout=0.0,
+            temperature=1.0,
+        )
+    data = load_rows(str(dataset), "fly", "train", cache=folder.parent / "cache").data
+    record = ModelRecord(
+        kind="image_classifier",
+        name="resnet",
+        revision=network_revision(network),
+        task="merge_action",
+        base_model=None,
+        base_revision=None,
+        config={"init": "random"},
+        trained_on=(data,),
+        versions={},
+    )
+    ImageClassifier(network, record).save(folder)
+    return folder
