@@ -1,7 +1,7 @@
 """How the pictures of a row stand beside each other for people: every slice under the view of its own plane.
 
 A view and the slice in its plane show the same columns and rows (:mod:`connectomebench.rendering.camera`), so that the
-outline of the slice lies in the silhouette above it. Stored rows keep the order of ``views``; models are shown that one.
+outline of the slice lies in the silhouette above it. Stored rows keep the order of ``views``, which models are shown.
 """
 
 from __future__ import annotations

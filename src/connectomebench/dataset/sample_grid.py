@@ -57,8 +57,8 @@ def write_grid(folder: Path, species: str) -> Path:
     """Draw samples of the train partition: for each answer a line of up to three, each with all of its views.
 
     Shown are the first by ``sample_id``, a hash, so nobody picked them. The same rows give the same bytes (with the
-    same Pillow). Nothing is rendered: the stored pictures are made smaller, and a centre mark and a scale bar drawn over
-    them.
+    same Pillow). Nothing is rendered: the stored pictures are made smaller, with a centre mark and a scale bar drawn
+    over them.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ from connectomebench.core.site import Point
 _NORMAL_UNIT = float(2**20)
 _NORMAL_LIMIT = float(2**56)
 _CELL_FACES = 24  # of a cell that a surface passes, about
-# A mesh of which this share of the largest possible volume lies outside its faces is taken to be turned inside out.
+# A mesh that encloses less than minus this share of its area times its reach is taken to be turned inside out.
 _TURNED = 1e-4
 
 
@@ -144,27 +144,21 @@ def _make_index(mesh: Mesh) -> MeshIndex:
         raise ConnectomeBenchError(
             "a mesh has vertices that are not finite or faces that point outside its vertices; make the mesh again"
         )
-    if _inside_out(vertices, faces):
+    middle = vertices.mean(axis=0, dtype=np.float64)
+    volume, area = _volume(vertices, faces, middle)
+    if volume < -_TURNED * area * float(np.abs(vertices - middle).max()):
         faces = faces[:, ::-1].copy()
     corner = vertices.min(axis=0).astype(np.float64)
     span = vertices.max(axis=0).astype(np.float64) - corner
-    # a surface passes some of the cells of its box only: that many cells altogether, and the rest is empty
-    edge = max(
-        float(np.prod(np.maximum(span, span.max() / 1000 + 1e-6)) / (len(faces) / _CELL_FACES + 1)) ** (1 / 3), 1e-6
-    )
-    shape = np.minimum(np.floor(span / edge).astype(np.int64) + 1, 1024)
+    # an edge at which a surface leaves about that many faces in a cell, unless that made more cells than faces
+    edge = max((_CELL_FACES * area / 2 / len(faces)) ** 0.5, 1e-6 * span.max(), 1e-6)
+    while np.prod(np.floor(span / edge) + 1) > 2 * len(faces) + 64:
+        edge *= 1.3
+    shape = np.floor(span / edge).astype(np.int64) + 1
     order, cells = _sort_faces(vertices, faces, corner, 1 / edge, shape)
     faces, vertices = _reorder(faces, order, vertices)
     lower, upper = _cell_boxes(vertices, faces, cells)
     return MeshIndex(vertices, _vertex_normals(vertices, faces), faces, cells, lower, upper)
-
-
-def _inside_out(vertices: NDArray[np.float32], faces: NDArray[np.int32]) -> bool:
-    """Tell whether the faces look inwards, by the volume that they enclose around their middle."""
-    middle = vertices.mean(axis=0, dtype=np.float64)
-    volume, area = _volume(vertices, faces, middle)
-    reach = float(np.abs(vertices - middle).max())
-    return volume < -_TURNED * area * reach
 
 
 @numba.njit(cache=True, nogil=True)
@@ -188,7 +182,7 @@ def _volume(vertices, faces, middle):
 
 @numba.njit(cache=True, nogil=True)
 def _sort_faces(vertices, faces, corner, scale, shape):
-    """Sort faces by the cell of their middle (a counting sort); return their order and where each filled cell begins."""
+    """Sort faces by the cell of their middle (a counting sort); return their order and where filled cells begin."""
     n = len(faces)
     cell = np.empty(n, np.int64)
     counts = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 # How far a vertex may move, in voxels: with `GAP` added it stays within half a voxel, and corners that are neighbours
 # never change places, so that a sheet of one voxel keeps its two sides apart.
 REACH = 0.45
-# Each label draws back from a surface that it shares by this much, in voxels: what lies behind a shared surface is never
-# as near to the viewer as what lies before it, in any arithmetic. A hundredth of a pixel to a tenth.
+# Each label draws back from a surface that it shares by this much, in voxels: what lies behind a shared surface is
+# never as near to the viewer as what lies before it, in any arithmetic. Half a pixel of a picture at most.
 GAP = 0.05
-# Rounds of the vote on the surface between labels: specks of up to some 3 voxels go, a sheet frays by as much at its rim.
+# Rounds of the vote on the surface between labels: specks of up to some 3 voxels go, a sheet frays as much at its rim.
 _ROUNDS = 3
 # Share of the mean of its neighbours that a vertex takes on in a step; beyond 1 a chequerboard would grow.
 _WEIGHT = 0.7
@@ -130,8 +130,9 @@ def find_net(labels: NDArray[np.uint8]) -> Net:
 def relax(net: Net, steps: int, reach: float = REACH) -> NDArray[np.float64]:
     """Smooth the vertices of a net.
 
-    Means of neighbours take the steps of voxels away, but shrink what is thin. So the distance that vertices moved along
-    their normals is itself averaged over the surface and given back: steps alternate and cancel out, shrinking does not.
+    Means of neighbours take the steps of voxels away, but shrink what is thin. So the distance that vertices moved
+    along their normals is itself averaged over the surface and given back: steps alternate and cancel out, shrinking
+    does not.
 
     Parameters
     ----------
@@ -213,7 +214,7 @@ def _triangles(vertices: NDArray[np.float64], quads: NDArray[np.int32]) -> NDArr
 
 
 def _normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray[np.float64]:
-    """Unit normals of vertices, outwards; shape (n, 3), zero where faces cancel out."""
+    """Compute unit normals of vertices, outwards; shape (n, 3), zero where faces cancel out."""
     a, b, c = (vertices[faces[:, i]] for i in range(3))
     normal = np.cross(b - a, c - a)
     total: NDArray[Any] = np.zeros((len(vertices), 3))
@@ -297,7 +298,7 @@ def _count_quads(labels):
 
 @numba.njit(cache=True, nogil=True)
 def _net(labels, n_quads):
-    """Number the corners of all voxel faces between different labels, and link them along the edges of those faces.
+    """Find the corners of voxel faces between different labels, and link them along the edges of those faces.
 
     Corner (z, y, x) is the lower corner of voxel (z, y, x). Voxels of layer ``z`` have corners in the layers ``z`` and
     ``z + 1``, so that two layers of numbers are enough. Neighbours are in the order -z, +z, -y, +y, -x, +x.
