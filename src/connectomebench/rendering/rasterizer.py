@@ -232,12 +232,15 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
         close = max(min(depths[a], depths[b], depths[c]), zero) * depth_steps - np.float32(_DEPTH_SLACK)
         nearest = np.uint32(max(np.int64(close), 0)) << np.uint32(12)
         hidden = (right - left + 1) * (high - low + 1) <= _SMALL
-        for y in range(low - first_row, high - first_row + 1):
-            if not hidden:
-                break
-            for x in range(left, right + 1):
-                if band[y, x] >= nearest:
-                    hidden = False
+        if hidden:
+            width = np.uint64(right - left + 1)
+            for y in range(low - first_row, high - first_row + 1):
+                start = np.uint64(y * n_columns + left)
+                for k in range(width):
+                    if flat[start + k] >= nearest:
+                        hidden = False
+                        break
+                if not hidden:
                     break
         if hidden:
             continue
@@ -282,6 +285,8 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
         p_yy = -(w1y * w1y * d01 + w2y * w2y * d02 + w1y * w2y * cross)
         p_xy = -(two * (w1x * w1y * d01 + w2x * w2y * d02) + (w1x * w2y + w1y * w2x) * cross)
         base = np.int32(parts[f]) << 9
+        if cut:  # no light at all, and one step more: the code of a cut
+            s0, sx, sy, base = zero, zero, zero, base + 1
         fx = np.float32(px - x0) * sample
         for y in range(low, high + 1):
             begin, end = _inside(row0 - min0, dy0 << 8, 0, right - left)
@@ -298,10 +303,8 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
                     p = p0 + t * (p1 + t * p_xx)
                     cosine = (s + t * sx) * (one + p * (half + p * three_eighths))  # 1 / sqrt(1 - p)
                     dark = np.int32(darkest * (one - min(max(cosine, zero), one)) + half)
-                    if cut:
-                        dark = np.int32(LEVELS - 1)
                     near = np.int32(min(max(depth, zero), one) * depth_steps)
-                    key = (np.uint32(near) << np.uint32(12)) | np.uint32(base | dark)
+                    key = (np.uint32(near) << np.uint32(12)) | np.uint32(base + dark)
                     if depth < zero or depth > one:
                         key = empty
                     flat[start + k] = min(flat[start + k], key)

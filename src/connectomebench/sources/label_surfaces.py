@@ -17,8 +17,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-# How far a vertex may move, in voxels: with `GAP` added it stays within half a voxel, and corners that are neighbours
-# never change places, so that a sheet of one voxel keeps its two sides apart.
+# How far a vertex may move from the surface of voxels and along each axis, in voxels: with `GAP` added it stays within
+# half a voxel, and corners that are neighbours never change places, so that a sheet of one voxel keeps two sides.
 REACH = 0.45
 # Each label draws back from a surface that it shares by this much, in voxels: what lies behind a shared surface is
 # never as near to the viewer as what lies before it, in any arithmetic. Half a pixel of a picture at most.
@@ -141,7 +141,7 @@ def relax(net: Net, steps: int, reach: float = REACH) -> NDArray[np.float64]:
     steps
         Steps of averaging. 30 flatten steps that are up to some 10 voxels long.
     reach
-        No vertex ends farther than this from its corner along any axis, in voxels.
+        No vertex ends farther than this from the faces of voxels that meet at its corner, in voxels.
 
     Returns
     -------
@@ -160,7 +160,21 @@ def relax(net: Net, steps: int, reach: float = REACH) -> NDArray[np.float64]:
     normals = _normals(points, faces)
     lost = ((start - points) * normals).sum(axis=1, keepdims=True).astype(np.float32)
     points = points + _average(lost, net.neighbours, net.fixed, steps) * normals
-    return net.corners + np.clip(points - start, -reach, reach)
+    moved = np.clip(points - start, -reach, reach).astype(np.float64)
+    far = _distances(net, moved)[:, None]
+    return net.corners + moved * (reach / np.maximum(far, reach))
+
+
+def _distances(net: Net, moved: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Measure how far vertices that moved (shape (n, 3)) are from the nearest voxel face at their corner; shape (n,)."""
+    nearest = np.full(len(moved), np.inf)
+    middles = net.corners[net.quads].mean(axis=1)
+    for vertices in net.quads.T:
+        side = middles - net.corners[vertices]  # half a voxel along the face, 0 across it
+        step = moved[vertices]
+        off = np.where((side != 0) & (step * side >= 0), 0, step)  # over the face only what goes across it counts
+        np.minimum.at(nearest, vertices, np.linalg.norm(off, axis=1))
+    return nearest
 
 
 def label_surface(
