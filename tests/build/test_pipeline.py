@@ -17,8 +17,8 @@ import pytest
 from connectomebench.build.config import FIRST_TASKS, load_config
 from connectomebench.build.pipeline import build
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.dataset.manifest import read_manifest
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns
 
 

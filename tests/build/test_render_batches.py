@@ -23,7 +23,7 @@ from connectomebench.build.config import load_config
 from connectomebench.build.failure_policy import FailureRules
 from connectomebench.build.pipeline import build
 from connectomebench.build.render_batches import BATCH, batches_of, render_sites
-from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, Stopped, SiteRenderer
+from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer, Stopped
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.core.site import Part, Site

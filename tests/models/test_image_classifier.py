@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from classified_rows import one_thread, write_backbone, write_classified_rows
 from safetensors.torch import load_file, save_file
 from scipy.special import log_softmax
+from torch.utils.data import DataLoader
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import MESH_VIEWS
@@ -326,6 +328,19 @@ def test_an_epoch_shows_every_answer_equally_often() -> None:
     for epoch, order in enumerate(seen):
         sampler.set_epoch(epoch)
         assert list(sampler) == order.tolist()
+
+
+def test_processes_that_load_ahead_load_the_same(rows) -> None:
+    part = ImageRows(rows["validation"].dataset.select_columns(["images"]).with_format("arrow"), np.arange(32), [])
+    load = partial(load_batch, part, 16)
+    # threads that decode exist before the processes are made of this one
+    alone = [load(range(start, start + 8)) for start in range(0, 32, 8)]
+    numbers = [list(range(start, start + 8)) for start in range(0, 32, 8)]
+    together = list(DataLoader(range(32), batch_sampler=numbers, collate_fn=load, num_workers=2, timeout=60))
+    assert len(together) == 4
+    for one, other in zip(alone, together, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in ("pixels", "labels", "rows"))
+        assert one["pixels"].shape == (8, 3, 16, 16, 3)
 
 
 def test_the_rate_rises_and_falls_as_a_cosine(models) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.sites.candidates import coverage, find_candidates
 from connectomebench.build.config import BuildConfig
 from connectomebench.core.correction import Skipped
+from connectomebench.core.site import Site
+from connectomebench.core.source import Source
+from connectomebench.sites.candidates import coverage, find_candidates
 from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
@@ -20,8 +22,6 @@ from connectomebench.sites.labels import (
     merge_error_sites,
     split_action_sites,
 )
-from connectomebench.core.site import Site
-from connectomebench.core.source import Source
 
 _log = logging.getLogger(__name__)
 

@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from connectomebench.sites.candidates import CandidateRules
-from connectomebench.sites.matched_controls import ControlRules
-from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.build.failure_policy import FailureRules
-from connectomebench.core.files import content_key
-from connectomebench.sites.labels import SiteRules
-from connectomebench.partition.assign import PartitionRules
 from connectomebench.core.cut import ProposalRules
-from connectomebench.rendering.views import ViewRules
-from connectomebench.sources.factory import SourceConfig
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.files import content_key
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
+from connectomebench.partition.assign import PartitionRules
+from connectomebench.rendering.views import ViewRules
+from connectomebench.sites.candidates import CandidateRules
+from connectomebench.sites.labels import SiteRules
+from connectomebench.sites.matched_controls import ControlRules
+from connectomebench.sources.factory import SourceConfig
 
 FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
 

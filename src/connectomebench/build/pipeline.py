@@ -15,28 +15,28 @@ from typing import Any
 
 import numpy as np
 
-from connectomebench.dataset.dataset_card import write_card
-from connectomebench.build.config import BuildConfig, check_buildable
-from connectomebench.sites.matched_controls import match_rendered
-from connectomebench.build.render_batches import RenderedPool, render_sites
 from connectomebench.build.batch_files import RenderSummary
+from connectomebench.build.collect_sites import CollectedSites, collect_sites
+from connectomebench.build.config import BuildConfig, check_buildable
+from connectomebench.build.render_batches import RenderedPool, render_sites
+from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer, suitable_engine
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key, write_json, write_text
-from connectomebench.build.collect_sites import CollectedSites, collect_sites
-from connectomebench.dataset.leakage import check_leaks
-from connectomebench.dataset.manifest import add_species, is_built, library_versions
-from connectomebench.partition.assign import PartitionResult, partition_sites
-from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.dataset.schema import make_row, write_partition
-from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
-from connectomebench.rendering.rasterizer import available_threads
-from connectomebench.execution.runner import IN_PROCESS, Runner
-from connectomebench.execution.open_runner import open_runner
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.leakage import check_leaks
+from connectomebench.dataset.manifest import add_species, is_built, library_versions
+from connectomebench.dataset.sample_grid import write_grid
+from connectomebench.dataset.schema import make_row, write_partition
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.execution.runner import IN_PROCESS, Runner
+from connectomebench.partition.assign import PartitionResult, partition_sites
+from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
+from connectomebench.rendering.rasterizer import available_threads
+from connectomebench.sites.matched_controls import match_rendered
 from connectomebench.sources.factory import open_source
-from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer, suitable_engine
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +57,8 @@ def build(
     tasks
         Write these tasks only; the partition is still that of all tasks of the configuration.
     scheduler
-        Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not depend on it.
+        Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not
+        depend on it.
 
     Returns
     -------
@@ -89,8 +90,6 @@ def build(
         if all(is_built(out / task, config.species, fingerprint) for task in config.tasks):
             shutil.rmtree(_drawn_folder(out, config.species), ignore_errors=True)
     return folders
-
-
 
 
 def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]:

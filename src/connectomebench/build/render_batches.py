@@ -1,7 +1,7 @@
 """Draw the sites of a build in batches of one place, each kept on disk, so that a killed build goes on where it was.
 
-A batch is a job of a :class:`connectomebench.execution.runner.Runner`. What neighbouring sites share is fetched once, and the
-batches are the same whatever draws them.
+A batch is a job of a :class:`connectomebench.execution.runner.Runner`. What neighbouring sites share is fetched once,
+and the batches are the same whatever draws them.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from tqdm import tqdm
 
 from connectomebench.build.batch_files import RenderSummary, read_images, read_summaries
 from connectomebench.build.failure_policy import FailureRules, FailureTally
+from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer
 from connectomebench.core.files import content_key
+from connectomebench.core.site import Site
 from connectomebench.core.spatial_batches import group_by_place
 from connectomebench.execution.runner import Runner
-from connectomebench.core.site import Site
-from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer
 
 BATCH = 32
 # far smaller than a view, so that sites of a batch lie together also where there are many
@@ -71,7 +71,8 @@ def render_sites(
     sites, ids
         What is drawn, and its sample ids.
     studio
-        Draws a batch: a :class:`connectomebench.build.render_worker.SiteRenderer` where the runner works in this process.
+        Draws a batch: a :class:`connectomebench.build.render_worker.SiteRenderer` where the runner works in this
+        process.
     runner
         Does the work.
     folder

@@ -9,24 +9,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectomebench.core.version import __version__
 from connectomebench.build.batch_files import (
     RenderedSite,
     RenderSummary,
+    not_rendered,
     read_rendered,
     unavailable,
-    not_rendered,
     write_rendered,
 )
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.files import content_key
-from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
-from connectomebench.rendering.views import EmptyView, ViewRules, render_site
-from connectomebench.execution.runner import SerialRunner
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
-from connectomebench.sources.factory import SourceConfig, open_source
 from connectomebench.core.tasks import get_task
+from connectomebench.core.version import __version__
+from connectomebench.execution.runner import SerialRunner
+from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
+from connectomebench.rendering.views import EmptyView, ViewRules, render_site
+from connectomebench.sources.factory import SourceConfig, open_source
 
 if TYPE_CHECKING:
     from PIL import Image
