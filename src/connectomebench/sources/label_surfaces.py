@@ -166,15 +166,34 @@ def relax(net: Net, steps: int, reach: float = REACH) -> NDArray[np.float64]:
 
 
 def _distances(net: Net, moved: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure how far vertices that moved (shape (n, 3)) are from the nearest voxel face at their corner; shape (n,)."""
-    nearest = np.full(len(moved), np.inf)
+    """Measure how far vertices are from where they were: from the nearest of the voxel faces that met there.
+
+    Of each label by itself, and the largest of these distances counts, so that it holds for the surface of each.
+
+    Parameters
+    ----------
+    net
+        Of :func:`find_net`.
+    moved
+        float64, shape (n, 3): how each vertex moved, in voxels.
+
+    Returns
+    -------
+    float64, shape (n,)
+        In voxels.
+    """
     middles = net.corners[net.quads].mean(axis=1)
-    for vertices in net.quads.T:
-        side = middles - net.corners[vertices]  # half a voxel along the face, 0 across it
-        step = moved[vertices]
-        off = np.where((side != 0) & (step * side >= 0), 0, step)  # over the face only what goes across it counts
-        np.minimum.at(nearest, vertices, np.linalg.norm(off, axis=1))
-    return nearest
+    largest = np.zeros(len(moved))
+    for label in np.union1d(net.below, net.above):
+        own = (net.below == label) | (net.above == label)
+        nearest = np.full(len(moved), np.inf)
+        for vertices in net.quads[own].T:
+            side = middles[own] - net.corners[vertices]  # half a voxel along the face, 0 across it
+            step = moved[vertices]
+            off = np.where((side != 0) & (step * side >= 0), 0, step)  # what does not lead along the face
+            np.minimum.at(nearest, vertices, np.linalg.norm(off, axis=1))
+        largest = np.maximum(largest, np.where(np.isfinite(nearest), nearest, 0))
+    return largest
 
 
 def label_surface(
