@@ -36,8 +36,6 @@ _DEPTH_STEPS = float(2**20 - 1)
 _BAND_ROWS = 128  # rows of samples drawn at a time, so that they stay in the cache of a core
 _FAR_AWAY = float(2**30)
 _SMALL = 1024  # samples around a face (width times height of its box) up to which it is tried against what is drawn
-# Faces are taken to reach this much nearer than their nearest corner (steps of depth): more than any rounding.
-_DEPTH_SLACK = 16.0
 
 
 def available_threads() -> int:
@@ -229,8 +227,8 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
         if left > right or low > high:
             continue
         # Behind everything that is drawn so far? Then nothing else of the face matters.
-        close = max(min(depths[a], depths[b], depths[c]), zero) * depth_steps - np.float32(_DEPTH_SLACK)
-        nearest = np.uint32(max(np.int64(close), 0)) << np.uint32(12)
+        close = np.int32(min(max(min(depths[a], depths[b], depths[c]), zero), one) * depth_steps)
+        nearest = np.uint32(close) << np.uint32(12)
         hidden = (right - left + 1) * (high - low + 1) <= _SMALL
         if hidden:
             width = np.uint64(right - left + 1)
@@ -303,7 +301,8 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
                     p = p0 + t * (p1 + t * p_xx)
                     cosine = (s + t * sx) * (one + p * (half + p * three_eighths))  # 1 / sqrt(1 - p)
                     dark = np.int32(darkest * (one - min(max(cosine, zero), one)) + half)
-                    near = np.int32(min(max(depth, zero), one) * depth_steps)
+                    # never nearer than the nearest corner, whatever rounding does: else dropping faces would show
+                    near = max(np.int32(min(max(depth, zero), one) * depth_steps), close)
                     key = (np.uint32(near) << np.uint32(12)) | np.uint32(base + dark)
                     if depth < zero or depth > one:
                         key = empty
