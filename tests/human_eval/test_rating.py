@@ -48,7 +48,7 @@ def test_a_whole_partition_is_a_result_like_that_of_any_model(rows: Rows, tmp_pa
 def test_a_sample_is_named_as_one_and_what_was_exported_before_its_end_goes(rows, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(rating, "show", follow(always("no"), stop_after=1))
     rater = Rater("ada", 2, 7)
-    with pytest.raises(ConnectomeBenchError, match="rated nothing"):
+    with pytest.raises(ConnectomeBenchError, match="has no ratings"):
         rate(rows, rater, tmp_path, export=True)
     with pytest.raises(KeyboardInterrupt):
         rate(rows, rater, tmp_path)

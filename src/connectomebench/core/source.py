@@ -1,4 +1,4 @@
-"""What every source promises: the seam between where data come from and everything after."""
+"""The source protocol, the interface between input data and every later step."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class EMSlice:
 
 
 class Source(Protocol):
-    """A segmentation to be proofread, together with its proofread truth."""
+    """A segmentation and its proofread ground truth."""
 
     @property
     def info(self) -> SourceInfo:
@@ -82,11 +82,11 @@ class Source(Protocol):
         ...
 
     def corrections(self) -> Corrections:
-        """Ground-truth merges and splits, with the table that says which body each segment belongs to."""
+        """Return ground-truth merges and splits, with the body of each segment."""
         ...
 
     def contacts(self) -> Contacts:
-        """Touching pairs of segments, for controls."""
+        """Return touching pairs of segments, for controls."""
         ...
 
     def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
@@ -94,7 +94,7 @@ class Source(Protocol):
         ...
 
     def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points (shape (n, 3), nm) lie where the data stop, so that an end there says nothing."""
+        """Return which points (shape (n, 3), nm) lie where the data end, so that an end there says nothing."""
         ...
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
@@ -102,25 +102,25 @@ class Source(Protocol):
         ...
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
-        """Propose cuts at merge errors, right and wrong ones, with what the rule says of each.
+        """Propose right and wrong cuts at merge errors, each with the verdict of the rule.
 
-        Returns them with the reasons why others are missing. ``largest_view_nm`` is the edge of the largest view, nm.
+        Also returns why proposals are missing, by reason. ``largest_view_nm`` is the edge of the largest view, nm.
         """
         ...
 
     def meshes(self, site: Site) -> list[Mesh]:
-        """Mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
+        """Return the mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
 
         A part with role ``source`` or ``sink`` is one side of ``site.cut``, by ``cuts.apply_cut`` on
         ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)`` or by the source's own multicut; pieces that
         the cut does not reach (outside its cutout, or not connected to a seed) belong to neither side.
 
-        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data of the place cannot be had.
+        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data are unavailable.
         """
         ...
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
-        """Slices xy, xz, yz through the site (keys ``em_xy`` ...), square of edge ``site.extent_nm``; None without EM.
+        """Return slices xy, xz, yz through the site (keys ``em_xy`` ...), edge ``site.extent_nm``; None without EM.
 
         Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
         """

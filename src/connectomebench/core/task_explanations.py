@@ -1,4 +1,4 @@
-"""The tasks in plain words, for readers who have never seen a neuron."""
+"""Plain-language explanations of the tasks, for readers new to connectomics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectomebench.core.view_layout import view_caption
 
 @dataclass(frozen=True)
 class Explanation:
-    """A task in plain words.
+    """A plain-language explanation of a task.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ _PLAIN = {
 
 
 def explain(task: str) -> Explanation:
-    """Explain a task; a task without words of its own is explained by its question.
+    """Return the explanation of a task; its question where there is none.
 
     Raises
     ------

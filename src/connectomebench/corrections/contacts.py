@@ -1,4 +1,4 @@
-"""Touching pairs of segments, wherever they are: what controls are chosen from."""
+"""Find all touching pairs of segments, the candidates for controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_contacts(
     threads: int | None = None,
     progress: bool = False,
 ) -> Contacts:
-    """Find all pairs of different segments that touch, one row a pair and contiguous patch of contact.
+    """Find all pairs of different segments that touch, one row per pair and contact patch.
 
     Contacts are found as for corrections: the same scan, bridging, grouping and choice of a point, but along the whole
     patch, since which stretch of it matters is known only where there is an error. Voxels without a segment, or without

@@ -63,7 +63,7 @@ async function draw() {
   if (firstVisit) {
     firstVisit = false;
     const began = state.number > 0 ? [`You have rated ${state.number} of ${state.total}; go on with the next.`] : [];
-    cover([...began, ...words.introduction], state.number > 0 ? "Go on" : "Start", open);
+    cover([...began, ...words.introduction], state.number > 0 ? "Resume" : "Start", open);
     return;
   }
   await open();

@@ -1,4 +1,4 @@
-"""What the report shows of a dataset folder: counts, and one typical sample an answer."""
+"""Counts and typical samples of a dataset folder for the report."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SMALL_COLUMNS = ("sample_id", "answer", "origin", "group")
 
 @dataclass(frozen=True)
 class PartitionCount:
-    """Samples of one partition: by answer, in all, and in how many groups."""
+    """Samples of one partition: by answer, total, and number of groups."""
 
     partition: str
     by_answer: dict[str, int]
@@ -91,7 +91,7 @@ class DatasetSummary:
 
 
 def summarise_dataset(folder: Path, task: str, species: str) -> DatasetSummary:
-    """Count a dataset folder and pick one typical sample an answer.
+    """Count the samples of a dataset folder and pick a typical one per answer.
 
     Typical is the sample whose areas of blue and orange are nearest to the median of its answer (among the first
     40 by `sample_id`), so that the picture is neither the best nor the worst.
@@ -134,7 +134,7 @@ def _files(folder: Path, species: str, partition: str) -> list[Path]:
 
 
 def _read(files: Sequence[Path], columns: Sequence[str], ids: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Read columns of some or all rows; ClassLabel columns come back as names."""
+    """Read columns of some or all rows; ClassLabel columns are returned as names."""
     import pyarrow.dataset as pad
     from datasets import ClassLabel, Features
 
@@ -169,7 +169,7 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
 
 
 def _coloured_areas(images: Sequence[dict[str, Any]], views: Sequence[str]) -> NDArray[np.float64]:
-    """Logarithm of the bluish and the orange area over the mesh views; shape (2,)."""
+    """Return the log of the bluish and the orange area over the mesh views; shape (2,)."""
     from PIL import Image
 
     total = np.zeros(2)

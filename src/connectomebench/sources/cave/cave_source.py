@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 class CaveSource:
     """Implements :class:`connectomebench.core.source.Source` over a CAVE server.
 
-    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. What is
-    said of a segment (size, skeleton, whether it is fused) holds inside the cube of the survey of its edit.
+    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. Facts
+    about a segment (size, skeleton, whether it is fused) hold inside the cube of the survey of its edit.
 
     Parameters
     ----------
@@ -57,23 +57,23 @@ class CaveSource:
 
     def __init__(self, config: CaveConfig, species: str, cache: Path, base: Path, runner: Runner) -> None:
         self.config = config
-        order = JobSpec(config, species, cache, final_state(config, species, cache))
-        self._place = order.open()
-        self._place.connection.graph.voxel_nm()
-        self.archive = Archive(order, base, runner)
-        self._info = self._make_info(order)
+        spec = JobSpec(config, species, cache, final_state(config, species, cache))
+        self._context = spec.open()
+        self._context.connection.graph.voxel_nm()
+        self.archive = Archive(spec, base, runner)
+        self._info = self._make_info(spec)
 
-    def _make_info(self, order: JobSpec) -> SourceInfo:
-        layer, connection = self._place.supervoxels, self._place.connection
+    def _make_info(self, spec: JobSpec) -> SourceInfo:
+        layer, connection = self._context.supervoxels, self._context.connection
         voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
-        c, known = self.config, get_species(order.species)
+        c, known = self.config, get_species(spec.species)
         rules = [asdict(r) for r in (c.roots, c.survey, c.mesh, c.skeleton)]
-        until = order.until.isoformat()
+        until = spec.until.isoformat()
         key = content_key(layer.fingerprint, rules, c.meshes, connection.image, until)
         return SourceInfo(
             name=connection.name,
             version=f"{until}+{key[:12]}",
-            species=order.species,
+            species=spec.species,
             bounds_nm=Box(_point(offset * voxel), _point((offset + layer.shape) * voxel)),
             simulated_errors=False,
             simulated_em=False,
@@ -88,12 +88,12 @@ class CaveSource:
         return self._info
 
     def corrections(self) -> Corrections:
-        """Read the edit history and survey its places; see :mod:`connectomebench.sources.cave.history`."""
+        """Return corrections from the edit history and the surveys; see :mod:`connectomebench.sources.cave.history`."""
         return self.archive.corrections
 
     def contacts(self) -> Contacts:
-        """Contacts of edited segments with each other and with their neighbours, as they were just before the edit."""
-        found = [s.contacts for s in self.archive.atlas.light()]
+        """Return contacts of edited segments with each other and with neighbours, just before the edit."""
+        found = [s.contacts for s in self.archive.survey_index.light()]
         if not found:
             return Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
         return Contacts(
@@ -105,16 +105,16 @@ class CaveSource:
     def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
         """Yield the skeleton of each segment inside the cube of its survey; those without one are left out."""
         for segment in segment_ids:
-            survey = self.archive.atlas.of_segment(int(segment))
+            survey = self.archive.survey_index.of_segment(int(segment))
             if survey is not None and int(segment) in survey.skeletons:
                 yield int(segment), survey.skeletons[int(segment)]
 
     def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points lie near a face of a cube or of the volume, or too far out in every cube for a view."""
+        """Return which points lie near a face of a cube or the volume, or too far out in every cube for a view."""
         points = np.asarray(points_nm, np.float64).reshape(-1, 3)
         rules, bounds = self.config.survey, self._info.bounds_nm
         to_end = np.minimum(points - bounds.lower_nm, np.asarray(bounds.upper_nm) - points).min(axis=1, initial=np.inf)
-        nearest, near_face = self.archive.atlas.distances(points, rules.cutout_nm / 2, rules.border_nm)
+        nearest, near_face = self.archive.survey_index.distances(points, rules.cutout_nm / 2, rules.border_nm)
         return near_face | (nearest > rules.inner_nm / 2) | (to_end <= rules.border_nm)
 
     @cached_property
@@ -141,16 +141,16 @@ class CaveSource:
 
     @cached_property
     def _image(self) -> CloudLayer | None:
-        path = self._place.connection.image
+        path = self._context.connection.image
         return None if path is None else self._layer(path, "image")
 
     @cached_property
     def _outlined(self) -> CloudLayer:
-        return self._layer(self._place.connection.segmentation, "labels")
+        return self._layer(self._context.connection.segmentation, "labels")
 
     def _layer(self, path: str, kind: Literal["labels", "image"]) -> CloudLayer:
-        place, c = self._place, self.config
-        return open_layer(place.connection, path, kind, c.survey.image_voxel_nm, place.blobs, c.requests)
+        context, c = self._context, self.config
+        return open_layer(context.connection, path, kind, c.survey.image_voxel_nm, context.blobs, c.requests)
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Cut the slices xy, xz and yz through the site; None where the dataset has no image data."""
