@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
+from connectomebench.core.view_layout import view_caption
 
 
 @dataclass(frozen=True)
@@ -92,14 +93,7 @@ def explain(task: str) -> Explanation:
     return _PLAIN.get(task) or Explanation(known.question, "", {})
 
 
-VIEW_NAMES = {
-    "front": "front",
-    "side": "side",
-    "top": "top",
-    "em_xy": "image slice xy",
-    "em_xz": "image slice xz",
-    "em_yz": "image slice yz",
-}
+VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS)}
 
 MODEL_NAMES = {
     "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),

@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
 from connectomebench.core.tasks import Task, get_task
+from connectomebench.core.view_layout import plane_columns, view_caption
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns, shard_paths
 from connectomebench.rendering.colours import EM_OUTLINE, RGB, ROLE_COLOURS
+from connectomebench.rendering.overlay import draw_overlay, has_overlay
 
 PARTITION = "train"
 SAMPLES = 3
@@ -32,7 +34,7 @@ ROLES = {
 }
 
 _VIEW_PX = 128
-_COLUMNS = 3  # views beside each other; more go into a second line
+_COLUMNS = 3  # views beside each other, the slice of the same plane below
 _GAP, _BLOCK_GAP, _MARGIN = 4, 22, 18
 _LABEL_PX, _CAPTION_PX, _ANSWER_PX, _TITLE_PX = 16, 20, 40, 58
 _INK, _FAINT, _FRAME = (20, 20, 20), (85, 85, 85), (200, 200, 200)
@@ -55,7 +57,8 @@ def write_grid(folder: Path, species: str) -> Path:
     """Draw up to three samples of the train partition for each answer, each with all of its views.
 
     Shown are the first by ``sample_id``, a hash, so nobody picked them. The same rows give the same bytes (with the
-    same Pillow). Nothing is rendered: the stored pictures are made smaller.
+    same Pillow). Nothing is rendered: the stored pictures are made smaller, with a centre mark and a scale bar drawn
+    over them.
 
     Parameters
     ----------
@@ -125,7 +128,7 @@ def _legend(task: Task, simulated_em: bool) -> list[tuple[str, RGB]]:
     entries = [(ROLES[role], colour) for role, colour in ROLE_COLOURS.items() if role in task.roles]
     if task.has_em:
         drawn = "SIMULATED slices of image data (no micrographs)" if simulated_em else "slices of image data"
-        entries.append((f"em_xy, em_xz, em_yz: {drawn}, that segment outlined", EM_OUTLINE))
+        entries.append((f"below each view: {drawn} in its plane, that segment outlined", EM_OUTLINE))
     return entries
 
 
@@ -173,11 +176,15 @@ def _draw_sample(
 ) -> None:
     """Draw the views of one sample with their names above, and origin and width below."""
     left, top = corner
-    for i, (name, picture) in enumerate(views):
-        x = left + i % _COLUMNS * (_VIEW_PX + _GAP)
-        y = top + i // _COLUMNS * (_VIEW_PX + _LABEL_PX + _GAP)
-        draw.text((x + 1, y), name, _FAINT, _font(12))
-        sheet.paste(picture, (x, y + _LABEL_PX))
+    places = [(i, column, row) for column, rows in enumerate(plane_columns([name for name, _ in views]))
+              for row, i in enumerate(rows)]  # fmt: skip
+    for i, column, row in places:
+        name, picture = views[i]
+        x = left + column % _COLUMNS * (_VIEW_PX + _GAP)
+        y = top + (row + column // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP)
+        draw.text((x + 1, y), view_caption(name), _FAINT, _font(11))
+        marked = draw_overlay(picture, sample.extent_nm) if has_overlay(name, sample.extent_nm) else picture
+        sheet.paste(marked, (x, y + _LABEL_PX))
         draw.rectangle((x, y + _LABEL_PX, x + _VIEW_PX - 1, y + _LABEL_PX + _VIEW_PX - 1), outline=_FRAME)
     foot = top + -(-len(views) // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP)
     caption = f"{ORIGINS.get(sample.origin, sample.origin)}; each view {sample.extent_nm:.0f} nm wide"

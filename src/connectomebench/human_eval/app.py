@@ -15,8 +15,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.view_layout import PLANES, plane_columns
 from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import messages
+from connectomebench.rendering.overlay import has_overlay, overlay_svg
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -75,7 +77,7 @@ def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPag
     sitting
         The items to rate.
     dataset
-        Stored rows; ``images`` and ``views`` are shown.
+        Stored rows, of which ``images`` and ``views`` are shown; ``extent_nm`` gives the scale bar.
     words
         Heading and introduction.
     page
@@ -135,7 +137,8 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
     -------
     dict
         JSON-serialisable: ``number`` (rated so far), ``total``, and, unless all are rated, ``question``, ``texts``,
-        ``seconds`` (spent on it before) and ``pictures``, each with ``name`` and ``source`` (a data URI).
+        ``seconds`` (spent on it before) and ``columns`` of pictures, each slice below the view of its plane. A picture
+        has ``name``, ``source`` (a data URI) and ``overlay`` (an SVG element with centre mark and scale bar, or empty).
     """
     number = session.done
     state: dict[str, Any] = {"number": number, "total": len(session.items)}
@@ -143,15 +146,20 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
         return state
     item: Item = session.items[number]
     row = dataset[item.row]
+    extent = row.get("extent_nm")
     pictures = [
-        {"name": name, "source": _data_uri(image)}
-        for name, image in zip(_picture_names(row), row["images"], strict=True)
+        {
+            "name": f"{name} ({PLANES[view]} plane)" if view in PLANES else name,
+            "source": _data_uri(image),
+            "overlay": overlay_svg(extent) if has_overlay(view, extent) else "",
+        }
+        for view, name, image in zip(row["views"], _picture_names(row), row["images"], strict=True)
     ]
     return state | {
         "question": item.question,
         "texts": list(item.texts),
         "seconds": session.seconds(number),
-        "pictures": pictures,
+        "columns": [[pictures[i] for i in column] for column in plane_columns(list(row["views"]))],
     }
 
 

@@ -32,7 +32,7 @@ def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules
     archive, cutting
         The state at that time, and its cuts.
     rules
-        Margin, simplification and smoothing.
+        Margin and smoothing.
 
     Raises
     ------
