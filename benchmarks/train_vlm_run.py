@@ -17,7 +17,7 @@ from qwen3_vl_flops import Step, qwen3_vl_32b, training_flops
 from tiny_qwen3_vl import make_tiny_qwen3_vl
 
 from connectomebench.finetuning.adapter import Base, lora_config
-from connectomebench.finetuning.completions import ANSWERS_ALONE, answered_alone
+from connectomebench.finetuning.completions import ANSWER_ONLY, answer_only_targets
 from connectomebench.finetuning.data import TrainingData, as_prompts
 from connectomebench.finetuning.settings import AdapterSettings, recipe, usable_optimizer
 from connectomebench.finetuning.trainer import assemble_trainer
@@ -240,10 +240,10 @@ def _given(variant: Variant, folder: Path) -> dict[str, Any]:
 def _ours(variant: Variant, base: Base, model: Any, rows: Any, folder: Path) -> Any:
     from trl import SFTConfig  # pyright: ignore[reportPrivateImportUsage]
 
-    taught = answered_alone(len(rows))
-    prompts = as_prompts(rows, taught)
+    targets = answer_only_targets(len(rows))
+    prompts = as_prompts(rows, targets)
     ids = {"train": rows["sample_id"][:], "validation": []}
-    data = TrainingData(prompts, prompts, ids, (), {}, ANSWERS_ALONE, {"train": taught})
+    data = TrainingData(prompts, prompts, ids, (), {}, ANSWER_ONLY, {"train": targets})
     # the schedule follows validations, of which there are none here
     mine = {**recipe(), "lr_scheduler_type": "constant", "lr_scheduler_kwargs": None, "load_best_model_at_end": False}
     args = SFTConfig(**(mine | _given(variant, folder)))

@@ -61,7 +61,7 @@ VIEW_NAMES = {
 
 
 def answer_format(task_name: str) -> str:
-    """Tell how the answer to a task must be written."""
+    """Return the answer format of a task."""
     labels = LABELS[task_name]
     ordered = ("yes", "no") if labels == ("no", "yes") else labels
     *others, last = (f"<answer>{label}</answer>" for label in ordered)
@@ -69,20 +69,20 @@ def answer_format(task_name: str) -> str:
 
 
 def prompt_texts(task_name: str, question: str, views: Sequence[str]) -> list[str]:
-    """Write the text before each image of a row, and last the question."""
+    """Return the text before each image of a row, and last the question."""
     names = [VIEW_NAMES.get(view, f"{view.replace('_', ' ')} view") for view in views]
     return [*(f"{name}:" for name in names), f"{question}\n{answer_format(task_name)}"]
 
 
 def read_answer(reply: str, task_name: str) -> str | None:
-    """Read the last ``<answer>`` of a reply; None where it holds no label of the task, which counts as wrong."""
+    """Parse the last ``<answer>`` of a reply; None if it is no label of the task, which counts as wrong."""
     found = re.findall(r"<\s*answer\s*>([^<>]*)<\s*/\s*answer\s*>", reply, flags=re.IGNORECASE)
     text = " ".join(found[-1].split()).casefold() if found else None
     return next((label for label in LABELS[task_name] if label.casefold() == text), None)
 
 
 def balanced(rows: Iterable[tuple[str, str, float]]) -> tuple[float, float]:
-    """Return balanced accuracy, and its standard error where rows of one group are not independent.
+    """Compute balanced accuracy and its standard error clustered by group.
 
     The error is that of the linearised mean of recalls, summed over groups (Miller, Adding Error Bars to Evals, 2024,
     appendix A, for the mean of recalls in place of the mean), times sqrt(G / (G - 1)) for G groups; NaN for one group.
@@ -116,7 +116,7 @@ def connectomebench(
     dataset: str | None = None,
     revision: str | None = None,
 ) -> Task:
-    """Ask one task of one species.
+    """Evaluate one task on one species.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def connectomebench(
 
 @metric
 def balanced_accuracy() -> Metric:
-    """Take the mean over the true answers of the share that was answered right."""
+    """Compute the balanced accuracy."""
 
     # Inspect reads the annotation to know what to hand in
     def of(scores: list[SampleScore]) -> float:
@@ -163,7 +163,7 @@ def balanced_accuracy() -> Metric:
 
 @metric
 def balanced_accuracy_stderr() -> Metric:
-    """Estimate the standard error of `balanced_accuracy`, clustered by group."""
+    """Compute the standard error of `balanced_accuracy`, clustered by group."""
 
     # Inspect reads the annotation to know what to hand in
     def of(scores: list[SampleScore]) -> float:
@@ -191,7 +191,7 @@ def _rows(scores: list[SampleScore]) -> list[tuple[str, str, float]]:
 
 
 def _sample(row: Any, task_name: str) -> Sample:
-    """Write one row as one message of texts and images in turn."""
+    """Convert a row to one message of alternating texts and images."""
     *names, question = prompt_texts(task_name, row["question"], row["views"])
     content: list[Any] = []
     for name, image in zip(names, row["images"], strict=True):

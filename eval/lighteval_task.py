@@ -62,7 +62,7 @@ VIEW_NAMES = {
 
 
 def answer_format(task_name: str) -> str:
-    """Tell how the answer to a task must be written."""
+    """Return the answer format of a task."""
     labels = LABELS[task_name]
     ordered = ("yes", "no") if labels == ("no", "yes") else labels
     *others, last = (f"<answer>{label}</answer>" for label in ordered)
@@ -70,20 +70,20 @@ def answer_format(task_name: str) -> str:
 
 
 def prompt_texts(task_name: str, question: str, views: Sequence[str]) -> list[str]:
-    """Write the text before each image of a row, and last the question."""
+    """Return the text before each image of a row, and last the question."""
     names = [VIEW_NAMES.get(view, f"{view.replace('_', ' ')} view") for view in views]
     return [*(f"{name}:" for name in names), f"{question}\n{answer_format(task_name)}"]
 
 
 def read_answer(reply: str, task_name: str) -> str | None:
-    """Read the last ``<answer>`` of a reply; None where it holds no label of the task, which counts as wrong."""
+    """Parse the last ``<answer>`` of a reply; None if it is no label of the task, which counts as wrong."""
     found = re.findall(r"<\s*answer\s*>([^<>]*)<\s*/\s*answer\s*>", reply, flags=re.IGNORECASE)
     text = " ".join(found[-1].split()).casefold() if found else None
     return next((label for label in LABELS[task_name] if label.casefold() == text), None)
 
 
 def balanced(rows: Iterable[tuple[str, str, float]]) -> tuple[float, float]:
-    """Return balanced accuracy, and its standard error where rows of one group are not independent.
+    """Compute balanced accuracy and its standard error clustered by group.
 
     The error is that of the linearised mean of recalls, summed over groups (Miller, Adding Error Bars to Evals, 2024,
     appendix A, for the mean of recalls in place of the mean), times sqrt(G / (G - 1)) for G groups; NaN for one group.
@@ -110,7 +110,7 @@ def balanced(rows: Iterable[tuple[str, str, float]]) -> tuple[float, float]:
 
 
 def prompt(row: dict[str, Any], task_name: str) -> Doc:
-    """Write one row as a question with several images."""
+    """Convert a row to a question with several images."""
     name = row["task"]
     return Doc(
         task_name=task_name,
@@ -123,7 +123,7 @@ def prompt(row: dict[str, Any], task_name: str) -> Doc:
 
 
 class TaggedAnswer(SampleLevelComputation):
-    """Whether the last ``<answer>`` of a reply is right, with what balanced accuracy needs besides."""
+    """Score the last ``<answer>`` of a reply, with the data that balanced accuracy needs."""
 
     def compute(self, model_response: ModelResponse, doc: Doc, **_: Any) -> dict[str, Any]:
         """Return true answer, group, and 1 or 0."""
@@ -134,13 +134,13 @@ class TaggedAnswer(SampleLevelComputation):
 
 
 def aggregate(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Return balanced accuracy and its standard error over groups, which lighteval then leaves as they are."""
+    """Aggregate to balanced accuracy and its standard error over groups."""
     value, error = balanced((row["answer"], row["group"], row["right"]) for row in rows)
     return {"balanced_accuracy": value, "balanced_accuracy_stderr": error}
 
 
 def repository(task_name: str) -> str:
-    """Return where the dataset of a task lies."""
+    """Return the folder or Hub id of the dataset of a task."""
     folder = os.environ.get("CONNECTOMEBENCH_DATASETS")
     return str(Path(folder) / task_name) if folder else f"connectomebench/{task_name}"
 

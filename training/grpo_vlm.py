@@ -5,19 +5,19 @@
 #     "bitsandbytes>=0.48",
 # ]
 # ///
-r"""Reinforce Qwen3-VL on one task by LoRA: it answers many times, and answers that are worth more become more likely.
+r"""Train Qwen3-VL on one task with GRPO and LoRA.
 
     accelerate launch --config_file accelerate_configs/fsdp2_2gpu.yaml training/grpo_vlm.py \
         --task endpoint_localization --species mouse --rewards distance format --reward_weights 1 0.2
 
 Rewards are exact, format, distance (where the answer is a place) and calibration (asks for a confidence as well); see
-connectomebench.finetuning.rewards. The base may be any folder of a whole model, so also one into which an adapter of
-sft_vlm.py was merged. All options of trl's GRPOConfig are taken, but replies are written by transformers, not vLLM.
+connectomebench.finetuning.rewards. The base may be any full model folder, for example one into which an adapter of
+sft_vlm.py was merged. All options of trl's GRPOConfig are accepted, but transformers, not vLLM, generates replies.
 
---answer_style analysis asks for an analysis before the answer, for a base that has learnt to give one.
+--answer_style analysis asks for an analysis before the answer, for a base trained to give one.
 
-The same command goes on where it was broken off. In the first pass over the rows the outcome is the same as without
-the break, to the bit on a CPU; later trl (1.16) asks them in another order than it would have.
+Run the same command to resume an interrupted run. Within the first epoch the result equals that of an uninterrupted
+run, bit for bit on a CPU; in later epochs trl (1.16) visits rows in another order.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
-from connectomebench.finetuning.trainer import load_for_training, settle_adapter, told_in_one_line
+from connectomebench.finetuning.trainer import explain_errors, finish_adapter, load_for_training
 from connectomebench.models.chat import MAX_NEW_TOKENS
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.confidence import ask_confidence
@@ -55,7 +55,7 @@ ANALYSIS_TOKENS = 128
 
 @dataclass
 class ScriptArguments:
-    """What a reply is worth, and how the script is run."""
+    """Rewards, answer style and resuming."""
 
     rewards: list[str] = field(
         default_factory=lambda: ["exact", "format"],
@@ -71,7 +71,7 @@ class ScriptArguments:
     resume: str = field(
         default="auto",
         metadata={
-            "help": "auto goes on from the newest whole checkpoint in output_dir; never removes them and starts anew."
+            "help": "auto: resume from the newest complete checkpoint in output_dir; never: delete them and restart."
         },
     )
 
@@ -83,7 +83,7 @@ class ScriptArguments:
 
 
 def defaults(on_gpu: bool) -> dict[str, Any]:
-    """Return defaults by name of an option of GRPOConfig; all are choices of this package, none is published."""
+    """Return the defaults by option name of GRPOConfig; all are choices of this package."""
     return {
         "max_steps": 200,
         "learning_rate": 1e-5,
@@ -102,11 +102,11 @@ def defaults(on_gpu: bool) -> dict[str, Any]:
 def questions(
     batch: Mapping[str, Sequence[Any]], confidence: bool, style: AnswerStyle = ANSWER
 ) -> dict[str, list[Any]]:
-    """Write what is asked of stored rows, with the columns that rewards read; images are decoded here."""
+    """Build prompts from stored rows, with the columns that rewards read; images are decoded here."""
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    asked = [messages(row, style=style) for row in rows]
+    prompts = [messages(row, style=style) for row in rows]
     return {
-        "prompt": [ask_confidence(turns) for turns in asked] if confidence else asked,
+        "prompt": [ask_confidence(turns) for turns in prompts] if confidence else prompts,
         "images": [[decode(image) for image in row["images"]] for row in rows],
         **{name: list(batch[name]) for name in ("task", "answer", "target_nm")},
     }
@@ -138,7 +138,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     with args.main_process_first():
         data = load_training_data(rows, args.seed)
     confidence = "calibration" in script.rewards
-    asked = data.train.with_transform(partial(questions, confidence=confidence, style=style))
+    rows = data.train.with_transform(partial(questions, confidence=confidence, style=style))
 
     ################
     # Model
@@ -150,25 +150,25 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     configuration |= {
         "rewards": dict(zip(script.rewards, training.pop("reward_weights"), strict=True)),
         "distance_scale_nm": script.distance_scale_nm,
-        # how the adapter is asked when it is evaluated
+        # prompt settings for the evaluation of the adapter
         "answer_style": style,
         "asks_confidence": confidence,
-        # hosts and ports of a server that is not asked
+        # hosts and ports of a server that is not used
         "training": {name: value for name, value in training.items() if "vllm" not in name},
     }
     with args.main_process_first(local=False):
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
-    with told_in_one_line(args):
+    with explain_errors(args):
         model = load_for_training(base, args)
         trainer: Any = GRPOTrainer(
             model,
             [*rewards],
             args,
-            train_dataset=asked,
+            train_dataset=rows,
             processing_class=base.processor,
             peft_config=lora_config(adapter),
         )
-        settle_adapter(trainer, base)
+        finish_adapter(trainer, base)
         # cards are made from records when an adapter is published
         trainer.create_model_card = lambda *_, **__: None
 

@@ -5,19 +5,19 @@
 #     "bitsandbytes>=0.48",
 # ]
 # ///
-r"""Fine-tune Qwen3-VL on one task by LoRA.
+r"""Fine-tune Qwen3-VL on one task with LoRA.
 
     accelerate launch --config_file accelerate_configs/fsdp2_2gpu.yaml training/sft_vlm.py \
         --task merge_action --species mouse --model Qwen/Qwen3-VL-32B-Instruct
 
-All defaults are those of the published adapters. What a run would do is told by --dry_run true, a YAML file with any of
-the options is taken by --config, and the same command goes on where it was broken off:
+All defaults are those of the published adapters. --dry_run true describes a run without training, --config FILE.yaml
+reads options from a file, and the same command resumes an interrupted run:
 
     python training/sft_vlm.py --task merge_action --species fly --dataset out/merge_action \
         --model Qwen/Qwen3-VL-2B-Instruct --dry_run true
 
---answer_style analysis learns a teacher's analysis before the answer, from a dataset to which `connectomebench teacher`
-has added replies.
+--answer_style analysis trains on a teacher's analysis before the answer, from a dataset to which `connectomebench
+teacher` has added replies.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from connectomebench.finetuning.settings import (
     checked_arguments,
     recipe,
 )
-from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
+from connectomebench.finetuning.trainer import explain_errors, make_trainer
 from connectomebench.models.checkpoints import prepare_output, resume_training
 
 if TYPE_CHECKING:
@@ -49,13 +49,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class ScriptArguments:
-    """How the script is run."""
+    """Dry run and resuming."""
 
-    dry_run: bool = field(default=False, metadata={"help": "Tell what would be trained, and train nothing."})
+    dry_run: bool = field(default=False, metadata={"help": "Describe the run without training."})
     resume: str = field(
         default="auto",
         metadata={
-            "help": "auto goes on from the newest whole checkpoint in output_dir; never removes them and starts anew."
+            "help": "auto: resume from the newest complete checkpoint in output_dir; never: delete them and restart."
         },
     )
 
@@ -94,7 +94,7 @@ def main(
     with args.main_process_first(local=False):
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
     trainer = make_trainer(base, data, adapter, args)
-    with told_in_one_line(args):
+    with explain_errors(args):
         resume_training(trainer, checkpoint)
 
     ################

@@ -29,7 +29,7 @@ from connectomebench.models.image_classifier_init import ImageClassifierConfig
 
 @dataclass
 class ScriptArguments:
-    """What to train on, and where the model goes."""
+    """Training data and output folder."""
 
     dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
     output_dir: Path = field(metadata={"help": "Folder of the model: config.json, model.safetensors and the record."})
@@ -57,7 +57,7 @@ class ScriptArguments:
 
 @dataclass
 class ImageClassifierArguments:
-    """How it is trained; see connectomebench.models.image_classifier_init.ImageClassifierConfig."""
+    """Training settings; see connectomebench.models.image_classifier_init.ImageClassifierConfig."""
 
     backbone: str = field(default=ImageClassifierConfig.backbone, metadata={"help": "Hub id or folder."})
     backbone_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
@@ -134,7 +134,7 @@ def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
 
 
 def _interval(estimate: Estimate) -> dict[str, float | None]:
-    """Value and 95% interval; null where undefined, which JSON has no number for."""
+    """Return value and 95% interval; null if undefined."""
     values = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
     return {name: round(value, 4) if isfinite(value) else None for name, value in values.items()}
 

@@ -23,7 +23,7 @@ from connectomebench.models.registry import save_head_model
 
 @dataclass
 class ScriptArguments:
-    """What to train on, and where the probe goes."""
+    """Training data and output folder."""
 
     dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
     output_dir: Path = field(
@@ -41,7 +41,7 @@ class ScriptArguments:
 
 @dataclass
 class ProbeArguments:
-    """How the probe is made; see connectomebench.models.probe.ProbeConfig."""
+    """Probe settings; see connectomebench.models.probe.ProbeConfig."""
 
     encoder: str = field(default=ProbeConfig.encoder, metadata={"help": "Hub id or folder, or efficientnet_lite0."})
     encoder_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})

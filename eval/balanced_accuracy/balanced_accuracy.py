@@ -54,7 +54,7 @@ class BalancedAccuracy(evaluate.Metric):
         )
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):
-        """Add rows, of which there must be some: their kind is read off the first."""
+        """Add rows; at least one, since the first determines their type."""
         if predictions is not None and len(predictions) == 0:
             raise ValueError("there are no rows; give at least one prediction with its reference")
         return super().add_batch(predictions=predictions, references=references, **kwargs)

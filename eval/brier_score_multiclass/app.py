@@ -1,4 +1,4 @@
-"""A page to try the Brier score over classes: predictions and references as JSON lists."""
+"""Demo page of the multiclass Brier score: predictions and references as JSON lists."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ def score(predictions: str, references: str) -> dict[str, float] | None:
 
 
 def build() -> gr.Interface:
-    """Lay out the page."""
+    """Build the page."""
     return gr.Interface(
         fn=score,
         inputs=[

@@ -1,4 +1,4 @@
-"""Brier score over classes as a metric of the `evaluate` library."""
+"""Multiclass Brier score as a metric of the `evaluate` library."""
 
 import datasets
 import evaluate

@@ -1,4 +1,4 @@
-"""A page to try the calibration error: predictions and references as JSON lists."""
+"""Demo page of the calibration error: predictions and references as JSON lists."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ def score(predictions: str, references: str, bins: float, scheme: str) -> dict[s
 
 
 def build() -> gr.Interface:
-    """Lay out the page."""
+    """Build the page."""
     return gr.Interface(
         fn=score,
         inputs=[

@@ -12,7 +12,7 @@ from stored_rows import write_dataset
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
-from connectomebench.finetuning.completions import StyleSettings, draw
+from connectomebench.finetuning.completions import StyleSettings, uniform_draw
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.settings import DataSettings
 from connectomebench.finetuning.teacher import add_teacher
@@ -58,7 +58,7 @@ def test_a_prompt_asks_for_what_its_completion_gives_and_that_alone_is_learnt(da
     kinds = []
     for number, row in enumerate(rows):
         sample = data.sample_ids["train"][row["row_number"]]
-        alone = draw(0, sample) < 0.5
+        alone = uniform_draw(0, sample) < 0.5
         kinds.append(alone)
         wanted = row["completion"][0]["content"]
         analysis = "" if alone else f"<analysis>\nDraw 0 of {sample}.\n</analysis>\n"

@@ -18,7 +18,7 @@ from connectomebench.finetuning.adapter import (
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.dry_run import Shape, memory_estimate
 from connectomebench.finetuning.settings import AdapterSettings, checked_arguments, recipe, usable_optimizer
-from connectomebench.finetuning.trainer import make_trainer, told_in_one_line
+from connectomebench.finetuning.trainer import explain_errors, make_trainer
 
 
 @pytest.fixture(scope="module")
@@ -118,13 +118,13 @@ def test_missing_memory_and_ctrl_c_are_told_in_one_line(training: Training, tmp_
     told = {}
     for name, more in {"batch": ["4"], "one": ["1"], "plain": ["1", "--gradient_checkpointing", "false"]}.items():
         *_, args = parsed(*training.options, "--per_device_train_batch_size", *more, "--output_dir", "out")
-        with pytest.raises(ConnectomeBenchError) as caught, told_in_one_line(args):
+        with pytest.raises(ConnectomeBenchError) as caught, explain_errors(args):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         told[name] = str(caught.value)
     assert "lower --per_device_train_batch_size from 4 to 2 and raise --gradient_accumulation_steps" in told["batch"]
     assert "spread it over more GPUs" in told["one"]
     assert told["plain"].endswith("set --gradient_checkpointing true")
-    with pytest.raises(ConnectomeBenchError, match="goes on from the last checkpoint in out"), told_in_one_line(args):
+    with pytest.raises(ConnectomeBenchError, match="resume from the last checkpoint in out"), explain_errors(args):
         raise KeyboardInterrupt
 
 

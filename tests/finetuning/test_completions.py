@@ -8,12 +8,12 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.completions import (
     StyleSettings,
-    analysed_completion,
-    draw,
+    analysis_completion,
+    choose_targets,
+    describe_targets,
     kept_reply,
-    taught_partitions,
-    teach,
-    told,
+    partition_targets,
+    uniform_draw,
 )
 
 TASK = get_task("merge_action")
@@ -42,7 +42,7 @@ def with_replies(partition: str, right: list[int]):
 def test_a_reply_is_learnt_in_one_form() -> None:
     wanted = "<analysis>\nA gap.\n</analysis>\n<answer>yes</answer>"
     for reply in (wanted, f"  {wanted}\n", "<analysis>A gap.</analysis><answer> Yes </answer>"):
-        assert analysed_completion(reply, ROW) == wanted
+        assert analysis_completion(reply, ROW) == wanted
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_reply_is_learnt_in_one_form() -> None:
     ],
 )
 def test_no_other_reply_is_learnt(reply: str) -> None:
-    assert analysed_completion(reply, ROW) is None
+    assert analysis_completion(reply, ROW) is None
 
 
 def test_a_teacher_must_be_right_in_four_of_five_votes() -> None:
@@ -85,54 +85,54 @@ def test_of_several_teachers_the_first_that_qualifies_is_learnt() -> None:
 
 def test_which_rows_leave_the_analysis_out_depends_on_seed_and_sample_alone() -> None:
     ids = [f"sample-{number}" for number in range(2000)]
-    drawn = [draw(0, name) for name in ids]
+    drawn = [uniform_draw(0, name) for name in ids]
     assert all(0 <= value < 1 for value in drawn)
     assert 0.46 < sum(value < 0.5 for value in drawn) / len(ids) < 0.54
-    assert drawn[7] == draw(0, "sample-7") != draw(1, "sample-7")
+    assert drawn[7] == uniform_draw(0, "sample-7") != uniform_draw(1, "sample-7")
     rows = with_replies("train", [5] * 8)
     settings = StyleSettings("analysis")
-    whole, part = teach(rows, TASK, settings, 3), teach(rows.select(range(4, 8)), TASK, settings, 3)
+    whole, part = choose_targets(rows, TASK, settings, 3), choose_targets(rows.select(range(4, 8)), TASK, settings, 3)
     assert whole.replies[4:] == part.replies
     assert 0 < sum(reply is None for reply in whole.replies) < 8
-    assert whole.fingerprint != teach(rows, TASK, settings, 4).fingerprint
-    assert whole.fingerprint == teach(rows, TASK, settings, 3).fingerprint
+    assert whole.fingerprint != choose_targets(rows, TASK, settings, 4).fingerprint
+    assert whole.fingerprint == choose_targets(rows, TASK, settings, 3).fingerprint
 
 
 def test_rows_without_a_kept_reply_are_left_out() -> None:
     rows = with_replies("train", [5, 4, 3, 2, 1, 0, 4, 5])
-    full = teach(rows, TASK, StyleSettings("analysis", rationale_dropout=0.0), 0)
+    full = choose_targets(rows, TASK, StyleSettings("analysis", rationale_dropout=0.0), 0)
     assert full.rows == [0, 1, 6, 7]
     assert full.counts == {"analysis": 4, "answer": 0, "left_out": 4}
     assert full.teachers == {"teacher": 4}
     answers = rows["answer"]
     assert all(str(full.replies[n]).endswith(f"<answer>{answers[n]}</answer>") for n in full.rows)
     assert not [n for n in full.rows if OTHER[answers[n]] in str(full.replies[n]).split("<answer>")[1]]
-    half = teach(rows, TASK, StyleSettings("analysis"), 0)
+    half = choose_targets(rows, TASK, StyleSettings("analysis"), 0)
     assert half.rows == full.rows
     assert half.counts["analysis"] + half.counts["answer"] == 4
-    assert half.counts["answer"] == sum(draw(0, rows["sample_id"][n]) < 0.5 for n in full.rows)
-    assert "4 without a kept reply are left out (kept replies by teacher: teacher 4)" in told(half)
+    assert half.counts["answer"] == sum(uniform_draw(0, rows["sample_id"][n]) < 0.5 for n in full.rows)
+    assert "4 without a kept reply are left out (kept replies by teacher: teacher 4)" in describe_targets(half)
 
 
 def test_validation_is_asked_for_the_answer_where_it_has_no_replies() -> None:
     partitions = {"train": with_replies("train", [5] * 8), "validation": with_replies("validation", [5, 5, 0, 0])}
-    taught = taught_partitions(partitions, TASK, StyleSettings("analysis"), 0)
+    taught = partition_targets(partitions, TASK, StyleSettings("analysis"), 0)
     assert taught["validation"].rows == [0, 1]
     partitions["validation"] = with_replies("validation", [0] * 4)
-    alone = taught_partitions(partitions, TASK, StyleSettings("analysis"), 0)["validation"]
+    alone = partition_targets(partitions, TASK, StyleSettings("analysis"), 0)["validation"]
     assert (alone.rows, alone.replies, alone.teachers) == ([0, 1, 2, 3], [None] * 4, {})
     with pytest.raises(ConnectomeBenchError, match="no validation row has a kept reply"):
-        taught_partitions(partitions, TASK, StyleSettings("analysis", rationale_dropout=0.0), 0)
+        partition_targets(partitions, TASK, StyleSettings("analysis", rationale_dropout=0.0), 0)
     with pytest.raises(ConnectomeBenchError, match=r"no training row has a well-formed reply.*80%"):
-        taught_partitions({**partitions, "train": with_replies("train", [3] * 8)}, TASK, StyleSettings("analysis"), 0)
+        partition_targets({**partitions, "train": with_replies("train", [3] * 8)}, TASK, StyleSettings("analysis"), 0)
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
         ({"answer_style": "essay"}, "unknown answer_style 'essay'"),
-        ({"rationale_dropout": 0.2}, "rationale_dropout is of --answer_style analysis alone"),
-        ({"teacher_agreement": 0.9}, "teacher_agreement is of --answer_style analysis alone"),
+        ({"rationale_dropout": 0.2}, "rationale_dropout requires --answer_style analysis"),
+        ({"teacher_agreement": 0.9}, "teacher_agreement requires --answer_style analysis"),
         ({"answer_style": "analysis", "rationale_dropout": 1.0}, r"must lie in \[0, 1\)"),
         ({"answer_style": "analysis", "teacher_agreement": 0.4}, r"must lie in \(0.5, 1\]"),
     ],
@@ -144,4 +144,4 @@ def test_refuses_settings_that_do_not_fit(settings: dict, message: str) -> None:
 
 def test_places_have_no_teacher() -> None:
     with pytest.raises(ConnectomeBenchError, match="the answer to split_proposal is a place"):
-        teach(with_replies("train", [5] * 8), get_task("split_proposal"), StyleSettings("analysis"), 0)
+        choose_targets(with_replies("train", [5] * 8), get_task("split_proposal"), StyleSettings("analysis"), 0)

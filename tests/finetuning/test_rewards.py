@@ -273,8 +273,8 @@ def test_rewards_are_chosen_for_a_task():
         (["distance"], None, "split_proposal", 0, "scale"),
         (["distance"], None, "merge_action", 1000, "leave out the distance"),
         (["exact", "calibration"], None, "split_proposal", 1000, "leave out the calibration"),
-        (["calibration"], None, "merge_action", 1000, "exact beside it"),
-        (["exact", "calibration"], [0.5, 1], "merge_action", 1000, "exact beside it"),
+        (["calibration"], None, "merge_action", 1000, "needs exact with"),
+        (["exact", "calibration"], [0.5, 1], "merge_action", 1000, "needs exact with"),
     ],
 )
 def test_rewards_that_do_not_fit_are_refused(names: Any, weights: Any, task: str, scale: float, message: str):

@@ -202,7 +202,7 @@ def test_dry_run_reads_no_weights_and_leaves_nothing(training: Training, tmp_pat
         (["--trust_remote_code", "true"], "trust_remote_code must stay False"),
         (["--resume", "maybe"], "unknown resume 'maybe'"),
         (["--answer_style", "essay"], "unknown answer_style 'essay'"),
-        (["--rationale_dropout", "0.2"], "rationale_dropout is of --answer_style analysis alone"),
+        (["--rationale_dropout", "0.2"], "rationale_dropout requires --answer_style analysis"),
         (["--answer_style", "analysis"], "add them with `connectomebench teacher`"),
         (["--report_to", "nowhere"], "nowhere is not supported, only"),
         (["--model_size", "32"], "not used by the HfArgumentParser"),

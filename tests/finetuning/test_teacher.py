@@ -17,7 +17,7 @@ from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.evaluation.results import result_path, write_results
 from connectomebench.finetuning import teacher as module
-from connectomebench.finetuning.teacher import Added, add_teacher
+from connectomebench.finetuning.teacher import TeacherCounts, add_teacher
 from connectomebench.hub.dataset_folder import read_dataset
 
 RIGHT = {"train": [5, 4, 3, 5, 5, 5, 5, 5], "validation": [5, 0, 5, 5]}
@@ -42,8 +42,8 @@ def results(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def taught(dataset: Path, results: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("taught") / "merge_action"
     assert add_teacher(dataset, results, "teacher", out) == [
-        Added("fly", "train", 8, 8, 7),
-        Added("fly", "validation", 4, 4, 3),
+        TeacherCounts("fly", "train", 8, 8, 7),
+        TeacherCounts("fly", "validation", 4, 4, 3),
     ]
     return out
 
@@ -165,7 +165,7 @@ def test_several_teachers_can_be_added(dataset: Path, taught: Path, tmp_path: Pa
     second = write_replies(dataset, tmp_path / "results", {"train": [0, 5, 5, 0, 0, 0, 0, 0]}, model="another")
     found = add_teacher(taught, second, "another", tmp_path / "both")
     # row 2, which the first teacher got wrong too often
-    assert found == [Added("fly", "train", 8, 8, 8), Added("fly", "validation", 4, 0, 3)]
+    assert found == [TeacherCounts("fly", "train", 8, 8, 8), TeacherCounts("fly", "validation", 4, 0, 3)]
     rows = load_rows(str(tmp_path / "both"), "fly", "train").dataset["teacher_replies"]
     assert [[vote["model"] for vote in row] for row in rows] == [["teacher"] * 5 + ["another"] * 5] * 8
     entry = read_manifest(tmp_path / "both")["species"]["fly"]["teacher_replies"]
@@ -197,8 +197,8 @@ def test_a_reply_without_votes_and_one_that_could_not_be_read(dataset: Path, tmp
     [
         ({"dataset_fingerprint": "d" * 32}, "are about another dataset than"),
         ({"model": "stranger"}, "holds no records of teacher on training or validation rows.*models there: stranger"),
-        ({"votes": None, "replies": None, "reply": None}, "holds no replies in words"),
-        ({"replies": ["one"]}, "holds no replies in words"),
+        ({"votes": None, "replies": None, "reply": None}, "holds no written replies"),
+        ({"replies": ["one"]}, "holds no written replies"),
         ({"condition": f"{CONDITION}+blank_images"}, r"without seeing the rows as they are \(blank_images\)"),
     ],
 )
@@ -248,5 +248,5 @@ def test_the_command_tells_what_it_did(dataset: Path, results: Path, tmp_path: P
     arguments = parser.parse_args([*words, "--condition", CONDITION])
     arguments.run(arguments)
     told = capsys.readouterr().out
-    assert "fly/train: 8 of 8 rows have replies of teacher; 7 rows hold a reply to learn" in told
+    assert "fly/train: 8 of 8 rows have replies of teacher; 7 rows have a reply to train on" in told
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["task"] == "merge_action"

@@ -225,7 +225,7 @@ def test_all_models_of_a_folder_by_their_names(
         ("adapter_model.bin", "", "pickled weights are never published"),
         ("test_indices.json", '{"test": ["/home/anna/rows"]}', "test_indices.json holds a home folder"),
         ("training_config.yaml", "token: " + "0123456789abcdef" * 2, "looks like a CAVE token"),
-        ("adapter_config.json", '{"base_model_name_or_path": "/data/qwen"}', "which nobody else has"),
+        ("adapter_config.json", '{"base_model_name_or_path": "/data/qwen"}', "which others do not have"),
         ("adapter_config.json", "{", "is not JSON"),
         (FILE_NAME, "{}", "is not the record of a model"),
     ],
@@ -266,8 +266,8 @@ def test_options_of_models_alone(hub: HubServer, client: HubClient, trained: tup
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"config": {"encoder": "/etc/model"}, "kind": "probe"}, "no model of the Hub"),
-        ({"config": {"encoder": "../../model"}, "kind": "probe"}, "no model of the Hub"),
+        ({"config": {"encoder": "/etc/model"}, "kind": "probe"}, "not a Hub model"),
+        ({"config": {"encoder": "../../model"}, "kind": "probe"}, "not a Hub model"),
         ({"kind": "pickle"}, "is not the record of a model"),
     ],
 )
@@ -296,4 +296,4 @@ def test_models_that_are_not_there(client: HubClient, hub: HubServer, dataset: P
         client.evaluate("--model", adapter, "--dataset", dataset, "--dataset-revision", "x", "--species", "fly")
     )
     hub.store.create("model", "brains/other", False)
-    assert "no model that this package knows" in told("--model", "brains/other")
+    assert "no supported model" in told("--model", "brains/other")

@@ -14,7 +14,7 @@ import torch
 from classified_rows import one_thread, write_backbone, write_classified_rows
 from safetensors.torch import load_file
 
-from connectomebench.models.image_classifier_loop import ViewTrainer
+from connectomebench.models.image_classifier_trainer import ViewTrainer
 from connectomebench.models.model_record import read_record
 
 SCRIPT = Path(__file__).parents[2] / "training" / "train_image_classifier.py"

@@ -144,4 +144,4 @@ def test_an_order_given_by_hand_is_followed_or_refused(analysed: Path, results: 
     write(tmp_path / "other", "elsewhere", 0.5, 4, species="human")
     command[2:2] = [str(tmp_path / "other")]
     assert main([*command, "--order", "run-checkpoint-100", "elsewhere"]) == 2
-    assert "replied to no sample that both were asked" in capsys.readouterr().err
+    assert "share no sample with replies from both" in capsys.readouterr().err

@@ -12,7 +12,7 @@ from connectomebench.reproduction.accuracy_differences import accuracy_differenc
 from connectomebench.reproduction.calibration_differences import calibration_differences
 from connectomebench.reproduction.differences import PublishedDifference
 from connectomebench.reproduction.results_folder import Published, read_published
-from connectomebench.reproduction.sources import traced
+from connectomebench.reproduction.sources import trace_totals
 
 EVALUATION = "final_data/eval_merge_action_vlm_votes3.json"
 VLM = "VLM (with confidence), split error correction"
@@ -117,7 +117,7 @@ def test_calibration_of_another_resnet(differences: dict[str, PublishedDifferenc
 
 
 def test_what_totals_stem_from(published: Published) -> None:
-    difference = traced(published)
+    difference = trace_totals(published)
     assert difference is not None
     found_rows = {(row[0], row[2]): row[4] for row in difference.rows}
     mean = "mean of 2 repeats at 64 training samples (data_sweep_merge_action.json)"

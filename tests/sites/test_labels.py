@@ -46,7 +46,7 @@ class Double:
         assert len(segment_ids) == len(points_nm)
         return np.asarray(points_nm)[:, 0] > self.border_x_nm
 
-    def surroundings(self, segment_ids, points_nm, radius_nm):
+    def surroundings(self, segment_ids, points_nm, radius_nm, question="both"):
         self.asked += zip(segment_ids.tolist(), points_nm[:, 0].tolist(), strict=True)
         unsure = np.isin(points_nm[:, 0], self.unsure_x_nm)
         return Surroundings(unsure, unsure)

@@ -192,6 +192,8 @@ def test_large_radii_are_looked_at_on_fewer_voxels(radius_nm: float, expected: b
         made.automatic, made.proofread, {1: (1,)}, np.array([1], np.uint64), place, radius_nm, CertaintyRules()
     )
     assert found.goes_on.tolist() == [expected] and found.second_body.tolist() == [False]
+    other = made.surroundings(np.array([1], np.uint64), place, radius_nm, "second_body")
+    assert other.goes_on.tolist() == [False]
 
 
 def test_rules_that_make_no_sense_are_refused() -> None:

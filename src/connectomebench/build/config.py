@@ -86,6 +86,14 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
     ------
     ConnectomeBenchError
         For a missing file, bad YAML, unknown keys, wrong types, or an unknown species or task.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from connectomebench import load_config
+    >>> config = load_config(Path("examples/quickstart.yaml"), {"controls.max_cases": 20})
+    >>> config.species, config.controls.max_cases
+    ('fly', 20)
     """
     import yaml
 

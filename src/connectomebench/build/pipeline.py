@@ -41,7 +41,7 @@ from connectomebench.sources.factory import open_source
 _log = logging.getLogger(__name__)
 
 
-def build(
+def build_datasets(
     config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | None = None, scheduler: str = IN_PROCESS
 ) -> dict[str, Path]:
     """Build the datasets of a configuration; what is there already is left alone.
@@ -70,6 +70,17 @@ def build(
     ConnectomeBenchError
         If the data cannot be read, ``out`` holds another configuration, there are too few sites, or the data of too
         many cannot be had.
+
+    Examples
+    --------
+    Build one task from the embedded neurons; a second call finds everything there.
+
+    >>> from pathlib import Path
+    >>> from connectomebench import build_datasets, load_config
+    >>> path = Path("examples/quickstart.yaml")
+    >>> folders = build_datasets(load_config(path), Path("quickstart-out"), base=path.parent)
+    >>> print(folders["merge_action"])
+    quickstart-out/merge_action
     """
     wanted = _wanted(config, tasks)
     folders = {task: out / task for task in wanted}

@@ -1,1 +1,1 @@
-"""Model cards, calibration plots and baseline scores, from records and result records."""
+"""Model cards, calibration plots and baseline scores."""

@@ -1,4 +1,4 @@
-"""Scores of the trivial baselines in the manifest of a dataset, so that its card shows what needs no understanding."""
+"""Scores of the trivial baselines for a dataset's manifest and card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.task_explanations import BASELINES
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
-from connectomebench.evaluation.results import METRICS, as_it_stands, read_results, result_path, summarise
+from connectomebench.evaluation.results import METRICS, default_rows, read_results, result_path, summarise
 from connectomebench.evaluation.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any]]:
-    """Make the entry ``baselines`` of one species in a manifest.
+    """Build the manifest entry ``baselines`` of one species.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any
     ConnectomeBenchError
         If the records of one model on one partition are of several revisions.
     """
-    frame = as_it_stands(frame)
+    frame = default_rows(frame)
     here = frame["model"].isin(BASELINES) & frame["partition"].isin(PARTITIONS)
     own = frame[here & (frame["dataset_fingerprint"] == fingerprint)]
     entries = []
@@ -67,7 +67,7 @@ def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any
 
 
 def add_baselines(folder: Path, species: str, results_folder: Path) -> None:
-    """Put the scores of the trivial baselines into the manifest of a dataset folder, and write its card again.
+    """Add the scores of the trivial baselines to a dataset's manifest and rewrite its card.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reliability diagrams: stated against found shares, of one model on a page or of all its partitions on its card."""
+"""Reliability diagrams for pages and model cards."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connectomebench.cards.plotting import BLUE, IDEAL, INK, PAGE, SOFT, render,
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.card_template import LEVEL, estimate_text
 from connectomebench.evaluation.calibration import ReliabilityBins, bin_rows, reliability_bins
-from connectomebench.evaluation.results import YES_NO, Summary, as_it_stands, summarise
+from connectomebench.evaluation.results import YES_NO, Summary, default_rows, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,7 @@ def reliability_figure(bins: ReliabilityBins) -> Figure:
 
 
 def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float) -> tuple[Axes, Axes]:
-    """Draw stated against found shares, and below how many rows each bin holds.
+    """Plot observed frequency against predicted probability, with row counts per bin below.
 
     Each mark is a bin that holds rows; the more it holds, the larger it is. On the dashed line, stated probabilities
     are true. Whiskers are the 95% Wilson intervals of the shares found, which take rows as independent.
@@ -103,7 +103,7 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    results = as_it_stands(results)
+    results = default_rows(results)
     summaries = summarise(results)
     if not summaries:
         raise ConnectomeBenchError("there are no results to draw; evaluate the model first")

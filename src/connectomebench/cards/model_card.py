@@ -1,4 +1,4 @@
-"""The model card: YAML with a model index for the Hub, and text for people, both from record and result records."""
+"""Model cards: metadata with a model index and text, from the model record and result records."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def model_card(record: ModelRecord, results: pd.DataFrame | None, repo_id: str, files: Collection[str]) -> ModelCard:
-    """Make the card of a model.
+    """Build the card of a model.
 
     Parameters
     ----------
     record
         Of the model, from its folder.
     results
-        Result records of this model alone; None where it was not evaluated, which the card then says.
+        Result records of this model only; None if it was not evaluated, which the card then states.
     repo_id
         Where it will be on the Hub, ``ORG/NAME``.
     files
@@ -61,7 +61,7 @@ def model_card(record: ModelRecord, results: pd.DataFrame | None, repo_id: str, 
     Raises
     ------
     ConnectomeBenchError
-        If the results are not of this model, or the record says nothing of its training data.
+        If the results belong to another model, or the record lacks its training data.
     """
     from huggingface_hub import ModelCard
 
@@ -132,7 +132,7 @@ def _card_data(record: ModelRecord, found: list[Evaluation], repo_id: str) -> Mo
 
 
 def _data(data: DataRecord) -> dict[str, str]:
-    """Return the cells of a row of the table of training data, by the title of their column."""
+    """Return one row of the training data table, by column title."""
     where = f"[{data.repo}](https://huggingface.co/datasets/{data.repo})" if data.repo else "a local folder"
     return {
         "dataset": where,
@@ -148,13 +148,13 @@ def _data(data: DataRecord) -> dict[str, str]:
 
 
 def _is_on_hub(record: ModelRecord) -> bool:
-    """Tell whether the base model has a name on the Hub: a folder may look like one, but has no commit."""
+    """Return whether the base model is on the Hub: a folder may look like a Hub id but has no commit."""
     named = record.base_model is not None and REPO_ID.fullmatch(record.base_model) is not None
     return named and (record.base_revision is None or _COMMIT.fullmatch(record.base_revision) is not None)
 
 
 def _public_name(path: str) -> str:
-    """Leave the folder out of a path of this machine: nobody else can use it, and it may be private."""
+    """Strip the folder from a local path, which may be private."""
     is_path = path.startswith(("/", "~", "\\\\")) or re.match(r"[A-Za-z]:[\\/]", path)
     return f"…/{PurePosixPath(path.replace(chr(92), '/')).name}" if is_path else path
 

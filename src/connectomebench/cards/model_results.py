@@ -1,4 +1,4 @@
-"""What a model card says of result records: estimates, cost, and where the model had been trained on something else."""
+"""Results on a model card: estimates, cost, and notes on training data that differ."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.card_template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
 from connectomebench.dataset.rows import DataRecord
-from connectomebench.evaluation.results import Summary, as_it_stands, summarise
+from connectomebench.evaluation.results import Summary, default_rows, summarise
 from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
     import pandas as pd
     from huggingface_hub import EvalResult
 
-# name in `evaluation.results.METRICS` -> type in a model index, words
+# name in `evaluation.results.METRICS` -> type in a model index, title
 METRIC_NAMES: dict[str, tuple[str, str]] = {
     "balanced_accuracy": ("balanced_accuracy", "Balanced accuracy"),
     "auroc": ("roc_auc", "AUROC"),
@@ -48,11 +48,11 @@ class Evaluation:
     fingerprint
         Of the data.
     trained_on
-        The data of the same fingerprint that the model learnt from, of any partition; None where there are none.
+        Training data with the same fingerprint, of any partition; None if there are none.
     note
-        What a reader has to know: other species, other build, or the rows it was trained on. May be empty.
+        Caveat for the reader: other species, other build, or rows it was trained on. May be empty.
     cost
-        Median seconds and tokens a row and USD for 1000 rows, each with the number of rows it rests on, in words.
+        Median seconds and tokens per row and USD per 1000 rows, each as text with its number of rows.
     """
 
     summary: Summary
@@ -63,19 +63,19 @@ class Evaluation:
 
     @property
     def metrics(self) -> list[str]:
-        """Each metric of `TABLE` with its interval, in words."""
+        """Each metric of `TABLE` with its interval, as text."""
         found = [self.summary.estimates[name] for name in TABLE]
         return [estimate_text(e.value, e.lower, e.upper) for e in found]
 
 
 def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evaluation]:
-    """Estimate what a model did on each species and partition.
+    """Estimate the metrics of a model for each species and partition.
 
     Parameters
     ----------
     results
         Result records of this model; None or no rows where it was not evaluated. Those of other conditions than the
-        default (ablations, other ways to ask) are left out: they are not what the model does as it stands.
+        default (ablations, other answer modes) are left out: they do not measure the model as it is used.
     record
         Of the model.
 
@@ -91,7 +91,7 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
     """
     if results is None or results.empty:
         return []
-    results = as_it_stands(results)
+    results = default_rows(results)
     for column, own in (("model", record.name), ("model_revision", record.revision), ("task", record.task)):
         other = sorted(set(results[column]) - {own})
         if other:
@@ -133,7 +133,7 @@ def _cost(rows: pd.DataFrame) -> dict[str, str]:
 
 
 def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[EvalResult]:
-    """Return the entries of ``model-index``: every metric that is defined, its interval and n in its name.
+    """Return the ``model-index`` entries: every defined metric, with interval and n in its name.
 
     The dataset is named by its Hub id where the model was trained on the same data; else by its task, and in any case
     by its fingerprint in ``args``. See https://github.com/huggingface/hub-docs/blob/main/modelcard.md.
@@ -162,10 +162,10 @@ def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[Ev
             "dataset_revision": data.revision if data and data.repo else None,
             "dataset_args": {"fingerprint": evaluation.fingerprint},
         }
-        for name, (metric, words) in METRIC_NAMES.items():
+        for name, (metric, title) in METRIC_NAMES.items():
             e = summary.estimates[name]
             if is_number(e.value):
-                told = estimate_text(e.value, e.lower, e.upper).split(" ", 1)[1].strip("()")
-                label = f"{words}, {LEVEL:.0%} interval {told}, n = {e.n} in {e.n_groups} groups"
+                interval = estimate_text(e.value, e.lower, e.upper).split(" ", 1)[1].strip("()")
+                label = f"{title}, {LEVEL:.0%} interval {interval}, n = {e.n} in {e.n_groups} groups"
                 entries.append(EvalResult(metric_type=metric, metric_value=float(e.value), metric_name=label, **place))
     return entries

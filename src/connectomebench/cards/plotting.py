@@ -1,4 +1,4 @@
-"""The look of figures, and how they are written: undated files, and SVG that takes the colours of a page."""
+"""Figure style and output: reproducible files, and SVG that inherits the colours of a page."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 INK, SOFT, LINE, PAGE = "#1c2128", "#545d68", "#d5dae1", "#ffffff"
 BLUE = "#0072b2"
-"""The colour of data that are of one kind."""
+"""Colour of single-series data."""
 IDEAL: Any = {"color": SOFT, "linewidth": 1.2, "linestyle": (0, (4, 3))}
-"""Line of what would be ideal, or of chance."""
+"""Style of the ideal or chance line."""
 SETTINGS: Any = {"svg.hashsalt": "connectomebench", "font.family": "DejaVu Sans", "font.size": 9}
 
 _DARK = {INK: "#e4e9ef", SOFT: "#a5b0bc", LINE: "#36404b", PAGE: "#1a2027"}
@@ -30,7 +30,7 @@ _RENDERING = Lock()
 
 
 def tidy(axes: Axes, grid: Any = "both") -> None:
-    """Leave only the axes on the left and below, with faint lines behind the data.
+    """Show only the left and bottom axes, with a faint grid behind the data.
 
     Parameters
     ----------
@@ -49,14 +49,14 @@ def tidy(axes: Axes, grid: Any = "both") -> None:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG (200 dots an inch), PDF or SVG, by the ending; the same figure gives the same bytes."""
+    """Save a figure as PNG (200 dpi), PDF or SVG, by file extension; the output is reproducible."""
     with atomic_path(path) as temporary, open(temporary, "wb") as stream:
         stream.write(render(figure, path.suffix.removeprefix(".")))
     return path
 
 
 def render(figure: Figure, kind: str, dpi: int = 200, *, within_page: bool = False) -> bytes:
-    """Return a figure as the bytes of a file of a kind: png, pdf or svg.
+    """Render a figure as png, pdf or svg bytes.
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def render(figure: Figure, kind: str, dpi: int = 200, *, within_page: bool = Fal
 
 
 def dark(svg: bytes) -> bytes:
-    """Return the same SVG for a dark page: everything but the data changes colour."""
+    """Return the SVG recoloured for a dark page; data colours stay."""
     for light, other in _DARK.items():
         svg = svg.replace(light.encode(), other.encode())
     return svg
 
 
 def page_svg(figure: Figure, name: str, label: str, colours: Mapping[str, str], css_class: str) -> Markup:
-    """Return a figure as an element of an HTML page, whose style sheet decides on colours, font and width.
+    """Return a figure as an inline SVG element whose colours, font and width come from the page's CSS.
 
     Parameters
     ----------

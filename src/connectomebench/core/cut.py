@@ -1,4 +1,4 @@
-"""Cuts of a segment: the pieces it is cut into, the rule for a good cut, and proposed cuts."""
+"""Types of cuts: a segment as a graph of pieces, the rule for a good cut, and proposed cuts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class CutGraph:
 
 @dataclass(frozen=True)
 class CutRules:
-    """When a cut is right.
+    """Rule for a good cut.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class CutRules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rule says of a cut.
+    """Result of the rule for a cut.
 
     Attributes
     ----------
@@ -87,7 +87,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ProposalRules:
-    """How cuts are proposed.
+    """Settings for proposing cuts.
 
     Attributes
     ----------
@@ -119,12 +119,12 @@ class ProposalRules:
 
 @dataclass(frozen=True)
 class ProposedCut:
-    """A cut, where to look at it, and what the rule says.
+    """A proposed cut, its location and the verdict of the rule.
 
     Attributes
     ----------
     edit_id
-        The split correction at whose place it was proposed.
+        The split correction where it was proposed.
     cut
         Seeds; the source side is always the larger one.
     place_nm

@@ -1,11 +1,11 @@
-"""What every source promises: the seam between where data come from and everything after."""
+"""The source protocol, the interface between input data and every later step."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +60,9 @@ class SourceInfo:
         """Name a site of this source; see :meth:`connectomebench.core.site.Site.sample_id`."""
         own = self.of(site)
         return site.sample_id(own.species, f"{own.name}@{own.version}")
+
+
+Question = Literal["goes_on", "second_body", "both"]
 
 
 @dataclass(frozen=True)
@@ -126,14 +129,14 @@ class SiteSource(Protocol):
 
 
 class Source(SiteSource, Protocol):
-    """A segmentation to be proofread, together with its proofread truth."""
+    """A segmentation and its proofread ground truth."""
 
     def corrections(self) -> Corrections:
-        """Ground-truth merges and splits, with the table that says which body each segment belongs to."""
+        """Return ground-truth merges and splits, with the body of each segment."""
         ...
 
     def contacts(self) -> Contacts:
-        """Touching pairs of segments, for controls."""
+        """Return touching pairs of segments, for controls."""
         ...
 
     def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
@@ -149,12 +152,17 @@ class Source(SiteSource, Protocol):
         ...
 
     def surroundings(
-        self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
     ) -> Surroundings:
         """Look round places of segments in the truth itself: no control may be where a body goes on or is fused.
 
         ``segment_ids`` has shape (n,), ``points_nm`` shape (n, 3), nm. Corrections that were not localised, parts too
-        small to count and those without a segment are seen here, though no correction lists them.
+        small to count and those without a segment are seen here, though no correction lists them. What ``question``
+        does not ask is False everywhere.
         """
         ...
 
@@ -163,8 +171,8 @@ class Source(SiteSource, Protocol):
         ...
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
-        """Propose cuts at merge errors, right and wrong ones, with what the rule says of each.
+        """Propose right and wrong cuts at merge errors, each with the verdict of the rule.
 
-        Returns them with the reasons why others are missing. ``largest_view_nm`` is the edge of the largest view, nm.
+        Also returns why proposals are missing, by reason. ``largest_view_nm`` is the edge of the largest view, nm.
         """
         ...

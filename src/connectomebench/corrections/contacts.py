@@ -1,4 +1,4 @@
-"""Touching pairs of segments, wherever they are: what controls are chosen from."""
+"""Find all touching pairs of segments, the candidates for controls."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def find_contacts(
     threads: int | None = None,
     progress: bool = False,
 ) -> Contacts:
-    """Find all pairs of different segments that touch, one row a pair and contiguous patch of contact.
+    """Find all pairs of different segments that touch, one row per pair and contact patch.
 
     Contacts are found as for corrections: the same scan, bridging, grouping and choice of a point, but along the whole
     patch, since which stretch of it matters is known only where there is an error. Voxels without a segment, or without
@@ -95,7 +95,7 @@ def _contact_cells(
     threads: int | None,
     progress: bool,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Contacts of all pairs of segments by cell, as for :func:`connectomebench.corrections.contact_patches.group_patches`."""
+    """Find contacts of all pairs of segments by cell; see :func:`.contact_patches.group_patches`."""
     from connectomebench.corrections.block_walk import BlockWalk, LabelBlock, Scratch
     from connectomebench.corrections.contact_kernels import segment_codes
     from connectomebench.corrections.contact_patches import CellGrid

@@ -1,4 +1,4 @@
-"""The steps of correction extraction: overlaps, parts of errors, their interfaces, and what follows from them."""
+"""Steps of correction extraction: overlaps, parts of errors, their interfaces, and the corrections."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LOW_HALF = np.uint64(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class OverlapCount:
-    """What the first walk found.
+    """Result of the first walk.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class OverlapCount:
 
 @dataclass(frozen=True)
 class ErrorParts:
-    """The (segment, body) pairs that errors are made of; row ``i`` has code ``i + 1`` in the kernels.
+    """(Segment, body) pairs that take part in an error; row ``i`` has code ``i + 1`` in the kernels.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ def _digest(segments: NDArray[np.uint64], bodies: NDArray[np.uint64]) -> NDArray
 
 
 def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
-    """First walk: voxels and core voxels of every (segment, body) pair.
+    """Count, in a first walk, the voxels and core voxels of every (segment, body) pair.
 
     Raises
     ------
@@ -174,7 +174,7 @@ def _repeated(ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCount, parts: ErrorParts) -> Interfaces:
-    """Second walk, over the blocks that hold parts of errors: where the parts of one error touch."""
+    """Find where the parts of one error touch, in a second walk over the blocks that hold such parts."""
     contact_grid = CellGrid(walk.automatic.shape, rules.patch_cell_vx)
     core_grid = CellGrid(walk.automatic.shape, rules.core_cell_vx)
     _, segment_numbers = np.unique(parts.segments, return_inverse=True)
@@ -241,7 +241,7 @@ def _substantial_contacts(
     core_grid: CellGrid,
     rules: CorrectionRules,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """Contacts in large enough patches where both parts are substantial nearby, with the smaller part's core there.
+    """Select contacts in large enough patches with both parts substantial nearby; add the smaller core there.
 
     The test is made cell by cell, not patch by patch: where two bodies run side by side, one patch of boundary slop may
     stretch along both, and only the stretch where they are really fused is the error.
@@ -261,7 +261,7 @@ def _substantial_contacts(
 def _code_lookup(
     parts: ErrorParts, segment_numbers: NDArray[np.integer], body_numbers: NDArray[np.integer]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Table (segment, body) -> code, with the background inside broken bodies and fused segments as gaps."""
+    """Make the table (segment, body) -> code; background inside broken bodies and fused segments is a gap."""
     broken, at_body = np.unique(parts.bodies[parts.broken], return_index=True)
     fused, at_segment = np.unique(parts.segments[parts.fused], return_index=True)
     first = np.concatenate([parts.segments, np.zeros_like(broken), fused])
@@ -284,7 +284,7 @@ def contact_rows(
     max_gap_vx: int,
     grid: CellGrid,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Contacts of one block as rows for :func:`connectomebench.corrections.contact_patches.group_patches`, in no order."""
+    """Return the contacts of one block as rows for :func:`group_patches`, in no particular order."""
     keys, values = used_rows(
         *contact_table(
             codes,
@@ -403,7 +403,7 @@ def _not_localised(parts: ErrorParts, interfaces: Interfaces) -> tuple[int, int]
 
 
 def _bodies_of_segments(overlaps: OverlapCount, rules: CorrectionRules) -> tuple[dict[int, int], int]:
-    """Segment -> body by the rules, and the number of ambiguous segments (see :class:`CorrectionRules`)."""
+    """Return segment -> body by the rules, and the number of ambiguous segments (:class:`CorrectionRules`)."""
     table = overlaps.table
     starts = np.flatnonzero(np.append(True, table.segments[1:] != table.segments[:-1]))
     owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(table.segments))))

@@ -1,4 +1,4 @@
-"""Proposed cuts of a segment: minimum cut between seeds, and the rule that says whether a cut is right.
+"""Minimum cut of a segment between seeds, and the rule for a good cut.
 
 The rule is the published one: a cut is good if and only if ``good > k * bad`` for every relevant body, where, with the
 side that holds most of the body taken as the body's side, *good* is what is split off from it that does not belong to
@@ -21,11 +21,11 @@ SOURCE_SIDE, SINK_SIDE, NEITHER = np.int8(1), np.int8(-1), np.int8(0)
 
 
 class SeedsTouch(ValueError):
-    """A source and a sink lie in the same piece, so that no cut can part them."""
+    """A source and a sink lie in the same piece, so no cut separates them."""
 
 
 def apply_cut(graph: CutGraph, cut: Cut) -> NDArray[np.int8]:
-    """Part the pieces of a segment by the cheapest cut between sources and sinks.
+    """Separate the pieces of a segment by the minimum cut between sources and sinks.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def apply_cut(graph: CutGraph, cut: Cut) -> NDArray[np.int8]:
 
 
 def _source_side(graph: CutGraph, sources: NDArray[np.int64], sinks: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Pieces that the sources still reach in the residual graph of a maximum flow; bool, shape (n,)."""
+    """Return the pieces that sources reach in the residual graph of a maximum flow; bool, shape (n,)."""
     if len(graph.edges) == 0:
         reached = np.zeros(n, np.bool_)
         reached[sources] = True
@@ -123,7 +123,7 @@ def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.fl
 
 
 def cut_place_nm(graph: CutGraph, sides: NDArray[np.int8]) -> NDArray[np.float64] | None:
-    """Where a proofreader would look at the cut: the cut edge whose middle is nearest to the centre of all cut edges.
+    """Return where to look at a cut: the middle of the cut edge nearest to the centre of all cut edges.
 
     Returns
     -------

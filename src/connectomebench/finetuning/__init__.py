@@ -1,1 +1,1 @@
-"""Fine-tuning of Qwen3-VL by LoRA: settings, data, trainer, checkpoints and what is saved."""
+"""LoRA fine-tuning of Qwen3-VL: settings, data, trainer, checkpoints and saved files."""

@@ -1,4 +1,4 @@
-"""The base model and the LoRA adapter on it: loaded, and checked so that nothing else is trained."""
+"""Load a base model, add a LoRA adapter, and check that only the adapter is trained."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ def load_base(base: Base, *, bf16: bool, whole_on_gpu: bool) -> Any:
     bf16
         bfloat16 weights; float32 otherwise.
     whole_on_gpu
-        Read straight onto the one GPU, past the memory of the machine. Where processes share the weights (FSDP,
+        Load directly onto the single GPU, bypassing host memory. Where processes share the weights (FSDP,
         DeepSpeed, DDP), accelerate places them.
 
     Returns
     -------
     transformers.PreTrainedModel
-        Of which only what the config names is trainable or not: no adapter yet.
+        The base model, without an adapter.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def load_base(base: Base, *, bf16: bool, whole_on_gpu: bool) -> Any:
 
 
 def empty_base(base: Base) -> Any:
-    """Build the base model without weights (PyTorch's meta device): for names and counts, at no memory."""
+    """Build the base model without weights (PyTorch's meta device), to read names and parameter counts."""
     import torch
     from transformers import AutoModelForImageTextToText
 
@@ -127,7 +127,7 @@ def empty_base(base: Base) -> Any:
 
 
 def lora_config(settings: AdapterSettings) -> LoraConfig:
-    """Describe the adapter for PEFT."""
+    """Return the PEFT configuration of the adapter."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -139,14 +139,14 @@ def lora_config(settings: AdapterSettings) -> LoraConfig:
 
 
 def check_targets(base: Base, module_names: Iterable[str]) -> None:
-    """Refuse a base in which the names of the adapter's targets are not all there.
+    """Raise if the base lacks a module that the adapter targets.
 
     Parameters
     ----------
     base
         Named in the error.
     module_names
-        Of the base without adapter.
+        Module names of the base without adapter.
 
     Raises
     ------
@@ -157,13 +157,13 @@ def check_targets(base: Base, module_names: Iterable[str]) -> None:
     wanted = {f"language_model...{name}": rf"language_model\..*\.{name}" for name in LANGUAGE_MODULES}
     for merger in ("merger", "deepstack_merger_list"):
         wanted |= {f"visual.{merger}...{name}": rf"visual\.{merger}\..*{name}" for name in MERGER_MODULES}
-    for told, pattern in wanted.items():
+    for module, pattern in wanted.items():
         if not any(re.search(pattern, name) for name in found):
-            raise ConnectomeBenchError(f"{base.files.name} has no {told}; only dense Qwen3-VL models can be trained")
+            raise ConnectomeBenchError(f"{base.files.name} has no {module}; only dense Qwen3-VL models can be trained")
 
 
 def check_trainable(model: Any) -> None:
-    """Assert that the adapter and nothing else learns, and that the vision tower is frozen.
+    """Check that only the adapter is trainable and that the vision tower is frozen.
 
     Parameters
     ----------
@@ -182,4 +182,4 @@ def check_trainable(model: Any) -> None:
     for name, trained in weights.items():
         if trained != bool(_TRAINED.fullmatch(name)):
             state = "trainable" if trained else "frozen"
-            raise ConnectomeBenchError(f"{name} is {state}; the adapter and nothing else must learn")
+            raise ConnectomeBenchError(f"{name} is {state}; only the adapter may be trainable")

@@ -1,4 +1,4 @@
-"""What a completion holds: the answer alone, or a teacher's analysis before it, which some rows leave out."""
+"""Completions to train on: the answer alone, or a teacher's analysis followed by the answer."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ _TAG = re.compile(r"<\s*/?\s*(analysis|answer)\s*>", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class StyleSettings:
-    """What is learnt of a row.
+    """Settings for the completions to train on.
 
     Attributes
     ----------
     answer_style
         ``answer``: the answer alone. ``analysis``: a teacher's reply, its analysis and then the answer.
     rationale_dropout
-        Of ``analysis``: share of rows that are asked for the answer alone and learn that. 0.5 where None.
+        For ``analysis``: share of rows trained on the answer alone. 0.5 if None.
     teacher_agreement
-        Of ``analysis``: share of a teacher's votes on a row that must be right for its reply to be learnt. 0.8, four of
-        five, where None.
+        For ``analysis``: minimum share of correct votes of a teacher on a row for its reply to be used. 0.8 if
+        None.
     """
 
     answer_style: str = field(
         default=ANSWER,
-        metadata={"help": "answer: learn the answer alone; analysis: learn a teacher's analysis and then the answer."},
+        metadata={"help": "answer: train on the answer alone; analysis: train on a teacher's analysis, then answer."},
     )
     rationale_dropout: float | None = field(
         default=None,
-        metadata={"help": "Of analysis: share of rows that learn the answer alone, 0.5 by default."},
+        metadata={"help": "For analysis: share of rows trained on the answer alone, 0.5 by default."},
     )
     teacher_agreement: float | None = field(
         default=None,
-        metadata={"help": "Of analysis: share of a teacher's votes that must be right, 0.8 by default."},
+        metadata={"help": "For analysis: minimum share of correct teacher votes, 0.8 by default."},
     )
 
     def __post_init__(self) -> None:
@@ -58,7 +58,7 @@ class StyleSettings:
         if self.answer_style == ANSWER:
             given = [name for name in ("rationale_dropout", "teacher_agreement") if getattr(self, name) is not None]
             if given:
-                raise ConnectomeBenchError(f"{given[0]} is of --answer_style analysis alone; leave it out")
+                raise ConnectomeBenchError(f"{given[0]} requires --answer_style analysis; remove it")
         if not 0 <= self.dropout < 1:
             raise ConnectomeBenchError(f"rationale_dropout is {self.dropout}; it must lie in [0, 1)")
         if not 0.5 < self.agreement <= 1:
@@ -66,16 +66,16 @@ class StyleSettings:
 
     @property
     def dropout(self) -> float:
-        """Share of rows that learn the answer alone."""
+        """Share of rows trained on the answer alone."""
         return 0.5 if self.rationale_dropout is None else self.rationale_dropout
 
     @property
     def agreement(self) -> float:
-        """Share of a teacher's votes that must be right."""
+        """Minimum share of correct teacher votes."""
         return 0.8 if self.teacher_agreement is None else self.teacher_agreement
 
     def recorded(self) -> dict[str, Any]:
-        """List what decides the weights, by name, JSON-ready."""
+        """Return the settings that affect the weights, JSON-ready."""
         if self.answer_style == ANSWER:
             return {"answer_style": ANSWER}
         return {
@@ -85,22 +85,22 @@ class StyleSettings:
         }
 
 
-ANSWERS_ALONE = StyleSettings()
+ANSWER_ONLY = StyleSettings()
 
 
 @dataclass(frozen=True)
-class TeacherExample:
-    """What the rows of one partition learn.
+class CompletionTargets:
+    """Training targets of the rows of one partition.
 
     Attributes
     ----------
     rows
-        Numbers of the rows that are learnt, ascending.
+        Numbers of the rows used, ascending.
     replies
-        For every row of the partition, the reply that is learnt; None where it is the answer alone, or the row is left
-        out.
+        For every row of the partition, the reply to train on; None if the target is the answer alone or the row
+        is left out.
     teachers
-        Rows with a kept reply, by the teacher it comes from, those that leave out the analysis among them.
+        Number of rows with a usable reply, by teacher; includes rows whose analysis is dropped.
     """
 
     rows: list[int]
@@ -109,7 +109,7 @@ class TeacherExample:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Rows by what they learn: ``analysis`` and ``answer`` alone; ``left_out`` have no kept reply."""
+        """Number of rows by target: ``analysis``, ``answer`` alone, and ``left_out`` (no usable reply)."""
         analysed = sum(reply is not None for reply in self.replies)
         return {
             "analysis": analysed,
@@ -119,29 +119,28 @@ class TeacherExample:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of all that is learnt, 64 hex digits."""
+        """Hash of all targets, 64 hex digits."""
         return hashlib.sha256(repr((self.rows, self.replies)).encode()).hexdigest()
 
 
-def answered_alone(count: int) -> TeacherExample:
-    """Return what ``count`` rows learn that all learn the answer alone."""
-    return TeacherExample(list(range(count)), [None] * count, {})
+def answer_only_targets(count: int) -> CompletionTargets:
+    """Return targets for ``count`` rows that are all trained on the answer alone."""
+    return CompletionTargets(list(range(count)), [None] * count, {})
 
 
-def taught_partitions(
+def partition_targets(
     rows: Mapping[str, Dataset], task: Task, settings: StyleSettings, seed: int
-) -> dict[str, TeacherExample]:
-    """Choose what training and validation rows learn.
+) -> dict[str, CompletionTargets]:
+    """Choose the targets of the training and validation rows.
 
-    Validation rows are asked as training rows are. Where none of them has a kept reply, all are asked for the answer
-    alone.
+    Validation rows follow the rules of training rows. If none has a usable reply, all use the answer alone.
 
     Parameters
     ----------
     rows
         By partition.
     task, settings, seed
-        As for :func:`teach`.
+        As for :func:`choose_targets`.
 
     Returns
     -------
@@ -151,32 +150,32 @@ def taught_partitions(
     Raises
     ------
     ConnectomeBenchError
-        If no training row has a kept reply, or no validation row has one and the answer alone is never learnt.
+        If no training row has a usable reply, or no validation row has one and ``rationale_dropout`` is 0.
     """
     if settings.answer_style == ANSWER:
-        return {partition: answered_alone(len(rows[partition])) for partition in ("train", "validation")}
-    taught = {name: teach(rows[name], task, settings, seed) for name in ("train", "validation")}
-    if not taught["train"].rows:
+        return {partition: answer_only_targets(len(rows[partition])) for partition in ("train", "validation")}
+    targets = {name: choose_targets(rows[name], task, settings, seed) for name in ("train", "validation")}
+    if not targets["train"].rows:
         raise ConnectomeBenchError(
             f"no training row has a well-formed reply of a teacher that was right in {settings.agreement:.0%} of its "
             "votes; collect replies that give an analysis and an answer, or lower --teacher_agreement"
         )
-    if not taught["validation"].rows:
+    if not targets["validation"].rows:
         if settings.dropout == 0:
             raise ConnectomeBenchError(
-                "no validation row has a kept reply, so nothing tells which checkpoint is best; collect the teacher's "
+                "no validation row has a kept reply, so the best checkpoint is undefined; collect the teacher's "
                 "replies for the partition validation too, or set --rationale_dropout above 0"
             )
-        taught["validation"] = answered_alone(len(rows["validation"]))
-    return taught
+        targets["validation"] = answer_only_targets(len(rows["validation"]))
+    return targets
 
 
-def teach(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> TeacherExample:
-    """Choose for every row what it learns.
+def choose_targets(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> CompletionTargets:
+    """Choose the target of every row.
 
-    A row learns the first well-formed and right reply of the first of its teachers whose votes on it agree with the
-    truth often enough; rows without such a reply are left out. Which rows leave the analysis out depends on seed and
-    ``sample_id`` alone, so that it is the same wherever a run goes on.
+    Take the first well-formed, correct reply of the first teacher whose votes agree with the truth often enough; leave
+    out rows without such a reply. Which rows drop the analysis depends on seed and ``sample_id`` alone, so a resumed
+    run makes the same choice.
 
     Parameters
     ----------
@@ -198,7 +197,7 @@ def teach(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> Teac
         raise ConnectomeBenchError(
             f"the answer to {task.name} is a place, which teachers' votes seldom share; use --answer_style answer"
         )
-    learnt: list[int] = []
+    chosen: list[int] = []
     replies: list[str | None] = []
     teachers: Counter[str] = Counter()
     for number, row in enumerate(rows.select_columns(["sample_id", "task", "answer", "target_nm", TEACHER_REPLIES])):
@@ -209,19 +208,19 @@ def teach(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> Teac
             continue
         teacher, reply = kept
         teachers[teacher] += 1
-        learnt.append(number)
-        replies.append(None if draw(seed, str(row["sample_id"])) < settings.dropout else reply)
-    return TeacherExample(learnt, replies, dict(sorted(teachers.items())))
+        chosen.append(number)
+        replies.append(None if uniform_draw(seed, str(row["sample_id"])) < settings.dropout else reply)
+    return CompletionTargets(chosen, replies, dict(sorted(teachers.items())))
 
 
 def kept_reply(row: Mapping[str, Any], agreement: float) -> tuple[str, str] | None:
-    """Return teacher and reply that a row learns, or None.
+    """Return the teacher and the reply to train on, or None.
 
     Parameters
     ----------
     row
-        A stored row with ``teacher_replies``, of which all entries of one model are its votes. A vote that could not be
-        read counts as wrong.
+        A stored row with ``teacher_replies``; all entries of one model are its votes. A vote that could not be parsed
+        counts as wrong.
     agreement
         Share of votes that must be right.
     """
@@ -232,14 +231,14 @@ def kept_reply(row: Mapping[str, Any], agreement: float) -> tuple[str, str] | No
         if sum(vote["answer"] == row["answer"] for vote in own) / len(own) < agreement:
             continue
         for vote in own:
-            reply = analysed_completion(vote["reply"], row)
+            reply = analysis_completion(vote["reply"], row)
             if reply is not None:
                 return teacher, reply
     return None
 
 
-def analysed_completion(reply: str, row: Mapping[str, Any]) -> str | None:
-    r"""Return a teacher's reply as it is learnt, ``<analysis>\n...\n</analysis>\n<answer>yes</answer>``.
+def analysis_completion(reply: str, row: Mapping[str, Any]) -> str | None:
+    r"""Return a teacher's reply as a completion, ``<analysis>\n...\n</analysis>\n<answer>yes</answer>``.
 
     Parameters
     ----------
@@ -262,17 +261,17 @@ def analysed_completion(reply: str, row: Mapping[str, Any]) -> str | None:
     return f"{ANALYSIS_OPEN}\n{found[1].strip()}\n{ANALYSIS_CLOSE}\n{completion(row)}"
 
 
-def draw(seed: int, sample_id: str) -> float:
-    """Return a number in [0, 1) that depends on seed and sample alone."""
+def uniform_draw(seed: int, sample_id: str) -> float:
+    """Draw a number in [0, 1) from the seed and the sample id alone."""
     digest = hashlib.sha256(f"{seed} {sample_id}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def told(taught: TeacherExample) -> str:
-    """Word what the rows of a partition learn, in one line."""
-    counts = taught.counts
-    by = ", ".join(f"{name} {count}" for name, count in taught.teachers.items())
+def describe_targets(targets: CompletionTargets) -> str:
+    """Summarise the targets of a partition in one line."""
+    counts = targets.counts
+    by = ", ".join(f"{name} {count}" for name, count in targets.teachers.items())
     return (
-        f"{counts['analysis']} rows learn an analysis and the answer, {counts['answer']} the answer alone, "
+        f"{counts['analysis']} rows train on an analysis and the answer, {counts['answer']} on the answer alone, "
         f"{counts['left_out']} without a kept reply are left out (kept replies by teacher: {by or 'none'})"
     )

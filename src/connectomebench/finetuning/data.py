@@ -1,4 +1,4 @@
-"""Rows as prompts and answers to learn: checked, balanced, and decoded only when a batch is made."""
+"""Training rows as prompts and completions: checked, balanced, and decoded when a batch is made."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from connectomebench.dataset.schema import TEACHER_REPLIES
 from connectomebench.finetuning.completions import (
     ANALYSIS,
     ANSWER,
-    ANSWERS_ALONE,
+    ANSWER_ONLY,
+    CompletionTargets,
     StyleSettings,
-    TeacherExample,
-    taught_partitions,
+    partition_targets,
 )
 from connectomebench.finetuning.settings import DataSettings
 from connectomebench.models.images import decode
@@ -34,13 +34,13 @@ if TYPE_CHECKING:
 
 ROW_NUMBER = "row_number"
 _REPLY = "learnt_reply"
-_ASKED = ("task", "question", "answer", "target_nm", "views")
-_COLUMNS = ("sample_id", *_ASKED, "images")
+_PROMPT_COLUMNS = ("task", "question", "answer", "target_nm", "views")
+_COLUMNS = ("sample_id", *_PROMPT_COLUMNS, "images")
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What is learnt from, and what is known of it.
+    """Rows to train on and their provenance.
 
     Attributes
     ----------
@@ -48,17 +48,17 @@ class TrainingData:
         Balanced rows of the partition ``train``. Reading one gives ``prompt``, ``completion``, ``images`` (PIL, RGB)
         and ``row_number``, its place in ``sample_ids["train"]``.
     validation
-        Rows of the partition ``validation``, in the same form: all that learn something.
+        Rows of the partition ``validation`` that have a target, in the same form.
     sample_ids
         Ids by partition, in stored order, species after species.
     records
-        Of the training rows, one entry a species.
+        Provenance of the training rows, one entry per species.
     counts
         Rows by answer: ``train`` as stored, ``balanced``, ``validation``.
     style
-        What is learnt of a row.
-    taught
-        The same row by row, for ``train`` (before balancing) and ``validation``.
+        Settings of the completions.
+    targets
+        Targets of ``train`` (before balancing) and ``validation``.
     """
 
     train: Dataset
@@ -67,15 +67,15 @@ class TrainingData:
     records: tuple[DataRecord, ...]
     counts: dict[str, dict[str, int]]
     style: StyleSettings
-    taught: dict[str, TeacherExample]
+    targets: dict[str, CompletionTargets]
 
 
 def load_training_data(
-    settings: DataSettings, seed: int, cache: Path | None = None, style: StyleSettings = ANSWERS_ALONE
+    settings: DataSettings, seed: int, cache: Path | None = None, style: StyleSettings = ANSWER_ONLY
 ) -> TrainingData:
     """Load, check and balance the rows; images stay on disk.
 
-    Rows that learn nothing (:func:`connectomebench.finetuning.completions.teach`) are left out before balancing.
+    Rows without a target (:func:`.completions.choose_targets`) are left out before balancing.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def load_training_data(
     cache
         Folder for the cache of `datasets`; its own by default.
     style
-        What is learnt of a row.
+        Settings of the completions.
 
     Raises
     ------
@@ -112,24 +112,24 @@ def load_training_data(
     sample_ids = {partition: [str(name) for name in own["sample_id"]] for partition, own in rows.items()}
     _check_apart(sample_ids)
 
-    taught = taught_partitions(rows, task, style, seed)
-    answers = {partition: [str(answer) for answer in rows[partition]["answer"]] for partition in taught}
-    learnt = np.asarray(taught["train"].rows, dtype=np.int64)
-    balanced = balanced_rows([answers["train"][number] for number in learnt], settings.balancing(task), seed)
-    numbers = {"train": learnt[balanced], "validation": np.asarray(taught["validation"].rows, dtype=np.int64)}
+    targets = partition_targets(rows, task, style, seed)
+    answers = {partition: [str(answer) for answer in rows[partition]["answer"]] for partition in targets}
+    chosen = np.asarray(targets["train"].rows, dtype=np.int64)
+    balanced = balanced_rows([answers["train"][number] for number in chosen], settings.balancing(task), seed)
+    numbers = {"train": chosen[balanced], "validation": np.asarray(targets["validation"].rows, dtype=np.int64)}
     train, validation = (
-        as_prompts(rows[name].select_columns(list(_COLUMNS)), taught[name]).select(numbers[name]) for name in taught
+        as_prompts(rows[name].select_columns(list(_COLUMNS)), targets[name]).select(numbers[name]) for name in targets
     )
     counts = {
         "train": _count(answers["train"]),
         "balanced": _count([answers["train"][number] for number in numbers["train"]]),
         "validation": _count([answers["validation"][number] for number in numbers["validation"]]),
     }
-    return TrainingData(train, validation, sample_ids, tuple(records), counts, style, taught)
+    return TrainingData(train, validation, sample_ids, tuple(records), counts, style, targets)
 
 
 def check_rows(rows: Dataset, task: Task, where: str, columns: Sequence[str] = _COLUMNS) -> None:
-    """Refuse rows that cannot be asked or learnt; their images are not read.
+    """Raise if rows lack a valid prompt or answer; images are not read.
 
     Parameters
     ----------
@@ -157,8 +157,8 @@ def check_rows(rows: Dataset, task: Task, where: str, columns: Sequence[str] = _
     if missing:
         raise ConnectomeBenchError(f"{where} has no column {', '.join(missing)}; it is no dataset of {task.name}")
     if not len(rows):
-        raise ConnectomeBenchError(f"{where} has no rows; take another species, or build a larger dataset")
-    for number, row in enumerate(rows.select_columns(["sample_id", *_ASKED])):
+        raise ConnectomeBenchError(f"{where} has no rows; choose another species, or build a larger dataset")
+    for number, row in enumerate(rows.select_columns(["sample_id", *_PROMPT_COLUMNS])):
         assert isinstance(row, Mapping)
         try:
             if row["task"] != task.name:
@@ -172,15 +172,15 @@ def check_rows(rows: Dataset, task: Task, where: str, columns: Sequence[str] = _
 
 
 def balanced_rows(answers: Sequence[str], balancing: str, seed: int) -> NDArray[np.int64]:
-    """Choose rows so that every answer is equally common.
+    """Select rows so that every answer is equally frequent.
 
     Parameters
     ----------
     answers
         One a row.
     balancing
-        ``oversample``: every row is there, and those of rarer answers again, each as often as the next up to one;
-        ``undersample``: as many rows of each answer as the rarest has, drawn without repetition; ``none``: all rows.
+        ``oversample``: keep every row and repeat those of rarer answers, as evenly as possible; ``undersample``: draw
+        as many rows of each answer as the rarest has, without replacement; ``none``: keep all rows.
     seed
         Of the draw. The same seed and answers give the same rows.
 
@@ -210,26 +210,26 @@ def balanced_rows(answers: Sequence[str], balancing: str, seed: int) -> NDArray[
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
-def as_prompts(rows: Dataset, taught: TeacherExample) -> Dataset:
-    """Turn rows into what TRL learns from, at the moment they are read.
+def as_prompts(rows: Dataset, targets: CompletionTargets) -> Dataset:
+    """Turn rows into TRL's prompts and completions as they are read.
 
     Parameters
     ----------
     rows
         Columns as stored; nothing of them is copied.
-    taught
-        What each of them learns.
+    targets
+        Targets of the rows.
     """
     import pyarrow as pa
 
     numbered: Any = rows.add_column(ROW_NUMBER, np.arange(len(rows), dtype=np.int64))  # pyright: ignore[reportCallIssue]
-    return numbered.add_column(_REPLY, pa.array(taught.replies, pa.string())).with_transform(_prompts)
+    return numbered.add_column(_REPLY, pa.array(targets.replies, pa.string())).with_transform(_prompts)
 
 
 def _prompts(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """Write ``prompt`` and ``completion`` of TRL, one turn each, and decode the images.
+    """Build ``prompt`` and ``completion`` for TRL, one turn each, and decode the images.
 
-    A prompt asks for what its completion gives, so that an adapter can be asked in both ways.
+    A prompt asks for what its completion gives, so the adapter supports both answer styles.
     """
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
     for row in rows:
@@ -245,7 +245,7 @@ def _prompts(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 
 
 def _check_apart(sample_ids: Mapping[str, Sequence[str]]) -> None:
-    """Refuse training rows that are also rows to choose or to test by."""
+    """Raise if training rows are also in another partition."""
     train = set(sample_ids["train"])
     for partition, ids in sample_ids.items():
         shared = train.intersection(ids) if partition != "train" else ()

@@ -1,4 +1,4 @@
-"""What a run would train, on what, and with how much memory: told without loading weights."""
+"""Describe a training run (modules, data, memory) without loading weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, empty_base, lora_config
-from connectomebench.finetuning.completions import ANALYSIS, told
+from connectomebench.finetuning.completions import ANALYSIS, describe_targets
 from connectomebench.finetuning.data import TrainingData
 from connectomebench.finetuning.settings import AdapterSettings, is_sharded
 from connectomebench.finetuning.trainer import make_collator
@@ -25,7 +25,7 @@ _GIB = 2**30
 
 @dataclass(frozen=True)
 class Shape:
-    """What the memory of a run depends on.
+    """Sizes that determine the memory of a run.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Shape:
 
 
 def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> str:
-    """Describe a run, training nothing and loading no weights.
+    """Describe a run without training or loading weights.
 
     Parameters
     ----------
@@ -60,8 +60,8 @@ def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTC
     Returns
     -------
     str
-        Trainable modules, an estimate of the memory of each GPU, the data, and one decoded batch in which the tokens
-        that are learnt stand in ``[[...]]``.
+        Trainable modules, an estimate of the memory of each GPU, the data, and one decoded batch with the trained
+        tokens in ``[[...]]``.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTC
             "",
             *_data(data),
             "",
-            f"one batch of {count} rows, {batch['input_ids'].shape[1]} tokens each; learnt tokens in [[ ]]:",
+            f"one batch of {count} rows, {batch['input_ids'].shape[1]} tokens each; trained tokens in [[ ]]:",
             *marked_batch(batch, base.processor),
             "",
             "dry run: nothing was trained",
@@ -124,7 +124,7 @@ def _trainable(trained: Mapping[str, int], base_parameters: int) -> list[str]:
 
 
 def memory_estimate(shape: Shape, args: SFTConfig) -> dict[str, float]:
-    """Estimate the memory of one GPU, in bytes, by what takes it.
+    """Estimate the memory of one GPU, in bytes, by component.
 
     Weights are bfloat16 (float32 without bf16). Adapter weights and their gradients are float32; AdamW keeps two more
     numbers a weight, of 4 bytes or, in 8 bit, of 1. With gradient checkpointing, each layer keeps its input, and one
@@ -182,29 +182,29 @@ def _data(data: TrainingData) -> list[str]:
             f"answer style analysis: rationale dropout {style.dropout:g}, "
             f"at least {style.agreement:.0%} of a teacher's votes right"
         )
-        lines += [f"  {name}: {told(taught)}" for name, taught in data.taught.items()]
-    return [*lines, f"  test: {len(data.sample_ids['test'])} rows, not learnt from"]
+        lines += [f"  {name}: {describe_targets(targets)}" for name, targets in data.targets.items()]
+    return [*lines, f"  test: {len(data.sample_ids['test'])} rows, not trained on"]
 
 
 def marked_batch(batch: Mapping[str, Any], processor: Any) -> list[str]:
-    """Decode a batch, one line a row, with ``[[ ]]`` around the tokens that are learnt.
+    """Decode a batch, one line per row, with ``[[ ]]`` around the trained tokens.
 
     Parameters
     ----------
     batch
         ``input_ids`` and ``labels`` (rows, tokens) and ``attention_mask``.
     processor
-        Of the base. Its repeated image tokens are told by their number.
+        Of the base. Runs of image tokens are replaced by their count.
     """
     image = processor.image_token
     lines = []
     for tokens, labels, mask in zip(batch["input_ids"], batch["labels"], batch["attention_mask"], strict=True):
         pairs = zip(tokens[mask == 1].tolist(), (labels[mask == 1] != -100).tolist(), strict=True)
         parts = [
-            (learnt, processor.tokenizer.decode([token for token, _ in run]))
-            for learnt, run in groupby(pairs, key=itemgetter(1))
+            (trained, processor.tokenizer.decode([token for token, _ in run]))
+            for trained, run in groupby(pairs, key=itemgetter(1))
         ]
-        text = "".join(f"[[{part}]]" if learnt else part for learnt, part in parts)
-        told = re.sub(f"({re.escape(image)})+", lambda found: f"<{len(found[0]) // len(image)} image tokens>", text)
-        lines.append("  " + told.replace("\n", "\\n"))
+        text = "".join(f"[[{part}]]" if trained else part for trained, part in parts)
+        text = re.sub(f"({re.escape(image)})+", lambda found: f"<{len(found[0]) // len(image)} image tokens>", text)
+        lines.append("  " + text.replace("\n", "\\n"))
     return lines

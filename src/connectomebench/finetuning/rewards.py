@@ -1,7 +1,7 @@
-"""Rewards for reinforcement: what a reply is worth, as TRL's GRPOTrainer calls it.
+"""Reward functions for TRL's GRPOTrainer.
 
 Each takes ``completions``, one conversation of one turn for each reply, and the columns of its row by name. It gives a
-number in [0, 1], 1 the best, or None where it has nothing to say about the task, which TRL leaves out of the sum.
+number in [0, 1], 1 being best, or None if it does not apply to the task; TRL leaves None out of the sum.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def exact_reward(
     target_nm: Sequence[Sequence[Sequence[float]]],
     **_: Any,
 ) -> list[float | None]:
-    """Give 1 for the right answer and 0 for any other, read as the evaluation reads it.
+    """Return 1 for the correct answer, else 0; parsed as in evaluation.
 
     Parameters
     ----------
@@ -49,9 +49,9 @@ def exact_reward(
 
 
 def format_reward(completions: Completions, task: Sequence[str], **_: Any) -> list[float | None]:
-    """Give 1 where there is one ``<answer>...</answer>`` that can be read and nothing but blanks after it, else 0.
+    """Return 1 if the reply ends with exactly one parsable ``<answer>...</answer>``, else 0.
 
-    The tags must be written as asked. What stands before them is free.
+    The tags must match exactly. Any text may precede them.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def distance_reward(
     scale_nm: float = DISTANCE_SCALE_NM,
     **_: Any,
 ) -> list[float | None]:
-    """Give ``exp(-distance / scale)`` where the answer is a place, averaged over places; 0 where none can be read.
+    """Return ``exp(-distance / scale)`` averaged over places, 0 if none can be parsed.
 
     Unlike a reward that is cut off at some distance it prefers the nearer of two answers however far both are. Two
     places are matched to the true ones so that the reward is largest: which of the two parts of a cut is called source
@@ -105,10 +105,10 @@ def calibration_reward(
     target_nm: Sequence[Sequence[Sequence[float]]],
     **_: Any,
 ) -> list[float | None]:
-    """Give ``1 - (p - right)^2`` for a stated confidence p, where right is 1 or 0: one less the Brier score.
+    """Return ``1 - (p - right)^2`` for a stated confidence p, with right 1 or 0: one minus the Brier score.
 
     The expected reward is largest where p is the probability that the answer is right (Brier 1950). Taken alone it
-    would be as large for a reply that is surely wrong and says so, so :func:`make_rewards` asks for `exact` beside it,
+    would be as large for a wrong reply of confidence 0, so :func:`make_rewards` requires `exact` as well,
     with no less weight: then a more probable answer is never worth less (Damani et al. 2025, arXiv:2507.16806).
 
     Parameters
@@ -156,7 +156,7 @@ def make_rewards(
     weights
         One a reward; all 1 where None. TRL adds the weighted rewards up.
     task
-        What is asked.
+        Task of the rows.
     scale_nm
         Of the distance reward, nm.
 
@@ -168,8 +168,8 @@ def make_rewards(
     Raises
     ------
     ConnectomeBenchError
-        If a name is unknown or named twice, numbers do not fit, a reward has nothing to say about the task, or
-        confidence would be paid more than right answers.
+        If a name is unknown or named twice, numbers do not fit, a reward does not apply to the task, or
+        confidence would outweigh correct answers.
     """
     for name in names:
         if name not in REWARDS:
@@ -188,8 +188,8 @@ def make_rewards(
     given = dict(zip(names, numbers, strict=True))
     if "calibration" in given and given["calibration"] > given.get("exact", 0.0):
         raise ConnectomeBenchError(
-            "calibration needs exact beside it with no less weight, or a reply that is surely wrong and says so "
-            "would be worth as much as a right one"
+            "calibration needs exact with at least the same weight, or a wrong reply of confidence 0 would be worth as "
+            "much as a right one"
         )
     chosen = dict(REWARDS, distance=partial(distance_reward, scale_nm=scale_nm))
     return [chosen[name] for name in names], numbers
@@ -200,7 +200,7 @@ def _text(reply: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _truths(task: Sequence[str], answer: Sequence[str], target_nm: Sequence[Sequence[Sequence[float]]]) -> list[str]:
-    """Write the right answers as :func:`parse_answer` reads them; a row without one is an error."""
+    """Return the true answers in the form of :func:`parse_answer`; raise if a row has none."""
     return [
         str(parse_answer(completion({"task": name, "answer": own, "target_nm": places}), get_task(name)))
         for name, own, places in zip(task, answer, target_nm, strict=True)
@@ -220,7 +220,7 @@ def _well_formed(reply: str, task: Task) -> bool:
 
 
 def _nearness(given: str | None, truth: str, scale_nm: float) -> float:
-    """Average the worth of the places, each matched to another true one."""
+    """Return the mean reward of the places under the best one-to-one matching to the true ones."""
     if given is None:
         return 0.0
     places, true = _places(given), _places(truth)

@@ -1,4 +1,4 @@
-"""The full configuration of a run: what decides the weights that come out, and nothing else."""
+"""The full configuration of a run: every setting that affects the weights."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
     from trl.trainer.sft_config import SFTConfig
 
-# what says where and how a run is watched, not what is learnt; paths, hosts and tokens are among it
-_NOT_LEARNT = (
+# settings of logging and location, which do not affect the weights; they hold paths, hosts and tokens
+_NOT_TRAINED = (
     "output_dir",
     "logging_",
     "log_",
@@ -45,7 +45,7 @@ _NOT_LEARNT = (
 def full_configuration(
     rows: DataSettings, adapter: AdapterSettings, args: SFTConfig | GRPOConfig, data: TrainingData, base: Base
 ) -> dict[str, Any]:
-    """List every setting that decides what is learnt, JSON-ready, without paths or tokens of this machine.
+    """Return every setting that affects the weights, JSON-ready, without local paths or tokens.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def full_configuration(
     training = {
         name: value
         for name, value in args.to_dict().items()
-        if value is not None and not name.startswith(_NOT_LEARNT) and not name.endswith("_token")
+        if value is not None and not name.startswith(_NOT_TRAINED) and not name.endswith("_token")
     }
     return {
         "base_fingerprint": base_fingerprint(base.config),
@@ -90,7 +90,7 @@ def _taught(data: TrainingData) -> dict[str, Any]:
         return {}
     return {
         "taught": {
-            partition: {**taught.counts, "teachers": taught.teachers, "fingerprint": taught.fingerprint}
-            for partition, taught in data.taught.items()
+            partition: {**targets.counts, "teachers": targets.teachers, "fingerprint": targets.fingerprint}
+            for partition, targets in data.targets.items()
         }
     }

@@ -1,4 +1,4 @@
-"""What a fine-tuning leaves: adapter, record, ids, settings, and how the loss went."""
+"""Save the results of fine-tuning: adapter, record, sample ids, settings and loss curve."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LIBRARIES = (
 
 
 def save_adapter(trainer: SFTTrainer, base: Base, data: TrainingData, configuration: Mapping[str, Any]) -> None:
-    """Write the adapter and everything that is known of it to the run's output folder.
+    """Save the adapter, its record and its training log to the output folder.
 
     All processes must call it, since they may hold the weights in parts. The record is written last.
 
@@ -48,7 +48,7 @@ def save_adapter(trainer: SFTTrainer, base: Base, data: TrainingData, configurat
     trainer
         After training, with the best checkpoint loaded.
     base, data
-        What the adapter belongs to, and what it learnt from.
+        Base model and training data of the adapter.
     configuration
         Of the run (:func:`connectomebench.finetuning.run_fingerprint.full_configuration`).
     """
@@ -93,7 +93,7 @@ def save_adapter(trainer: SFTTrainer, base: Base, data: TrainingData, configurat
 
 
 def draw_curve(history: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw loss and learning rate over the steps.
+    """Plot loss and learning rate over steps.
 
     Parameters
     ----------

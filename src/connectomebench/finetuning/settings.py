@@ -1,4 +1,4 @@
-"""Settings of a fine-tuning: which rows, which base and adapter, and the defaults of the recipe."""
+"""Fine-tuning settings: rows, base model, adapter and training defaults."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ BALANCES = ("auto", "oversample", "undersample", "none")
 
 @dataclass(frozen=True)
 class DataSettings:
-    """Rows to learn from: the partition ``train`` of a dataset, with ``validation`` to choose the checkpoint.
+    """Rows to train on (partition ``train``) and to select the checkpoint with (``validation``).
 
     Attributes
     ----------
     task
         Any of the ten tasks.
     species
-        One or several configs of the dataset, learnt together.
+        One or several configs of the dataset, trained on together.
     dataset
         Folder or Hub id; ``connectomebench/TASK`` where None.
     dataset_revision
@@ -71,7 +71,7 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class AdapterSettings:
-    """The base and the LoRA adapter on it.
+    """Settings of the base model and its LoRA adapter.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class AdapterSettings:
 
 
 def recipe() -> dict[str, Any]:
-    """Return the defaults of the training, by name of an option of `trl.SFTConfig`.
+    """Return the training defaults by option name of `trl.SFTConfig`.
 
     Learning rate, steps, batch, checkpoints and precision are those of the published adapters. Halving the rate after
     two evaluations without a better validation loss, and clipping of gradients at 1, are choices of this package.
@@ -137,14 +137,14 @@ _FIXED = {
     "remove_unused_columns": (False, "prompts are made when rows are read"),
     "model_init_kwargs": (None, "weights are bfloat16 on a GPU, and nothing else of the base can be chosen"),
     "trust_remote_code": (False, "no code from a repository is run"),
-    "save_only_model": (False, "a run goes on from the optimizer's state"),
+    "save_only_model": (False, "resuming needs the optimizer's state"),
     "push_to_hub": (False, "publish the finished adapter with `connectomebench publish`"),
     "resume_from_checkpoint": (None, "use --resume"),
 }
 
 
 def checked_arguments(args: SFTConfig, data: DataSettings, adapter: AdapterSettings) -> SFTConfig:
-    """Refuse options that would break the training, and settle those that depend on the machine.
+    """Validate training options and set those that depend on the machine.
 
     Parameters
     ----------
@@ -179,7 +179,7 @@ def checked_arguments(args: SFTConfig, data: DataSettings, adapter: AdapterSetti
 
 
 def check_reporting(args: SFTConfig | GRPOConfig) -> None:
-    """Refuse a way to watch the run (``report_to``) that is unknown or not installed, before anything is loaded.
+    """Raise if ``report_to`` names an unknown or missing integration, before anything is loaded.
 
     Parameters
     ----------
@@ -197,8 +197,8 @@ def check_reporting(args: SFTConfig | GRPOConfig) -> None:
         for callback in get_reporting_integration_callbacks(args.report_to):
             callback()
     except (ImportError, RuntimeError, ValueError) as error:
-        told = " ".join(str(error).split())
-        raise ConnectomeBenchError(f"cannot report the run: {told} Or set --report_to none") from None
+        reason = " ".join(str(error).split())
+        raise ConnectomeBenchError(f"cannot report the run: {reason} Or set --report_to none") from None
 
 
 def usable_optimizer(name: str, speak: bool = True) -> str:
@@ -212,7 +212,7 @@ def usable_optimizer(name: str, speak: bool = True) -> str:
     name
         As transformers names it.
     speak
-        Whether to say in a line why it was replaced.
+        Print why the optimizer was replaced.
     """
     if name not in _BITSANDBYTES:
         return name
@@ -239,5 +239,5 @@ def _no_8bit() -> str | None:
 
 
 def is_sharded() -> bool:
-    """Tell whether accelerate was told to spread the weights over the processes (FSDP, DeepSpeed)."""
+    """Return whether accelerate shards the weights over processes (FSDP, DeepSpeed)."""
     return any(os.environ.get(f"ACCELERATE_USE_{kind}", "false") == "true" for kind in ("FSDP", "DEEPSPEED"))

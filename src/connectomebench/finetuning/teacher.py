@@ -1,4 +1,4 @@
-"""Replies of a teacher, out of its result records, as a column of a new dataset folder."""
+"""Add a teacher's replies from its result records to a copy of a dataset."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _DIGEST = b"connectomebench_replies"
 
 
 @dataclass(frozen=True)
-class Added:
-    """What a species got.
+class TeacherCounts:
+    """Rows of one species and partition that received replies.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Added:
     replied
         Rows with replies of the teacher.
     kept
-        Rows from which a reply would be learnt with the defaults of training, those of other teachers among them.
+        Rows with a reply that training would use by default, from any teacher.
     """
 
     species: str
@@ -61,16 +61,18 @@ class _Shard:
     digest: str
 
 
-def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: str | None = None) -> list[Added]:
-    """Write a dataset folder whose rows also hold what a model replied to them.
+def add_teacher(
+    dataset: Path, results: Path, model: str, out: Path, condition: str | None = None
+) -> list[TeacherCounts]:
+    """Write a copy of a dataset with a model's replies in its rows.
 
     The column ``teacher_replies`` is a list of ``model``, ``reply`` and ``answer`` (null where none could be read), one
     entry a vote. Training and validation rows have it; the list of test rows is always empty, and so is that of rows
     without a record. Replies of other teachers that are in ``dataset`` stay; earlier ones of the same model are
     replaced. Species without records are copied as they are.
 
-    Files are whole or absent, and the manifest is written last. The same call goes on where it was broken off, and
-    changes nothing where all is there.
+    Files are written atomically, the manifest last. Calling again resumes an interrupted copy and changes nothing if it
+    is complete.
 
     Parameters
     ----------
@@ -87,7 +89,7 @@ def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: 
 
     Returns
     -------
-    list[Added]
+    list[TeacherCounts]
         For every species with records, training and validation rows.
 
     Raises
@@ -99,9 +101,7 @@ def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: 
     manifest = read_manifest(dataset)
     task = get_task(manifest["task"])
     if not task.labels:
-        raise ConnectomeBenchError(
-            f"the answer to {task.name} is a place, which is learnt without a teacher's analysis"
-        )
+        raise ConnectomeBenchError(f"the answer to {task.name} is a place, for which teacher's replies are not used")
     if out.resolve() == dataset.resolve():
         raise ConnectomeBenchError(f"{out} is the dataset itself; name another folder (--out)")
     for species, entry in manifest["species"].items():
@@ -131,8 +131,8 @@ def add_teacher(dataset: Path, results: Path, model: str, out: Path, condition: 
 
 def _plan(
     dataset: Path, out: Path, species: str, partition: str, teacher: Teacher
-) -> tuple[list[_Shard], Added | None]:
-    """Work out the new column of every file of a partition, and what it amounts to."""
+) -> tuple[list[_Shard], TeacherCounts | None]:
+    """Compute the new column of every file of a partition, and its counts."""
     given = dict(teacher.replies[species].get(partition, {}))
     shards: list[_Shard] = []
     rows = replied = kept = 0
@@ -157,7 +157,7 @@ def _plan(
             f"{len(given)} records of {teacher.model} are about no row of {species}/{partition}, for example "
             f"{min(given)}; evaluate it on {dataset}"
         )
-    return shards, Added(species, partition, rows, replied, kept) if partition != "test" else None
+    return shards, TeacherCounts(species, partition, rows, replied, kept) if partition != "test" else None
 
 
 def _small_columns(path: Path) -> list[dict[str, Any]]:
@@ -170,7 +170,7 @@ def _small_columns(path: Path) -> list[dict[str, Any]]:
 
 
 def _entry(entry: Mapping[str, Any], teacher: Teacher, species: str, shards: list[_Shard]) -> dict[str, Any]:
-    """Return the entry of a species: that of the base data, its fingerprint too, and what was added."""
+    """Return the manifest entry of a species with the teacher added."""
     before = entry.get(TEACHER_REPLIES, {}).get("teachers", [])
     mine = {
         "model": teacher.model,
@@ -191,7 +191,7 @@ def _entry(entry: Mapping[str, Any], teacher: Teacher, species: str, shards: lis
 
 
 def _check_target(dataset: Path, out: Path, task: str, entries: Mapping[str, Any]) -> None:
-    """Refuse a folder that holds another dataset, or this one with other replies."""
+    """Raise if the folder holds another dataset, or this one with other replies."""
     wanted = {path.relative_to(dataset) for path in dataset.glob("*/*.parquet")}
     same = all(path.relative_to(out) in wanted for path in out.glob("*/*.parquet"))
     if (out / FILE_NAME).exists():
@@ -247,7 +247,7 @@ def _write_shard(shard: _Shard, task: str) -> None:
 
 
 def _is_written(shard: _Shard) -> bool:
-    """Tell whether a file is there with these very replies."""
+    """Return whether the file exists with the same replies."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""A teacher's replies out of its result records, checked."""
+"""Read and check a teacher's replies from its result records."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from connectomebench.evaluation.results import read_results
 if TYPE_CHECKING:
     import pandas as pd
 
-LEARNT = ("train", "validation")
-"""Partitions whose records are taken; nothing that was said about test rows is kept."""
+REPLY_PARTITIONS = ("train", "validation")
+"""Partitions whose replies are used; replies to test rows are never kept."""
 
 
-# an ablation that changes who is asked, not what is shown
+# an ablation that changes the model, not its input
 _SAME_ROWS = {"base_model"}
 
 
 @dataclass(frozen=True)
 class TeacherReplies:
-    """What a teacher said about one row.
+    """Replies of a teacher to one row.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ Replies = Mapping[str, TeacherReplies]
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model that was asked about training rows.
+    """A model with its replies to training and validation rows.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Teacher:
     replies
         By species and partition.
     fingerprints
-        Of the dataset that it was asked about, by species.
+        Fingerprint of the dataset evaluated, by species.
     """
 
     model: str
@@ -64,7 +64,7 @@ class Teacher:
 
 
 def read_teacher(results: Path, model: str, task: str, condition: str | None = None) -> Teacher:
-    """Read what a model replied to training and validation rows of a task.
+    """Read a model's replies to the training and validation rows of a task.
 
     Parameters
     ----------
@@ -80,11 +80,11 @@ def read_teacher(results: Path, model: str, task: str, condition: str | None = N
     Raises
     ------
     ConnectomeBenchError
-        If there are no such records, several conditions or revisions, or no replies in words.
+        If there are no such records, several conditions or revisions, or no stored replies.
     """
     frame = read_results(results)
     known = sorted(set(frame["model"]))
-    frame = frame[(frame["model"] == model) & (frame["task"] == task) & frame["partition"].isin(LEARNT)]
+    frame = frame[(frame["model"] == model) & (frame["task"] == task) & frame["partition"].isin(REPLY_PARTITIONS)]
     if frame.empty:
         raise ConnectomeBenchError(
             f"{results} holds no records of {model} on training or validation rows of {task} (models there: "
@@ -97,7 +97,7 @@ def read_teacher(results: Path, model: str, task: str, condition: str | None = N
     taken_away = sorted(set(chosen.split("+")) & (ABLATIONS.keys() - _SAME_ROWS))
     if taken_away:
         raise ConnectomeBenchError(
-            f"{model} was asked without seeing the rows as they are ({', '.join(taken_away)}); evaluate it without that"
+            f"{model} was evaluated with an ablation ({', '.join(taken_away)}); evaluate it without"
         )
     frame = frame[frame["condition"] == chosen]
     if frame.empty:
@@ -130,21 +130,21 @@ def _replies(rows: pd.DataFrame, model: str) -> dict[str, TeacherReplies]:
     found: dict[str, TeacherReplies] = {}
     for record in rows.to_dict("records"):
         sample = str(record["sample_id"])
-        answers, words = _listed(record["votes"]), _listed(record["replies"])
-        if not words and isinstance(record["reply"], str):
-            answers, words = [record["prediction"]], [record["reply"]]
-        if not words or len(words) != len(answers):
+        answers, replies = _listed(record["votes"]), _listed(record["replies"])
+        if not replies and isinstance(record["reply"], str):
+            answers, replies = [record["prediction"]], [record["reply"]]
+        if not replies or len(replies) != len(answers):
             raise ConnectomeBenchError(
-                f"the record of {model} on {sample} holds no replies in words; let it write its replies (votes)"
+                f"the record of {model} on {sample} holds no written replies; evaluate with generated replies"
             )
         votes = [
             {"model": model, "reply": str(reply), "answer": answer if isinstance(answer, str) else None}
-            for answer, reply in zip(answers, words, strict=True)
+            for answer, reply in zip(answers, replies, strict=True)
         ]
         found[sample] = TeacherReplies(str(record["answer"]), votes)
     return found
 
 
 def _listed(value: Any) -> list[Any]:
-    """Return a list that pandas gives as an array, or as None where there is none."""
+    """Return a pandas list value as a list, empty if missing."""
     return list(value) if hasattr(value, "__len__") else []

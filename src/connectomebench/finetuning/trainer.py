@@ -1,4 +1,4 @@
-"""TRL's SFTTrainer with our rows: answers alone are learnt, and what goes wrong is told in one line."""
+"""TRL's SFTTrainer on dataset rows: loss on completions only, errors in one line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Collator:
-    """TRL's collator for images and prompts with answers, which also passes on where each row is from.
+    """TRL's collator for images, prompts and completions that also passes row numbers on.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Collator:
     inner: Any
 
     def __call__(self, examples: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Make the tensors of a batch; ``labels`` (rows, tokens), int64, are -100 but on the answer.
+        """Build a batch; ``labels`` (rows, tokens), int64, are -100 outside the completion.
 
         Parameters
         ----------
@@ -55,7 +55,7 @@ def make_collator(processor: Any) -> Collator:
 
 
 def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> SFTTrainer:
-    """Load the base, put the adapter on it and build the trainer.
+    """Load the base, add the adapter and build the trainer.
 
     Parameters
     ----------
@@ -69,16 +69,16 @@ def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args:
     Raises
     ------
     ConnectomeBenchError
-        If the base does not load or lacks a target, or anything but the adapter would learn.
+        If the base does not load or lacks a target, or anything but the adapter is trainable.
     """
-    with told_in_one_line(args):
+    with explain_errors(args):
         return assemble_trainer(load_for_training(base, args), base, data, adapter, args)
 
 
 def assemble_trainer(
     model: Any, base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig
 ) -> SFTTrainer:
-    """Put the adapter on a model and build the trainer.
+    """Add the adapter to a model and build the trainer.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def assemble_trainer(
     Raises
     ------
     ConnectomeBenchError
-        If anything but the adapter would learn.
+        If anything but the adapter is trainable.
     """
     trainer: Any = _trainer_class()(
         model,
@@ -102,12 +102,12 @@ def assemble_trainer(
         peft_config=lora_config(adapter),
     )
     trainer.sample_ids = data.sample_ids
-    settle_adapter(trainer, base)
+    finish_adapter(trainer, base)
     return trainer
 
 
 def load_for_training(base: Base, args: SFTConfig | GRPOConfig) -> Any:
-    """Load the weights of a base to where they are trained, and refuse a base that lacks a target.
+    """Load the weights of a base for training and check that it has every target module.
 
     Parameters
     ----------
@@ -127,13 +127,13 @@ def load_for_training(base: Base, args: SFTConfig | GRPOConfig) -> Any:
     return model
 
 
-def settle_adapter(trainer: Any, base: Base) -> None:
-    """Assert that the adapter of a trainer and nothing else learns, and let it name its base.
+def finish_adapter(trainer: Any, base: Base) -> None:
+    """Check that only the adapter of a trainer is trainable, and set the name of its base.
 
     Raises
     ------
     ConnectomeBenchError
-        If anything but the adapter would learn.
+        If anything but the adapter is trainable.
     """
     check_trainable(trainer.model)
     settings = trainer.accelerator.unwrap_model(trainer.model).peft_config["default"]
@@ -171,13 +171,13 @@ def _trainer_class() -> type[SFTTrainer]:
 
 
 @contextmanager
-def told_in_one_line(args: SFTConfig | GRPOConfig) -> Iterator[None]:
-    """Say what to do where memory does not suffice or the run is broken off.
+def explain_errors(args: SFTConfig | GRPOConfig) -> Iterator[None]:
+    """Turn out-of-memory errors and Ctrl-C into one line that says what to do.
 
     Parameters
     ----------
     args
-        Name the settings that can be lowered.
+        Settings named in the advice.
 
     Raises
     ------
@@ -196,9 +196,9 @@ def told_in_one_line(args: SFTConfig | GRPOConfig) -> Iterator[None]:
         elif not args.gradient_checkpointing:
             advice = "set --gradient_checkpointing true"
         else:
-            advice = "take a smaller base, or spread it over more GPUs with FSDP"
-        raise ConnectomeBenchError(f"the memory of the GPU does not suffice; {advice}") from None
+            advice = "use a smaller base, or shard it over more GPUs with FSDP"
+        raise ConnectomeBenchError(f"the GPU is out of memory; {advice}") from None
     except KeyboardInterrupt:
         raise ConnectomeBenchError(
-            f"broken off; the same command goes on from the last checkpoint in {args.output_dir}"
+            f"interrupted; run the same command to resume from the last checkpoint in {args.output_dir}"
         ) from None

@@ -1,1 +1,1 @@
-"""Publishing to the Hugging Face Hub: what would change, what is refused, and one commit for it."""
+"""Publish to the Hugging Face Hub: compare, validate, and commit once."""

@@ -1,8 +1,8 @@
-"""`croissant.json`: a dataset repository described in Croissant 1.1, so that other tools find, read and judge it.
+"""Croissant 1.1 metadata (``croissant.json``) of a dataset repository.
 
 Made from the manifest alone. https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html and, for the fields on
 responsible use, https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html. Repository, files and the partition
-out of the file name are described as the Hub does in its own Croissant, which says nothing of sources and rules.
+out of the file name are described as the Hub does in its own Croissant, which lacks sources and rules.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _CREATIVE_COMMONS = re.compile(r"cc-(by(?:-(?:nc|nd|sa|nc-nd|nc-sa))?)-([0-9.]+)
 
 
 def croissant_text(manifest: Mapping[str, Any], repo_id: str) -> str:
-    """Return the content of ``croissant.json``; see :func:`croissant`.
+    """Return the text of ``croissant.json``; see :func:`croissant`.
 
     The same manifest always gives the same text.
     """
@@ -48,7 +48,7 @@ def croissant_text(manifest: Mapping[str, Any], repo_id: str) -> str:
 
 
 def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
-    """Describe a dataset repository in Croissant; where `mlcroissant` is installed, it checks the description.
+    """Build the Croissant metadata of a dataset repository, validated if `mlcroissant` is installed.
 
     One FileObject for the repository, one FileSet and one RecordSet a species, one field a stored column, and the
     partition as a field that comes from the file name. The date of publication is left out: it is not known here.
@@ -134,22 +134,23 @@ def _document(manifest: Mapping[str, Any], namespace: str, name: str) -> dict[st
 
 
 def _one_or_all(value: str | list[str]) -> str | list[str]:
-    """Write a list of one as its entry, as mlcroissant does."""
+    """Unwrap a list of one, as mlcroissant does."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _description(task: Task, entries: Mapping[str, Any]) -> str:
-    told = "; ".join(f"`{species}`: {_title(species)}, {_counts(entry, task)}" for species, entry in entries.items())
+    parts = (f"`{species}`: {_title(species)}, {_counts(entry, task)}" for species, entry in entries.items())
+    contents = "; ".join(parts)
     return (
         "Places in automatic segmentations of brain volumes, drawn as pictures, each with one question for a "
-        f"proofreader. {task.title}: {task.question} {told}."
+        f"proofreader. {task.title}: {task.question} {contents}."
     )
 
 
 def _keywords(task: Task, sources: Mapping[str, Any]) -> list[str]:
     simulated = any(s["simulated_errors"] or (task.has_em and s["simulated_em"]) for s in sources.values())
-    words = ["connectomics", "proofreading", "neuroscience", "segmentation", task.name, *map(_title, sources)]
-    return [*words, "simulated"] if simulated else words
+    keywords = ["connectomics", "proofreading", "neuroscience", "segmentation", task.name, *map(_title, sources)]
+    return [*keywords, "simulated"] if simulated else keywords
 
 
 def _title(species: str) -> str:
@@ -157,16 +158,16 @@ def _title(species: str) -> str:
 
 
 def _counts(entry: Mapping[str, Any], task: Task) -> str:
-    told = []
+    counts = []
     for partition in PARTITIONS:
         answers: Mapping[str, int] = entry["counts"][partition]
         by_answer = f" ({', '.join(f'{answers[a]} {a}' for a in sorted(answers))})" if task.labels and answers else ""
-        told.append(f"{sum(answers.values())} rows in {partition}{by_answer}")
-    return ", ".join(told)
+        counts.append(f"{sum(answers.values())} rows in {partition}{by_answer}")
+    return ", ".join(counts)
 
 
 def _licence(name: str) -> str:
-    """Return the address of a Creative Commons licence; others keep the name that the manifest has."""
+    """Return the URL of a Creative Commons licence; other licences keep their name."""
     found = _CREATIVE_COMMONS.fullmatch(name)
     return f"https://creativecommons.org/licenses/{found[1]}/{found[2]}/" if found else name
 
@@ -255,7 +256,7 @@ def _field(species: str, column: str, kind: Any) -> dict[str, Any]:
 
 
 def _replies_field(species: str, column: str, parts: list[str]) -> dict[str, Any]:
-    """Describe a list of several texts each, as the Hub does."""
+    """Describe a field of text lists, as the Hub does."""
     return {
         "@type": "cr:Field",
         "@id": f"{species}/{column}",

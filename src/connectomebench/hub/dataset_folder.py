@@ -1,4 +1,4 @@
-"""A built dataset folder, as far as it may be published."""
+"""Read a built dataset folder for publishing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LocalDataset:
     manifest
         Its manifest.
     files
-        Path in the repository -> file, of rows, pictures and lists of what was skipped; all else is made anew.
+        Path in the repository -> file, for rows, pictures and skip lists; all other files are generated.
     """
 
     folder: Path
@@ -35,7 +35,7 @@ class LocalDataset:
 
 
 def read_dataset(folder: Path) -> LocalDataset:
-    """Read a dataset folder and list what belongs to it; all else in the folder is left alone.
+    """Read a dataset folder and list the files to publish.
 
     Parameters
     ----------

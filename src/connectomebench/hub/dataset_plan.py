@@ -1,4 +1,4 @@
-"""What a publication of a dataset would change in a repository, and what it refuses."""
+"""Plan the publication of a dataset."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     folder
         ``OUT/TASK``.
     repo_id
-        Where it shall go.
+        Repository to publish to.
     options
-        How.
+        Options of the publication.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
             "in its place"
         )
     manifest = _merge(local.manifest, there)
-    contents: dict[str, Path | bytes] = {**local.files, **_made(local, remote, manifest)}
+    contents: dict[str, Path | bytes] = {**local.files, **_generated_files(local, remote, manifest)}
     changes, kept = compare(contents, remote.files)
     changes += [
         FileChange("delete", path, file.size, None)
@@ -85,13 +85,13 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     fingerprints = {str(entry.get(key)) for entry in manifest["species"].values() for key in _FINGERPRINTS}
     fingerprints |= _teacher_revisions(manifest["species"])
     check_private(texts(changes), fingerprints)
-    summary, description = _tell(ours, there, {species_of(c.path) for c in changes}, manifest)
+    summary, description = _commit_message(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)
 
 
 def _teacher_revisions(species: Mapping[str, Any]) -> set[str]:
-    """Return the revisions of models whose replies rows hold: hashes, too. A card has been made of the entries."""
+    """Return the revisions of the teachers, which are hashes as well."""
     entries = [entry.get(TEACHER_REPLIES, {}).get("teachers", []) for entry in species.values()]
     return {str(teacher["revision"]) for teachers in entries for teacher in teachers}
 
@@ -105,8 +105,8 @@ def _merge(manifest: Mapping[str, Any], there: Mapping[str, Any]) -> dict[str, A
     }
 
 
-def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> dict[str, bytes]:
-    """Make the files that speak of all species, from a manifest of which part comes from the Hub."""
+def _generated_files(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> dict[str, bytes]:
+    """Generate the files that cover all species, from the merged manifest."""
     import pyarrow as pa
 
     made = {FILE_NAME: json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"}
@@ -119,16 +119,16 @@ def _made(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) 
         made[EVAL] = eval_yaml(manifest, remote.repo_id)
     except (ConnectomeBenchError, KeyError, TypeError, AttributeError, pa.ArrowException, ValueError) as error:
         # the entries and files of other species come from the Hub
-        told = str(error).splitlines() or [""]
+        reason = str(error).splitlines() or [""]
         raise ConnectomeBenchError(
-            f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {told[0][:200]}); mend what is "
+            f"the card of {remote.repo_id} cannot be made ({type(error).__name__}: {reason[0][:200]}); mend what is "
             "there, or choose another name"
         ) from error
     return {path: text.encode() for path, text in made.items()}
 
 
 def _pictures(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, Any]) -> set[str]:
-    """Return the species that will have a picture: ours from the folder, others from the Hub."""
+    """Return the species with a picture, in the folder or on the Hub."""
     return {
         species
         for species in manifest["species"]
@@ -137,7 +137,7 @@ def _pictures(local: LocalDataset, remote: RemoteRepo, manifest: Mapping[str, An
 
 
 def _remote_facts(remote: RemoteRepo, species: str) -> dict[str, PartitionFacts]:
-    """Read what the card says of a species from its files on the Hub; the pictures in them are not fetched."""
+    """Read the card's facts of a species from its files on the Hub, without images."""
     found = {}
     for partition in PARTITIONS:
         paths = sorted(path for path in remote.files if is_shard(path) and path.startswith(f"{species}/{partition}-"))
@@ -147,7 +147,7 @@ def _remote_facts(remote: RemoteRepo, species: str) -> dict[str, PartitionFacts]
 
 
 def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
-    """Read and check the manifest on the Hub: it comes from outside, and names of species become names of files."""
+    """Read and check the manifest on the Hub; it is untrusted, and species names become file names."""
     if FILE_NAME not in remote.files:
         return {}
     where = f"{FILE_NAME} of {remote.repo_id}"
@@ -171,10 +171,10 @@ def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
     return entries
 
 
-def _tell(
+def _commit_message(
     ours: Mapping[str, Any], there: Mapping[str, Any], touched: set[str | None], manifest: Mapping[str, Any]
 ) -> tuple[str, str]:
-    """Word the commit."""
+    """Return the summary and description of the commit."""
     groups: dict[str, list[str]] = {"Add": [], "Replace": [], "Update": []}
     for species, entry in ours.items():
         if species not in there:

@@ -1,4 +1,4 @@
-"""What a publication adds, changes and deletes, and what happens to repository and tag."""
+"""Differences between local files and a repository."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BINARY = (".parquet", ".png", ".jpg", ".webp", ".safetensors", ".skops", ".npz"
 
 @dataclass(frozen=True)
 class FileChange:
-    """A file that a publication adds, changes or deletes.
+    """A file to add, change or delete.
 
     Attributes
     ----------
@@ -69,19 +69,19 @@ class PublicationPlan:
 
     @property
     def moves_tag(self) -> bool:
-        """True where the tag must be made or moved: it follows ``main`` alone."""
+        """Whether the tag must be created or moved; it follows ``main`` only."""
         remote = self.remote
         stale = bool(self.changes) or remote.tagged is None or remote.tagged != remote.head
         return self.tag is not None and remote.branch == MAIN and stale
 
     @property
     def is_empty(self) -> bool:
-        """True where there is nothing to do."""
+        """Whether there is nothing to do."""
         return not self.changes and not self.moves_tag and self.remote.has_branch
 
 
 def compare(contents: Mapping[str, Path | bytes], files: Mapping[str, RemoteFile]) -> tuple[list[FileChange], int]:
-    """Compare what shall be in a repository with what is there.
+    """Compare local files with a repository.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def compare(contents: Mapping[str, Path | bytes], files: Mapping[str, RemoteFile
 
 
 def texts(changes: list[FileChange]) -> dict[str, str]:
-    """Return what would be sent as text, path -> content; pictures, rows and weights are left out."""
+    """Return the text files to send, path -> content; images, rows and weights are left out."""
     return {c.path: _text(c) for c in changes if c.content is not None and not c.path.endswith(_BINARY)}
 
 

@@ -1,4 +1,4 @@
-"""Files for the Hub's leaderboards: `eval.yaml` of a dataset repository, `.eval_results/` of a model repository.
+"""Leaderboard files: `eval.yaml` of dataset repositories, `.eval_results/` of model repositories.
 
 Format of both: https://huggingface.co/docs/hub/eval-results. One leaderboard a species, on its test partition.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.repo_layout import check_species_name
-from connectomebench.evaluation.results import Summary, as_it_stands, summarise
+from connectomebench.evaluation.results import Summary, default_rows, summarise
 from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
@@ -27,14 +27,14 @@ _DIGITS = 4
 
 
 def eval_yaml(manifest: Mapping[str, Any], repo_id: str) -> str:
-    """Return the content of ``eval.yaml``, which makes a dataset repository a benchmark.
+    """Return the text of ``eval.yaml``, which makes a dataset repository a benchmark.
 
     One task a species, named as the species is.
 
     Parameters
     ----------
     manifest
-        From :func:`connectomebench.dataset.manifest.add_species`, or merged from several; entries may come from the Hub.
+        From :func:`connectomebench.dataset.manifest.add_species`, or merged; entries may come from the Hub.
     repo_id
         ``ORG/NAME``, for messages.
 
@@ -96,7 +96,7 @@ def eval_results(
     Returns
     -------
     dict
-        Name of a file in ``.eval_results/`` -> content; empty where there is nothing to tell.
+        Name of a file in ``.eval_results/`` -> content; empty if no result qualifies.
 
     Raises
     ------
@@ -111,7 +111,7 @@ def eval_results(
             f"{dataset_repo} holds the task {str(manifest['task'])[:60]}, but {record.name} was trained for "
             f"{record.task}; name the dataset that it was evaluated on"
         )
-    results = as_it_stands(results)
+    results = default_rows(results)
     own = results[
         (results["model"] == record.name)
         & (results["model_revision"] == record.revision)
@@ -144,20 +144,20 @@ def eval_results(
 
 
 def _description(task: Task, simulated: list[str]) -> str:
-    told = [
+    notes = [
         "Places in automatic segmentations of brain volumes, drawn as pictures, each with one question for a "
         f"proofreader. {task.question}"
     ]
     if task.labels:
         chance = "; chance is 0.5" if task.answer_kind == "yes_no" else ""
-        told.append(f"Metric: balanced accuracy on the {PARTITION} partition, as a share{chance}.")
+        notes.append(f"Metric: balanced accuracy on the {PARTITION} partition, as a share{chance}.")
     if simulated:
-        told.append(f"The errors are simulated in {', '.join(simulated)}.")
-    return " ".join(told)
+        notes.append(f"The errors are simulated in {', '.join(simulated)}.")
+    return " ".join(notes)
 
 
 def _is_whole(rows: pd.DataFrame, entry: Mapping[str, Any], dataset_repo: str) -> bool:
-    """Tell whether results are those of all rows of the test partition of a species."""
+    """Return whether results cover all test rows of a species."""
     try:
         fingerprint, expected = entry["fingerprint"], sum(entry["counts"][PARTITION].values())
         entry["source"]["simulated_errors"]
@@ -179,11 +179,11 @@ def _notes(summary: Summary, record: ModelRecord, entry: Mapping[str, Any]) -> s
         if math.isnan(estimate.lower)
         else f"95% interval {estimate.lower:.3f} to {estimate.upper:.3f} over {summary.n_groups} groups"
     )
-    told = [f"balanced accuracy as a share, {interval}, n={summary.n}"]
+    notes = [f"balanced accuracy as a share, {interval}, n={summary.n}"]
     if summary.unparsed:
-        told.append(f"{summary.unparsed} replies without an answer count as wrong")
+        notes.append(f"{summary.unparsed} replies without an answer count as wrong")
     if record.species:
-        told.append(f"trained on {', '.join(record.species)}")
+        notes.append(f"trained on {', '.join(record.species)}")
     if entry["source"]["simulated_errors"]:
-        told.append("the errors are simulated")
-    return "; ".join(told)
+        notes.append("the errors are simulated")
+    return "; ".join(notes)

@@ -1,4 +1,4 @@
-"""A folder with a trained model, as far as it may be published."""
+"""Read a trained model folder for publishing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connectomebench.finetuning.saving import CURVE, INDICES, LOG
 from connectomebench.models.checkpoints import CONFIGURATION
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
-# a tokenizer's files are lists of words, in which names of people occur by chance
+# a tokenizer's vocabulary contains names of people by chance
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json")
 _PROCESSOR = (
     *TOKENIZER,
@@ -27,7 +27,7 @@ _PROCESSOR = (
 )
 _TRAINING = (INDICES, CONFIGURATION, CURVE, LOG)
 _HEAD = ("config.json", "head.skops")
-_NEEDED = {
+_REQUIRED = {
     "probe": _HEAD,
     "trivial": _HEAD,
     "grey": _HEAD,
@@ -35,7 +35,7 @@ _NEEDED = {
     "adapter": ("adapter_config.json", "adapter_model.safetensors"),
     "vlm": ("config.json", "tokenizer_config.json"),
 }
-_MORE = {"adapter": _PROCESSOR, "vlm": (*_PROCESSOR, "generation_config.json", "model.safetensors.index.json")}
+_OPTIONAL = {"adapter": _PROCESSOR, "vlm": (*_PROCESSOR, "generation_config.json", "model.safetensors.index.json")}
 _SHARD = re.compile(r"model(?:-\d{5}-of-\d{5})?\.safetensors")
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.pickle", "*.ckpt", "*.joblib", "*.h5")
 _RESULTS = re.compile(r"results/[a-z_]+/[a-z][a-z0-9_]*/[a-z]+\.parquet")
@@ -62,7 +62,7 @@ class LocalModel:
 
 
 def read_model(folder: Path) -> LocalModel:
-    """Read a model folder and list what belongs to it.
+    """Read a model folder and list the files to publish.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def read_model(folder: Path) -> LocalModel:
         raise ConnectomeBenchError(
             f"{folder} holds {pickled[0]}, and pickled weights are never published; save them as safetensors"
         )
-    known = {*_NEEDED[record.kind], *_MORE.get(record.kind, ()), *_TRAINING, FILE_NAME}
+    known = {*_REQUIRED[record.kind], *_OPTIONAL.get(record.kind, ()), *_TRAINING, FILE_NAME}
     files = {
         path.name: path
         for path in sorted(folder.iterdir())
@@ -88,7 +88,7 @@ def read_model(folder: Path) -> LocalModel:
         and not path.is_symlink()
         and (path.name in known or (record.kind == "vlm" and _SHARD.fullmatch(path.name)))
     }
-    missing = [name for name in _NEEDED[record.kind] if name not in files]
+    missing = [name for name in _REQUIRED[record.kind] if name not in files]
     if record.kind == "vlm" and not any(_SHARD.fullmatch(name) for name in files):
         missing.append("model.safetensors")
     if missing:
@@ -97,20 +97,20 @@ def read_model(folder: Path) -> LocalModel:
     return LocalModel(folder, record, files)
 
 
-def is_made_here(path: str) -> bool:
-    """Tell whether a file of a model repository is one that this package writes, and may delete."""
-    known = {name for names in (*_NEEDED.values(), *_MORE.values()) for name in names}
+def is_package_file(path: str) -> bool:
+    """Return whether this package writes, and may delete, a file of a model repository."""
+    known = {name for names in (*_REQUIRED.values(), *_OPTIONAL.values()) for name in names}
     made = {*known, *_TRAINING, FILE_NAME, CALIBRATION, *(f"{EVAL_RESULTS}/{task}.yaml" for task in TASKS)}
     return path in made or bool(_SHARD.fullmatch(path) or _RESULTS.fullmatch(path))
 
 
 def is_result(path: str) -> bool:
-    """Tell whether a file of a model repository holds result records: ``results/TASK/SPECIES/PARTITION.parquet``."""
+    """Return whether a path holds result records (``results/TASK/SPECIES/PARTITION.parquet``)."""
     return _RESULTS.fullmatch(path) is not None
 
 
 def own_fingerprints(model: LocalModel) -> set[str]:
-    """Return the hashes in a model's files that look like tokens and are none."""
+    """Return the hashes in a model's files that resemble tokens."""
     record = model.record
     found = {record.revision, *(data.fingerprint for data in record.trained_on)}
     found |= {value for value in record.config.values() if isinstance(value, str)}
@@ -131,7 +131,7 @@ def _json(path: Path) -> dict[str, object]:
 
 
 def _check_base(folder: Path, record: ModelRecord) -> None:
-    """Refuse a model whose base is a folder of this machine: nobody else could load it."""
+    """Raise if the base of a model is a local folder, which others cannot load."""
     bases = {record.base_model}
     if record.kind == "adapter":
         bases.add(str(_json(folder / "adapter_config.json").get("base_model_name_or_path")))
@@ -139,5 +139,5 @@ def _check_base(folder: Path, record: ModelRecord) -> None:
         assert base is not None
         if record.kind in ("probe", "grey", "adapter") and (base.startswith((".", "/")) or Path(base).is_dir()):
             raise ConnectomeBenchError(
-                f"{folder} was trained on the folder {base}, which nobody else has; train it on a model of the Hub"
+                f"{folder} was trained on the folder {base}, which others do not have; train it on a model from the Hub"
             )

@@ -1,4 +1,4 @@
-"""What a publication of a model would change in a repository, and what it refuses."""
+"""Plan the publication of a model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from connectomebench.cards.model_card import CALIBRATION, model_card
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.loading import fetch_manifest, resolve_dataset
 from connectomebench.dataset.repo_layout import CARD
-from connectomebench.evaluation.results import as_it_stands, read_results, result_schema
+from connectomebench.evaluation.results import default_rows, read_results, result_schema
 from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_results
 from connectomebench.hub.model_folder import (
     EVAL_RESULTS,
     TOKENIZER,
     LocalModel,
-    is_made_here,
+    is_package_file,
     is_result,
     own_fingerprints,
     read_model,
@@ -49,9 +49,9 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     folder
         Of the model; see :func:`connectomebench.hub.model_folder.read_model`.
     repo_id
-        Where it shall go.
+        Repository to publish to.
     options
-        How.
+        Options of the publication.
 
     Raises
     ------
@@ -74,12 +74,12 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
         results = _results(remote if same else None, record, options, Path(name))
         dataset = options.dataset or _dataset_of(record, remote if same else None)
-        contents: dict[str, Path | bytes] = {**local.files, **_made(local, repo_id, results, dataset)}
+        contents: dict[str, Path | bytes] = {**local.files, **_generated_files(local, repo_id, results, dataset)}
     changes, kept = compare(contents, remote.files)
     changes += [
         FileChange("delete", path, file.size, None)
         for path, file in remote.files.items()
-        if is_made_here(path) and path not in contents
+        if is_package_file(path) and path not in contents
     ]
     checked = {path: text for path, text in texts(changes).items() if path not in TOKENIZER}
     evaluated = set() if results is None else set(results["dataset_fingerprint"])
@@ -108,7 +108,7 @@ def _read_record(remote: RemoteRepo) -> ModelRecord | None:
 def _results(
     remote: RemoteRepo | None, record: ModelRecord, options: PublishOptions, folder: Path
 ) -> pd.DataFrame | None:
-    """Gather the result records of a model: those given, then those on the Hub for other partitions.
+    """Collect the result records of a model: those given, then those on the Hub for other partitions.
 
     Only those of the default condition: an ablation is not the model's result.
     """
@@ -116,7 +116,7 @@ def _results(
 
     frames: list[pd.DataFrame] = []
     if options.results is not None:
-        given = as_it_stands(read_results(options.results))
+        given = default_rows(read_results(options.results))
         own = given[(given["model"] == record.name) & (given["model_revision"] == record.revision)]
         own = own[own["task"] == record.task]
         if own.empty:
@@ -139,17 +139,17 @@ def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
         file = folder / f"{i}.parquet"
         try:
             file.write_bytes(remote.read(path, _MAX_RESULT_BYTES))
-            frames.append(as_it_stands(read_results(file)))
+            frames.append(default_rows(read_results(file)))
         except (ConnectomeBenchError, ValueError) as error:
-            told = str(error).replace(str(file), path)[:200]
+            reason = str(error).replace(str(file), path)[:200]
             raise ConnectomeBenchError(
-                f"{path} of {remote.repo_id} cannot be used ({told}); delete it there"
+                f"{path} of {remote.repo_id} cannot be used ({reason}); delete it there"
             ) from error
     return frames
 
 
 def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
-    """Find the dataset that results are about: the one trained on, or the one named at an earlier publication."""
+    """Return the evaluated dataset: the one trained on, or the one named in an earlier publication."""
     import yaml
     from huggingface_hub import parse_eval_result_entries
 
@@ -165,8 +165,10 @@ def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
     return named
 
 
-def _made(local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None) -> dict[str, bytes]:
-    """Make the card, the records and what is drawn and computed from them."""
+def _generated_files(
+    local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None
+) -> dict[str, bytes]:
+    """Generate the card, result files, calibration plot and leaderboard entries."""
     made: dict[str, bytes] = {}
     if results is not None:
         made |= _result_files(results)
@@ -180,7 +182,7 @@ def _made(local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset
 
 
 def _result_files(results: pd.DataFrame) -> dict[str, bytes]:
-    """Write the records again, one file a task, species and partition; the same records are always the same bytes."""
+    """Write the records reproducibly, one file per task, species and partition."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""How a publication is done."""
+"""Options of a publication."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectomebench.dataset.repo_layout import MAIN
 
 @dataclass(frozen=True)
 class PublishOptions:
-    """How a publication is done.
+    """Options of a publication.
 
     Attributes
     ----------
@@ -19,11 +19,11 @@ class PublishOptions:
     private
         Make new repositories private.
     replace
-        Allow that other data of a species, another model, or other files take the place of those that are there.
+        Allow replacing other data of a species, another model, or other files.
     results
-        Folder with result records of models; those of the model that is published go with it and onto its card.
+        Folder with result records; those of the published model go into its repository and card.
     dataset
-        ``ORG/NAME`` of the dataset that those results are about; None takes the one the model was trained on.
+        ``ORG/NAME`` of the dataset evaluated; None means the one the model was trained on.
     """
 
     branch: str = MAIN

@@ -1,4 +1,4 @@
-"""Send datasets, models, metrics and Spaces to the Hub: large files first, then one commit, then the tag."""
+"""Publish datasets, models, metrics and Spaces to the Hub: large files first, then one commit, then the tag."""
 
 from __future__ import annotations
 
@@ -35,29 +35,37 @@ def publish(
     options: PublishOptions | None = None,
     *,
     dry_run: bool = False,
-    say: Callable[[str], None] = print,
+    report: Callable[[str], None] = print,
 ) -> None:
-    """Publish a dataset, a model, a metric or a Space, or all things of one of these kinds in a folder.
+    """Publish a dataset, model, metric or Space, or all of one kind in a folder.
 
-    All of them are compared with the Hub, and refused if they must be, before anything is sent.
+    All are compared with the Hub and validated before anything is sent.
 
     Parameters
     ----------
     folder
         What to publish; see :func:`connectomebench.hub.targets.find_targets`.
     repo, org
-        ``ORG/NAME``, or the owner of repositories named after the things; one of the two.
+        ``ORG/NAME``, or the owner of repositories named after their content; give one of the two.
     options
-        How; the defaults where None.
+        Defaults if None.
     dry_run
-        Change nothing, and say what would change.
-    say
-        Takes what is to be shown.
+        Report the changes without making them.
+    report
+        Receives the lines to show.
 
     Raises
     ------
     ConnectomeBenchError
-        If something is refused, here or by the Hub, or the connection is lost.
+        If validation or the Hub refuses something, or the connection is lost.
+
+    Examples
+    --------
+    Say what would change on the Hub, without changing anything:
+
+    >>> from pathlib import Path
+    >>> from connectomebench import publish
+    >>> publish(Path("out/merge_action"), org="your-org", dry_run=True)  # doctest: +SKIP
     """
     from huggingface_hub import HfApi
 
@@ -74,13 +82,13 @@ def publish(
     plans = [_plan(api, target, options) for target in targets]
     for plan in plans:
         if dry_run:
-            say(as_text(plan))
+            report(as_text(plan))
         elif plan.is_empty:
-            say(f"{plan.remote.repo_id}: nothing to change")
+            report(f"{plan.remote.repo_id}: nothing to change")
         else:
-            say(_send(api, plan))
+            report(_send(api, plan))
     if dry_run:
-        say("dry run: nothing was changed")
+        report("dry run: nothing was changed")
 
 
 def _check_options(targets: list[Target], options: PublishOptions) -> None:
@@ -98,7 +106,7 @@ def _plan(api: HfApi, target: Target, options: PublishOptions) -> PublicationPla
 
 
 def as_text(plan: PublicationPlan) -> str:
-    """List what a publication would do: one line a file, with its size, and what happens to repository and tag."""
+    """Format a plan: one line per file with its size, and the changes to repository and tag."""
     remote = plan.remote
     if not remote.exists:
         state = (
@@ -121,7 +129,7 @@ def as_text(plan: PublicationPlan) -> str:
 
 
 def size_text(n_bytes: int) -> str:
-    """Write a number of bytes for people: ``17 B``, ``4.2 MB``."""
+    """Format a number of bytes: ``17 B``, ``4.2 MB``."""
     if n_bytes < 1000:
         return f"{n_bytes} B"
     size = float(n_bytes)
@@ -133,7 +141,7 @@ def size_text(n_bytes: int) -> str:
 
 
 def _send(api: HfApi, plan: PublicationPlan) -> str:
-    """Do what a plan says, and tell it in one line."""
+    """Carry out a plan and return a one-line summary."""
     from huggingface_hub import CommitOperationDelete
 
     remote, repo_id, repo_type = plan.remote, plan.remote.repo_id, plan.remote.repo_type
@@ -142,7 +150,7 @@ def _send(api: HfApi, plan: PublicationPlan) -> str:
             api.create_repo(repo_id, repo_type=repo_type, private=plan.private, space_sdk=plan.sdk, exist_ok=True)
         if not remote.has_branch:
             api.create_branch(repo_id, branch=remote.branch, repo_type=repo_type, revision=remote.head, exist_ok=True)
-        told: list[str] = []
+        done: list[str] = []
         commit = remote.head
         if plan.changes:
             additions = _send_large(api, plan)
@@ -156,25 +164,25 @@ def _send(api: HfApi, plan: PublicationPlan) -> str:
                 revision=remote.branch,
                 parent_commit=remote.head,
             ).oid
-            told = [f"{n} {kind}" for kind, n in _counts(plan).items()] + [f"commit {commit[:8]}"]
+            done = [f"{n} {kind}" for kind, n in _counts(plan).items()] + [f"commit {commit[:8]}"]
         if not remote.has_branch:
-            told.append(f"branch {remote.branch}")
+            done.append(f"branch {remote.branch}")
         if plan.tag is not None and plan.moves_tag:
             if remote.tagged is not None:
                 api.delete_tag(repo_id, tag=plan.tag, repo_type=repo_type)
             api.create_tag(repo_id, tag=plan.tag, revision=commit, repo_type=repo_type, exist_ok=True)
-            told.append(f"tag {plan.tag}")
-    return f"{repo_id}: {', '.join(told)}"
+            done.append(f"tag {plan.tag}")
+    return f"{repo_id}: {', '.join(done)}"
 
 
 def _counts(plan: PublicationPlan) -> dict[str, int]:
-    words = {"add": "added", "change": "changed", "delete": "deleted"}
-    counts = {word: sum(change.kind == kind for change in plan.changes) for kind, word in words.items()}
-    return {word: n for word, n in counts.items() if n}
+    verbs = {"add": "added", "change": "changed", "delete": "deleted"}
+    counts = {verb: sum(change.kind == kind for change in plan.changes) for kind, verb in verbs.items()}
+    return {verb: n for verb, n in counts.items() if n}
 
 
 def _send_large(api: HfApi, plan: PublicationPlan) -> list[CommitOperationAdd]:
-    """Send the files, portion by portion, and return all additions of the commit to come.
+    """Upload the files in portions and return the additions for the commit.
 
     The Hub keeps what is sent before there is a commit, so a publication that was cut short goes on with what is
     missing, and the commit is still one. Small files travel in the commit itself.

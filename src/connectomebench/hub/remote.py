@@ -1,4 +1,4 @@
-"""What a repository on the Hub holds now."""
+"""The current content of a repository on the Hub."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class RemoteRepo:
     files
         Path -> file.
     tagged
-        The commit that the tag asked for points to, if any.
+        The commit that the requested tag points to, if any.
     """
 
     repo_id: str
@@ -71,11 +71,11 @@ class RemoteRepo:
 
     @property
     def own_files(self) -> set[str]:
-        """Paths of the files that people or this package put there."""
+        """Paths of all files except those the Hub creates."""
         return set(self.files) - _MADE_BY_HUB
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file for reading by ranges, each fetched when it is read and not kept.
+        """Open a file for range reads, without caching.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class RemoteRepo:
 
 
 def read_repo(api: HfApi, repo_id: str, repo_type: RepoType, branch: str, tag: str | None = None) -> RemoteRepo:
-    """Look at a repository.
+    """Read the state of a repository.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def read_repo(api: HfApi, repo_id: str, repo_type: RepoType, branch: str, tag: s
 
 
 def refuse_other_content(remote: RemoteRepo, marks: Collection[str]) -> None:
-    """Refuse a repository that holds files, but none of those that show it to be written by this package.
+    """Raise if a repository holds files, but none that marks it as written by this package.
 
     Raises
     ------
@@ -163,12 +163,12 @@ def refuse_other_content(remote: RemoteRepo, marks: Collection[str]) -> None:
 
 
 def refuse_public(remote: RemoteRepo, private: bool) -> None:
-    """Refuse to publish privately to a repository that everybody sees.
+    """Raise if private data would go to a public repository.
 
     Raises
     ------
     ConnectomeBenchError
-        If ``private`` is asked for and the repository is public.
+        If ``private`` is set and the repository is public.
     """
     if private and remote.private is False:
         raise ConnectomeBenchError(
@@ -177,7 +177,7 @@ def refuse_public(remote: RemoteRepo, private: bool) -> None:
 
 
 def check_branch_name(branch: str) -> None:
-    """Refuse what cannot be the name of a branch.
+    """Raise unless the name is a valid branch name.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def check_branch_name(branch: str) -> None:
 
 
 def check_repo_id(repo_id: str) -> None:
-    """Refuse what is no ``ORG/NAME``.
+    """Raise unless the id has the form ``ORG/NAME``.
 
     Raises
     ------

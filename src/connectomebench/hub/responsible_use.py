@@ -1,4 +1,4 @@
-"""Where the rows of a dataset come from and what they are good for, as the Croissant RAI fields ask.
+"""Croissant RAI fields: origin, limits and intended use of a dataset.
 
 https://docs.mlcommons.org/croissant/docs/croissant-rai-spec.html; every number and name is from the manifest.
 """
@@ -15,7 +15,7 @@ from connectomebench.dataset.repo_layout import TAG
 
 
 def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
-    """Tell how a dataset was made, what it leaves out, and what it should and should not be used for.
+    """Return the RAI fields: how a dataset was made, its omissions, and its intended use.
 
     Parameters
     ----------
@@ -85,25 +85,25 @@ def responsible_use(manifest: Mapping[str, Any], task: Task) -> dict[str, Any]:
 
 def _collection(species: str, source: Mapping[str, Any], task: Task) -> str:
     title = get_species(species).title
-    told = f"`{species}` ({title}): segmentation and truth from {source['name']}, version {source['version']}, licence "
-    told += f"{source['license']}; "
+    text = f"`{species}` ({title}): segmentation and truth from {source['name']}, version {source['version']}, licence "
+    text += f"{source['license']}; "
     if source["simulated_errors"]:
-        told += "the errors are simulated: proofread neurons were cut and fused"
+        text += "the errors are simulated: proofread neurons were cut and fused"
     else:
-        told += "the errors are those that the proofreading of the source corrected"
+        text += "the errors are those that the proofreading of the source corrected"
     if task.has_em and source["simulated_em"]:
-        told += "; the slices of image data are simulated, drawn from the meshes: they are no micrographs"
-    return f"{told}."
+        text += "; the slices of image data are simulated, drawn from the meshes: they are no micrographs"
+    return f"{text}."
 
 
 def _dropped(species: str, entry: Mapping[str, Any]) -> str:
-    told = [
+    reasons = [
         f"{count} in {step}: {reason}"
         for step, reasons in entry["dropped"].items()
         for reason, count in reasons.items()
         if count
     ]
-    return f"Left out of `{species}`: {'; '.join(told) or 'nothing'}."
+    return f"Left out of `{species}`: {'; '.join(reasons) or 'nothing'}."
 
 
 def _partition_rule(species: str, entry: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Keep what is private out of what is published: home folders, user names, tokens, passwords, keys."""
+"""Scan for private content before publishing: home folders, user names, tokens, passwords, keys."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PATTERNS = {
 }
 # CAVE gives tokens of this form, and so are our own fingerprints
 _HEX = re.compile(r"(?<![0-9A-Za-z])[0-9a-fA-F]{32}(?![0-9A-Za-z])")
-# accounts that many machines have, and whose names are ordinary words
+# common account names that are ordinary words
 _SHARED_ACCOUNTS = {"root", "user", "users", "admin", "ubuntu", "debian", "home", "runner", "jovyan", "nobody", "test"}
 
 
 def check_private(texts: Mapping[str, str], fingerprints: Collection[str]) -> None:
-    """Refuse to publish a text that holds something private.
+    """Raise if a text to publish holds something private.
 
     Parameters
     ----------

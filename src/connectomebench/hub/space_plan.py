@@ -1,4 +1,4 @@
-"""What a publication of a metric or another Space would change in a repository, and what it refuses."""
+"""Plan the publication of a metric or another Space."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEFT_OUT = ("__pycache__", ".pyc")
 
 
 def read_settings(folder: Path) -> dict[str, object] | None:
-    """Return the settings of a Space from the YAML of its README.md, or None where the folder is no Space."""
+    """Read the settings of a Space from its README.md; None if the folder is no Space."""
     from huggingface_hub import RepoCard
 
     path = folder / CARD
@@ -35,13 +35,13 @@ def read_settings(folder: Path) -> dict[str, object] | None:
 
 
 def is_metric(settings: dict[str, object]) -> bool:
-    """Tell whether a Space is a module of `evaluate`."""
+    """Return whether a Space is an `evaluate` metric."""
     tags = settings.get("tags")
     return isinstance(tags, list) and {"evaluate", "metric"} <= set(tags)
 
 
 def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
-    """Compare the folder of a metric or another Space with a repository; every file of the folder goes up.
+    """Compare the folder of a metric or another Space with a repository; every file is published.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     folder
         With README.md (its YAML names ``sdk`` and ``app_file``) and the app.
     repo_id
-        Where it shall go.
+        Repository to publish to.
     options
-        How.
+        Options of the publication.
 
     Raises
     ------

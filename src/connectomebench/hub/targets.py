@@ -1,4 +1,4 @@
-"""What a folder holds that can be published, and the repository of each thing."""
+"""Find publishable folders and the repository of each."""
 
 from __future__ import annotations
 
@@ -39,32 +39,32 @@ class Target:
 
 
 def find_targets(folder: Path, repo: str | None, org: str | None) -> list[Target]:
-    """Find what is to be published, and the repository of each thing.
+    """Find the folders to publish and the repository of each.
 
     Parameters
     ----------
     folder
-        A dataset (``OUT/TASK``), a model, a metric or a Space; or a folder of several of one kind.
+        A dataset (``OUT/TASK``), a model, a metric or a Space; or a folder with several of one kind.
     repo
-        ``ORG/NAME``, for one thing.
+        ``ORG/NAME``, for a single folder.
     org
-        Owner of repositories named after the things (datasets: task; models: name, task and species; others: folder);
+        Owner of repositories named after their content (datasets: task; models: name, task, species; others: folder);
         used where ``repo`` is None.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is nothing, or there are several things for one ``repo``.
+        If there is nothing to publish, or several folders for one ``repo``.
     """
     if not folder.is_dir():
         raise ConnectomeBenchError(f"there is no folder {folder}")
     kind = _kind(folder)
     found: list[tuple[Kind, Path]] = [(kind, folder)] if kind else _inside(folder)
     if not found:
-        raise ConnectomeBenchError(_nothing(folder))
+        raise ConnectomeBenchError(_no_targets_message(folder))
     if repo is None:
         targets = [Target(kind, path, f"{org}/{_NAMES[kind](path)}") for kind, path in found]
-        _refuse_twins(targets)
+        _check_unique_repos(targets)
         return targets
     if not kind:
         names = ", ".join(str(path.relative_to(folder)) for _, path in found[:4]) + (", ..." if found[4:] else "")
@@ -83,7 +83,7 @@ def _kind(folder: Path) -> Kind | None:
 
 
 def _inside(folder: Path) -> list[tuple[Kind, Path]]:
-    """Return the things one level down, of the first kind that occurs; models may lie deeper."""
+    """Return the publishable subfolders of the first kind found; models may be nested deeper."""
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     kinds = {path: _kind(path) for path in below}
     ordered: tuple[Kind, ...] = ("dataset", "space")
@@ -106,7 +106,7 @@ _NAMES: dict[Kind, Callable[[Path], str]] = {
 }
 
 
-def _refuse_twins(targets: list[Target]) -> None:
+def _check_unique_repos(targets: list[Target]) -> None:
     seen: dict[str, Path] = {}
     for target in targets:
         if target.repo_id in seen:
@@ -120,7 +120,7 @@ def _refuse_twins(targets: list[Target]) -> None:
 _FOREIGN = {"*.skops": "a probe", "adapter_config.json": "an adapter", "config.json": "a model"}
 
 
-def _nothing(folder: Path) -> str:
+def _no_targets_message(folder: Path) -> str:
     for pattern, kind in _FOREIGN.items():
         if list(folder.glob(pattern)):
             return f"{folder} holds {kind} without {RECORD}, which our training scripts write; train it so"

@@ -1,4 +1,4 @@
-"""A fine-tuned image classifier (ResNet, ViT, ...) as a model of this package, and its folder.
+"""Fine-tuned image classifiers (ResNet, ViT, ...): predict, save and load.
 
 The folder holds ``config.json`` (every argument of :class:`.view_classifier.ViewClassifier`), ``model.safetensors`` and
 ``connectomebench.json``; ``ViewClassifier.from_pretrained`` of huggingface_hub reads it too.
@@ -48,7 +48,7 @@ class ImageClassifier:
     name, revision
         See :class:`connectomebench.models.base.Model`; the name is the kind of the backbone (``resnet``, ``vit``).
     network, record
-        The network, in evaluation mode, and how it was made.
+        The network, in evaluation mode, and its provenance.
     """
 
     def __init__(self, network: ViewClassifier, record: ModelRecord) -> None:
@@ -58,7 +58,7 @@ class ImageClassifier:
         self.revision = record.revision
 
     def predict(self, batch: Batch) -> list[Answer]:
-        """Answer every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.
+        """Predict every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.
 
         Raises
         ------
@@ -86,7 +86,7 @@ class ImageClassifier:
         ]
 
     def save(self, folder: Path) -> None:
-        """Write the model to a folder that :func:`load_image_classifier` reads, made if needed; the record last."""
+        """Save the model to a folder for :func:`load_image_classifier`; the record is written last."""
         from safetensors.torch import save_model
 
         (folder / FILE_NAME).unlink(missing_ok=True)
@@ -97,7 +97,7 @@ class ImageClassifier:
 
 
 def load_image_classifier(folder: Path) -> ImageClassifier:
-    """Load a saved image classifier, onto the GPU where there is one.
+    """Load a saved image classifier, onto the GPU if available.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
 
 
 def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """Read and check the arguments of a network from outside."""
+    """Read and check untrusted network settings."""
 
     def need(condition: bool, what: str) -> None:
         if not condition:

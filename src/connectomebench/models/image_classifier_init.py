@@ -1,4 +1,4 @@
-"""Settings of the image classifier's training, and the network it starts from."""
+"""Image classifier settings and the initial network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 @dataclass(frozen=True)
 class ImageClassifierConfig:
-    """How an image classifier is trained.
+    """Training settings of an image classifier.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class ImageClassifierConfig:
 def start_network(
     config: ImageClassifierConfig, classes: Sequence[str], views: Sequence[str], prior: Sequence[float]
 ) -> tuple[ViewClassifier, str | None, str | None]:
-    """Make the network that training starts from; new weights are drawn from torch's random numbers.
+    """Build the initial network; new weights use torch's random state.
 
     Parameters
     ----------

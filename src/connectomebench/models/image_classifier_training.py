@@ -18,7 +18,7 @@ from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.image_classifier import KIND, ImageClassifier
 from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
-from connectomebench.models.image_classifier_loop import ImageRows, best_epoch, fit_network, memory_hint, score_rows
+from connectomebench.models.image_classifier_trainer import ImageRows, best_epoch, fit_network, memory_hint, score_rows
 from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
 
@@ -161,7 +161,7 @@ def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows
 
 
 def fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.intp], prior: NDArray[np.float64]) -> float:
-    """Fit the temperature of :func:`.view_classifier.calibrated` by the least log loss.
+    """Fit the temperature of :func:`.view_classifier.calibrated` by minimising log loss.
 
     Targets are smoothed as Platt did (1999), so that scores without a mistake do not end in probabilities of 0 and 1.
 

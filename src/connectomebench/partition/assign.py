@@ -1,7 +1,7 @@
-"""Leak-proof train, validation and test: places first, then whatever shares a segment with another partition goes.
+"""Leak-proof train, validation and test partitions: assign cubes, then drop what conflicts across partitions.
 
-The box that holds all data is laid out in cubes, and a whole cube goes to one partition. Two sites of different
-partitions then conflict where they share a segment (or a body), or where their views show a common place; one side of
+The box that holds all data is divided into cubes, and a whole cube goes to one partition. Two sites of different
+partitions then conflict where they share a segment (or a body), or where their views overlap; one side of
 every conflict is dropped. Which cubes go where is searched for (:mod:`connectomebench.partition.search`), so that few
 sites are lost and both answers of every task are in every partition. Or one half of the box is test, and only what lies
 on the other side is searched for.
@@ -37,7 +37,7 @@ LARGEST_GROUP = 0.2
 
 @dataclass(frozen=True)
 class PartitionRules:
-    """How sites are divided.
+    """Rules for dividing sites into partitions.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class PartitionRules:
 
 @dataclass(frozen=True)
 class PartitionResult:
-    """What became of each site, in the order the sites were given.
+    """Partition, group or reason for dropping of each site, in input order.
 
     Attributes
     ----------
@@ -117,12 +117,12 @@ class PartitionResult:
     bodies_shared: int
 
     def summary(self) -> dict[str, int]:
-        """Return what holds for all tasks at once as plain values for the manifest: cubes, bodies, bodies shared."""
+        """Return the counts that hold for all tasks, as plain values for the manifest."""
         return {"cubes": self.cubes, "bodies": self.bodies, "bodies_shared": self.bodies_shared}
 
 
 def partition_sites(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> PartitionResult:
-    """Divide the sites of all tasks of a build at once.
+    """Divide the sites of all tasks of a build into partitions.
 
     Places and segments are assigned once for all tasks, so that what is in test for one task is not in train for
     another.
@@ -243,7 +243,7 @@ def _shared_ids(
 
 
 def overlapping_views(location_nm: NDArray[np.float64], extent_nm: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Find the pairs of sites whose view cubes overlap.
+    """Find pairs of sites with overlapping view cubes.
 
     Parameters
     ----------

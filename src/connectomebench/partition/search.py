@@ -1,4 +1,4 @@
-"""Search which cubes go to which partition, and which sites are then dropped, so that little is lost.
+"""Search for the assignment of cubes to partitions that drops the fewest sites.
 
 The measure is the proportionally fair one: the sum over classes (task and answer) and partitions of
 ``wanted share * log(kept sites)``. It grows with every site kept, is greatest at the wanted shares for a given number
@@ -19,7 +19,7 @@ TRAIN, VALIDATION, TEST = 0, 1, 2
 
 @dataclass(frozen=True)
 class Problem:
-    """Sites in cubes, and what ties them together.
+    """Sites in cubes, and the ids and overlaps that link them.
 
     Attributes
     ----------
@@ -65,12 +65,12 @@ class Problem:
 def conflicts(
     problem: Problem, part: NDArray[np.int64], kept: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Tell which sites conflict with a kept site of another partition, by a shared id and by place.
+    """Find the sites that conflict with a kept site of another partition, by shared id and by overlap of views.
 
     Returns
     -------
     tuple of ndarray
-        Two bool arrays, shape (n_sites,): by id, by place.
+        Two bool arrays, shape (n_sites,): by id, by overlap.
     """
     n_ids = int(problem.id_index.max()) + 1 if len(problem.id_index) else 0
     alive = kept[problem.id_site]
@@ -91,7 +91,7 @@ def conflicts(
 def trim(
     problem: Problem, part: NDArray[np.int64], kept: NDArray[np.bool_], rng: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Pick the sites beyond the caps, at random by class; bool, shape (n_sites,)."""
+    """Select sites above the caps, at random within each class; bool, shape (n_sites,)."""
     over = np.zeros(len(part), bool)
     order = rng.permutation(len(part))
     for side in (VALIDATION, TEST):
@@ -103,7 +103,7 @@ def trim(
 
 
 def _start(problem: Problem, cube_weight: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Deal the cubes out: compact regions around random places, or scattered cubes."""
+    """Make a random start: compact regions around random points, or scattered cubes."""
     n_cubes = len(cube_weight)
     partition = problem.allowed.argmax(axis=1)  # train where that is allowed
     low, high = problem.cube_center.min(axis=0), problem.cube_center.max(axis=0)
@@ -127,7 +127,7 @@ def _start(problem: Problem, cube_weight: NDArray[np.float64], rng: np.random.Ge
 
 
 def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Search for the assignment that loses least.
+    """Search for the best assignment.
 
     Random starts, then simulated annealing from the best of them, one cube at a time. The number of steps depends on
     the size of the problem alone, so the result is the same on every machine.

@@ -1,1 +1,1 @@
-"""Reports for people, made from dataset folders, result records and manifests."""
+"""HTML reports of datasets and results."""

@@ -1,4 +1,4 @@
-"""Figures of the report in the colours of its page (light and dark), the same bytes every time."""
+"""Figures of the report as reproducible SVG in the page's colours, light and dark."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", PAGE: "
 
 
 def reliability_diagram(bins: ReliabilityBins, name: str, label: str) -> Markup:
-    """Draw stated against found shares, and how many samples each bin holds.
+    """Plot observed frequency against predicted probability, with sample counts per bin.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def reliability_diagram(bins: ReliabilityBins, name: str, label: str) -> Markup:
 
 
 def interval_plot(rows: Sequence[tuple[str, str, Estimate]], name: str, label: str) -> Markup:
-    """Draw values with their intervals on an axis from 0 to 1, with chance at 0.5.
+    """Plot values with intervals on an axis from 0 to 1, with chance at 0.5.
 
     Parameters
     ----------

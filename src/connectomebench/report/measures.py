@@ -1,4 +1,4 @@
-"""The numbers of a task in the report: all models with intervals, and the probe against each baseline."""
+"""Metrics of a task in the report: all models with intervals, and the probe against each baseline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
 from connectomebench.evaluation.comparison import FEW_GROUPS
-from connectomebench.evaluation.results import Comparison, Summary, Verdict, as_it_stands, compare, summarise, verdict
+from connectomebench.evaluation.results import Comparison, Summary, Verdict, compare, default_rows, summarise, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskMeasures:
-    """All numbers of one task on one partition.
+    """All metrics of one task on one partition.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class TaskMeasures:
 
     @property
     def few_groups(self) -> bool:
-        """True where intervals cannot be trusted."""
+        """Whether there are too few groups for reliable intervals."""
         return self.n_groups < FEW_GROUPS
 
     def against(self, outcome: Verdict) -> list[Comparison]:
@@ -56,7 +56,7 @@ class TaskMeasures:
 
 
 def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> TaskMeasures:
-    """Measure the main model and its baselines on the same samples.
+    """Evaluate the main model and its baselines on the same samples.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
     ConnectomeBenchError
         If a model is missing, gives no probabilities, or two models saw different samples.
     """
-    frame = as_it_stands(frame)
+    frame = default_rows(frame)
     missing = [name for name in (main, *baselines) if name not in set(frame["model"])]
     if missing:
         raise ConnectomeBenchError(f"no results of {' and '.join(missing)}; evaluate these models as well")

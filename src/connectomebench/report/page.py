@@ -1,4 +1,4 @@
-"""One self-contained page that shows what was built and how well models do on it."""
+"""Self-contained report page of datasets and model results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PARTITION = "test"
 
 @dataclass(frozen=True)
 class ResultLine:
-    """A sentence in a box: `kind` is good, warn, bad or empty (plain)."""
+    """A sentence in a box; `kind` is good, warn, bad or empty (plain)."""
 
     kind: str
     title: str
@@ -92,7 +92,7 @@ def write_report(
 
 
 def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
-    """Collect what the template shows of one task."""
+    """Collect the template data of one task."""
     task = get_task(name)
     rows = frame[(frame["task"] == name) & (frame["species"] == species) & (frame["partition"] == PARTITION)]
     if rows.empty:
@@ -130,7 +130,7 @@ def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
 
 
 def _verdict(measures: TaskMeasures) -> list[ResultLine]:
-    """Say honestly what the comparison with the baselines shows."""
+    """State the result of the comparison with the baselines."""
     lines = []
     for comparison in measures.against("behind"):
         lines.append(
@@ -179,7 +179,7 @@ def _verdict_short(measures: TaskMeasures) -> str:
 
 
 def _reality(provenances: Sequence[Provenance]) -> list[ResultLine]:
-    """Say at the top what is real and what is not."""
+    """State which errors and images are real or simulated."""
     errors = {p.simulated_errors for p in provenances}
     slices = {p.simulated_em for p in provenances if p.shows_em}
     lines = []
@@ -229,7 +229,7 @@ def _origins(dataset: DatasetSummary, provenance: Provenance) -> str:
 
 
 def _versions(tasks: Sequence[dict[str, Any]]) -> list[tuple[str, str]]:
-    """Versions of the code of the page, the datasets and the results, each name once a value."""
+    """Return the code versions of page, datasets and results, without duplicates."""
     pairs = [("connectomebench", version("connectomebench"))]
     for task in tasks:
         pairs += task["provenance"].versions

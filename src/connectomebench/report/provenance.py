@@ -1,4 +1,4 @@
-"""What the report says of where a dataset comes from, read from its manifest."""
+"""Provenance of a dataset for the report, from its manifest."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connectomebench.core.tasks import get_task
 
 @dataclass(frozen=True)
 class CoverageRow:
-    """Recall and precision of candidates against corrections; None where there is nothing to divide by."""
+    """Recall and precision of candidates against corrections; None if undefined."""
 
     title: str
     candidates: int
@@ -25,7 +25,7 @@ class CoverageRow:
 
 @dataclass(frozen=True)
 class Dropped:
-    """How many places a step left out for a reason."""
+    """Number of sites that a step dropped for a reason."""
 
     step: str
     reason: str
@@ -34,7 +34,7 @@ class Dropped:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a dataset comes from and how it was divided, in words where a reader needs words."""
+    """Provenance and partition of a dataset, partly as text for readers."""
 
     source: str
     simulated_errors: bool
@@ -52,7 +52,7 @@ class Provenance:
 
 
 def read_provenance(folder: Path, task: str, species: str) -> Provenance:
-    """Read what the report says of a dataset.
+    """Read the provenance of a dataset.
 
     Parameters
     ----------

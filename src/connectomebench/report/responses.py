@@ -1,4 +1,4 @@
-"""What models write, as JSON, CSV, a figure and a page."""
+"""Response analysis as JSON, CSV, a figure and a page."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _AROUND = 90
 
 @dataclass(frozen=True)
 class Example:
-    """A mention with the words around it."""
+    """A cue mention with its context."""
 
     before: str
     words: str
@@ -49,7 +49,7 @@ class Example:
 
 
 def write_responses(frame: pd.DataFrame, out: Path, lexicon: Lexicon, order: Sequence[str] = ()) -> list[Path]:
-    """Analyse the replies in result records, and write all of it.
+    """Analyse the replies in result records and write JSON, CSV, figure and page.
 
     Parameters
     ----------
@@ -78,9 +78,7 @@ def write_responses(frame: pd.DataFrame, out: Path, lexicon: Lexicon, order: Seq
     summaries = [summarise_replies(one, lexicon) for one in tqdm(replies, desc="Estimating", unit="file", disable=None)]
     changes = [change for models in series for change in find_changes(replies, models, lexicon)]
     if order and not changes:
-        raise ConnectomeBenchError(
-            f"{order[0]} and {order[-1]} replied to no sample that both were asked; evaluate both"
-        )
+        raise ConnectomeBenchError(f"{order[0]} and {order[-1]} share no sample with replies from both; evaluate both")
     left_out = draw_responses(summaries, changes, lexicon, out / FIGURE)
     write_json(out / JSON, _document(summaries, series, changes, silent, lexicon))
     _write_csv(out / CUES, [row for summary in summaries for row in _cue_rows(summary)])
@@ -99,7 +97,7 @@ def _document(
     silent: Sequence[str],
     lexicon: Lexicon,
 ) -> dict[str, Any]:
-    """Collect everything for the JSON file."""
+    """Build the content of the JSON file."""
     return {
         "code_version": __version__,
         "lexicon": {"key": lexicon.key, "cues": {cue.name: cue.title for cue in lexicon.cues}},
@@ -144,7 +142,7 @@ def _where(replies: Replies) -> dict[str, str]:
 
 
 def _cue_rows(summary: ReplySummary) -> list[dict[str, Any]]:
-    """Write one row for each cue and use."""
+    """Return one row per cue and use."""
     rows = []
     for used in summary.cues:
         row = _where(summary.replies) | {"cue": used.cue, "use": used.use}
@@ -161,7 +159,7 @@ def _change_row(change: CueChange) -> dict[str, Any]:
 
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    """Write value and bounds as three columns."""
+    """Return value and bounds as three columns."""
     bounds = (math.nan,) * 3 if estimate is None else (estimate.value, estimate.lower, estimate.upper)
     return {f"{name}{end}": _number(bound) for end, bound in zip(("", "_lower", "_upper"), bounds, strict=True)}
 
@@ -171,7 +169,7 @@ def _plain(estimate: Estimate | None) -> dict[str, float | None] | None:
 
 
 def _number(value: float) -> float | None:
-    """Return a number as JSON can hold it."""
+    """Return a JSON number, None if not finite."""
     return value if math.isfinite(value) else None
 
 
@@ -225,7 +223,7 @@ def _page(
 
 
 def _examples(replies: Sequence[Replies], lexicon: Lexicon) -> list[tuple[str, list[Example], list[Example]]]:
-    """Pick mentions of every cue, affirmed and denied, evenly out of all there are."""
+    """Select affirmed and denied mentions of every cue, evenly spaced."""
     found: dict[tuple[str, str], list[tuple[Replies, str, Mention]]] = {}
     for one in replies:
         for text, mentions in zip(one.text, one.mentions, strict=True):
@@ -241,7 +239,7 @@ def _examples(replies: Sequence[Replies], lexicon: Lexicon) -> list[tuple[str, l
 
 
 def _example(replies: Replies, text: str, mention: Mention) -> Example:
-    """Cut a mention out of a reply, whole words around it."""
+    """Extract a mention with its context from a reply, at word boundaries."""
     before = text[: mention.start][-_AROUND:]
     after = text[mention.end :][:_AROUND]
     if len(before) == _AROUND:

@@ -1,4 +1,4 @@
-"""One figure on what models write: how often cues are affirmed and denied, and what changed over a training run."""
+"""Figure of the response analysis: cue frequencies, and their change over a training run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FEWEST_REASONED = 0.05
 """Share of replies with an analysis below which a model is left out of the figure: it names next to nothing."""
 _SETS = 4
 _COLUMNS = 2
-# Okabe and Ito's colours, which colour-blind people tell apart
+# Okabe and Ito's colour-blind safe palette
 _MARKS = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "D"), ("#cc79a7", "^"))
 _UNDECIDED = "#8a8f96"
 
@@ -24,7 +24,7 @@ _UNDECIDED = "#8a8f96"
 def draw_responses(
     summaries: Sequence[ReplySummary], changes: Sequence[CueChange], lexicon: Lexicon, path: Path
 ) -> int:
-    """Draw the cues of every model, up to four in a panel, and below them the changes between checkpoints.
+    """Plot the cues of every model, up to four per panel, and the changes between checkpoints below.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def draw_responses(
 
 
 def _panels(shown: Sequence[ReplySummary]) -> list[list[Any]]:
-    """Put models at one place together, at most four."""
+    """Group models of one task, species and partition, at most four."""
     by_place: dict[tuple[str, str, str], list[ReplySummary]] = defaultdict(list)
     for one in shown:
         by_place[one.replies.place].append(one)
@@ -72,7 +72,7 @@ def _panels(shown: Sequence[ReplySummary]) -> list[list[Any]]:
 
 
 def _changed(changes: Sequence[CueChange]) -> list[list[Any]]:
-    """Put the changes of one pair of models at one place together."""
+    """Group the changes of one pair of models by task, species and partition."""
     by_pair: dict[tuple[str, ...], list[CueChange]] = defaultdict(list)
     for change in changes:
         by_pair[change.first, change.last, change.task, change.species, change.partition].append(change)

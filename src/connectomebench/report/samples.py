@@ -1,4 +1,4 @@
-"""What the report shows of a dataset folder: counts, and one typical sample an answer."""
+"""Counts and typical samples of a dataset folder for the report."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import EM_VIEWS, get_task
+from connectomebench.core.view_layout import plane_columns
+from connectomebench.rendering.overlay import has_overlay, overlay_svg
 
 PARTITIONS = ("train", "validation", "test")
 
@@ -24,7 +26,7 @@ _SMALL_COLUMNS = ("sample_id", "answer", "origin", "group")
 
 @dataclass(frozen=True)
 class PartitionCount:
-    """Samples of one partition: by answer, in all, and in how many groups."""
+    """Samples of one partition: by answer, total, and number of groups."""
 
     partition: str
     by_answer: dict[str, int]
@@ -34,22 +36,36 @@ class PartitionCount:
 
 @dataclass(frozen=True)
 class View:
-    """One picture: its name in the `views` column and its file as a data URI, byte for byte as stored."""
+    """One picture.
+
+    Attributes
+    ----------
+    name
+        In the `views` column.
+    uri
+        The file as a data URI, byte for byte as stored.
+    overlay
+        Centre mark and scale bar as an SVG element, empty where the width is not known.
+    """
 
     name: str
     uri: str
+    overlay: str = ""
 
 
 @dataclass(frozen=True)
 class ReportSample:
-    """One sample as it is shown: `extent_nm` is the edge of its views, nm."""
+    """One sample as it is shown: `extent_nm` is the edge of its views, nm.
+
+    `columns` are its views as they stand on the page: each slice below the view of its plane.
+    """
 
     sample_id: str
     answer: str
     origin: str
     partition: str
     extent_nm: float
-    views: tuple[View, ...]
+    columns: tuple[tuple[View, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -75,7 +91,7 @@ class DatasetSummary:
 
 
 def summarise_dataset(folder: Path, task: str, species: str) -> DatasetSummary:
-    """Count a dataset folder and pick one typical sample an answer.
+    """Count the samples of a dataset folder and pick a typical one per answer.
 
     Typical is the sample whose areas of blue and orange are nearest to the median of its answer (among the first
     40 by `sample_id`), so that the picture is neither the best nor the worst.
@@ -118,7 +134,7 @@ def _files(folder: Path, species: str, partition: str) -> list[Path]:
 
 
 def _read(files: Sequence[Path], columns: Sequence[str], ids: Sequence[str] | None = None) -> dict[str, list[Any]]:
-    """Read columns of some or all rows; ClassLabel columns come back as names."""
+    """Read columns of some or all rows; ClassLabel columns are returned as names."""
     import pyarrow.dataset as pad
     from datasets import ClassLabel, Features
 
@@ -143,17 +159,17 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
     areas = np.asarray([_coloured_areas(stored["images"][i], stored["views"][i]) for i in order])
     distance = np.abs(areas - np.median(areas, axis=0)).sum(axis=1)
     pick = order[int(np.argmin(distance))]
+    extent = stored["extent_nm"][pick]
     views = [
-        View(name, _data_uri(image["bytes"]))
+        View(name, _data_uri(image["bytes"]), overlay_svg(extent) if has_overlay(name, extent) else "")
         for name, image in zip(stored["views"][pick], stored["images"][pick], strict=True)
     ]
-    return ReportSample(
-        stored["sample_id"][pick], answer, stored["origin"][pick], partition, stored["extent_nm"][pick], tuple(views)
-    )
+    columns = tuple(tuple(views[i] for i in column) for column in plane_columns([view.name for view in views]))
+    return ReportSample(stored["sample_id"][pick], answer, stored["origin"][pick], partition, extent, columns)
 
 
 def _coloured_areas(images: Sequence[dict[str, Any]], views: Sequence[str]) -> NDArray[np.float64]:
-    """Logarithm of the bluish and the orange area over the mesh views; shape (2,)."""
+    """Return the log of the bluish and the orange area over the mesh views; shape (2,)."""
     from PIL import Image
 
     total = np.zeros(2)

@@ -1,1 +1,1 @@
-"""Published results read again from the authors' own records, beside what our way of computing gives on them."""
+"""Recompute published results from the authors' records and compare."""

@@ -1,4 +1,4 @@
-"""Where stated accuracies, samples and their numbers differ from the records, as far as the folder shows it."""
+"""Differences between stated and recomputed accuracies and sample counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from connectomebench.reproduction.results_folder import Published
 
 
 def accuracy_differences(published: Published) -> list[PublishedDifference]:
-    """Return every difference that concerns accuracies and samples."""
+    """Return all differences in accuracies and samples."""
     checks = (
         _not_reproduced,
         _one_or_majority,
@@ -40,15 +40,15 @@ def accuracy_differences(published: Published) -> list[PublishedDifference]:
 
 
 def _one_or_majority(published: Published) -> PublishedDifference | None:
-    """Set one answer a sample against the majority of several."""
+    """Compare one answer per sample with the majority of several."""
     runs = [r for r in published.runs if r.votes > 1 and {"accuracy", "majority_accuracy"} <= set(r.stated)]
-    rows, told = [], []
+    rows, runs_shown = [], []
     for run in runs:
         first = right_share(run, [s.votes[0] for s in run.samples])
         voted = right_share(run, [majority(s.votes) for s in run.samples])
         if abs(first - run.stated["accuracy"]) < SAME and abs(voted - run.stated["majority_accuracy"]) < SAME:
             rows.append((name(run), str(run.votes), percent(first), percent(voted)))
-            told.append(run)
+            runs_shown.append(run)
     if not rows:
         return None
     return PublishedDifference(
@@ -58,12 +58,12 @@ def _one_or_majority(published: Published) -> PublishedDifference | None:
         "a sample, although the prediction stored beside it is the majority.",
         ("run", "votes", "accuracy (first answer)", "majority_accuracy (all votes)"),
         tuple(rows),
-        frozenset(place_of(r) for r in told),
+        frozenset(place_of(r) for r in runs_shown),
     )
 
 
 def _not_reproduced(published: Published) -> PublishedDifference | None:
-    """Find stated accuracies that the answers beside them do not give."""
+    """Find stated accuracies that do not follow from the stored answers."""
     rows, places = [], set()
     for run in published.runs:
         votes = [(v, s.truth) for s in run.samples for v in s.votes]
@@ -89,7 +89,7 @@ def _not_reproduced(published: Published) -> PublishedDifference | None:
 
 
 def _two_names(published: Published) -> PublishedDifference | None:
-    """Find totals that put the first answer's accuracy beside the majority's, called balanced accuracy."""
+    """Find totals that label the majority's accuracy as balanced accuracy."""
     rows, places = [], set()
     for cell in published.cells:
         values = cell.values
@@ -126,7 +126,7 @@ def _two_names(published: Published) -> PublishedDifference | None:
 
 
 def _unparsed(published: Published) -> PublishedDifference | None:
-    """Find stated shares that leave out votes without an answer."""
+    """Find stated accuracies that exclude votes without an answer."""
     rows, places = [], set()
     for run in published.runs:
         total = sum(len(s.votes) for s in run.samples)
@@ -150,7 +150,7 @@ def _unparsed(published: Published) -> PublishedDifference | None:
 
 
 def _other_samples(published: Published) -> PublishedDifference | None:
-    """Find runs on one task that did not see the same samples."""
+    """Find runs on one task with different samples."""
     rows, places = [], set()
     for task in dict.fromkeys(r.task for r in published.runs):
         sets: dict[str, list[Run]] = {}
@@ -189,7 +189,7 @@ def _shared(one: Run, other: Run) -> str:
 
 
 def _people(published: Published) -> PublishedDifference | None:
-    """Set stated accuracies of people against balanced ones."""
+    """Compare stated and balanced accuracies of people."""
     rows, places = [], set()
     for run in published.runs:
         error = run.stated.get("accuracy_se")
@@ -225,7 +225,7 @@ def _people(published: Published) -> PublishedDifference | None:
 
 
 def _disagreeing_totals(published: Published) -> PublishedDifference | None:
-    """Find cells to which two files give different values."""
+    """Find cells with different values in two files."""
     rows, places = [], set()
     cells = [c for c in published.cells if c.method.startswith("resnet") and "balanced_accuracy" in c.values]
     for one, other in combinations(cells, 2):
@@ -257,7 +257,7 @@ def _disagreeing_totals(published: Published) -> PublishedDifference | None:
         "totals",
         "Two files give one cell different values",
         "Balanced accuracies of the same method and task that cannot both be meant. Where one of them is to the last "
-        "digit that of another method, this is said.",
+        "digit that of another method, this is noted.",
         ("cell", "one", "other", "remark"),
         tuple(rows),
         frozenset(places),
@@ -270,7 +270,7 @@ def _total(cell: Cell) -> str:
 
 
 def _train_counts(published: Published) -> PublishedDifference | None:
-    """Find numbers of training and test samples that do not agree."""
+    """Find inconsistent numbers of training and test samples."""
     rows = []
     for task in dict.fromkeys(c.task for c in published.counts):
         listed = [c for c in published.counts if c.task == task and not c.method]

@@ -1,4 +1,4 @@
-"""Published files that hold only totals and means: no samples are made up from them."""
+"""Read published files that hold only totals and means."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _METHODS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """The numbers one file gives of one method on one task and species.
+    """Metrics of one method on one task and species in one file.
 
     Attributes
     ----------
@@ -50,14 +50,14 @@ class Cell:
 
     @property
     def n(self) -> int | None:
-        """Samples that were tested, where the file says so."""
+        """Number of test samples, if stated."""
         value = self.values.get("total", self.values.get("test_samples"))
         return None if value is None else int(value)
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """A probe trained several times on as many samples, tested on the same rows each time.
+    """A probe trained repeatedly on the same number of samples, tested on the same rows.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class SweepPoint:
 
 @dataclass(frozen=True)
 class TrainCount:
-    """How many samples a file says a task was trained (and tested) on; None where it does not say.
+    """Number of training and test samples of a task in a file; None if not stated.
 
     ``method`` is a ResNet of `Cell`, or empty where the number is that of all training samples of the task.
     """
@@ -175,7 +175,7 @@ def read_calibration_table(data: bytes, file: str, left_out: list[str]) -> list[
 
 
 def read_sweep(data: bytes, file: str) -> list[SweepPoint]:
-    """Read ``data_sweep_*.json``: one point for each number of training samples, from every repeat."""
+    """Read ``data_sweep_*.json``: one point per number of training samples, over all repeats."""
     stored = parse(data, _Sweep)
     task = task_name(stored.task)
     repeats: dict[int, list[_Repeat]] = {}
@@ -199,7 +199,7 @@ def read_sweep(data: bytes, file: str) -> list[SweepPoint]:
 
 
 def read_fit(data: bytes, file: str, left_out: list[str]) -> list[Cell]:
-    """Read ``linear_probe_*samples.json``: one probe, tested on the rows kept back for validation."""
+    """Read ``linear_probe_*samples.json``: one probe, tested on the held-out validation rows."""
     stored = parse(data, _Fit)
     values = {
         "accuracy": stored.val_accuracy,
@@ -232,14 +232,14 @@ def _counts(file: str, method: str, stored: Any) -> list[TrainCount]:
 
 
 def parse_items(value: Any) -> list[tuple[str, Any]]:
-    """Return the items of a mapping, or refuse what is none."""
+    """Return the items of a mapping; raise if it is none."""
     if not isinstance(value, dict):
         raise ConnectomeBenchError("damaged or of another shape: a mapping of tasks is expected")
     return list(value.items())
 
 
 def _by_task_and_species(data: bytes) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Go through task -> species -> mapping; entries that are empty say nothing."""
+    """Iterate over task -> species -> mapping, skipping empty entries."""
     for task, by_species in parse(data, dict[str, dict[str, dict[str, Any]]]).items():
         for species, content in by_species.items():
             if content:
@@ -247,7 +247,7 @@ def _by_task_and_species(data: bytes) -> Iterator[tuple[str, str, dict[str, Any]
 
 
 def _cells(file: str, left_out: list[str], entries: Iterable[tuple[str, str, str, Any]]) -> list[Cell]:
-    """Make cells of (variant, task, species, numbers); entries that cannot be used go to ``left_out``."""
+    """Build cells from (variant, task, species, numbers); unusable entries go to ``left_out``."""
     cells = []
     for variant, task, species, values in entries:
         try:

@@ -1,4 +1,4 @@
-"""Where stated calibration numbers and the replies beside them differ, as far as the folder shows it."""
+"""Differences between stated and recomputed calibration metrics."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from connectomebench.reproduction.results_folder import Published
 
 
 def calibration_differences(published: Published) -> list[PublishedDifference]:
-    """Return every difference that concerns calibration."""
+    """Return all differences in calibration."""
     checks = (_mixed_answers, _lost_zeros, _brier, _other_accuracy)
     return [found for check in checks if (found := check(published)) is not None]
 
 
 def _mixed_answers(published: Published) -> PublishedDifference | None:
-    """Find ECEs of the first answer's confidence beside whether the majority is right."""
+    """Find ECEs that pair the first answer's confidence with the majority's correctness."""
     rows, runs = [], []
     for run in _confident(published):
         if any(s.confidence is None for s in run.samples):
@@ -60,7 +60,7 @@ def _mixed_answers(published: Published) -> PublishedDifference | None:
 
 
 def _lost_zeros(published: Published) -> PublishedDifference | None:
-    """Find ECEs in which confidences of zero lie in no bin."""
+    """Find ECEs whose bins exclude confidences of zero."""
     rows, places = [], set()
     for run, answers, stated, what in _stated_errors(published):
         zeros = int(np.count_nonzero(answers.confidence == 0))
@@ -99,7 +99,7 @@ def _lost_zeros(published: Published) -> PublishedDifference | None:
 
 
 def _brier(published: Published) -> PublishedDifference | None:
-    """Find Brier scores that compare the confidence in any answer with the truth of yes."""
+    """Find Brier scores that treat the confidence in any answer as P(yes)."""
     rows, places = [], set()
     for cell in published.cells:
         if cell.method != "vlm" or "brier_score" not in cell.values or (run := matching_run(published, cell)) is None:
@@ -133,7 +133,7 @@ def _brier(published: Published) -> PublishedDifference | None:
 
 
 def _other_accuracy(published: Published) -> PublishedDifference | None:
-    """Find calibration of a ResNet whose accuracy is not that of the results."""
+    """Find ResNet calibration entries whose accuracy differs from the results."""
     rows = []
     for cell in published.cells:
         if cell.method != "resnet_finetuned" or not {"ece", "accuracy"} <= set(cell.values):
@@ -169,7 +169,7 @@ def _confident(published: Published) -> list[Run]:
 
 
 def _stated_errors(published: Published) -> list[tuple[Run, StatedConfidences, float, str]]:
-    """Return runs with the pooled confidences of all votes and the ECE that a file of totals states of them."""
+    """Return runs with the pooled confidences of all votes and the stated ECE."""
     found = []
     for cell in published.cells:
         if cell.method == "vlm" and "ece" in cell.values and (run := matching_run(published, cell)) is not None:

@@ -1,4 +1,4 @@
-"""Captions: what a figure shows, how many samples stand behind every mark, and what its lines are."""
+"""Figure captions: content, sample counts and meaning of the lines."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def species_caption(scores: Sequence[Score], tasks: Sequence[str], metric: Metri
 
 
 def _left_out(shown: Sequence[Score], unknown: Sequence[Score]) -> list[str]:
-    """Name methods without any mark, and methods without one on a task."""
+    """List methods without data, overall and per task."""
     marked = {s.method for s in shown}
     never = [style(m).title for m in in_order({s.method for s in unknown} - marked)]
     places = {(s.method, s.task) for s in unknown if s.method in marked} - {(s.method, s.task) for s in shown}
@@ -47,7 +47,7 @@ def _left_out(shown: Sequence[Score], unknown: Sequence[Score]) -> list[str]:
 
 
 def _common(shown: Sequence[Score]) -> list[str]:
-    """Say what was computed how, and what the lines on marks and bars are."""
+    """Describe the computation and the error bars."""
     ways: dict[tuple[str, ...], list[str]] = {}
     for method in in_order({s.method for s in shown}):
         ways.setdefault(tuple(sorted({s.how for s in shown if s.method == method})), []).append(style(method).title)
@@ -61,7 +61,7 @@ def _common(shown: Sequence[Score]) -> list[str]:
 
 
 def _tested(shown: Sequence[Score], tasks: Sequence[str], *, by_species: bool) -> list[str]:
-    """Give the number of tested samples, one line a task."""
+    """List the number of test samples, one line per task."""
     lines = []
     for task in tasks:
         parts = []

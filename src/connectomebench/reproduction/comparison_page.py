@@ -1,4 +1,4 @@
-"""One self-contained page of published results: table, figures, differences, and the files they come from."""
+"""Self-contained page of published results: table, figures, differences and source files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def published_page(
     differences: Sequence[PublishedDifference],
     resamples: int,
 ) -> str:
-    """Return the page as HTML; it asks for nothing from outside, and the same input gives the same text.
+    """Return the page as reproducible HTML without external resources.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def published_page(
             columns=[get_task(task).title for task in COLUMNS],
             titles={task: get_task(task).title for task in COLUMNS},
             figures=figures,
-            shown={figure.plan.name: _shown(figure, scores) for figure in figures},
+            shown={figure.plan.name: _figure_scores(figure, scores) for figure in figures},
             differences=differences,
             runs=[_line(run) for run in published.runs],
             samples=sum(len(run.samples) for run in published.runs),
@@ -80,8 +80,8 @@ def published_page(
     )
 
 
-def _shown(figure: Figure, scores: Sequence[Score]) -> list[Score]:
-    """Return the scores that a figure shows, in the order of its panels and legend."""
+def _figure_scores(figure: Figure, scores: Sequence[Score]) -> list[Score]:
+    """Return the scores of a figure in the order of its panels and legend."""
     of = [s for s in scores if s.metric == figure.plan.metric and s.task in COLUMNS]
     of = one_each(compared(of)) if figure.plan.by_species else [s for s in of if s.train_samples is not None]
     order, species = in_order({s.method for s in of}), list(SPECIES)

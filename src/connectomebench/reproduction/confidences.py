@@ -1,4 +1,4 @@
-"""Confidences that a model states in words, and the calibration error of published files."""
+"""Verbalised confidences and the calibration error of published files."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ PUBLISHED_BINS = 10
 
 @dataclass(frozen=True)
 class StatedConfidences:
-    """Confidences with what they are of; arrays of shape (answers,).
+    """Stated confidences with answers and truths; arrays of shape (answers,).
 
     Attributes
     ----------
     confidence
         In the given answer, 0 to 1.
-    said, truth
+    answers, truth
         1 for yes, 0 for no.
     """
 
     confidence: NDArray[np.float64]
-    said: NDArray[np.int64]
+    answers: NDArray[np.int64]
     truth: NDArray[np.int64]
 
     @property
     def right(self) -> NDArray[np.float64]:
-        """1 where the answer is right."""
-        return (self.said == self.truth).astype(np.float64)
+        """1 where the answer is correct, else 0."""
+        return (self.answers == self.truth).astype(np.float64)
 
     @property
     def probability(self) -> NDArray[np.float64]:
-        """P(yes) that the confidence amounts to."""
-        return np.where(self.said == 1, self.confidence, 1 - self.confidence)
+        """P(yes) implied by answer and confidence."""
+        return np.where(self.answers == 1, self.confidence, 1 - self.confidence)
 
 
 def first_answers(run: Run) -> StatedConfidences:
-    """Return the stated confidence of every sample's first answer, where there are both."""
+    """Return the stated confidence of every sample's first answer, if both exist."""
     found = [
         (s.confidence, s.votes[0], s.truth) for s in run.samples if s.confidence is not None and s.votes[0] is not None
     ]
@@ -49,7 +49,7 @@ def first_answers(run: Run) -> StatedConfidences:
 
 
 def all_answers(run: Run) -> StatedConfidences:
-    """Return the confidence that every vote states in its words, where it holds an answer and a confidence."""
+    """Return the verbalised confidence of every vote with an answer and a confidence."""
     found = [
         (confidence, vote, s.truth)
         for s in run.samples
@@ -60,7 +60,7 @@ def all_answers(run: Run) -> StatedConfidences:
 
 
 def open_bins_error(confidence: NDArray[np.float64], right: NDArray[np.float64], *, with_zero: bool = False) -> float:
-    """Return the ECE over ten bins of equal width that hold their upper, not their lower edge.
+    """Compute the ECE over ten equal-width bins, open below and closed above.
 
     A confidence of 0 then lies in no bin and counts as no error, though the mean is over all answers. ``with_zero``
     puts it into the lowest bin and changes nothing else.
@@ -77,5 +77,5 @@ def open_bins_error(confidence: NDArray[np.float64], right: NDArray[np.float64],
 
 def _confidences(found: Sequence[tuple[float, bool, bool]]) -> StatedConfidences:
     confidence = np.array([c for c, _, _ in found], dtype=np.float64)
-    said, truth = (np.array([row[i] for row in found], dtype=np.int64) for i in (1, 2))
-    return StatedConfidences(confidence, said, truth)
+    answers, truth = (np.array([row[i] for row in found], dtype=np.int64) for i in (1, 2))
+    return StatedConfidences(confidence, answers, truth)

@@ -1,4 +1,4 @@
-"""Where published numbers and the records beside them differ, as far as the folder itself shows it.
+"""Differences between published numbers and the records in the same folder.
 
 Every check compares numbers that are both in the folder, so that it is silent where one of them is missing. What made
 the numbers is not in the folder; a way of computing is named only where it gives a stated number exactly.
@@ -25,7 +25,7 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class PublishedDifference:
-    """One difference, with the numbers that show it.
+    """One difference with its evidence.
 
     Attributes
     ----------
@@ -48,17 +48,17 @@ class PublishedDifference:
 
 
 def percent(value: float) -> str:
-    """Write a share as percent with two decimals, enough to tell one sample of a few thousand."""
+    """Format a share as percent with two decimals, enough to resolve one sample in a few thousand."""
     return f"{100 * value:.2f}%"
 
 
 def base(file: str) -> str:
-    """Return the name of a file without its folders."""
+    """Return the base name of a file."""
     return PurePosixPath(file).name
 
 
 def name(run: Run) -> str:
-    """Name a run for people: method and task."""
+    """Return a display name of a run: method and task."""
     return f"{style(method_of(run)).title}, {get_task(run.task).title.lower()}"
 
 
@@ -68,17 +68,17 @@ def method_of(run: Run) -> str:
 
 
 def place_of(run: Run) -> Place:
-    """Return the cell of the table a run belongs to."""
+    """Return the table cell of a run."""
     return method_of(run), run.task
 
 
 def right_share(run: Run, predictions: Sequence[bool | None]) -> float:
-    """Return the share of samples answered right; None is wrong."""
+    """Compute the accuracy; None counts as wrong."""
     return sum(p == s.truth for p, s in zip(predictions, run.samples, strict=True)) / len(run.samples)
 
 
 def matching_run(published: Published, cell: Cell) -> Run | None:
-    """Return the run that a cell of totals is of: its share of right votes is the stated one to the last digit.
+    """Return the run behind a cell of totals: the one whose accuracy equals the stated one exactly.
 
     That share is of all votes that hold an answer or, in the file of calibration, of those that hold a confidence too.
     Tasks may go by a shorter name.

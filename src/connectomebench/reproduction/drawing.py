@@ -1,4 +1,4 @@
-"""The figures: scores against training samples, and by species; one panel a task.
+"""Plot scores against training samples and by species, one panel per task.
 
 All figures are drawn from scores alone, so that published results and our own go through the same functions.
 """
@@ -31,7 +31,7 @@ _NEAR, _APART = 1.1, 1 / 6
 def draw_scaling(
     scores: Sequence[Score], tasks: Sequence[str], metric: Metric, columns: int = 2, remark: str = ""
 ) -> Figure:
-    """Draw a score against the number of training samples (log scale), one panel a task.
+    """Plot a score against the number of training samples (log scale), one panel per task.
 
     Scores without a number of training samples are left out; several scores of a method are joined by a line where
     they come from one file. Bars are the intervals of the scores.
@@ -81,7 +81,7 @@ def draw_scaling(
 def draw_species(
     scores: Sequence[Score], tasks: Sequence[str], metric: Metric, columns: int = 2, remark: str = ""
 ) -> Figure:
-    """Draw a score by species as bars, one panel a task; lines on the bars are the intervals of the scores.
+    """Plot a score by species as bars with intervals, one panel per task.
 
     Of several scores of a method, task and species, `one_each` picks one.
     """
@@ -125,7 +125,7 @@ def draw_species(
 
 
 def one_each(scores: Sequence[Score]) -> list[Score]:
-    """Pick one score for each method, task and species: with an interval, of most training samples, or the first."""
+    """Select one score per method, task and species: with interval, most training samples, or first."""
     best: dict[tuple[str, str, str], Score] = {}
     for score in scores:
         key = (score.method, score.task, score.species)
@@ -139,7 +139,7 @@ def _rank(score: Score) -> tuple[bool, int]:
 
 
 def _bars(scores: Sequence[Score]) -> np.ndarray | None:
-    """Return lengths of the interval below and above each value, shape (2, scores); None where none has one."""
+    """Return error bar lengths below and above, shape (2, scores); None if there are no intervals."""
     lengths = np.array([[s.value - s.lower for s in scores], [s.upper - s.value for s in scores]])
     return lengths if np.isfinite(lengths).any() else None
 
@@ -153,7 +153,7 @@ def _series(scores: Sequence[Score], methods: Sequence[str]) -> list[list[Score]
 
 
 def _places(series: Sequence[Sequence[Score]]) -> list[list[float]]:
-    """Return where on the axis each score stands: at its training samples, single ones moved apart where they meet."""
+    """Return x positions at the training sample counts, spreading single points that overlap."""
     single = sorted((of[0].train_samples or 1, number) for number, of in enumerate(series) if len(of) == 1)
     places = [[float(s.train_samples or 1) for s in of] for of in series]
     while single:
@@ -165,7 +165,7 @@ def _places(series: Sequence[Sequence[Score]]) -> list[list[float]]:
 
 
 def _powers(counts: Sequence[int]) -> list[int]:
-    """Return the powers of two from below the least to above the greatest count."""
+    """Return the powers of two that span the counts."""
     if not counts:
         return [1]
     return [2**i for i in range(int(np.floor(np.log2(min(counts)))), int(np.ceil(np.log2(max(counts)))) + 1)]
@@ -182,7 +182,7 @@ def _panels(
     *,
     bars: bool,
 ) -> Figure:
-    """Lay out one panel a task with one legend below, and say so where a task has no records."""
+    """Create one panel per task with a shared legend below; note tasks without records."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -228,7 +228,7 @@ def _panels(
 
 
 def _limits(metric: Metric, shown: Sequence[Score], bars: bool) -> tuple[float, float]:
-    """Return the range of the vertical axis; bars stand on zero."""
+    """Return the y limits; bars start at zero."""
     if metric != "ece":
         least = min((min(s.value, s.lower) if np.isfinite(s.lower) else s.value for s in shown), default=0.5)
         return (0.0 if bars else max(0.0, min(0.45, least - 0.05))), 1.03
@@ -237,7 +237,7 @@ def _limits(metric: Metric, shown: Sequence[Score], bars: bool) -> tuple[float, 
 
 
 def _key(method: str, colour: str, bars: bool) -> Any:
-    """Return the sign of a method in the legend: its mark, or a small bar."""
+    """Return the legend handle of a method: its marker, or a patch."""
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 

@@ -1,4 +1,4 @@
-"""Reading one published JSON file: its shape is checked before anything in it is used."""
+"""Read and validate published JSON files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 def read_bytes(path: Path) -> bytes:
-    """Return the bytes of a file of at most 512 MiB.
+    """Read a file of at most 512 MiB.
 
     Raises
     ------
@@ -31,7 +31,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse(data: bytes, shape: type[T]) -> T:
-    """Parse JSON into a type; wrong types are refused, not converted, and names that the type lacks are left out.
+    """Parse JSON into a type; reject wrong types and ignore unknown names.
 
     Raises
     ------

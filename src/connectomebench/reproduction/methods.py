@@ -1,4 +1,4 @@
-"""Who answered: titles, order, and colours that are told apart by people who see few of them (Okabe and Ito)."""
+"""Methods: titles, order and colour-blind safe colours (Okabe and Ito)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SPARE = (_BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _YELLOW)
 
 @dataclass(frozen=True)
 class Style:
-    """How a method is named and drawn.
+    """Title and plot style of a method.
 
     Attributes
     ----------
@@ -59,14 +59,14 @@ _STYLES = {
 
 
 def style(method: str) -> Style:
-    """Return title and looks of a method; one that is not known goes by its own name."""
+    """Return the style of a method; unknown methods keep their name."""
     if method in _STYLES:
         return _STYLES[method]
     return Style(MODEL_NAMES[method][0] if method in MODEL_NAMES else method, None)
 
 
 def colours(methods: list[str]) -> dict[str, str]:
-    """Return a colour for each method, those without one of their own taking spare ones in order."""
+    """Return a colour per method; methods without their own take spare ones in order."""
     taken = {s.colour for m in methods if (s := style(m)).colour}
     spare = [c for c in _SPARE if c not in taken] or list(_SPARE)
     result, used = {}, 0
@@ -84,7 +84,7 @@ def in_order(methods: set[str]) -> list[str]:
 
 
 def published_method(model: str, condition: str) -> str:
-    """Name the method of a model in published records; several votes and one are the same method."""
+    """Return the method of a model in published records, regardless of votes."""
     if model.endswith("-finetuned"):
         return "vlm" if "confidence" in condition.split("+") else "vlm_answer_only"
     return model

@@ -1,4 +1,4 @@
-"""The four figures as files: for any scores, published or our own."""
+"""Write the four figures of the paper for any scores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from connectomebench.reproduction.score_table import Metric, Score
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """One figure: its name, title, and how it is drawn and captioned."""
+    """Name, title, plot function and caption function of a figure."""
 
     name: str
     title: str
@@ -34,7 +34,7 @@ PLANS = (
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure that was written.
+    """A written figure.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class Figure:
 
 
 def write_figures(scores: Sequence[Score], tasks: Sequence[str], out: Path, remark: str = "") -> list[Figure]:
-    """Write every figure as ``OUT/NAME.png``, ``.pdf`` and ``.txt`` (caption); the same scores give the same bytes.
+    """Write every figure reproducibly as ``OUT/NAME.png``, ``.pdf`` and ``.txt`` (caption).
 
     A figure for which there is no score at all is left out.
 
@@ -93,7 +93,7 @@ def write_figures(scores: Sequence[Score], tasks: Sequence[str], out: Path, rema
 
 
 def compared(scores: Sequence[Score]) -> list[Score]:
-    """Leave out methods that cannot be compared between species, where others can.
+    """Drop methods without several species if other methods have them.
 
     Where any method has scores of several species, those with accuracies of one species alone are left out.
     """

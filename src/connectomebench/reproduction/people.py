@@ -1,4 +1,4 @@
-"""Answers of people: the published files ``human_eval_*.json``, sittings with response times.
+"""Read human answers: published files ``human_eval_*.json`` with response times.
 
 A sitting may hold the answers of a second person under ``NAME_answer``. People are numbered within a sitting, and no
 name is kept. Whether the first person of two sittings is the same, the files do not say.
@@ -22,7 +22,7 @@ _SECOND = "_answer"
 
 @dataclass(frozen=True)
 class _Response:
-    """One answer as published."""
+    """One published answer."""
 
     sample_idx: int
     human_answer: bool | None
@@ -34,7 +34,7 @@ class _Response:
 
 @dataclass(frozen=True)
 class _Sitting:
-    """One file as published."""
+    """One published file."""
 
     task_name: str
     session_id: str
@@ -45,13 +45,13 @@ class _Sitting:
 
 @dataclass(frozen=True)
 class _Loose:
-    """The same file with whatever else its responses and its top hold."""
+    """The same file with all other fields of file and responses."""
 
     responses: tuple[dict[str, Any], ...]
 
 
 def read_sitting(data: bytes, file: str) -> list[Run]:
-    """Read one ``human_eval_*.json``: one run a person, in the order of their numbers.
+    """Read one ``human_eval_*.json``: one run per person, ordered by number.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def read_sitting(data: bytes, file: str) -> list[Run]:
 
 
 def _others(data: bytes, first: Run) -> list[Run]:
-    """Return the runs of everybody else who answered the same samples; their times were not taken."""
+    """Return the runs of the other raters of the same samples, which have no response times."""
     rows = parse(data, _Loose).responses
     top = parse(data, dict[str, Any])
     names = [k.removesuffix(_SECOND) for k in rows[0] if k.endswith(_SECOND) and k != "human_answer"]

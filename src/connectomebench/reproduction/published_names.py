@@ -1,10 +1,10 @@
-"""What a published file calls tasks, models, species and samples, in our words.
+"""Map published names of tasks, models, species and samples to ours.
 
 Samples are named so that the same place has the same name in every file, and put into groups that share a segment:
 
 - where a segment of the sample is named (``root_id``, ``segment1_id``, or the two segments at the end of
   ``sample_dir``), samples that share a segment are one group;
-- else every sample is a group of its own, since nothing says what it shares with others.
+- else every sample is a group of its own, since shared segments are unknown.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _SAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 
 def task_name(text: str) -> str:
-    """Return our name of a task given by its name or its title, in any spelling of spaces and hyphens.
+    """Return the task name for a name or title, in any spelling of spaces and hyphens.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def task_name(text: str) -> str:
 
 
 def species_name(*texts: str) -> str:
-    """Return the species that one of the texts names, or `UNNAMED_SPECIES`."""
+    """Return the species named in one of the texts, or `UNNAMED_SPECIES`."""
     longest_first = sorted(SPECIES, key=len, reverse=True)
     pattern = re.compile(rf"(?<![a-z])({'|'.join(longest_first)})(?![a-z])")
     found = next((match for text in texts if (match := pattern.search(text.lower()))), None)
@@ -55,8 +55,8 @@ def species_name(*texts: str) -> str:
 def model_name(text: str) -> tuple[str, str]:
     """Return short name and revision of a model.
 
-    A fine-tuned Qwen-VL model is called by its base model and ``-finetuned``; its revision is all the file says, less
-    the folder it lay in. Other models are called by the last part of their name.
+    A fine-tuned Qwen-VL model is named after its base model plus ``-finetuned``; its revision is the name in the file
+    without the folder. Other models are called by the last part of their name.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def model_name(text: str) -> tuple[str, str]:
 
 
 def plain_name(text: str, what: str) -> str:
-    """Return a text that becomes part of a file name, or refuse it."""
+    """Return a text if it is safe in a file name, else raise."""
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", text):
         raise ConnectomeBenchError(f"{what} {text[:60]!r} cannot be used")
     return text
@@ -81,21 +81,21 @@ def plain_name(text: str, what: str) -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """What names a sample, and the segments known to be in it."""
+    """Identity of a sample, and its known segments."""
 
     sample_id: str
     segments: tuple[str, ...]
 
 
 def identify(details: Mapping[str, object], images: Sequence[str] | None, number: int) -> Identity:
-    """Name a sample by its first image (row of the dataset and place), or by its number in the file.
+    """Identify a sample by its first image (dataset row and site), or by its number in the file.
 
     Parameters
     ----------
     details
         ``sample_id`` of a model's file or ``metadata`` of a person's.
     images
-        Paths of its images; folders are left out, since they say whose machine it was.
+        Paths of its images; folders are dropped, since they identify the machine.
     number
         Place in the file.
     """
@@ -107,7 +107,7 @@ def identify(details: Mapping[str, object], images: Sequence[str] | None, number
 
 
 def groups(samples: Sequence[Identity]) -> list[str]:
-    """Return the group of each sample: those connected by shared segments are one."""
+    """Return the group of each sample; samples connected by shared segments form one."""
     parent: dict[str, str] = {}
 
     def root(segment: str) -> str:

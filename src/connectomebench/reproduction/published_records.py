@@ -1,4 +1,4 @@
-"""Answers of one model or person to one set of samples, and the result records they become.
+"""Convert published answers of a model or person to result records.
 
 A published file of several votes becomes two sets of records: the first answer alone, and the majority of all votes.
 """
@@ -17,14 +17,14 @@ from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import DEFAULT, result_path, write_results
 
 CONFIDENCE = "confidence"
-"""Part of a condition: the model was asked to state how sure it is."""
+"""Part of a condition: the model states its confidence."""
 
 _STATED = re.compile(r"<confidence>\s*(\d+(?:\.\d+)?)\s*%?\s*</confidence>")
 
 
 @dataclass(frozen=True)
 class PublishedSample:
-    """One sample with all answers given to it.
+    """One sample with all its answers.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class PublishedSample:
     votes
         Every answer in order; None where a reply held none.
     replies
-        The words of every vote, empty where they are not known.
+        The text of every vote, empty if unknown.
     derived
         Every answer read again from the reasoning alone, empty where there is no such reading.
     confidence
@@ -56,7 +56,7 @@ class PublishedSample:
 
 @dataclass(frozen=True)
 class Run:
-    """All answers of one published file, or of one person in a sitting.
+    """All answers of one published file, or of one person in a session.
 
     Attributes
     ----------
@@ -65,13 +65,13 @@ class Run:
     model, revision
         As in result records.
     task, species, partition
-        What was asked about; ``partition`` is what the file says.
+        Samples evaluated; ``partition`` is as stated in the file.
     source
         Name of the dataset in the file; empty where there is none.
     votes
         Answers a sample.
     states_confidence
-        True where the model was asked how sure it is.
+        Whether the model states its confidence.
     samples
         One entry a sample, in the order of the file.
     stated
@@ -92,12 +92,12 @@ class Run:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of samples and truths in any order: equal for runs on the same samples."""
+        """Order-independent hash of samples and truths; equal for runs on the same samples."""
         return content_key(sorted((s.sample_id, s.truth) for s in self.samples))
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Conditions of the first answer alone and, where there are several votes, of their majority."""
+        """Conditions of the first answer and, with several votes, of their majority."""
         if self.votes == 1:
             return (CONFIDENCE if self.states_confidence else DEFAULT,)
         ending = f"+{CONFIDENCE}" if self.states_confidence else ""
@@ -110,13 +110,13 @@ class Run:
 
 
 def majority(votes: Sequence[bool | None]) -> bool | None:
-    """Return the answer of more than half of the votes that hold one; None where they tie or none does."""
+    """Return the majority answer of the votes that have one; None for a tie or no answers."""
     counts = Counter(vote for vote in votes if vote is not None)
     return None if counts[True] == counts[False] else counts[True] > counts[False]
 
 
 def stated_confidence(reply: str) -> float | None:
-    """Return the confidence that a reply states in ``<confidence>`` (percent), 0 to 1; None where it states none."""
+    """Return the confidence in ``<confidence>`` (percent) of a reply, 0 to 1; None if missing."""
     found = _STATED.search(reply)
     if found is None or float(found[1]) > 100:
         return None
@@ -129,10 +129,10 @@ def word(answer: bool | None) -> str | None:
 
 
 def run_rows(run: Run, condition: str) -> list[dict[str, Any]]:
-    """Turn a run into result records of one of its conditions.
+    """Convert a run to result records of one of its conditions.
 
     With one answer, ``probability`` is the stated confidence as P(yes). With several votes it is the share of "yes"
-    among the votes that hold an answer. ``question`` is empty: published files do not hold what was asked.
+    among the votes that hold an answer. ``question`` is empty: published files lack it.
     """
     constant = {
         "model": run.model,
@@ -155,7 +155,7 @@ def run_rows(run: Run, condition: str) -> list[dict[str, Any]]:
 
 
 def write_records(runs: Sequence[Run], folder: Path) -> list[Path]:
-    """Write every run under FOLDER as :func:`connectomebench.evaluation.results.result_path` names them.
+    """Write every run under FOLDER, named by :func:`connectomebench.evaluation.results.result_path`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The scores of a folder of published results: those it states, and those its records give."""
+"""Stated and recomputed scores of a folder of published results."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.reproduction.methods import published_method
 from connectomebench.reproduction.published_names import UNNAMED_SPECIES
 from connectomebench.reproduction.results_folder import Published
-from connectomebench.reproduction.score_table import Metric, Score, record_scores, with_spread
+from connectomebench.reproduction.score_table import Metric, Score, mean_and_deviation, record_scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 def train_samples(published: Published, method: str, task: str) -> int | None:
-    """Return how many samples a method was trained on, as the folder states it first.
+    """Return the number of training samples of a method, as first stated.
 
     What stands beside a result counts before the lists of numbers. For a vision-language model, the files name no
     number of its own; it is the number of all training samples of the task.
@@ -36,7 +36,7 @@ def train_samples(published: Published, method: str, task: str) -> int | None:
 
 
 def stated_scores(published: Published) -> list[Score]:
-    """Return what the files of totals state: balanced accuracies and ECEs.
+    """Return the stated balanced accuracies and ECEs.
 
     The VLM's "balanced accuracy" is its ``majority_accuracy``. Where two files state different values of a cell, both
     are there; equal ones are there once, with the number of samples where one of the files gives it.
@@ -68,7 +68,7 @@ def stated_scores(published: Published) -> list[Score]:
 
 
 def sweep_scores(published: Published) -> list[Score]:
-    """Return the probe's scores for every number of training samples: mean and standard deviation over repeats."""
+    """Return the probe's mean score and standard deviation over repeats, per number of training samples."""
     scores = []
     for point in published.sweeps:
         measured: tuple[tuple[Metric, Sequence[float]], ...] = (
@@ -76,7 +76,7 @@ def sweep_scores(published: Published) -> list[Score]:
             ("ece", point.ece),
         )
         for metric, values in measured:
-            mean, lower, upper = with_spread(values)
+            mean, lower, upper = mean_and_deviation(values)
             scores.append(
                 Score(
                     method="linear_probe",
@@ -97,7 +97,7 @@ def sweep_scores(published: Published) -> list[Score]:
 
 
 def own_scores(published: Published, frame: pd.DataFrame, *, resamples: int = RESAMPLES) -> list[Score]:
-    """Compute the scores of the single answers in the folder, in our way.
+    """Compute scores from the stored answers with this package's metrics.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def own_scores(published: Published, frame: pd.DataFrame, *, resamples: int = RE
 
 
 def figure_scores(published: Published, own: Sequence[Score]) -> list[Score]:
-    """Choose what the figures show: of every cell our number where there is one, else the stated one.
+    """Select the scores to plot: our score of every cell if there is one, else the stated one.
 
     Accuracies are of the majority where there are votes. The ECE of a vision-language model stands there as stated,
     from the confidences stated first, and from the share of votes.

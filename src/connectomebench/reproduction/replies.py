@@ -1,4 +1,4 @@
-"""Per-sample answers of models: the published files ``eval_*.json``."""
+"""Read per-sample answers of models: published files ``eval_*.json``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from connectomebench.reproduction.published_records import PublishedSample, Run
 
 @dataclass(frozen=True)
 class _Prediction:
-    """One sample as published; ``None`` among the answers is a reply in which none was found."""
+    """One published sample; ``None`` among the answers marks an unparsed reply."""
 
     sample_idx: int
     sample_id: dict[str, int | str]
@@ -35,7 +35,7 @@ class _Prediction:
 
 @dataclass(frozen=True)
 class _Evaluation:
-    """One file as published."""
+    """One published file."""
 
     task_name: str
     model: str
@@ -78,7 +78,7 @@ def read_replies(data: bytes, file: str) -> Run:
     Raises
     ------
     ConnectomeBenchError
-        If the file is damaged, holds no samples, fewer or more votes than it says, or a confidence outside [0, 1].
+        If the file is damaged, holds no samples, fewer or more votes than stated, or a confidence outside [0, 1].
     """
     stored = parse(data, _Evaluation)
     if not stored.predictions:

@@ -1,4 +1,4 @@
-"""Published results computed again from a folder of records, and the same figures from our own."""
+"""Reproduce published results from a folder of records, and plot the same figures for our own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from connectomebench.reproduction.published_scores import (
 )
 from connectomebench.reproduction.results_folder import Published, read_published
 from connectomebench.reproduction.score_table import Score, record_scores
-from connectomebench.reproduction.sources import traced
+from connectomebench.reproduction.sources import trace_totals
 from connectomebench.reproduction.table import benchmark_table, latex
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def report_published(folder: Path, out: Path, *, resamples: int = RESAMPLES) -> Path:
-    """Compute published results again and write them beside what their files state.
+    """Recompute published results and compare them with the stated values.
 
     Writes ``OUT/results`` (result records), ``OUT/table.tex``, ``OUT/figures/NAME.png``, ``.pdf`` and ``.txt``, and
     ``OUT/index.html``, which holds all of it.
@@ -66,7 +66,7 @@ def report_published(folder: Path, out: Path, *, resamples: int = RESAMPLES) -> 
     write_text(out / "table.tex", latex(table, resamples))
     scores = figure_scores(published, own)
     figures = write_figures(scores, COLUMNS, out / "figures")
-    origin = traced(published)
+    origin = trace_totals(published)
     shown = [*differences, origin] if origin else differences
     path = out / "index.html"
     write_text(path, published_page(published, table, figures, scores, shown, resamples))
@@ -83,7 +83,7 @@ def report_figures(
     remark: str = "",
     resamples: int = RESAMPLES,
 ) -> list[Figure]:
-    """Draw the same figures from result records of our own.
+    """Plot the same figures from our own result records.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def report_figures(
     partition
         Records of other partitions are left out.
     remark
-        Stands above every figure and its caption. Result records do not say whether samples are simulated: say it here.
+        Shown above every figure and its caption. Result records do not state if samples are simulated; do so here.
     resamples
         Of the bootstrap over groups.
 

@@ -1,4 +1,4 @@
-"""A folder of published results: which files it holds, what was read of each, and what could not be."""
+"""Read a folder of published results and list what was read or skipped."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Part = Run | Cell | SweepPoint | TrainCount
 Reader = Callable[[bytes, str, list[str]], Sequence[Part]]
 
 
-def _whole(read: Callable[[bytes, str], Sequence[Part]]) -> Reader:
-    """Make a reader of one that takes a file whole or not at all."""
+def _read_all(read: Callable[[bytes, str], Sequence[Part]]) -> Reader:
+    """Wrap a reader that reads a file completely or fails."""
     return lambda data, file, left_out: read(data, file)
 
 
 READERS: tuple[tuple[str, Reader], ...] = (
-    ("eval_*.json", _whole(lambda data, file: [replies.read_replies(data, file)])),
-    ("human_eval_*.json", _whole(people.read_sitting)),
-    ("data_sweep_*.json", _whole(aggregates.read_sweep)),
+    ("eval_*.json", _read_all(lambda data, file: [replies.read_replies(data, file)])),
+    ("human_eval_*.json", _read_all(people.read_sitting)),
+    ("data_sweep_*.json", _read_all(aggregates.read_sweep)),
     ("linear_probe_cross_species_results.json", aggregates.read_probe_table),
     ("linear_probe_*samples.json", aggregates.read_fit),
     ("resnet_results.json", aggregates.read_method_table),
     ("resnet_cross_species_results.json", aggregates.read_species_table),
     ("calibration_cross_species_results.json", aggregates.read_calibration_table),
-    ("resnet_train_samples.json", _whole(aggregates.read_train_counts)),
-    ("model_metadata.json", _whole(aggregates.read_train_counts)),
+    ("resnet_train_samples.json", _read_all(aggregates.read_train_counts)),
+    ("model_metadata.json", _read_all(aggregates.read_train_counts)),
 )
 """Names of files and who reads them; the first name that fits counts."""
 
@@ -62,7 +62,7 @@ class ResultFile:
 
 @dataclass(frozen=True)
 class Published:
-    """Everything that was read.
+    """All content that was read.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Published:
 def read_published(folder: Path) -> Published:
     """Read a folder of published results.
 
-    A file that is damaged, of an unknown name or outside the folder (a link) is left out and says why.
+    A damaged or unknown file, or a link out of the folder, is skipped with its reason.
 
     Raises
     ------
@@ -103,7 +103,7 @@ def read_published(folder: Path) -> Published:
     if not parts:
         raise ConnectomeBenchError(f"{folder} holds no published results (eval_*.json and others, see the docs)")
     return Published(
-        runs=_apart([part for part in parts if isinstance(part, Run)]),
+        runs=_unique_runs([part for part in parts if isinstance(part, Run)]),
         cells=tuple(part for part in parts if isinstance(part, Cell)),
         sweeps=tuple(part for part in parts if isinstance(part, SweepPoint)),
         counts=tuple(part for part in parts if isinstance(part, TrainCount)),
@@ -146,16 +146,16 @@ def _summary(found: Sequence[Part]) -> str:
     return f"{len(found)} {kinds[type(found[0])]}" if found else "nothing in it"
 
 
-def _apart(runs: Sequence[Run]) -> tuple[Run, ...]:
-    """Give test samples their name wherever they occur, and every run a name of its own.
+def _unique_runs(runs: Sequence[Run]) -> tuple[Run, ...]:
+    """Mark test samples in all files, and give every run a unique name.
 
-    A file that says ``all`` holds test samples where every one of them occurs in a file of the same task that says
+    A file marked ``all`` holds test samples where every one of them occurs in a file of the same task marked
     ``test``. Of runs that would share one file of records, later ones (by name of their file) get ``-2`` and so on
     behind their model.
     """
     tested: dict[str, set[str]] = {}
     for run in runs:
-        if run.partition == "test" and not _numbered(run):
+        if run.partition == "test" and not _has_only_numbers(run):
             tested.setdefault(run.task, set()).update(s.sample_id for s in run.samples)
     placed: dict[tuple[str, ...], int] = {}
     result = []
@@ -168,6 +168,6 @@ def _apart(runs: Sequence[Run]) -> tuple[Run, ...]:
     return tuple(result)
 
 
-def _numbered(run: Run) -> bool:
-    """Tell whether samples are known by their number in the file alone, so that files cannot be compared by them."""
+def _has_only_numbers(run: Run) -> bool:
+    """Return whether samples are identified only by their number in the file."""
     return all(s.sample_id.startswith("number-") for s in run.samples)

@@ -1,4 +1,4 @@
-"""One number of one method on one task: what tables and figures are made of, wherever it comes from."""
+"""Scores: one metric of one method on one task, for tables and figures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAN = float("nan")
 
 @dataclass(frozen=True)
 class Score:
-    """A number with what is known of it.
+    """A score with its metadata.
 
     Attributes
     ----------
@@ -39,15 +39,15 @@ class Score:
     lower, upper
         Interval; NaN where there is none.
     interval
-        What the interval is, in words; empty where there is none.
+        Description of the interval; empty if there is none.
     n
-        Samples tested; None where the records do not say.
+        Number of test samples; None if unknown.
     n_groups
         Groups of samples; None where single samples are not known.
     train_samples
-        Samples trained on; None where there was no training or the records do not say.
+        Number of training samples; None if there are none or it is unknown.
     how
-        How the value was computed, in words.
+        Description of the computation.
     source
         Files it comes from, or the name of the model in result records.
     """
@@ -78,7 +78,7 @@ def record_scores(
     *,
     resamples: int = RESAMPLES,
 ) -> list[Score]:
-    """Compute the scores of result records, ours or published ones.
+    """Compute scores from result records, ours or published.
 
     Balanced accuracy and ECE are those of :func:`connectomebench.evaluation.results.summarise`: a reply without an
     answer is wrong, the ECE compares P(yes) with the truth in 15 bins of equal width. Where there are votes, their
@@ -144,7 +144,7 @@ def record_scores(
 
 
 def class_mean_statistic(values: ArrayLike, answers: ArrayLike) -> Statistic:
-    """Return the mean over the answers of the mean value of their rows, as a function of row weights.
+    """Return the class-averaged mean as a function of row weights.
 
     Balanced accuracy where values are 1 for right and 0 for wrong. NaN for weights under which an answer has no rows.
 
@@ -167,8 +167,8 @@ def class_mean_statistic(values: ArrayLike, answers: ArrayLike) -> Statistic:
     return statistic
 
 
-def with_spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return mean, mean minus and mean plus the standard deviation of repeats (dividing by their number less one)."""
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return mean, and mean minus and plus the standard deviation of repeats (ddof = 1)."""
     mean = float(np.mean(values))
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else _NAN
     return mean, mean - spread, mean + spread

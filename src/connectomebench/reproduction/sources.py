@@ -1,4 +1,4 @@
-"""Which records the numbers in files of totals stem from, found by equal values."""
+"""Trace stated totals to the records with equal values."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from connectomebench.reproduction.results_folder import Published
 _SWEPT = ("balanced_accuracy", "accuracy", "ece")
 
 
-def traced(published: Published) -> PublishedDifference | None:
-    """List every number of a file of totals that the other records of the folder give to the last digit.
+def trace_totals(published: Published) -> PublishedDifference | None:
+    """List every stated total that the other records of the folder reproduce exactly.
 
     A probe's number is compared with the means over repeats of every sweep; an ECE of a vision-language model with
     that of all its votes pooled (ten bins that leave out their lower edge).
@@ -61,5 +61,5 @@ def _from_votes(published: Published, cell: Cell) -> list[tuple[str, str, str]]:
     answers = all_answers(run)
     if abs(open_bins_error(answers.confidence, answers.right) - cell.values["ece"]) > SAME:
         return []
-    words = f"stated confidences of {len(answers.confidence)} votes of {name(run)}, pooled"
-    return [("ece", f"{cell.values['ece']:.4f}", words)]
+    description = f"stated confidences of {len(answers.confidence)} votes of {name(run)}, pooled"
+    return [("ece", f"{cell.values['ece']:.4f}", description)]

@@ -1,4 +1,4 @@
-"""The benchmark table: what the files state beside what their records give, as HTML cells and as LaTeX."""
+"""Benchmark table of stated and recomputed scores, as HTML cells and LaTeX."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _TYPESET = {
 
 @dataclass(frozen=True)
 class Entry:
-    """One cell of one line: its text, empty where there are no records, and the marks of its notes."""
+    """One cell: its text, empty without records, and its footnote marks."""
 
     text: str
     marks: tuple[str, ...] = ()
@@ -59,7 +59,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class TableLine:
-    """One line of a method: what is in it, and one entry a task."""
+    """One line of a method: its label, and one entry per task."""
 
     title: str
     entries: tuple[Entry, ...]
@@ -75,7 +75,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Note:
-    """A footnote: its mark, and the difference it tells of."""
+    """A footnote: its mark and its difference."""
 
     mark: str
     title: str
@@ -84,7 +84,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Table:
-    """The whole table, one column a task of `COLUMNS`.
+    """The table, one column per task of `COLUMNS`.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def benchmark_table(
     swept: Sequence[Score],
     differences: Sequence[PublishedDifference],
 ) -> Table:
-    """Make the table of the mouse data.
+    """Build the table of the mouse data.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def benchmark_table(
     stated, own, swept
         Its scores (:mod:`.published_scores`).
     differences
-        What the footnotes tell of.
+        Differences in the footnotes.
     """
     used = [d for d in differences if d.key in _MARKED and d.places]
     marks = {d.key: chr(ord("a") + number) for number, d in enumerate(used)}
@@ -146,7 +146,7 @@ def benchmark_table(
 
 
 def latex(table: Table, resamples: int) -> str:
-    r"""Return the table as LaTeX for the package booktabs, in a ``table*`` with its notes below."""
+    r"""Return the table as LaTeX (booktabs), in a ``table*`` with its notes below."""
     head = " & ".join(escape(get_task(task).title) for task in COLUMNS)
     parts = [
         "% needs \\usepackage{booktabs}",
@@ -171,7 +171,7 @@ def latex(table: Table, resamples: int) -> str:
 
 
 def caption(resamples: int) -> str:
-    """Return what the table shows."""
+    """Return the caption of the table."""
     return (
         "Balanced accuracy in percent on mouse data (50 is guessing). Published: as the files state it. Ours: from the "
         f"single answers in them, an unreadable answer counted as wrong; brackets hold 95% intervals, {resamples} "
@@ -181,14 +181,14 @@ def caption(resamples: int) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text that LaTeX prints as it stands."""
+    """Escape text for LaTeX."""
     return "".join(_SPECIAL.get(c, _TYPESET.get(c, c)) for c in text)
 
 
 def _texts(
     place: Place, run: Run | None, stated: Sequence[Score], own: Sequence[Score], swept: Sequence[Score]
 ) -> dict[str, str]:
-    """Return what the lines of a cell say, by the names in `_LINES`; lines that would say nothing are left out."""
+    """Return the texts of a cell by the names in `_LINES`, without empty lines."""
     found = _stated_texts(place, run, stated) | _own_texts(place, own)
     best = [s for s in swept if (s.method, s.task) == place and s.metric == "balanced_accuracy"]
     if best:

@@ -340,7 +340,8 @@ def _left_out(
         elif not case[i] and not all(corrections.is_complete(body) for body in _bodies(corrections, segment)):
             reasons[i] = "segment is not proofread"
     asked = np.flatnonzero(~case & np.array([reason is None for reason in reasons], np.bool_))
-    around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], radius_nm)
+    question = "second_body" if wants_fused else "goes_on"
+    around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], radius_nm, question)
     wrong, reason = (around.second_body, SECOND_BODY) if wants_fused else (around.goes_on, GOES_ON)
     for i in asked[wrong].tolist():
         reasons[i] = reason

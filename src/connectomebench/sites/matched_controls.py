@@ -173,7 +173,7 @@ def match_rendered(
     Parameters
     ----------
     features
-        Trivial features of the pictures, shape (n, k).
+        What is measured on the pictures (brightness, areas, silhouettes), shape (n, k).
     is_case
         bool, shape (n,).
     groups

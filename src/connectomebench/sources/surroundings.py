@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.core.site import Point
-from connectomebench.core.source import Surroundings
+from connectomebench.core.source import Question, Surroundings
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 
 _MARGIN_VX = 16  # seen beyond the radius: whatever still goes on at the end of it is large
@@ -236,6 +236,7 @@ def volume_surroundings(
     points_nm: NDArray[np.floating],
     radius_nm: float,
     rules: CertaintyRules,
+    question: Question = "both",
 ) -> Surroundings:
     """Look round places of segments in label volumes.
 
@@ -251,6 +252,8 @@ def volume_surroundings(
         What is near, nm.
     rules
         What counts.
+    question
+        What is looked for.
     """
     from tqdm import tqdm
 
@@ -258,6 +261,8 @@ def volume_surroundings(
     for row, segment in enumerate(tqdm(np.asarray(segment_ids).tolist(), "surroundings", unit="place", delay=1)):
         x, y, z = (float(c) for c in points_nm[row])
         around = read_neighbourhood(segments, bodies, (x, y, z), radius_nm, rules)
-        goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
-        second[row] = holds_second_body(around, segment)
+        if question != "second_body":
+            goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
+        if question != "goes_on":
+            second[row] = holds_second_body(around, segment)
     return Surroundings(goes_on, second)

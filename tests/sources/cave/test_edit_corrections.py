@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from connectomebench.core.correction import Contacts, Corrections, Skipped
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.edit_corrections import classify, find_corrections, merge_overlaps
-from connectomebench.sources.cave.history import JudgedOperations, Operation, Outcome
+from connectomebench.sources.cave.history import JudgedOperation, Operation, Outcome
 from connectomebench.sources.cave.survey import Survey
 
 LEAST = 1000
@@ -29,12 +29,12 @@ def table(*rows: Row) -> NDArray[np.uint64]:
 
 def edit(
     number: int, kind: Literal["merge", "split"], bodies: tuple[int, int], outcome: Outcome = "correction"
-) -> JudgedOperations:
+) -> JudgedOperation:
     place = (100.0 * number, 0.0, 0.0)
     operation = Operation(
         number, kind, datetime(2026, 1, 1, tzinfo=UTC), (1,), (2,), (place,), (place,), (11,), (12,), False
     )
-    return JudgedOperations(operation, outcome, bodies)
+    return JudgedOperation(operation, outcome, bodies)
 
 
 def seen(number: int, sides: tuple[int, int], *overlaps: Row, contacts: Contacts | None = None) -> Survey:
@@ -48,7 +48,7 @@ def seen(number: int, sides: tuple[int, int], *overlaps: Row, contacts: Contacts
 
 
 def found(
-    edits: list[JudgedOperations], surveys: list[Survey], complete: frozenset[int], skipped: tuple[Skipped, ...] = ()
+    edits: list[JudgedOperation], surveys: list[Survey], complete: frozenset[int], skipped: tuple[Skipped, ...] = ()
 ) -> Corrections:
     return find_corrections(edits, {s.operation_id: s for s in surveys}, complete, LEAST, Counter(), skipped)
 

@@ -19,6 +19,7 @@ from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Point
 from connectomebench.core.source import Surroundings
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches
+from connectomebench.sources.morphology.windows import Flesh
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,16 @@ class Reconstruction:
         float32, shape (f,).
     border_nodes
         int64, shape (b,): natural ends where the data stop.
+    hidden
+        bool, shape (m,): edges that are not drawn, because ``flesh`` and ``through`` stand for them.
+    flesh
+        Tubes of the segments around their faces.
+    through
+        Tubes of the bodies there: on through cuts, up to the face where two bodies meet.
+    tips
+        int64, shape (t,), and float64, shape (t, 10): edges near natural ends, and the faces that they stop at.
+    meetings
+        int32, shape (e, 2): nodes of two bodies that were made to meet.
     """
 
     nodes_nm: NDArray[np.float32]
@@ -55,6 +66,11 @@ class Reconstruction:
     bridges: NDArray[np.int32]
     bridge_radii_nm: NDArray[np.float32]
     border_nodes: NDArray[np.int64]
+    hidden: NDArray[np.bool_]
+    flesh: Flesh
+    through: Flesh
+    tips: tuple[NDArray[np.int64], NDArray[np.float64]]
+    meetings: NDArray[np.int32]
 
     def degrees(self) -> NDArray[np.int64]:
         """Edges at each node inside its fragment (no gaps, no bridges); int64, shape (n,)."""
@@ -179,8 +195,9 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
         "excluded_tangles": tangles,
         "splits": len(splits),
         "contacts": len(contacts.areas),
-        "ends_of_cuts": 2 * len(rec.gaps),
-        "natural_ends": int((degree == 1).sum()) - 2 * len(rec.gaps),
+        "ends_of_cuts": int((degree[rec.gaps] == 1).sum()),
+        "natural_ends": int((degree == 1).sum()) - int((degree[rec.gaps] == 1).sum()),
+        "meetings": len(rec.meetings),
         "natural_ends_at_border": len(rec.border_nodes),
         "branch_points": int((degree > 2).sum()),
     }
@@ -311,7 +328,7 @@ class SegmentIndex:
     def cut_graph(
         self, row: int, box: Box, voxel_nm: float, volumes_nm3: NDArray[np.float64]
     ) -> tuple[CutGraph, NDArray[np.int64]]:
-        """Break the part of a segment in a box into its nodes.
+        """Break the part of a segment in a box into its nodes (pieces).
 
         Parameters
         ----------
@@ -328,8 +345,8 @@ class SegmentIndex:
         -------
         graph
             Its capacities are cross-sections at the thinner end of each edge, in voxel faces.
-        edge_rows
-            int64: row of ``edges`` of each edge of the graph.
+        nodes
+            int64: the node that each piece of the graph is.
         """
         rec = self._rec
         nodes = self.nodes_of(row)
@@ -343,4 +360,4 @@ class SegmentIndex:
         voxels[np.arange(len(nodes)), body.ravel()] = volumes_nm3[nodes] / voxel_nm**3
         edges = np.searchsorted(nodes, self.edges[edge_rows]).astype(np.int32)
         graph = CutGraph(rec.nodes_nm[nodes], edges, capacities.astype(np.float32), bodies, voxels)
-        return graph, edge_rows
+        return graph, nodes

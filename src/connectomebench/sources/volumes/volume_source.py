@@ -23,7 +23,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, Source, SourceInfo, Surroundings
+from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.family import SegmentationFamily
@@ -47,13 +47,14 @@ from connectomebench.sources.supervoxels import (
     pieces_of_supervoxels,
 )
 from connectomebench.sources.surroundings import CertaintyRules, volume_surroundings
-from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
+from connectomebench.sources.volumes.arrays import ArrayVolume, StoredVolume, VolumeSpec, open_volume
 from connectomebench.sources.volumes.correction_store import (
     pack_contacts,
     pack_corrections,
     unpack_contacts,
     unpack_corrections,
 )
+from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
@@ -70,7 +71,9 @@ class VolumesConfig:
     automatic
         The segmentation to be corrected; or several of the same place, each under a name (letters, digits, ``.-_``).
     proofread
-        The truth.
+        The truth. Where there is none, errors are simulated: see ``simulated``.
+    simulated
+        How errors are simulated in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
         Image data (uint8), on the same voxels or on finer ones by whole factors; None where there are none.
     supervoxels
@@ -88,7 +91,8 @@ class VolumesConfig:
     name: str
     version: str
     automatic: VolumeSpec | dict[str, VolumeSpec]
-    proofread: VolumeSpec
+    proofread: VolumeSpec | None = None
+    simulated: LabelErrorRules | None = None
     image: VolumeSpec | None = None
     supervoxels: VolumeSpec | None = None
     license: str | None = None
@@ -102,8 +106,16 @@ class VolumesConfig:
     same_place_nm: float = 1000.0
 
     def __post_init__(self) -> None:
+        """Refuse what leaves the truth or a name open."""
+        if (self.proofread is None) == (self.simulated is None):
+            raise ConnectomeBenchError(
+                "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in "
+                "labels without truth)"
+            )
         if not isinstance(self.automatic, dict):
             return
+        if self.simulated is not None:
+            raise ConnectomeBenchError("automatic: errors are simulated in one segmentation, not in several")
         if not self.automatic:
             raise ConnectomeBenchError("automatic: name at least one segmentation")
         for name in self.automatic:
@@ -147,11 +159,18 @@ class VolumeSource:
         if isinstance(config.automatic, dict):
             raise ConnectomeBenchError("automatic: one segmentation is needed here, not several")
         self.config = config
-        self.automatic = open_volume(config.automatic, kind="labels", base=base, name="automatic")
+        self._cache = ArrayCache(cache)
+        labels = open_volume(config.automatic, kind="labels", base=base, name="automatic")
         if like is not None:
+            self.automatic = labels
             self.proofread, self.image, self.supervoxels = like.proofread, like.image, like.supervoxels
         else:
-            self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+            if config.simulated is not None:
+                self.automatic, self.proofread = self._with_errors(labels, config.simulated), labels
+            else:
+                assert config.proofread is not None
+                self.automatic = labels
+                self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
             self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
             self.supervoxels = config.supervoxels and open_volume(
                 config.supervoxels, kind="labels", base=base, name="supervoxels"
@@ -161,12 +180,24 @@ class VolumeSource:
             _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
         if self.image is not None:
             _check_finer(self.automatic, self.image)
-        self._cache = ArrayCache(cache)
         self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
         self._offset = np.asarray(self.automatic.offset_vx, np.int64)
         self._info = self._make_info(species)
         self._pieces = lru_cache(maxsize=8)(self._make_pieces)
         self._extents: Extents | None = None
+
+    def _with_errors(self, truth: StoredVolume, rules: LabelErrorRules) -> ArrayVolume:
+        """Make the segmentation with simulated errors, or read it from the cache."""
+        from connectomebench.sources.volumes.simulated_labels import simulate_label_errors
+
+        key = content_key("simulated labels 1", truth.fingerprint, asdict(self.config.corrections), asdict(rules))
+        stored = self._cache.get(key)
+        if stored is None:
+            extents = find_extents(truth)
+            stored = {"labels": simulate_label_errors(truth, extents, self.config.corrections, rules)}
+            self._cache.put(key, **stored)
+        place = (truth.shape, truth.voxel_size_nm, truth.offset_vx)
+        return ArrayVolume(stored["labels"], (0, 1, 2), *place, "labels", key, "automatic")
 
     def _make_info(self, species: str) -> SourceInfo:
         known = get_species(species)
@@ -179,7 +210,7 @@ class VolumeSource:
             version=f"{self.config.version}+{content_key(self._fingerprints(), rules, self.config.border_nm)[:12]}",
             species=species,
             bounds_nm=Box(_point(lower), _point(upper)),
-            simulated_errors=False,
+            simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
             license=self.config.license or known.license,
@@ -272,7 +303,11 @@ class VolumeSource:
         return ~inner.contains(np.asarray(points_nm))
 
     def surroundings(
-        self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
     ) -> Surroundings:
         """Look for bodies that go on or are fused near places; see :mod:`connectomebench.sources.surroundings`."""
         return volume_surroundings(
@@ -283,6 +318,7 @@ class VolumeSource:
             points_nm,
             radius_nm,
             self.config.certainty,
+            question,
         )
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:

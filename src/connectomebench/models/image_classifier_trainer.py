@@ -1,4 +1,4 @@
-"""Training of the image classifier with transformers' Trainer: balanced epochs, the best one chosen by validation."""
+"""Train image classifiers with transformers' Trainer: balanced epochs, best epoch by validation."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ _LOADING_PROCESSES = 4
 
 @dataclass(frozen=True)
 class ImageRows:
-    """Rows to train or to validate on; as a dataset of PyTorch they are numbers, which :func:`load_batch` reads.
+    """Rows to train or validate on; a PyTorch dataset of row numbers, decoded by :func:`load_batch`.
 
     Attributes
     ----------
     images
-        A dataset in Arrow format with the column ``images``: it hands out stored bytes, and only those asked for.
+        A dataset in Arrow format with the column ``images``: it returns stored bytes of the requested rows only.
     labels
         Class codes, shape (rows,).
     ids
@@ -56,7 +56,7 @@ class ImageRows:
         return number
 
     def row_images(self, rows: Sequence[int] | NDArray[np.intp]) -> list[list[Any]]:
-        """Read the images of some rows, undecoded."""
+        """Read the encoded images of some rows."""
         return self.images[list(rows)]["images"].to_pylist()
 
 
@@ -70,7 +70,7 @@ def fit_network(
     resume: bool,
     progress: bool,
 ) -> list[dict[str, float]]:
-    """Train a network in place and leave it with the weights of the best epoch.
+    """Train a network in place and restore the weights of the best epoch.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def fit_network(
 
 
 def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -> TrainingArguments:
-    """Translate settings into those of transformers' Trainer.
+    """Convert settings to transformers' TrainingArguments.
 
     Parameters
     ----------
@@ -183,19 +183,19 @@ class ViewTrainer(Trainer):
         return BalancedSampler(self.train_dataset.labels, self.args.seed)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
-        """Spare biases and norms the weight decay, which would pull them away from doing nothing."""
+        """Exclude biases and norms from weight decay."""
         return [name for name, parameter in model.named_parameters() if parameter.ndim > 1]
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Compute the mean cross entropy of a batch from :func:`load_batch`."""
+        """Compute the mean cross entropy of a batch."""
         scores = model(inputs["pixels"]).float()
         loss = nn.functional.cross_entropy(scores, inputs["labels"])
         return (loss, scores) if return_outputs else loss
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
-        """Make the gradients of a step, and refuse those that are no numbers.
+        """Compute the gradients of a step; raise if they are not finite.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class ViewTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Score the validation rows.
+        """Evaluate on the validation rows.
 
         Returns
         -------
@@ -239,7 +239,7 @@ class ViewTrainer(Trainer):
 
 
 class _ProgressBar(ProgressCallback):
-    """Shows the last validation in the bar; Trainer's own would print it, and the printed text is a script's result."""
+    """Show the last validation in the progress bar, keeping stdout for the script's result."""
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if self.training_bar is not None and logs and "eval_balanced_accuracy" in logs:
@@ -248,7 +248,7 @@ class _ProgressBar(ProgressCallback):
 
 
 def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Gather Trainer's log by epoch; see :func:`fit_network`."""
+    """Group Trainer's log by epoch; see :func:`fit_network`."""
     by_step: dict[int, dict[str, Any]] = {}
     for entry in log:
         by_step.setdefault(entry["step"], {}).update(entry)
@@ -261,12 +261,12 @@ def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
 
 
 def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
-    """Return the place of the best epoch: balanced accuracy, then log loss, then the earlier one."""
+    """Return the index of the best epoch: by balanced accuracy, then log loss, then the earlier."""
     return max(range(len(history)), key=lambda i: (history[i]["balanced_accuracy"], -history[i]["log_loss"]))
 
 
 def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Read and decode rows by their numbers.
+    """Read and decode rows by number.
 
     Returns
     -------
@@ -283,7 +283,7 @@ def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, to
 
 
 class BalancedSampler(Sampler[int]):
-    """Row numbers of an epoch in the order of :func:`balanced_order`.
+    """Sample row numbers in the order of :func:`balanced_order`.
 
     It follows from seed and epoch alone, so that a resumed run and all processes see the same one.
     """
@@ -292,7 +292,7 @@ class BalancedSampler(Sampler[int]):
         self.labels, self.seed, self.epoch = labels, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, from 0."""
+        """Set the epoch, from 0."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -303,7 +303,7 @@ class BalancedSampler(Sampler[int]):
 
 
 def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
-    """Draw the rows of one epoch: as many as there are, every class equally often, in random order.
+    """Draw the rows of one epoch: the dataset's size, classes balanced, in random order.
 
     Within a class no row is drawn twice before all were drawn once.
 
@@ -330,7 +330,7 @@ def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDA
 
 
 def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
-    """Score rows in evaluation mode, a few in memory at a time; returns shape (rows, classes)."""
+    """Compute scores in evaluation mode, in small batches; returns shape (rows, classes)."""
     network.eval()
     starts = range(0, len(rows), _EVALUATION_ROWS)
     parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows)))) for s in starts]
@@ -338,7 +338,7 @@ def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
 
 
 def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
-    """Measure scores against labels: balanced accuracy, and log loss with the classes equally weighted.
+    """Compute balanced accuracy and class-balanced log loss.
 
     Parameters
     ----------
@@ -356,7 +356,7 @@ def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, 
 
 @contextmanager
 def memory_hint(config: ImageClassifierConfig) -> Iterator[None]:
-    """Turn what torch raises when memory runs out into one line that says which setting to lower."""
+    """Turn out-of-memory errors into one line that names the setting to lower."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
