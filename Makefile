@@ -1,21 +1,25 @@
 # make setup       environment in .venv (Python 3.11 or newer with venv and pip; everything else comes from the registry)
 # make quickstart  the whole way once on the embedded neurons: quickstart-out/report/index.html
 # make test        style, types and tests
-# make lint        style and types alone
-# make wheel-test  build the wheel, install it where the checkout cannot be seen, run the quickstart from it
+# make lint        style, types and the order of the packages alone
+# make coverage    the tests, and which lines they reach: htmlcov/index.html
+# make docs        the documentation site: site/index.html
+# make examples    the notebooks and README blocks, on the output of make quickstart
+# make wheel-test  build the wheel, install it where the checkout cannot be seen, run the quickstart from it: build/quickstart-out
 # make bench       the benchmarks, one JSON object each
 # make clean       remove what the commands above made, except .venv
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,dev
+EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,docs,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
+WHEEL_OUT := build/quickstart-out
 BENCHMARKS := render corrections load cave evaluate_vlm train_vlm demo
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup quickstart test lint wheel-test bench clean
+.PHONY: help setup quickstart test lint coverage docs examples wheel-test bench clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -40,6 +44,17 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports --no-cache
+
+coverage: setup
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term --cov-report=html
+
+docs: setup
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
+	@echo "site/index.html (with search: $(BIN)/python -m http.server --directory site)"
+
+examples: setup
+	@$(BIN)/python .ci/examples.py $(QUICKSTART_OUT)
 
 test: lint
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
@@ -57,13 +72,14 @@ wheel-test: setup
 	"$$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > packages.pth; \
 	mv packages.pth "$$(venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"; \
 	venv/bin/python -c 'import sys, pathlib, connectomebench as c; here = pathlib.Path(c.__file__).resolve(); root = pathlib.Path(sys.argv[1]).resolve(); sys.exit(0 if here.is_relative_to(root) else f"the wheel is hidden by {here}")' "$$folder"; \
-	venv/bin/connectomebench quickstart --out "$$folder/out"; \
-	test -s "$$folder/out/report/index.html"; \
+	rm -rf "$(CURDIR)/$(WHEEL_OUT)"; \
+	venv/bin/connectomebench quickstart --out "$(CURDIR)/$(WHEEL_OUT)"; \
+	test -s "$(CURDIR)/$(WHEEL_OUT)/report/index.html"; \
 	echo "wheel: installed alone and ran the quickstart"
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do PYTHONPATH=tests/support $(BIN)/python benchmarks/$$name.py --json; done
 
 clean:
-	@rm -rf quickstart-out build dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf quickstart-out build dist site htmlcov .coverage .pytest_cache .ruff_cache .hypothesis
 	@find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +

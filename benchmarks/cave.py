@@ -44,7 +44,7 @@ from replay_volumes import RECORDING, layer_files
 
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, parse_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.build.render_batches import render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer
 from connectomebench.core.site import Site
@@ -57,9 +57,9 @@ from connectomebench.rendering.engines import choose_engine
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_source import CaveSource
-from connectomebench.sources.cave.cloud_volumes import HeldLayer
+from connectomebench.sources.cave.cloud_volumes import InMemoryLayer
 from connectomebench.sources.cave.connect import connect
-from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations
+from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations
 from connectomebench.sources.cave.jobs import open_layer
 from connectomebench.sources.cave.survey import survey
 from connectomebench.sources.factory import open_source
@@ -174,7 +174,7 @@ def one_sample(server: ReplayServer, config: BuildConfig, site: Site, archive: A
     """Read one sample with nothing kept; opening the dataset is not counted."""
     cave = config.source.cave
     assert cave is not None
-    number = archive.atlas.state(site.parts[0].segment_id, site.location_nm).survey.operation_id
+    number = archive.survey_index.state(site.parts[0].segment_id, site.location_nm).survey.operation_id
     known = next(j for j in archive.history.judged if j.operation.operation_id == number)
     connection = connect(cave, get_species(config.species))
     with tempfile.TemporaryDirectory() as folder:
@@ -182,7 +182,7 @@ def one_sample(server: ReplayServer, config: BuildConfig, site: Site, archive: A
         layer = open_layer(
             connection, connection.segmentation, "labels", cave.survey.label_voxel_nm, blobs, cave.requests
         )
-        graph, until = connection.graph, archive.order.until
+        graph, until = connection.graph, archive.spec.until
         graph.voxel_nm()
         server.reset()
         graph.change_logs(known.bodies[:1])
@@ -219,8 +219,8 @@ def measure_survey() -> dict[str, Any]:
     rules = dataclasses.replace(config.survey, cutout_nm=16000, label_voxel_nm=64, min_body_voxels=1000)
     start = time.perf_counter()
     made = survey(
-        JudgedOperations(edit, "correction", (1, 1)),
-        HeldLayer(labels, voxel_nm, (0, 0, 0)),
+        JudgedOperation(edit, "correction", (1, 1)),
+        InMemoryLayer(labels, voxel_nm, (0, 0, 0)),
         lambda asked, _: roots[asked.astype(np.int64)],
         datetime(2021, 1, 1, tzinfo=UTC),
         rules,
@@ -289,7 +289,7 @@ def measure_faults(neighbours: int, rate: float) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, replay_server(recording=VOLUMES) as server:
         config = make_config(server.url, neighbours)
         clean, broken = Path(folder) / "clean", Path(folder) / "broken"
-        build(config, clean, Path(folder), scheduler="local:2")
+        build_datasets(config, clean, Path(folder), scheduler="local:2")
         server.reset()
         server.faults = Faults(rate=rate, seed=1)
         killed: list[int] = []
@@ -308,7 +308,7 @@ def measure_faults(neighbours: int, rate: float) -> dict[str, Any]:
         killer = threading.Thread(target=kill)
         killer.start()
         try:
-            build(config, broken, Path(folder), scheduler="local:2")
+            build_datasets(config, broken, Path(folder), scheduler="local:2")
         finally:
             done.set()
             killer.join()

@@ -88,7 +88,7 @@ def _measure(variant: Variant, folder: Path) -> dict[str, Any]:
         return {"cannot_run": f"{variant.optimizer} needs a GPU and bitsandbytes"}
     if variant.shapes != "alike" and variant.batch_size % 2:
         return {"cannot_run": "shapes are mixed in batches of an even number of rows alone"}
-    base, model = _model(variant, folder)
+    base, model = random_model(variant.config, variant.image_px, folder, variant.attention)
     rows = _rows(variant)
     trainer: Any = (_ours if variant.trainer == "ours" else _trl)(variant, base, model, rows, folder)
     steps: list[Step] = []
@@ -155,30 +155,44 @@ def _clock(ends: list[tuple[float, float]]) -> Any:
     return Clock()
 
 
-def _model(variant: Variant, folder: Path) -> tuple[Base, Any]:
-    """Make a model with random weights, and the small tokenizer and processor of the tests for either size."""
+def random_model(
+    config: Literal["tiny", "32b"], image_px: int, folder: Path, attention: str = "sdpa"
+) -> tuple[Base, Any]:
+    """Make a model with random weights, and the small tokenizer and processor of the tests for either size.
+
+    Parameters
+    ----------
+    config
+        ``tiny``, or ``32b`` for the shape of Qwen3-VL-32B, in bfloat16 on a CUDA GPU.
+    image_px
+        Images above ``image_px`` squared are made smaller.
+    folder
+        Where the files of tokenizer and processor go.
+    attention
+        Implementation, as transformers names it.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
     on_gpu = torch.cuda.is_available()
     dtype = torch.bfloat16 if on_gpu else torch.float32
-    where = make_tiny_qwen3_vl(folder / "tiny", image_px=variant.image_px)
-    config = AutoConfig.from_pretrained(where)
+    where = make_tiny_qwen3_vl(folder / "tiny", image_px=image_px)
+    shape = AutoConfig.from_pretrained(where)
     kept = ("image_token_id", "video_token_id", "vision_start_token_id")
-    if variant.config == "32b":
-        config = qwen3_vl_32b({name: getattr(config, name) for name in kept})
+    if config == "32b":
+        shape = qwen3_vl_32b({name: getattr(shape, name) for name in kept})
         with torch.device("cuda"):
             model = AutoModelForImageTextToText.from_config(
-                config, dtype=dtype, attn_implementation=variant.attention, trust_remote_code=False
+                shape, dtype=dtype, attn_implementation=attention, trust_remote_code=False
             )
     else:
         model = AutoModelForImageTextToText.from_pretrained(
-            where, dtype=dtype, attn_implementation=variant.attention, use_safetensors=True, trust_remote_code=False
+            where, dtype=dtype, attn_implementation=attention, use_safetensors=True, trust_remote_code=False
         )
         if on_gpu:
             torch.nn.Module.to(model, "cuda")
     processor = AutoProcessor.from_pretrained(where, trust_remote_code=False)
-    return Base(ModelFiles(where, where.name, None), str(where), config, processor), model
+    return Base(ModelFiles(where, where.name, None), str(where), shape, processor), model
 
 
 def _rows(variant: Variant) -> Any:

@@ -60,13 +60,13 @@ def built_short(short_config: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def _build(config: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """Build once for all processes that test; those that come later wait for the first and find all done."""
     from connectomebench.build.config import load_config
-    from connectomebench.build.pipeline import build
+    from connectomebench.build.pipeline import build_datasets
 
     here = tmp_path_factory.getbasetemp()
     folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / name
     folder.mkdir(exist_ok=True)
     with FileLock(folder / "lock"):
-        build(load_config(config), folder / "out", base=config.parent)
+        build_datasets(load_config(config), folder / "out", base=config.parent)
     return folder / "out"
 
 

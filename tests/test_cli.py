@@ -32,6 +32,24 @@ def test_help_names_the_commands_and_imports_nothing_heavy() -> None:
     assert done.stdout.rstrip().endswith("[]")
 
 
+def test_completion_of_the_shell_names_commands_and_options(tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(run("--print-completion", "bash").stdout)
+    ask = (
+        "source {script}; complete -p connectomebench >/dev/null; COMP_WORDS=({words}); COMP_CWORD={last}; "
+        "_shtab_connectomebench {words}; printf '%s\\n' \"${{COMPREPLY[@]}}\""
+    )
+
+    def complete(*words: str) -> list[str]:
+        quoted = " ".join(f"'{word}'" for word in words)
+        code = ask.format(script=script, words=quoted, last=len(words) - 1)
+        return subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+
+    assert {"build", "evaluate", "human-eval"} <= set(complete("connectomebench", ""))
+    assert complete("connectomebench", "qui") == ["quickstart"]
+    assert "--config" in complete("connectomebench", "build", "--")
+
+
 def config_for(folder: Path, *, automatic: str = "auto", extra: str = "") -> Path:
     path = folder / "build.yaml"
     path.write_text(

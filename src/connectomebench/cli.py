@@ -1,4 +1,4 @@
-"""The ``connectomebench`` command. Heavy packages are imported inside the commands, so that ``--help`` is quick."""
+"""The ``connectomebench`` command. Heavy packages are imported inside the commands, so that ``--help`` is fast."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from connectomebench.commands import NAMES
 from connectomebench.core.errors import ConnectomeBenchError
@@ -16,6 +17,8 @@ _EXIT_INTERRUPTED = 130
 
 
 def _parser() -> argparse.ArgumentParser:
+    import shtab
+
     from connectomebench.core.version import __version__
 
     parser = argparse.ArgumentParser(
@@ -23,10 +26,15 @@ def _parser() -> argparse.ArgumentParser:
         description="Connectome proofreading as Hugging Face datasets, models, metrics and a Space.",
     )
     parser.add_argument("--version", action="version", version=f"connectomebench {__version__}")
+    shtab.add_argument_to(parser, "--print-completion", help="print the completion script of a shell")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     for name in NAMES:
         import_module(f"connectomebench.commands.{name}").add(commands)
+    for command in commands.choices.values():
+        for action in command._actions:
+            if action.type is Path:
+                action.complete = shtab.FILE  # pyright: ignore[reportAttributeAccessIssue] -- how shtab is given it
     return parser
 
 
@@ -36,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     arguments
-        Words after the program's name; those of the process by default.
+        Command-line arguments; those of the process by default.
 
     Returns
     -------
     int
-        Exit status: 0 done, 1 something is missing (doctor), 2 a problem the user can mend (one line on stderr),
+        Exit status: 0 success, 1 something is missing (doctor), 2 an error the user can fix (one line on stderr),
         130 interrupted.
     """
     parsed = _parser().parse_args(arguments)
@@ -54,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"connectomebench: {error}", file=sys.stderr)
         return _EXIT_USER_ERROR
     except KeyboardInterrupt:
-        print("connectomebench: interrupted; run the same command again to go on", file=sys.stderr)
+        print("connectomebench: interrupted; run the same command again to resume", file=sys.stderr)
         return _EXIT_INTERRUPTED
     except OSError as error:
-        # a disk that fills or a folder that cannot be written, met inside a library
+        # a full disk or a read-only folder, raised inside a library
         print(f"connectomebench: {error}; free space or choose another folder", file=sys.stderr)
         return _EXIT_USER_ERROR
 
@@ -68,7 +76,7 @@ def run_builder(task: str, arguments: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     task
-        The only task that is written.
+        The task to build.
     arguments
         As for ``connectomebench build``; those of the process by default.
 

@@ -1,4 +1,4 @@
-"""The whole way once: build, load back, train a probe and two baselines, evaluate on test, report."""
+"""Run the whole pipeline once: build, train a probe and two baselines, evaluate on test, report."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.build.config import BuildConfig, load_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.cards.baselines import add_baselines
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.resources import resource_path
@@ -32,12 +32,12 @@ MODELS = ("probe", "trivial", "grey")
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
-    """Build, train, evaluate and report; what is there already is not done again.
+    """Build, train, evaluate and report; finished steps are skipped.
 
     Parameters
     ----------
     out
-        Folder for everything: datasets, models, result records and the report.
+        Folder for datasets, models, result records and the report.
     config_path
         Build configuration; the embedded neurons by default.
 
@@ -48,23 +48,23 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     """
     path = config_path or resource_path("examples/quickstart.yaml")
     config = load_config(path)
-    folders = build(config, out, base=path.parent)
+    folders = build_datasets(config, out, base=path.parent)
     for task, folder in folders.items():
         _train_and_evaluate(task, folder, config, out)
     page = report(out, config.species)
     first = next(iter(folders.values()))
     print(
-        f"\nDone. Look at:\n"
+        f"\nDone. See:\n"
         f"  {page}   the report (open it in a browser)\n"
         f"  {first}/README.md   the card of a dataset\n"
         f'  load_dataset("{first}", "{config.species}")   the same rows in Python\n'
-        f"  {out}/results   one record for every answer of every model"
+        f"  {out}/results   one record per answer of every model"
     )
     return page
 
 
 def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
-    """Train the three models on one task and evaluate them, unless records of the same dataset are there."""
+    """Train three models on one task and evaluate them, unless records of the same dataset exist."""
     from connectomebench.models.registry import save_head_model
 
     entry = read_manifest(folder)["species"][config.species]
@@ -72,7 +72,7 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
     paths = {name: result_path(out / "results", name, task, config.species, "test") for name in MODELS}
     wanted = [name for name, path in paths.items() if _records_of(path) != fingerprint]
     if not wanted:
-        _log.info("%s: results are there", task)
+        _log.info("%s: results exist", task)
         if "baselines" not in entry:
             add_baselines(folder, config.species, out / "results")
         return
@@ -101,7 +101,7 @@ def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | Grey
 
 
 def _reopen(name: str, folder: Path) -> Probe | TrivialModel | GreyModel:
-    """Load a saved model without the vectors of earlier runs, so that the time of an answer is all its own."""
+    """Load a saved model without cached features, so that its answer times include encoding."""
     from connectomebench.models.grey_baseline import load_grey
     from connectomebench.models.probe import load_probe
     from connectomebench.models.trivial_baseline import load_trivial
@@ -120,7 +120,7 @@ def _encoder(name: str) -> Encoder:
 
 
 def _records_of(path: Path) -> str | None:
-    """Fingerprint of the dataset whose records are at ``path``, None where there are none."""
+    """Return the dataset fingerprint of the records at ``path``, None if there are none."""
     import pyarrow.parquet as pq
 
     if not path.exists():
@@ -134,7 +134,7 @@ def report(out: Path, species: str | None = None) -> Path:
     Raises
     ------
     ConnectomeBenchError
-        If there is no dataset, or several species and none is named.
+        If there is no dataset, or several species and none given.
     """
     from connectomebench.report.page import write_report
 

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from connectomebench.build.config import FIRST_TASKS, load_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.dataset.manifest import read_manifest
@@ -67,7 +67,7 @@ def test_the_manifest_tells_what_was_left_out_and_how_good_candidates_are(built:
 
 def test_a_second_build_redoes_nothing(built: Path, small_config: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")}
-    build(load_config(small_config), built, base=small_config.parent)
+    build_datasets(load_config(small_config), built, base=small_config.parent)
     assert {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")} == before
     assert not list((built / ".cache").glob("drawn/**/*.parquet"))
 
@@ -76,7 +76,7 @@ def test_another_configuration_is_refused_and_nothing_changes(built: Path, small
     before = fingerprints(built)
     other = load_config(small_config, {"controls.seed": 1})
     with pytest.raises(ConnectomeBenchError, match="another configuration"):
-        build(other, built, base=small_config.parent)
+        build_datasets(other, built, base=small_config.parent)
     assert fingerprints(built) == before
 
 
@@ -111,7 +111,7 @@ def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
     shutil.copytree(built, out)
     next((out / "merge_action" / "fly").glob("test-*.parquet")).unlink()
     untouched = {p: p.stat().st_mtime_ns for p in (out / "split_action").rglob("*")}
-    folders = build(load_config(small_config), out, base=small_config.parent, tasks=["merge_action"])
+    folders = build_datasets(load_config(small_config), out, base=small_config.parent, tasks=["merge_action"])
     assert list(folders) == ["merge_action"]
     assert fingerprints(out) == fingerprints(built) != {}
     assert pq.read_metadata(next((out / "merge_action" / "fly").glob("test-*.parquet"))).num_rows > 0

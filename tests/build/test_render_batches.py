@@ -21,7 +21,7 @@ from connectomebench.build import render_worker as studio_module
 from connectomebench.build.batch_files import read_rendered, read_summaries
 from connectomebench.build.config import load_config
 from connectomebench.build.failure_policy import FailureRules
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.build.render_batches import BATCH, batches_of, render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer, Stopped
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
@@ -343,10 +343,10 @@ def test_a_build_lists_what_it_skipped(small_config: Path, tmp_path: Path, monke
     out = tmp_path / "out"
     folder = out / "merge_error_identification"
     with pytest.raises(ConnectomeBenchError, match=reason):
-        build(config, out, small_config.parent)
+        build_datasets(config, out, small_config.parent)
     assert not folder.exists()
 
-    build(replace(config, failures=FailureRules(0.5)), out, small_config.parent)
+    build_datasets(replace(config, failures=FailureRules(0.5)), out, small_config.parent)
     skipped = [json.loads(line) for line in (folder / "fly-skipped.jsonl").read_text().splitlines()]
     dropped = read_manifest(folder)["species"]["fly"]["dropped"]["drawing and matching"]
     assert len(skipped) == dropped[f"not available: {reason}"] > 3
@@ -356,6 +356,6 @@ def test_a_build_lists_what_it_skipped(small_config: Path, tmp_path: Path, monke
 
     share = 0
     next((folder / "fly").glob("test-*.parquet")).unlink()
-    build(config, out, small_config.parent)
+    build_datasets(config, out, small_config.parent)
     assert not (folder / "fly-skipped.jsonl").exists()
     assert reason not in (folder / "manifest.json").read_text()

@@ -134,17 +134,16 @@ def test_the_answer_is_nowhere_before_one_is_given(open_page) -> None:
     assert re.search(r"0\.(10|90|20|30)", cells)
 
 
-def test_slices_are_paged_and_pictures_enlarged_by_keys(open_page) -> None:
+def test_slices_stand_below_their_views_and_pictures_are_enlarged_by_keys(open_page) -> None:
     page = open_page()
     page.get_by_label("Task").first.click()
     page.get_by_role("option", name="Split error identification").click()
-    page.wait_for_selector(".cb-slices")
+    page.wait_for_selector(".cb-plane:nth-child(3) .cb-view:nth-child(2)")
     assert page.is_visible("text=Simulated: the image data of these samples")
-    visible = "[...document.querySelectorAll('.cb-slices figure')].map(f => f.offsetParent !== null)"
-    assert page.evaluate(visible) == [True, False, False]
-    page.focus(".cb-page input")
-    page.keyboard.press("ArrowRight")
-    assert page.evaluate(visible) == [False, True, False]
+    box = "(e => { const b = e.getBoundingClientRect(); return [Math.round(b.left), Math.round(b.width), b.top]; })"
+    figures = f"[...document.querySelectorAll('.cb-plane')].map(c => [...c.querySelectorAll('img')].map({box}))"
+    for view, cut in page.evaluate(figures):
+        assert view[:2] == cut[:2] and view[2] + view[1] < cut[2]
     page.focus(".cb-zoom")
     page.keyboard.press("Enter")
     page.wait_for_selector("dialog[open] img")

@@ -78,7 +78,7 @@ def test_without_a_token_the_network_is_looked_at_all_the_same(server: LocalServ
     found = by_name(access(local_fly(server.url)))
     assert {name for name, f in found.items() if f.mark == "missing"} == {"token"}
     assert f"setup_token('{server.url}')" in found["token"].todo and "/settings/tokens" in found["token"].todo
-    assert "asks for the token" in found["server"].found and "asks for the token" in found["labels"].found
+    assert "requires the token" in found["server"].found and "requires the token" in found["labels"].found
     assert all(token is None for *_, token in server.asked)
 
 

@@ -109,8 +109,8 @@ def test_swapped_colours_leave_slices_and_other_columns() -> None:
         ("one_view", "segment_identity", "several views of the same meshes"),
         ("swapped_colours", "merge_error_identification", "needs two colours"),
         ("swapped_colours", "merge_action", "other colours"),
-        ("shuffled_labels", "merge_action", "changes no picture"),
-        ("base_model", "merge_action", "changes no picture"),
+        ("shuffled_labels", "merge_action", "changes no image"),
+        ("base_model", "merge_action", "changes no image"),
         ("no-em", "merge_action", "did you mean no_em"),
     ],
 )

@@ -86,7 +86,7 @@ def test_confidence_is_that_of_the_answer_given():
         ([0.5, float("nan")], [1, 0], 0.5, "finite confidence"),
         ([0.5, 0.6], [1, 2], 0.5, "right must be 0 or 1"),
         ([], [], 0.5, "at least one row"),
-        ([0.5], [1, 0], 0.5, "one of right a row"),
+        ([0.5], [1, 0], 0.5, "one of right per row"),
     ],
 )
 def test_what_cannot_be_ranked_is_told(confidence, right, coverage, words):

@@ -209,7 +209,7 @@ def test_a_weight_of_three_is_three_rows(rows, seed):
         ([0.5, float("nan")], [0, 1], {}, r"\[0, 1\]"),
         ([0.5, 0.5], [0, 2], {}, "0 to 1"),
         ([0.5, 0.5], [0, 0.5], {}, "whole numbers"),
-        ([0.5], [0, 1], {}, "one label a row"),
+        ([0.5], [0, 1], {}, "one label per row"),
         ([], [], {}, "no rows"),
         ([[0.5, 0.2]], [1], {}, "sum to one"),
         ([[1.0]], [0], {}, "two columns"),

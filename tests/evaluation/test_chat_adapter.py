@@ -155,14 +155,14 @@ def test_examples_are_earlier_turns_with_their_pictures_and_answers() -> None:
     assert answer.question is not None
     assert answer.question.count("[image]") == 9
     assert "\n<answer>no</answer>\n" in answer.question
-    with pytest.raises(ConnectomeBenchError, match="has 2 examples, and 1 are given"):
+    with pytest.raises(ConnectomeBenchError, match="takes 2 examples; 1 were given"):
         ChatModelAdapter(model, GENERATED, PromptVariant(adaptation="few_shot", shots=2), examples[:1])
 
 
 def test_what_does_not_go_together_is_refused() -> None:
     model = Scripted([said("yes")])
     place = columns(row(1, "", "endpoint_localization"))
-    with pytest.raises(ConnectomeBenchError, match="cannot be scored; have it generated"):
+    with pytest.raises(ConnectomeBenchError, match="cannot be scored; use generated"):
         ChatModelAdapter(model, AnswerMode("scored"))
     with pytest.raises(ConnectomeBenchError, match="is a place"):
         ChatModelAdapter(model, AnswerMode("confidence")).predict(place)
@@ -179,13 +179,13 @@ def test_what_does_not_go_together_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "voted"}, "unknown way to answer"),
+        ({"kind": "voted"}, "unknown answer mode"),
         ({"kind": "votes", "votes": 1, "temperature": 0.7}, "no majority"),
         ({"kind": "votes", "votes": 5}, "temperature above 0"),
         ({"kind": "votes", "votes": 5, "temperature": 3.0}, "must lie in"),
-        ({"kind": "generated", "votes": 5}, "once and greedily"),
-        ({"kind": "confidence", "temperature": 0.5}, "once and greedily"),
-        ({"kind": "scored", "max_new_tokens": 8}, "write nothing"),
+        ({"kind": "generated", "votes": 5}, "one greedy answer"),
+        ({"kind": "confidence", "temperature": 0.5}, "one greedy answer"),
+        ({"kind": "scored", "max_new_tokens": 8}, "generate no text"),
         ({"kind": "generated", "max_new_tokens": 0}, "at least 1"),
     ],
 )

@@ -105,14 +105,14 @@ def test_the_verdict_comes_from_the_paired_interval(tmp_path):
     assert told == ["good is better than bad", "bad is worse than good"]
     (close,) = compare(frame, "good", "like_good", resamples=300)
     assert close.difference.lower < 0 < close.difference.upper
-    assert verdict_text(close) == "good and like_good cannot be told apart at n = 120"
+    assert verdict_text(close) == "good and like_good cannot be distinguished at n = 120"
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ({"answer": "yes"}, "cannot be compared: only one answer is right in all samples"),
-        ({"group": "one"}, "cannot be told apart: all samples are of one group"),
+        ({"group": "one"}, "cannot be distinguished: all samples are of one group"),
     ],
 )
 def test_what_cannot_be_decided_is_said_and_not_decided(tmp_path, changes, words):
@@ -126,7 +126,7 @@ def test_few_groups_are_warned_of(tmp_path):
     for seed, name in enumerate(("a", "b")):
         write(tmp_path, [row | {"group": f"g{i % 3}"} for i, row in enumerate(records(name, seed=seed))])
     (found,) = compare(read_results(tmp_path), "a", "b", resamples=20)
-    assert verdict_text(found).endswith("; with 3 groups alone, the interval is too narrow")
+    assert verdict_text(found).endswith("; with only 3 groups, the interval is too narrow")
 
 
 def test_holm_by_hand():

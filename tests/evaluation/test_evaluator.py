@@ -18,7 +18,7 @@ from stored_rows import write_dataset
 from tiny_qwen3_vl import make_tiny_adapter
 
 from connectomebench.cli import main
-from connectomebench.evaluation.cascade_threshold import sent_on
+from connectomebench.evaluation.cascade_threshold import deferred_rows
 from connectomebench.evaluation.chat_adapter import ChatModelAdapter
 from connectomebench.evaluation.results import read_results
 from connectomebench.models.model_record import write_record
@@ -78,19 +78,19 @@ def test_a_model_that_does_not_talk(run: Run, trivial: Path) -> None:
     assert "trivial on merge_action/fly/test: balanced accuracy" in out and f"{TEST_ROWS} rows in" in out
     assert "Brier score" in out and "s a row" in out
     first = run.records()
-    assert "nothing was asked" in run(trivial)
+    assert "nothing was evaluated" in run(trivial)
     assert run.records().equals(first)
-    assert "nothing was asked" not in run(trivial, "--again")
-    assert "does not talk" in run(trivial, "--votes", "3", fails=True)
-    assert "does not talk" in run(trivial, "--prompt", "hints", fails=True)
+    assert "nothing was evaluated" not in run(trivial, "--overwrite")
+    assert "is not a chat model" in run(trivial, "--votes", "3", fails=True)
+    assert "is not a chat model" in run(trivial, "--prompt", "hints", fails=True)
 
 
 def test_a_part_of_the_rows_stands_apart(run: Run, trivial: Path) -> None:
-    out = run(trivial, "--sample", "2", "--seed", "1")
+    out = run(trivial, "--max-samples", "2", "--seed", "1")
     assert "trivial@sample2-seed1 on" in out
     assert sorted(run.records("sample2-seed1")["answer"]) == ["no", "yes"]
     assert (run.out / "trivial/merge_action/fly/test@sample2-seed1.parquet").exists()
-    assert "ask for 1 to 4" in run(trivial, "--sample", "5", fails=True)
+    assert "ask for 1 to 4" in run(trivial, "--max-samples", "5", fails=True)
 
 
 def test_shuffled_labels_keep_their_counts(run: Run, trivial: Path) -> None:
@@ -150,12 +150,12 @@ def test_a_second_model_is_asked_where_the_first_is_not_sure(run: Run, trivial: 
     run(trivial)
     first, second = (read_results(run.out / name)["probability"] for name in (tiny_vlm.name, "trivial"))
     sure = sorted(np.maximum(first, 1 - first))
-    run(tiny_vlm, "--then", trivial, "--below", str((sure[1] + sure[2]) / 2))
+    run(tiny_vlm, "--fallback-model", trivial, "--min-confidence", str((sure[1] + sure[2]) / 2))
     (both,) = (read_results(folder) for folder in run.out.glob(f"{tiny_vlm.name}-then-trivial-*"))
-    asked = sent_on(both)
+    asked = deferred_rows(both)
     assert asked.sum() == 2 and set(both["condition"]) == {"default"}
     assert both["probability"].tolist() == pytest.approx(np.where(asked, second, first).tolist(), abs=1e-6)
-    assert "does not talk" in run(tiny_vlm, "--then", trivial, "--prompt", "hints", fails=True)
+    assert "is not a chat model" in run(tiny_vlm, "--fallback-model", trivial, "--prompt", "hints", fails=True)
 
 
 def test_a_server_is_asked_once_for_each_row_and_within_the_budget(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,7 +182,7 @@ def test_a_server_is_asked_once_for_each_row_and_within_the_budget(run: Run, mon
         said = run.records()
         assert set(said["prediction"]) == {"yes"} and (said["prompt_tokens"] == 100).all()
         assert "sk-secret" not in "".join(path.read_bytes().decode("latin-1") for path in run.out.rglob("*.*"))
-        assert "nothing was asked" in run("tiny", *words)
+        assert "nothing was evaluated" in run("tiny", *words)
         assert asked() == TEST_ROWS + 1
         assert "takes a JSON object" in run("tiny", *words, "--extra-body", "[1]", fails=True)
 
@@ -190,12 +190,12 @@ def test_a_server_is_asked_once_for_each_row_and_within_the_budget(run: Run, mon
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--concurrency", "4"], "does nothing without --endpoint"),
-        (["--usd-per-million-prompt", "1"], "does nothing without --endpoint"),
-        (["--below", "0.8"], "does nothing without --then"),
-        (["--temperature", "0.5"], "does nothing without --votes"),
-        (["--shots", "2"], "does nothing without --prompt few_shot"),
-        (["--rater", "ada"], "does nothing without --model person"),
+        (["--concurrency", "4"], "has no effect without --endpoint"),
+        (["--usd-per-million-prompt", "1"], "has no effect without --endpoint"),
+        (["--min-confidence", "0.8"], "has no effect without --fallback-model"),
+        (["--temperature", "0.5"], "has no effect without --votes"),
+        (["--shots", "2"], "has no effect without --prompt few_shot"),
+        (["--rater", "ada"], "has no effect without --model person"),
         (["--votes", "0"], "at least 1"),
         (["--votes", "3", "--answer", "scored"], "leave --answer out"),
         (["--ablation", "nothing"], "unknown ablation"),
@@ -219,7 +219,7 @@ def test_a_style_that_was_trained_is_kept_where_the_prompt_is_adapted(
     assert asked.str.contains("<analysis>").all()
     run(trained, "--style", "answer_only", "--max-new-tokens", "2")
     assert not run.records("generated-n2+answer_only")["question"].str.contains("<analysis>").any()
-    assert "leave out what is about models" in run("person", "--rater", "ada", "--again", fails=True)
+    assert "leave out the options for models" in run("person", "--rater", "ada", "--overwrite", fails=True)
 
 
 def test_the_ablations_are_listed(run: Run) -> None:

@@ -211,11 +211,11 @@ def test_a_condition_names_all_that_is_unlike_the_usual(
 
 def test_the_usual_is_that_of_the_model() -> None:
     endpoint = AnswerMode("generated")
-    assert condition(endpoint, PromptVariant(), usual_way=endpoint) == "default"
-    assert condition(AnswerMode("scored"), PromptVariant(), usual_way=endpoint) == "scored"
+    assert condition(endpoint, PromptVariant(), default_mode=endpoint) == "default"
+    assert condition(AnswerMode("scored"), PromptVariant(), default_mode=endpoint) == "scored"
     learnt = PromptVariant("analysis")
-    assert condition(endpoint, learnt, usual_way=endpoint, usual_wording=learnt) == "default"
-    assert condition(endpoint, PromptVariant(), usual_way=endpoint, usual_wording=learnt) == "answer_only"
+    assert condition(endpoint, learnt, default_mode=endpoint, default_variant=learnt) == "default"
+    assert condition(endpoint, PromptVariant(), default_mode=endpoint, default_variant=learnt) == "answer_only"
     with pytest.raises(ConnectomeBenchError, match="did you mean blank_images"):
         condition(endpoint, ablation="blank_image")
 

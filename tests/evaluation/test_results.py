@@ -15,7 +15,7 @@ from connectomebench.evaluation.calibration import brier_score, expected_calibra
 from connectomebench.evaluation.results import (
     DEFAULT,
     METRICS,
-    as_it_stands,
+    default_rows,
     label,
     read_results,
     result_path,
@@ -57,7 +57,7 @@ def test_files_written_before_there_were_conditions_still_read(tmp_path):
     pq.write_table(pq.read_table(path).drop_columns(["condition", "replies", "derived", "prompt_tokens"]), path)
     frame = read_results(path)
     assert frame.equals(before) and set(frame["condition"]) == {DEFAULT}
-    assert as_it_stands(frame).equals(frame)
+    assert default_rows(frame).equals(frame)
 
 
 def test_conditions_are_told_apart(tmp_path):
@@ -67,7 +67,7 @@ def test_conditions_are_told_apart(tmp_path):
     frame = read_results(tmp_path)
     blank, usual = summarise(frame, resamples=50)
     assert (blank.condition, usual.condition) == ("blank_images", DEFAULT)
-    assert as_it_stands(frame)["prediction"].tolist() == [row["prediction"] for row in records()]
+    assert default_rows(frame)["prediction"].tolist() == [row["prediction"] for row in records()]
     assert (label("probe", DEFAULT), label("probe", "blank_images")) == ("probe", "probe@blank_images")
 
 

@@ -19,7 +19,7 @@ from datasets import Dataset
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import read_results
-from connectomebench.evaluation.resume_log import open_journal
+from connectomebench.evaluation.resume_log import open_resume_log
 from connectomebench.evaluation.runner import RunOptions, evaluate_model
 from connectomebench.models.base import Answer, Batch
 
@@ -71,8 +71,8 @@ def asked(path: Path) -> Counter[str]:
     return Counter(path.read_text().split())
 
 
-def run(model: Paid, out: Path, effort: RunOptions, condition: str = "default") -> Path:
-    return evaluate_model(model, rows(), "test", "f" * 8, out, condition=condition, effort=effort)
+def run(model: Paid, out: Path, run_options: RunOptions, condition: str = "default") -> Path:
+    return evaluate_model(model, rows(), "test", "f" * 8, out, condition=condition, run_options=run_options)
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -132,7 +132,7 @@ def test_a_budget_stops_before_it_is_overspent_and_can_be_raised(tmp_path: Path)
     journal.write_text("".join(json.dumps(line) + "\n" for line in [_identity(), *records]))
     with pytest.raises(ConnectomeBenchError, match=r"spent \(0.0600 USD for 3 rows"):
         run(Paid(log, usd=0.01), out.with_name("unknown.parquet"), RunOptions(1, 1, 0.07))
-    with pytest.raises(ConnectomeBenchError, match="give the prices"):
+    with pytest.raises(ConnectomeBenchError, match="give token prices"):
         run(Paid(log), tmp_path / "free.parquet", RunOptions(1, 1, 0.1))
 
 
@@ -140,11 +140,11 @@ def test_answers_to_another_evaluation_are_not_mixed_in(tmp_path: Path) -> None:
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     with pytest.raises(ConnectomeBenchError, match="server is down"):
         run(Paid(log, fails="s5"), out, RunOptions(1))
-    with pytest.raises(ConnectomeBenchError, match=r"not the same: condition"):
+    with pytest.raises(ConnectomeBenchError, match=r"different: condition"):
         run(Paid(log), out, RunOptions(1), condition="blank_images")
     journal = out.with_name("test.parquet.partial")
     identity = json.loads(journal.read_text().splitlines()[0])
-    with open_journal(journal, identity), pytest.raises(ConnectomeBenchError, match="another evaluation is writing"):
+    with open_resume_log(journal, identity), pytest.raises(ConnectomeBenchError, match="another evaluation is writing"):
         run(Paid(log), out, RunOptions(1))
     journal.write_text(journal.read_text() + "rubbish\n")
     with pytest.raises(ConnectomeBenchError, match="is damaged"):

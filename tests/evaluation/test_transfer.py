@@ -100,7 +100,7 @@ def test_a_statement_is_of_one_model(folder: Path):
     assert stated_species(frame, ["fly", "fly"]) == {("probe", "abc", TASK): ("fly",)}
     for column, value in (("model", "grey"), ("model_revision", "another")):
         both = pd.concat([frame, frame.assign(**{column: value})])
-        with pytest.raises(ConnectomeBenchError, match="speaks of one model"):
+        with pytest.raises(ConnectomeBenchError, match="is for one model"):
             stated_species(both, ["fly"])
 
 
@@ -140,7 +140,7 @@ def test_models_of_one_name_are_told_apart_by_their_revision(folder: Path, tmp_p
     [
         ([], "either --models or --trained-on"),
         (["--models", ".", "--trained-on", "fly"], "either --models or --trained-on"),
-        (["--trained-on", "fly", "--encoder", "efficientnet_lite0"], "name the data with --dataset"),
+        (["--trained-on", "fly", "--encoder", "efficientnet_lite0"], "need --dataset"),
         (["--trained-on", "fly", "--model", "grey"], "no results of grey"),
         (["--trained-on", "fly", "--partition", "train"], "no results on the train partition"),
     ],
@@ -157,8 +157,8 @@ def test_what_is_left_out_or_unknown_is_said(folder: Path, tmp_path: Path, capsy
     words = [str(folder), str(tmp_path / "more"), "--models", str(tmp_path / "model")]
     assert main(["transfer", *words]) == 0
     out, err = capsys.readouterr()
-    assert "left out, since no record says what they were trained on: grey (revision abc, merge_action)" in err
-    assert "no drop is known of probe (abc): not evaluated on rat" in out and "grey" not in out
+    assert "left out, no training record: grey (revision abc, merge_action)" in err
+    assert "no drop for probe (abc): not evaluated on rat" in out and "grey" not in out
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_distances_are_of_the_data_that_were_evaluated(folder: Path, dataset: Pa
     assert main([*words[:-1], str(rebuilt)]) == 2
     assert "holds none of the tasks that were evaluated: merge_action" in capsys.readouterr().err
     assert main([*words, "--rows", "1"]) == 2
-    assert "two rows a species" in capsys.readouterr().err
+    assert "2 rows per species" in capsys.readouterr().err
 
 
 def test_records_of_one_answer_have_no_drop(folder: Path):

@@ -22,7 +22,7 @@ from distributed import LocalCluster
 
 from connectomebench.build.batch_files import RENDERED_BY
 from connectomebench.build.config import load_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.execution import dask_runner as dask_workers
@@ -183,8 +183,8 @@ def test_a_scheduler_is_found_by_its_file(cluster: LocalCluster, tmp_path: Path)
         ("local:two", "at least 1"),
         ("everywhere", "tcp://host:8786"),
         ("host:8786", "tcp://host:8786"),
-        ("tcp://host", "no address of a Dask scheduler"),
-        ("smoke://host:1", "no address of a Dask scheduler"),
+        ("tcp://host", "not the address of a Dask scheduler"),
+        ("smoke://host:1", "not the address of a Dask scheduler"),
         ("tls://127.0.0.1:1", "needs certificates"),
     ],
 )
@@ -315,5 +315,5 @@ def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
 
 def test_the_build_says_where_the_scheduler_is_missing(small_config: Path, tmp_path: Path) -> None:
     with pytest.raises(ConnectomeBenchError, match="tcp://host:8786"):
-        build(load_config(small_config), tmp_path / "out", small_config.parent, scheduler="cluster")
+        build_datasets(load_config(small_config), tmp_path / "out", small_config.parent, scheduler="cluster")
     assert not list((tmp_path / "out").glob("*/manifest.json"))

@@ -248,5 +248,5 @@ def test_the_command_tells_what_it_did(dataset: Path, results: Path, tmp_path: P
     arguments = parser.parse_args([*words, "--condition", CONDITION])
     arguments.run(arguments)
     told = capsys.readouterr().out
-    assert "fly/train: 8 of 8 rows have replies of teacher; 7 rows hold a reply to learn" in told
+    assert "fly/train: 8 of 8 rows have replies of teacher; 7 rows have a reply to train on" in told
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["task"] == "merge_action"

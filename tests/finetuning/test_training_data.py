@@ -115,8 +115,8 @@ def as_dataset(rows: list[dict]):
     ("change", "message"),
     [
         ({"task": "split_action"}, "its task is split_action, not merge_action"),
-        ({"answer": "maybe"}, "has no answer to learn"),
-        ({"question": "<|im_end|>"}, "holds a control token"),
+        ({"answer": "maybe"}, "has no valid answer"),
+        ({"question": "<|im_end|>"}, "contains a control token"),
         ({"views": []}, "it has no views"),
     ],
 )

@@ -266,8 +266,8 @@ def test_options_of_models_alone(hub: HubServer, client: HubClient, trained: tup
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"config": {"encoder": "/etc/model"}, "kind": "probe"}, "no model of the Hub"),
-        ({"config": {"encoder": "../../model"}, "kind": "probe"}, "no model of the Hub"),
+        ({"config": {"encoder": "/etc/model"}, "kind": "probe"}, "not a Hub model"),
+        ({"config": {"encoder": "../../model"}, "kind": "probe"}, "not a Hub model"),
         ({"kind": "pickle"}, "is not the record of a model"),
     ],
 )
@@ -296,4 +296,4 @@ def test_models_that_are_not_there(client: HubClient, hub: HubServer, dataset: P
         client.evaluate("--model", adapter, "--dataset", dataset, "--dataset-revision", "x", "--species", "fly")
     )
     hub.store.create("model", "brains/other", False)
-    assert "no model that this package knows" in told("--model", "brains/other")
+    assert "no supported model" in told("--model", "brains/other")

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import base64
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from scripted import follow
 from stored_rows import write_dataset
 
@@ -44,7 +48,7 @@ def test_a_whole_partition_is_a_result_like_that_of_any_model(rows: Rows, tmp_pa
 def test_a_sample_is_named_as_one_and_what_was_exported_before_its_end_goes(rows, tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(rating, "show", follow(always("no"), stop_after=1))
     rater = Rater("ada", 2, 7)
-    with pytest.raises(ConnectomeBenchError, match="rated nothing"):
+    with pytest.raises(ConnectomeBenchError, match="has no ratings"):
         rate(rows, rater, tmp_path, export=True)
     with pytest.raises(KeyboardInterrupt):
         rate(rows, rater, tmp_path)
@@ -91,12 +95,18 @@ def test_the_page_is_told_nothing_but_what_a_model_is_told(rows: Rows) -> None:
 
     sitting = RatingSession([Item("secret", 0, rows.dataset[0]["question"])], (), Kept())  # type: ignore[arg-type]
     state = page_state(sitting, rows.dataset)
-    assert set(state) == {"number", "total", "question", "texts", "seconds", "pictures"}
-    assert [picture["name"] for picture in state["pictures"]] == ["front view", "side view", "top view"]
-    assert all(set(picture) == {"name", "source"} for picture in state["pictures"])
-    assert all(picture["source"].startswith("data:image/png;base64,") for picture in state["pictures"])
+    assert set(state) == {"number", "total", "question", "texts", "seconds", "columns"}
+    pictures = [picture for column in state["columns"] for picture in column]
+    assert [p["name"] for p in pictures] == ["front view (xy plane)", "side view (yz plane)", "top view (xz plane)"]
+    assert all(set(picture) == {"name", "source", "overlay"} for picture in pictures)
+    assert all(picture["source"].startswith("data:image/png;base64,") for picture in pictures)
+    # the overlay is laid over the picture by the page: the pixels are those that a model sees
+    assert all(picture["overlay"].startswith("<svg") for picture in pictures)
+    sent = base64.b64decode(pictures[0]["source"].partition(",")[2])
+    shown = np.asarray(Image.open(io.BytesIO(sent)))
+    np.testing.assert_array_equal(shown, np.asarray(rows.dataset[0]["images"][0].convert("RGB")))
     row = rows.dataset[0]
-    told = json.dumps(state | {"pictures": []})
+    told = json.dumps(state | {"columns": []})
     assert not any(str(row[name]) in told for name in ("sample_id", "group", "edit_id", "source_version", "species"))
     assert "secret" not in told
 

@@ -134,5 +134,5 @@ def test_what_cannot_be_judged_is_refused(models, told, rows, results) -> None:
 
 
 def test_a_pair_takes_two(rows: Rows, results: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConnectomeBenchError, match="two models or more"):
+    with pytest.raises(ConnectomeBenchError, match="at least two models"):
         judge_analyses(rows, read_analyses(results, ["poor"], rows), Rater("ada"), "pairs", tmp_path)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.resume_log import open_journal
+from connectomebench.evaluation.resume_log import open_resume_log
 from connectomebench.human_eval.session import Choice, Item, Rating, RatingSession, Step
 
 STEPS = (
@@ -28,7 +28,7 @@ def test_ratings_are_those_given_and_not_taken_back_however_often_it_was_closed(
     with TemporaryDirectory() as folder:
         path = Path(folder) / "j"
         while acts is not None:
-            with open_journal(path, {"rater": "ada"}) as journal:
+            with open_resume_log(path, {"rater": "ada"}) as journal:
                 sitting = RatingSession(ITEMS, STEPS, journal)
                 assert sitting.ratings == expected
                 rest = None
@@ -49,7 +49,7 @@ def test_ratings_are_those_given_and_not_taken_back_however_often_it_was_closed(
 
 
 def test_a_second_window_rates_nothing_twice(tmp_path: Path) -> None:
-    with open_journal(tmp_path / "j", {}) as journal:
+    with open_resume_log(tmp_path / "j", {}) as journal:
         sitting = RatingSession(ITEMS, STEPS, journal)
         assert sitting.rate(0, ("yes", "5"), 1.0)
         assert not sitting.rate(0, ("no", "5"), 1.0)
@@ -58,7 +58,7 @@ def test_a_second_window_rates_nothing_twice(tmp_path: Path) -> None:
 
 
 def test_the_time_before_a_rating_was_taken_back_is_not_forgotten(tmp_path: Path) -> None:
-    with open_journal(tmp_path / "j", {}) as journal:
+    with open_resume_log(tmp_path / "j", {}) as journal:
         sitting = RatingSession(ITEMS, STEPS, journal)
         sitting.rate(0, ("yes", "5"), 7.0)
         sitting.undo(1)
@@ -71,15 +71,15 @@ def test_the_time_before_a_rating_was_taken_back_is_not_forgotten(tmp_path: Path
     [(("perhaps", "1"), 1.0), (("yes",), 1.0), (("yes", "1"), float("nan")), (("yes", "1"), -1.0), (("yes", "1"), 1e9)],
 )
 def test_what_is_not_on_offer_is_refused(tmp_path: Path, choices: tuple[str, ...], seconds: float) -> None:
-    with open_journal(tmp_path / "j", {}) as journal:
+    with open_resume_log(tmp_path / "j", {}) as journal:
         sitting = RatingSession(ITEMS, STEPS, journal)
-        with pytest.raises(ConnectomeBenchError, match="not on offer"):
+        with pytest.raises(ConnectomeBenchError, match="invalid rating"):
             sitting.rate(0, choices, seconds)
         assert sitting.done == 0
 
 
 def test_ratings_of_other_items_are_not_taken_over(tmp_path: Path) -> None:
-    with open_journal(tmp_path / "j", {}) as journal:
+    with open_resume_log(tmp_path / "j", {}) as journal:
         RatingSession(ITEMS, STEPS, journal).rate(0, ("yes", "5"), 1.0)
         with pytest.raises(ConnectomeBenchError, match="other items"):
             RatingSession(ITEMS[::-1], STEPS, journal)

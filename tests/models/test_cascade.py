@@ -16,7 +16,7 @@ from datasets import Dataset
 from stored_rows import row
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.cascade_threshold import choose_threshold, sent_on
+from connectomebench.evaluation.cascade_threshold import choose_threshold, deferred_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.runner import evaluate_model
 from connectomebench.evaluation.statistics import balanced_accuracy
@@ -147,7 +147,7 @@ def test_the_records_tell_what_was_sent_on(tmp_path: Path) -> None:
     cascade = Cascade(Fixed(FIRST), Fixed(SECOND, "second"), 0.9)
     path = evaluate_model(cascade, dataset, "test", "f", tmp_path / "test.parquet")
     records = read_results(path)
-    assert sent_on(records).tolist() == [False, True, False, False]
+    assert deferred_rows(records).tolist() == [False, True, False, False]
     assert list(records["question"]) == ["a", "b?", "d", "f"]
 
 
@@ -233,7 +233,7 @@ def test_of_equals_the_one_that_sends_on_least() -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"partition": "test"}, "not all of the partition validation"),
+        ({"partition": "test"}, "not all of the validation partition"),
         ({"dataset_fingerprint": "other"}, "different builds"),
         ({"sample_id": [f"t{number}" for number in range(80)]}, "different rows"),
         ({"condition": ["default", "generated"] * 40}, "hold 2 evaluations"),

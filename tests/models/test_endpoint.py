@@ -176,7 +176,7 @@ def test_odd_replies_are_kept(server: Server, answer: Any, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("finish", "told"), [("length", "cut off after 512 tokens"), ("content_filter", "withheld by a filter")]
+    ("finish", "told"), [("length", "truncated at 512 tokens"), ("content_filter", "withheld by a content filter")]
 )
 def test_what_was_cut_or_withheld_is_told_once(
     server: Server, caplog: pytest.LogCaptureFixture, finish: str, told: str

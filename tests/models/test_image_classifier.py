@@ -140,7 +140,7 @@ def test_an_answer_is_of_the_images_of_its_row_in_their_order_alone(models, rows
     model = models["vit"]
     assert model.predict({"images": []}) == []
     images = test[0]["images"]
-    with pytest.raises(ConnectomeBenchError, match="trained on 3 images a row and got 2"):
+    with pytest.raises(ConnectomeBenchError, match="trained on 3 images per row and got 2"):
         model.predict({"images": [images[:2]]})
     with pytest.raises(ConnectomeBenchError, match="views front, side, top and got top, side, front"):
         model.predict({"images": [images[::-1]], "views": [MESH_VIEWS[::-1]]})
@@ -433,7 +433,7 @@ def edit_weights(change_state: Callable[[dict], object]) -> Change:
 
 BROKEN = [
     (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-    (lambda folder: (folder / "config.json").write_text("["), "not that of an image classifier"),
+    (lambda folder: (folder / "config.json").write_text("["), "not the config of an image classifier"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04"), "cannot read"),
     (edit("config.json", classes=["yes", "no"]), "classes are not no, yes"),
     (edit("config.json", views=[]), "views are no names"),
@@ -445,7 +445,7 @@ BROKEN = [
     (edit("config.json", temperature=1.0), "not those of its record"),
     (edit_backbone(auto_map={"AutoModel": "x--y"}), "not allowed: auto_map"),
     (edit_backbone(_attn_implementation="x/y"), "not allowed: _attn_implementation"),
-    (edit_backbone(model_type="bert"), "describes no backbone"),
+    (edit_backbone(model_type="bert"), "not the configuration of a transformers backbone"),
     (edit_backbone(hidden_size=10**7), "does not fit"),
     (edit_backbone(num_hidden_layers=1), "has shape"),
     (edit_weights(lambda state: state.pop("classifier.bias")), r"classifier\.bias has shape none, not \(2,\)"),
@@ -463,7 +463,7 @@ def test_folders_that_are_not_a_sound_classifier_are_refused(models, tmp_path: P
             load_image_classifier(folder)
         assert "\n" not in str(caught.value)
     write_record(good, replace(models["vit"].record, kind="probe"))
-    with pytest.raises(ConnectomeBenchError, match="kind probe, no image classifier"):
+    with pytest.raises(ConnectomeBenchError, match="kind probe, not an image classifier"):
         load_image_classifier(good)
 
 
@@ -483,11 +483,11 @@ def test_backbones_that_cannot_be_used_are_refused(home, rows, tmp_path: Path) -
     BertConfig(
         vocab_size=10, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     ).save_pretrained(tmp_path / "text")
-    refused(tmp_path / "text", "bert does not look at images", init="random")
+    refused(tmp_path / "text", "bert does not take images", init="random")
 
 
 def test_a_loss_that_is_no_number_names_the_samples(home, rows) -> None:
-    with pytest.raises(ConnectomeBenchError, match="no number in epoch 1") as caught:
+    with pytest.raises(ConnectomeBenchError, match="not finite in epoch 1") as caught:
         train(rows, replace(config_of(home, "vit"), learning_rate=1e30, warmup=0.0))
     named = str(caught.value).split("samples ")[1].split(", ")
     assert len(named) == 8

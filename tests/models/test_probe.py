@@ -131,7 +131,7 @@ def test_folders_that_are_not_a_sound_probe_are_refused(train, patches, tmp_path
 def test_rows_with_other_views_are_refused(train, patches) -> None:
     probe = train_probe(train, ProbeConfig(c_grid=(0.1,)), encoder=patches, progress=False)
     images = train[0]["images"]
-    with pytest.raises(ConnectomeBenchError, match="trained on 2 images a row and got 3"):
+    with pytest.raises(ConnectomeBenchError, match="trained on 2 images per row and got 3"):
         probe.predict({"images": [[*images, images[0]]]})
     with pytest.raises(ConnectomeBenchError, match="no column 'images'"):
         probe.predict({"question": ["?"]})

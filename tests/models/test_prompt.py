@@ -135,5 +135,5 @@ def test_what_is_no_place_is_not_read(text: str) -> None:
     ],
 )
 def test_a_row_without_a_sound_answer_is_not_learnt_from(wrong: dict[str, object]) -> None:
-    with pytest.raises(ConnectomeBenchError, match="no answer to learn"):
+    with pytest.raises(ConnectomeBenchError, match="no valid answer"):
         completion(wrong)

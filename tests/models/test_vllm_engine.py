@@ -159,14 +159,14 @@ def test_an_adapter_of_the_language_part_alone(vllm: ModuleType, tiny_vlm: Path,
 
 
 def test_what_it_refuses_before_anything_is_loaded(vllm: ModuleType, tiny_vlm: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConnectomeBenchError, match="whole model, no adapter"):
+    with pytest.raises(ConnectomeBenchError, match="full model, not an adapter"):
         open_vllm(str(tiny_vlm), base=str(tiny_vlm))
     adapter = make_tiny_adapter(tiny_vlm, tmp_path / "adapter")
     edit_json(adapter / "adapter_config.json", r="16")
     with pytest.raises(ConnectomeBenchError, match="has no rank"):
         open_vllm(str(adapter), base=str(tiny_vlm))
     edit_json(adapter / "adapter_config.json", peft_type="IA3")
-    with pytest.raises(ConnectomeBenchError, match="no plain LoRA adapter"):
+    with pytest.raises(ConnectomeBenchError, match="not a plain LoRA adapter"):
         open_vllm(str(adapter), base=str(tiny_vlm))
     assert loaded == []
 

@@ -294,11 +294,11 @@ def test_a_wrong_base_is_refused(own_adapter: Path, tiny_vlm: Path, narrow: Path
 
     right, wrong = (base_fingerprint(AutoConfig.from_pretrained(folder)) for folder in (tiny_vlm, narrow))
     assert right != wrong
-    with pytest.raises(ConnectomeBenchError, match="does not belong to narrow: size mismatch"):
+    with pytest.raises(ConnectomeBenchError, match="does not fit narrow: size mismatch"):
         load_vlm(own_adapter, base=narrow, device="cpu")
     write_adapter_record(own_adapter, right)
     load_vlm(own_adapter, base=tiny_vlm, device="cpu")
-    with pytest.raises(ConnectomeBenchError, match="does not belong to narrow: the shapes of the two models differ"):
+    with pytest.raises(ConnectomeBenchError, match="does not fit narrow: the two models have different architectures"):
         load_vlm(own_adapter, base=narrow, device="cpu")
     write_adapter_record(own_adapter, wrong)
     with pytest.raises(ConnectomeBenchError, match="shapes"):
@@ -352,19 +352,19 @@ def test_damaged_and_foreign_folders_are_told_in_one_line(own_adapter: Path, tin
 
     refused(tmp_path / "gone", "there is no model folder")
     refused(tiny_vlm, "leave the revision out", revision="main")
-    refused(tiny_vlm, "leave --base out", base=tiny_vlm)
+    refused(tiny_vlm, "leave out --base", base=tiny_vlm)
     (tmp_path / "empty").mkdir()
-    refused(tmp_path / "empty", "so it is no model")
+    refused(tmp_path / "empty", "so it is not a model")
 
     config = own_adapter / "adapter_config.json"
     edit_json(config, base_model_name_or_path=str(tmp_path / "gone"))
     refused(own_adapter, "not here; name the base with --base")
     edit_json(config, base_model_name_or_path=None)
-    refused(own_adapter, "which base it belongs to")
+    refused(own_adapter, "does not name its base")
     edit_json(config, peft_type="XLORA")
-    refused(own_adapter, "no plain LoRA", base=tiny_vlm)
+    refused(own_adapter, "not a plain LoRA", base=tiny_vlm)
     edit_json(config, peft_type="LORA", megatron_config={"a": 1}, megatron_core="antigravity")
-    refused(own_adapter, "no plain LoRA", base=tiny_vlm)
+    refused(own_adapter, "not a plain LoRA", base=tiny_vlm)
     config.write_text("[]")
     refused(own_adapter, "cannot be read", base=tiny_vlm)
     shutil.copy(tiny_vlm / "config.json", own_adapter)
@@ -374,7 +374,7 @@ def test_damaged_and_foreign_folders_are_told_in_one_line(own_adapter: Path, tin
     whole = Path(shutil.copytree(tiny_vlm, tmp_path / "whole"))
     index = whole / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"lm_head.weight": "../model.safetensors"}}))
-    refused(whole, "names other files than weights")
+    refused(whole, "names files that are not weights")
     index.unlink()
     (whole / "chat_template.jinja").unlink()
     refused(whole, "takes no images or no chat")

@@ -11,7 +11,15 @@ from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.camera import view_frame, view_frames
 from connectomebench.rendering.clip import clip_mesh
-from connectomebench.rendering.colours import AMBIENT, BLUE, DIFFUSE, ORANGE, linear_to_srgb, srgb_to_linear
+from connectomebench.rendering.colours import (
+    AMBIENT,
+    BLUE,
+    DIFFUSE,
+    ORANGE,
+    cut_colour,
+    linear_to_srgb,
+    srgb_to_linear,
+)
 from connectomebench.rendering.engines import CpuEngine
 
 COLOURS = (BLUE, ORANGE)
@@ -109,10 +117,11 @@ def test_a_surface_facing_the_light_has_the_colour_of_its_role_and_one_turned_aw
     u = np.cross(normal, (1.0, 0, 0))
     u /= np.linalg.norm(u)
     v = np.cross(normal, u)
-    for turned in (u, -u):  # either winding: both sides are lit
+    # counter-clockwise seen from outside: the outside is lit, the inside has the even colour of a cut
+    for turned, colour in ((u, cut_colour(BLUE)), (-u, BLUE)):
         square = patch(CENTER + 1500 * np.array([turned + v, turned - v, -turned - v, -turned + v]))
-        np.testing.assert_allclose(draw([square])["front"][48, 48].astype(int), BLUE, atol=1)
-    floor = patch(CENTER + 1500 * np.array([u + normal, u - normal, -u - normal, -u + normal]))
+        np.testing.assert_allclose(draw([square])["front"][48, 48].astype(int), colour, atol=1)
+    floor = patch(CENTER + 1500 * np.array([-u + normal, -u - normal, u - normal, u + normal]))
     seen = draw([floor])["front"]
     shade = seen[48, 48].astype(int)
     expected = linear_to_srgb(AMBIENT * srgb_to_linear(BLUE))
@@ -189,7 +198,7 @@ def test_a_broken_mesh_is_named(damage):
         faces[5, 1] = -1
     else:
         vertices[100] = np.nan
-    with pytest.raises(ConnectomeBenchError, match="make the mesh anew"):
+    with pytest.raises(ConnectomeBenchError, match="make the mesh again"):
         draw([Mesh(vertices, faces)])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 from shapes import middle, voxel_meshes
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -11,10 +12,12 @@ from connectomebench.core.geometry import EMPTY_MESH
 from connectomebench.core.site import Part, Site
 from connectomebench.core.source import EMSlice
 from connectomebench.core.tasks import EM_VIEWS, get_task
+from connectomebench.core.view_layout import plane_columns
 from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
 from connectomebench.rendering.em_slices import draw_em
 from connectomebench.rendering.engines import CpuEngine
 from connectomebench.rendering.views import EmptyView, ViewRules, render_site
+from connectomebench.sources.label_shapes import MeshRules, mesh_labels
 
 RULES = ViewRules(image_px=96, em_px=128)
 
@@ -69,3 +72,45 @@ def test_where_there_are_no_data_a_hatch_is_drawn() -> None:
     picture = draw_em(em_slice(inside=False), 1, 64)
     colours = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
     assert colours == set(EM_OUTSIDE)
+
+
+def test_the_outline_of_a_slice_lies_in_the_silhouette_of_the_view_above_it() -> None:
+    """Three arms of different lengths: only the view of its own plane holds the outline of a slice."""
+    size, voxel_nm = 60, 10.0
+    labels = np.zeros((size,) * 3, np.uint8, order="F")
+    labels[4:34, 26:34, 27:33] = labels[27:33, 28:56, 26:34] = labels[26:34, 27:33, 27:40] = 1
+    (mesh,) = mesh_labels(labels, 1, (0, 0, 0), (voxel_nm,) * 3, np.ones((3, 2), bool), MeshRules())
+    middle_vx = size // 2
+    cuts = {"em_xy": labels[:, :, middle_vx], "em_xz": labels[:, middle_vx], "em_yz": labels[middle_vx]}
+    # columns run along the first named axis
+    slices = {
+        name: EMSlice(np.full((size, size), 120, np.uint8), cut.T.astype(np.uint64), np.ones((size, size), bool))
+        for name, cut in cuts.items()
+    }
+    name = "endpoint_error_identification_with_em"
+    place = Site(name, (size * voxel_nm / 2,) * 3, size * voxel_nm, (Part(1, "base"),), "yes", (1,), (1,), "control")
+    drawn = render_site(place, [mesh], slices, rules=ViewRules(image_px=256, em_px=256), engine=CpuEngine())
+    views = list(drawn)
+
+    def inside(view: str, cut: str) -> float:
+        outline = (np.asarray(drawn[cut]) == EM_OUTLINE).all(axis=2)
+        silhouette = (np.asarray(drawn[view]) < 255).any(axis=2)
+        return float(silhouette[outline].mean())
+
+    for view, cut in plane_columns(views):
+        found = {other: inside(views[view], other) for other in views if other.startswith("em_")}
+        assert found[views[cut]] == max(found.values()) > 0.85
+        assert sorted(found.values())[-2] < 0.8
+
+
+@pytest.mark.parametrize("pixels", [384, 1024])
+def test_large_pictures_show_the_same(pixels: int) -> None:
+    meshes = voxel_meshes(2, size=48)
+    place = site("merge_action", ("base", "candidate"))
+    small, large = (
+        render_site(place, meshes, None, rules=ViewRules(image_px=n), engine=CpuEngine()) for n in (128, pixels)
+    )
+    for view, picture in large.items():
+        assert picture.size == (pixels, pixels)
+        shrunk = np.asarray(picture.resize((128, 128), Image.Resampling.BOX), int)
+        assert np.abs(shrunk - np.asarray(small[view], int)).mean() < 1.5

@@ -17,6 +17,7 @@ from PIL import Image
 from report_run import SPECIES, TASK_NAMES, rows, write_answers
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.view_layout import plane_columns, view_caption
 from connectomebench.evaluation.results import compare, read_results, summarise, write_results
 from connectomebench.report.page import write_report
 
@@ -72,15 +73,17 @@ def test_pictures_are_the_stored_ones_with_their_views(run: Path, page: Any) -> 
             sample = stored[figure.xpath("./footer/code/text()")[0]]
             assert words(figure.xpath(".//*[@class='answer']")[0]).lower() == sample["answer"] + "."
             shown = [base64.b64decode(s.split(",", 1)[1]) for s in figure.xpath(".//img/@src")]
-            assert shown == [image["bytes"] for image in sample["images"]]
-            names = [words(s) for s in figure.xpath(".//div[@class='strip']//span")]
-            assert [n.split()[-1] for n in names] == [v.removeprefix("em_") for v in sample["views"]]
+            columns = plane_columns(sample["views"])
+            assert shown == [sample["images"][i]["bytes"] for column in columns for i in column]
+            names = [[words(s) for s in c.xpath(".//span")] for c in figure.xpath(".//div[@class='plane']")]
+            assert names == [[view_caption(sample["views"][i]) for i in column] for column in columns]
+            assert len(figure.xpath(".//*[@class='overlay']")) == len(shown)
 
 
 def test_every_picture_has_a_text_and_every_figure_a_title(page: Any) -> None:
     pictures = page.xpath("//img")
     assert len(pictures) == 2 * (3 + 6) and len(set(page.xpath("//img/@alt"))) == len(pictures)
-    for figure in page.xpath("//svg"):
+    for figure in page.xpath("//svg[not(@class='overlay')]"):
         (title,) = figure.xpath("./title")
         assert title.get("id") == figure.get("aria-labelledby") and title.text
     ids = page.xpath("//@id")

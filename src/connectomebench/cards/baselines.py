@@ -12,7 +12,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.task_explanations import BASELINES
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
-from connectomebench.evaluation.results import METRICS, as_it_stands, read_results, result_path, summarise
+from connectomebench.evaluation.results import METRICS, default_rows, read_results, result_path, summarise
 from connectomebench.evaluation.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def baselines_entry(frame: pd.DataFrame, fingerprint: str) -> list[dict[str, Any
     ConnectomeBenchError
         If the records of one model on one partition are of several revisions.
     """
-    frame = as_it_stands(frame)
+    frame = default_rows(frame)
     here = frame["model"].isin(BASELINES) & frame["partition"].isin(PARTITIONS)
     own = frame[here & (frame["dataset_fingerprint"] == fingerprint)]
     entries = []

@@ -12,7 +12,7 @@ from connectomebench.cards.plotting import BLUE, IDEAL, INK, PAGE, SOFT, render,
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.card_template import LEVEL, estimate_text
 from connectomebench.evaluation.calibration import ReliabilityBins, bin_rows, reliability_bins
-from connectomebench.evaluation.results import YES_NO, Summary, as_it_stands, summarise
+from connectomebench.evaluation.results import YES_NO, Summary, default_rows, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +103,7 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     """
     from matplotlib.figure import Figure
 
-    results = as_it_stands(results)
+    results = default_rows(results)
     summaries = summarise(results)
     if not summaries:
         raise ConnectomeBenchError("there are no results to draw; evaluate the model first")

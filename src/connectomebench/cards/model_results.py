@@ -10,7 +10,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.card_template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
 from connectomebench.dataset.rows import DataRecord
-from connectomebench.evaluation.results import Summary, as_it_stands, summarise
+from connectomebench.evaluation.results import Summary, default_rows, summarise
 from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
     """
     if results is None or results.empty:
         return []
-    results = as_it_stands(results)
+    results = default_rows(results)
     for column, own in (("model", record.name), ("model_revision", record.revision), ("task", record.task)):
         other = sorted(set(results[column]) - {own})
         if other:

@@ -1,4 +1,4 @@
-"""The commands of ``connectomebench``, one module each; they import what is heavy only when they run."""
+"""Commands of ``connectomebench``, one module each; heavy imports happen only when a command runs."""
 
 NAMES = (
     "build",

@@ -10,26 +10,26 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser("build", help="build datasets from a configuration", description=_run.__doc__)
     parser.add_argument("--config", type=Path, required=True, help="YAML file; see examples/")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the datasets, one subfolder a task")
-    parser.add_argument("--task", action="append", dest="tasks", help="write only this task (may be repeated)")
-    parser.add_argument("--group-by", choices=("segment", "body"), help="what no two partitions may share")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the datasets, one subfolder per task")
+    parser.add_argument("--task", action="append", dest="tasks", help="build only this task (may be repeated)")
+    parser.add_argument("--group-by", choices=("segment", "body"), help="unit that no two partitions share")
     parser.add_argument(
         "--scheduler",
         default="none",
         metavar="WHERE",
-        help="where the work is done: none (this process, default), local or local:N (N processes of this machine), "
-        "the address of a Dask scheduler (tcp://..., tls://...) or the path of its JSON file",
+        help="where to run: none (this process, default), local or local:N (N local processes), "
+        "a Dask scheduler address (tcp://..., tls://...) or the path of its JSON file",
     )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Build datasets from a configuration: DIR/TASK/SPECIES/*.parquet, a card and a manifest for each task."""
+    """Build datasets from a configuration: DIR/TASK/SPECIES/*.parquet, a card and a manifest per task."""
     from connectomebench.build.config import load_config
-    from connectomebench.build.pipeline import build
+    from connectomebench.build.pipeline import build_datasets
 
     overrides = {"partition.group_by": arguments.group_by} if arguments.group_by else {}
     config = load_config(arguments.config, overrides)
-    folders = build(config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler)
+    folders = build_datasets(config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler)
     for task, folder in folders.items():
         print(f'{task}: load_dataset("{folder}", "{config.species}")')

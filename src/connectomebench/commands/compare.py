@@ -10,15 +10,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser("compare", help="compare models on the same samples", description=_run.__doc__)
     parser.add_argument("results", type=Path, metavar="DIR", help="folder of result records")
-    parser.add_argument("first", metavar="FIRST", help="model, or MODEL@CONDITION; a person is person-NAME")
-    parser.add_argument("others", nargs="+", metavar="OTHER", help="models to compare it with")
-    parser.add_argument("--shared", action="store_true", help="use the samples that both answered, where they differ")
+    parser.add_argument("first", metavar="FIRST", help="MODEL, MODEL@CONDITION, or person-NAME")
+    parser.add_argument("others", nargs="+", metavar="OTHER", help="models to compare FIRST with")
+    parser.add_argument("--shared", action="store_true", help="use only samples both answered")
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Compare a model with others wherever both answered: paired difference with a 95% interval over groups."""
+    """Compare a model with others on shared partitions: paired differences with 95% intervals over groups."""
     from connectomebench.evaluation.comparison import as_json, as_text, compare
     from connectomebench.evaluation.result_records import read_results
 

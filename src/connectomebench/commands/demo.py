@@ -14,15 +14,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=Path,
         nargs="?",
         metavar="DIR",
-        help="folder made by quickstart or build (default: a small example; built once, about 5 minutes)",
+        help="folder made by quickstart or build (default: a small example, built once in about 5 minutes)",
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default: this machine alone)")
-    parser.add_argument("--port", type=int, help="port to listen at (default: the first free one from 7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: local only)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: first free one from 7860)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Serve a page to answer the questions of a dataset, look at its samples, and compare models on it."""
+    """Serve a web page to answer a dataset's questions, browse its samples and compare models."""
     from connectomebench.demo.demo_data import embedded_folder
     from connectomebench.demo.server import serve
 

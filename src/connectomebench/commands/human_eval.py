@@ -8,26 +8,34 @@ from pathlib import Path
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = commands.add_parser("human-eval", help="let people rate what models rate", description=_run.__doc__)
+    parser = commands.add_parser(
+        "human-eval", help="rate samples or model analyses as a person", description=_run.__doc__
+    )
     parser.add_argument("--dataset", metavar="DATASET", help="folder, or ORG/NAME on the Hub")
     parser.add_argument("--dataset-revision", metavar="REV", help="branch, tag or commit (default: main)")
     parser.add_argument("--species", help="config of the dataset")
     parser.add_argument("--partition", default="test", help="train, validation or test (default)")
-    parser.add_argument("--task", help="task to ask of a public dataset that holds several")
-    parser.add_argument("--rater", metavar="NAME", help="name of the person in the records")
+    parser.add_argument("--task", help="task, for public datasets with several")
+    parser.add_argument("--rater", metavar="NAME", help="name of the rater in the records")
     number = parser.add_mutually_exclusive_group()
-    number.add_argument("--n", type=int, default=64, help="rows to rate, balanced over the answers (default: 64)")
+    number.add_argument(
+        "--max-samples", type=int, default=64, metavar="N", help="rows to rate, balanced over the answers (default: 64)"
+    )
     number.add_argument("--all", action="store_true", help="rate the whole partition")
-    parser.add_argument("--seed", type=int, default=0, help="of the draw; the same for people who are compared")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the draw; use the same for all raters")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of records (default: results)")
-    parser.add_argument("--port", type=int, default=0, help="port of this machine (default: a free one)")
-    parser.add_argument("--no-browser", action="store_true", help="print the address and open nothing")
-    parser.add_argument("--export", action="store_true", help="write records of what is rated so far, and stop")
+    parser.add_argument("--port", type=int, default=0, help="local port (default: a free one)")
+    parser.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
+    parser.add_argument("--export", action="store_true", help="write records of the ratings so far, and stop")
 
-    judged = parser.add_argument_group("what models say")
-    judged.add_argument("--analyses", type=Path, metavar="DIR", help="judge the analyses in result records instead")
-    judged.add_argument("--models", nargs="+", metavar="MODEL", help="whose: MODEL, or MODEL@CONDITION")
-    judged.add_argument("--one-by-one", action="store_true", help="rate each from 1 to 5 instead of two side by side")
+    judged = parser.add_argument_group("model analyses")
+    judged.add_argument(
+        "--analyses", type=Path, metavar="DIR", help="rate the analyses in these result records instead"
+    )
+    judged.add_argument("--models", nargs="+", metavar="MODEL", help="models to rate: MODEL, or MODEL@CONDITION")
+    judged.add_argument(
+        "--one-by-one", action="store_true", help="rate each analysis from 1 to 5 instead of comparing pairs"
+    )
 
     agreement = parser.add_argument_group("agreement")
     agreement.add_argument(
@@ -40,7 +48,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Let a person rate rows as models do, judge what models say, or print how far people agree."""
+    """Rate rows or model analyses as a person, or print inter-rater agreement."""
     from connectomebench.core.errors import ConnectomeBenchError
 
     if arguments.kappa:
@@ -51,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> None:
         return
     for option in ("dataset", "species", "rater"):
         if getattr(arguments, option) is None:
-            raise ConnectomeBenchError(f"say what to rate: --{option} is missing")
+            raise ConnectomeBenchError(f"--{option} is missing; name dataset, species and rater")
     if bool(arguments.models) != bool(arguments.analyses):
         raise ConnectomeBenchError("--analyses DIR and --models MODEL ... go together")
     if arguments.one_by_one and not arguments.analyses:
@@ -62,7 +70,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from connectomebench.human_eval.app import AppPage
     from connectomebench.human_eval.rating import Rater, rate, summary_line
 
-    rater = Rater(arguments.rater, None if arguments.all else arguments.n, arguments.seed)
+    rater = Rater(arguments.rater, None if arguments.all else arguments.max_samples, arguments.seed)
     page = AppPage(arguments.port, not arguments.no_browser)
     revision = arguments.dataset_revision
     rows = load_rows(arguments.dataset, arguments.species, arguments.partition, revision, task=arguments.task)
@@ -75,9 +83,9 @@ def _run(arguments: argparse.Namespace) -> None:
         from connectomebench.human_eval.preferences import preference_table
         from connectomebench.human_eval.rationale_rating import judge_analyses, read_analyses
 
-        said = read_analyses(arguments.analyses, arguments.models, rows)
-        way = "single" if arguments.one_by_one else "pairs"
-        path = judge_analyses(rows, said, rater, way, arguments.out, page, export=arguments.export)
+        rationales = read_analyses(arguments.analyses, arguments.models, rows)
+        rating_mode = "single" if arguments.one_by_one else "pairs"
+        path = judge_analyses(rows, rationales, rater, rating_mode, arguments.out, page, export=arguments.export)
         found = json.loads(path.read_text(encoding="utf-8"))
         print(f"{found['rated']} of {found['of']} rated by {found['rater']}")
         print(preference_table(found))

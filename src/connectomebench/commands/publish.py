@@ -8,22 +8,24 @@ from pathlib import Path
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
-    parser = commands.add_parser("publish", help="send something to the Hugging Face Hub", description=_run.__doc__)
-    parser.add_argument("folder", type=Path, metavar="DIR", help="what to publish, or a folder of such with --org")
+    parser = commands.add_parser("publish", help="publish to the Hugging Face Hub", description=_run.__doc__)
+    parser.add_argument(
+        "folder", type=Path, metavar="DIR", help="folder to publish, or with --org a folder of such folders"
+    )
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--repo", metavar="ORG/NAME", help="repository")
-    target.add_argument("--org", help="publish each thing in DIR to a repository of ORG named after it")
+    target.add_argument("--org", help="publish each folder in DIR to a repository of ORG named after it")
     parser.add_argument("--revision", default="main", metavar="BRANCH", help="branch to publish to (default: main)")
     parser.add_argument("--private", action="store_true", help="make new repositories private")
-    parser.add_argument("--replace", action="store_true", help="put it in the place of what differs from it there")
+    parser.add_argument("--replace", action="store_true", help="replace what differs there")
     parser.add_argument("--results", type=Path, metavar="DIR", help="models: result records for the card")
-    parser.add_argument("--dataset", metavar="ORG/NAME", help="models: the dataset that those results are about")
-    parser.add_argument("--dry-run", action="store_true", help="list what would change, and change nothing")
+    parser.add_argument("--dataset", metavar="ORG/NAME", help="models: dataset of those results")
+    parser.add_argument("--dry-run", action="store_true", help="list changes without making them")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Send a dataset (one repository a task, one config a species), model, metric or Space to the Hugging Face Hub."""
+    """Publish a dataset (one repository per task, one config per species), model, metric or Space to the Hub."""
     from connectomebench.hub.options import PublishOptions
     from connectomebench.hub.publish import publish
 

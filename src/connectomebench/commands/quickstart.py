@@ -11,13 +11,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "quickstart", help="build, train, evaluate and report in one go", description=_run.__doc__
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for everything that is made")
+    parser.add_argument("--out", type=Path, required=True, help="output folder")
     parser.add_argument("--config", type=Path, help="build configuration (default: the embedded neurons)")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Build the datasets, load them back, train a probe and two baselines on each, evaluate, and write a report."""
+    """Build datasets, train a probe and two baselines on each, evaluate them and write a report."""
     from connectomebench.quickstart import quickstart
 
     quickstart(arguments.out, arguments.config)

@@ -20,20 +20,22 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "       connectomebench report published DIR --out OUT\n"
         "       connectomebench report figures RESULTS --out OUT [--remark TEXT]",
     )
-    parser.add_argument("words", nargs="+", metavar="[published|figures] DIR", help="what, and from which folder")
-    parser.add_argument("--species", help="DIR alone: species config to report (default: the only one there)")
-    parser.add_argument("--out", type=Path, help="published, figures: folder for what is made")
-    parser.add_argument("--remark", default="", help="figures: what readers must know, for example what is simulated")
+    parser.add_argument(
+        "words", nargs="+", metavar="[published|figures] DIR", help="kind of report and its input folder"
+    )
+    parser.add_argument("--species", help="DIR only: species config to report (default: the only one)")
+    parser.add_argument("--out", type=Path, help="published, figures: output folder")
+    parser.add_argument("--remark", default="", help="figures: note for readers, for example what is simulated")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Write the report page of DIR (made by quickstart), the published tables and figures, or your own like them."""
+    """Write the report of DIR (made by quickstart), the published tables and figures, or the same of your results."""
     *kind, folder = arguments.words
     if kind and (len(kind) > 1 or kind[0] not in (PUBLISHED, FIGURES)):
-        raise ConnectomeBenchError(f"there is no report {' '.join(kind)!r}; it is DIR, published DIR or figures DIR")
+        raise ConnectomeBenchError(f"unknown report {' '.join(kind)!r}; use DIR, published DIR or figures DIR")
     if kind and arguments.out is None:
-        raise ConnectomeBenchError(f"say where to write the {kind[0]} report: --out OUT")
+        raise ConnectomeBenchError(f"the {kind[0]} report needs an output folder: --out OUT")
     if (arguments.species and kind) or (arguments.out and not kind) or (arguments.remark and kind != [FIGURES]):
         raise ConnectomeBenchError("--species goes with DIR alone, --out and --remark with the other reports")
     if kind == [PUBLISHED]:

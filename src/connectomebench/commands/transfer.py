@@ -16,38 +16,40 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="append",
         default=[],
         metavar="DIR",
-        help="folder with models, or ORG/NAME on the Hub, that say what they were trained on (may be repeated)",
+        help="folder of models, or ORG/NAME on the Hub, with training records (may be repeated)",
     )
     parser.add_argument(
         "--trained-on",
         action="append",
         default=[],
         metavar="SPECIES",
-        help="what the one model was trained on, where it has no record (may be repeated)",
+        help="training species of the only model, if it has no record (may be repeated)",
     )
     parser.add_argument("--partition", default="test", help="train, validation or test (default)")
     parser.add_argument(
         "--dataset",
         action="append",
         default=[],
-        help="dataset that was evaluated, to measure how far the pictures of its species lie apart (may be repeated)",
+        help="evaluated dataset, to measure distances between its species (may be repeated)",
     )
-    parser.add_argument("--encoder", help="whose features: efficientnet_lite0 (default), or ORG/NAME or a folder")
-    parser.add_argument("--rows", type=int, metavar="N", help="with --dataset: at most N rows a species (default: 500)")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="with --dataset: folder that keeps the features")
+    parser.add_argument("--encoder", help="encoder: efficientnet_lite0 (default), ORG/NAME or a folder")
+    parser.add_argument(
+        "--rows", type=int, metavar="N", help="with --dataset: at most N rows per species (default: 500)"
+    )
+    parser.add_argument("--cache", type=Path, metavar="DIR", help="with --dataset: folder to cache the features")
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Measure how well models do on species they were not trained on, and the drop with a 95% interval over groups."""
+    """Measure models on species they were not trained on, and the drop with a 95% interval over groups."""
     import sys
 
     import pandas as pd
 
     from connectomebench.core.errors import ConnectomeBenchError
     from connectomebench.evaluation.domain_gap import MOST_ROWS, measure_gaps
-    from connectomebench.evaluation.result_records import as_it_stands, read_results
+    from connectomebench.evaluation.result_records import default_rows, read_results
     from connectomebench.evaluation.training_species import (
         find_records,
         models_in,
@@ -59,10 +61,10 @@ def _run(arguments: argparse.Namespace) -> None:
     from connectomebench.models.encoders import EFFICIENTNET
 
     if bool(arguments.models) == bool(arguments.trained_on):
-        raise ConnectomeBenchError("say what the models were trained on: either --models or --trained-on")
+        raise ConnectomeBenchError("name the training data: either --models or --trained-on")
     if not arguments.dataset and (arguments.encoder or arguments.rows is not None or arguments.cache):
-        raise ConnectomeBenchError("--encoder, --rows and --cache are about distances; name the data with --dataset")
-    frame = as_it_stands(pd.concat([read_results(folder) for folder in arguments.results], ignore_index=True))
+        raise ConnectomeBenchError("--encoder, --rows and --cache need --dataset")
+    frame = default_rows(pd.concat([read_results(folder) for folder in arguments.results], ignore_index=True))
     if arguments.model:
         if missing := sorted(set(arguments.model) - set(frame["model"])):
             raise ConnectomeBenchError(f"there are no results of {', '.join(missing)}")
@@ -78,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> None:
         if (model, revision, task) not in training
     ]
     if unknown:
-        print(f"left out, since no record says what they were trained on: {'; '.join(unknown)}", file=sys.stderr)
+        print(f"left out, no training record: {'; '.join(unknown)}", file=sys.stderr)
     rows = transfer_rows(frame, training, partition=arguments.partition)
     gaps = []
     if arguments.dataset:

@@ -1,1 +1,1 @@
-"""What every step shares: tasks, species, sites, geometry, the source protocol, and types of corrections and cuts."""
+"""Types shared by every step: tasks, species, sites, geometry, sources, corrections and cuts."""

@@ -14,29 +14,49 @@ from connectomebench.core.site import Point
 
 @dataclass(frozen=True)
 class MergeCorrection:
-    """Two segments that are parts of one body and meet at a place."""
+    """Two segments that are parts of one body and meet at a place.
+
+    ``patch_nm`` are points all over the interface, nm; distances to the correction are to the nearest of them.
+    """
 
     edit_id: str
     segments: tuple[int, int]
     body: int
     location_nm: Point
     area: float
+    patch_nm: tuple[Point, ...] = ()
+
+    @property
+    def points_nm(self) -> tuple[Point, ...]:
+        """The place and the points of its interface (x, y, z), nm."""
+        return (self.location_nm, *self.patch_nm)
 
 
 @dataclass(frozen=True)
 class SplitCorrection:
-    """One segment that fuses two bodies, and the place where it does."""
+    """One segment that fuses two bodies, and the place where it does; ``patch_nm`` as for a merge."""
 
     edit_id: str
     segment: int
     bodies: tuple[int, int]
     location_nm: Point
     area: float
+    patch_nm: tuple[Point, ...] = ()
+
+    @property
+    def segments(self) -> tuple[int]:
+        """The segment, as for a merge."""
+        return (self.segment,)
+
+    @property
+    def points_nm(self) -> tuple[Point, ...]:
+        """The place and the points of its interface (x, y, z), nm."""
+        return (self.location_nm, *self.patch_nm)
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A place that was left out because its data cannot be had, and why."""
+    """A location left out because its data are unavailable, and why."""
 
     name: str
     location_nm: Point
@@ -45,7 +65,7 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """How segments and bodies overlap, one row a pair.
+    """Overlaps of segments and bodies, one row per pair.
 
     Attributes
     ----------
@@ -63,7 +83,7 @@ class Overlaps:
     core_voxels: NDArray[np.int64]
 
     def segment_sizes(self) -> dict[int, int]:
-        """Total voxels of each segment that lie in some body."""
+        """Count the voxels of each segment that lie in any body."""
         return _totals(self.segments, self.voxels)
 
 
@@ -88,15 +108,16 @@ class Corrections:
     fused
         Segment id -> its bodies, for segments over several bodies.
     unresolved_nm
-        float32, shape (k, 3): places of corrections that were excluded (tangles); no control may lie near them.
+        float32, shape (k, 3): points all over the interfaces of corrections that were excluded (tangles, parts that
+        only graze each other): places with an error that no correction mends.
     counts
-        What was found and what was left out, and why; goes to the manifest.
+        Corrections found, and left out by reason; stored in the manifest.
     complete
-        Bodies whose truth is known all over; of others only that they are not one of these. None: all bodies.
+        Bodies whose truth is known everywhere; of any other body only that it is none of these. None: all bodies.
     skipped
-        Places whose data cannot be had.
+        Locations whose data are unavailable.
     times
-        ``edit_id`` -> when the correction was made, UTC, where that is known.
+        ``edit_id`` -> time of the correction, UTC, where known.
     """
 
     merges: tuple[MergeCorrection, ...]
@@ -110,14 +131,18 @@ class Corrections:
     skipped: tuple[Skipped, ...] = ()
     times: dict[str, datetime] = field(default_factory=dict)
 
+    def bodies_of(self) -> dict[int, tuple[int, ...]]:
+        """Segment -> the bodies that it is known to hold."""
+        return {segment: (body,) for segment, body in self.body_of.items()} | self.fused
+
     def is_complete(self, body: int) -> bool:
-        """Tell whether the truth of a body is known all over."""
+        """Return whether the truth of a body is known everywhere."""
         return self.complete is None or body in self.complete
 
 
 @dataclass(frozen=True)
 class CorrectionRules:
-    """What counts as an error, and how it is localised. All lengths are in voxels.
+    """Rules for what counts as an error, and how it is localised. All lengths are in voxels.
 
     The defaults for what is an error reproduce the counts published for the FIB-25 cube (flood-filling networks
     against the proofread truth).
@@ -152,6 +177,12 @@ class CorrectionRules:
     patch_fraction
         Contacts are part of an error where the smaller part's core nearby is at least this fraction of the largest
         along the whole interface of the pair.
+
+    Examples
+    --------
+    >>> from connectomebench import CorrectionRules
+    >>> CorrectionRules(min_core_voxels=200).erosion
+    (3, 3, 3)
     """
 
     min_core_voxels: int = 1000
@@ -185,7 +216,7 @@ class CorrectionRules:
 
 @dataclass(frozen=True)
 class Contacts:
-    """Pairs of different segments that touch, one row a pair and contiguous patch of contact.
+    """Pairs of different segments that touch, one row per pair and contact patch.
 
     Attributes
     ----------

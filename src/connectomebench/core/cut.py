@@ -1,12 +1,14 @@
-"""Cuts of a segment: the pieces it is cut into, the rule for a good cut, and proposed cuts."""
+"""Types of cuts: a segment as a graph of pieces, the rule for a good cut, and proposed cuts."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut, Point
 
 
@@ -26,6 +28,9 @@ class CutGraph:
         uint64, shape (b,): the proofread bodies present.
     voxels
         float64, shape (n, b): voxels of each piece that belong to each body, inside the cutout.
+    voxels_within
+        Counts the same inside a box: float64, shape (n, b). None where pieces are points (skeleton nodes), each of
+        which is inside or outside as a whole.
     """
 
     points_nm: NDArray[np.float32]
@@ -33,11 +38,18 @@ class CutGraph:
     capacities: NDArray[np.float32]
     bodies: NDArray[np.uint64]
     voxels: NDArray[np.float64]
+    voxels_within: Callable[[Box], NDArray[np.float64]] | None = field(default=None, compare=False)
+
+    def voxels_inside(self, box: Box) -> NDArray[np.float64]:
+        """Voxels of each piece that belong to each body inside a box; float64, shape (n, b)."""
+        if self.voxels_within is not None:
+            return self.voxels_within(box)
+        return np.where(box.contains(self.points_nm)[:, None], self.voxels, 0.0)
 
 
 @dataclass(frozen=True)
 class CutRules:
-    """When a cut is right.
+    """Rule for a good cut.
 
     Attributes
     ----------
@@ -56,7 +68,7 @@ class CutRules:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the rule says of a cut.
+    """Result of the rule for a cut.
 
     Attributes
     ----------
@@ -75,7 +87,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class ProposalRules:
-    """How cuts are proposed.
+    """Settings for proposing cuts.
 
     Attributes
     ----------
@@ -107,12 +119,12 @@ class ProposalRules:
 
 @dataclass(frozen=True)
 class ProposedCut:
-    """A cut, where to look at it, and what the rule says.
+    """A proposed cut, its location and the verdict of the rule.
 
     Attributes
     ----------
     edit_id
-        The split correction at whose place it was proposed.
+        The split correction where it was proposed.
     cut
         Seeds; the source side is always the larger one.
     place_nm

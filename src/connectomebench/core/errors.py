@@ -1,4 +1,4 @@
-"""The one exception a user is meant to see, and the one that skips a site."""
+"""The exception shown to users, and the one that skips a site."""
 
 from __future__ import annotations
 
@@ -7,21 +7,30 @@ from difflib import get_close_matches
 
 
 class ConnectomeBenchError(Exception):
-    """A problem the user can mend, told in one line: what is wrong and what to do.
+    """A problem the user can fix; the message says in one line what is wrong and what to do.
 
     The command line prints the message alone (no traceback) and exits with status 2.
+
+    Examples
+    --------
+    >>> from connectomebench import ConnectomeBenchError, get_task
+    >>> try:
+    ...     get_task("merge_actoin")
+    ... except ConnectomeBenchError as error:
+    ...     print(error)
+    unknown task 'merge_actoin'; did you mean merge_action or merge_action_multiple_choice or split_action?
     """
 
 
 class SiteUnavailable(Exception):
-    """The data of one place cannot be had: its reason, in a few words.
+    """The data of a site are unavailable; the message gives the reason in a few words.
 
     Raised by a source when a request still fails after its retries, or an id is gone. The build skips the site.
     """
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConnectomeBenchError:
-    """Build the error for a name that is not in a registry, with the nearest known names.
+    """Make the error for a name that is not in a registry, with the closest known names.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Whole files or none: atomic writes, and a cache on disk keyed by content."""
+"""Atomic writes, and a cache on disk keyed by content."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Parameters
     ----------
     path
-        Where the file shall stand. Its folder is made if needed.
+        Target file. Its folder is created if needed.
 
     Raises
     ------

@@ -18,6 +18,13 @@ class Mesh:
         float32, shape (n_vertices, 3), axes x, y, z in nm.
     faces
         int32, shape (n_faces, 3), indices into ``vertices_nm``, counter-clockwise seen from outside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench import Mesh
+    >>> Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)).is_empty
+    True
     """
 
     vertices_nm: NDArray[np.float32]
@@ -34,7 +41,7 @@ EMPTY_MESH = Mesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
 
 @dataclass(frozen=True)
 class Skeleton:
-    """A curve skeleton; it may have several components, and no cycle unless a source says so.
+    """A curve skeleton; it may have several components, but cycles only where a source documents them.
 
     Attributes
     ----------
@@ -64,12 +71,12 @@ class Box:
 
     @staticmethod
     def around(center_nm: tuple[float, float, float], extent_nm: float) -> Box:
-        """Cube of edge ``extent_nm`` centred on ``center_nm`` (nm)."""
+        """Return the cube of edge ``extent_nm`` centred on ``center_nm`` (nm)."""
         half = extent_nm / 2
         x, y, z = (float(c) for c in center_nm)
         return Box((x - half, y - half, z - half), (x + half, y + half, z + half))
 
     def contains(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points (shape (n, 3), nm) lie inside; bool, shape (n,)."""
+        """Return which points (shape (n, 3), nm) lie inside; bool, shape (n,)."""
         points = np.asarray(points_nm)
         return np.all((points >= self.lower_nm) & (points < self.upper_nm), axis=1)

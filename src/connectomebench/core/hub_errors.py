@@ -1,4 +1,4 @@
-"""What the Hub or the connection to it refuses, in one line that a person can act on."""
+"""Turn errors of the Hub and of the connection to it into one actionable line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _AGAIN = "run the same command again: it goes on where it stopped"
 
 @contextmanager
 def hub_errors(repo_id: str) -> Iterator[None]:
-    """Turn what huggingface_hub raises inside the block into one line.
+    """Convert errors of huggingface_hub inside the block into one line.
 
     No address is in that line, since those for sending large files hold a signature.
 
@@ -90,5 +90,5 @@ def _refusal(error: BaseException, repo_id: str) -> str:
         return f"{repo_id}: the Hub's rate limit is reached; wait {wait}, then {_AGAIN}"
     if status >= 500:
         return f"{repo_id}: the Hub answers {status}; wait a few minutes, then {_AGAIN}"
-    told = (error.server_message or "no reason given").splitlines()[0][:200]
-    return f"{repo_id}: the Hub refuses with status {status}: {told}"
+    reason = (error.server_message or "no reason given").splitlines()[0][:200]
+    return f"{repo_id}: the Hub refuses with status {status}: {reason}"

@@ -1,4 +1,4 @@
-"""Find the folders that lie beside the package in a checkout and inside it in an installed wheel."""
+"""Find data folders, which lie beside the package in a checkout and inside it in an installed wheel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHECKOUT = _PACKAGE.parents[1]
 
 
 def resource_path(name: str) -> Path:
-    """Return where a file or folder that comes with the package is.
+    """Return the path of a file or folder that is shipped with the package.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""When to repeat a failed request, and how long to wait first: one policy for all servers, run by tenacity."""
+"""Retry policy for all servers: when to repeat a failed request and how long to wait, run by tenacity."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class TransientError(Exception):
-    """A failure that may pass when the request is repeated.
+    """A failure that may go away when the request is repeated.
 
     Attributes
     ----------
     reason
         In a few words.
     wait_s
-        How long the server asks to wait, s; None where it does not say.
+        Wait that the server asks for, s; None where it asks for none.
     """
 
     def __init__(self, reason: str, wait_s: float | None = None) -> None:
@@ -32,7 +32,7 @@ class TransientError(Exception):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often to try, and how long to wait in between.
+    """Number of attempts, and the waits between them.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class RetryPolicy:
     least_share: float = 0.0
 
     def wait(self, state: RetryCallState) -> float:
-        """Return the seconds to wait after a failed try: what the server asks for, or a random wait that grows."""
+        """Return the wait after a failed attempt, s: what the server asks for, or a growing random wait."""
         asked_s = asked_wait_s(state)
         if asked_s is not None:
             return min(asked_s, self.longest_asked_s)
@@ -63,25 +63,25 @@ class RetryPolicy:
         return random.uniform(self.least_share * most, most)
 
     def stop(self, state: RetryCallState) -> bool:
-        """Return whether all tries are used up."""
+        """Return whether all attempts are used up."""
         return state.attempt_number >= self.attempts
 
 
 def failure_of(state: RetryCallState) -> BaseException:
-    """Return what the last try raised; only for a state whose last try failed."""
+    """Return the exception of the last attempt, which must have failed."""
     failure = state.outcome.exception() if state.outcome else None
     assert failure is not None
     return failure
 
 
 def asked_wait_s(state: RetryCallState) -> float | None:
-    """Return the seconds that the server asked to wait when it failed; None where it did not say."""
+    """Return the wait the server asked for, s; None where it asked for none."""
     failure = failure_of(state)
     return failure.wait_s if isinstance(failure, TransientError) else None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that ``Retry-After`` asks to wait: a number, or a date (RFC 9110, 10.2.3).
+    """Return the wait that ``Retry-After`` asks for, s: a number, or a date (RFC 9110, 10.2.3).
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
     Returns
     -------
     float or None
-        At least 0, and 0 for a date that has passed; None where the header is missing or makes no sense.
+        At least 0, and 0 for a date that has passed; None where the header is missing or invalid.
     """
     value = headers.get("retry-after")
     if value is None:

@@ -1,4 +1,4 @@
-"""A labelled place: what is shown there, what is asked, what is true, and where it comes from."""
+"""A labelled site: what is shown, the task, the answer, and the origin."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Part:
-    """One object in the picture: a segment, or with role source/sink one side of a cut of it."""
+    """One object in the image: a segment, or (role source or sink) one side of a cut of it."""
 
     segment_id: int
     role: Role
@@ -65,6 +65,8 @@ class Site:
         The proposed cut, for the split tasks.
     covariates
         Numbers a trivial model could use (sizes, distance); controls are matched on them.
+    segmentation
+        Name of the segmentation that the segments are of, where the source has several of one volume; else None.
     """
 
     task: str
@@ -78,9 +80,15 @@ class Site:
     edit_id: str | None = None
     cut: Cut | None = None
     covariates: dict[str, float] = field(default_factory=dict, compare=False)
+    segmentation: str | None = None
+
+    @property
+    def segment_keys(self) -> tuple[tuple[str, int], ...]:
+        """Segments with the name of their segmentation: ids of two segmentations have nothing to do with each other."""
+        return tuple((self.segmentation or "", segment) for segment in self.segment_ids)
 
     def sample_id(self, species: str, source: str) -> str:
-        """Stable name of the sample: 16 hex digits of what is shown, never of the answer.
+        """Return a stable id of the sample: 16 hex digits that depend on what is shown, never on the answer.
 
         Parameters
         ----------

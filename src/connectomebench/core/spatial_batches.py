@@ -1,4 +1,4 @@
-"""Put places that lie near each other together."""
+"""Group nearby points into batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _BITS = 20
 
 
 def group_by_place(points_nm: NDArray[np.floating], edge_nm: float, size: int) -> list[NDArray[np.int64]]:
-    """Divide points into groups of neighbours, along a Morton curve through cubes.
+    """Group neighbouring points, along a Morton curve through cubes.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The five species configs: where the data are, how large a voxel is, what is shown, and under which licence.
+"""The five species configs: data paths, voxel size, views and licence.
 
 Facts of the public releases: MICrONS minnie65, FlyWire FAFB, H01, Fish1 and LICONN.
 """
@@ -145,12 +145,18 @@ SPECIES: dict[str, Species] = {s.name: s for s in _SPECIES}
 
 
 def get_species(name: str) -> Species:
-    """Look a species config up by name.
+    """Return a species config by name.
 
     Raises
     ------
     ConnectomeBenchError
         If there is no such species; the message names the nearest ones.
+
+    Examples
+    --------
+    >>> from connectomebench import get_species
+    >>> get_species("fly").title
+    'Fruit fly brain'
     """
     try:
         return SPECIES[name]

@@ -1,15 +1,16 @@
-"""The tasks in plain words, for readers who have never seen a neuron."""
+"""Plain-language explanations of the tasks, for readers new to connectomics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
+from connectomebench.core.view_layout import view_caption
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A task in plain words.
+    """A plain-language explanation of a task.
 
     Attributes
     ----------
@@ -81,7 +82,7 @@ _PLAIN = {
 
 
 def explain(task: str) -> Explanation:
-    """Explain a task; a task without words of its own is explained by its question.
+    """Return the explanation of a task; its question where there is none.
 
     Raises
     ------
@@ -92,14 +93,7 @@ def explain(task: str) -> Explanation:
     return _PLAIN.get(task) or Explanation(known.question, "", {})
 
 
-VIEW_NAMES = {
-    "front": "front",
-    "side": "side",
-    "top": "top",
-    "em_xy": "image slice xy",
-    "em_xz": "image slice xz",
-    "em_yz": "image slice yz",
-}
+VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS)}
 
 MODEL_NAMES = {
     "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),

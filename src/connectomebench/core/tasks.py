@@ -1,4 +1,4 @@
-"""The ten tasks: the question, the kind of answer, the views, the labels and the published baselines.
+"""The ten tasks: question, kind of answer, views, labels and published baselines.
 
 Sample counts and human baselines are those published with ConnectomeBench / ConnectomeVLM.
 """
@@ -19,7 +19,7 @@ YES_NO = ("no", "yes")
 
 @dataclass(frozen=True)
 class Task:
-    """One question about a place in a segmentation.
+    """One question about a location in a segmentation.
 
     Attributes
     ----------
@@ -38,11 +38,11 @@ class Task:
     roles
         What is drawn, in order.
     correction
-        Which correction the task is about: ``merge`` mends split errors, ``split`` mends merge errors.
+        Correction that the task is about: ``merge`` corrects split errors, ``split`` corrects merge errors.
     published_samples
         Number of samples in the published dataset after filtering; None where unpublished.
     published_people
-        How many samples each person of the published human evaluation had right, and of how many (mouse; both people
+        Correct samples of each person in the published human evaluation, and their total (mouse; both people
         saw the same ones). Empty where there was none.
     """
 
@@ -196,12 +196,21 @@ TASKS: dict[str, Task] = {t.name: t for t in _TASKS}
 
 
 def get_task(name: str) -> Task:
-    """Look a task up by name.
+    """Return a task by name.
 
     Raises
     ------
     ConnectomeBenchError
         If there is no such task; the message names the nearest ones.
+
+    Examples
+    --------
+    >>> from connectomebench import get_task
+    >>> task = get_task("split_action")
+    >>> task.labels
+    ('no', 'yes')
+    >>> task.views
+    ('front', 'side', 'top')
     """
     try:
         return TASKS[name]

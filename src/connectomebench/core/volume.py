@@ -1,4 +1,4 @@
-"""A three-dimensional array at a place in the world, read block by block, wherever it is kept."""
+"""A three-dimensional array with a voxel size and an offset, read in blocks from any storage."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Volume(Protocol):
 
 
 def voxel_box(layer: Volume, box: Box, margin_vx: int = 0) -> tuple[IntPoint, IntPoint]:
-    """Voxels of a layer (indices, upper exclusive) that touch a box, cut to the layer; empty where it lies outside."""
+    """Return the voxels of a layer that touch a box (indices, upper exclusive), clipped; empty outside the layer."""
     voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
     lower = np.floor(np.asarray(box.lower_nm) / voxel).astype(np.int64) - offset - margin_vx
     upper = np.ceil(np.asarray(box.upper_nm) / voxel).astype(np.int64) - offset + margin_vx

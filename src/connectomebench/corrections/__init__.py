@@ -1,1 +1,1 @@
-"""Ground-truth merges and splits from the difference of two segmentations."""
+"""Ground-truth merges and splits, from comparing two segmentations."""

@@ -1,4 +1,4 @@
-"""Two label volumes walked through together in blocks with halos, on several threads."""
+"""Read two label volumes together in blocks with halos, on several threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from connectomebench.core.volume import IntPoint, Volume
 
 _Result = TypeVar("_Result")
 Bounds = tuple[IntPoint, IntPoint]
-# Blocks in work at one time may take this much together; a voxel takes two labels as read, two as used by the kernels
+# Blocks processed at one time may take this much together; a voxel takes two labels as read, two as used by the kernels
 # (8 bytes each at most), a code and two masks.
 _WORKING_BYTES = 2_500_000_000
 _BYTES_PER_VOXEL = 38
@@ -55,10 +55,10 @@ class LabelBlock:
 
 
 class Scratch(threading.local):
-    """Working memory of each thread, used again for every block."""
+    """Working memory of each thread, reused for every block."""
 
     def array(self, name: str, shape: Sequence[int], dtype: type[np.generic]) -> NDArray[Any]:
-        """Array of that shape, contents undefined; the next call with the same name uses the same memory."""
+        """Return an array of a shape, contents undefined; the next call with the same name uses the same memory."""
         size = math.prod(shape)
         memory = self.__dict__.get(name)
         if memory is None or len(memory) < size:
@@ -67,7 +67,7 @@ class Scratch(threading.local):
 
 
 def check_same_place(automatic: Volume, proofread: Volume) -> None:
-    """Raise where the two segmentations do not cover the same voxels.
+    """Check that two segmentations cover the same voxels.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _xyz(numbers: Sequence[float]) -> str:
 
 
 def block_grid(shape: IntPoint, block: IntPoint) -> list[Bounds]:
-    """Cut a volume into blocks: (lower, upper) of each, indices along x, y, z, no overlap.
+    """Divide a volume into blocks without overlap: (lower, upper) of each, indices along x, y, z.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def _for_kernels(labels: NDArray[Any], axes: IntPoint, dtype: type[np.unsignedin
 
 @dataclass(frozen=True)
 class BlockWalk:
-    """How two volumes are walked through.
+    """Two label volumes and how to read them in blocks.
 
     Attributes
     ----------
@@ -187,8 +187,8 @@ class BlockWalk:
     block
         Voxels along x, y, z read at one time, without the halo.
     threads
-        Blocks in work at one time; None takes one per available core, fewer where large blocks would take over about
-        2.5 GB together.
+        Blocks processed at one time; None: one per available core, fewer where large blocks would take more than
+        about 2.5 GB together.
     progress
         Show a progress bar for each walk.
 
@@ -209,7 +209,7 @@ class BlockWalk:
 
     @property
     def blocks(self) -> list[Bounds]:
-        """All blocks of the volume."""
+        """Blocks of the volume."""
         return block_grid(self.automatic.shape, self.block)
 
     def map(
@@ -221,7 +221,7 @@ class BlockWalk:
         halo_above: Sequence[int],
         title: str,
     ) -> Iterator[_Result]:
-        """Read each block with its halo and do ``work`` on it; yields the results in the order of the blocks."""
+        """Call ``work`` on each block with its halo; yield the results in the order of the blocks."""
         from tqdm import tqdm
 
         def read_and_work(bounds: Bounds) -> _Result:

@@ -7,13 +7,42 @@ A negative code is a gap that may be bridged: ``-1 - 2 * body`` between two segm
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from connectomebench.corrections.hash_tables import doubled, find_slot, new_table
 
+# Two codes share one 64-bit key, so that one table serves pairs of parts too.
 _HALF_KEY = np.uint64(32)
+# Voxels compared at once in a search for changes of code: enough to fill vector registers, few enough to skip most.
 _CHUNK = 32
+
+
+class _Contacts(NamedTuple):
+    """Hash table of contacts, see :func:`contact_table`, and its rows in use; it grows as contacts are added."""
+
+    keys: NDArray[np.uint64]
+    values: NDArray[np.int64]
+    rows: int
+
+
+class _Scan(NamedTuple):
+    """What stays the same while a block is scanned; the fields are the parameters of :func:`contact_table`.
+
+    Short arrays are tuples here: taking an array out of a tuple costs an atomic count of references.
+    """
+
+    segments: NDArray[np.int64]
+    bodies: NDArray[np.int64]
+    max_gap: int
+    lower: tuple[int, int, int]
+    origin: tuple[int, int, int]
+    cell: int
+    cell_strides: tuple[int, int, int]
+    point_strides: tuple[int, int, int]
 
 
 @njit(nogil=True, cache=True)
@@ -24,6 +53,7 @@ def pair_codes(automatic, proofread, keys, values, codes):
             segments, bodies, row = automatic[i, j], proofread[i, j], codes[i, j]
             k, length = 0, len(row)
             while k < length:
+                # One look-up for each run: neighbours along a row mostly belong to the same pair.
                 segment, body = segments[k], bodies[k]
                 code = np.int32(values[find_slot(keys, values, np.uint64(segment), np.uint64(body)), 0])
                 while k < length and segments[k] == segment and bodies[k] == body:
@@ -33,7 +63,7 @@ def pair_codes(automatic, proofread, keys, values, codes):
 
 @njit(nogil=True, cache=True)
 def segment_codes(automatic, proofread, codes):
-    """Give numbers to the segments of a block; voxels without a segment or without a body are gaps.
+    """Assign numbers to the segments of a block; voxels without a segment or without a body are gaps.
 
     Parameters
     ----------
@@ -61,8 +91,10 @@ def segment_codes(automatic, proofread, codes):
                         keys[slot, 0] = segment
                         values[slot, 0] = count
                     code = np.int32(values[slot, 0])
+                    # Open addressing stays fast while at most half of the rows are in use.
                     if 2 * count > len(keys):
                         keys, values = doubled(keys, values)
+                # The code is per segment, so the run goes on through gaps, which are decided voxel by voxel.
                 while k < length and segments[k] == segment:
                     row[k] = code if bodies[k] != 0 else np.int32(-1)
                     k += 1
@@ -102,6 +134,7 @@ def core_table(codes, core, lower, upper, origin, cell, cell_strides):
             row, inside = codes[i, j], core[i, j]
             k = lower[2]
             while k < upper[2]:
+                # A run ends at the border of its cell, so that each run falls into one row of the table.
                 along = (origin[2] + k) // cell
                 stop = min(upper[2], (along + 1) * cell - origin[2])
                 code, in_core = row[k], 0
@@ -122,8 +155,9 @@ def core_table(codes, core, lower, upper, origin, cell, cell_strides):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _touch(before, after, gap, segments, bodies):
-    """Tell whether two parts with that gap between them (0: none) are parts of one body or of one segment."""
+def _touch(before: int, after: int, gap: int, segments: NDArray[np.int64], bodies: NDArray[np.int64]) -> bool:
+    """Return whether two parts with that gap between them (0: none) are parts of one body or of one segment."""
+    # The gap has to lie inside the body (or segment) that both parts share; any other background parts them.
     if bodies[before] == bodies[after] and segments[before] != segments[after]:
         return gap == 0 or gap == -1 - 2 * bodies[before]
     if segments[before] == segments[after] and bodies[before] != bodies[after]:
@@ -132,11 +166,21 @@ def _touch(before, after, gap, segments, bodies):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _step(earlier, code, at, before, since, gap, max_gap, segments, bodies):
-    """Take one change of code along a line, from ``earlier`` to ``code`` at position ``at``.
+def _step(
+    earlier: int,
+    code: int,
+    position: int,
+    before: int,
+    since: int,
+    gap: int,
+    max_gap: int,
+    segments: NDArray[np.int64],
+    bodies: NDArray[np.int64],
+) -> tuple[int, int, int, int]:
+    """Take one change of code along a line, from ``earlier`` to ``code`` at ``position``.
 
     The state of a line is the last part that ended (0: none that can still touch anything), the position of its last
-    voxel, and the code of the gap since then (0: none).
+    voxel, and the code of the gap since then (0: none). A line starts with all three 0.
 
     Returns
     -------
@@ -147,26 +191,32 @@ def _step(earlier, code, at, before, since, gap, max_gap, segments, bodies):
     """
     contact = np.int32(0)
     if earlier > 0:
-        before, since, gap = earlier, np.int32(at - 1), np.int32(0)
+        before, since, gap = earlier, np.int32(position - 1), np.int32(0)
     if code == 0:
         before = np.int32(0)
     elif code < 0:
+        # Two different gaps in a row are never bridged: no body (or segment) holds both.
         if gap != 0 and gap != code:
             before = np.int32(0)
         gap = code
-    elif before > 0 and at - since - 1 <= max_gap and _touch(before, code, gap, segments, bodies):
+    elif before > 0 and position - since - 1 <= max_gap and _touch(before, code, gap, segments, bodies):
         contact = before
     return before, since, gap, contact
 
 
 @njit(nogil=True, cache=True)
-def _count_contact(keys, values, rows, before, after, i, j, k, cell, cell_strides, point_strides):
-    """Add one contact face at (i, j, k), index in the volume; returns the table (it may have grown) and its rows."""
+def _count_contact(table: _Contacts, before: int, after: int, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
+    """Add one contact face between two parts at (i, j, k), index in the volume along the axes of the block."""
+    keys, values, rows = table
+    cell, cell_strides, point_strides = scan.cell, scan.cell_strides, scan.point_strides
     ci, cj, ck = i // cell, j // cell, k // cell
     pi, pj, pk = i - ci * cell, j - cj * cell, k - ck * cell
     number = np.uint64(ci * cell_strides[0] + cj * cell_strides[1] + ck * cell_strides[2])
+    # The centre of a cell with an even edge lies between voxels; in half voxels its distance is a whole number.
     middle = cell - 1
     distance = (2 * pi - middle) ** 2 + (2 * pj - middle) ** 2 + (2 * pk - middle) ** 2
+    # Distance and voxel in one number: the smallest is the nearest voxel, and of equally near ones the first along
+    # x, y, z. So a tie does not depend on the order of blocks, threads or axes, and tables merge by their minimum.
     nearest = distance * cell**3 + pi * point_strides[0] + pj * point_strides[1] + pk * point_strides[2]
     pair = np.uint64(min(before, after)) << _HALF_KEY | np.uint64(max(before, after))
     slot = find_slot(keys, values, pair, number)
@@ -182,11 +232,12 @@ def _count_contact(keys, values, rows, before, after, i, j, k, cell, cell_stride
     values[slot, 4] = min(values[slot, 4], nearest)
     if 2 * rows > len(keys):
         keys, values = doubled(keys, values)
-    return keys, values, rows
+    return _Contacts(keys, values, rows)
 
 
 @njit(nogil=True, cache=True)
-def _differ(one, other):
+def _differ(one: NDArray[np.int32], other: NDArray[np.int32]) -> bool:
+    # No early exit: without a branch in the loop the compiler uses vector instructions.
     changed = np.int32(0)
     for k in range(len(one)):
         changed |= one[k] ^ other[k]
@@ -195,58 +246,68 @@ def _differ(one, other):
 
 @njit(nogil=True, cache=True)
 def _scan_row(
-    row,
-    previous,
-    state,
-    axis,
-    at,
-    lower,
-    origin,
-    place,
-    max_gap,
-    segments,
-    bodies,
-    table,
-    rows,
-    cell,
-    cell_strides,
-    point_strides,
-):
-    """Take one step along ``axis`` on all lines of a row at once; returns the table of contacts and its rows.
+    codes: NDArray[np.int32],
+    previous: NDArray[np.int32],
+    state: NDArray[np.int32],
+    axis: int,
+    corner: tuple[int, int, int],
+    scan: _Scan,
+    table: _Contacts,
+) -> _Contacts:
+    """Take the step from ``previous`` to ``codes`` along ``axis`` at all voxels of a row, and count the contacts.
 
-    ``state`` holds the state of each line, int32, shape (3, width), see :func:`_step`. ``place`` is the index in the
-    volume of the row's first voxel, but for ``axis``, which is filled in here.
+    Parameters
+    ----------
+    codes, previous
+        Shape (width,): the codes of a row along the last axis, and those one voxel before them along ``axis``.
+    state
+        Shape (3, lines): state of the lines, see :func:`_step`. Each voxel of the row is on a line of its own, or
+        all are on line 0 where ``axis`` is the last one.
+    axis
+        Axis of the block along which the lines run.
+    corner
+        Index in the block of the first voxel of ``codes``.
+    scan
+        Parts, bounds and grid of the block.
+    table
+        Contacts so far.
     """
-    keys, values = table
-    last, since, gaps = state
-    for start in range(0, len(row), _CHUNK):
-        now, then = row[start : start + _CHUNK], previous[start : start + _CHUNK]
-        # Codes seldom change; a chunk without a change is told at once, in vector instructions.
+    along_row = axis == 2
+    last, since, gaps = state[0], state[1], state[2]
+    origin, lower = scan.origin, scan.lower[axis]
+    segments, bodies, max_gap = scan.segments, scan.bodies, scan.max_gap
+    for start in range(0, len(codes), _CHUNK):
+        now, then = codes[start : start + _CHUNK], previous[start : start + _CHUNK]
+        # Codes seldom change: most chunks are skipped here.
         if not _differ(now, then):
             continue
         for step in range(len(now)):
             if now[step] == then[step]:
                 continue
             k = start + step
-            last[k], since[k], gaps[k], contact = _step(
-                then[step], now[step], at, last[k], since[k], gaps[k], max_gap, segments, bodies
+            line = 0 if along_row else k
+            position = corner[axis] + k if along_row else corner[axis]
+            last[line], since[line], gaps[line], contact = _step(
+                then[step], now[step], position, last[line], since[line], gaps[line], max_gap, segments, bodies
             )
-            if contact > 0 and at >= lower:
-                place[axis] = origin + (since[k] + at) // 2
-                keys, values, rows = _count_contact(
-                    keys,
-                    values,
-                    rows,
+            # Contacts in the halo below belong to the block before this one.
+            if contact > 0 and position >= lower:
+                middle = (since[line] + position) // 2
+                table = _count_contact(
+                    table,
                     contact,
                     now[step],
-                    place[0],
-                    place[1],
-                    place[2] + k,
-                    cell,
-                    cell_strides,
-                    point_strides,
+                    origin[0] + (middle if axis == 0 else corner[0]),
+                    origin[1] + (middle if axis == 1 else corner[1]),
+                    origin[2] + (middle if along_row else corner[2] + k),
+                    scan,
                 )
-    return (keys, values), rows
+    return table
+
+
+@njit(nogil=True, cache=True)
+def _triple(values: NDArray[np.int64]) -> tuple[int, int, int]:
+    return values[0], values[1], values[2]
 
 
 @njit(nogil=True, cache=True)
@@ -276,95 +337,40 @@ def contact_table(codes, segments, bodies, max_gap, lower, upper, origin, cell, 
         along the three axes of the block; and the place nearest to the centre of the cell, as
         ``distance * cell**3 + number``, where the distance is squared and in half voxels.
     """
-    table = new_table(1024, 5)
-    rows = 0
+    scan = _Scan(
+        segments,
+        bodies,
+        max_gap,
+        _triple(lower),
+        _triple(origin),
+        cell,
+        _triple(cell_strides),
+        _triple(point_strides),
+    )
+    keys, values = new_table(1024, 5)
+    table = _Contacts(keys, values, 0)
     first = np.maximum(lower - max_gap - 1, 0)
     height, width = upper[1] - lower[1], upper[2] - lower[2]
-    nothing = np.zeros(width, np.int32)
-    # State of the lines along the first axis (a plane of them) and along the second (a row of them), see `_step`.
+    # All lines along one axis advance together, row by row, so that memory is read in the order in which it lies.
+    # State of the lines: a plane of them along the first axis, a row along the second, and one along the third.
     plane = np.zeros((height, 3, width), np.int32)
-    line = np.zeros((3, width), np.int32)
-    place = np.zeros(3, np.int64)
+    row = np.zeros((3, width), np.int32)
+    line = np.zeros((3, 1), np.int32)
     for i in range(first[0], upper[0]):
-        line[:] = 0
+        row[:] = 0
         for j in range(first[1], upper[1]):
-            row = codes[i, j, lower[2] : upper[2]]
-            place[2] = origin[2] + lower[2]
-            if j >= lower[1]:
-                previous = codes[i - 1, j, lower[2] : upper[2]] if i > first[0] else nothing
-                place[1] = origin[1] + j
-                table, rows = _scan_row(
-                    row,
-                    previous,
-                    plane[j - lower[1]],
-                    0,
-                    i,
-                    lower[0],
-                    origin[0],
-                    place,
-                    max_gap,
-                    segments,
-                    bodies,
-                    table,
-                    rows,
-                    cell,
-                    cell_strides,
-                    point_strides,
+            # Rows in the halo of one axis are needed along that axis alone, corners of the halo not at all.
+            codes_here = codes[i, j, lower[2] : upper[2]]
+            if j >= lower[1] and i > first[0]:
+                previous = codes[i - 1, j, lower[2] : upper[2]]
+                table = _scan_row(codes_here, previous, plane[j - lower[1]], 0, (i, j, lower[2]), scan, table)
+            if i >= lower[0] and j > first[1]:
+                previous = codes[i, j - 1, lower[2] : upper[2]]
+                table = _scan_row(codes_here, previous, row, 1, (i, j, lower[2]), scan, table)
+            if i >= lower[0] and j >= lower[1]:
+                line[:] = 0
+                previous = codes[i, j, first[2] : upper[2] - 1]
+                table = _scan_row(
+                    codes[i, j, first[2] + 1 : upper[2]], previous, line, 2, (i, j, first[2] + 1), scan, table
                 )
-            if i >= lower[0]:
-                previous = codes[i, j - 1, lower[2] : upper[2]] if j > first[1] else nothing
-                place[0] = origin[0] + i
-                table, rows = _scan_row(
-                    row,
-                    previous,
-                    line,
-                    1,
-                    j,
-                    lower[1],
-                    origin[1],
-                    place,
-                    max_gap,
-                    segments,
-                    bodies,
-                    table,
-                    rows,
-                    cell,
-                    cell_strides,
-                    point_strides,
-                )
-    keys, values = table
-    for i in range(lower[0], upper[0]):
-        for j in range(lower[1], upper[1]):
-            row = codes[i, j]
-            before, since, gap = np.int32(0), np.int32(0), np.int32(0)
-            if row[first[2]] != 0:
-                before, since, gap, _ = _step(
-                    np.int32(0), row[first[2]], first[2], before, since, gap, max_gap, segments, bodies
-                )
-            for start in range(first[2] + 1, upper[2], _CHUNK):
-                stop = min(upper[2], start + _CHUNK)
-                now, then = row[start:stop], row[start - 1 : stop - 1]
-                if not _differ(now, then):
-                    continue
-                for step in range(len(now)):
-                    if now[step] == then[step]:
-                        continue
-                    k = start + step
-                    before, since, gap, contact = _step(
-                        then[step], now[step], k, before, since, gap, max_gap, segments, bodies
-                    )
-                    if contact > 0 and k >= lower[2]:
-                        keys, values, rows = _count_contact(
-                            keys,
-                            values,
-                            rows,
-                            contact,
-                            now[step],
-                            origin[0] + i,
-                            origin[1] + j,
-                            origin[2] + (since + k) // 2,
-                            cell,
-                            cell_strides,
-                            point_strides,
-                        )
-    return keys, values
+    return table.keys, table.values

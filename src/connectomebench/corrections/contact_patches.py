@@ -1,4 +1,4 @@
-"""Interfaces between parts: contact faces grouped into contiguous patches, and what lies near each patch.
+"""Contact faces between parts, grouped into contiguous patches, and the voxels near each patch.
 
 Contacts arrive summed per pair and cell of a grid that starts at index 0 of the volume, so that nothing depends on how
 the volume was cut into blocks.
@@ -47,7 +47,7 @@ class CellGrid:
 
 @dataclass(frozen=True)
 class Patches:
-    """Contiguous patches of contact, one row each, sorted by pair.
+    """Contiguous contact patches, one row each, sorted by pair.
 
     Attributes
     ----------
@@ -76,7 +76,12 @@ class Patches:
 
 
 def contact_points(keys: NDArray[np.uint64], values: NDArray[np.int64], grid: CellGrid) -> NDArray[np.int64]:
-    """Contact point nearest to the centre of each cell: int64, shape (n, 3), index in the volume along x, y, z."""
+    """Return the contact point nearest to the centre of each cell.
+
+    Returns
+    -------
+    int64, shape (n, 3): index in the volume along x, y, z.
+    """
     inside = np.unravel_index(values[:, 4] % grid.edge**3, (grid.edge,) * 3)
     return grid.coordinates(keys[:, 2]) * grid.edge + np.stack(inside, axis=1)
 
@@ -132,22 +137,22 @@ def group_patches(keys: NDArray[np.uint64], values: NDArray[np.int64], grid: Cel
 
 
 def _connected_cells(pair: NDArray[np.int64], cells: NDArray[np.int64], grid: CellGrid) -> NDArray[np.integer]:
-    """Component of each row, where rows of one pair in neighbouring cells (26) are connected."""
+    """Return the component of each row; rows of one pair in neighbouring cells (26) are connected."""
     padded = tuple(size + 2 for size in grid.cells)
-    place = (pair * padded[0] + cells[:, 0] + 1) * padded[1] + cells[:, 1] + 1
-    place = place * padded[2] + cells[:, 2] + 1  # in ascending order, as the rows are
+    position = (pair * padded[0] + cells[:, 0] + 1) * padded[1] + cells[:, 1] + 1
+    position = position * padded[2] + cells[:, 2] + 1  # in ascending order, as the rows are
     sources, targets = [], []
     for step in itertools.product((-1, 0, 1), repeat=3):
         if step <= (0, 0, 0):
             continue
-        wanted = place + (step[0] * padded[1] + step[1]) * padded[2] + step[2]
-        at = np.searchsorted(place, wanted)
-        at[at == len(place)] = 0
-        found = np.flatnonzero(place[at] == wanted)
+        wanted = position + (step[0] * padded[1] + step[1]) * padded[2] + step[2]
+        at = np.searchsorted(position, wanted)
+        at[at == len(position)] = 0
+        found = np.flatnonzero(position[at] == wanted)
         sources.append(found)
         targets.append(at[found])
     source, target = np.concatenate(sources), np.concatenate(targets)
-    graph = coo_array((np.ones(len(source), np.int8), (source, target)), shape=(len(place), len(place)))
+    graph = coo_array((np.ones(len(source), np.int8), (source, target)), shape=(len(position), len(position)))
     return connected_components(graph, directed=False)[1]
 
 
@@ -159,7 +164,7 @@ def near_core(
     values: NDArray[np.int64],
     grid: CellGrid,
 ) -> NDArray[np.int64]:
-    """Core voxels of a part near a point: in its cell and all cells within ``radius_vx``, rounded up to whole cells.
+    """Count the core voxels of a part near a point: all cells within ``radius_vx``, rounded up to whole cells.
 
     Parameters
     ----------
@@ -183,7 +188,7 @@ def near_core(
     wanted, inverse = np.unique(codes.astype(np.int64) * total + cells @ np.array(grid.strides), return_inverse=True)
     base, cells = wanted // total * total, grid.coordinates(wanted % total)
     sums = np.append(0, np.cumsum(values[:, 0]))
-    place = keys[:, 0].astype(np.int64) * total + keys[:, 1].astype(np.int64)
+    position = keys[:, 0].astype(np.int64) * total + keys[:, 1].astype(np.int64)
     reach = -(-radius_vx // grid.edge)
     low, high = np.maximum(cells[:, 2] - reach, 0), np.minimum(cells[:, 2] + reach, grid.cells[2] - 1)
     found = np.zeros(len(wanted), np.int64)
@@ -191,14 +196,14 @@ def near_core(
         x, y = cells[:, 0] + x_step, cells[:, 1] + y_step
         inside = (x >= 0) & (x < grid.cells[0]) & (y >= 0) & (y < grid.cells[1])
         line = base + x * grid.strides[0] + y * grid.strides[1]
-        start = np.searchsorted(place, line + low, side="left")
-        stop = np.searchsorted(place, line + high, side="right")
+        start = np.searchsorted(position, line + low, side="left")
+        stop = np.searchsorted(position, line + high, side="right")
         found += np.where(inside, sums[stop] - sums[start], 0)
     return found[inverse]
 
 
 def substantial_cells(keys: NDArray[np.uint64], core: NDArray[np.int64], min_fraction: float) -> NDArray[np.bool_]:
-    """Tell where both parts are substantial: where ``core`` reaches ``min_fraction`` of the largest of its pair.
+    """Mark contacts where both parts are substantial: ``core`` reaches ``min_fraction`` of the largest of its pair.
 
     Parameters
     ----------
@@ -217,7 +222,7 @@ def substantial_cells(keys: NDArray[np.uint64], core: NDArray[np.int64], min_fra
 def choose_patches(
     patches: Patches, core: NDArray[np.int64], *, min_core: float, min_distance_vx: int
 ) -> tuple[list[list[int]], list[int]]:
-    """Choose the patches of each pair that are errors of their own.
+    """Choose the patches of each pair that count as separate errors.
 
     Best first: the largest area (both parts are substantial near all of them), then the largest core, then the smallest
     point. A patch is left out where a better one of the pair lies within ``min_distance_vx`` along all axes: one error
@@ -257,5 +262,5 @@ def choose_patches(
 def points_nm(
     points_vx: NDArray[np.int64], offset_vx: Sequence[int], voxel_size_nm: Sequence[float]
 ) -> NDArray[np.float64]:
-    """Centres of voxels in nm: float64, shape (n, 3), from indices in the volume, shape (n, 3), axes x, y, z."""
+    """Return centres of voxels in nm: float64, shape (n, 3), from indices in the volume, shape (n, 3), axes x, y, z."""
     return (np.asarray(offset_vx, np.int64) + points_vx + 0.5) * np.asarray(voxel_size_nm, np.float64)

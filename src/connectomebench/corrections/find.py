@@ -1,4 +1,4 @@
-"""Ground-truth merges and splits from the difference of an automatic and a proofread segmentation.
+"""Find ground-truth merges and splits by comparing an automatic with a proofread segmentation.
 
 A body in several segments is a split error, corrected by a merge. A segment over several bodies is a merge error,
 corrected by a split.
@@ -30,7 +30,7 @@ def find_corrections(
        substantial nearby, and at every further patch that is an error of its own. Pairs that never touch inside the
        volume, or only graze each other, are counted as not localised.
     3. A merge of a segment that is itself fused is a tangle (merging it would join other bodies too): it is left out,
-       counted, and its place is kept in ``unresolved_nm``. Splits stand, in whatever number of segments their bodies
+       counted, and its location is stored in ``unresolved_nm``. Splits stand, however many segments their bodies
        are: where to cut a segment does not depend on what else belongs to its parts.
 
     The volumes are read twice, block by block (blocks without an error once). Memory follows the blocks, the number of
@@ -64,6 +64,27 @@ def find_corrections(
     ConnectomeBenchError
         Shapes, voxel sizes or offsets differ; labels are not integers, or negative; one of the two is all background;
         or no voxel has both a segment and a body.
+
+    Examples
+    --------
+    A body that the segmentation breaks in two gives one merge.
+
+    >>> import numpy as np
+    >>> from connectomebench import CorrectionRules, VolumeSpec, find_corrections, open_volume
+    >>> body = np.zeros((40, 20, 20), np.uint64)
+    >>> body[2:38, 4:16, 4:16] = 7
+    >>> segments = body.copy()
+    >>> segments[20:38, 4:16, 4:16] = 8
+    >>> np.savez("volumes.npz", automatic=segments, proofread=body)
+    >>> automatic, proofread = (
+    ...     open_volume(VolumeSpec("volumes.npz", key, "xyz", (10, 10, 10), (0, 0, 0)), kind="labels")
+    ...     for key in ("automatic", "proofread")
+    ... )
+    >>> found = find_corrections(automatic, proofread, CorrectionRules(min_core_voxels=100))
+    >>> found.counts["merges"], found.counts["splits"]
+    (1, 0)
+    >>> sorted(int(segment) for segment in found.merges[0].segments)
+    [7, 8]
     """
     walk = BlockWalk(automatic, proofread, block, threads, progress)
     overlaps = count_overlaps(walk, rules)

@@ -1,7 +1,9 @@
-"""Tables of counts under pairs of ids: open-addressing hash tables in plain arrays, for use inside compiled kernels.
+"""Hash tables of counts under pairs of ids, in plain arrays, for compiled kernels.
 
 A table is two arrays of equal length (a power of two): ``keys``, uint64, shape (capacity, 2), and ``values``, int64,
-shape (capacity, columns). A row is in use where its first value is not 0.
+shape (capacity, columns). A row is in use where its first value is not 0. Collisions go to the next free row (open
+addressing), so a table must never be full: whoever adds rows doubles it once half of them are in use. Plain
+arrays, unlike numba's typed dictionaries, pass between kernels and numpy as they are.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+# Odd 64-bit constants with well spread bits (2**64 / golden ratio, and a prime of xxHash): ids that follow each other
+# must not land in neighbouring rows, where chains of collisions would form.
 _MIX_FIRST = np.uint64(0x9E3779B97F4A7C15)
 _MIX_SECOND = np.uint64(0xC2B2AE3D27D4EB4F)
 _SHIFT = np.uint64(32)
@@ -25,8 +29,9 @@ def new_table(capacity: int, columns: int):
 
 @njit(nogil=True, cache=True)
 def find_slot(keys, values, first, second):
-    """Row of the key, or the free row where it belongs."""
+    """Return the row of a key, or the free row where it belongs."""
     mixed = np.uint64(first) * _MIX_FIRST ^ np.uint64(second) * _MIX_SECOND
+    # A product mixes into its high bits, while the mask keeps the low ones.
     mixed ^= mixed >> _SHIFT
     mask = np.uint64(len(keys) - 1)
     slot = mixed & mask
@@ -37,7 +42,7 @@ def find_slot(keys, values, first, second):
 
 @njit(nogil=True, cache=True)
 def doubled(keys, values):
-    """Copy of a table with twice the capacity."""
+    """Return a copy of a table with twice the capacity."""
     new_keys, new_values = new_table(2 * len(keys), values.shape[1])
     for row in range(len(keys)):
         if values[row, 0] != 0:
@@ -51,6 +56,7 @@ def doubled(keys, values):
 def fill_table(first, second, values):
     """Build a table of one column from unique keys; ``values`` must not be 0."""
     capacity = 16
+    # At most a quarter full: it is built once and asked for every run of voxels.
     while capacity < 4 * len(first):
         capacity *= 2
     keys, table = new_table(capacity, 1)
@@ -63,13 +69,13 @@ def fill_table(first, second, values):
 
 
 def used_rows(keys: NDArray[np.uint64], values: NDArray[np.int64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Keys and values of the rows in use, in no particular order."""
+    """Return keys and values of the rows in use, in no particular order."""
     used = values[:, 0] != 0
     return keys[used], values[used]
 
 
 class RowSum:
-    """Adds up the tables of many blocks; what comes out does not depend on the order they come in.
+    """Sum of the tables of many blocks; it does not depend on their order.
 
     Parameters
     ----------
@@ -95,7 +101,7 @@ class RowSum:
             self.rows()
 
     def rows(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        """All rows so far, unique keys in lexicographic order."""
+        """Return all rows so far, unique keys in lexicographic order."""
         keys, values = np.concatenate(self._keys), np.concatenate(self._values)
         if len(keys):
             order = np.lexsort(keys.T[::-1])

@@ -1,22 +1,25 @@
 """Compiled kernels over one block: erosion of bodies and the table of overlaps.
 
-Arrays are C-contiguous; their axes are whatever order makes the last one the contiguous one in memory.
+Arrays are C-contiguous; their axes are in the order in which the last one is contiguous in memory.
 """
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from connectomebench.corrections.hash_tables import doubled, find_slot, new_table
 
 
 @njit(nogil=True, cache=True)
 def _same_as_neighbours(labels, use, out):
-    """Mark voxels whose face neighbours, along the axes in use, all have the same label."""
+    """Mark in ``out`` the voxels whose face neighbours along the axes in use all have their label."""
     n0, n1, n2 = labels.shape
     for i in range(n0):
         for j in range(n1):
+            # Whole rows are compared at once: simple loops over contiguous memory become vector instructions.
+            # At the border of the array nothing is known beyond, so a missing neighbour counts as equal.
             row, mark = labels[i, j], out[i, j]
             mark[:] = 1
             if use[0] and i > 0:
@@ -33,14 +36,14 @@ def _same_as_neighbours(labels, use, out):
 
 
 @njit(nogil=True, cache=True)
-def _and_equal(one, other, mark):
+def _and_equal(one: NDArray[np.unsignedinteger], other: NDArray[np.unsignedinteger], mark: NDArray[np.uint8]) -> None:
     for k in range(len(mark)):
         mark[k] &= np.uint8(one[k] == other[k])
 
 
 @njit(nogil=True, cache=True)
 def _erode_once(mask, use, out):
-    """Mark voxels that are marked in ``mask`` together with their face neighbours along the axes in use."""
+    """Mark in ``out`` the voxels that are marked in ``mask`` with all face neighbours along the axes in use."""
     n0, n1, n2 = mask.shape
     for i in range(n0):
         for j in range(n1):
@@ -60,7 +63,7 @@ def _erode_once(mask, use, out):
 
 
 @njit(nogil=True, cache=True)
-def _and(other, mark):
+def _and(other: NDArray[np.uint8], mark: NDArray[np.uint8]) -> None:
     for k in range(len(mark)):
         mark[k] &= other[k]
 
@@ -80,8 +83,8 @@ def core_mask(labels, erosion, mask, spare):
         int64, shape (3,), in the axis order of ``labels``.
 
     mask, spare
-        uint8, shape of ``labels``: written over. Memory is passed in since taking and clearing it anew for every block
-        would cost as much time as the work.
+        uint8, shape of ``labels``: written over. The caller passes the memory, because allocating and clearing it for
+        every block would take as long as the work.
 
     Returns
     -------
@@ -91,6 +94,8 @@ def core_mask(labels, erosion, mask, spare):
     if rounds == 0:
         mask[:] = 1
         return mask
+    # The first round compares labels, so that touching labels erode each other; from then on a mask is enough, since
+    # two marked neighbours always have the same label.
     _same_as_neighbours(labels, erosion > 0, mask)
     for done in range(1, rounds):
         _erode_once(mask, erosion > done, spare)
@@ -105,8 +110,8 @@ def overlap_table(automatic, proofread, core, lower, upper):
     Returns
     -------
     keys, values
-        A table (see :mod:`connectomebench.corrections.hash_tables`): segment and body -> voxels, core voxels. Background (0)
-        is counted like any other label.
+        A table (see :mod:`connectomebench.corrections.hash_tables`): segment and body -> voxels, core voxels.
+        Background (0) is counted like any other label.
     """
     keys, values = new_table(1024, 2)
     rows = 0
@@ -117,6 +122,7 @@ def overlap_table(automatic, proofread, core, lower, upper):
             inside = core[i, j, lower[2] : upper[2]]
             k, length = 0, len(segments)
             while k < length:
+                # One look-up for each run: neighbours along a row mostly belong to the same pair.
                 segment, body, start, in_core = segments[k], bodies[k], k, 0
                 while k < length and segments[k] == segment and bodies[k] == body:
                     in_core += inside[k]
@@ -128,6 +134,7 @@ def overlap_table(automatic, proofread, core, lower, upper):
                     keys[slot, 1] = body
                 values[slot, 0] += k - start
                 values[slot, 1] += in_core
+                # Open addressing stays fast while at most half of the rows are in use.
                 if 2 * rows > len(keys):
                     keys, values = doubled(keys, values)
     return keys, values

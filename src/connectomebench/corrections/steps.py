@@ -1,4 +1,4 @@
-"""The steps of correction extraction: overlaps, parts of errors, their interfaces, and what follows from them."""
+"""Steps of correction extraction: overlaps, parts of errors, their interfaces, and the corrections."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from connectomebench.core.correction import (
     SplitCorrection,
 )
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.site import Point
 from connectomebench.corrections.block_walk import BlockWalk, Bounds, LabelBlock, Scratch
 from connectomebench.corrections.contact_kernels import contact_table, core_table, pair_codes
 from connectomebench.corrections.contact_patches import (
@@ -38,7 +39,7 @@ _LOW_HALF = np.uint64(0xFFFFFFFF)
 
 @dataclass(frozen=True)
 class OverlapCount:
-    """What the first walk found.
+    """Result of the first walk.
 
     Attributes
     ----------
@@ -60,7 +61,7 @@ class OverlapCount:
 
 @dataclass(frozen=True)
 class ErrorParts:
-    """The (segment, body) pairs that errors are made of; row ``i`` has code ``i + 1`` in the kernels.
+    """(Segment, body) pairs that take part in an error; row ``i`` has code ``i + 1`` in the kernels.
 
     Attributes
     ----------
@@ -90,11 +91,18 @@ class Interfaces:
         Rows of ``patches`` for each localised pair, best first.
     rejected
         The best patch of each pair that only grazes.
+    cells_vx
+        int64, shape (c, 3): one contact point of each cell of each patch, index along x, y, z.
+    cell_patch
+        int64, shape (c,): the row of ``patches`` that a cell belongs to. Cells of a patch that is no error of its own,
+        since a better one of its pair is near, belong to that one.
     """
 
     patches: Patches
     kept: list[list[int]]
     rejected: list[int]
+    cells_vx: NDArray[np.int64]
+    cell_patch: NDArray[np.int64]
 
 
 def _digest(segments: NDArray[np.uint64], bodies: NDArray[np.uint64]) -> NDArray[np.uint32]:
@@ -103,7 +111,7 @@ def _digest(segments: NDArray[np.uint64], bodies: NDArray[np.uint64]) -> NDArray
 
 
 def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
-    """First walk: voxels and core voxels of every (segment, body) pair.
+    """Count, in a first walk, the voxels and core voxels of every (segment, body) pair.
 
     Raises
     ------
@@ -166,7 +174,7 @@ def _repeated(ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
 
 
 def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCount, parts: ErrorParts) -> Interfaces:
-    """Second walk, over the blocks that hold parts of errors: where the parts of one error touch."""
+    """Find where the parts of one error touch, in a second walk over the blocks that hold such parts."""
     contact_grid = CellGrid(walk.automatic.shape, rules.patch_cell_vx)
     core_grid = CellGrid(walk.automatic.shape, rules.core_cell_vx)
     _, segment_numbers = np.unique(parts.segments, return_inverse=True)
@@ -199,7 +207,8 @@ def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCo
     keys, values, core = _substantial_contacts(*contacts.rows(), contact_grid, *cores.rows(), core_grid, rules)
     patches = group_patches(keys, values, contact_grid)
     patch_core = np.zeros(len(patches.areas), np.int64)
-    np.maximum.at(patch_core, patch_numbers(keys, contact_grid), core)
+    cell_patch = patch_numbers(keys, contact_grid)
+    np.maximum.at(patch_core, cell_patch, core)
     kept, rejected = choose_patches(
         patches,
         patch_core,
@@ -207,7 +216,20 @@ def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCo
         min_distance_vx=rules.local_radius_vx,
     )
     as_rows = Patches(patches.pairs.astype(np.int64) - 1, patches.areas, patches.points_vx)
-    return Interfaces(as_rows, kept, rejected)
+    error_of = _nearest_kept(patches, kept)[cell_patch]
+    return Interfaces(as_rows, kept, rejected, contact_points(keys, values, contact_grid), error_of)
+
+
+def _nearest_kept(patches: Patches, kept: list[list[int]]) -> NDArray[np.int64]:
+    """For each patch the kept one of its pair that is nearest (largest distance along an axis), or itself."""
+    nearest = np.arange(len(patches.areas))
+    starts = patches.pair_starts
+    for rows in kept:
+        pair = int(np.searchsorted(starts, rows[0], side="right")) - 1
+        own = np.arange(starts[pair], starts[pair + 1])
+        apart = np.abs(patches.points_vx[own][:, None] - patches.points_vx[rows][None]).max(axis=2)
+        nearest[own] = np.asarray(rows)[np.argmin(apart, axis=1)]
+    return nearest
 
 
 def _substantial_contacts(
@@ -219,7 +241,7 @@ def _substantial_contacts(
     core_grid: CellGrid,
     rules: CorrectionRules,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
-    """Contacts in large enough patches where both parts are substantial nearby, with the smaller part's core there.
+    """Select contacts in large enough patches with both parts substantial nearby; add the smaller core there.
 
     The test is made cell by cell, not patch by patch: where two bodies run side by side, one patch of boundary slop may
     stretch along both, and only the stretch where they are really fused is the error.
@@ -239,7 +261,7 @@ def _substantial_contacts(
 def _code_lookup(
     parts: ErrorParts, segment_numbers: NDArray[np.integer], body_numbers: NDArray[np.integer]
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Table (segment, body) -> code, with the background inside broken bodies and fused segments as gaps."""
+    """Make the table (segment, body) -> code; background inside broken bodies and fused segments is a gap."""
     broken, at_body = np.unique(parts.bodies[parts.broken], return_index=True)
     fused, at_segment = np.unique(parts.segments[parts.fused], return_index=True)
     first = np.concatenate([parts.segments, np.zeros_like(broken), fused])
@@ -262,7 +284,7 @@ def contact_rows(
     max_gap_vx: int,
     grid: CellGrid,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Contacts of one block as rows for :func:`connectomebench.corrections.contact_patches.group_patches`, in no order."""
+    """Return the contacts of one block as rows for :func:`group_patches`, in no particular order."""
     keys, values = used_rows(
         *contact_table(
             codes,
@@ -288,7 +310,9 @@ def assemble(
 ) -> Corrections:
     """Turn localised interfaces into corrections, leave out tangles, and count everything."""
     patches = interfaces.patches
-    places = points_nm(patches.points_vx, walk.automatic.offset_vx, walk.automatic.voxel_size_nm)
+    offset, voxel = walk.automatic.offset_vx, walk.automatic.voxel_size_nm
+    places = points_nm(patches.points_vx, offset, voxel)
+    cells = _by_patch(interfaces, points_nm(interfaces.cells_vx, offset, voxel))
     merges: list[MergeCorrection] = []
     splits: list[SplitCorrection] = []
     unresolved = list(interfaces.rejected)
@@ -307,10 +331,10 @@ def assemble(
             area = float(patches.areas[row])
             if merging:
                 name = f"merge-{segments[0]}-{segments[1]}-{rank}"
-                merges.append(MergeCorrection(name, segments, bodies[0], (x, y, z), area))
+                merges.append(MergeCorrection(name, segments, bodies[0], (x, y, z), area, cells[row]))
             else:
                 name = f"split-{segments[0]}-{bodies[0]}-{bodies[1]}-{rank}"
-                splits.append(SplitCorrection(name, segments[0], bodies, (x, y, z), area))
+                splits.append(SplitCorrection(name, segments[0], bodies, (x, y, z), area, cells[row]))
     body_of, ambiguous = _bodies_of_segments(overlaps, rules)
     fused = _groups(parts.segments[parts.fused], parts.bodies[parts.fused])
     fragments = _groups(parts.bodies[parts.broken], parts.segments[parts.broken])
@@ -336,9 +360,17 @@ def assemble(
         overlaps=overlaps.table,
         body_of=body_of,
         fused=fused,
-        unresolved_nm=places[sorted(unresolved)].astype(np.float32),
+        unresolved_nm=np.array([p for row in sorted(unresolved) for p in cells[row]], np.float32).reshape(-1, 3),
         counts=counts,
     )
+
+
+def _by_patch(interfaces: Interfaces, cells_nm: NDArray[np.float64]) -> dict[int, tuple[Point, ...]]:
+    """Row of a patch -> points of its cells, nm."""
+    found: dict[int, list[Point]] = {}
+    for row, (x, y, z) in zip(interfaces.cell_patch.tolist(), cells_nm.tolist(), strict=True):
+        found.setdefault(row, []).append((x, y, z))
+    return {row: tuple(points) for row, points in found.items()}
 
 
 def _groups(keys: NDArray[np.uint64], members: NDArray[np.uint64]) -> dict[int, tuple[int, ...]]:
@@ -371,7 +403,7 @@ def _not_localised(parts: ErrorParts, interfaces: Interfaces) -> tuple[int, int]
 
 
 def _bodies_of_segments(overlaps: OverlapCount, rules: CorrectionRules) -> tuple[dict[int, int], int]:
-    """Segment -> body by the rules, and the number of ambiguous segments (see :class:`CorrectionRules`)."""
+    """Return segment -> body by the rules, and the number of ambiguous segments (:class:`CorrectionRules`)."""
     table = overlaps.table
     starts = np.flatnonzero(np.append(True, table.segments[1:] != table.segments[:-1]))
     owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(table.segments))))

@@ -1,4 +1,4 @@
-"""Proposed cuts of a segment: minimum cut between seeds, and the rule that says whether a cut is right.
+"""Minimum cut of a segment between seeds, and the rule for a good cut.
 
 The rule is the published one: a cut is good if and only if ``good > k * bad`` for every relevant body, where, with the
 side that holds most of the body taken as the body's side, *good* is what is split off from it that does not belong to
@@ -14,17 +14,18 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, maxi
 from scipy.spatial import KDTree
 
 from connectomebench.core.cut import CutGraph, CutRules, Verdict
+from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut
 
 SOURCE_SIDE, SINK_SIDE, NEITHER = np.int8(1), np.int8(-1), np.int8(0)
 
 
 class SeedsTouch(ValueError):
-    """A source and a sink lie in the same piece, so that no cut can part them."""
+    """A source and a sink lie in the same piece, so no cut separates them."""
 
 
 def apply_cut(graph: CutGraph, cut: Cut) -> NDArray[np.int8]:
-    """Part the pieces of a segment by the cheapest cut between sources and sinks.
+    """Separate the pieces of a segment by the minimum cut between sources and sinks.
 
     Parameters
     ----------
@@ -61,7 +62,7 @@ def apply_cut(graph: CutGraph, cut: Cut) -> NDArray[np.int8]:
 
 
 def _source_side(graph: CutGraph, sources: NDArray[np.int64], sinks: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Pieces that the sources still reach in the residual graph of a maximum flow; bool, shape (n,)."""
+    """Return the pieces that sources reach in the residual graph of a maximum flow; bool, shape (n,)."""
     if len(graph.edges) == 0:
         reached = np.zeros(n, np.bool_)
         reached[sources] = True
@@ -96,7 +97,7 @@ def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.fl
     sides
         Result of :func:`apply_cut`; shape (n_pieces,).
     center_nm
-        Centre of the cube of edge ``rules.cutout_nm`` in which pieces count; shape (3,), nm.
+        Centre of the cube of edge ``rules.cutout_nm`` in which voxels count; shape (3,), nm.
     rules
         k, t and e.
 
@@ -105,9 +106,10 @@ def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.fl
     Verdict
         Not good where no body is relevant.
     """
-    inside = np.abs(graph.points_nm - center_nm).max(axis=1) <= rules.cutout_nm / 2
-    by_side = np.stack([graph.voxels[inside & (sides == side)].sum(axis=0) for side in (SOURCE_SIDE, SINK_SIDE)])
-    total = graph.voxels[inside].sum(axis=0)
+    x, y, z = (float(c) for c in center_nm)
+    voxels = graph.voxels_inside(Box.around((x, y, z), rules.cutout_nm))
+    by_side = np.stack([voxels[sides == side].sum(axis=0) for side in (SOURCE_SIDE, SINK_SIDE)])
+    total = voxels.sum(axis=0)
     ratios = []
     for body in np.flatnonzero(total > rules.min_body_voxels):
         away = 1 - int(np.argmax(by_side[:, body]))
@@ -121,7 +123,7 @@ def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.fl
 
 
 def cut_place_nm(graph: CutGraph, sides: NDArray[np.int8]) -> NDArray[np.float64] | None:
-    """Where a proofreader would look at the cut: the cut edge whose middle is nearest to the centre of all cut edges.
+    """Return where to look at a cut: the middle of the cut edge nearest to the centre of all cut edges.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Proposed cuts at merge errors: one as a proofreader who knows the neurons would seed it, and plausible wrong ones."""
+"""Propose cuts at merge errors: one seeded with knowledge of the neurons, and plausible wrong ones."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from connectomebench.cuts.min_cut import (
 
 @dataclass(frozen=True)
 class CutPlace:
-    """A segment in pieces, where a cut is looked for.
+    """A segment in pieces, to be cut.
 
     Attributes
     ----------
@@ -40,7 +40,8 @@ class CutPlace:
     graph
         The pieces.
     part
-        Computes the side of every piece (int8, as :func:`connectomebench.cuts.min_cut.apply_cut`), or says why it cannot.
+        Computes the side of every piece (int8, as :func:`connectomebench.cuts.min_cut.apply_cut`), or returns the
+        reason why it cannot.
     """
 
     name: str
@@ -52,12 +53,12 @@ class CutPlace:
     part: Callable[[CutGraph, Cut], NDArray[np.int8] | str]
 
     def rng(self, seed: int) -> np.random.Generator:
-        """Random numbers of this place alone, so that no place depends on another."""
+        """Return a random generator for this location alone, so that no location depends on another."""
         digest = hashlib.sha256(f"{seed}/{self.name}".encode()).digest()
         return np.random.default_rng(int.from_bytes(digest[:8], "big"))
 
     def cut(self, a: NDArray[np.int64], b: NDArray[np.int64]) -> Cut:
-        """Make a cut seeded in some pieces."""
+        """Make a cut from seed pieces."""
 
         def points(pieces: NDArray[np.int64]) -> tuple[Point, ...]:
             return tuple((float(x), float(y), float(z)) for x, y, z in self.graph.points_nm[pieces])
@@ -128,7 +129,7 @@ def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalRules, largest_view_n
     Returns
     -------
     ProposedCut or str
-        A text says why the cut cannot be made or shown.
+        Or the reason why the cut cannot be made or shown.
     """
     graph = place.graph
     sides = place.part(graph, cut)
@@ -159,7 +160,7 @@ def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalRules, largest_view_n
 def _right_cut(
     place: CutPlace, pair: tuple[int, int], rules: ProposalRules, largest_view_nm: float
 ) -> ProposedCut | str:
-    """Seed each body with its largest pieces near the error, further out until the rule is content."""
+    """Seed each body with its largest pieces near the error, at growing distance until the rule accepts the cut."""
     graph = place.graph
     bodies = graph.bodies.tolist()
     if any(b not in bodies for b in pair):
@@ -193,7 +194,7 @@ def _right_cut(
 
 
 def wrong_cuts(place: CutPlace, rules: ProposalRules, largest_view_nm: float) -> list[ProposedCut]:
-    """Seed at random, keep the cheapest cuts that the rule rejects, at different places."""
+    """Cut between random seeds; keep the cheapest cuts that the rule rejects, at different locations."""
     graph, rng = place.graph, place.rng(rules.seed)
     n = len(graph.points_nm)
     size = graph.voxels.sum(axis=1)
@@ -217,6 +218,6 @@ def wrong_cuts(place: CutPlace, rules: ProposalRules, largest_view_nm: float) ->
 
 
 def _weights(size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Larger pieces are likelier seeds, none is impossible."""
+    """Return seed probabilities: proportional to size, but never zero."""
     weights = size + max(float(size.mean()), 1e-9) * 0.01
     return weights / weights.sum()

@@ -1,1 +1,1 @@
-"""The stored row, the manifest, the card and the loading of datasets."""
+"""Datasets: stored rows, manifest, card and loading."""

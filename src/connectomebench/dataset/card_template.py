@@ -1,4 +1,4 @@
-"""How a card is put together: one Jinja template, and the form in which a number with its interval is written."""
+"""Render cards from Jinja templates, and format estimates with intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DASH = "–"
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill a template of ``hub_cards/``; a value that the template asks for and does not get is an error.
+    """Render a template of ``hub_cards/``; a missing value is an error.
 
     Parameters
     ----------
@@ -38,17 +38,17 @@ def render(template: str, **values: Any) -> str:
 
 
 def cell(value: object) -> str:
-    """Make a text fit into one cell of a Markdown table: one line, no bar."""
+    """Escape a text for a cell of a Markdown table: one line, no bar."""
     return " ".join(str(value).split()).replace("|", "\\|")
 
 
 def is_number(value: float | None) -> bool:
-    """Tell whether there is a value: JSON has null where statistics have NaN."""
+    """Return whether there is a value: JSON has null where statistics have NaN."""
     return value is not None and not math.isnan(value)
 
 
 def estimate_text(value: float | None, lower: float | None, upper: float | None, digits: int = 3) -> str:
-    """Write a value with its interval: ``0.612 (0.540 to 0.683)``; a dash where there is no value.
+    """Format a value with its interval: ``0.612 (0.540 to 0.683)``; a dash where there is no value.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What every column of a stored row means, and the rule by which each task is labelled."""
+"""Descriptions of the columns, and the label rule of each task."""
 
 from __future__ import annotations
 

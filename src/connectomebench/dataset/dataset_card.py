@@ -1,4 +1,4 @@
-"""The dataset card: YAML for the Hub and `load_dataset`, and text for people, both made from manifest and files."""
+"""Dataset card: YAML for the Hub and `load_dataset`, and text for readers, from manifest and files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """What a card says of the files of one partition.
+    """Facts about the files of one partition, for the card.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class PartitionFacts:
 
 
 def partition_facts(shards: Iterable[Callable[[], BinaryIO]]) -> PartitionFacts:
-    """Read what a card says of a partition.
+    """Read the facts about a partition.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def partition_facts(shards: Iterable[Callable[[], BinaryIO]]) -> PartitionFacts:
 
 
 def write_card(folder: Path, manifest: Mapping[str, Any], repo_id: str | None = None) -> Path:
-    """Write the README.md of a dataset folder; the pictures that lie in the folder are shown.
+    """Write the README.md of a dataset folder, with the images in the folder.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def dataset_card(
     pictures: Collection[str] | None = None,
     elsewhere: Mapping[str, Mapping[str, PartitionFacts]] | None = None,
 ) -> DatasetCard:
-    """Make the card of a dataset folder; see :func:`write_card`.
+    """Return the card of a dataset folder; see :func:`write_card`.
 
     Parameters
     ----------
@@ -233,7 +233,7 @@ def _species_facts(folder: Path) -> dict[str, PartitionFacts]:
 def _config(
     species: str, entry: Mapping[str, Any], stored: Mapping[str, PartitionFacts], pictures: Collection[str]
 ) -> dict[str, Any]:
-    """Gather what the card says about one species."""
+    """Collect the values of one species for the card."""
     partitions = [_partition(p, stored[p]) for p in PARTITIONS]
     extents = {round(e) for facts in stored.values() for e in facts.extents_nm}
     rules, result = entry["config"]["partition"], entry["partition"]
@@ -248,9 +248,10 @@ def _config(
         "partitions": partitions,
         "extent": f"{min(extents)}" if len(extents) == 1 else f"{min(extents)} to {max(extents)}",
         "origins": ", ".join(f"{sum(p['origins'].get(o, 0) for p in partitions)} {o}" for o in _origins(partitions)),
-        "candidates": measured and ", ".join(_measure(k, v) for k, v in measured.items() if v is not None),
-        "partition_rule": f"cubes of {rules['cube_nm']:g} nm go to one partition each, then whatever is shared is "
-        f"dropped, so that {kept_apart} is in two partitions.",
+        "candidates": measured and ", ".join(_measure(k, v) for k, v in measured.items() if isinstance(v, int | float)),
+        "partition_rule": f"{_held_out(rules)}cubes of {rules['cube_nm']:g} nm go to one partition each, then whatever "
+        f"is shared is dropped, so that {kept_apart} is in two partitions.",
+        "segmentations": [(name, found["rows"]) for name, found in entry.get("segmentations", {}).items()],
         "bodies": result["bodies"],
         "bodies_shared": result["bodies_shared"],
         "leaks": ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items()),
@@ -260,15 +261,21 @@ def _config(
     }
 
 
+def _held_out(rules: Mapping[str, Any]) -> str:
+    """Word a held-out half, which datasets of earlier versions do not have."""
+    half = rules.get("test_half")
+    return f"the half of the volume towards {half} is test, and nothing else is; of the other half, " if half else ""
+
+
 def _teacher(one: Mapping[str, Any]) -> str:
-    """Word an entry of ``teachers`` (:mod:`connectomebench.finetuning.teacher`), which may come from the Hub."""
+    """Describe an entry of ``teachers`` (:mod:`connectomebench.finetuning.teacher`), which may come from the Hub."""
     rows = " and ".join(f"{one['rows'][p]:d} {p} rows" for p in PARTITIONS if p in one["rows"])
     who = f"`{one['model']}` (revision `{one['revision']}`, condition `{one['condition']}`)"
     return f"{one['replies']:d} of {who} to {rows}"
 
 
 def _baseline(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Word one entry of ``baselines``; entries of other species may come from the Hub, so all of it is looked up."""
+    """Describe an entry of ``baselines``; it may come from the Hub, so every value is checked."""
     if row["model"] not in BASELINES or row["partition"] not in PARTITIONS:
         raise ValueError("an entry of `baselines` names no baseline or no partition")
     return {
@@ -301,7 +308,7 @@ def _measure(name: str, value: Any) -> str:
 
 
 def _type_name(kind: Any) -> str:
-    """Name the type of a column as the Hub's viewer does."""
+    """Return the type of a column as named by the Hub's viewer."""
     from datasets import ClassLabel, Image, List
 
     if isinstance(kind, List):

@@ -1,4 +1,4 @@
-"""Leak check: read the written files back and look for anything that is on two sides of a partition."""
+"""Leak check: read the written files back and look for anything in two partitions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THUMBNAIL = 16
 
 @dataclass(frozen=True)
 class PictureHashes:
-    """Perceptual hashes of the pictures of a partition, one row a picture.
+    """Perceptual hashes of the images of a partition, one row per image.
 
     Attributes
     ----------
@@ -46,12 +46,12 @@ class PictureHashes:
 
     @property
     def blank(self) -> NDArray[np.bool_]:
-        """Tell which pictures show nothing; bool, shape (n,)."""
+        """Return which images are blank; bool, shape (n,)."""
         return np.logical_not(np.any(self.thumbnails, axis=1))
 
 
 def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segment", "body"]) -> dict[str, int]:
-    """Check the files of a task, against those of all tasks of the build that are written.
+    """Check the files of a task against those of all written tasks of the build.
 
     Parameters
     ----------
@@ -87,15 +87,36 @@ def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segme
     return {name: 0 for name in found} | {"pictures": pictures}
 
 
+def count_bodies(folder: Path) -> dict[str, int]:
+    """Count the bodies of the written rows of a task, and those in more than one partition.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+
+    Returns
+    -------
+    dict
+        ``bodies`` and ``bodies_shared``.
+    """
+    sides: dict[int, set[str]] = {}
+    for partition in PARTITIONS:
+        for bodies in read_small_columns(folder, partition, ["body_ids"])["body_ids"].to_pylist():
+            for body in bodies:
+                sides.setdefault(body, set()).add(partition)
+    return {"bodies": len(sides), "bodies_shared": sum(len(where) > 1 for where in sides.values())}
+
+
 def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) -> dict[str, list[str]]:
-    """List ids and places that are in two partitions, across all tasks given.
+    """List ids and locations in two partitions, across tasks.
 
     Parameters
     ----------
     folders
         Task -> ``OUT/TASK/SPECIES``.
     group_by
-        With ``body``, bodies are looked at too.
+        With ``body``, bodies are checked too.
 
     Returns
     -------
@@ -103,20 +124,21 @@ def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) 
         ``sample_ids`` (also those that occur twice in one partition), ``segments``, ``bodies``, ``places`` -> what was
         found, for people to read.
     """
-    columns = ["sample_id", "segment_ids", "body_ids", "location_nm", "extent_nm"]
+    columns = ["sample_id", "source", "segment_ids", "body_ids", "location_nm", "extent_nm"]
     tables = {
         (task, p): read_small_columns(folder, p, columns).to_pydict()
         for task, folder in folders.items()
         for p in PARTITIONS
     }
     seen: dict[str, list[str]] = {}
-    sides: dict[str, dict[int, set[str]]] = {"segments": {}, "bodies": {}}
+    sides: dict[str, dict[tuple[str, int], set[str]]] = {"segments": {}, "bodies": {}}
     for (task, p), table in tables.items():
         for i, name in enumerate(table["sample_id"]):
             seen.setdefault(name, []).append(f"{task}/{p}")
-            for kind, column in (("segments", "segment_ids"), ("bodies", "body_ids")):
+            # ids of segments belong to a segmentation, those of bodies to the truth that all share
+            for kind, column, whose in (("segments", "segment_ids", table["source"][i]), ("bodies", "body_ids", "")):
                 for value in table[column][i]:
-                    sides[kind].setdefault(value, set()).add(p)
+                    sides[kind].setdefault((whose, value), set()).add(p)
     found = {
         "sample_ids": [f"{n} ({', '.join(places)})" for n, places in sorted(seen.items()) if len(places) > 1],
         "segments": _on_two_sides(sides["segments"]),
@@ -127,12 +149,16 @@ def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) 
     return found
 
 
-def _on_two_sides(sides: Mapping[int, set[str]]) -> list[str]:
-    return [f"{key} ({', '.join(sorted(where))})" for key, where in sorted(sides.items()) if len(where) > 1]
+def _on_two_sides(sides: Mapping[tuple[str, int], set[str]]) -> list[str]:
+    return [
+        f"{' '.join((str(key), *filter(None, (whose,))))} ({', '.join(sorted(where))})"
+        for (whose, key), where in sorted(sides.items())
+        if len(where) > 1
+    ]
 
 
 def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
-    """Name the pairs of samples of different partitions whose view cubes overlap."""
+    """List pairs of samples of different partitions with overlapping view cubes."""
     from scipy.spatial import KDTree
 
     names, points, extents = {}, {}, {}
@@ -148,19 +174,19 @@ def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[
         small, large = (a, b) if len(points[a]) < len(points[b]) else (b, a)
         radius = (extents[a].max() + extents[b].max()) / 2
         near = KDTree(points[large]).query_ball_point(points[small], radius, p=np.inf)
-        for i, others in enumerate(near):
-            gap = np.abs(points[large][others] - points[small][i]).max(axis=1, initial=0)
-            overlap = gap < (extents[large][others] + extents[small][i]) / 2
+        for i, neighbours in enumerate(near):
+            gap = np.abs(points[large][neighbours] - points[small][i]).max(axis=1, initial=0)
+            overlap = gap < (extents[large][neighbours] + extents[small][i]) / 2
             found += [
                 f"{names[small][i]} ({small}) and {names[large][j]} ({large})"
-                for j, yes in zip(others, overlap, strict=True)
+                for j, yes in zip(neighbours, overlap, strict=True)
                 if yes
             ]
     return found
 
 
 def hash_pictures(folder: Path, partition: str) -> PictureHashes:
-    """Hash all pictures of a partition.
+    """Hash all images of a partition.
 
     Parameters
     ----------
@@ -203,7 +229,7 @@ def _hash(png: bytes) -> tuple[int, NDArray[np.float32]]:
 
 
 def near_pictures(left: PictureHashes, right: PictureHashes) -> list[tuple[str, str]]:
-    """Find pairs of near-identical pictures.
+    """Find pairs of nearly identical images.
 
     A pair counts where the hashes differ in at most four bits and the thumbnails correlate by at least 0.98; the
     hash alone would take any two thin neurites on white for one another. Blank pictures are left out.

@@ -1,4 +1,4 @@
-"""Which licence holds for several things together."""
+"""Combine licences."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ OTHER = "other"
 
 
 def strictest(licences: Collection[str]) -> str:
-    """Return the licence under which things of different licences may be used together.
+    """Return the strictest of several licences.
 
     Creative Commons licences are compared by what they forbid: "nc" (no commercial use) weighs more than "nd" (no
     changes), "nd" more than "sa" (share alike); later versions win among equals. See

@@ -1,4 +1,4 @@
-"""Rows of one partition by the name of their dataset, a folder or a repository, with what is known of them."""
+"""Load the rows of one partition from a folder or a repository, with a record of their origin."""
 
 from __future__ import annotations
 
@@ -46,6 +46,17 @@ def load_rows(
     ------
     ConnectomeBenchError
         If there is no such dataset, species or partition, or the Hub cannot be reached.
+
+    Examples
+    --------
+    >>> from connectomebench import load_rows
+    >>> rows = load_rows("quickstart-out/merge_action", "fly", "test")
+    >>> rows.data.task, sorted(rows.data.rows)
+    ('merge_action', ['no', 'yes'])
+    >>> len(rows.dataset) == sum(rows.data.rows.values())
+    True
+    >>> len(rows.dataset[0]["images"])
+    3
     """
     from datasets import load_dataset
 
@@ -93,7 +104,7 @@ def load_rows(
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:
-    """Return the commit that a revision of a dataset repository stands for now.
+    """Return the commit that a revision of a dataset repository points to now.
 
     Parameters
     ----------
@@ -131,6 +142,6 @@ def fetch_manifest(repo: str, commit: str) -> dict[str, Any]:
             path = hf_hub_download(repo, FILE_NAME, repo_type="dataset", revision=commit)
         except EntryNotFoundError:
             raise ConnectomeBenchError(
-                f"{repo} has no {FILE_NAME}, so it is no dataset of this package; read it with `datasets` alone"
+                f"{repo} has no {FILE_NAME}, so it is not a dataset of this package; read it with `datasets` alone"
             ) from None
     return read_manifest(Path(path).parent)

@@ -1,4 +1,4 @@
-"""What a dataset is made of: `manifest.json` beside its files, one entry a species."""
+"""Read and write `manifest.json`, the record of a dataset with one entry per species."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectomebench.dataset.schema import shard_paths
 FORMAT_VERSION = "1.0"
 FILE_NAME = "manifest.json"
 
-# libraries that decide what a sample looks like
+# libraries that affect a sample
 _LIBRARIES = (
     "connectomebench",
     "numpy",
@@ -34,7 +34,7 @@ _LIBRARIES = (
 
 
 def library_versions(names: Sequence[str] = _LIBRARIES) -> dict[str, str]:
-    """Return the versions of those libraries that are installed; by default of all that decide what a sample shows."""
+    """Return the versions of the installed libraries; by default of all that affect a sample."""
     found: dict[str, str] = {}
     for name in names:
         try:
@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
-    """Tell whether a species of a dataset is complete.
+    """Return whether a species of a dataset is complete.
 
     Parameters
     ----------
@@ -112,9 +112,9 @@ def _is_whole(folder: Path, partition: str, rows: int) -> bool:
 
 
 def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the entry of a species, and leave those of the others.
+    """Write the entry of a species and keep all other entries.
 
-    Written last, the manifest says that the species is complete.
+    Written last: a species with an entry is complete.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which files a dataset repository has, by name; nothing else is sent, changed or deleted."""
+"""File names of a dataset repository; no other file is uploaded, changed or deleted."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BESIDE = re.compile(rf"({_SPECIES})-(?:skipped\.jsonl|samples\.png)")
 
 
 def check_species_name(name: object, where: str) -> None:
-    """Refuse a species whose name could lead out of a folder.
+    """Reject a species whose name could lead out of a folder.
 
     Raises
     ------
@@ -34,16 +34,16 @@ def check_species_name(name: object, where: str) -> None:
 
 
 def species_of(path: str) -> str | None:
-    """Return the species that a file in a repository belongs to, or None for all files that are not a species' own."""
+    """Return the species of a file in a repository; None for files of the whole dataset."""
     found = _SHARD.fullmatch(path) or _BESIDE.fullmatch(path)
     return found[1] if found else None
 
 
 def extra_files(species: str) -> list[str]:
-    """Return the names of the files that a species may have beside the manifest."""
+    """Return the names of the optional files of a species beside the manifest."""
     return [f"{species}-skipped.jsonl", picture_name(species)]
 
 
 def is_shard(path: str) -> bool:
-    """Tell whether a file in a repository holds rows: ``SPECIES/PARTITION-NNNNN-of-NNNNN.parquet``."""
+    """Return whether a file in a repository holds rows: ``SPECIES/PARTITION-NNNNN-of-NNNNN.parquet``."""
     return _SHARD.fullmatch(path) is not None

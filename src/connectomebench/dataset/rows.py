@@ -1,4 +1,4 @@
-"""Rows of a dataset, and the record of where they come from."""
+"""Rows of a dataset with a record of their origin."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DataRecord:
-    """Rows that a model has seen, or is asked about.
+    """Identity and origin of the rows a model was trained or evaluated on.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class DataRecord:
 
 @dataclass(frozen=True)
 class Rows:
-    """Stored rows, and where they come from.
+    """Stored rows with their record.
 
     Attributes
     ----------

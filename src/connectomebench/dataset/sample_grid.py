@@ -1,4 +1,4 @@
-"""One picture a species that shows what its rows look like, for the card: stored pictures side by side, with labels."""
+"""Draw a grid of sample rows of a species for the card, with labels."""
 
 from __future__ import annotations
 
@@ -13,9 +13,11 @@ from PIL import Image, ImageDraw, ImageFont
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
 from connectomebench.core.tasks import Task, get_task
+from connectomebench.core.view_layout import plane_columns, view_caption
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns, shard_paths
 from connectomebench.rendering.colours import EM_OUTLINE, RGB, ROLE_COLOURS
+from connectomebench.rendering.overlay import draw_overlay, has_overlay
 
 PARTITION = "train"
 SAMPLES = 3
@@ -32,7 +34,7 @@ ROLES = {
 }
 
 _VIEW_PX = 128
-_COLUMNS = 3  # views beside each other; more go into a second line
+_COLUMNS = 3  # views beside each other, the slice of the same plane below
 _GAP, _BLOCK_GAP, _MARGIN = 4, 22, 18
 _LABEL_PX, _CAPTION_PX, _ANSWER_PX, _TITLE_PX = 16, 20, 40, 58
 _INK, _FAINT, _FRAME = (20, 20, 20), (85, 85, 85), (200, 200, 200)
@@ -47,15 +49,16 @@ class _Sample:
 
 
 def picture_name(species: str) -> str:
-    """Return the name of a species' picture, beside the manifest: ``SPECIES-samples.png``."""
+    """Return the file name of the grid of a species, beside the manifest: ``SPECIES-samples.png``."""
     return f"{species}-samples.png"
 
 
 def write_grid(folder: Path, species: str) -> Path:
-    """Draw samples of the train partition: for each answer a line of up to three, each with all of its views.
+    """Draw up to three samples of the train partition for each answer, each with all of its views.
 
     Shown are the first by ``sample_id``, a hash, so nobody picked them. The same rows give the same bytes (with the
-    same Pillow). Nothing is rendered: the stored pictures are made smaller.
+    same Pillow). Nothing is rendered: the stored pictures are made smaller, with a centre mark and a scale bar drawn
+    over them.
 
     Parameters
     ----------
@@ -121,11 +124,11 @@ def _small(png: bytes) -> Image.Image:
 
 
 def _legend(task: Task, simulated_em: bool) -> list[tuple[str, RGB]]:
-    """Say what the colours of meshes and slices are: words and colour."""
+    """Return the legend of the colours of meshes and slices: text and colour."""
     entries = [(ROLES[role], colour) for role, colour in ROLE_COLOURS.items() if role in task.roles]
     if task.has_em:
         drawn = "SIMULATED slices of image data (no micrographs)" if simulated_em else "slices of image data"
-        entries.append((f"em_xy, em_xz, em_yz: {drawn}, that segment outlined", EM_OUTLINE))
+        entries.append((f"below each view: {drawn} in its plane, that segment outlined", EM_OUTLINE))
     return entries
 
 
@@ -136,7 +139,7 @@ def _draw(
     pictures: dict[str, list[tuple[str, Image.Image]]],
     counts: Counter[str],
 ) -> Image.Image:
-    """Put title, answers, pictures and captions onto one sheet."""
+    """Draw title, answers, images and captions onto one sheet."""
     n_views = max(len(views) for views in pictures.values())
     width_block = min(n_views, _COLUMNS) * (_VIEW_PX + _GAP) - _GAP
     height_block = -(-n_views // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP) + _CAPTION_PX
@@ -153,10 +156,10 @@ def _draw(
     top = _MARGIN + _TITLE_PX
     for answer, shown in lines:
         total = f"{len(shown)} of {counts[answer] if answer else counts.total()} rows"
-        said = f"Right answer: {answer}" if answer else "Right answer: a place"
+        heading = f"Right answer: {answer}" if answer else "Right answer: a place"
         draw.line((_MARGIN, top + 5, width - _MARGIN, top + 5), _FRAME)
-        draw.text((_MARGIN, top + 12), said, _INK, _font(18))
-        draw.text((_MARGIN + _font(18).getlength(said) + 14, top + 15), total, _FAINT, _font(14))
+        draw.text((_MARGIN, top + 12), heading, _INK, _font(18))
+        draw.text((_MARGIN + _font(18).getlength(heading) + 14, top + 15), total, _FAINT, _font(14))
         for i, sample in enumerate(shown):
             left = _MARGIN + i * (width_block + _BLOCK_GAP)
             _draw_sample(sheet, draw, sample, pictures[sample.sample_id], (left, top + _ANSWER_PX))
@@ -171,13 +174,17 @@ def _draw_sample(
     views: Sequence[tuple[str, Image.Image]],
     corner: tuple[int, int],
 ) -> None:
-    """Draw the views of one sample, their names above, and below where it comes from and how wide a view is."""
+    """Draw the views of one sample with their names above, and origin and width below."""
     left, top = corner
-    for i, (name, picture) in enumerate(views):
-        x = left + i % _COLUMNS * (_VIEW_PX + _GAP)
-        y = top + i // _COLUMNS * (_VIEW_PX + _LABEL_PX + _GAP)
-        draw.text((x + 1, y), name, _FAINT, _font(12))
-        sheet.paste(picture, (x, y + _LABEL_PX))
+    places = [(i, column, row) for column, rows in enumerate(plane_columns([name for name, _ in views]))
+              for row, i in enumerate(rows)]  # fmt: skip
+    for i, column, row in places:
+        name, picture = views[i]
+        x = left + column % _COLUMNS * (_VIEW_PX + _GAP)
+        y = top + (row + column // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP)
+        draw.text((x + 1, y), view_caption(name), _FAINT, _font(11))
+        marked = draw_overlay(picture, sample.extent_nm) if has_overlay(name, sample.extent_nm) else picture
+        sheet.paste(marked, (x, y + _LABEL_PX))
         draw.rectangle((x, y + _LABEL_PX, x + _VIEW_PX - 1, y + _LABEL_PX + _VIEW_PX - 1), outline=_FRAME)
     foot = top + -(-len(views) // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP)
     caption = f"{ORIGINS.get(sample.origin, sample.origin)}; each view {sample.extent_nm:.0f} nm wide"

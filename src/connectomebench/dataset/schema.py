@@ -58,12 +58,12 @@ _IMAGE_BYTES = "images.list.element.bytes"
 _IMAGE_PATH = "images.list.element.path"
 
 TEACHER_REPLIES = "teacher_replies"
-"""A column that some datasets have besides: what models replied, to be learnt from and never shown with a question."""
+"""Optional column: replies of models, to train on and never part of a question."""
 REPLY_PARTS = ("model", "reply", "answer")
 
 
 def features(task: Task, *, replies: bool = False) -> Features:
-    """Describe the columns of a task's rows.
+    """Return the columns of the rows of a task.
 
     All tasks have the same columns; only the names in the class label of ``label`` differ (a plain, always empty
     integer where the answer is a place).
@@ -117,7 +117,7 @@ def make_row(
     info: SourceInfo,
     edit_time: datetime | None = None,
 ) -> dict[str, Any]:
-    """Put a site and its pictures into the stored columns.
+    """Make a stored row from a site and its images.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def make_row(
     group
         Name of the site's group, from :func:`connectomebench.partition.assign.partition_sites`.
     info
-        Where the site comes from.
+        Where the site comes from; of several segmentations, the row names the one that the site shows.
     edit_time
         When the correction was made, where that is known.
 
@@ -148,10 +148,11 @@ def make_row(
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the view {missing[0]!r}; the source may have no EM")
     if task.labels and site.answer not in task.labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
+    own = info.of(site)
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,
-        "species": info.species,
+        "species": own.species,
         "images": [{"bytes": images[view], "path": None} for view in task.views],
         "views": list(task.views),
         "question": task.question,
@@ -166,13 +167,13 @@ def make_row(
         "origin": site.origin,
         "edit_id": site.edit_id,
         "edit_time": edit_time,
-        "source": info.name,
-        "source_version": info.version,
+        "source": own.name,
+        "source_version": own.version,
     }
 
 
 def row_digest(row: Mapping[str, Any]) -> str:
-    """Hash what a row holds: small columns and pixels, not how the pixels are packed; 64 hex digits.
+    """Hash the content of a row: small columns and decoded pixels; 64 hex digits.
 
     Parameters
     ----------
@@ -194,7 +195,7 @@ def row_digest(row: Mapping[str, Any]) -> str:
 def write_partition(
     folder: Path, task: str, partition: str, rows: Iterable[Mapping[str, Any]], n_rows: int, n_bytes: int
 ) -> str:
-    """Write one partition of one species as Parquet shards, all of them or none.
+    """Write one partition of one species as Parquet shards, atomically.
 
     Parameters
     ----------
@@ -212,7 +213,7 @@ def write_partition(
     Returns
     -------
     str
-        SHA-256 of the rows, whatever their order and the shards they are in; 64 hex digits.
+        SHA-256 of the rows, independent of their order and shards; 64 hex digits.
 
     Raises
     ------
@@ -243,7 +244,7 @@ def write_partition(
 
 
 def parquet_layout() -> dict[str, Any]:
-    """Return how columns are packed, as options of `pyarrow.parquet.ParquetWriter`; only images are not compressed."""
+    """Return the options of `pyarrow.parquet.ParquetWriter`; all columns but images are compressed."""
     small = list(_LEAVES.values())
     replies = [f"{TEACHER_REPLIES}.list.element.{name}" for name in REPLY_PARTS]
     return {
@@ -302,7 +303,7 @@ def shard_paths(folder: Path, partition: str) -> list[Path]:
 
 
 def check_shards(names: Sequence[str], where: str, partition: str) -> None:
-    """Refuse a partition of which a shard is missing.
+    """Reject a partition with a missing shard.
 
     Parameters
     ----------
@@ -338,7 +339,7 @@ def read_small_columns(folder: Path, partition: str, columns: Sequence[str] = SM
     Returns
     -------
     pyarrow.Table
-        One row a sample, in stored order.
+        One row per sample, in stored order.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

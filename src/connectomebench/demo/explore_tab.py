@@ -211,7 +211,7 @@ def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
         [
             body,
             warning(collection),
-            views_html(content.samples, key, number, "explore"),
+            views_html(content.samples, key, number),
             models_table(content.records.get(), row),
             facts("Where this sample comes from", _provenance(content, key, row)),
             told_link,

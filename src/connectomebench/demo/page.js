@@ -62,13 +62,6 @@
     dialog.fit();
   });
 
-  // a slice's radio button shows the figure of the same number
-  document.addEventListener("change", (event) => {
-    if (!event.target.matches || !event.target.matches(".cb-page input")) return;
-    const figures = event.target.closest(".cb-slices").querySelectorAll("figure");
-    figures.forEach((one, i) => one.classList.toggle("cb-shown", String(i) === event.target.value));
-  });
-
   // what follows an answer comes into sight; its button is hidden now, so the focus goes on to the next one
   window.cbGoOn = (selector, see) => setTimeout(() => {
     const button = document.querySelector(selector);

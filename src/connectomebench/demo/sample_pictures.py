@@ -1,4 +1,4 @@
-"""A sample's pictures as HTML: views side by side, slices to page through, each opened large by a click."""
+"""A sample's pictures as HTML: views side by side, the slice of each plane below, each opened large by a click."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from functools import lru_cache
 
 from markupsafe import Markup, escape
 
+from connectomebench.core.view_layout import plane_columns
 from connectomebench.demo.stored_samples import StoredSamples
-from connectomebench.demo.texts import is_slice, view_title
+from connectomebench.demo.texts import view_title
+from connectomebench.rendering.overlay import has_overlay, overlay_svg
 
 _LARGE_BYTES = 200_000
 _QUALITY = 90
@@ -60,53 +62,48 @@ def _is_bare_png(data: bytes) -> bool:
     return False
 
 
-def views_html(samples: StoredSamples, key: tuple[str, str], number: int, place: str) -> Markup:
-    """Draw all pictures of a sample.
+def views_html(samples: StoredSamples, key: tuple[str, str], number: int) -> Markup:
+    """Draw all pictures of a sample, each slice below the view of its plane.
 
     Parameters
     ----------
     samples, key, number
         Which one.
-    place
-        Unique in the page; names the group of radio buttons.
 
     Returns
     -------
     Markup
-        Mesh views in a row; slices of image data one at a time, with a radio button each. Every picture is a button
-        that ``page.js`` opens large.
+        A column for each view. Every picture is a button that ``page.js`` opens large, with a centre mark and a scale
+        bar over it.
     """
-    names = samples.row(key, number)["views"]
-    shown = list(zip(names, samples.pictures(key, number), strict=True))
-    views = [figure(name, data) for name, data in shown if not is_slice(name)]
-    slices = [(name, data) for name, data in shown if is_slice(name)]
-    parts = [f'<div class="cb-views">{"".join(views)}</div>'] if views else []
-    if slices:
-        parts.append(_pager(slices, place))
-    return Markup(f'<div class="cb-pictures">{"".join(parts)}</div>')
+    row = samples.row(key, number)
+    return pictures_html(list(row["views"]), samples.pictures(key, number), row.get("extent_nm"))
 
 
-def figure(name: str, data: bytes) -> str:
-    """Return a picture as a button that ``page.js`` opens large, with the name of its view below."""
+def pictures_html(names: Sequence[str], files: Sequence[bytes], extent_nm: float | None) -> Markup:
+    """Draw pictures in columns; see :func:`views_html`.
+
+    Parameters
+    ----------
+    names, files
+        View names and picture files, in the stored order.
+    extent_nm
+        Edge of the views, nm; None where it is not known, and then there is no overlay.
+    """
+    columns = "".join(
+        f'<div class="cb-plane">{"".join(figure(names[i], files[i], extent_nm) for i in column)}</div>'
+        for column in plane_columns(names)
+    )
+    return Markup(f'<div class="cb-views">{columns}</div>')
+
+
+def figure(name: str, data: bytes, extent_nm: float | None = None) -> str:
+    """Return a picture as a button that ``page.js`` opens large, with the name of its view and plane below."""
     title = escape(view_title(name))
+    overlay = overlay_svg(extent_nm) if extent_nm is not None and has_overlay(name, extent_nm) else ""
     return (
         f'<figure class="cb-view"><button type="button" class="cb-zoom" aria-label="Enlarge: {title}">'
-        f'<img src="{data_uri(data)}" alt="{title}"></button><figcaption>{title}</figcaption></figure>'
-    )
-
-
-def _pager(slices: Sequence[tuple[str, bytes]], place: str) -> str:
-    """Show one slice at a time; radio buttons, so that paging needs no script and works with the arrow keys."""
-    radios = "".join(
-        f'<label class="cb-page"><input type="radio" name="cb-slice-{escape(place)}" value="{i}"'
-        f"{' checked' if i == 0 else ''}>"
-        f"<span>{escape(view_title(name))}</span></label>"
-        for i, (name, _) in enumerate(slices)
-    )
-    figures = "".join(figure(name, data) for name, data in slices)
-    return (
-        f'<fieldset class="cb-slices"><legend>Image data, the blue piece outlined ({len(slices)} slices)</legend>'
-        f'<div class="cb-pages">{radios}</div>{figures}</fieldset>'
+        f'<img src="{data_uri(data)}" alt="{title}">{overlay}</button><figcaption>{title}</figcaption></figure>'
     )
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from connectomebench.core.species import SPECIES
-from connectomebench.core.tasks import EM_VIEWS, Task
+from connectomebench.core.tasks import Task
+from connectomebench.core.view_layout import view_caption
 
 INTRODUCTION = (
     "To map the wiring of a brain, tissue is imaged slice by slice, and a program traces every neuron in it. "
@@ -39,14 +40,8 @@ _CHOICES = {
 _YES_NO = {"yes": "y", "no": "n"}
 
 _VIEWS = {
-    "front": "Front view",
-    "side": "Side view",
-    "top": "Top view",
     "first": "First picture",
     "second": "Second picture",
-    "em_xy": "Slice xy",
-    "em_xz": "Slice xz",
-    "em_yz": "Slice yz",
 }
 
 BUTTONS = 7
@@ -73,13 +68,9 @@ def answers(task: Task) -> list[tuple[str, str]]:
 
 
 def view_title(view: str) -> str:
-    """Return the name of a view for people."""
-    return _VIEWS.get(view, view.replace("_", " "))
-
-
-def is_slice(view: str) -> bool:
-    """Tell whether a view is a slice of image data."""
-    return view in EM_VIEWS
+    """Return the name of a view for people, with its plane."""
+    caption = view_caption(view)
+    return _VIEWS.get(view, caption[:1].upper() + caption[1:])
 
 
 def species_title(name: str) -> str:

@@ -57,7 +57,7 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             Markup('<h2 class="cb-question">{}</h2><p class="cb-hint">What to look for: {}</p>{}').format(
                 question(collection.task), hint(collection.task), warning(collection)
             ),
-            views_html(samples, state.key, number, "try"),
+            views_html(samples, state.key, number),
             *(
                 gr.Button(told_answers[i][1], visible=True, variant="primary")
                 if i < len(told_answers)

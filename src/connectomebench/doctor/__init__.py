@@ -1,4 +1,4 @@
-"""What this machine lacks to build a species: packages, token, network, renderer, disk. Looks, and changes nothing."""
+"""Check what building a species needs: packages, token, network, renderer, disk. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["CheckResult", "as_json", "as_text", "diagnose", "is_ready"]
 
 
 def diagnose(species: Species, out: Path, server: str | None = None, offline: bool = False) -> list[CheckResult]:
-    """Look for everything that a build of a species needs.
+    """Check everything a build of a species needs.
 
     Parameters
     ----------
     species
-        What shall be built: from the source ``cave`` where there is a CAVE server, else from ``volumes``.
+        Species to build: from the source ``cave`` if it has a CAVE server, else from ``volumes``.
     out
-        Folder for the datasets, which need not exist yet. The caches of a build are in it.
+        Folder for the datasets, which need not exist yet; it also holds the caches of a build.
     server
-        CAVE server to ask in place of the species', as ``source.cave.server``.
+        CAVE server instead of the species' own, as ``source.cave.server``.
     offline
-        Ask no server.
+        Skip all server checks.
 
     Returns
     -------
-    list of Finding
-        In reading order. A check that fails in an unforeseen way is ``missing``. No finding holds any part of a token.
+    list of CheckResult
+        Results in display order. A check that fails unexpectedly is ``missing``. No result contains a token.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether the servers of a species answer, and take the token."""
+"""Check that the servers of a species answer and accept the token."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TIMEOUT_S = 5.0
 
 
 def access(species: Species, server: str | None = None, offline: bool = False) -> list[CheckResult]:
-    """Look for the token and the servers of a species; see :func:`connectomebench.doctor.diagnose`."""
+    """Check the token and the servers of a species; see :func:`connectomebench.doctor.diagnose`."""
     login = login_server(species, server)
     token = None if login is None else read_token(login)
     checks: list[tuple[str, Check]] = [("token", partial(_token, token, login))]
@@ -32,12 +32,12 @@ def access(species: Species, server: str | None = None, offline: bool = False) -
 
 
 def login_server(species: Species, server: str | None) -> str | None:
-    """Name the server that the token is for, without a slash at the end; None for a species without CAVE.
+    """Return the server of the token, without trailing slash; None for a species without CAVE.
 
     Raises
     ------
     ConnectomeBenchError
-        If it is not a plain address.
+        If it is not a plain http(s) address.
     """
     login = server or species.server
     if login is not None and not re.match(r"https?://[^/@]+/?$", login):
@@ -58,18 +58,18 @@ def _network(species: Species, login: str | None, token: Token | None) -> list[t
     paths = {"labels": species.segmentation, "proofread labels": species.proofread_segmentation, "images": species.em}
     for name, path in paths.items():
         if path is not None:
-            # as in a build, no other server gets the token
+            # as in a build, no other server receives the token
             theirs = token if path.startswith("graphene://") else None
             checks.append((name, partial(_volume, name, path, login, theirs)))
     return checks
 
 
 def _not_asked(name: str) -> list[CheckResult]:
-    return [CheckResult(name, "warning", "not looked at (--offline)")]
+    return [CheckResult(name, "warning", "not checked (--offline)")]
 
 
 def _server(login: str, datastack: str | None, token: Token) -> list[CheckResult]:
-    """Ask for the datastack, as ``CAVEclient`` does first; where there is none, for a ChunkedGraph alone."""
+    """Request the datastack, as ``CAVEclient`` does; without one, only a ChunkedGraph."""
     graph_url = f"{login}/segmentation/api/version"
     url = f"{login}/info/api/v2/datastack/full/{datastack}" if datastack else graph_url
     answer = _ask("GET", url, token)
@@ -87,7 +87,7 @@ def _volume(name: str, path: str, login: str | None, token: Token | None) -> lis
 
 
 def info_url(path: str) -> str:
-    """Name the address of the info file of a CloudVolume path, as cloud-volume 12.15 asks for it.
+    """Return the URL of the info file of a CloudVolume path, as requested by cloud-volume 12.15.
 
     Raises
     ------
@@ -107,12 +107,12 @@ def info_url(path: str) -> str:
 
 
 def _ask(method: str, url: str, token: Token | None) -> int | str:
-    """Return the status of the answer, or why there is none. The body is not read."""
+    """Return the HTTP status, or why there is none. The body is not read."""
     import requests
 
     headers = {"Authorization": f"Bearer {token.value}"} if token is not None and token.value else {}
     try:
-        # a CAVE server sends those without a valid token on to a page to log in; a bucket may send on to its region
+        # a CAVE server redirects requests without a valid token to a login page; a bucket may redirect to its region
         with requests.request(
             method, url, headers=headers, timeout=_TIMEOUT_S, allow_redirects=token is None, stream=True
         ) as response:
@@ -156,7 +156,7 @@ def _judge(name: str, url: str, answer: int | str, login: str | None, token: Tok
         todo = "try again later" if answer == 429 or answer >= 500 else "check the address, and that it is public"
         return CheckResult(name, "missing", f"{host} answers {answer} for {parts.path}", todo)
     if not token.value:
-        return CheckResult(name, "ok", f"{host} answers, and asks for the token")
+        return CheckResult(name, "ok", f"{host} answers and requires the token")
     if answer == 403:
         todo = f"log in at {login}/sticky_auth/settings/tokens and accept the terms of the dataset"
         return CheckResult(name, "missing", f"{host} answers 403: the token has no permission for this dataset", todo)

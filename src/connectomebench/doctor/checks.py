@@ -1,4 +1,4 @@
-"""What checks find, running them, and writing it down."""
+"""Run checks and format their results."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Check = Callable[[], "list[CheckResult]"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What a check found.
+    """Result of one check.
 
     Attributes
     ----------
     name
-        What was looked at.
+        Name of the check.
     mark
-        ``ok``; ``warning``: a build can run, but something is less than it could be or was not looked at; ``missing``:
+        ``ok``; ``warning``: a build can run, but something is suboptimal or unchecked; ``missing``:
         a build cannot run.
     found
-        What is there.
+        What was found.
     todo
-        What to do; empty where nothing is.
+        What to do; may be empty.
     """
 
     name: str
@@ -37,29 +37,27 @@ class CheckResult:
 
 
 def run_checks(checks: Sequence[tuple[str, Check]]) -> list[CheckResult]:
-    """Run named checks at the same time, each :func:`guarded`; the findings are in the order of the checks."""
+    """Run named checks concurrently, each :func:`guarded`; results keep the order of the checks."""
     with ThreadPoolExecutor(len(checks)) as pool:
         return [finding for group in pool.map(lambda check: guarded(*check), checks) for finding in group]
 
 
 def guarded(name: str, check: Check) -> list[CheckResult]:
-    """Run a check; what it raises becomes a finding: the exception's type and its first line."""
+    """Run a check; an exception becomes a result with its type and first line."""
     try:
         return check()
     except Exception as error:
         first = str(error).strip().split("\n")[0]
-        return [
-            CheckResult(name, "missing", f"{type(error).__name__}: {first}", "mend this, then run the doctor again")
-        ]
+        return [CheckResult(name, "missing", f"{type(error).__name__}: {first}", "fix this, then run the doctor again")]
 
 
 def is_ready(findings: Sequence[CheckResult]) -> bool:
-    """Tell whether a build can run: nothing is missing."""
+    """Return whether a build can run: nothing is missing."""
     return all(finding.mark != "missing" for finding in findings)
 
 
 def as_text(species: Species, findings: Sequence[CheckResult]) -> str:
-    """Write one line a finding, aligned, and one that sums up."""
+    """Format one aligned line per result, and a summary line."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"{f.mark:7}  {f.name:{width}}  {f.found}{' -> ' if f.todo else ''}{f.todo}" for f in findings]
     missing, warnings = (sum(finding.mark == mark for finding in findings) for mark in ("missing", "warning"))
@@ -69,6 +67,6 @@ def as_text(species: Species, findings: Sequence[CheckResult]) -> str:
 
 
 def as_json(species: Species, findings: Sequence[CheckResult]) -> str:
-    """Write ``species``, ``ready`` and ``checks``, a list with the fields of each :class:`CheckResult`, as JSON."""
+    """Format ``species``, ``ready`` and ``checks``, a list of :class:`CheckResult` fields, as JSON."""
     value = {"species": species.name, "ready": is_ready(findings), "checks": [asdict(finding) for finding in findings]}
     return json.dumps(value, indent=2, ensure_ascii=False)

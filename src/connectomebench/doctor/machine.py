@@ -1,4 +1,4 @@
-"""Renderer, disk, memory and cores."""
+"""Check renderer, disk, memory and cores."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connectomebench.doctor.checks import CheckResult
 from connectomebench.doctor.subprocess_checks import apart
 
 # Measured on the build of examples/fib25.yaml (real meshes and images, pictures of 512²): 196 MB at its largest, 35 of
-# them in the cache of the source, for 138 rows. Most of it are drawn candidates, which go when the build is done; a row
+# them in the cache of the source, for 138 rows. Most of it is drawn candidates, removed after the build; a row
 # itself takes 0.21 MB (three pictures) to 0.36 MB (six).
 MB_PER_ROW = 1.2
 _LEAST_ROWS = 1000
@@ -21,14 +21,14 @@ _GB = 1e9
 
 
 def try_drawing() -> dict[str, Any]:
-    """Draw a triangle with the engine that a build takes; meant for a process of its own.
+    """Draw a triangle with the engine a build uses; meant to run in a subprocess.
 
     Returns
     -------
     dict
-        ``engine``, ``threads`` (None for a graphics card), ``adapter`` (the one that wgpu offers, or None),
-        ``problem`` (why octarine does not draw on a graphics card, or None if it does), ``installed`` (whether
-        octarine is), and ``drawn``, the least share of a view that is not background.
+        ``engine``, ``threads`` (None for a GPU), ``adapter`` (the wgpu adapter, or None),
+        ``problem`` (why octarine does not draw on a GPU, or None if it does), ``installed`` (whether
+        octarine is), and ``drawn``, the smallest foreground share of a view.
     """
     import numpy as np
 
@@ -54,13 +54,13 @@ def try_drawing() -> dict[str, Any]:
 
 
 def renderer() -> list[CheckResult]:
-    """Look whether the engine that a build takes draws, and whether there is a graphics card that octarine can use."""
+    """Check that the engine of a build draws, and whether octarine can use a GPU."""
     tried = apart(try_drawing)
     by = f"{tried['threads']} threads" if tried["threads"] else tried["adapter"]
     if tried["drawn"] > 0:
         drawing = CheckResult("renderer", "ok", f"{tried['engine']} draws ({by})")
     else:
-        todo = "set views.engine to cpu in the configuration, and mend the graphics driver"
+        todo = "set views.engine to cpu in the configuration, and fix the graphics driver"
         drawing = CheckResult("renderer", "missing", f"{tried['engine']} draws nothing ({by})", todo)
     if tried["problem"] is None:
         return [drawing, CheckResult("graphics card", "ok", tried["adapter"])]
@@ -75,7 +75,7 @@ def renderer() -> list[CheckResult]:
 
 
 def space(out: Path, extra: str) -> list[CheckResult]:
-    """Compare free space with what full test partitions of all tasks need, and the cache of the source.
+    """Compare free space with the needs of full test partitions of all tasks and of the source cache.
 
     Parameters
     ----------
@@ -109,14 +109,14 @@ def space(out: Path, extra: str) -> list[CheckResult]:
 
 
 def _nearest(folder: Path) -> Path:
-    """Find the folder itself, or the nearest one above it that exists."""
+    """Return the folder or its nearest existing parent."""
     return next(path for path in (folder.absolute(), *folder.absolute().parents) if _exists(path))
 
 
 def _exists(path: Path) -> bool:
     try:
         path.stat()
-    except OSError:  # also in a folder that may not be looked into
+    except OSError:  # also for a parent without permission
         return False
     return True
 
@@ -137,13 +137,13 @@ def _space(name: str, folder: Path, home: Path, needed: float, purpose: str, lea
 
 
 def memory() -> list[CheckResult]:
-    """State the memory of the machine."""
+    """Report the memory of the machine."""
     size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return [CheckResult("memory", "ok", f"{size / _GB:.1f} GB")]
 
 
 def cores() -> list[CheckResult]:
-    """State how many threads this process may use."""
+    """Report the number of threads available to this process."""
     from connectomebench.rendering.rasterizer import available_threads
 
     return [CheckResult("cores", "ok", f"{available_threads()}")]

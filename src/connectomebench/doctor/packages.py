@@ -1,4 +1,4 @@
-"""Python, and the packages that a build imports."""
+"""Check Python and the packages a build imports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _VOLUMES = (
     ("kimimaro", "kimimaro", "5.8"),
     ("zmesh", "zmesh", "1.9"),
 )
-# Distribution, module and least version of what an extra installs, as in pyproject.toml.
+# Distribution, module and minimum version of each package of an extra, as in pyproject.toml.
 EXTRAS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "volumes": _VOLUMES,
     "cave": (
@@ -29,17 +29,17 @@ EXTRAS: dict[str, tuple[tuple[str, str, str], ...]] = {
 
 
 def python() -> list[CheckResult]:
-    """State the versions of Python and of this package."""
+    """Report the versions of Python and of this package."""
     from connectomebench.core.version import __version__
 
     return [CheckResult("python", "ok", f"Python {sys.version.split()[0]}, connectomebench {__version__}")]
 
 
 def packages(extra: str) -> list[CheckResult]:
-    """Look whether an extra (a key of ``EXTRAS``) is installed, new enough, and can be imported beside the build."""
+    """Check that an extra (a key of ``EXTRAS``) is installed, recent enough and importable with the build."""
     versions, problems = _versions(extra)
     modules = [module for name, module, _ in EXTRAS[extra] if name in versions]
-    # cloud-volume makes its folder when it is imported: give it one that goes again
+    # cloud-volume creates a folder on import: use a temporary one
     with tempfile.TemporaryDirectory() as folder:
         failed = apart(try_imports, "connectomebench.build", *modules, CLOUD_VOLUME_DIR=folder)
     problems += [f"{module} cannot be imported ({why})" for module, why in failed.items()]
@@ -50,7 +50,7 @@ def packages(extra: str) -> list[CheckResult]:
 
 
 def cluster() -> list[CheckResult]:
-    """Look whether Dask is installed, which ``build --scheduler`` needs and nothing else."""
+    """Check that Dask is installed, which only ``build --scheduler`` needs."""
     versions, problems = _versions("cluster")
     if problems:
         todo = "for build --scheduler: pip install --upgrade 'connectomebench[cluster]'"
@@ -59,7 +59,7 @@ def cluster() -> list[CheckResult]:
 
 
 def _versions(extra: str) -> tuple[dict[str, str], list[str]]:
-    """Look up what is installed of an extra (name -> version), and what is wrong with it."""
+    """Return the installed packages of an extra (name -> version) and their problems."""
     from importlib.metadata import PackageNotFoundError, version
 
     from packaging.version import Version
@@ -78,7 +78,7 @@ def _versions(extra: str) -> tuple[dict[str, str], list[str]]:
 
 
 def try_imports(*modules: str) -> dict[str, str]:
-    """Import modules, and return why by name for those that cannot be; meant for a process of its own."""
+    """Import modules and return the errors by name; meant to run in a subprocess."""
     import importlib
 
     failed = {}

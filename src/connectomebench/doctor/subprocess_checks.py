@@ -1,4 +1,4 @@
-"""Checks that run in a process of their own, since drivers and libraries may crash or hang."""
+"""Run checks in a subprocess, since drivers and libraries may crash or hang."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ _TIMEOUT_S = 120
 
 
 def apart(function: Callable[..., Any], *words: str, **env: str) -> Any:
-    """Call a function in another process.
+    """Call a function in a subprocess.
 
     Parameters
     ----------
     function
-        At the top of a module; what it returns can be written as JSON.
+        Module-level function with a JSON-serialisable result.
     words
-        Its arguments.
+        String arguments.
     env
-        Variables of the environment, beside those of this process.
+        Additional environment variables.
 
     Returns
     -------
     object
-        What the function returns, through JSON.
+        The function's result, through JSON.
 
     Raises
     ------
     TimeoutError
-        If it does not end within two minutes.
+        If it does not finish within two minutes.
     RuntimeError
-        If it raises, or its process dies; with the last line it wrote.
+        If it raises or its process dies; with its last line of output.
     """
     name = function.__name__
     code = f"import json, sys; from {function.__module__} import {name}; print(json.dumps({name}(*sys.argv[1:])))"
@@ -43,7 +43,7 @@ def apart(function: Callable[..., Any], *words: str, **env: str) -> Any:
     try:
         done = subprocess.run(command, timeout=_TIMEOUT_S, **settings)
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"{name} did not end within {_TIMEOUT_S} s") from None
+        raise TimeoutError(f"{name} did not finish within {_TIMEOUT_S} s") from None
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise RuntimeError(f"{name} ended with status {done.returncode}: {last}")

@@ -1,4 +1,4 @@
-"""The token that a build takes for a CAVE server. No part of it is shown, and nothing is written."""
+"""Find the token a build uses for a CAVE server. It is never shown or written."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NO_TOKEN = "it holds no token"
 
 @dataclass(frozen=True)
 class Token:
-    """A token file. ``problem`` says why it is of no use, and ``value`` is empty then; ``value`` is never shown."""
+    """A token file. ``problem`` says why it is unusable (``value`` is then empty); ``value`` is never shown."""
 
     path: Path
     problem: str
@@ -26,10 +26,10 @@ class Token:
 
 
 def read_token(login: str) -> Token:
-    """Read the token that caveclient takes for ``login``, which a build gives to cloud-volume too.
+    """Read the token caveclient uses for ``login``, which a build also gives to cloud-volume.
 
-    Files as in caveclient 8.2.1 (``auth.AuthClient``): that of the server, or else the common one; where it holds no
-    token, the one of old.
+    Files as in caveclient 8.2.1 (``auth.AuthClient``): that of the server, else the common one; if it holds no
+    token, the legacy one.
     """
     folder = Path(os.path.expanduser("~")) / ".cloudvolume" / "secrets"  # noqa: PTH111 (as there: works without a home)
     own = folder / f"{urlsplit(login).netloc}-{_NAME}"
@@ -53,20 +53,20 @@ def _read(path: Path) -> Token:
         return Token(path, _NO_TOKEN)
     if not value:
         return Token(path, "its token is empty")
-    # all that cloud-volume takes (graphene.metadata.parse_token), and that can stand in a header
+    # what cloud-volume accepts (graphene.metadata.parse_token) and a header can hold
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", value):
         return Token(path, "its token is neither hexadecimal nor base64")
     return Token(path, "", value)
 
 
 def how_to_log_in(login: str) -> str:
-    """Say how to get a token for a server, and to keep it where it is looked for."""
+    """Return instructions to get and store a token for a server."""
     setup = f"python -c \"from caveclient import CAVEclient; CAVEclient.setup_token('{login}')\""
     return f"run {setup}; the token is shown at {login}/sticky_auth/settings/tokens"
 
 
 def token_finding(token: Token, login: str) -> CheckResult:
-    """Say where the token for a server is, or what is wrong with it."""
+    """Report the location of a server's token, or its problem."""
     if token.problem:
         return CheckResult("token", "missing", f"{token.path}: {token.problem}", how_to_log_in(login))
     return CheckResult("token", "ok", f"in {token.path}")

@@ -1,1 +1,1 @@
-"""Measuring models: calibration, statistics with intervals, and the records of results."""
+"""Model evaluation: result records, metrics with confidence intervals, calibration, comparison."""

@@ -1,4 +1,4 @@
-"""Ablations: what a model is asked without, to tell what its answers rest on."""
+"""Ablations: remove or change part of the input to see what a model's answers depend on."""
 
 from __future__ import annotations
 
@@ -20,49 +20,49 @@ if TYPE_CHECKING:
     from datasets import Dataset
 
 ABLATIONS: dict[str, str] = {
-    "blank_images": "every picture is replaced by uniform grey of 1024 x 1024 px: what the words alone give",
-    "one_view": "only the first view of the meshes is shown",
-    "no_em": "the slices of the image data are left out",
-    "swapped_colours": "blue and orange are exchanged in the views of the meshes, the question stays as it is",
-    "shuffled_labels": "the right answers are dealt out anew among the rows: whether the harness gives them away",
-    "base_model": "the model that an adapter was trained on is asked, without the adapter",
+    "blank_images": "replace every image by uniform grey, 1024 x 1024 px: the score from the text alone",
+    "one_view": "show only the first view of the meshes",
+    "no_em": "leave out the EM slices",
+    "swapped_colours": "swap blue and orange in the mesh views; the question stays the same",
+    "shuffled_labels": "permute the true answers among the rows: does the harness leak them?",
+    "base_model": "evaluate the base model, without its adapter",
 }
-"""Name -> what it does, in one line."""
+"""Name -> one-line description."""
 
 BLANK_PX = 1024
 _GREY = (128, 128, 128)
 _TRUTH = ("answer", "label", "target_nm")
 
-# A pixel is foreign where a share of a colour is more than this below 0; a picture where more of its pixels are.
+# A pixel is foreign if a colour's share is below the first bound; a picture if more of its pixels are than the second.
 _FOREIGN_SHARE = -0.15
 _FOREIGN_PIXELS = 0.02
 
 
 def ablate(batch: Batch, name: str) -> Batch:
-    """Take something away from what is shown of some rows.
+    """Apply an ablation to a batch of rows.
 
     Parameters
     ----------
     batch
-        Columns of stored rows, of which ``task``, ``views`` and ``images`` are read; not changed.
+        Columns of stored rows; ``task``, ``views`` and ``images`` are read. Not modified.
     name
-        Of ``ABLATIONS``, but for ``shuffled_labels`` (:func:`shuffle_labels`) and ``base_model``, which change no
-        picture.
+        A key of ``ABLATIONS``, except ``shuffled_labels`` (:func:`shuffle_labels`) and ``base_model``, which change no
+        image.
 
     Returns
     -------
     Batch
-        The same columns with other ``views`` and ``images``, which stay in step.
+        The same columns with new ``views`` and ``images``, still aligned.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is no such ablation, or it cannot be applied to a row.
+        If the ablation is unknown or cannot be applied to a row.
     """
     if name not in ABLATIONS:
         raise unknown_name("ablation", name, ABLATIONS)
     if name not in _ON_ROWS:
-        raise ConnectomeBenchError(f"the ablation {name} changes no picture, so it cannot be applied to rows")
+        raise ConnectomeBenchError(f"the ablation {name} changes no image, so it cannot be applied to rows")
     change = _ON_ROWS[name]
     rows = zip(column(batch, "task"), column(batch, "views"), column(batch, "images"), strict=True)
     changed = [change(get_task(task), views, images) for task, views, images in rows]
@@ -70,22 +70,21 @@ def ablate(batch: Batch, name: str) -> Batch:
 
 
 def shuffle_labels(dataset: Dataset, seed: int) -> Dataset:
-    """Deal the right answers out anew among the rows; each occurs as often as before.
+    """Permute the true answers among the rows; answer counts stay the same.
 
-    A model that knows nothing of the truth is right by chance then. If it is not, the truth reaches it through the
-    harness.
+    A model that cannot see the truth then scores at chance. If it does not, the harness leaks the truth.
 
     Parameters
     ----------
     dataset
-        All rows of a partition, as stored. Their pictures are not read.
+        All rows of a partition, as stored. Images are not decoded.
     seed
-        Of the permutation.
+        Seed of the permutation.
 
     Returns
     -------
     datasets.Dataset
-        The same rows and columns, where ``answer``, ``label`` and ``target_nm`` are those of another row.
+        The same rows and columns, with ``answer``, ``label`` and ``target_nm`` taken from another row.
 
     Raises
     ------
@@ -103,11 +102,11 @@ def shuffle_labels(dataset: Dataset, seed: int) -> Dataset:
 
 
 def swap_colours(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Exchange blue and orange in a picture of meshes.
+    """Swap blue and orange in a mesh view.
 
-    A pixel is taken as a mixture of the two colours of :mod:`connectomebench.rendering.colours` and white, in which
-    both shades and edges are (nearly) linear in sRGB, and the shares of the two are exchanged. Greys stay. It is its
-    own inverse up to 3 of 255 levels, and differs from the scene drawn in exchanged colours by up to 5 of 255 levels.
+    Each pixel is treated as a mixture of the two colours of :mod:`connectomebench.rendering.colours` and white; shades
+    and edges are (nearly) linear in sRGB. The shares of the two colours are swapped; greys stay. The function is its
+    own inverse up to 3 of 255 levels, and differs from rendering in swapped colours by up to 5 of 255 levels.
 
     Parameters
     ----------
@@ -121,9 +120,9 @@ def swap_colours(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     Raises
     ------
     ConnectomeBenchError
-        If the picture has other colours.
+        If the image has other colours.
     """
-    # a picture has few colours, so each is worked out once
+    # an image has few colours, so compute each once
     packed = picture.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
     codes, places, counts = np.unique(packed, return_inverse=True, return_counts=True)
     colours = np.stack([codes >> 16, codes >> 8 & 255, codes & 255], axis=-1) / 255

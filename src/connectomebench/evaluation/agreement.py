@@ -1,6 +1,6 @@
-"""How far raters agree beyond chance: Cohen's kappa of two, Fleiss' kappa of several, with intervals over groups.
+"""Inter-rater agreement: Cohen's kappa of two raters, Fleiss' kappa of several, with intervals over groups.
 
-Raters are persons (models named ``person-NAME``) or models; the truth plays no part.
+Raters are people (models named ``person-NAME``) or models; the true answers are not used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.pairing import paired_rows
-from connectomebench.evaluation.result_records import said_and_true
+from connectomebench.evaluation.result_records import predictions_and_answers
 from connectomebench.evaluation.statistics import RESAMPLES, Estimate, bootstrap_intervals
 from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two raters on the samples that both answered.
+    """Agreement of two raters on the samples both answered.
 
     Attributes
     ----------
@@ -34,11 +34,11 @@ class Agreement:
     task, species, partition
         What both rated.
     left_out
-        Samples shown to both to which at least one gave no answer; they are in neither estimate.
+        Samples shown to both that at least one left unanswered; excluded from both estimates.
     share
         Share of equal answers; NaN where no sample is left.
     kappa
-        Cohen's kappa; NaN where both gave one and the same answer throughout.
+        Cohen's kappa; NaN if both always gave one and the same answer.
     """
 
     first: str
@@ -54,9 +54,8 @@ class Agreement:
 def kappa_statistic(first: ArrayLike, second: ArrayLike) -> Statistic:
     """Return Cohen's kappa as a function of row weights (Cohen, Educational and Psychological Measurement 20, 1960).
 
-    1 is full agreement, 0 what two raters would reach who answer at random as often yes and no as these do. NaN where
-    that is 1 already, because both give one and the same answer throughout. Equals
-    `sklearn.metrics.cohen_kappa_score`.
+    1 is full agreement, 0 the agreement expected by chance given how often each rater gives each answer. NaN if the
+    chance agreement is 1, because both always give one and the same answer. Equals `sklearn.metrics.cohen_kappa_score`.
 
     Parameters
     ----------
@@ -90,12 +89,12 @@ def kappa_statistic(first: ArrayLike, second: ArrayLike) -> Statistic:
 def fleiss_kappa_statistic(answers: Sequence[ArrayLike]) -> Statistic:
     """Return Fleiss' kappa of two or more raters as a function of row weights (Psychological Bulletin 76, 1971).
 
-    Chance agreement comes from the shares of the answers of all raters together. NaN where only one answer occurs.
+    Chance agreement uses the pooled answers of all raters. NaN if only one answer occurs.
 
     Parameters
     ----------
     answers
-        One array a rater, shape (rows,), all on the same rows.
+        One array per rater, shape (rows,), all on the same rows.
 
     Raises
     ------
@@ -121,7 +120,7 @@ def fleiss_kappa_statistic(answers: Sequence[ArrayLike]) -> Statistic:
 def agreement(
     frame: pd.DataFrame, first: str, second: str, *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Agreement]:
-    """Measure how far two raters agree, wherever both answered.
+    """Measure the agreement of two raters on every task, species and partition both answered.
 
     Parameters
     ----------
@@ -130,7 +129,7 @@ def agreement(
     first, second
         The raters, as :func:`connectomebench.evaluation.result_records.label` names them.
     resamples, seed
-        Of the bootstrap over groups.
+        Number and seed of the bootstrap resamples over groups.
 
     Returns
     -------
@@ -144,14 +143,14 @@ def agreement(
     """
     found = []
     for (task, species, partition), rows in paired_rows(frame, first, second, shared=True).items():
-        answers = [said_and_true(own)[0] for own in rows]
-        given = np.all([said != "" for said in answers], axis=0)
+        answers = [predictions_and_answers(own)[0] for own in rows]
+        given = np.all([answer != "" for answer in answers], axis=0)
         left_out = int(np.count_nonzero(~given))
         if not given.any():
             nothing = Estimate(float("nan"), float("nan"), float("nan"), 0, 0, 0)
             found.append(Agreement(first, second, task, species, partition, left_out, nothing, nothing))
             continue
-        one, other = (said[given] for said in answers)
+        one, other = (answer[given] for answer in answers)
         groups = rows[0]["group"].to_numpy(dtype=str)[given]
         both = {"share": _share_statistic(one == other), "kappa": kappa_statistic(one, other)}
         both = bootstrap_intervals(both, groups, resamples=resamples, seed=seed, bounds=(-1.0, 1.0))

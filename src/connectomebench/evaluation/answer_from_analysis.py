@@ -1,4 +1,4 @@
-"""The answer read again from an analysis alone, to tell whether a model answers what it argues."""
+"""Derive the answer from an analysis alone, to check that a model's answer follows from its reasoning."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from connectomebench.core.tasks import Task
 _ANALYSIS = re.compile(r"<\s*analysis\s*>(.*?)(?:<\s*/\s*analysis\s*>|<\s*answer\s*>|$)", re.IGNORECASE | re.DOTALL)
 _MARKS = re.compile(r"[*_`\"“”]")
 _SENTENCE = re.compile(r"[.!?]\s|\n|;|—|\bhowever\b|\bbut\b", re.IGNORECASE)
-# what is named only to be set aside, up to the end of the clause
+# alternatives that are rejected, up to the end of the clause
 _SET_ASIDE = re.compile(r"\b(?:rather than|instead of|as opposed to|unlike)\b[^,;]*", re.IGNORECASE)
 _DENYING = (
     r"(?:\b(?:no|not|never|cannot|without|lack|lacks|lacking|absence|unlikely|nor|neither|against|avoid|hardly)\b"
     r"|n['’]t\b)"
 )
-# a denial reaches over a few words to a verdict, and over more of them, lists among them, to what is seen
+# a negation reaches a verdict over a few words, and an observation over more words (lists included)
 _DENIED_VERDICT = re.compile(rf"{_DENYING}(?:\s+[\w'’-]+){{0,6}}", re.IGNORECASE)
 _DENIED = re.compile(rf"{_DENYING}(?:\W+[\w'’-]+){{0,9}}", re.IGNORECASE)
 _THINGS = (
@@ -37,7 +37,7 @@ _BAD_MERGE = (
     r"\bkeep\w*\s+(?:\w+\s+){0,3}(?:separated?|apart|unmerged)\b",
 )
 
-# Task -> what speaks for yes (above 0) and for no, by weight. What an earlier pattern matched is gone for later ones.
+# Task -> weighted cues for yes (above 0) and no. Text matched by an earlier pattern is removed before later ones.
 _Cues = tuple[tuple[re.Pattern[str], int], ...]
 
 
@@ -82,23 +82,23 @@ _CUES: dict[str, _Cues] = {
 
 
 def derived_answer(reply: str, task: Task) -> str | None:
-    """Read the answer to a task out of the analysis of a reply, whatever answer is given after it.
+    """Derive the answer to a task from the analysis in a reply, ignoring the stated answer.
 
-    Sentence by sentence from the last to the first, the first that speaks for an answer decides. Words that speak for
-    yes or no are a fixed list with weights for each task; behind a denial they speak for the other answer. It is a
-    rough reading of English prose; docs/evaluation.md tells how often it agrees with published readings.
+    Sentences are scored from last to first; the first with a nonzero weight decides. Cues for yes and no are a fixed
+    weighted list per task; a negation flips their sign. This is a rough reading of English prose; docs/evaluation.md
+    reports its agreement with published readings.
 
     Parameters
     ----------
     reply
-        Any text; the last ``<analysis>`` counts, up to its end or the answer.
+        Any text; the last ``<analysis>`` is read, up to its end or the answer.
     task
-        What was asked.
+        The task.
 
     Returns
     -------
     str or None
-        ``yes`` or ``no``; None where there is no analysis, it does not tell, or no words are known for the task.
+        ``yes`` or ``no``; None if there is no analysis, it is undecided, or the task has no cues.
     """
     cues = _CUES.get(task.name)
     analyses = _ANALYSIS.findall(reply)
@@ -112,7 +112,7 @@ def derived_answer(reply: str, task: Task) -> str | None:
 
 
 def _weigh(sentence: str, cues: _Cues) -> int:
-    """Add up what the words of a sentence weigh."""
+    """Sum the cue weights of a sentence."""
     left = _SET_ASIDE.sub("", sentence)
     verdicts = [match.span() for match in _DENIED_VERDICT.finditer(left)]
     things = [match.span() for match in _DENIED.finditer(left)]

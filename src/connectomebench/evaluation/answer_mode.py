@@ -1,4 +1,4 @@
-"""The ways in which a model that talks can be had to answer."""
+"""Answer modes for chat models."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ Kind = Literal["scored", "generated", "votes", "confidence"]
 
 @dataclass(frozen=True)
 class AnswerMode:
-    """A way to answer.
+    """How a chat model answers.
 
     Attributes
     ----------
     kind
-        ``scored``: how probable is each allowed answer, nothing is written. ``generated``: one greedy reply, read.
-        ``votes``: the majority of several drawn replies. ``confidence``: one greedy reply that also says how likely it
-        is right.
+        ``scored``: probability of each allowed answer, no text is generated. ``generated``: one greedy reply, parsed.
+        ``votes``: majority of several sampled replies. ``confidence``: one greedy reply that also states the
+        probability of being right.
     votes
-        Replies to a row, of ``votes`` alone.
+        Replies per row; ``votes`` only.
     temperature
-        Of ``votes`` alone: all others are greedy.
+        Sampling temperature; ``votes`` only, all others are greedy.
     max_new_tokens
-        Where a reply is cut off; of no use to ``scored``.
+        Maximum reply length in tokens; unused by ``scored``.
     """
 
     kind: Kind
@@ -36,21 +36,23 @@ class AnswerMode:
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
-            raise unknown_name("way to answer", self.kind, get_args(Kind))
+            raise unknown_name("answer mode", self.kind, get_args(Kind))
         if self.kind == "votes":
             if self.votes < 2:
                 raise ConnectomeBenchError(f"{self.votes} vote has no majority; draw at least 2, or use generated")
             if not self.temperature > 0:
-                raise ConnectomeBenchError("votes at temperature 0 would all be the same; give a temperature above 0")
+                raise ConnectomeBenchError("votes at temperature 0 are all the same; give a temperature above 0")
         elif self.votes != 1 or self.temperature:
-            raise ConnectomeBenchError(f"{self.kind} answers once and greedily; leave votes and temperature to votes")
+            raise ConnectomeBenchError(
+                f"{self.kind} gives one greedy answer; use votes and temperature with votes only"
+            )
         if self.kind == "scored" and self.max_new_tokens != MAX_NEW_TOKENS:
-            raise ConnectomeBenchError("scored answers write nothing; leave max_new_tokens out")
+            raise ConnectomeBenchError("scored answers generate no text; leave max_new_tokens out")
         _ = self.sampling  # checks temperature and length
 
     @property
     def sampling(self) -> Sampling:
-        """How replies are drawn."""
+        """Sampling parameters of the replies."""
         return Sampling(self.temperature, self.max_new_tokens)
 
     @property

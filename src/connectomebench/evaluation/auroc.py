@@ -1,8 +1,8 @@
-"""AUROC and selective prediction: what follows from the order in which a model ranks rows.
+"""AUROC and selective prediction: metrics of how a model ranks rows.
 
-A model that may leave rows to a person answers those it is surest of. Coverage is the share of rows that it answers,
-risk the share of wrong answers among them (El-Yaniv and Wiener, JMLR 11, 2010). Rows of equal confidence have no
-order: each answered part of them carries the mean error of all of them, which is the expectation over all orders.
+A selective model answers only the rows it is most confident about. Coverage is the share of rows it answers, risk the
+share of wrong answers among them (El-Yaniv and Wiener, JMLR 11, 2010). Tied rows have no order: each answered part of a
+tie carries the mean error of the tie, which is the expectation over all orders.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers
 
 @dataclass(frozen=True, eq=False)
 class RiskCoverage:
-    """What a risk-coverage plot shows; one point for each confidence that occurs, the surest first.
+    """Points of a risk-coverage plot, one per distinct confidence, highest first.
 
     Attributes
     ----------
     confidence
-        Rows at least this sure are answered, shape (points,), falling.
+        Rows with at least this confidence are answered, shape (points,), decreasing.
     coverage
-        Share of rows answered, shape (points,), rising to 1.
+        Share of rows answered, shape (points,), increasing to 1.
     risk
         Share of wrong answers among them, shape (points,).
     """
@@ -39,13 +39,13 @@ class RiskCoverage:
 def auroc_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
     """Return the area under the receiver operating characteristic as a function of row weights.
 
-    The chance that a row labelled 1 is given a higher probability than a row labelled 0, ties counting half. NaN for
-    weights under which either class has no rows. Equals `sklearn.metrics.roc_auc_score`.
+    The probability that a row labelled 1 scores higher than a row labelled 0, ties counting half. NaN for weights under
+    which either class has no rows. Equals `sklearn.metrics.roc_auc_score`.
 
     Parameters
     ----------
     probabilities
-        P(yes), or any score that rises with it, shape (rows,).
+        P(yes), or any increasing function of it, shape (rows,).
     labels
         0 or 1, shape (rows,).
     """
@@ -65,18 +65,18 @@ def auroc_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
     return statistic
 
 
-def answer_confidence(said_yes: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
-    """Return how sure a model is of the answer it gave: P(yes) where it said yes, else 1 - P(yes), shape (rows,).
+def answer_confidence(predicted_yes: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
+    """Return the confidence of each answer: P(yes) for yes, else 1 - P(yes), shape (rows,).
 
     Parameters
     ----------
-    said_yes
-        Whether the answer is yes, shape (rows,).
+    predicted_yes
+        Whether the predicted answer is yes, shape (rows,).
     probabilities
         P(yes), shape (rows,).
     """
     probability = as_numbers(probabilities, "probabilities")
-    return np.where(np.asarray(said_yes, dtype=bool), probability, 1 - probability)
+    return np.where(np.asarray(predicted_yes, dtype=bool), probability, 1 - probability)
 
 
 def risk_statistic(confidence: ArrayLike, right: ArrayLike, coverage: float) -> Statistic:
@@ -85,12 +85,11 @@ def risk_statistic(confidence: ArrayLike, right: ArrayLike, coverage: float) -> 
     Parameters
     ----------
     confidence
-        Any score that rises with how sure the model is of its answer, shape (rows,).
+        Any score that increases with the model's confidence in its answer, shape (rows,).
     right
         Whether the answer is right, 0 or 1, shape (rows,).
     coverage
-        Share of rows that are answered, above 0 and at most 1; the last of them may count in part, so that it is met
-        exactly.
+        Share of rows answered, above 0 and at most 1; the last row may count in part, to meet it exactly.
 
     Returns
     -------
@@ -100,7 +99,7 @@ def risk_statistic(confidence: ArrayLike, right: ArrayLike, coverage: float) -> 
     Raises
     ------
     ConnectomeBenchError
-        If the shapes differ, there are no rows, a confidence is not finite, or the coverage is no share.
+        If the shapes differ, there are no rows, a confidence is not finite, or the coverage is not in (0, 1].
     """
     if not 0 < coverage <= 1:
         raise ConnectomeBenchError(f"the coverage is {coverage}; give a share above 0 and at most 1")
@@ -110,7 +109,7 @@ def risk_statistic(confidence: ArrayLike, right: ArrayLike, coverage: float) -> 
         mass, wrong = masses(weights)
         reached, wrong_reached = np.cumsum(mass, axis=1), np.cumsum(wrong, axis=1)
         answered = coverage * reached[:, -1]
-        # the run in which the coverage is met, which counts in part
+        # the tie in which the coverage is reached counts in part
         last = np.count_nonzero(reached < answered[:, np.newaxis], axis=1)
         resample = np.arange(len(weights))
         left_over = reached[resample, last] - answered
@@ -124,7 +123,7 @@ def aurc_statistic(confidence: ArrayLike, right: ArrayLike) -> Statistic:
     """Return the area under the risk-coverage curve as a function of row weights.
 
     The mean of the risk over the coverages 1/n, 2/n, ..., 1 (Geifman, Uziel and El-Yaniv, ICLR 2019), n being the sum
-    of the weights. A model that ranks at random has its error rate in expectation.
+    of the weights. For a random ranking the expectation is the error rate.
 
     Parameters
     ----------
@@ -143,7 +142,7 @@ def aurc_statistic(confidence: ArrayLike, right: ArrayLike) -> Statistic:
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         mass, wrong = masses(weights)
         reached = np.cumsum(mass, axis=1)
-        # harmonic numbers: the sum of 1/k over the rows of a run is the difference of two of them
+        # harmonic numbers: the sum of 1/k over the rows of a tie is the difference of two of them
         harmonic = digamma(np.concatenate([np.zeros((len(mass), 1)), reached], axis=1) + 1)
         share = _share(wrong, mass)
         excess = np.cumsum(wrong, axis=1) - wrong - share * (reached - mass)
@@ -163,7 +162,7 @@ def risk_coverage_curve(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage
 
 
 Masses = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.float64]]]
-"""Maps weights to the mass of each run of equal confidence, the surest first, and the mass of its wrong answers."""
+"""Maps weights to the mass of each tie, highest confidence first, and the mass of its wrong answers."""
 
 
 def _masses(confidence: ArrayLike, right: ArrayLike) -> Masses:
@@ -185,7 +184,7 @@ def _share(wrong: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.
 
 
 def _runs(score: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows in rising order of their score, and where in it each run of equal scores starts."""
+    """Return the row order by increasing score, and where each tie starts in it."""
     order = np.argsort(score, kind="stable")
     return order, np.flatnonzero(np.diff(score[order], prepend=-np.inf))
 
@@ -195,7 +194,7 @@ def _scores_and_flags(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     score, flag = as_numbers(scores, of), as_numbers(flags, name)
     if score.ndim != 1 or score.shape != flag.shape or not len(score) or not np.all(np.isfinite(score)):
-        raise ConnectomeBenchError(f"{what} takes one finite {of} and one of {name} a row, for at least one row")
+        raise ConnectomeBenchError(f"{what} takes one finite {of} and one of {name} per row, for at least one row")
     if not np.all((flag == 0) | (flag == 1)):
         raise ConnectomeBenchError(f"{name} must be 0 or 1")
     return score, flag

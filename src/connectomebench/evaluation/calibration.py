@@ -1,12 +1,12 @@
-"""How far stated probabilities can be trusted: reliability bins, calibration errors and Brier scores.
+"""Calibration of stated probabilities: reliability bins, calibration errors and Brier scores.
 
-The shape of ``probabilities`` says what is compared with what:
+The shape of ``probabilities`` selects the convention:
 
 - shape (rows,): *binary*. Each number is P(yes). A bin compares the mean P(yes) of its rows with the share of rows
   whose label is 1. This is `torchmetrics.functional.classification.binary_calibration_error`.
 - shape (rows, classes): *top-label* (Guo et al., On Calibration of Modern Neural Networks, ICML 2017). A bin compares
   the mean confidence (the largest probability of a row) with the share of rows whose most probable class is the label;
-  of equally probable classes the first counts. This is `multiclass_calibration_error` there.
+  ties go to the first class. This is `multiclass_calibration_error` there.
 
 The two differ for the same yes/no model: P(yes) = 0.1 lies in the second of 15 binary bins and, as a confidence of 0.9
 in "no", in the fourteenth top-label bin.
@@ -14,8 +14,8 @@ in "no", in the fourteenth top-label bin.
 Bins:
 
 - ``equal_width``: edge i is i / bins, correctly rounded. A bin holds its lower edge, the last one both edges.
-  torchmetrics agrees except for a probability of exactly 1, which it puts in one further bin of its own, and for
-  probabilities that equal an edge which `torch.linspace` rounds otherwise (with 15 bins, 11/15 alone).
+  torchmetrics agrees except for a probability of exactly 1, which it puts in an extra bin, and for
+  probabilities equal to an edge that `torch.linspace` rounds differently (with 15 bins, only 11/15).
 - ``equal_mass``: edges are the quantiles of the confidences and a bin holds its upper edge. Equal confidences share a
   bin, so some bins may be empty. This is `sklearn.calibration.calibration_curve(strategy="quantile")`.
 
@@ -38,24 +38,24 @@ from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers
 Scheme = Literal["equal_width", "equal_mass"]
 Norm = Literal["mean", "max"]
 
-# softmax in half precision misses a sum of one by about a thousandth; more is a matrix of something else
+# a half-precision softmax sums to one within about 1e-3; a larger gap means these are not probabilities
 SUM_TOLERANCE = 5e-3
 
 
 @dataclass(frozen=True, eq=False)
 class ReliabilityBins:
-    """What a reliability diagram shows.
+    """Bins of a reliability diagram.
 
     Attributes
     ----------
     edges
-        Bin edges, shape (bins + 1,), rising (equal-mass edges may repeat).
+        Bin edges, shape (bins + 1,), increasing (equal-mass edges may repeat).
     count
         Rows in each bin, int64, shape (bins,).
     confidence
-        Mean confidence of each bin, shape (bins,); NaN where the bin is empty.
+        Mean confidence of each bin, shape (bins,); NaN if empty.
     accuracy
-        Share of rows in each bin for which the outcome came true, shape (bins,); NaN where the bin is empty.
+        Observed frequency of the outcome in each bin, shape (bins,); NaN if empty.
     """
 
     edges: NDArray[np.float64]
@@ -67,12 +67,12 @@ class ReliabilityBins:
 def reliability_bins(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = 15, scheme: Scheme = "equal_width"
 ) -> ReliabilityBins:
-    """Bin predictions by confidence and compare confidence with accuracy in each bin.
+    """Bin predictions by confidence and compute mean confidence and accuracy per bin.
 
     Parameters
     ----------
     probabilities
-        P(yes), shape (rows,), or class probabilities, shape (rows, classes); see the module's text.
+        P(yes), shape (rows,), or class probabilities, shape (rows, classes); see the module docstring.
     labels
         True classes 0, 1, ..., shape (rows,).
     bins
@@ -83,17 +83,17 @@ def reliability_bins(
     Returns
     -------
     ReliabilityBins
-        One entry a bin, empty bins included.
+        One entry per bin, empty bins included.
 
     Raises
     ------
     ConnectomeBenchError
-        If the input is not probabilities with labels, or the binning is impossible.
+        If the input is not probabilities with labels, or the binning is invalid.
     """
     confidence, outcome = _confidence_and_outcome(probabilities, labels)
     edges, index = _assign(confidence, bins, scheme)
     count = np.bincount(index, minlength=bins)
-    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as promised for an empty bin
+    with np.errstate(invalid="ignore"):  # 0 / 0 is NaN, as documented for an empty bin
         return ReliabilityBins(
             edges,
             count.astype(np.int64),
@@ -104,7 +104,7 @@ def reliability_bins(
 
 @dataclass(frozen=True)
 class BinRow:
-    """One filled bin of a reliability diagram; shares between 0 and 1, bounds by Wilson's interval."""
+    """One non-empty bin of a reliability diagram; shares in [0, 1], bounds from the Wilson interval."""
 
     lower_edge: float
     upper_edge: float
@@ -116,7 +116,7 @@ class BinRow:
 
 
 def bin_rows(bins: ReliabilityBins) -> list[BinRow]:
-    """List the bins that hold samples, with 95% Wilson intervals of the share found."""
+    """List the non-empty bins with 95% Wilson intervals of the observed frequency."""
     rows = []
     for i, (low, high) in enumerate(pairwise(bins.edges.tolist())):
         count = int(bins.count[i])
@@ -128,14 +128,14 @@ def bin_rows(bins: ReliabilityBins) -> list[BinRow]:
 
 
 def wilson_interval(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the interval of a share (Wilson, Journal of the American Statistical Association 22, 1927).
+    """Return the Wilson interval of a proportion (Journal of the American Statistical Association 22, 1927).
 
     Parameters
     ----------
     successes
-        How many of ``n``.
+        Successes among ``n`` trials.
     n
-        At least 1.
+        Number of trials, at least 1.
     level
         Coverage.
     """
@@ -151,6 +151,12 @@ def expected_calibration_error(
     """Return the expected calibration error: the mean over rows of the gap of the row's bin.
 
     Parameters and errors are those of `reliability_bins`; the result lies in [0, 1].
+
+    Examples
+    --------
+    >>> from connectomebench import expected_calibration_error
+    >>> round(expected_calibration_error([0.9, 0.2], [1, 0]), 3)
+    0.15
     """
     statistic = calibration_statistic(probabilities, labels, bins, scheme, "mean")
     return plain_value(statistic, np.shape(probabilities)[0])
@@ -159,9 +165,15 @@ def expected_calibration_error(
 def maximum_calibration_error(
     probabilities: ArrayLike, labels: ArrayLike, bins: int = 15, scheme: Scheme = "equal_width"
 ) -> float:
-    """Return the maximum calibration error: the largest gap over the bins that hold rows.
+    """Return the maximum calibration error: the largest gap over the non-empty bins.
 
     Parameters and errors are those of `reliability_bins`; the result lies in [0, 1].
+
+    Examples
+    --------
+    >>> from connectomebench import maximum_calibration_error
+    >>> round(maximum_calibration_error([0.9, 0.2], [1, 0]), 3)
+    0.2
     """
     statistic = calibration_statistic(probabilities, labels, bins, scheme, "max")
     return plain_value(statistic, np.shape(probabilities)[0])
@@ -221,7 +233,9 @@ def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
         If the input is not probabilities with labels.
     """
     if as_numbers(probabilities, "probabilities").ndim != 1:
-        raise ConnectomeBenchError("brier_score takes P(yes), one number a row; see brier_score_multiclass for more")
+        raise ConnectomeBenchError(
+            "brier_score takes P(yes), one number per row; use brier_score_multiclass for class probabilities"
+        )
     return plain_value(brier_statistic(probabilities, labels), np.shape(probabilities)[0])
 
 
@@ -242,9 +256,17 @@ def brier_score_multiclass(probabilities: ArrayLike, labels: ArrayLike) -> float
     ------
     ConnectomeBenchError
         If the input is not probabilities with labels.
+
+    Examples
+    --------
+    >>> from connectomebench import brier_score_multiclass
+    >>> round(brier_score_multiclass([[0.8, 0.2], [0.3, 0.7]], [0, 1]), 3)
+    0.13
     """
     if as_numbers(probabilities, "probabilities").ndim != 2:
-        raise ConnectomeBenchError("brier_score_multiclass takes one probability a class in every row, rows x classes")
+        raise ConnectomeBenchError(
+            "brier_score_multiclass takes one probability per class in every row, rows x classes"
+        )
     return plain_value(brier_statistic(probabilities, labels), np.shape(probabilities)[0])
 
 
@@ -263,7 +285,7 @@ def brier_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
 def _confidence_and_outcome(
     probabilities: ArrayLike, labels: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return what was stated and whether it came true, both float64 of shape (rows,)."""
+    """Return stated confidence and outcome, both float64 of shape (rows,)."""
     stated, truth = _check(probabilities, labels)
     if stated.ndim == 1:
         return stated, truth.astype(np.float64)
@@ -284,7 +306,7 @@ def _assign(confidence: NDArray[np.float64], bins: int, scheme: Scheme) -> tuple
 
 
 def _check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return probabilities as float64 and labels as int64, or say what is wrong with them."""
+    """Validate probabilities and labels; return them as float64 and int64."""
     stated = as_numbers(probabilities, "probabilities")
     truth = as_numbers(labels, "labels")
     if stated.ndim not in (1, 2) or truth.ndim != 1:
@@ -293,11 +315,13 @@ def _check(probabilities: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.floa
             "give (rows,) or (rows, classes) and (rows,)"
         )
     if len(stated) != len(truth):
-        raise ConnectomeBenchError(f"{len(stated)} rows of probabilities for {len(truth)} labels; give one label a row")
+        raise ConnectomeBenchError(
+            f"{len(stated)} rows of probabilities for {len(truth)} labels; give one label per row"
+        )
     if len(truth) == 0:
         raise ConnectomeBenchError("there are no rows; give at least one prediction with its label")
     if not np.all((stated >= 0) & (stated <= 1)):  # NaN fails both
-        raise ConnectomeBenchError("probabilities must lie in [0, 1]; turn logits into probabilities first")
+        raise ConnectomeBenchError("probabilities must lie in [0, 1]; convert logits to probabilities first")
     classes = 2
     if stated.ndim == 2:
         classes = stated.shape[1]

@@ -1,4 +1,4 @@
-"""Any model that talks, made to answer rows: scored, in words, by votes, or with a stated confidence."""
+"""Adapter that makes a chat model answer rows: scored, generated, by votes, or with a stated confidence."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from connectomebench.models.prompt import parse_answer
 
 __all__ = ["AnswerMode", "ChatModelAdapter", "ScoringModel", "majority"]
 
-_PLACELESS = {
-    "scored": "cannot be scored; have it generated",
-    "confidence": "is nearer or farther rather than right or wrong; have it generated, without a confidence",
+_NO_PLACES = {
+    "scored": "cannot be scored; use generated",
+    "confidence": "has a distance rather than right or wrong; use generated, without a confidence",
 }
 _NEEDED = ("task", "question", "views", "images")
 
 
 class ScoringModel(ChatModel, Protocol):
-    """A model that talks and tells how probable given answers are."""
+    """A chat model that can also score given answers."""
 
     def score(self, conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, float]]:
         """See :meth:`connectomebench.models.vlm.VisionLanguageModel.score`."""
@@ -36,115 +36,115 @@ class ScoringModel(ChatModel, Protocol):
 
 
 class ChatModelAdapter:
-    """A :class:`connectomebench.models.base.Model` around a model that talks.
+    """A chat model wrapped as a :class:`connectomebench.models.base.Model`.
 
     Attributes
     ----------
     name, revision
-        Those of the model. Way and wording are not in them: the condition of the records names these, and every record
-        holds the text that was asked.
+        Those of the chat model. Answer mode and prompt variant are not included: the condition of the records names
+        them, and every record holds the full prompt text.
 
     Parameters
     ----------
     model
-        Who replies.
-    way
-        How it is had to answer.
-    wording
-        What it is asked with.
+        The chat model.
+    answer_mode
+        How it answers.
+    prompt_variant
+        How the question is worded.
     examples
-        Of :func:`connectomebench.evaluation.prompt_variants.draw_examples`; as many as the wording has.
+        From :func:`connectomebench.evaluation.prompt_variants.draw_examples`; as many as the variant has shots.
 
     Raises
     ------
     ConnectomeBenchError
-        If model, way, wording and examples do not go together.
+        If model, answer mode, prompt variant and examples are incompatible.
     """
 
     def __init__(
         self,
         model: ChatModel,
-        way: AnswerMode,
-        wording: PromptVariant = DEFAULT_VARIANT,
+        answer_mode: AnswerMode,
+        prompt_variant: PromptVariant = DEFAULT_VARIANT,
         examples: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        if way.kind == "scored" and not hasattr(model, "score"):
-            raise ConnectomeBenchError(f"{model.name} replies in words alone and cannot be scored; have it generated")
-        if way.kind == "scored" and wording.style == "analysis":
-            raise ConnectomeBenchError(
-                "scored answers have no analysis; have them generated, or ask for the answer alone"
-            )
-        wanted = wording.shots if wording.adaptation == "few_shot" else 0
+        if answer_mode.kind == "scored" and not hasattr(model, "score"):
+            raise ConnectomeBenchError(f"{model.name} only generates text and cannot be scored; use generated")
+        if answer_mode.kind == "scored" and prompt_variant.style == "analysis":
+            raise ConnectomeBenchError("scored answers have no analysis; use generated, or the style answer_only")
+        wanted = prompt_variant.shots if prompt_variant.adaptation == "few_shot" else 0
         if len(examples) != wanted:
-            raise ConnectomeBenchError(f"the wording has {wanted} examples, and {len(examples)} are given")
+            raise ConnectomeBenchError(f"the prompt variant takes {wanted} examples; {len(examples)} were given")
         self.name = model.name
         self.revision = model.revision
         self._model = model
-        self._way = way
-        self._wording = wording
+        self._answer_mode = answer_mode
+        self._prompt_variant = prompt_variant
         self._examples = tuple(examples)
 
     def predict(self, batch: Batch) -> list[Answer]:
         """Answer every row.
 
-        ``scored``: the probability of every label; ``generated``: no probabilities; ``votes``: the share of each label
-        among the votes that could be read; ``confidence``: the stated one for the answer, the rest shared by the other
-        labels. `Answer.reply` is None where scored; where places are asked there are no probabilities.
+        Probabilities by mode: ``scored``, the probability of every label; ``generated``, none; ``votes``, the share of
+        each label among the parsed votes; ``confidence``, the stated one for the answer, the remainder shared by the
+        other labels. `Answer.reply` is None for ``scored``; tasks that ask for places have no probabilities.
 
         Parameters
         ----------
         batch
-            Columns of stored rows; ``task``, ``question``, ``views`` and ``images`` are read, and what the wording
-            needs. `Answer.question` is all that was asked, ``[image]`` for an image.
+            Columns of stored rows; ``task``, ``question``, ``views`` and ``images`` are read, and columns the prompt
+            variant needs. `Answer.question` is the full prompt, with ``[image]`` for an image.
 
         Raises
         ------
         ConnectomeBenchError
-            If a row does not go with way or wording, or the model cannot be asked.
+            If a row does not fit the answer mode or prompt variant, or the model fails.
         """
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         for row in rows:
-            _check(row, self._way)
-        asked = [self._conversation(row) for row in rows]
+            _check(row, self._answer_mode)
+        conversations = [self._conversation(row) for row in rows]
         tasks = [get_task(row["task"]) for row in rows]
-        if self._way.kind == "scored":
-            return self._scored(asked, tasks)
-        draws = self._way.votes
-        replies = self._model.reply([one for one in asked for _ in range(draws)], self._way.sampling)
+        if self._answer_mode.kind == "scored":
+            return self._scored(conversations, tasks)
+        draws = self._answer_mode.votes
+        replies = self._model.reply([one for one in conversations for _ in range(draws)], self._answer_mode.sampling)
         return [
-            self._read(replies[draws * number : draws * (number + 1)], task, _text(asked[number]))
+            self._read(replies[draws * number : draws * (number + 1)], task, _question_text(conversations[number]))
             for number, task in enumerate(tasks)
         ]
 
     def _conversation(self, row: Mapping[str, Any]) -> Conversation:
-        written = build_messages(row, self._wording, self._examples)
-        if self._way.kind == "confidence":
+        written = build_messages(row, self._prompt_variant, self._examples)
+        if self._answer_mode.kind == "confidence":
             written = ask_confidence(written)
         images = [image for example in self._examples for image in example["images"]] + list(row["images"])
-        seed = _seed(written, row["images"]) if self._way.temperature else 0
+        seed = _seed(written, row["images"]) if self._answer_mode.temperature else 0
         return Conversation(written, images, seed)
 
-    def _scored(self, asked: Sequence[Conversation], tasks: Sequence[Task]) -> list[Answer]:
+    def _scored(self, conversations: Sequence[Conversation], tasks: Sequence[Task]) -> list[Answer]:
         model = cast(ScoringModel, self._model)
-        alike: dict[str, list[int]] = {}
+        by_task: dict[str, list[int]] = {}
         for number, task in enumerate(tasks):
-            alike.setdefault(task.name, []).append(number)
+            by_task.setdefault(task.name, []).append(number)
         answers: dict[int, Answer] = {}
-        for name, numbers in alike.items():
-            scores = model.score([asked[number] for number in numbers], get_task(name).labels)
+        for name, numbers in by_task.items():
+            scores = model.score([conversations[number] for number in numbers], get_task(name).labels)
             for number, own in zip(numbers, scores, strict=True):
-                answers[number] = Answer(max(own, key=own.__getitem__), own, question=_text(asked[number]))
-        return [answers[number] for number in range(len(asked))]
+                answers[number] = Answer(
+                    max(own, key=own.__getitem__), own, question=_question_text(conversations[number])
+                )
+        return [answers[number] for number in range(len(conversations))]
 
     def _read(self, replies: Sequence[Reply], task: Task, question: str) -> Answer:
-        """Make the answer of one row from its replies."""
+        """Parse the replies to one row into its answer."""
         votes = [parse_answer(reply.text, task) for reply in replies]
         prediction, chosen = majority(votes, task)
         text = replies[chosen].text
         probabilities: dict[str, float] = {}
-        if self._way.kind == "votes" and task.labels:
+        if self._answer_mode.kind == "votes" and task.labels:
             probabilities = _shares(votes, task)
-        elif self._way.kind == "confidence" and prediction is not None:
+        elif self._answer_mode.kind == "confidence" and prediction is not None:
             probabilities = _stated(parse_confidence(text), prediction, task)
         several = len(replies) > 1
         return Answer(
@@ -162,25 +162,24 @@ class ChatModelAdapter:
 
 
 def majority(votes: Sequence[str | None], task: Task) -> tuple[str | None, int]:
-    """Return the answer that most votes give, and the place of the first vote that gives it.
+    """Return the majority answer and the index of the first vote for it.
 
-    Votes that could not be read stand together against every answer: one that does not have more votes than they are
-    is no answer. Of several with the same number of votes the one that was given first wins. Places are the same where
-    they are so to the nm; the two places of a cut may be in any order, and stand as they were given first.
+    An answer wins only with more votes than there are unparsed replies. Ties go to the answer given first. Places are
+    equal if they match to the nm; the two places of a cut may come in any order and are returned as first given.
 
     Parameters
     ----------
     votes
-        At least one; None where there was no answer.
+        At least one; None for an unparsed reply.
     task
-        What was asked.
+        The task.
 
     Returns
     -------
     tuple
-        None and 0 where no answer has enough votes.
+        Answer and index; None and 0 if no answer has enough votes.
     """
-    keys = [vote if vote is None else _same(vote, task) for vote in votes]
+    keys = [vote if vote is None else _vote_key(vote, task) for vote in votes]
     counts = Counter(key for key in keys if key is not None)
     # a Counter keeps the order in which keys came, and most_common keeps it among equals
     for key, count in counts.most_common(1):
@@ -189,7 +188,7 @@ def majority(votes: Sequence[str | None], task: Task) -> tuple[str | None, int]:
     return None, 0
 
 
-def _same(answer: str, task: Task) -> str:
+def _vote_key(answer: str, task: Task) -> str:
     return "; ".join(sorted(answer.split("; "))) if task.answer_kind == "points" else answer
 
 
@@ -206,28 +205,28 @@ def _stated(confidence: float | None, prediction: str, task: Task) -> dict[str, 
 
 
 def _sum(numbers: Sequence[Any]) -> Any:
-    """Add up; None where one is not known."""
+    """Sum; None if any is unknown."""
     return None if None in numbers else sum(numbers)
 
 
-def _check(row: Mapping[str, Any], way: AnswerMode) -> None:
-    """Refuse a row that cannot be asked in this way."""
+def _check(row: Mapping[str, Any], answer_mode: AnswerMode) -> None:
+    """Raise if a row cannot be asked in this answer mode."""
     if missing := [name for name in _NEEDED if name not in row]:
         raise ConnectomeBenchError(f"rows have no column {missing[0]!r}; load the dataset without dropping that column")
     if not row["images"] or len(row["images"]) != len(row["views"]):
         counts = f"{len(row['images'])} images and {len(row['views'])} views"
         raise ConnectomeBenchError(f"a row of {row['task']} has {counts}; build the dataset again")
-    if not get_task(row["task"]).labels and way.kind in _PLACELESS:
-        raise ConnectomeBenchError(f"the answer to {row['task']} is a place, which {_PLACELESS[way.kind]}")
+    if not get_task(row["task"]).labels and answer_mode.kind in _NO_PLACES:
+        raise ConnectomeBenchError(f"the answer to {row['task']} is a place, which {_NO_PLACES[answer_mode.kind]}")
 
 
-def _text(conversation: Conversation) -> str:
+def _question_text(conversation: Conversation) -> str:
     parts = (part for turn in conversation.messages for part in turn["content"])
     return "\n".join(part["text"] if part["type"] == "text" else "[image]" for part in parts)
 
 
 def _seed(written: Sequence[Mapping[str, Any]], images: Sequence[Any]) -> int:
-    """Make a seed of what is asked and shown, so that it tells nothing else about the row."""
+    """Derive the seed from prompt and images only, so that it leaks nothing else about the row."""
     seed = zlib.crc32(repr(written).encode())
     for image in images:
         seed = zlib.crc32(decode(image).tobytes(), seed)

@@ -1,4 +1,4 @@
-"""Two models on the same samples: paired differences with intervals over groups, tests, and how far they agree."""
+"""Paired comparison of two models: differences with intervals over groups, tests, and agreement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from connectomebench.evaluation.agreement import kappa_statistic
 from connectomebench.evaluation.formatting import interval_text, p_text, without_nan
 from connectomebench.evaluation.pairing import paired_rows
-from connectomebench.evaluation.result_records import said_and_true
+from connectomebench.evaluation.result_records import predictions_and_answers
 from connectomebench.evaluation.significance import holm, mcnemar_exact
 from connectomebench.evaluation.statistics import (
     RESAMPLES,
@@ -25,7 +25,7 @@ from connectomebench.evaluation.statistics import (
 if TYPE_CHECKING:
     import pandas as pd
 
-# fewer groups than this and a bootstrap over groups gives intervals that are too narrow
+# with fewer groups than this, bootstrap intervals over groups are too narrow
 FEW_GROUPS = 10
 
 Verdict = Literal["ahead", "undecided", "behind"]
@@ -33,22 +33,22 @@ Verdict = Literal["ahead", "undecided", "behind"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two models on the same samples.
+    """Comparison of two models on the same samples.
 
     Attributes
     ----------
     first, second
         The models (:func:`connectomebench.evaluation.result_records.label`).
     task, species, partition
-        What both were evaluated on.
+        Where both were evaluated.
     values
         Balanced accuracy of the first and of the second.
     difference
-        Balanced accuracy of the first minus that of the second, by paired bootstrap over groups.
+        Balanced accuracy of the first minus the second, by paired bootstrap over groups.
     mcnemar_p
-        Exact McNemar test on right and wrong answers, which takes samples as independent.
+        Exact McNemar test on right and wrong answers; assumes independent samples.
     kappa
-        Cohen's kappa of the answers of the two; an answer that could not be read is one of its own.
+        Cohen's kappa of the two models' answers; an unparsed answer counts as a category of its own.
     """
 
     first: str
@@ -63,7 +63,7 @@ class Comparison:
 
 
 def verdict(comparison: Comparison) -> Verdict:
-    """Tell whether the first model is ahead: ``ahead`` or ``behind`` where the paired interval leaves zero out."""
+    """Return ``ahead`` or ``behind`` if the paired interval excludes zero, else ``undecided``."""
     if comparison.difference.lower > 0:
         return "ahead"
     return "behind" if comparison.difference.upper < 0 else "undecided"
@@ -78,18 +78,18 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Compare two models wherever both were evaluated.
+    """Compare two models on every task, species and partition where both were evaluated.
 
     Parameters
     ----------
     frame
         From :func:`connectomebench.evaluation.result_records.read_results`.
     first, second
-        The models, as `label` names them: ``MODEL``, or ``MODEL@CONDITION`` for another condition than the default.
+        The models, as `label` names them: ``MODEL``, or ``MODEL@CONDITION`` for a non-default condition.
     shared
-        Compare on the samples that both answered, where one answered fewer; else that is an error.
+        Compare on the samples both answered if the sample sets differ; otherwise that is an error.
     resamples, seed
-        Of the bootstrap.
+        Number and seed of the bootstrap resamples.
 
     Returns
     -------
@@ -100,20 +100,32 @@ def compare(
     ------
     ConnectomeBenchError
         If the models share nothing, or saw different samples.
+
+    Examples
+    --------
+    A model against one that always answers yes, which has a balanced accuracy of one half:
+
+    >>> import pandas as pd
+    >>> from connectomebench import compare, read_results
+    >>> frame = read_results("quickstart-out/results/trivial/merge_action")
+    >>> constant = frame.assign(model="always_yes", prediction="yes", probability=1.0)
+    >>> [comparison] = compare(pd.concat([frame, constant]), "trivial", "always_yes")
+    >>> comparison.values[1].value
+    0.5
     """
     comparisons = []
     for (task, species, partition), (one, other) in paired_rows(frame, first, second, shared=shared).items():
-        said, truth = said_and_true(one)
-        said_other, truth_other = said_and_true(other)
+        predicted, truth = predictions_and_answers(one)
+        predicted_other, truth_other = predictions_and_answers(other)
         groups = one["group"].to_numpy(dtype=str)
         settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
-        first_statistic = two_class_balanced_accuracy_statistic(said, truth)
-        second_statistic = two_class_balanced_accuracy_statistic(said_other, truth_other)
+        first_statistic = two_class_balanced_accuracy_statistic(predicted, truth)
+        second_statistic = two_class_balanced_accuracy_statistic(predicted_other, truth_other)
         one_value, other_value = (
             bootstrap_interval(statistic, groups, bounds=(0.0, 1.0), **settings)
             for statistic in (first_statistic, second_statistic)
         )
-        kappa = bootstrap_interval(kappa_statistic(said, said_other), groups, bounds=(-1.0, 1.0), **settings)
+        kappa = bootstrap_interval(kappa_statistic(predicted, predicted_other), groups, bounds=(-1.0, 1.0), **settings)
         comparisons.append(
             Comparison(
                 first,
@@ -123,7 +135,7 @@ def compare(
                 partition,
                 (one_value, other_value),
                 paired_difference(first_statistic, second_statistic, groups, **settings),
-                mcnemar_exact(said == truth, said_other == truth_other),
+                mcnemar_exact(predicted == truth, predicted_other == truth_other),
                 kappa,
             )
         )
@@ -131,7 +143,7 @@ def compare(
 
 
 def as_text(comparisons: Sequence[Comparison]) -> str:
-    """Word comparisons: values, paired difference, tests, agreement, and a verdict from the interval alone."""
+    """Format comparisons as text: values, paired difference, tests, agreement, and a verdict from the interval."""
     corrected = holm([c.difference.p for c in comparisons])
     blocks = []
     for c, p in zip(comparisons, corrected, strict=True):
@@ -144,8 +156,8 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
             f"  {c.first:<{width}}  {interval_text(c.values[0])}",
             f"  {c.second:<{width}}  {interval_text(c.values[1])}",
             f"  {'difference':<{width}}  {interval_text(d, sign='+')}, on the same samples",
-            f"  p = {p_text(d.p)} by bootstrap over groups{several}; {p_text(c.mcnemar_p)} by McNemar, which takes "
-            "samples as independent",
+            f"  p = {p_text(d.p)} by bootstrap over groups{several}; {p_text(c.mcnemar_p)} by McNemar, which assumes "
+            "independent samples",
             f"  agreement of their answers beyond chance (Cohen's kappa): {interval_text(c.kappa)}",
             f"  {verdict_text(c)}",
         ]
@@ -154,20 +166,20 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
 
 
 def as_json(comparisons: Sequence[Comparison]) -> str:
-    """Write comparisons as JSON, a list; NaN becomes null. ``p_holm`` is corrected over the whole list."""
+    """Format comparisons as a JSON list; NaN becomes null, ``p_holm`` is corrected over the whole list."""
     corrected = holm([c.difference.p for c in comparisons])
     rows = [{**asdict(c), "p_holm": p, "verdict": verdict_text(c)} for c, p in zip(comparisons, corrected, strict=True)]
     return json.dumps(without_nan(rows), indent=2)
 
 
 def verdict_text(comparison: Comparison) -> str:
-    """Say in words what the paired interval says; nothing else decides."""
+    """Return the verdict of the paired interval as a sentence."""
     d, first, second = comparison.difference, comparison.first, comparison.second
     if math.isnan(d.value):
         return f"{first} and {second} cannot be compared: only one answer is right in all samples"
     if math.isnan(d.lower):
-        return f"{first} and {second} cannot be told apart: all samples are of one group"
+        return f"{first} and {second} cannot be distinguished: all samples are of one group"
     words = {"ahead": f"{first} is better than {second}", "behind": f"{first} is worse than {second}"}
-    outcome = words.get(verdict(comparison), f"{first} and {second} cannot be told apart at n = {d.n}")
-    few = f"; with {d.n_groups} groups alone, the interval is too narrow" if d.n_groups < FEW_GROUPS else ""
+    outcome = words.get(verdict(comparison), f"{first} and {second} cannot be distinguished at n = {d.n}")
+    few = f"; with only {d.n_groups} groups, the interval is too narrow" if d.n_groups < FEW_GROUPS else ""
     return outcome + few

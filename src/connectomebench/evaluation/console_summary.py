@@ -1,4 +1,4 @@
-"""What came out of an evaluation, in a few lines of text."""
+"""Text summary of an evaluation."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 _MORE = {"ece": "calibration error", "brier": "Brier score", "auroc": "AUROC"}
 
 
-def outcome(frame: pd.DataFrame) -> list[str]:
-    """Word the results of one file: scores with their 95% intervals and n, and what they took.
+def summary_lines(frame: pd.DataFrame) -> list[str]:
+    """Summarise the records of one file: scores with 95% intervals and n, and their cost.
 
     Parameters
     ----------
@@ -25,11 +25,11 @@ def outcome(frame: pd.DataFrame) -> list[str]:
         Records of one model, partition and condition, from :func:`connectomebench.evaluation.results.read_results`.
     """
     [summary] = summarise(frame)
-    return [_first(summary), *_probabilities(summary), *_effort(frame)]
+    return [_first(summary), *_probabilities(summary), *_cost(frame)]
 
 
 def simulated_note(data: DataRecord) -> tuple[str, ...]:
-    """Say what of a dataset is simulated, as one line or none."""
+    """Return one line that names what is simulated in a dataset, or none."""
     kinds = {"simulated_errors": "the segmentation errors", "simulated_em": "the image data"}
     simulated = [words for key, words in kinds.items() if data.source.get(key)]
     return (f"Simulated in this dataset: {' and '.join(simulated)}.",) if simulated else ()
@@ -53,8 +53,8 @@ def _probabilities(summary: Summary) -> list[str]:
     return [f"  {', '.join(parts)}; {next(iter(found.values())).n} rows with a probability"]
 
 
-def _effort(frame: pd.DataFrame) -> list[str]:
-    """Word seconds, tokens and cost, where they are known."""
+def _cost(frame: pd.DataFrame) -> list[str]:
+    """Format seconds, tokens and cost, where known."""
     parts = []
     if len(seconds := frame["latency_s"].dropna()):
         parts.append(f"median {seconds.median():.3g} s a row")

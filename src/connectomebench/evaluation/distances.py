@@ -1,4 +1,4 @@
-"""How far two sets of feature vectors lie apart: Fréchet and energy distance."""
+"""Distances between two sets of feature vectors: Fréchet and energy distance."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from connectomebench.evaluation.weighted_statistics import as_numbers
 
 
 def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
-    """Return the squared Fréchet distance of two normal distributions with the means and covariances of the vectors.
+    """Return the squared Fréchet distance between Gaussians fitted to two sets of vectors.
 
-    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), as the Fréchet inception distance (Heusel et al., NeurIPS 2017). It is too
-    large for few vectors (two samples of one distribution are not at 0), so compare only values at the same n.
+    |m1 - m2|² + tr(C1 + C2 - 2 (C1 C2)^½), as in the Fréchet inception distance (Heusel et al., NeurIPS 2017). It is
+    biased upwards for few vectors (not 0 for two samples of one distribution), so compare only values at equal n.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
     one, other = _checked(first, second)
     gap = one.mean(axis=0) - other.mean(axis=0)
     centred = [(rows - rows.mean(axis=0)) / np.sqrt(len(rows) - 1) for rows in (one, other)]
-    # tr (C1 C2)^½ is the sum of the singular values of X1 X2ᵀ: a matrix of rows, not of dimensions, and no root of one
+    # tr (C1 C2)^½ is the sum of the singular values of X1 X2ᵀ: rows x rows, and no matrix square root needed
     shared = np.linalg.svd(centred[0] @ centred[1].T, compute_uv=False).sum()
     spread = sum(float((rows**2).sum()) for rows in centred)
     return max(0.0, float(gap @ gap + spread - 2 * shared))
@@ -42,8 +42,8 @@ def frechet_distance(first: ArrayLike, second: ArrayLike) -> float:
 def energy_distance(first: ArrayLike, second: ArrayLike) -> float:
     """Return the energy distance 2 E|X - Y| - E|X - X'| - E|Y - Y'| (Székely and Rizzo, J. Stat. Plan. Inf. 143, 2013).
 
-    Estimated without the pairs of a row with itself, so that it is 0 on average for two samples of one distribution,
-    whatever their n, and may come out below 0. It is the squared maximum mean discrepancy for the kernel -|x - y|.
+    Unbiased: pairs of a row with itself are left out, so it is 0 on average for two samples of one distribution,
+    whatever their n, and may be negative. It is the squared maximum mean discrepancy for the kernel -|x - y|.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How far the pictures of two species lie apart in the feature space of a frozen encoder, and whether drops follow."""
+"""Domain gap between species in the feature space of a frozen encoder, and its correlation with drops."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.distances import energy_distance, frechet_distance
 
 LEAST_PAIRS = 3
-"""Pairs of species below which a correlation says nothing."""
+"""Minimum number of species pairs for a correlation."""
 MOST_ROWS = 500
-"""Rows a species that are encoded at most."""
+"""Default maximum of rows encoded per species."""
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Distance of the pictures of two species.
+    """Distance between the images of two species.
 
     Attributes
     ----------
     task, first, second
-        What was compared.
+        The task and the two species.
     encoder
-        Whose features.
+        The encoder of the features.
     n
-        Rows of each species, the same for all pairs of a task.
+        Rows per species, the same for all pairs of a task.
     frechet, energy
         See :mod:`connectomebench.evaluation.distances`.
     """
@@ -47,18 +47,18 @@ class Gap:
 
 @dataclass(frozen=True)
 class Correlation:
-    """Rank correlation of drops with distances.
+    """Rank correlation between drops and distances.
 
     Attributes
     ----------
     distance
         ``Fréchet`` or ``energy``.
     n
-        Drops with a distance.
+        Number of drops with a distance.
     pairs
-        Pairs of species among them.
+        Number of species pairs among them.
     spearman
-        None below `LEAST_PAIRS` pairs, or where all drops or all distances are equal.
+        None below `LEAST_PAIRS` pairs, or if all drops or all distances are equal.
     """
 
     distance: str
@@ -77,38 +77,38 @@ def measure_gaps(
     cache: Path | None = None,
     seed: int = 0,
 ) -> list[Gap]:
-    """Measure how far the pictures of species lie apart, for every task of which there is a dataset.
+    """Measure the distances between species' images, for every task that has a dataset.
 
     Parameters
     ----------
     datasets
-        Folders, or ``ORG/NAME`` on the Hub, that together hold the species.
+        Folders, or ``ORG/NAME`` on the Hub, that together contain the species.
     evaluated
-        Task -> species -> fingerprint of the data that models were evaluated on.
+        Task -> species -> fingerprint of the evaluated data.
     encoder
-        See :func:`connectomebench.models.encoders.load_encoder`; vectors are means over patches, those of the pictures
-        of a row joined.
+        See :func:`connectomebench.models.encoders.load_encoder`; vectors are means over patches, concatenated over the
+        images of a row.
     partition
-        That was evaluated.
+        The evaluated partition.
     rows
-        At most so many rows a species, drawn at random; the same number of all.
+        Maximum rows per species, drawn at random; the same number for all.
     cache
-        Folder for vectors, shared with probes, and for the cache of `datasets`; None keeps vectors in memory.
+        Folder for vectors (shared with probes) and for the `datasets` cache; None keeps vectors in memory.
     seed
-        Of the draw.
+        Seed of the draw.
 
     Raises
     ------
     ConnectomeBenchError
-        If no dataset is of a task that was evaluated, a species is in none or of another build, or the encoder cannot
-        be had.
+        If no dataset has an evaluated task, a species is missing or from another build, or the encoder cannot be
+        loaded.
     """
     from connectomebench.dataset.loading import load_rows
     from connectomebench.models.encoders import load_encoder
     from connectomebench.models.features import encoder_store, stored_rows
 
     if rows < 2:
-        raise ConnectomeBenchError(f"a distance takes two rows a species or more, not {rows}")
+        raise ConnectomeBenchError(f"a distance needs at least 2 rows per species, not {rows}")
     held = {name: _manifest(name) for name in datasets}
     tasks = [task for task in evaluated if any(manifest["task"] == task for manifest in held.values())]
     if not tasks:
@@ -146,19 +146,19 @@ def measure_gaps(
 
 
 def correlate(drops: Sequence[tuple[str, str, float]], gaps: Sequence[Gap]) -> list[Correlation]:
-    """Correlate drops with the distances of their pairs of species, by ranks.
+    """Rank-correlate drops with the distances of their species pairs.
 
     Parameters
     ----------
     drops
-        Training species, evaluated species, drop.
+        Tuples of training species, evaluated species and drop.
     gaps
-        Of one task and encoder.
+        Gaps of one task and encoder.
 
     Returns
     -------
     list[Correlation]
-        For the Fréchet and for the energy distance; empty where no drop has a distance.
+        One each for the Fréchet and the energy distance; empty if no drop has a distance.
     """
     by_pair = {frozenset((gap.first, gap.second)): gap for gap in gaps}
     known = [(by_pair[pair], d) for a, b, d in drops if (pair := frozenset((a, b))) in by_pair and not math.isnan(d)]
@@ -184,7 +184,7 @@ def _spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
 
 def _holder(held: Mapping[str, Any], task: str, species: str, fingerprint: str) -> str:
-    """Return the dataset that holds the build of a species that was evaluated."""
+    """Return the dataset that contains the evaluated build of a species."""
     builds = {
         name: manifest["species"][species]["fingerprint"]
         for name, manifest in held.items()

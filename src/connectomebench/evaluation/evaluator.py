@@ -1,4 +1,4 @@
-"""Let any model answer a partition of any dataset: the same rows, the same question, the same reading of the reply."""
+"""Evaluate any model on a partition of any dataset, with the same rows, prompts and parsing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.ablations import ablate, shuffle_labels
 from connectomebench.evaluation.answer_mode import AnswerMode
-from connectomebench.evaluation.console_summary import outcome, simulated_note
+from connectomebench.evaluation.console_summary import simulated_note, summary_lines
 from connectomebench.evaluation.model_spec import LoadedModel, ModelSpec, load_model_spec
 from connectomebench.evaluation.prompt_variants import PromptVariant, condition, draw_examples
 from connectomebench.evaluation.results import DEFAULT, read_results, result_path
@@ -32,18 +32,24 @@ SHUFFLED_LABELS = "shuffled_labels"
 
 @dataclass(frozen=True)
 class EvalData:
-    """What is shown.
+    """Data to evaluate on.
 
     Attributes
     ----------
     dataset, species, partition, task, revision
         See :func:`connectomebench.dataset.loading.load_rows`.
-    sample
-        Only so many rows, balanced over the answers; None takes all.
+    max_samples
+        Evaluate only this many rows, balanced over the answers; None takes all.
     ablation
-        What is taken away, one of :data:`connectomebench.evaluation.ablations.ABLATIONS`.
+        One of :data:`connectomebench.evaluation.ablations.ABLATIONS`.
     seed
-        Of the sample and of shuffled labels.
+        Seed of the subsample and of shuffled labels.
+
+    Examples
+    --------
+    >>> from connectomebench import EvalData
+    >>> EvalData("your-org/merge_action", "fly").partition
+    'test'
     """
 
     dataset: str
@@ -51,79 +57,82 @@ class EvalData:
     partition: str = "test"
     task: str | None = None
     revision: str | None = None
-    sample: int | None = None
+    max_samples: int | None = None
     ablation: str | None = None
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class PromptOptions:
-    """How a model that talks is asked; nothing of it goes with one that does not.
+    """Prompt and answer options of a chat model; other models take none.
 
     Attributes
     ----------
-    way
-        None takes what the model was trained for, else scored where that can be computed, else generated.
-    wording
-        None takes what the model was trained for, else the answer alone.
+    answer_mode
+        None takes the mode the model was trained for, else scored if possible, else generated.
+    prompt_variant
+        None takes the variant the model was trained for, else the answer alone.
     trained_style
-        Replace the style of a given wording, too, by what the model was trained for.
+        Replace the style of a given variant by the one the model was trained for.
     """
 
-    way: AnswerMode | None = None
-    wording: PromptVariant | None = None
+    answer_mode: AnswerMode | None = None
+    prompt_variant: PromptVariant | None = None
     trained_style: bool = False
 
 
-DEFAULT_VARIANT = PromptOptions()
+DEFAULT_PROMPT_OPTIONS = PromptOptions()
 
 
 @dataclass(frozen=True)
 class CascadeRule:
-    """Whom to ask where the first model is not sure.
+    """When to ask a fallback model.
 
     Attributes
     ----------
-    second
-        The other model.
-    below
-        The first is not sure where its likeliest answer is less probable than this.
+    fallback_model
+        The model for rows on which the first is not confident.
+    min_confidence
+        Rows whose most probable answer has a lower probability go to the fallback model.
     """
 
-    second: ModelSpec
-    below: float
+    fallback_model: ModelSpec
+    min_confidence: float
 
 
 def evaluate(
-    asked: ModelSpec,
-    shown: EvalData,
+    model_spec: ModelSpec,
+    eval_data: EvalData,
     out: Path,
     *,
-    how: PromptOptions = DEFAULT_VARIANT,
-    effort: RunOptions = DEFAULT_RUN,
-    doubt: CascadeRule | None = None,
-    again: bool = False,
-    say: Callable[[str], None] = print,
+    prompt_options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
+    run_options: RunOptions = DEFAULT_RUN,
+    cascade_rule: CascadeRule | None = None,
+    overwrite: bool = False,
+    echo: Callable[[str], None] = print,
 ) -> Path:
-    """Let a model answer every row of a partition, and write one record a row.
+    """Evaluate a model on every row of a partition and write one record per row.
 
-    What was cut off goes on where it was; what is there already, of the same model, data and condition, is not asked
-    again.
+    An interrupted run resumes. Existing records of the same model, data and condition are kept.
 
     Parameters
     ----------
-    asked, doubt
-        Who is asked, and who then.
-    shown, how
-        What is asked, and how.
+    model_spec
+        The model.
+    eval_data
+        The rows.
     out
         Folder for records: ``OUT/MODEL/TASK/SPECIES/PARTITION.parquet``, or ``PARTITION@CONDITION.parquet``.
-    effort
-        How much at a time, and at what cost; no call has more rows than a language model computes together.
-    again
-        Ask anew where records are there.
-    say
-        Takes what is to be shown.
+    prompt_options
+        Prompt and answer mode of a chat model.
+    run_options
+        Batch size, concurrency and budget; a call never has more rows than the model's own batch size.
+    cascade_rule
+        Fallback model and confidence threshold; None evaluates the one model.
+    overwrite
+        Evaluate again even if records exist.
+    echo
+        Receives each line of output.
 
     Returns
     -------
@@ -133,26 +142,37 @@ def evaluate(
     Raises
     ------
     ConnectomeBenchError
-        If model or dataset cannot be had or do not belong together, the model cannot be asked this way, or the budget
-        is spent.
+        If model or dataset cannot be loaded or do not fit together, the model does not support the options, or the
+        budget is spent.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from connectomebench import EvalData, ModelSpec, evaluate
+    >>> model = ModelSpec("quickstart-out/models/trivial/merge_action/fly")
+    >>> path = evaluate(model, EvalData("quickstart-out/merge_action", "fly"), Path("results"))
+    trivial on merge_action/fly/test: balanced accuracy ...
+    results/trivial/merge_action/fly/test.parquet
     """
-    unchanged = shown.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
-    rows = load_rows(shown.dataset, shown.species, shown.partition, shown.revision, task=shown.task)
-    prepare = None if unchanged else partial(ablate, name=cast(str, shown.ablation))
-    opened = [load_model_spec(asked)]
-    model, named = _answering(opened[0], how if doubt is None else DEFAULT_VARIANT, rows, shown, prepare)
-    if doubt is not None:
+    unchanged = eval_data.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
+    rows = load_rows(eval_data.dataset, eval_data.species, eval_data.partition, eval_data.revision, task=eval_data.task)
+    prepare = None if unchanged else partial(ablate, name=cast(str, eval_data.ablation))
+    loaded = [load_model_spec(model_spec)]
+    model, named = _prepare_model(
+        loaded[0], prompt_options if cascade_rule is None else DEFAULT_PROMPT_OPTIONS, rows, eval_data, prepare
+    )
+    if cascade_rule is not None:
         from connectomebench.models.cascade import Cascade
 
-        opened.append(load_model_spec(doubt.second))
-        second, named = _answering(opened[1], how, rows, shown, prepare)
-        model = Cascade(model, second, doubt.below)
-    # what is computed together is lost together where the run is cut off, so no more than that in a call
-    together = min(getattr(one.model, "batch_size", effort.batch_rows) for one in opened)
-    dataset = _chosen(rows.dataset, shown)
+        loaded.append(load_model_spec(cascade_rule.fallback_model))
+        second, named = _prepare_model(loaded[1], prompt_options, rows, eval_data, prepare)
+        model = Cascade(model, second, cascade_rule.min_confidence)
+    # an interrupted call loses all its rows, so it never exceeds the model's own batch size
+    together = min(getattr(one.model, "batch_size", run_options.batch_rows) for one in loaded)
+    dataset = _select_rows(rows.dataset, eval_data)
     data = rows.data
     path = result_path(out, model.name, data.task, data.species, data.partition, named)
-    if again or not _is_there(path, model, data.fingerprint, dataset):
+    if overwrite or not _already_evaluated(path, model, data.fingerprint, dataset):
         evaluate_model(
             model,
             dataset,
@@ -161,90 +181,101 @@ def evaluate(
             path,
             condition=named,
             prepare=prepare,
-            effort=replace(effort, batch_rows=min(together, effort.batch_rows)),
+            run_options=replace(run_options, batch_rows=min(together, run_options.batch_rows)),
         )
     else:
-        say(f"{path} is there already; nothing was asked (--again asks anew)")
-    for line in (*outcome(read_results(path)), *simulated_note(data)):
-        say(line)
-    say(str(path))
+        echo(f"{path} exists; nothing was evaluated (use --overwrite to evaluate again)")
+    for line in (*summary_lines(read_results(path)), *simulated_note(data)):
+        echo(line)
+    echo(str(path))
     return path
 
 
-def _chosen(rows: Dataset, shown: EvalData) -> Dataset:
-    """Return the rows that are asked about, with shuffled answers where that is the ablation."""
-    if shown.ablation == SHUFFLED_LABELS:
-        rows = shuffle_labels(rows, shown.seed)
-    if shown.sample is None:
+def _select_rows(rows: Dataset, eval_data: EvalData) -> Dataset:
+    """Return the rows to evaluate, with shuffled answers if that is the ablation."""
+    if eval_data.ablation == SHUFFLED_LABELS:
+        rows = shuffle_labels(rows, eval_data.seed)
+    if eval_data.max_samples is None:
         return rows
-    return rows.select(sorted(balanced_sample(rows["answer"], shown.sample, shown.seed)))
+    return rows.select(sorted(balanced_sample(rows["answer"], eval_data.max_samples, eval_data.seed)))
 
 
-def _answering(
-    opened: LoadedModel, how: PromptOptions, rows: Rows, shown: EvalData, prepare: Callable[[Any], Any] | None
+def _prepare_model(
+    loaded: LoadedModel,
+    prompt_options: PromptOptions,
+    rows: Rows,
+    eval_data: EvalData,
+    prepare: Callable[[Any], Any] | None,
 ) -> tuple[Model, str]:
-    """Return the model as it is asked, and the name of the condition."""
-    model, record = opened.model, opened.record
+    """Return the model wrapped for evaluation, and the name of the condition."""
+    model, record = loaded.model, loaded.record
     if record is not None and record.task != rows.data.task:
-        raise ConnectomeBenchError(f"{model.name} was trained for {record.task}, and the rows ask {rows.data.task}")
-    taken = None if shown.ablation == BASE_MODEL else shown.ablation
+        raise ConnectomeBenchError(f"{model.name} was trained for {record.task}, but the rows are of {rows.data.task}")
+    taken = None if eval_data.ablation == BASE_MODEL else eval_data.ablation
     if not hasattr(model, "reply"):
-        if how.way is not None or how.wording is not None:
-            raise ConnectomeBenchError(f"{model.name} does not talk: leave the ways to answer and the prompt out")
+        if prompt_options.answer_mode is not None or prompt_options.prompt_variant is not None:
+            raise ConnectomeBenchError(
+                f"{model.name} is not a chat model: leave out the answer mode and prompt options"
+            )
         answering, named = cast("Model", model), condition(AnswerMode("scored"), ablation=taken)
     else:
-        usual_way, usual_wording = usual(opened)
-        way, wording = how.way or usual_way, how.wording or usual_wording
-        if how.trained_style:
-            wording = replace(wording, style=usual_wording.style)
-        answering = _talking(opened, way, wording, rows, shown, prepare)
-        named = condition(way, wording, taken, usual_way=usual_way, usual_wording=usual_wording)
-    if taken == SHUFFLED_LABELS and shown.seed:
-        named += f"-s{shown.seed}"
-    if shown.sample is not None:
-        drawn = sample_name(shown.sample, shown.seed)
+        default_mode, default_variant = model_defaults(loaded)
+        answer_mode, prompt_variant = (
+            prompt_options.answer_mode or default_mode,
+            prompt_options.prompt_variant or default_variant,
+        )
+        if prompt_options.trained_style:
+            prompt_variant = replace(prompt_variant, style=default_variant.style)
+        answering = _chat_model(loaded, answer_mode, prompt_variant, rows, eval_data, prepare)
+        named = condition(
+            answer_mode, prompt_variant, taken, default_mode=default_mode, default_variant=default_variant
+        )
+    if taken == SHUFFLED_LABELS and eval_data.seed:
+        named += f"-s{eval_data.seed}"
+    if eval_data.max_samples is not None:
+        drawn = sample_name(eval_data.max_samples, eval_data.seed)
         named = drawn if named == DEFAULT else f"{named}+{drawn}"
     return answering, named
 
 
-def usual(opened: LoadedModel) -> tuple[AnswerMode, PromptVariant]:
-    """Return how a model that talks is asked as it stands: as it was trained, else scored, else with a reply in words.
+def model_defaults(loaded: LoadedModel) -> tuple[AnswerMode, PromptVariant]:
+    """Return the default answer mode and prompt variant of a chat model.
 
-    A model that was trained to write an analysis, or to state its confidence, is had to do so.
+    As it was trained, including an analysis or a stated confidence; otherwise scored if possible, else generated.
     """
-    config = opened.record.config if opened.record else {}
+    config = loaded.record.config if loaded.record else {}
     style = "analysis" if config.get("answer_style") == "analysis" else "answer_only"
     if config.get("asks_confidence"):
         return AnswerMode("confidence"), PromptVariant(style)
-    if style == "analysis" or not hasattr(opened.model, "score"):
+    if style == "analysis" or not hasattr(loaded.model, "score"):
         return AnswerMode("generated"), PromptVariant(style)
     return AnswerMode("scored"), PromptVariant(style)
 
 
-def _talking(
-    opened: LoadedModel,
-    way: AnswerMode,
-    wording: PromptVariant,
+def _chat_model(
+    loaded: LoadedModel,
+    answer_mode: AnswerMode,
+    prompt_variant: PromptVariant,
     rows: Rows,
-    shown: EvalData,
+    eval_data: EvalData,
     prepare: Callable[[Any], Any] | None,
 ) -> Model:
     from connectomebench.evaluation.chat_adapter import ChatModelAdapter
 
-    if way.kind == "votes" and not getattr(opened.model, "takes_temperature", True):
+    if answer_mode.kind == "votes" and not getattr(loaded.model, "takes_temperature", True):
         raise ConnectomeBenchError(
-            f"{opened.model.name} takes no temperature, so its votes are not drawn; leave votes out"
+            f"{loaded.model.name} takes no temperature, so votes cannot be sampled; leave votes out"
         )
     examples = []
-    if wording.adaptation == "few_shot":
-        revision = rows.data.revision if rows.data.repo else shown.revision
-        train = load_rows(shown.dataset, shown.species, "train", revision, task=shown.task)
-        examples = draw_examples(train.dataset, rows.dataset, wording, prepare)
-    return ChatModelAdapter(cast(Any, opened.model), way, wording, examples)
+    if prompt_variant.adaptation == "few_shot":
+        revision = rows.data.revision if rows.data.repo else eval_data.revision
+        train = load_rows(eval_data.dataset, eval_data.species, "train", revision, task=eval_data.task)
+        examples = draw_examples(train.dataset, rows.dataset, prompt_variant, prepare)
+    return ChatModelAdapter(cast(Any, loaded.model), answer_mode, prompt_variant, examples)
 
 
-def _is_there(path: Path, model: Model, fingerprint: str, dataset: Dataset) -> bool:
-    """Tell whether the same question was put to the same model about the same rows before."""
+def _already_evaluated(path: Path, model: Model, fingerprint: str, dataset: Dataset) -> bool:
+    """Return whether the records hold this model's answers to these rows."""
     if not path.is_file():
         return False
     frame = read_results(path)

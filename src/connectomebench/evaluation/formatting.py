@@ -1,4 +1,4 @@
-"""Estimates in words and as JSON values."""
+"""Format estimates as text and JSON values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from connectomebench.evaluation.statistics import Estimate
 
 
 def interval_text(estimate: Estimate, sign: str = "") -> str:
-    """Word a value with its interval, three digits each; ``sign`` is "+" to show that of numbers above zero."""
+    """Format a value with its interval, three digits each; ``sign="+"`` shows the sign of positive numbers."""
     if math.isnan(estimate.value):
         return "undefined"
     value = f"{estimate.value:{sign}.3f}"
@@ -19,12 +19,12 @@ def interval_text(estimate: Estimate, sign: str = "") -> str:
 
 
 def p_text(p: float) -> str:
-    """Word a p-value with two digits."""
+    """Format a p-value with two digits."""
     return "undefined" if math.isnan(p) else f"{p:.2g}"
 
 
 def without_nan(value: Any) -> Any:
-    """Return nested dicts, lists and tuples with None in place of NaN, which JSON does not have."""
+    """Replace NaN, which JSON lacks, by None in nested dicts, lists and tuples."""
     if isinstance(value, dict):
         return {key: without_nan(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

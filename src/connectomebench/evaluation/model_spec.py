@@ -1,4 +1,4 @@
-"""Who is asked: a model of any kind by its name, an endpoint, or two models one after the other."""
+"""Specification of the model to evaluate: a local or Hub model, or an endpoint."""
 
 from __future__ import annotations
 
@@ -18,20 +18,26 @@ Engine = Literal["transformers", "vllm"]
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Who is asked.
+    """The model to evaluate.
 
     Attributes
     ----------
     model, revision, base
-        See :func:`connectomebench.models.registry.load_model`. Where there is an endpoint, ``model`` is not used.
+        See :func:`connectomebench.models.registry.load_model`. ``model`` is unused with an endpoint.
     endpoint
-        Server that answers, with the name of the model there.
+        Server and the model's name on it.
     engine
-        What computes a language model of this machine.
+        Inference engine of a local language model.
     without_adapter
-        Ask the model that an adapter was trained on.
+        Evaluate the base model of an adapter.
     batch_size
-        Rows that a language model of this machine computes together; None takes 4.
+        Rows a local language model processes at once; None takes 4.
+
+    Examples
+    --------
+    >>> from connectomebench import ModelSpec
+    >>> ModelSpec("your-org/probe").engine
+    'transformers'
     """
 
     model: str
@@ -45,55 +51,57 @@ class ModelSpec:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that is ready to answer.
+    """A loaded model with its training record.
 
     Attributes
     ----------
     model
-        With probabilities, in words, or both.
+        A classifier, a chat model, or both.
     record
-        Of our own models: what they were trained on, and how.
+        Training record; None for models not trained by this package.
     """
 
     model: Model | ChatModel
     record: ModelRecord | None
 
 
-def load_model_spec(asked: ModelSpec) -> LoadedModel:
-    """Open who is asked.
+def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
+    """Load the model of a specification.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is no such model, it is damaged, or the server cannot be reached.
+        If the model does not exist, is damaged, or the server cannot be reached.
     """
-    opened = _open(asked)
-    if asked.batch_size is not None:
+    loaded = _load(model_spec)
+    if model_spec.batch_size is not None:
         from connectomebench.models.vlm import VisionLanguageModel
 
-        if not isinstance(opened.model, VisionLanguageModel):
-            raise ConnectomeBenchError(f"{opened.model.name} forms its batches by itself; leave the batch size out")
-        if asked.batch_size < 1:
-            raise ConnectomeBenchError(f"the batch size is {asked.batch_size}; it must be at least 1")
-        opened.model.batch_size = asked.batch_size
-    return opened
+        if not isinstance(loaded.model, VisionLanguageModel):
+            raise ConnectomeBenchError(f"{loaded.model.name} batches by itself; leave out the batch size")
+        if model_spec.batch_size < 1:
+            raise ConnectomeBenchError(f"the batch size is {model_spec.batch_size}; it must be at least 1")
+        loaded.model.batch_size = model_spec.batch_size
+    return loaded
 
 
-def _open(asked: ModelSpec) -> LoadedModel:
-    if asked.endpoint is not None:
-        if asked.base or asked.revision or asked.without_adapter or asked.engine != "transformers":
-            raise ConnectomeBenchError("a server has its model ready; leave revision, base, engine and base_model out")
+def _load(model_spec: ModelSpec) -> LoadedModel:
+    if model_spec.endpoint is not None:
+        if model_spec.base or model_spec.revision or model_spec.without_adapter or model_spec.engine != "transformers":
+            raise ConnectomeBenchError(
+                "an endpoint serves a fixed model; leave out revision, base, engine and base_model"
+            )
         from connectomebench.models.endpoint import open_endpoint
 
-        return LoadedModel(open_endpoint(asked.endpoint), None)
-    if asked.engine == "vllm":
+        return LoadedModel(open_endpoint(model_spec.endpoint), None)
+    if model_spec.engine == "vllm":
         from connectomebench.models.vllm_engine import open_vllm
 
-        return LoadedModel(open_vllm(asked.model, asked.revision, base=asked.base), None)
-    if asked.without_adapter:
+        return LoadedModel(open_vllm(model_spec.model, model_spec.revision, base=model_spec.base), None)
+    if model_spec.without_adapter:
         from connectomebench.models.vlm_loading import load_base
 
-        return LoadedModel(load_base(asked.model, asked.revision, asked.base), None)
+        return LoadedModel(load_base(model_spec.model, model_spec.revision, model_spec.base), None)
     from connectomebench.models.registry import open_model
 
-    return LoadedModel(*open_model(asked.model, asked.revision, base=asked.base))
+    return LoadedModel(*open_model(model_spec.model, model_spec.revision, base=model_spec.base))

@@ -1,4 +1,4 @@
-"""Rows of two models or persons on the same samples."""
+"""Paired rows of two models or people on the same samples."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ def labels_of(frame: pd.DataFrame) -> list[str]:
 def paired_rows(
     frame: pd.DataFrame, first: str, second: str, *, shared: bool = False
 ) -> dict[Place, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Return the rows of two models wherever both were evaluated, the same samples in the same order.
+    """Pair the rows of two models: the same samples in the same order, per task, species and partition.
 
-    Their true answers may differ: an ablation deals them out anew.
+    True answers may differ: the shuffled_labels ablation permutes them.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ def paired_rows(
     first, second
         The models, as :func:`connectomebench.evaluation.result_records.label` names them.
     shared
-        Take the samples that both answered; without it, an error where the samples differ.
+        Use the samples both answered; otherwise differing samples are an error.
 
     Raises
     ------
     ConnectomeBenchError
-        If a name is not in the records, the models share no place, or saw different samples or data.
+        If a name is not in the records, or the models share no partition or saw different samples or data.
     """
     for name in (first, second):
         if name not in (known := labels_of(frame)):

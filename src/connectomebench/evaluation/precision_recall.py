@@ -1,7 +1,7 @@
 """Precision, recall, false positive rate and F1 of yes/no answers, as functions of row weights.
 
-"Yes" is the positive class. A reply that could not be parsed says neither: it lowers recall where the truth is yes and
-is no false positive where the truth is no.
+"Yes" is the positive class. An unparsed reply is neither yes nor no: it lowers recall where the truth is yes and
+is not a false positive where the truth is no.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers, weighted_sums
 
 
-def precision_statistic(said_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
-    """Return the share of right answers among those that say yes; NaN where none does.
+def precision_statistic(predicted_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
+    """Return the share of correct answers among those that are yes; NaN if there are none.
 
     Equals `sklearn.metrics.precision_score`.
 
     Parameters
     ----------
-    said_yes
-        Whether the answer given is yes, 0 or 1, shape (rows,).
+    predicted_yes
+        Whether the predicted answer is yes, 0 or 1, shape (rows,).
     is_yes
         Whether the true answer is yes, 0 or 1, shape (rows,).
 
@@ -37,36 +37,36 @@ def precision_statistic(said_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
     ConnectomeBenchError
         If the shapes differ, there are no rows, or values are not 0 or 1.
     """
-    said, truth = _flags(said_yes, is_yes)
-    return _ratio(said * truth, said)
+    predicted, truth = _flags(predicted_yes, is_yes)
+    return _ratio(predicted * truth, predicted)
 
 
-def recall_statistic(said_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
-    """Return the share of rows whose truth is yes that were answered yes; NaN where there are none.
+def recall_statistic(predicted_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
+    """Return the share of truly yes rows that were answered yes; NaN if there are none.
 
     Equals `sklearn.metrics.recall_score`. Parameters are those of `precision_statistic`.
     """
-    said, truth = _flags(said_yes, is_yes)
-    return _ratio(said * truth, truth)
+    predicted, truth = _flags(predicted_yes, is_yes)
+    return _ratio(predicted * truth, truth)
 
 
-def false_positive_rate_statistic(said_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
-    """Return the share of rows whose truth is no that were answered yes; NaN where there are none.
+def false_positive_rate_statistic(predicted_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
+    """Return the share of truly no rows that were answered yes; NaN if there are none.
 
     Parameters are those of `precision_statistic`.
     """
-    said, truth = _flags(said_yes, is_yes)
-    return _ratio(said * (1 - truth), 1 - truth)
+    predicted, truth = _flags(predicted_yes, is_yes)
+    return _ratio(predicted * (1 - truth), 1 - truth)
 
 
-def f1_statistic(said_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
-    """Return 2 TP / (2 TP + FP + FN); NaN where no answer says yes and no truth is yes.
+def f1_statistic(predicted_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
+    """Return 2 TP / (2 TP + FP + FN); NaN if no answer and no truth is yes.
 
     Equals `sklearn.metrics.f1_score`, which is 0 where only one of the two occurs. Parameters are those of
     `precision_statistic`.
     """
-    said, truth = _flags(said_yes, is_yes)
-    return _ratio(2 * said * truth, said + truth)
+    predicted, truth = _flags(predicted_yes, is_yes)
+    return _ratio(2 * predicted * truth, predicted + truth)
 
 
 RATES: dict[str, Callable[[ArrayLike, ArrayLike], Statistic]] = {
@@ -75,7 +75,7 @@ RATES: dict[str, Callable[[ArrayLike, ArrayLike], Statistic]] = {
     "false_positive_rate": false_positive_rate_statistic,
     "f1": f1_statistic,
 }
-"""By their names in summaries."""
+"""Name in summaries -> statistic."""
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Statistic:
@@ -88,12 +88,12 @@ def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> 
     return statistic
 
 
-def _flags(said_yes: ArrayLike, is_yes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    said, truth = as_numbers(said_yes, "said_yes"), as_numbers(is_yes, "is_yes")
-    if said.ndim != 1 or said.shape != truth.shape or not len(said):
+def _flags(predicted_yes: ArrayLike, is_yes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    predicted, truth = as_numbers(predicted_yes, "predicted_yes"), as_numbers(is_yes, "is_yes")
+    if predicted.ndim != 1 or predicted.shape != truth.shape or not len(predicted):
         raise ConnectomeBenchError(
-            f"rates take one answer and one truth a row, for at least one: shapes are {said.shape} and {truth.shape}"
+            f"rates need one answer and one truth per row: shapes are {predicted.shape} and {truth.shape}"
         )
-    if not np.all(np.isin([said, truth], (0, 1))):
-        raise ConnectomeBenchError("said_yes and is_yes must be 0 or 1")
-    return said, truth
+    if not np.all(np.isin([predicted, truth], (0, 1))):
+        raise ConnectomeBenchError("predicted_yes and is_yes must be 0 or 1")
+    return predicted, truth

@@ -1,4 +1,4 @@
-"""What a proofreader looks at, task by task, in the words that are put to a model."""
+"""Proofreading hints per task, as shown to a model."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ _HINTS = {
 
 
 def hint(task: Task) -> str:
-    """Return what to look at in a task.
+    """Return the hint of a task.
 
     Raises
     ------
     ConnectomeBenchError
-        If there are no hints for it.
+        If the task has no hint.
     """
     if task.name not in _HINTS:
         raise ConnectomeBenchError(f"there are no hints for {task.name}; use another --prompt")

@@ -1,7 +1,6 @@
-"""Result records: what a model said about every sample, stored as Parquet.
+"""Result records: a model's answer to every sample, stored as Parquet.
 
-One file a (model, task, species, partition, condition), one row a sample, so that any statistic can be computed again
-later.
+One file per (model, task, species, partition, condition), one row per sample, so that any statistic can be recomputed.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 
 KEYS = ("model", "task", "species", "partition", "condition")
 DEFAULT = "default"
-"""The condition in which a model is asked as it stands: nothing taken away, usual words, its usual way to answer."""
+"""The default condition: no ablation, default prompt, default answer mode."""
 YES_NO = ("yes", "no")
 
 _NULLABLE = (
@@ -42,11 +41,11 @@ _ADDED = ("condition", "replies", "derived", "prompt_tokens")
 def result_schema() -> pa.Schema:
     """Return the Arrow schema of a result record.
 
-    ``prediction`` is ``"yes"`` or ``"no"``, null where the reply could not be parsed; ``probability`` is that of "yes",
-    null where the model gives none; ``answer`` is the truth; ``question`` is all text that was asked; ``condition``
-    says what was unlike the usual (`DEFAULT`: nothing); ``votes`` and ``replies`` hold the answer and words of every
-    vote, ``derived`` the answer read again from the reasoning; ``latency_s`` (seconds), ``prompt_tokens`` (read),
-    ``tokens`` (written) and ``cost_usd`` are those of the one sample.
+    ``prediction`` is ``"yes"`` or ``"no"``, null if the reply could not be parsed; ``probability`` is P(yes), null if
+    the model gives none; ``answer`` is the truth; ``question`` is the full prompt text; ``condition`` names deviations
+    from the defaults (`DEFAULT`: none); ``votes`` and ``replies`` hold answer and text of every vote, ``derived`` the
+    answer derived from the analysis; ``latency_s`` (seconds), ``prompt_tokens``, ``tokens`` (generated) and
+    ``cost_usd`` are per sample.
     """
     import pyarrow as pa
 
@@ -78,17 +77,17 @@ def result_schema() -> pa.Schema:
 
 
 def result_path(folder: Path, model: str, task: str, species: str, partition: str, condition: str = DEFAULT) -> Path:
-    """Return where the records of a model on one partition live: FOLDER/MODEL/TASK/SPECIES/PARTITION.parquet.
+    """Return the path of a model's records on one partition: FOLDER/MODEL/TASK/SPECIES/PARTITION.parquet.
 
-    A slash in a model's name (an organisation on the Hub) becomes ``--``. A condition other than `DEFAULT` stands
-    behind the partition: ``test@CONDITION.parquet``.
+    A slash in a model's name (an organisation on the Hub) becomes ``--``. A condition other than `DEFAULT` is appended
+    to the partition: ``test@CONDITION.parquet``.
     """
     file = partition if condition == DEFAULT else f"{partition}@{condition}"
     return folder / model.replace("/", "--") / task / species / f"{file}.parquet"
 
 
 def label(model: str, condition: str) -> str:
-    """Name a model in a condition: ``MODEL``, or ``MODEL@CONDITION`` for another one than `DEFAULT`."""
+    """Name a model in a condition: ``MODEL``, or ``MODEL@CONDITION`` for a condition other than `DEFAULT`."""
     return model if condition == DEFAULT else f"{model}@{condition}"
 
 
@@ -100,8 +99,8 @@ def write_results(path: Path, rows: Iterable[Mapping[str, Any]]) -> Path:
     path
         Where to write; see `result_path`.
     rows
-        One mapping a sample with the columns of `result_schema`; nullable ones may be left out, and ``condition``
-        where it is `DEFAULT`.
+        One mapping per sample with the columns of `result_schema`; nullable ones may be omitted, and ``condition``
+        if it is `DEFAULT`.
 
     Returns
     -------
@@ -146,17 +145,24 @@ def read_results(paths: Path | str | Sequence[Path | str]) -> pd.DataFrame:
     Parameters
     ----------
     paths
-        Files, or folders in which every ``*.parquet`` is read.
+        Files, or folders whose ``*.parquet`` files are all read.
 
     Returns
     -------
     pandas.DataFrame
-        All rows, files in the order of their paths, with the columns of `result_schema`.
+        All rows in order of the file paths, with the columns of `result_schema`.
 
     Raises
     ------
     ConnectomeBenchError
         If there are no files, or one cannot be read, lacks a column or holds impossible values.
+
+    Examples
+    --------
+    >>> from connectomebench import read_results
+    >>> frame = read_results("quickstart-out/results")
+    >>> sorted(frame["partition"].unique())
+    ['test']
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -178,7 +184,7 @@ def read_results(paths: Path | str | Sequence[Path | str]) -> pd.DataFrame:
                 stored = stream.read()
         except (OSError, pa.ArrowInvalid) as error:
             raise ConnectomeBenchError(f"cannot read {file} as Parquet: {error}; evaluate again") from error
-        for name in _ADDED:  # files written before there were these columns
+        for name in _ADDED:  # files written before these columns existed
             if name not in stored.column_names:
                 values = [DEFAULT if name == "condition" else None] * len(stored)
                 stored = stored.append_column(schema.field(name), pa.array(values, schema.field(name).type))
@@ -193,30 +199,30 @@ def read_results(paths: Path | str | Sequence[Path | str]) -> pd.DataFrame:
     return frame
 
 
-def as_it_stands(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows in which models were asked as they stand (`DEFAULT`): those that count as a model's results."""
+def default_rows(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the `DEFAULT` condition, which count as a model's results."""
     return frame[frame["condition"] == DEFAULT]
 
 
 def by_keys(frame: pd.DataFrame, columns: Sequence[str] = KEYS) -> dict[tuple[str, ...], pd.DataFrame]:
-    """Return the rows for each combination of values of the columns, combinations and rows (by sample) sorted."""
+    """Group rows by the columns; groups are sorted, and rows within them by sample."""
     groups: Any = frame.sort_values(by=["sample_id"], kind="stable").groupby(list(columns), sort=True)
     return dict(iter(groups))
 
 
-def said_and_true(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return predictions and answers as text, shape (rows,); an unparsed prediction is empty, which is no answer."""
+def predictions_and_answers(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Return predictions and true answers as text, shape (rows,); an unparsed prediction is empty."""
     return rows["prediction"].fillna("").to_numpy(dtype=str), rows["answer"].to_numpy(dtype=str)
 
 
 def classes_of(answer: np.ndarray) -> tuple[str, ...]:
-    """Return the answers that can be given: yes and no, or else those that occur."""
+    """Return the possible answers: yes and no, or else those that occur."""
     found = tuple(np.unique(answer))
     return YES_NO if set(found) <= set(YES_NO) else found
 
 
 def _check_records(frame: pd.DataFrame, where: str) -> None:
-    """Refuse records that cannot be: impossible probabilities and samples that occur twice."""
+    """Raise on invalid probabilities or duplicate samples."""
     probability = frame["probability"].dropna()
     if not probability.between(0, 1).all():
         raise ConnectomeBenchError(f"{where}: probabilities must lie in [0, 1]")

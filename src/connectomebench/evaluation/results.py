@@ -1,11 +1,11 @@
-"""Result records and what follows from them, in one place: written, read, summarised and compared."""
+"""Write, read, summarise and compare result records."""
 
 from connectomebench.evaluation.comparison import Comparison, Verdict, compare, verdict
 from connectomebench.evaluation.result_records import (
     DEFAULT,
     KEYS,
     YES_NO,
-    as_it_stands,
+    default_rows,
     label,
     read_results,
     result_path,
@@ -22,8 +22,8 @@ __all__ = [
     "Comparison",
     "Summary",
     "Verdict",
-    "as_it_stands",
     "compare",
+    "default_rows",
     "label",
     "read_results",
     "result_path",

@@ -1,4 +1,4 @@
-"""Answers as they come, kept on disk row by row, so that an evaluation that is cut off pays for no answer twice."""
+"""Append-only log of answers, so that an interrupted evaluation resumes without asking twice."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SUFFIX = ".partial"
 
 
 class ResumeLog:
-    """Records of the rows that were answered so far; :func:`open_journal` makes one.
+    """Records of the rows answered so far; created by :func:`open_resume_log`.
 
     Attributes
     ----------
     records
-        By sample id, those of earlier runs among them.
+        Records by sample id, including those of earlier runs.
     """
 
     def __init__(self, stream: BufferedRandom, records: dict[str, dict[str, Any]]) -> None:
@@ -29,7 +29,7 @@ class ResumeLog:
         self.records = records
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
-        """Keep records; they are on the disk when this returns."""
+        """Append records; they are on disk when this returns."""
         self._stream.write(b"".join(_line(record) for record in records))
         self._stream.flush()
         os.fsync(self._stream.fileno())
@@ -37,28 +37,27 @@ class ResumeLog:
 
 
 @contextmanager
-def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[ResumeLog]:
-    """Open the journal of an evaluation, and go on with what it holds.
+def open_resume_log(path: Path, identity: Mapping[str, Any]) -> Iterator[ResumeLog]:
+    """Open the resume log of an evaluation and read its records.
 
-    The file is one JSON object a line: the identity, then a record a row. A line that was cut off while it was written
-    is dropped.
+    The file holds one JSON object per line: the identity, then one record per row. A truncated last line is dropped.
 
     Parameters
     ----------
     path
-        The journal; made if needed. Remove it (:func:`remove_journal`) once its records are elsewhere.
+        The log file; created if needed. Remove it (:func:`remove_resume_log`) once its records are stored elsewhere.
     identity
-        What is evaluated, JSON-ready. Answers given under another identity are never mixed in.
+        JSON-serialisable identity of the evaluation. Records of another identity are refused.
 
     Yields
     ------
-    Journal
-        With the records that were there.
+    ResumeLog
+        With the records found.
 
     Raises
     ------
     ConnectomeBenchError
-        If another process has it open, it belongs to another evaluation, or it is damaged.
+        If another process has it open, or it belongs to another evaluation or is damaged.
     """
     from filelock import FileLock, Timeout
 
@@ -72,13 +71,13 @@ def open_journal(path: Path, identity: Mapping[str, Any]) -> Iterator[ResumeLog]
         ) from None
     try:
         with path.open("a+b") as stream:
-            yield ResumeLog(stream, _go_on(stream, path, json.loads(json.dumps(identity))))
+            yield ResumeLog(stream, _read_existing(stream, path, json.loads(json.dumps(identity))))
     finally:
         lock.release()
 
 
-def remove_journal(path: Path) -> None:
-    """Remove a journal whose records are elsewhere, and its lock."""
+def remove_resume_log(path: Path) -> None:
+    """Remove a resume log and its lock."""
     path.unlink()
     _lock_of(path).unlink(missing_ok=True)
 
@@ -91,8 +90,8 @@ def _line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
-def _go_on(stream: BufferedRandom, path: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Read what is there, cut off a broken last line, and write the identity where there is nothing yet."""
+def _read_existing(stream: BufferedRandom, path: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Read existing records, truncate a broken last line, and write the identity to an empty file."""
     stream.seek(0)
     text = stream.read()
     whole = text[: text.rfind(b"\n") + 1]
@@ -105,12 +104,12 @@ def _go_on(stream: BufferedRandom, path: Path, identity: dict[str, Any]) -> dict
         found, *records = [json.loads(line) for line in whole.splitlines()]
         by_sample = {record["sample_id"]: record for record in records}
     except (ValueError, KeyError, TypeError):
-        raise ConnectomeBenchError(f"{path} is damaged; remove it to ask everything anew") from None
+        raise ConnectomeBenchError(f"{path} is damaged; remove it to start again") from None
     if found != identity:
         names = {**identity, **found} if isinstance(found, dict) else identity
         other = [name for name in names if not isinstance(found, dict) or found.get(name) != identity.get(name)]
         raise ConnectomeBenchError(
-            f"{path} holds answers to another evaluation (not the same: {', '.join(other)}); "
+            f"{path} holds answers of another evaluation (different:  {', '.join(other)}); "
             "finish that one, remove the file, or choose another --out"
         )
     return by_sample

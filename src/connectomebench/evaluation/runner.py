@@ -1,4 +1,4 @@
-"""Run a model on a partition and keep one record a row, each on the disk as soon as it is there."""
+"""Run a model on a partition and write one record per row, each saved as soon as it is answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import DEFAULT, write_results
-from connectomebench.evaluation.resume_log import SUFFIX, ResumeLog, open_journal, remove_journal
+from connectomebench.evaluation.resume_log import SUFFIX, ResumeLog, open_resume_log, remove_resume_log
 from connectomebench.models.base import Batch, Model
 
 if TYPE_CHECKING:
@@ -25,16 +25,16 @@ Prepare = Callable[[Batch], Batch]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How much is asked at a time, and how much it may cost.
+    """Batching, concurrency and budget of an evaluation.
 
     Attributes
     ----------
     batch_rows
-        Rows a call of the model.
+        Rows per model call.
     workers
-        Calls at a time. More than one only for models that may be called from several threads (endpoints).
+        Concurrent calls. More than one only for thread-safe models (endpoints).
     max_usd
-        What all rows together may cost, those of earlier runs of the same evaluation among them; None sets no bound.
+        Maximum total cost, including earlier runs of the same evaluation; None sets no limit.
     """
 
     batch_rows: int = 32
@@ -43,7 +43,7 @@ class RunOptions:
 
     def __post_init__(self) -> None:
         if self.batch_rows < 1 or self.workers < 1:
-            raise ConnectomeBenchError("rows and calls at a time must be at least 1")
+            raise ConnectomeBenchError("batch rows and workers must be at least 1")
         if self.max_usd is not None and not self.max_usd > 0:
             raise ConnectomeBenchError(f"the budget is {self.max_usd} USD; it must be above 0")
 
@@ -60,31 +60,31 @@ def evaluate_model(
     *,
     condition: str = DEFAULT,
     prepare: Prepare | None = None,
-    effort: RunOptions = DEFAULT_RUN,
+    run_options: RunOptions = DEFAULT_RUN,
 ) -> Path:
-    """Ask a model about every row of a partition and write the result records.
+    """Evaluate a model on every row of a partition and write the result records.
 
-    Answers are kept in ``PATH.partial`` as they come. The same call goes on there after it was cut off, however that
-    was; only rows whose answer was still awaited are asked again.
+    Answers are appended to ``PATH.partial`` as they arrive. After an interruption, the same call resumes from it; only
+    unanswered rows are evaluated again.
 
     Parameters
     ----------
     model
-        Any of our models.
+        Any model.
     dataset
         Rows as stored, one task and species.
     partition
         Name of the partition the rows come from.
     fingerprint
-        Of the dataset, from its manifest.
+        Fingerprint of the dataset, from its manifest.
     path
         Parquet file to write; written whole or not at all.
     condition
-        What is unlike the usual (:mod:`connectomebench.evaluation.results`).
+        Name of the condition (:func:`connectomebench.evaluation.prompt_variants.condition`).
     prepare
-        Changes a batch before it is shown, for example takes its images away.
-    effort
-        How much at a time, and at what cost.
+        Applied to a batch before the model sees it, for example an ablation.
+    run_options
+        Batching, concurrency and budget.
 
     Returns
     -------
@@ -94,7 +94,7 @@ def evaluate_model(
     Raises
     ------
     ConnectomeBenchError
-        If the model cannot be asked, the budget is spent, or another evaluation is under way there.
+        If the model fails, the budget is spent, or another evaluation is writing to ``path``.
     """
     ids: list[str] = list(dataset["sample_id"])
     constant = {
@@ -105,8 +105,8 @@ def evaluate_model(
         "condition": condition,
         "code_version": __version__,
     }
-    with open_journal(path.with_name(path.name + SUFFIX), constant) as journal:
-        left = [number for number, sample in enumerate(ids) if sample not in journal.records]
+    with open_resume_log(path.with_name(path.name + SUFFIX), constant) as log:
+        left = [number for number, sample in enumerate(ids) if sample not in log.records]
         with tqdm(
             total=len(ids),
             initial=len(ids) - len(left),
@@ -115,10 +115,10 @@ def evaluate_model(
             leave=False,
             delay=1,
         ) as bar:
-            ask = _asker(model, constant, prepare or (lambda batch: batch))
-            _work(ask, _batches(dataset, left, effort.batch_rows), journal, effort, bar)
-        write_results(path, [journal.records[sample] for sample in ids])
-    remove_journal(path.with_name(path.name + SUFFIX))
+            evaluate_batch = _batch_evaluator(model, constant, prepare or (lambda batch: batch))
+            _run_batches(evaluate_batch, _batches(dataset, left, run_options.batch_rows), log, run_options, bar)
+        write_results(path, [log.records[sample] for sample in ids])
+    remove_resume_log(path.with_name(path.name + SUFFIX))
     return path
 
 
@@ -127,15 +127,15 @@ def _batches(dataset: Dataset, numbers: Sequence[int], size: int) -> Iterator[di
         yield dataset[list(numbers[start : start + size])]
 
 
-def _asker(
+def _batch_evaluator(
     model: Model, constant: Mapping[str, Any], prepare: Prepare
 ) -> Callable[[dict[str, list[Any]]], list[dict[str, Any]]]:
-    """Return what asks the model about one batch and makes the records."""
+    """Return a function that evaluates one batch and returns its records."""
 
-    def ask(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
-        shown = prepare(batch)
+    def evaluate_batch(batch: dict[str, list[Any]]) -> list[dict[str, Any]]:
+        prepared = prepare(batch)
         began = time.perf_counter()
-        answers = model.predict(shown)
+        answers = model.predict(prepared)
         seconds = (time.perf_counter() - began) / len(answers)
         return [
             {
@@ -143,7 +143,7 @@ def _asker(
                 "task": batch["task"][i],
                 "species": batch["species"][i],
                 **constant,
-                "question": answer.question or shown["question"][i],
+                "question": answer.question or prepared["question"][i],
                 "prediction": answer.prediction,
                 "probability": answer.probabilities.get("yes"),
                 "answer": batch["answer"][i],
@@ -160,27 +160,27 @@ def _asker(
             for i, answer in enumerate(answers)
         ]
 
-    return ask
+    return evaluate_batch
 
 
-def _work(
-    ask: Callable[[dict[str, list[Any]]], list[dict[str, Any]]],
+def _run_batches(
+    evaluate_batch: Callable[[dict[str, list[Any]]], list[dict[str, Any]]],
     batches: Iterator[dict[str, list[Any]]],
-    journal: ResumeLog,
-    effort: RunOptions,
+    log: ResumeLog,
+    run_options: RunOptions,
     bar: tqdm[Any],
 ) -> None:
-    """Ask about all batches, several at a time, and keep each answer; what is under way when one fails is kept too."""
+    """Evaluate all batches concurrently and log each answer, also those in flight when one fails."""
     awaited: set[Future[list[dict[str, Any]]]] = set()
     stopped: BaseException | None = None
-    with ThreadPoolExecutor(effort.workers) as pool:
+    with ThreadPoolExecutor(run_options.workers) as pool:
         while True:
             try:
-                # what a row costs is known once one has been paid for
-                workers = effort.workers if effort.max_usd is None or journal.records else 1
+                # the cost of a row is known only after the first one
+                workers = run_options.workers if run_options.max_usd is None or log.records else 1
                 while stopped is None and len(awaited) < workers and (batch := next(batches, None)) is not None:
-                    _check_budget(journal, len(awaited), effort.max_usd)
-                    awaited.add(pool.submit(ask, batch))
+                    _check_budget(log, len(awaited), run_options.max_usd)
+                    awaited.add(pool.submit(evaluate_batch, batch))
                 done, awaited = wait(awaited, return_when=FIRST_COMPLETED)
             except (ConnectomeBenchError, KeyboardInterrupt) as error:
                 if isinstance(stopped, KeyboardInterrupt):
@@ -193,25 +193,25 @@ def _work(
                 if (failure := future.exception()) is not None:
                     stopped = stopped or failure
                     continue
-                journal.add(future.result())
+                log.add(future.result())
                 bar.update(len(future.result()))
     if stopped is not None:
         raise stopped
 
 
-def _check_budget(journal: ResumeLog, awaited: int, max_usd: float | None) -> None:
-    """Raise where one more call could spend more than the budget, judged by the dearest row so far."""
+def _check_budget(log: ResumeLog, awaited: int, max_usd: float | None) -> None:
+    """Raise if one more call could exceed the budget, judged by the most expensive row so far."""
     if max_usd is None:
         return
-    costs = [record["cost_usd"] for record in journal.records.values()]
+    costs = [record["cost_usd"] for record in log.records.values()]
     known = [cost for cost in costs if cost is not None]
     if costs and not known:
-        raise ConnectomeBenchError("what a row costs is not known, so no budget can be kept; give the prices of tokens")
+        raise ConnectomeBenchError("the cost of a row is unknown, so the budget cannot be enforced; give token prices")
     dearest = max(known, default=0.0)
-    # a row of which the server did not say what it took is counted as the dearest
+    # a row of unknown cost counts as the most expensive
     spent = sum(known) + dearest * (len(costs) - len(known))
     if spent + (awaited + 1) * dearest > max_usd:
         raise ConnectomeBenchError(
-            f"the budget of {max_usd} USD is spent ({spent:.4f} USD for {len(costs)} rows, {awaited} under way); "
-            "raise it and run the same command to go on"
+            f"the budget of {max_usd} USD is spent ({spent:.4f} USD for {len(costs)} rows, {awaited} in flight);  "
+            "raise it and run the same command to resume"
         )

@@ -1,4 +1,4 @@
-"""Tests of two models on the same rows, and the correction for several of them."""
+"""Significance tests of two models on the same rows, and correction for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from connectomebench.core.errors import ConnectomeBenchError
 def mcnemar_exact(first_right: ArrayLike, second_right: ArrayLike) -> float:
     """Return the p-value of the exact McNemar test of two models on the same rows.
 
-    The binomial test on the rows where one is right and the other wrong (McNemar, Psychometrika 12, 1947).
+    A binomial test on the rows where exactly one model is right (McNemar, Psychometrika 12, 1947).
 
-    Takes rows as independent: with several rows a group prefer
+    Assumes independent rows: with several rows per group prefer
     :func:`connectomebench.evaluation.statistics.paired_difference`.
 
     Parameters
@@ -26,7 +26,7 @@ def mcnemar_exact(first_right: ArrayLike, second_right: ArrayLike) -> float:
     Returns
     -------
     float
-        Two-sided p-value of the hypothesis that both are right equally often; 1 where they never disagree.
+        Two-sided p-value for equal accuracy; 1 if the models never disagree.
 
     Raises
     ------
@@ -38,24 +38,24 @@ def mcnemar_exact(first_right: ArrayLike, second_right: ArrayLike) -> float:
     first = np.asarray(first_right, dtype=bool)
     second = np.asarray(second_right, dtype=bool)
     if first.ndim != 1 or first.shape != second.shape:
-        raise ConnectomeBenchError(f"McNemar compares the same rows: shapes are {first.shape} and {second.shape}")
+        raise ConnectomeBenchError(f"McNemar needs the same rows: shapes are {first.shape} and {second.shape}")
     only_first = int(np.count_nonzero(first & ~second))
     discordant = int(np.count_nonzero(first != second))
     return float(binomtest(only_first, discordant, 0.5).pvalue) if discordant else 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Correct p-values of several comparisons (Holm, Scandinavian Journal of Statistics 6, 1979).
+    """Correct p-values for multiple comparisons (Holm, Scandinavian Journal of Statistics 6, 1979).
 
     Parameters
     ----------
     p_values
-        One a comparison; NaN where there is none, which stays and does not count.
+        One per comparison; NaN entries stay NaN and do not count.
 
     Returns
     -------
     list[float]
-        In the same order; rejecting those at most 0.05 keeps the chance of any false rejection at 0.05.
+        Corrected p-values in the same order; rejecting at 0.05 bounds the family-wise error rate by 0.05.
     """
     corrected = [float("nan")] * len(p_values)
     ranked = sorted((p, i) for i, p in enumerate(p_values) if not np.isnan(p))

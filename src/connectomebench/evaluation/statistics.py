@@ -1,8 +1,8 @@
-"""Balanced accuracy, and intervals and differences by bootstrap over groups.
+"""Balanced accuracy, and bootstrap intervals and differences over groups.
 
-Rows of one group (a body, a segment, a place) are not independent, so groups and not rows are drawn: a resample draws
-as many groups as there are, with replacement, and takes all rows of a group as often as the group was drawn. Groups of
-unequal size make resamples of unequal size, as they should.
+Rows of one group (a body, a segment, a place) are not independent, so groups are resampled instead of rows: a resample
+draws as many groups as there are, with replacement, and repeats all rows of a group as often as it was drawn. Groups
+of unequal size make resamples of unequal size, as intended.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from connectomebench.evaluation.weighted_statistics import (
 Method = Literal["percentile", "basic"]
 
 RESAMPLES = 2000
-# weights held in memory at once, few enough for the cache of a processor; the result does not depend on it
+# weights held in memory at once, small enough for the CPU cache; the result does not depend on it
 _CHUNK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval.
+    """A value with its confidence interval.
 
     Attributes
     ----------
     value
-        The statistic on all rows; NaN where it is undefined.
+        The statistic on all rows; NaN if undefined.
     lower, upper
-        Bounds of the interval; NaN where there is none (fewer than two groups, or an undefined value).
+        Interval bounds; NaN without interval (fewer than two groups, or an undefined value).
     n
         Number of rows.
     n_groups
-        Number of groups, the independent units. Below about ten, intervals come out too narrow.
+        Number of groups, the independent units. Below about ten, intervals are too narrow.
     resamples
-        Number of resamples for which the statistic was defined and on which the interval rests.
+        Number of resamples with a defined statistic, on which the interval is based.
     """
 
     value: float
@@ -57,12 +57,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class PairedDifference(Estimate):
-    """First minus second model on the same rows.
+    """Difference of the first minus the second model on the same rows.
 
     Attributes
     ----------
     p
-        Two-sided bootstrap p-value of no difference; NaN where there is no interval.
+        Two-sided bootstrap p-value of no difference; NaN without interval.
     """
 
     p: float
@@ -71,7 +71,7 @@ class PairedDifference(Estimate):
 def balanced_accuracy(
     predictions: ArrayLike, labels: ArrayLike, sample_weight: ArrayLike | None = None, adjusted: bool = False
 ) -> float:
-    """Return the mean over the classes in ``labels`` of the share of their rows that were predicted right.
+    """Return the mean recall over the classes in ``labels``.
 
     Equals `sklearn.metrics.balanced_accuracy_score`. A prediction outside the classes of ``labels`` is wrong.
 
@@ -80,20 +80,26 @@ def balanced_accuracy(
     predictions, labels
         Predicted and true classes (whole numbers or text), shape (rows,).
     sample_weight
-        Weights of the rows, shape (rows,); classes whose rows all weigh nothing do not count.
+        Weights of the rows, shape (rows,); classes with zero total weight do not count.
     adjusted
-        Rescale so that chance is 0 and a perfect prediction stays 1.
+        Rescale so that chance is 0 and a perfect prediction is 1.
 
     Raises
     ------
     ConnectomeBenchError
-        If shapes differ, there are no rows, or ``adjusted`` meets a single class, where chance is already perfect.
+        If shapes differ, there are no rows, or ``adjusted`` is used with a single class.
+
+    Examples
+    --------
+    >>> from connectomebench import balanced_accuracy
+    >>> round(balanced_accuracy(["yes", "yes", "no", "no"], ["yes", "yes", "yes", "no"]), 3)
+    0.833
     """
-    said, truth = _check_classes(predictions, labels)
+    predicted, truth = _check_classes(predictions, labels)
     weights = np.ones(len(truth)) if sample_weight is None else check_weights(sample_weight, len(truth))
     counts = weights > 0
-    said, truth, weights = said[counts], truth[counts], weights[counts]
-    value = plain_value(balanced_accuracy_statistic(said, truth), len(truth), weights)
+    predicted, truth, weights = predicted[counts], truth[counts], weights[counts]
+    value = plain_value(balanced_accuracy_statistic(predicted, truth), len(truth), weights)
     if not adjusted:
         return value
     classes = len(np.unique(truth))
@@ -105,11 +111,11 @@ def balanced_accuracy(
 def balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> Statistic:
     """Return balanced accuracy as a function of row weights.
 
-    NaN for weights under which a class of ``labels`` has no rows: leaving the class out would measure something else.
+    NaN for weights under which a class of ``labels`` has no rows: dropping the class would change the quantity.
     """
-    said, truth = _check_classes(predictions, labels)
+    predicted, truth = _check_classes(predictions, labels)
     members = (truth == np.unique(truth)[:, np.newaxis]).astype(np.float64)  # (classes, rows)
-    hits = members * (said == truth)
+    hits = members * (predicted == truth)
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         mass = weighted_sums(weights, members)
@@ -120,9 +126,9 @@ def balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> St
 
 
 def two_class_balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> Statistic:
-    """Return balanced accuracy as a function of row weights; NaN where ``labels`` hold one class alone.
+    """Return balanced accuracy as a function of row weights; NaN if ``labels`` hold a single class.
 
-    There the share of right answers is no balance: whoever always gives that answer has 1.
+    With a single class, always giving that answer would score 1.
     """
     if len(np.unique(np.asarray(labels))) > 1:
         return balanced_accuracy_statistic(predictions, labels)
@@ -139,37 +145,37 @@ def bootstrap_interval(
     method: Method = "percentile",
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> Estimate:
-    """Estimate a statistic with an interval by bootstrap over groups.
+    """Estimate a statistic and its interval by bootstrap over groups.
 
-    Resamples for which the statistic is undefined (balanced accuracy and AUROC where a class drew no rows) are left
-    out, so the interval is conditional on every class being drawn; `Estimate.resamples` says how many remain.
+    Resamples with an undefined statistic (balanced accuracy and AUROC if a class drew no rows) are left out, so the
+    interval is conditional on every class being drawn; `Estimate.resamples` counts those that remain.
 
     Parameters
     ----------
     statistic
-        Function of row weights, such as `balanced_accuracy_statistic` returns.
+        Function of row weights, for example from `balanced_accuracy_statistic`.
     groups
         Group of each row, shape (rows,).
     resamples, seed
-        How many resamples, and the seed they are drawn with.
+        Number of resamples and their seed.
     level
-        Coverage aimed at.
+        Nominal coverage.
     method
         ``"percentile"``: quantiles of the resampled values. ``"basic"``: twice the value minus those quantiles, which
-        makes up for the bias of statistics that grow with noise, such as calibration errors: resampling adds noise, so
-        their percentile intervals lie too high unless the error stands clear of the noise in every bin.
+        corrects the bias of statistics that grow with noise, such as calibration errors: resampling adds noise, so
+        their percentile intervals are too high unless the error exceeds the noise in every bin.
     bounds
-        Least and greatest possible value of the statistic; the interval is cut there.
+        Minimum and maximum of the statistic; the interval is clipped to them.
 
     Returns
     -------
     Estimate
-        The interval always holds the value (it is widened to it where resampling says otherwise).
+        The interval always contains the value (it is widened if necessary).
 
     Raises
     ------
     ConnectomeBenchError
-        If there are no rows, or ``resamples`` or ``level`` make no sense.
+        If there are no rows, or ``resamples`` or ``level`` is invalid.
     """
     basic = ["value"] if method == "basic" else []
     found = bootstrap_intervals(
@@ -188,21 +194,21 @@ def bootstrap_intervals(
     basic: Collection[str] = (),
     bounds: tuple[float, float] = (-np.inf, np.inf),
 ) -> dict[str, Estimate]:
-    """Estimate several statistics of the same rows on the same resamples; each comes out as by `bootstrap_interval`.
+    """Estimate several statistics of the same rows on shared resamples; each equals `bootstrap_interval`.
 
     Parameters
     ----------
     statistics
-        By name; all built on the rows that ``groups`` describes.
+        Statistics by name, all built on the rows of ``groups``.
     basic
-        Names of those whose interval is the basic one.
+        Names of those with a basic interval.
     groups, resamples, seed, level, bounds
         As for `bootstrap_interval`.
 
     Returns
     -------
     dict
-        The estimates, by name.
+        Estimates by name.
     """
     values, drawn, n, n_groups = _bootstrap(list(statistics.values()), groups, resamples, seed)
     found = {}
@@ -222,15 +228,15 @@ def paired_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> PairedDifference:
-    """Estimate the difference of a statistic between two models on the same rows, by bootstrap over groups.
+    """Estimate the difference of a statistic between two models on the same rows by paired bootstrap over groups.
 
-    Each resample is given to both models, so what makes a row hard for both cancels. The p-value is twice the smaller
-    share of resamples on either side of zero, one added to both counts, so it is never below 2 / (resamples + 1).
+    Both models share each resample, so that row difficulty cancels. The p-value is twice the smaller share of resamples
+    on either side of zero, with one added to both counts, so it is at least 2 / (resamples + 1).
 
     Parameters
     ----------
     first, second
-        The statistic of each model, built on rows in the same order.
+        Statistic of each model, built on rows in the same order.
     groups
         Group of each row, shape (rows,).
     resamples, seed, level
@@ -265,7 +271,7 @@ def independent_difference(
     seed: int = 0,
     level: float = 0.95,
 ) -> Estimate:
-    """Estimate the difference of a statistic between two sets of rows that share no groups: each is drawn by itself.
+    """Estimate the difference of a statistic between two sets of rows without shared groups, resampled independently.
 
     Parameters
     ----------
@@ -279,11 +285,11 @@ def independent_difference(
     Returns
     -------
     Estimate
-        First minus second; ``n`` and ``n_groups`` count both sets. No interval where either set has fewer than two
+        First minus second; ``n`` and ``n_groups`` count both sets. No interval if either set has fewer than two
         groups.
     """
     [one], [drawn], n, n_groups = _bootstrap([first], first_groups, resamples, seed)
-    # other draws than those of the first, even where both have as many groups
+    # draws independent of the first, even if both have as many groups
     [other], [drawn_other], n_other, n_groups_other = _bootstrap([second], second_groups, resamples, (seed, 1))
     both = drawn - drawn_other if len(drawn) == len(drawn_other) else np.empty(0)
     both = both[np.isfinite(both)]
@@ -294,7 +300,7 @@ def independent_difference(
 def _bootstrap(
     statistics: Sequence[Statistic], groups: ArrayLike, resamples: int, seed: int | tuple[int, ...]
 ) -> tuple[list[float], list[NDArray[np.float64]], int, int]:
-    """Return values, resampled values (none where there can be no interval), and the numbers of rows and groups."""
+    """Return values, resampled values (empty without interval), and the numbers of rows and groups."""
     names = np.asarray(groups)
     if names.ndim != 1 or len(names) == 0:
         raise ConnectomeBenchError(f"groups have shape {names.shape}; give the group of each row, for at least one row")
@@ -317,7 +323,7 @@ def _bootstrap(
 def _resampled_weights(
     group_of_row: NDArray[np.intp], n_groups: int, resamples: int, seed: int | tuple[int, ...]
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield row weights, a few resamples at a time, each of shape (resamples of this part, rows)."""
+    """Yield row weights in chunks of resamples, each of shape (resamples of the chunk, rows)."""
     generator = np.random.default_rng(seed)
     chance = np.full(n_groups, 1 / n_groups)
     step = max(1, _CHUNK // len(group_of_row))
@@ -329,7 +335,7 @@ def _resampled_weights(
 def _interval(
     value: float, drawn: NDArray[np.float64], level: float, method: Method, bounds: tuple[float, float]
 ) -> tuple[float, float]:
-    """Turn resampled values into lower and upper bound; NaN where nothing was resampled."""
+    """Return lower and upper bound from resampled values; NaN if there are none."""
     if not 0 < level < 1:
         raise ConnectomeBenchError(f"level is {level}; give a number between 0 and 1, such as 0.95")
     if len(drawn) == 0:
@@ -342,19 +348,21 @@ def _interval(
 
 
 def _check_classes(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray, NDArray]:
-    """Return predictions and labels as arrays of shape (rows,) that can be compared."""
-    said, truth = (np.asarray(a.tolist()) if a.dtype == object else a for a in map(np.asarray, (predictions, labels)))
-    if said.ndim != 1 or said.shape != truth.shape:
+    """Validate predictions and labels; return comparable arrays of shape (rows,)."""
+    predicted, truth = (
+        np.asarray(a.tolist()) if a.dtype == object else a for a in map(np.asarray, (predictions, labels))
+    )
+    if predicted.ndim != 1 or predicted.shape != truth.shape:
         raise ConnectomeBenchError(
-            f"{said.shape} predictions for {truth.shape} labels; give one predicted and one true class a row"
+            f"{predicted.shape} predictions for {truth.shape} labels; give one predicted and one true class per row"
         )
     if len(truth) == 0:
         raise ConnectomeBenchError("there are no rows; give at least one prediction with its label")
-    if not {said.dtype.kind, truth.dtype.kind} <= set("Ubiuf"):
+    if not {predicted.dtype.kind, truth.dtype.kind} <= set("Ubiuf"):
         raise ConnectomeBenchError("classes must be whole numbers or text, one in every row")
-    kinds = {"text" if array.dtype.kind == "U" else "number" for array in (said, truth)}
+    kinds = {"text" if array.dtype.kind == "U" else "number" for array in (predicted, truth)}
     if len(kinds) > 1:
         raise ConnectomeBenchError("predictions and labels must both be numbers or both be text")
-    if any(array.dtype.kind == "f" and np.any(array != np.floor(array)) for array in (said, truth)):
+    if any(array.dtype.kind == "f" and np.any(array != np.floor(array)) for array in (predicted, truth)):
         raise ConnectomeBenchError("classes must be whole numbers or text, not probabilities")
-    return said, truth
+    return predicted, truth

@@ -1,4 +1,4 @@
-"""A part of a partition, drawn so that everyone who asks for it gets the same rows."""
+"""Reproducible balanced subsample of a partition."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 
 def balanced_sample(answers: Sequence[str], n: int, seed: int = 0) -> list[int]:
-    """Draw rows so that every answer occurs as often as the others.
+    """Draw rows balanced over the answers.
 
     Parameters
     ----------
     answers
-        Of all rows, in stored order.
+        Answers of all rows, in stored order.
     n
-        How many to draw. Counts of two answers differ by 1 at most, as long as there are rows of both left.
+        Number of rows. Counts of two answers differ by at most 1 while rows of both remain.
     seed
-        The same seed draws the same rows, in the same order.
+        The same seed draws the same rows in the same order.
 
     Returns
     -------
     list[int]
-        Numbers of rows, in a drawn order.
+        Row indices, in random order.
 
     Raises
     ------
     ConnectomeBenchError
-        If there are fewer rows.
+        If there are fewer than ``n`` rows.
     """
     if not 1 <= n <= len(answers):
         raise ConnectomeBenchError(f"{n} rows cannot be drawn from {len(answers)}; ask for 1 to {len(answers)}")
@@ -45,5 +45,5 @@ def balanced_sample(answers: Sequence[str], n: int, seed: int = 0) -> list[int]:
 
 
 def sample_name(n: int, seed: int) -> str:
-    """Name a sample in the condition of its records: ``sample64-seed0``."""
+    """Name a subsample in the condition of its records: ``sample64-seed0``."""
     return f"sample{n}-seed{seed}"

@@ -1,4 +1,4 @@
-"""What result records say: every metric with its 95% interval over groups, per model, place and condition."""
+"""Summarise result records: every metric with its 95% interval over groups."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectomebench.evaluation.auroc import (
 )
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
 from connectomebench.evaluation.precision_recall import RATES
-from connectomebench.evaluation.result_records import YES_NO, by_keys, classes_of, said_and_true
+from connectomebench.evaluation.result_records import YES_NO, by_keys, classes_of, predictions_and_answers
 from connectomebench.evaluation.statistics import (
     RESAMPLES,
     Estimate,
@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COVERAGES = {"risk_at_50": 0.5, "risk_at_80": 0.8, "risk_at_90": 0.9}
-"""Names of risks -> share of rows that are answered."""
+"""Name of risk -> coverage, the share of rows answered."""
 METRICS: tuple[str, ...] = ("balanced_accuracy", "ece", "mce", "brier", "auroc", *RATES, *COVERAGES, "aurc")
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What one model did on one partition of one task and species.
+    """Results of one model on one partition of one task and species.
 
     Attributes
     ----------
@@ -45,11 +45,11 @@ class Summary:
     n, n_groups
         Samples and groups.
     unparsed
-        Samples whose reply held no answer; they count as wrong.
+        Samples without a parsed answer; they count as wrong.
     estimates
-        By the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score, AUROC, risks
-        and AURC those with a probability, else all. A value is NaN where it is undefined: one class only, nothing
-        answered "yes", no probabilities, or answers that are not yes or no.
+        Estimates by the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score,
+        AUROC, risks and AURC those with a probability, else all. Undefined values are NaN: a single class, nothing
+        answered "yes", no probabilities, or answers other than yes and no.
     """
 
     model: str
@@ -66,33 +66,41 @@ class Summary:
 def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0, bins: int = 15) -> list[Summary]:
     """Estimate all metrics with 95% intervals over groups, per model, task, species, partition and condition.
 
-    Balanced accuracy takes an unparsed prediction as wrong; precision, recall, false positive rate and F1 as not "yes".
-    Calibration (binary convention, equal-width bins), Brier score, AUROC, and the risks of selective prediction need
-    P(yes) and use the rows that have one. Calibration errors grow with noise, so their intervals are basic bootstrap
-    ones (see :func:`connectomebench.evaluation.statistics.bootstrap_interval`).
+    Balanced accuracy counts an unparsed prediction as wrong; precision, recall, false positive rate and F1 count it as
+    not "yes". Calibration (binary convention, equal-width bins), Brier score, AUROC and the risks of selective
+    prediction use the rows with P(yes). Calibration errors grow with noise, so their intervals are basic bootstrap
+    intervals (see :func:`connectomebench.evaluation.statistics.bootstrap_interval`).
 
-    Read intervals of calibration errors with care. Simulated with 60 to 512 rows, 95% intervals of an ECE of 0.03
-    to 0.2 held the true value 78 to 91% of the time, those of an MCE of 0.15 89% with 512 rows but 27% with 60. For
-    a perfectly calibrated model, whose estimated error is all noise, they held zero 14 to 39% (ECE) and 20 to 67%
-    (MCE) of the time.
+    Read intervals of calibration errors with care. In simulations with 60 to 512 rows, 95% intervals of an ECE of 0.03
+    to 0.2 covered the true value 78 to 91% of the time, those of an MCE of 0.15 89% with 512 rows but 27% with 60.
+    For a perfectly calibrated model, whose estimated error is all noise, they covered zero 14 to 39% (ECE) and 20 to
+    67% (MCE) of the time.
 
     Parameters
     ----------
     frame
         From :func:`connectomebench.evaluation.result_records.read_results`.
     resamples, seed
-        Of the bootstrap.
+        Number and seed of the bootstrap resamples.
     bins
-        Of the calibration errors.
+        Number of bins of the calibration errors.
 
     Returns
     -------
     list[Summary]
         Sorted by model, task, species, partition and condition.
+
+    Examples
+    --------
+    >>> from connectomebench import read_results, summarise
+    >>> [summary] = summarise(read_results("quickstart-out/results/trivial/merge_action"))
+    >>> accuracy = summary.estimates["balanced_accuracy"]
+    >>> bool(accuracy.lower <= accuracy.value <= accuracy.upper)
+    True
     """
     summaries = []
     for (model, task, species, partition, condition), rows in by_keys(frame).items():
-        prediction, answer = said_and_true(rows)
+        prediction, answer = predictions_and_answers(rows)
         summaries.append(
             Summary(
                 model,
@@ -111,7 +119,7 @@ def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0,
 
 def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict[str, Estimate]:
     """Estimate every metric on the rows of one partition."""
-    prediction, answer = said_and_true(rows)
+    prediction, answer = predictions_and_answers(rows)
     group = rows["group"].to_numpy(dtype=str)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "bounds": (0.0, 1.0)}
     estimates = dict.fromkeys(METRICS, _undefined(0, 0))
@@ -130,8 +138,8 @@ def _of_answers(prediction: NDArray[np.str_], answer: NDArray[np.str_], yes_no: 
     found = {"balanced_accuracy": two_class_balanced_accuracy_statistic(prediction, answer)}
     if not yes_no:
         return found
-    said, truth = prediction == "yes", answer == "yes"
-    return found | {name: statistic(said, truth) for name, statistic in RATES.items()}
+    predicted, truth = prediction == "yes", answer == "yes"
+    return found | {name: statistic(predicted, truth) for name, statistic in RATES.items()}
 
 
 def _of_probabilities(
@@ -139,7 +147,7 @@ def _of_probabilities(
 ) -> dict[str, Statistic]:
     """Return the statistics of rows with a probability."""
     label = (answer == "yes").astype(np.int64)
-    # what could not be read is no answer, so it is left to a person before all others
+    # an unparsed reply has no answer, so it is deferred first
     confidence = np.where(np.isin(prediction, YES_NO), answer_confidence(prediction == "yes", probability), 0)
     right = prediction == answer
     return {

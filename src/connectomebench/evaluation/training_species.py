@@ -1,4 +1,4 @@
-"""Which species models were trained on: read from their records, or stated by the user, never guessed."""
+"""Training species of models: read from their records or stated by the user, never guessed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TrainedModel = tuple[str, str, str]
-"""Name, revision and task: what one training run made."""
+"""Name, revision and task of one trained model."""
 
 
 def models_in(frame: pd.DataFrame) -> list[TrainedModel]:
@@ -28,7 +28,7 @@ def find_records(sources: Iterable[str]) -> list[ModelRecord]:
     Parameters
     ----------
     sources
-        Folders, in which every model at any depth is read, or ``ORG/NAME`` on the Hub.
+        Folders, searched for models at any depth, or ``ORG/NAME`` on the Hub.
 
     Raises
     ------
@@ -60,17 +60,17 @@ def recorded_species(
     records
         From `find_records`.
     partition
-        That is evaluated.
+        The evaluated partition.
 
     Returns
     -------
     dict
-        Species of the models whose record was found; the others are left out.
+        Species by model; models without a record are left out.
 
     Raises
     ------
     ConnectomeBenchError
-        If a model was trained on the partition that is evaluated.
+        If a model was trained on the evaluated partition.
     """
     by_model = {(record.name, record.revision, record.task): record for record in records}
     found = {}
@@ -80,32 +80,32 @@ def recorded_species(
         if learnt := [data.species for data in record.trained_on if data.partition == partition]:
             raise ConnectomeBenchError(
                 f"{record.name} (revision {record.revision}) was trained on the {partition} partition of "
-                f"{', '.join(learnt)}, so its results there say nothing of transfer; leave it out"
+                f"{', '.join(learnt)}, so its results there do not measure transfer; leave it out"
             )
         found[model] = record.species
     return found
 
 
 def stated_species(frame: pd.DataFrame, species: Sequence[str]) -> dict[TrainedModel, tuple[str, ...]]:
-    """Take the user's word for what the one model of the records was trained on.
+    """Use the stated training species for the only model in the records.
 
     Raises
     ------
     ConnectomeBenchError
-        If the records are of several models, or of several revisions for one task: one statement would be a guess.
+        If the records are of several models, or of several revisions for one task.
     """
     models = models_in(frame)
     if len({name for name, _, _ in models}) > 1 or len({task for _, _, task in models}) < len(models):
-        told = ", ".join(f"{name} (revision {revision}, {task})" for name, revision, task in models)
+        names = ", ".join(f"{name} (revision {revision}, {task})" for name, revision, task in models)
         raise ConnectomeBenchError(
-            f"--trained-on speaks of one model, and the results are of {told}; choose one with --model, or give their "
+            f"--trained-on is for one model, but the results are of {names}; choose one with --model, or give their "
             "folders with --models"
         )
     return dict.fromkeys(models, tuple(dict.fromkeys(species)))
 
 
 def simulated_species(records: Iterable[ModelRecord], training: Iterable[TrainedModel]) -> list[str]:
-    """Return the species of which any of the models learnt from simulated errors, by their records, sorted."""
+    """Return the sorted species on which any of the models was trained with simulated errors."""
     wanted = set(training)
     learnt = [d for r in records if (r.name, r.revision, r.task) in wanted for d in r.trained_on]
     return sorted({data.species for data in learnt if data.source.get("simulated_errors")})
@@ -125,6 +125,6 @@ def _fetch(repo: str) -> ModelRecord:
             path = hf_hub_download(repo, FILE_NAME)
         except EntryNotFoundError:
             raise ConnectomeBenchError(
-                f"{repo} has no {FILE_NAME}, so nothing says what it was trained on; state it with --trained-on"
+                f"{repo} has no {FILE_NAME}, so its training data are unknown; state them with --trained-on"
             ) from None
     return read_record(Path(path).parent)

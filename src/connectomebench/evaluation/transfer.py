@@ -1,4 +1,4 @@
-"""Transfer between species: how well a model trained on one does on others, and how much it loses on the way."""
+"""Transfer between species: performance of a model on species it was not trained on, and its drop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.domain_gap import LEAST_PAIRS, Correlation, Gap, correlate
 from connectomebench.evaluation.formatting import interval_text, without_nan
-from connectomebench.evaluation.result_records import as_it_stands, by_keys, said_and_true
+from connectomebench.evaluation.result_records import by_keys, default_rows, predictions_and_answers
 from connectomebench.evaluation.statistics import (
     RESAMPLES,
     Estimate,
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Drop:
-    """What a model loses on another species.
+    """Performance drop of a model on another species.
 
     Attributes
     ----------
     source
-        A species it was trained on.
+        A training species.
     target
-        One it was not.
+        A species it was not trained on.
     drop
-        Balanced accuracy on the source minus that on the target; the groups of the two are drawn independently.
+        Balanced accuracy on the source minus that on the target; groups are resampled independently.
     """
 
     source: str
@@ -45,20 +45,20 @@ class Drop:
 
 @dataclass(frozen=True)
 class TransferRow:
-    """One model on all species it was evaluated on.
+    """Results of one model on all species it was evaluated on.
 
     Attributes
     ----------
     model, revision, task
-        Which model.
+        The model.
     trained_on
         Species, from its record or as stated.
     values
-        Species -> balanced accuracy; NaN where only one answer occurs.
+        Species -> balanced accuracy; NaN if only one answer occurs.
     fingerprints
         Species -> fingerprint of the data.
     drops
-        From every species it was trained on to every other, as far as it was evaluated on both.
+        From every training species to every other species, where it was evaluated on both.
     """
 
     model: str
@@ -83,14 +83,14 @@ def transfer_rows(
     Parameters
     ----------
     frame
-        Result records, from one or several folders; only those of the default condition count.
+        Result records from one or several folders; only the default condition counts.
     training
-        Species that models were trained on (:mod:`connectomebench.evaluation.training_species`); other models are left
+        Training species of the models (:mod:`connectomebench.evaluation.training_species`); other models are left
         out.
     partition
-        That is evaluated.
+        The evaluated partition.
     resamples, seed
-        Of the bootstrap over groups.
+        Number and seed of the bootstrap resamples over groups.
 
     Returns
     -------
@@ -100,9 +100,9 @@ def transfer_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is nothing to measure, or results of a model on a species are of several builds.
+        If there is nothing to measure, or a model has results on several builds of a species.
     """
-    own = as_it_stands(frame)
+    own = default_rows(frame)
     own = own[own["partition"] == partition]
     places: dict[TrainedModel, dict[str, pd.DataFrame]] = {}
     for (model, revision, task, species), rows in by_keys(own, ("model", "model_revision", "task", "species")).items():
@@ -124,7 +124,10 @@ def transfer_rows(
     for (model, revision, task), by_species in places.items():
         trained_on = tuple(training[model, revision, task])
         measured = {
-            species: (two_class_balanced_accuracy_statistic(*said_and_true(rows)), rows["group"].to_numpy(str))
+            species: (
+                two_class_balanced_accuracy_statistic(*predictions_and_answers(rows)),
+                rows["group"].to_numpy(str),
+            )
             for species, rows in by_species.items()
         }
         found.append(
@@ -148,9 +151,9 @@ def transfer_rows(
 
 
 def as_text(rows: Sequence[TransferRow], gaps: Sequence[Gap] = (), simulated: Sequence[str] = ()) -> str:
-    """Word transfer as one table a task, the drops below it, and distances beside them where they are known.
+    """Format transfer as text: one table per task, then drops with known distances.
 
-    ``simulated`` names the species of which models learnt from simulated errors.
+    ``simulated`` lists the species on which models were trained with simulated errors.
     """
     blocks = []
     for task in dict.fromkeys(row.task for row in rows):
@@ -173,7 +176,7 @@ def as_text(rows: Sequence[TransferRow], gaps: Sequence[Gap] = (), simulated: Se
 
 
 def as_json(rows: Sequence[TransferRow], gaps: Sequence[Gap] = (), simulated: Sequence[str] = ()) -> str:
-    """Write transfer, distances, their correlations and what is simulated as JSON; NaN becomes null."""
+    """Format transfer, distances, correlations and simulated species as JSON; NaN becomes null."""
     correlations = [
         {"task": task, **asdict(found)}
         for task in dict.fromkeys(row.task for row in rows)
@@ -189,7 +192,7 @@ def as_json(rows: Sequence[TransferRow], gaps: Sequence[Gap] = (), simulated: Se
 
 
 def _check_builds(places: Mapping[TrainedModel, Mapping[str, pd.DataFrame]]) -> None:
-    """Refuse a table that would compare models on different data under the name of one species."""
+    """Raise if models saw different data of one species."""
     builds: dict[tuple[str, str], str] = {}
     for (_, _, task), by_species in places.items():
         for species, rows in by_species.items():
@@ -223,13 +226,13 @@ def _drop_lines(row: TransferRow, gaps: Sequence[Gap]) -> list[str]:
 
 
 def _without_drop(rows: Sequence[TransferRow]) -> list[str]:
-    """Say of which models no drop is known, and why."""
+    """List the models without a drop, and why."""
     found: dict[str, list[str]] = {}
     for row in (row for row in rows if not row.drops):
         home = [species for species in row.trained_on if species in row.values]
         why = "evaluated on no other species" if home else f"not evaluated on {', '.join(row.trained_on)}"
         found.setdefault(why, []).append(_who(row))
-    return [f"  no drop is known of {', '.join(who)}: {why}" for why, who in found.items()]
+    return [f"  no drop for {', '.join(who)}: {why}" for why, who in found.items()]
 
 
 def _who(row: TransferRow) -> str:
@@ -237,9 +240,9 @@ def _who(row: TransferRow) -> str:
 
 
 def _correlation_text(found: Correlation) -> str:
-    told = f"  {found.distance} distance against drop ({found.n} drops, {found.pairs} pairs of species): "
+    text = f"  {found.distance} distance against drop ({found.n} drops, {found.pairs} pairs of species): "
     if found.pairs < LEAST_PAIRS:
-        return f"{told}too few pairs for a correlation, which takes {LEAST_PAIRS}"
+        return f"{text}too few pairs for a correlation, which takes {LEAST_PAIRS}"
     if found.spearman is None:
-        return f"{told}no correlation, since all are equal"
-    return f"{told}Spearman {found.spearman:+.2f}; pairs that share a species are not independent"
+        return f"{text}no correlation, since all are equal"
+    return f"{text}Spearman {found.spearman:+.2f}; pairs that share a species are not independent"

@@ -1,7 +1,7 @@
-"""Statistics as functions of row weights, so that thousands of bootstrap resamples are one array operation.
+"""Statistics as functions of row weights, which vectorises thousands of bootstrap resamples.
 
-A resample that draws a row three times is that row with weight three. A statistic written in terms of row weights thus
-serves the plain value (all weights one), sample weights and the bootstrap with one formula.
+A resample that draws a row three times gives it weight three, so one formula in terms of row weights serves the plain
+value (all weights one), sample weights and the bootstrap.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from connectomebench.core.errors import ConnectomeBenchError
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
-"""Maps weights of shape (resamples, rows) to values of shape (resamples,); NaN where the value is undefined."""
+"""Maps weights of shape (resamples, rows) to values of shape (resamples,); NaN if undefined."""
 
 
 def weighted_sums(weights: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -42,16 +42,16 @@ def plain_value(statistic: Statistic, rows: int, sample_weight: ArrayLike | None
     Parameters
     ----------
     statistic
-        What to evaluate.
+        Statistic to evaluate.
     rows
-        Number of rows it was built on.
+        Number of rows the statistic was built on.
     sample_weight
         Weights of the rows, shape (rows,); all one by default.
 
     Returns
     -------
     float
-        The value; NaN where undefined.
+        The value; NaN if undefined.
     """
     weights = np.ones(rows) if sample_weight is None else check_weights(sample_weight, rows)
     return float(statistic(weights[np.newaxis])[0])
@@ -63,7 +63,7 @@ def check_weights(sample_weight: ArrayLike, rows: int) -> NDArray[np.float64]:
     Raises
     ------
     ConnectomeBenchError
-        If there is not one finite weight of at least zero a row, or all are zero.
+        If the weights are not one finite, non-negative number per row, or are all zero.
     """
     weights = as_numbers(sample_weight, "sample_weight")
     if weights.shape != (rows,):
@@ -74,12 +74,12 @@ def check_weights(sample_weight: ArrayLike, rows: int) -> NDArray[np.float64]:
 
 
 def as_numbers(values: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Turn values into a float64 array.
+    """Convert values to a float64 array.
 
     Raises
     ------
     ConnectomeBenchError
-        If they are not numbers or the rows differ in length.
+        If they are not numeric or the rows differ in length.
     """
     try:
         return np.asarray(values, dtype=np.float64)

@@ -1,1 +1,1 @@
-"""Where work runs: in this process or on a Dask cluster."""
+"""Runners: threads of this process, or a Dask cluster."""

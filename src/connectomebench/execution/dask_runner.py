@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster, on this machine or of a scheduler that runs elsewhere."""
+"""Run jobs on a Dask cluster: local processes, or a scheduler that runs elsewhere."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ ResultT = TypeVar("ResultT")
 
 
 class DaskRunner:
-    """Workers of a Dask cluster; implements :class:`connectomebench.execution.runner.Runner`.
+    """Runs jobs on a Dask cluster; implements :class:`connectomebench.execution.runner.Runner`.
 
-    A job of a lost worker goes to another one: Dask itself does that a few times, and then it is submitted anew.
+    A job of a lost worker goes to another one: Dask does that a few times itself, then the job is submitted again.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ class DaskRunner:
                 except CancelledError as error:
                     raise ConnectomeBenchError(
                         f"{label}: the connection to the Dask scheduler is lost; start it and run the same command "
-                        "again to go on"
+                        "again to continue"
                     ) from error
                 except (ImportError, AttributeError) as error:
                     if isinstance(error, AttributeError) and "get attribute" not in str(error):
@@ -112,15 +112,15 @@ def _check_rounds(rounds: int, label: str) -> None:
     if rounds >= _LOST_WORKERS_ROUNDS:
         raise ConnectomeBenchError(
             f"{label}: every worker that took the same job was lost; they may lack memory: start fewer workers on each "
-            "machine or with more memory, and run the same command again to go on"
+            "machine or with more memory, and run the same command again to continue"
         )
 
 
 class _Call:
-    """Work that is done by unpickling it.
+    """A call that runs when it is unpickled.
 
-    Dask is sent ``pickle.loads`` and bytes, which every worker can read, and a worker that lacks this package answers
-    with an error. Sent the work itself, it would drop the connection without a word, and the job would wait for ever.
+    Dask gets ``pickle.loads`` and bytes, which every worker can read, so a worker without this package answers with an
+    error. Given the work itself, such a worker would close the connection silently, and the job would never end.
     """
 
     def __init__(self, work: Callable[[Any], Any], job: Any) -> None:
@@ -133,12 +133,12 @@ class _Call:
 
 @contextmanager
 def local_client(workers: int) -> Iterator[Client]:
-    """Start worker processes of one thread on this machine, and end them; one that dies is started again.
+    """Start single-threaded worker processes on this machine, and stop them on exit; dead ones restart.
 
     Parameters
     ----------
     workers
-        How many.
+        Number of processes.
     """
     from distributed import Client, LocalCluster
 
@@ -168,12 +168,12 @@ def remote_client(address: str, spec: str) -> Iterator[Client]:
     address
         Such as ``tcp://host:8786``.
     spec
-        What the user gave, for messages.
+        As given by the user, for messages.
 
     Raises
     ------
     ConnectomeBenchError
-        If it is no address, nobody answers within 10 s, or certificates are missing.
+        If the address is invalid, no scheduler answers within 10 s, or certificates are missing.
     """
     from distributed import Client
 
@@ -193,17 +193,17 @@ def remote_client(address: str, spec: str) -> Iterator[Client]:
 
 
 def _check_address(address: str) -> None:
-    """Refuse what a client would fail on late: an unknown protocol, no port, and TLS without certificates."""
+    """Reject early what a client would fail on late: unknown protocol, no port, TLS without certificates."""
     from distributed.comm.addressing import parse_address, parse_host_port
     from distributed.comm.registry import backends
 
-    protocol, place = parse_address(address)
+    protocol, host = parse_address(address)
     try:
-        parse_host_port(place)
+        parse_host_port(host)
     except ValueError:
-        place = ""
-    if protocol not in backends or not place:
-        raise ConnectomeBenchError(f"scheduler {address!r} is no address of a Dask scheduler; give {FORMS}")
+        host = ""
+    if protocol not in backends or not host:
+        raise ConnectomeBenchError(f"scheduler {address!r} is not the address of a Dask scheduler; give {FORMS}")
     if protocol == "tls" and not _has_certificates():
         raise ConnectomeBenchError(
             f"{address} needs certificates; name files that exist in Dask's configuration: "
@@ -222,7 +222,7 @@ def _has_certificates() -> bool:
 
 @contextmanager
 def _quiet(level: int) -> Iterator[None]:
-    """Let Dask log from ``level`` on, whatever the level of this program."""
+    """Set the log level of Dask inside the block."""
     logger = logging.getLogger("distributed")
     before = logger.level
     logger.setLevel(level)

@@ -1,7 +1,7 @@
-"""Where work is done: in threads of this process, or by the workers of a Dask cluster.
+"""Open a runner: threads of this process, or the workers of a Dask cluster.
 
-A job is small, can be pickled, and writes its own file whole or not at all (:func:`connectomebench.core.files.atomic_path`).
-So a job whose worker is lost is simply done again elsewhere, and one that is done twice does no harm.
+A job is small, can be pickled, and writes its own file atomically (:func:`connectomebench.core.files.atomic_path`). So
+a job whose worker is lost is repeated elsewhere, and a job that runs twice does no harm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 @contextmanager
 def open_runner(spec: str, threads: int) -> Iterator[Runner]:
-    """Open the place where work is done, and close it at the end.
+    """Open a runner, and close it on exit.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def open_runner(spec: str, threads: int) -> Iterator[Runner]:
         If ``spec`` is none of these, the extra ``cluster`` is not installed, or no scheduler answers within 10 s.
     """
     if spec == IN_PROCESS:
-        # leaving the context waits for the jobs that are at work
+        # leaving the context waits for running jobs
         with ThreadPoolExecutor(threads, thread_name_prefix="connectomebench-job") as pool:
             yield ThreadRunner(pool)
         return
@@ -48,7 +48,7 @@ def open_runner(spec: str, threads: int) -> Iterator[Runner]:
     address = _address(spec) if workers is None else ""
     if find_spec("distributed") is None:
         raise ConnectomeBenchError(
-            f"the scheduler {spec} needs Dask; run pip install 'connectomebench[cluster]' or take --scheduler none"
+            f"the scheduler {spec} needs Dask; run pip install 'connectomebench[cluster]' or use --scheduler none"
         )
     from connectomebench.execution.dask_runner import DaskRunner, local_client, remote_client
 
@@ -57,7 +57,7 @@ def open_runner(spec: str, threads: int) -> Iterator[Runner]:
 
 
 def _local_workers(spec: str, threads: int) -> int | None:
-    """Count the workers that ``local`` or ``local:N`` asks for; None where it is something else."""
+    """Return the number of workers in ``local`` or ``local:N``; None for anything else."""
     if spec == "local":
         return threads
     if not spec.startswith("local:"):
@@ -69,7 +69,7 @@ def _local_workers(spec: str, threads: int) -> int | None:
 
 
 def _address(spec: str) -> str:
-    """Give the address of a running scheduler, written out or in the JSON file that the scheduler writes."""
+    """Return the address of a running scheduler, as given or from the JSON file that the scheduler writes."""
     if "://" in spec:
         return spec
     try:

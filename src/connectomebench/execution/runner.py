@@ -1,4 +1,4 @@
-"""Runners: jobs one after the other, or in threads of this process."""
+"""The runner protocol, and runners that stay in this process."""
 
 from __future__ import annotations
 
@@ -27,42 +27,42 @@ ResultT = TypeVar("ResultT")
 
 
 class Runner(Protocol):
-    """Does jobs, several at a time."""
+    """Runs jobs, several at a time."""
 
     @property
     def in_process(self) -> bool:
-        """True where the jobs see the objects of this process; elsewhere work and jobs travel as pickles."""
+        """True where jobs share the objects of this process; otherwise work and jobs are pickled."""
         ...
 
     def run(
         self, work: Callable[[JobT], ResultT], jobs: Sequence[JobT], label: str
     ) -> Generator[tuple[int, ResultT], None, None]:
-        """Do all jobs.
+        """Run all jobs.
 
         Parameters
         ----------
         work
-            Does one job and returns something small. It may be called twice for the same job.
+            Runs one job and returns a small result. It may be called twice for the same job.
         jobs
-            What there is to do, in the order in which it is begun.
+            Jobs, in the order in which they start.
         label
             Name of the work on the scheduler's pages and in messages.
 
         Yields
         ------
         int, ResultT
-            Index of a job and its result, as jobs end. When the generator is closed, jobs that wait are dropped.
+            Index of a job and its result, as jobs finish. Closing the generator drops waiting jobs.
 
         Raises
         ------
         ConnectomeBenchError
-            As raised by a job, or where the workers are lost for good. Other errors of a job are raised as they are.
+            As raised by a job, or where the workers are lost for good. Other errors of a job pass unchanged.
         """
         ...
 
 
 class SerialRunner:
-    """One job after the other in the calling thread; implements :class:`Runner`."""
+    """Runs one job after the other in the calling thread; implements :class:`Runner`."""
 
     in_process = True
 
@@ -76,12 +76,12 @@ class SerialRunner:
 
 
 class ThreadRunner:
-    """Threads of this process; implements :class:`Runner`.
+    """Runs jobs in threads of this process; implements :class:`Runner`.
 
     Parameters
     ----------
     pool
-        Does the jobs. Closing it waits for those at work.
+        Runs the jobs. Closing it waits for running jobs.
     """
 
     in_process = True

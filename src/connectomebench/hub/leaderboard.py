@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.repo_layout import check_species_name
-from connectomebench.evaluation.results import Summary, as_it_stands, summarise
+from connectomebench.evaluation.results import Summary, default_rows, summarise
 from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def eval_results(
             f"{dataset_repo} holds the task {str(manifest['task'])[:60]}, but {record.name} was trained for "
             f"{record.task}; name the dataset that it was evaluated on"
         )
-    results = as_it_stands(results)
+    results = default_rows(results)
     own = results[
         (results["model"] == record.name)
         & (results["model_revision"] == record.revision)

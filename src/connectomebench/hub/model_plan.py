@@ -12,7 +12,7 @@ from connectomebench.cards.model_card import CALIBRATION, model_card
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.loading import fetch_manifest, resolve_dataset
 from connectomebench.dataset.repo_layout import CARD
-from connectomebench.evaluation.results import as_it_stands, read_results, result_schema
+from connectomebench.evaluation.results import default_rows, read_results, result_schema
 from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_results
 from connectomebench.hub.model_folder import (
@@ -116,7 +116,7 @@ def _results(
 
     frames: list[pd.DataFrame] = []
     if options.results is not None:
-        given = as_it_stands(read_results(options.results))
+        given = default_rows(read_results(options.results))
         own = given[(given["model"] == record.name) & (given["model_revision"] == record.revision)]
         own = own[own["task"] == record.task]
         if own.empty:
@@ -139,7 +139,7 @@ def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
         file = folder / f"{i}.parquet"
         try:
             file.write_bytes(remote.read(path, _MAX_RESULT_BYTES))
-            frames.append(as_it_stands(read_results(file)))
+            frames.append(default_rows(read_results(file)))
         except (ConnectomeBenchError, ValueError) as error:
             reason = str(error).replace(str(file), path)[:200]
             raise ConnectomeBenchError(

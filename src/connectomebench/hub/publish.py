@@ -58,6 +58,14 @@ def publish(
     ------
     ConnectomeBenchError
         If validation or the Hub refuses something, or the connection is lost.
+
+    Examples
+    --------
+    Say what would change on the Hub, without changing anything:
+
+    >>> from pathlib import Path
+    >>> from connectomebench import publish
+    >>> publish(Path("out/merge_action"), org="your-org", dry_run=True)  # doctest: +SKIP
     """
     from huggingface_hub import HfApi
 

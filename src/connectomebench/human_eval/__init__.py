@@ -1,1 +1,1 @@
-"""People as raters: they answer the rows that models answer, and judge what models say they see."""
+"""Human evaluation: people answer the rows models answer, and rate model analyses."""

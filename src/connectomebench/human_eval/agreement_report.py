@@ -1,4 +1,4 @@
-"""How far people agree with each other, from their result records."""
+"""Inter-rater agreement of people, from their result records."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def kappa_lines(folder: Path, names: Sequence[str] = ()) -> list[str]:
-    """Write Cohen's kappa of every two people who rated the same rows, one line each.
+    """Format Cohen's kappa of every pair of people who rated the same rows, one line each.
 
     Parameters
     ----------
     folder
         Result records.
     names
-        Two raters (``--rater``); none takes all.
+        Two raters (``--rater``); empty takes all.
 
     Returns
     -------
@@ -34,10 +34,10 @@ def kappa_lines(folder: Path, names: Sequence[str] = ()) -> list[str]:
     Raises
     ------
     ConnectomeBenchError
-        If there are not two people, a name is not among them, or they rated no row in common.
+        If there are fewer than two people, a name is unknown, or they share no rated row.
     """
     if names and len(set(names)) != 2:
-        raise ConnectomeBenchError("kappa takes two raters; name two, or none for all")
+        raise ConnectomeBenchError("kappa needs two raters; name two, or none for all")
     frame = read_results(folder)
     frame = frame[frame["model"].str.startswith(person(""))]
     models: list[str] = sorted(set(frame["model"]))
@@ -46,7 +46,7 @@ def kappa_lines(folder: Path, names: Sequence[str] = ()) -> list[str]:
     if missing := [model for model in wanted if model not in models]:
         raise ConnectomeBenchError(f"{missing[0].removeprefix(person(''))} has no records there; there are {known}")
     if len(wanted) < 2:
-        raise ConnectomeBenchError(f"kappa takes two raters or more; there are {known}")
+        raise ConnectomeBenchError(f"kappa needs at least two raters; there are {known}")
     found = [
         _line(one)
         for first, second in combinations(wanted, 2)
@@ -54,12 +54,12 @@ def kappa_lines(folder: Path, names: Sequence[str] = ()) -> list[str]:
         for one in agreement(frame, a, b)
     ]
     if not found:
-        raise ConnectomeBenchError(f"{known} rated no row in common; draw with the same --n and --seed")
+        raise ConnectomeBenchError(f"{known} rated no row in common; draw with the same --max-samples and --seed")
     return found
 
 
 def _labels_with_shared_rows(frame: pd.DataFrame, first: str, second: str) -> list[tuple[str, str]]:
-    """Return the names, with conditions, under which two people rated rows in common."""
+    """Return the pairs of labels of two people that share rated rows."""
     samples: dict[str, dict[str, set[str]]] = {first: {}, second: {}}
     columns = ["model", "condition", "sample_id"]
     for model, condition, sample in frame[columns].itertuples(index=False):
@@ -75,13 +75,13 @@ def _labels_with_shared_rows(frame: pd.DataFrame, first: str, second: str) -> li
 
 def _line(found: Agreement) -> str:
     kappa, share = found.kappa, found.share
-    said = (
+    score = (
         "kappa is undefined (one answer throughout)"
         if kappa.value != kappa.value
         else f"kappa {kappa.value:.3f} [{kappa.lower:.3f}, {kappa.upper:.3f}]"
     )
     where = f"{found.task}/{found.species}/{found.partition}"
     return (
-        f"{found.first} and {found.second} on {where}: {said}, "
+        f"{found.first} and {found.second} on {where}: {score}, "
         f"equal answers {100 * share.value:.0f}%, n={kappa.n}, {kappa.n_groups} groups"
     )

@@ -1,4 +1,4 @@
-"""Which answers a person is offered, how sure they say they are, and the result records made of both."""
+"""Answers and confidence levels offered to a person, and the result records made from both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connectomebench.human_eval.session import Choice, Rating, Step
 from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN
 
 PROTOCOL = "person-1"
-"""Revision of a person in result records; raised whenever what is shown, offered or timed changes."""
+"""Revision of a person in result records; incremented whenever display, choices or timing change."""
 
 SURENESS: dict[str, tuple[str, float]] = {
     "1": ("a guess", 0.0),
@@ -21,7 +21,7 @@ SURENESS: dict[str, tuple[str, float]] = {
     "4": ("sure", 0.8),
     "5": ("certain", 0.98),
 }
-"""Key -> words, and how far between a guess (0) and certainty (1) that lies."""
+"""Key -> label, and position between a guess (0) and certainty (1)."""
 
 
 def person(rater: str) -> str:
@@ -30,17 +30,17 @@ def person(rater: str) -> str:
 
 
 def answer_steps(task: Task) -> tuple[Step, Step]:
-    """Offer the answers to a task, and then how sure one is.
+    """Return the two steps of a rating: the answer, then the confidence.
 
     Parameters
     ----------
     task
-        What is asked.
+        The task.
 
     Raises
     ------
     ConnectomeBenchError
-        If the answer is a place: nobody reads coordinates off a picture as a model is asked to.
+        If the answer is a place: people cannot read coordinates off an image.
     """
     if not task.labels:
         raise ConnectomeBenchError(
@@ -53,14 +53,14 @@ def answer_steps(task: Task) -> tuple[Step, Step]:
 
 
 def stated_probability(sure: str, task: Task) -> float:
-    """Return the probability that an answer is right, as the person said.
+    """Return the probability that an answer is right, as stated by the person.
 
     Parameters
     ----------
     sure
         A key of `SURENESS`.
     task
-        What was asked; a guess among k answers is right with probability 1/k.
+        The task; a guess among k answers is right with probability 1/k.
     """
     guess = 1 / len(task.labels)
     return guess + (1 - guess) * SURENESS[sure][1]
@@ -72,23 +72,23 @@ def rating_records(
     task: Task,
     constant: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """Make result records of ratings.
+    """Convert ratings to result records.
 
     Parameters
     ----------
     rows
-        Columns ``sample_id``, ``task``, ``species``, ``question``, ``answer`` and ``group`` of at least the rated rows.
+        Columns ``sample_id``, ``task``, ``species``, ``question``, ``answer`` and ``group``, including the rated rows.
     ratings
         Choices of `answer_steps`, keyed by sample id.
     task
-        What was asked.
+        The task.
     constant
         ``model``, ``partition``, ``condition`` and ``dataset_fingerprint``.
 
     Returns
     -------
     list[dict]
-        As :func:`connectomebench.evaluation.results.write_results` takes them; ``latency_s`` is the time to the answer.
+        Rows for :func:`connectomebench.evaluation.results.write_results`; ``latency_s`` is the time to the answer.
     """
     number = {sample: i for i, sample in enumerate(rows["sample_id"])}
     return [_record(rows, number[rating.key], rating, task) | dict(constant) for rating in ratings]

@@ -1,4 +1,4 @@
-"""The page on which a person rates: a Gradio app on this machine that lasts until everything is rated."""
+"""Rating page: a local Gradio app that runs until everything is rated."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.view_layout import PLANES, plane_columns
 from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import messages
+from connectomebench.rendering.overlay import has_overlay, overlay_svg
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ADDRESS = "127.0.0.1"
-# what the page may load: itself. Gradio's own page names fonts and scripts of other servers
+# the page loads only from itself; Gradio's own page names fonts and scripts of other servers
 _POLICY = (
     "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
     "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; connect-src 'self'"
@@ -35,14 +37,14 @@ _POLICY = (
 
 @dataclass(frozen=True)
 class AppPage:
-    """Where and how the page is shown.
+    """Options of the rating page.
 
     Attributes
     ----------
     port
-        Port of this machine; 0 takes a free one.
+        Local port; 0 takes a free one.
     browser
-        Open it in the browser.
+        Open the page in the browser.
     """
 
     port: int = 0
@@ -51,35 +53,35 @@ class AppPage:
 
 @dataclass(frozen=True)
 class AppTexts:
-    """What the page says around the pictures.
+    """Texts of the rating page.
 
     Attributes
     ----------
     title
         Heading.
     introduction
-        Paragraphs that are read before the first picture.
+        Paragraphs shown before the first item.
     """
 
     title: str
     introduction: tuple[str, ...]
 
 
-def show(sitting: RatingSession, dataset: Dataset, words: AppTexts, page: AppPage) -> None:
-    """Serve the page until everything is rated and the person has said that it stands.
+def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPage) -> None:
+    """Serve the page until everything is rated and the person has confirmed it.
 
-    Only this machine can open it.
+    Only reachable from this machine.
 
     Parameters
     ----------
     sitting
-        What is rated.
+        The items to rate.
     dataset
-        Stored rows, of which ``images`` and ``views`` are shown.
+        Stored rows, of which ``images`` and ``views`` are shown; ``extent_nm`` gives the scale bar.
     words
         Heading and introduction.
     page
-        Where.
+        Port and browser options.
 
     Raises
     ------
@@ -94,7 +96,7 @@ def show(sitting: RatingSession, dataset: Dataset, words: AppTexts, page: AppPag
         raise ConnectomeBenchError("rating needs gradio; pip install 'connectomebench[apps]'") from error
     logging.getLogger("httpx").setLevel(logging.WARNING)
     finished = threading.Event()
-    blocks = _blocks(gradio, sitting, dataset, words, finished)
+    blocks = _blocks(gradio, session, dataset, texts, finished)
     port = page.port or _free_port()
     try:
         _, url, _ = blocks.launch(
@@ -109,8 +111,8 @@ def show(sitting: RatingSession, dataset: Dataset, words: AppTexts, page: AppPag
             app_kwargs={"middleware": [_guard()]},
         )
     except OSError as error:
-        raise ConnectomeBenchError(f"port {port} cannot be used; leave --port out to take a free one") from error
-    print(f"rate at {url} (Ctrl-C stops; the same command goes on)", flush=True)
+        raise ConnectomeBenchError(f"port {port} cannot be used; leave out --port to take a free one") from error
+    print(f"rate at {url} (Ctrl-C stops; the same command resumes)", flush=True)
     try:
         if page.browser:
             import webbrowser
@@ -121,71 +123,77 @@ def show(sitting: RatingSession, dataset: Dataset, words: AppTexts, page: AppPag
         blocks.close(verbose=False)
 
 
-def page_state(sitting: RatingSession, dataset: Mapping[int, Any] | Dataset) -> dict[str, Any]:
-    """Return what the page shows next: pictures and words, nothing by which the truth could be told.
+def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> dict[str, Any]:
+    """Return the next item of the page: images and texts, nothing that reveals the truth.
 
     Parameters
     ----------
     sitting
-        What is rated.
+        The items to rate.
     dataset
         Stored rows.
 
     Returns
     -------
     dict
-        JSON-ready: ``number`` (rated so far), ``total``, and, unless all are rated, ``question``, ``texts``,
-        ``seconds`` (spent on it before) and ``pictures``, each with ``name`` and ``source`` (a data URI).
+        JSON-serialisable: ``number`` (rated so far), ``total``, and, unless all are rated, ``question``, ``texts``,
+        ``seconds`` (spent on it before) and ``columns`` of pictures, each slice below the view of its plane. A picture
+        has ``name``, ``source`` (a data URI) and ``overlay`` (an SVG element with centre mark and scale bar, or empty).
     """
-    number = sitting.done
-    state: dict[str, Any] = {"number": number, "total": len(sitting.items)}
-    if number == len(sitting.items):
+    number = session.done
+    state: dict[str, Any] = {"number": number, "total": len(session.items)}
+    if number == len(session.items):
         return state
-    item: Item = sitting.items[number]
+    item: Item = session.items[number]
     row = dataset[item.row]
+    extent = row.get("extent_nm")
     pictures = [
-        {"name": name, "source": _data_uri(image)}
-        for name, image in zip(_picture_names(row), row["images"], strict=True)
+        {
+            "name": f"{name} ({PLANES[view]} plane)" if view in PLANES else name,
+            "source": _data_uri(image),
+            "overlay": overlay_svg(extent) if has_overlay(view, extent) else "",
+        }
+        for view, name, image in zip(row["views"], _picture_names(row), row["images"], strict=True)
     ]
     return state | {
         "question": item.question,
         "texts": list(item.texts),
-        "seconds": sitting.seconds(number),
-        "pictures": pictures,
+        "seconds": session.seconds(number),
+        "columns": [[pictures[i] for i in column] for column in plane_columns(list(row["views"]))],
     }
 
 
 def _blocks(
-    gradio: Any, sitting: RatingSession, dataset: Dataset, words: AppTexts, finished: threading.Event
+    gradio: Any, session: RatingSession, dataset: Dataset, texts: AppTexts, finished: threading.Event
 ) -> Blocks:
-    """Lay the page out: one component whose script asks for items and sends ratings."""
+    """Build the page: one component whose script requests items and sends ratings."""
 
-    # gradio hands every function one value
+    # gradio passes every function one value
     def look(_sent: object) -> dict[str, Any]:
-        return page_state(sitting, dataset)
+        return page_state(session, dataset)
 
     def rate(sent: dict[str, Any]) -> dict[str, Any]:
         try:
-            sitting.rate(int(sent["number"]), [str(c) for c in sent["choices"]], float(sent["seconds"]))
+            session.rate(int(sent["number"]), [str(c) for c in sent["choices"]], float(sent["seconds"]))
         except (ConnectomeBenchError, KeyError, TypeError, ValueError):
-            logging.getLogger(__name__).warning("the page sent a rating that is not on offer; reload it")
-        return page_state(sitting, dataset)
+            logging.getLogger(__name__).warning("the page sent an invalid rating; reload it")
+        return page_state(session, dataset)
 
     def undo(sent: dict[str, Any]) -> dict[str, Any]:
         try:
-            sitting.undo(int(sent["number"]))
+            session.undo(int(sent["number"]))
         except (KeyError, TypeError, ValueError):
-            logging.getLogger(__name__).warning("the page sent something that is not understood; reload it")
-        return page_state(sitting, dataset)
+            logging.getLogger(__name__).warning("the page sent an invalid request; reload it")
+        return page_state(session, dataset)
 
     def finish(_sent: object) -> dict[str, Any]:
-        if sitting.done == len(sitting.items):
-            # after the reply to this call is out
+        if session.done == len(session.items):
+            # after the reply to this call was sent
             threading.Timer(0.5, finished.set).start()
-        return page_state(sitting, dataset)
+        return page_state(session, dataset)
 
     here = files("connectomebench.human_eval")
-    with gradio.Blocks(title=words.title, analytics_enabled=False, fill_width=True) as blocks:
+    with gradio.Blocks(title=texts.title, analytics_enabled=False, fill_width=True) as blocks:
         gradio.HTML(
             value="",
             html_template=(here / "page.html").read_text(encoding="utf-8"),
@@ -193,20 +201,20 @@ def _blocks(
             js_on_load=(here / "page.js").read_text(encoding="utf-8"),
             server_functions=[look, rate, undo, finish],
             apply_default_css=False,
-            words=asdict(words),
-            steps=[asdict(step) for step in sitting.steps],
+            words=asdict(texts),
+            steps=[asdict(step) for step in session.steps],
         )
     return blocks
 
 
 def _picture_names(row: Mapping[str, Any]) -> list[str]:
-    """Name the pictures as a model is told them."""
+    """Return the image names as a model sees them."""
     content = messages(row)[0]["content"]
     return [said["text"].rstrip(":") for said, shown in pairwise(content) if shown["type"] == "image"]
 
 
 def _data_uri(image: Image.Image) -> str:
-    """Return the pixels of a picture as a PNG without a name or notes."""
+    """Return an image as a PNG data URI without metadata."""
     stream = io.BytesIO()
     image.convert("RGB").save(stream, "PNG", compress_level=1)
     return f"data:image/png;base64,{base64.b64encode(stream.getvalue()).decode()}"
@@ -219,7 +227,7 @@ def _free_port() -> int:
 
 
 def _guard() -> Middleware:
-    """Add `_POLICY` to every reply, so that the browser asks no other machine for anything."""
+    """Add `_POLICY` to every response, so that the browser contacts no other server."""
     from starlette.middleware import Middleware
 
     def guarded(app: ASGIApp) -> ASGIApp:

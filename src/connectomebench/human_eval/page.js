@@ -63,7 +63,7 @@ async function draw() {
   if (firstVisit) {
     firstVisit = false;
     const began = state.number > 0 ? [`You have rated ${state.number} of ${state.total}; go on with the next.`] : [];
-    cover([...began, ...words.introduction], state.number > 0 ? "Go on" : "Start", open);
+    cover([...began, ...words.introduction], state.number > 0 ? "Resume" : "Start", open);
     return;
   }
   await open();
@@ -73,19 +73,15 @@ async function open() {
   setBusy(true);
   chosen = [];
   find(".question").textContent = state.question;
-  const figures = state.pictures.map((picture) => {
-    const figure = make("figure");
-    const button = make("button", undefined, figure);
-    button.type = "button";
-    const image = make("img", undefined, button);
-    image.src = picture.source;
-    image.alt = picture.name;
-    button.onclick = () => zoom(image);
-    make("figcaption", picture.name, figure);
-    return figure;
+  const columns = state.columns.map((pictures) => {
+    const column = make("div");
+    column.className = "plane";
+    column.append(...pictures.map(drawPicture));
+    return column;
   });
-  await Promise.all(figures.map((figure) => figure.querySelector("img").decode().catch(() => undefined)));
-  find(".pictures").replaceChildren(...figures);
+  await Promise.all(columns.flatMap((column) => [...column.querySelectorAll("img")])
+    .map((image) => image.decode().catch(() => undefined)));
+  find(".pictures").replaceChildren(...columns);
   const names = state.texts.length === 2 ? ["Left", "Right"] : ["What was said"];
   find(".texts").replaceChildren(...state.texts.map((text, i) => {
     const article = make("article");
@@ -103,6 +99,20 @@ async function open() {
   await new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)));
   clock.start();
   setBusy(false);
+}
+
+// a picture with its name; mark and scale bar lie over it
+function drawPicture(picture) {
+  const figure = make("figure");
+  const button = make("button", undefined, figure);
+  button.type = "button";
+  const image = make("img", undefined, button);
+  image.src = picture.source;
+  image.alt = picture.name;
+  button.insertAdjacentHTML("beforeend", picture.overlay);
+  button.onclick = () => zoom(image);
+  make("figcaption", picture.name, figure);
+  return figure;
 }
 
 function setBusy(value) {
@@ -170,9 +180,10 @@ async function finish() {
 // pictures as large as leaves the answers on the screen
 function size() {
   const pictures = find(".pictures");
-  const count = Math.max(1, state.pictures.length);
-  const columns = state.texts.length && count > 3 ? 6 : Math.min(3, count);
-  const rows = Math.ceil(count / columns);
+  const count = Math.max(1, state.columns.length);
+  const columns = Math.min(3, count);
+  const deepest = Math.max(1, ...state.columns.map((column) => column.length));
+  const rows = Math.ceil(count / columns) * deepest;
   const bar = find(".steps").offsetHeight;
   find(".work").style.paddingBottom = `${bar + 8}px`;
   const rest = 244 + bar + (state.texts.length ? 180 : 0);

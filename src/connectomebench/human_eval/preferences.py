@@ -1,4 +1,4 @@
-"""From comparisons of two to the strength of each: Bradley-Terry with intervals, and Elo averaged over orders."""
+"""Model strengths from pairwise comparisons: Bradley-Terry with intervals, and Elo averaged over orders."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Outcome = Literal["first", "second", "tie", "both_bad"]
 
 RESAMPLES = 1000
-# comparisons that each model is taken to have won, and lost, against each other: a model that won all stays finite
+# pseudo-count of wins and losses per pair, so that the strength of a model that won all stays finite
 PRIOR_WINS = 0.1
 ELO_START = 1500.0
 ELO_STEP = 32.0
@@ -27,14 +27,14 @@ ELO_ORDERS = 200
 
 @dataclass(frozen=True)
 class PairwiseComparison:
-    """What was said of two models on one row.
+    """Outcome of comparing two models on one row.
 
     Attributes
     ----------
     first, second
         The models.
     outcome
-        Which was better; ``tie`` and ``both_bad`` prefer neither.
+        The better one; ``tie`` and ``both_bad`` prefer neither.
     group
         Group of the row, the independent unit.
     """
@@ -46,7 +46,7 @@ class PairwiseComparison:
 
     @property
     def score(self) -> float:
-        """What the first wins: 1, 0, or a half where neither is preferred."""
+        """Score of the first model: 1, 0, or a half if neither is preferred."""
         return {"first": 1.0, "second": 0.0}.get(self.outcome, 0.5)
 
 
@@ -58,18 +58,18 @@ def fit_preferences(
     Parameters
     ----------
     comparisons
-        What was said.
+        The comparisons.
     models
         All models, in the order of the result.
     resamples, seed
-        Of the bootstrap over groups, and of the orders of Elo.
+        Bootstrap resamples over groups, and seed of bootstrap and Elo orders.
 
     Returns
     -------
     dict
-        JSON-ready. For each model ``strength`` (Bradley-Terry log-strength, zero on average: a difference of d means
-        odds of e^d to be preferred) with its interval, ``elo``, and how often it won, lost, tied or was bad as well
-        as the other.
+        JSON-serialisable. Per model ``strength`` (Bradley-Terry log-strength, mean zero: a difference of d means
+        preference odds of e^d) with its interval, ``elo``, and counts of wins, losses, ties and both bad
+        outcomes.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def fit_preferences(
         If there are no comparisons, or choix is not installed.
     """
     if not comparisons:
-        raise ConnectomeBenchError("there are no comparisons; judge at least one pair")
+        raise ConnectomeBenchError("there are no comparisons; rate at least one pair")
     groups = [comparison.group for comparison in comparisons]
     fit = _strengths(comparisons, models)
     statistics = {model: _one(fit, i) for i, model in enumerate(models)}
@@ -103,19 +103,19 @@ def fit_preferences(
 
 
 def bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Fit the model of Bradley and Terry (Biometrika 39, 1952) by maximum likelihood.
+    """Fit the Bradley-Terry model (Biometrika 39, 1952) by maximum likelihood.
 
-    With `PRIOR_WINS` added to every pair that could meet. The fit is :func:`choix.ilsr_pairwise_dense`.
+    Adds `PRIOR_WINS` to every pair and uses :func:`choix.ilsr_pairwise_dense`.
 
     Parameters
     ----------
     wins
-        Shape (models, models): how often the row's model was preferred to the column's, ties as halves.
+        Shape (models, models): wins of the row's model over the column's, ties as halves.
 
     Returns
     -------
     NDArray[np.float64]
-        Log-strengths, shape (models,), zero on average.
+        Log-strengths, shape (models,), mean zero.
 
     Raises
     ------
@@ -130,17 +130,17 @@ def bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def elo(comparisons: Sequence[PairwiseComparison], models: Sequence[str], *, seed: int = 0) -> dict[str, float]:
-    """Rate models as chess players are (Elo, 1978), averaged over random orders of the comparisons.
+    """Compute Elo ratings (Elo, 1978), averaged over random orders of the comparisons.
 
-    One pass of Elo depends on the order of the games, which means nothing here; so the mean over `ELO_ORDERS` orders
-    is taken. Bradley-Terry is the estimate to quote; Elo is given because people know its scale.
+    A single Elo pass depends on the arbitrary order of comparisons, so the mean over `ELO_ORDERS` orders
+    is returned. Report Bradley-Terry; Elo is given for its familiar scale.
 
     Parameters
     ----------
     comparisons, models
         As for `fit_preferences`.
     seed
-        Of the orders.
+        Seed of the orders.
 
     Returns
     -------
@@ -164,12 +164,12 @@ def elo(comparisons: Sequence[PairwiseComparison], models: Sequence[str], *, see
 
 
 def preference_table(found: dict[str, Any]) -> str:
-    """Lay the result of `fit_preferences` or of single ratings out as text, the best first.
+    """Format the result of `fit_preferences` or of single ratings as a table, best first.
 
     Parameters
     ----------
     found
-        What was written: ``models`` with ``strength`` or ``mean_rating``.
+        The result: ``models`` with ``strength`` or ``mean_rating``.
     """
     pairs = "bradley_terry" in found
     measure = "strength" if pairs else "mean_rating"
@@ -197,12 +197,12 @@ def preference_table(found: dict[str, Any]) -> str:
 
 
 def estimate_json(estimate: Estimate) -> dict[str, Any]:
-    """Return an estimate as JSON can hold it: None where a number is undefined."""
+    """Convert an estimate to a JSON dict; undefined numbers become None."""
     return {name: None if value != value else value for name, value in asdict(estimate).items()}
 
 
 def _strengths(comparisons: Sequence[PairwiseComparison], models: Sequence[str]) -> Statistic:
-    """Return log-strengths as a function of row weights, of shape (resamples, models), each set fitted once."""
+    """Return log-strengths as a function of row weights, shape (resamples, models), cached per weights."""
     number = {model: i for i, model in enumerate(models)}
     wins = np.zeros((len(comparisons), len(models), len(models)))
     for row, c in zip(wins, comparisons, strict=True):

@@ -1,4 +1,4 @@
-"""Let a person answer the rows of a partition, and keep the answers as result records."""
+"""Rate the rows of a partition as a person, and write result records."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from connectomebench.evaluation.results import (
     summarise,
     write_results,
 )
-from connectomebench.evaluation.resume_log import ResumeLog, open_journal
+from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
 from connectomebench.human_eval.app import AppPage, AppTexts, show
@@ -34,20 +34,20 @@ _COLUMNS = ("sample_id", "task", "species", "question", "answer", "group")
 
 @dataclass(frozen=True)
 class Rater:
-    """Who rates what.
+    """Rater and number of rows to rate.
 
     Attributes
     ----------
     name
-        Of the person, in the records: letters, digits, ``.``, ``_`` and ``-``.
-    n
-        How many rows; None takes the whole partition.
+        Name in the records: letters, digits, ``.``, ``_`` and ``-``.
+    max_samples
+        Number of rows; None takes the whole partition.
     seed
-        Of the draw. People who rate with the same seed rate the same rows.
+        Seed of the draw. Raters with the same seed rate the same rows.
     """
 
     name: str
-    n: int | None = None
+    max_samples: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,41 +57,41 @@ class Rater:
             )
 
     def draw(self, answers: Sequence[str]) -> list[int]:
-        """Draw the rows to rate: those of ``connectomebench evaluate --sample`` with the same number and seed.
+        """Draw the rows to rate, the same as ``connectomebench evaluate --max-samples`` with this number and seed.
 
         Parameters
         ----------
         answers
-            True answers, by which the draw is balanced.
+            True answers, used to balance the draw.
 
         Returns
         -------
         list[int]
-            Numbers of rows in the order in which they are shown; all of them where there are fewer than ``n``.
+            Row indices in display order; all rows if there are fewer than ``max_samples``.
         """
-        n = len(answers) if self.n is None else min(self.n, len(answers))
+        n = len(answers) if self.max_samples is None else min(self.max_samples, len(answers))
         return balanced_sample(answers, n, self.seed)
 
 
 def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, export: bool = False) -> Path:
-    """Let a person answer rows in the browser, and write the result records.
+    """Rate rows in the browser and write the result records.
 
-    Returns once all rows are rated. Each answer is on the disk before the next row is shown; the same call goes on
-    where the last one was left, however that ended.
+    Returns once all rows are rated. Each answer is on disk before the next row is shown; the same call resumes
+    an interrupted session.
 
     Parameters
     ----------
     rows
         The partition.
     rater
-        Who rates how many of them.
+        The rater.
     out
-        Folder of result records. The records are of the model ``person-NAME``; their condition is `DEFAULT` where the
-        whole partition was rated, else ``sampleN-seedS``, and of an unfinished sample ``sampleN-seedS-firstK``.
+        Folder of result records. The model is ``person-NAME``; the condition is `DEFAULT` if the
+        whole partition was rated, else ``sampleN-seedS``, and ``sampleN-seedS-firstK`` for an unfinished sample.
     page
-        Where the page is shown; None opens it in the browser on a free port.
+        Page options; None opens the browser on a free port.
     export
-        Write the records of what is rated so far, and show nothing.
+        Write records of the ratings so far without showing the page.
 
     Returns
     -------
@@ -101,8 +101,8 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
     Raises
     ------
     ConnectomeBenchError
-        If the task asks for a place, the ratings there are of another dataset or draw, there is nothing to export, or
-        another process rates there.
+        If the task asks for a place, existing ratings are of another dataset or draw, there is nothing to export, or
+        another process is rating.
     """
     task = get_task(rows.data.task)
     steps = answer_steps(task)
@@ -113,12 +113,12 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
     identity = {"condition": condition, "rows": len(drawn)}
     with open_ratings(path.with_suffix(SUFFIX), rows, rater, identity, must_exist=export) as journal:
         items = [Item(table["sample_id"][row], row, table["question"][row]) for row in drawn]
-        sitting = RatingSession(items, steps, journal)
-        if not export and sitting.done < len(items):
-            show(sitting, rows.dataset, _words(rows, len(items)), page or AppPage())
-        ratings = sitting.ratings
+        session = RatingSession(items, steps, journal)
+        if not export and session.done < len(items):
+            show(session, rows.dataset, _page_texts(rows, len(items)), page or AppPage())
+        ratings = session.ratings
     if not ratings:
-        raise ConnectomeBenchError(f"{rater.name} has rated nothing there; leave --export out to begin")
+        raise ConnectomeBenchError(f"{rater.name} has no ratings there; leave out --export to begin")
     if len(ratings) < len(drawn):
         condition = f"{sample_name(len(drawn), rater.seed)}-first{len(ratings)}"
     constant = {
@@ -133,7 +133,7 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
 
 
 def summary_line(path: Path) -> str:
-    """Tell in one line how a person did: balanced accuracy with its interval, and the median time.
+    """Return a one-line summary of a person's ratings: balanced accuracy with interval, and median time.
 
     Parameters
     ----------
@@ -144,40 +144,40 @@ def summary_line(path: Path) -> str:
     found: Summary = summarise(frame)[0]
     estimate = found.estimates["balanced_accuracy"]
     where = f"{found.model} on {found.task}/{found.species}/{found.partition}"
-    asked = "" if found.condition == DEFAULT else f" ({found.condition})"
+    condition_text = "" if found.condition == DEFAULT else f" ({found.condition})"
     seconds = float(frame["latency_s"].median())
-    said = (
+    score = (
         "balanced accuracy is undefined (answers of one class only)"
         if estimate.value != estimate.value
         else f"balanced accuracy {estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"
     )
-    return f"{where}{asked}: {said}, n={found.n}, {found.n_groups} groups, median {seconds:.1f} s"
+    return f"{where}{condition_text}: {score}, n={found.n}, {found.n_groups} groups, median {seconds:.1f} s"
 
 
 @contextmanager
 def open_ratings(
     path: Path, rows: Rows, rater: Rater, identity: dict[str, Any], *, must_exist: bool = False
 ) -> Iterator[ResumeLog]:
-    """Open the journal of one person's ratings of one dataset.
+    """Open the resume log of a person's ratings of a dataset.
 
     Parameters
     ----------
     path
-        The journal.
+        The resume log.
     rows, rater
-        What is rated, by whom.
+        The partition and the rater.
     identity
-        What else must be the same for the ratings there to be gone on with.
+        Further identity that must match to resume existing ratings.
     must_exist
-        Raise where nothing was rated yet.
+        Raise if nothing was rated yet.
 
     Raises
     ------
     ConnectomeBenchError
-        As :func:`connectomebench.evaluation.resume_log.open_journal`.
+        As :func:`connectomebench.evaluation.resume_log.open_resume_log`.
     """
     if must_exist and not path.exists():
-        raise ConnectomeBenchError(f"{rater.name} has rated nothing there; leave --export out to begin")
+        raise ConnectomeBenchError(f"{rater.name} has no ratings there; leave out --export to begin")
     same = {
         "rater": rater.name,
         "protocol": PROTOCOL,
@@ -187,7 +187,7 @@ def open_ratings(
         "partition": rows.data.partition,
         "dataset_fingerprint": rows.data.fingerprint,
     }
-    with open_journal(path, same | identity) as journal:
+    with open_resume_log(path, same | identity) as journal:
         yield journal
 
 
@@ -196,23 +196,22 @@ def _path(out: Path, rows: Rows, rater: Rater, condition: str) -> Path:
 
 
 def _remove_older(written: Path, partition: str, sample: str) -> None:
-    """Remove what was exported of the same draw when less of it was rated."""
+    """Remove earlier, smaller exports of the same draw."""
     for older in written.parent.glob(f"{partition}@{sample}-first*.parquet"):
         if older != written:
             older.unlink()
 
 
-def _words(rows: Rows, total: int) -> AppTexts:
+def _page_texts(rows: Rows, total: int) -> AppTexts:
     task = get_task(rows.data.task)
     return AppTexts(
         f"{task.title}, {rows.data.species}",
         (
-            f"{total} questions, one after the other. Answer each from the pictures below it, and then say how sure "
-            "you are.",
-            "Answer with the buttons or with the keys written on them. Click a picture to enlarge it. The first answer "
-            "can be changed until you have said how sure you are; Back takes back the last question.",
-            "The clock runs from the pictures being on the screen to your answer. Pause, and another tab or window, "
-            "stop it. Nobody tells you whether you were right, as nobody tells a model.",
+            f"{total} questions. Answer each from the images below it, then state how sure you are.",
+            "Use the buttons or the keys shown on them. Click an image to enlarge it. You can change the first answer "
+            "until you state how sure you are; Back undoes the last question.",
+            "The clock runs from the display of the images to your answer. Pause, or another tab or window, "
+            "stops it. You are not shown whether you were right; neither is a model.",
             *simulated_note(rows.data),
         ),
     )

@@ -1,4 +1,4 @@
-"""Let a person judge whether what models say they see is what the pictures show."""
+"""Rate the faithfulness of model analyses to the images as a person."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from numpy.typing import NDArray
 
-AnswerMode = Literal["pairs", "single"]
-"""Two analyses of one row side by side, or one alone."""
+RatingMode = Literal["pairs", "single"]
+"""Two analyses of one row side by side, or a single one."""
 
 _ANALYSIS = re.compile(f"{re.escape(ANALYSIS_OPEN)}(.*?)(?:{re.escape(ANALYSIS_CLOSE)}|$)", re.DOTALL | re.IGNORECASE)
 _TAGS = re.compile(r"<\s*(answer|confidence)\s*>.*?(?:<\s*/\s*\1\s*>|$)", re.DOTALL | re.IGNORECASE)
@@ -58,12 +58,12 @@ _SINGLE = Step(
 
 @dataclass(frozen=True)
 class Rationale:
-    """What models say about one row.
+    """Analyses of one row by several models.
 
     Attributes
     ----------
     row
-        Number of the stored row.
+        Index of the stored row.
     sample, group, question
         Of the row.
     analyses
@@ -78,20 +78,20 @@ class Rationale:
 
 
 def analysis_of(reply: str) -> str:
-    """Return what a reply tells before and beside the answer; empty where that is nothing.
+    """Return the analysis in a reply, without the answer; may be empty.
 
     Parameters
     ----------
     reply
-        A model's reply. Of ``<analysis>...</analysis>`` the inside, else all; answer and stated confidence are taken
-        out, for they tell models apart and are not what is judged.
+        A model's reply. The content of ``<analysis>...</analysis>``, else all of it; answer and stated confidence are
+        removed, since they identify models and are not rated.
     """
     found = _ANALYSIS.search(reply)
     return " ".join(_TAGS.sub("", found.group(1) if found else reply).split())
 
 
 def read_analyses(results: Path, models: Sequence[str], rows: Rows) -> list[Rationale]:
-    """Read what models said about the rows of a partition.
+    """Read the models' analyses of the rows of a partition.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def read_analyses(results: Path, models: Sequence[str], rows: Rows) -> list[Rati
 
     Returns
     -------
-    list[Said]
+    list[Rationale]
         Rows for which all models gave an analysis, in stored order.
 
     Raises
@@ -121,44 +121,44 @@ def read_analyses(results: Path, models: Sequence[str], rows: Rows) -> list[Rati
     names = [label(model, condition) for model, condition in zip(frame["model"], frame["condition"], strict=True)]
     replies = {model: _replies(frame[[name == model for name in names]], model, names, rows) for model in models}
     columns = (rows.dataset["sample_id"], rows.dataset["group"], rows.dataset["question"])
-    said = [
+    rationales = [
         Rationale(i, sample, group, question, {model: replies[model][sample] for model in models})
         for i, (sample, group, question) in enumerate(zip(*columns, strict=True))
         if all(replies[model].get(sample) for model in models)
     ]
-    if not said:
+    if not rationales:
         raise ConnectomeBenchError(
             f"no row has an analysis by {' and '.join(models)}; evaluate with --style analysis first"
         )
-    return said
+    return rationales
 
 
 def judge_analyses(
     rows: Rows,
-    said: Sequence[Rationale],
+    rationales: Sequence[Rationale],
     rater: Rater,
-    way: AnswerMode,
+    rating_mode: RatingMode,
     out: Path,
     page: AppPage | None = None,
     *,
     export: bool = False,
 ) -> Path:
-    """Let a person judge analyses in the browser, and write what follows from it.
+    """Rate analyses in the browser and write the resulting estimates.
 
     Parameters
     ----------
-    rows, said
-        The partition, and what models say about it (`read_analyses`).
+    rows, rationales
+        The partition, and the models' analyses of it (`read_analyses`).
     rater
-        Who judges the analyses of how many rows; every pair of models, or every model, on each.
-    way
-        Two side by side, or one alone.
+        The rater and number of rows; every pair of models, or every model, is rated on each row.
+    rating_mode
+        ``pairs`` or ``single``.
     out
         Folder to write to.
     page
-        Where the page is shown; None opens it in the browser on a free port.
+        Page options; None opens the browser on a free port.
     export
-        Write what follows from the ratings so far, and show nothing.
+        Write the estimates from the ratings so far without showing the page.
 
     Returns
     -------
@@ -170,32 +170,32 @@ def judge_analyses(
     ConnectomeBenchError
         As :func:`connectomebench.human_eval.rating.rate`, or if fewer than two models are to be compared.
     """
-    models = list(said[0].analyses)
-    if way == "pairs" and len(models) < 2:
-        raise ConnectomeBenchError("pairs need two models or more; name them, or rate analyses one by one")
+    models = list(rationales[0].analyses)
+    if rating_mode == "pairs" and len(models) < 2:
+        raise ConnectomeBenchError("pairs need at least two models; name them, or rate analyses one by one")
     answers = rows.dataset["answer"]
-    drawn = [said[i] for i in rater.draw([answers[one.row] for one in said])]
-    asked = _pairs(drawn, models, rater.seed) if way == "pairs" else _singles(drawn, models, rater.seed)
+    drawn = [rationales[i] for i in rater.draw([answers[one.row] for one in rationales])]
+    items = _pairs(drawn, models, rater.seed) if rating_mode == "pairs" else _singles(drawn, models, rater.seed)
     folder = out / person(rater.name) / rows.data.task / rows.data.species
-    path = folder / f"{rows.data.partition}.{way}-seed{rater.seed}.json"
-    identity = {"way": way, "models": models, "texts": content_key([item.texts for item, _ in asked])}
+    path = folder / f"{rows.data.partition}.{rating_mode}-seed{rater.seed}.json"
+    identity = {"way": rating_mode, "models": models, "texts": content_key([item.texts for item, _ in items])}
     with open_ratings(path.with_suffix(SUFFIX), rows, rater, identity, must_exist=export) as journal:
-        step = _PAIRS if way == "pairs" else _SINGLE
-        sitting = RatingSession([item for item, _ in asked], (step,), journal)
-        if not export and sitting.done < len(asked):
-            show(sitting, rows.dataset, _words(rows, len(asked), way), page or AppPage())
-        ratings = sitting.ratings
+        step = _PAIRS if rating_mode == "pairs" else _SINGLE
+        session = RatingSession([item for item, _ in items], (step,), journal)
+        if not export and session.done < len(items):
+            show(session, rows.dataset, _page_texts(rows, len(items), rating_mode), page or AppPage())
+        ratings = session.ratings
     if not ratings:
-        raise ConnectomeBenchError(f"{rater.name} has rated nothing there; leave --export out to begin")
+        raise ConnectomeBenchError(f"{rater.name} has no ratings there; leave out --export to begin")
     groups = {one.sample: one.group for one in drawn}
-    shown = {item.key: names for item, names in asked}
+    shown_models = {item.key: names for item, names in items}
     found = (
-        fit_preferences(_comparisons(ratings, shown, groups), models)
-        if way == "pairs"
-        else _faithfulness(ratings, shown, groups, models)
+        fit_preferences(_comparisons(ratings, shown_models, groups), models)
+        if rating_mode == "pairs"
+        else _faithfulness(ratings, shown_models, groups, models)
     )
     about = {
-        "way": way,
+        "way": rating_mode,
         "rater": rater.name,
         "protocol": PROTOCOL,
         "seed": rater.seed,
@@ -204,9 +204,9 @@ def judge_analyses(
         "partition": rows.data.partition,
         "dataset_fingerprint": rows.data.fingerprint,
         "simulated": bool(rows.data.source.get("simulated_errors") or rows.data.source.get("simulated_em")),
-        "rows_with_analyses": len(said),
+        "rows_with_analyses": len(rationales),
         "rated": len(ratings),
-        "of": len(asked),
+        "of": len(items),
     }
     write_json(path, about | found)
     return path
@@ -218,39 +218,41 @@ def _replies(frame: pd.DataFrame, model: str, known: Sequence[str], rows: Rows) 
         there = ", ".join(sorted(set(known))) or "nobody"
         raise ConnectomeBenchError(f"{model} has no records of {rows.data.task}/{rows.data.species}; there are {there}")
     if set(frame["dataset_fingerprint"]) != {rows.data.fingerprint}:
-        raise ConnectomeBenchError(f"{model} was asked about another build of the dataset; evaluate it again")
+        raise ConnectomeBenchError(f"{model} was evaluated on another build of the dataset; evaluate it again")
     replies = frame["reply"].fillna("")
     return {sample: analysis_of(reply) for sample, reply in zip(frame["sample_id"], replies, strict=True)}
 
 
 def _pairs(drawn: Sequence[Rationale], models: Sequence[str], seed: int) -> list[tuple[Item, tuple[str, ...]]]:
-    """Put two analyses of a row side by side, sides and order drawn."""
+    """Pair the analyses of each row, with random sides and order."""
     generator = np.random.default_rng([seed, 1])
-    asked = []
+    items = []
     for one in drawn:
         for pair in combinations(models, 2):
             names = tuple(pair[i] for i in generator.permutation(2))
             texts = tuple(one.analyses[name] for name in names)
-            asked.append((_item(one, names, texts), names))
-    return [asked[i] for i in generator.permutation(len(asked))]
+            items.append((_item(one, names, texts), names))
+    return [items[i] for i in generator.permutation(len(items))]
 
 
 def _singles(drawn: Sequence[Rationale], models: Sequence[str], seed: int) -> list[tuple[Item, tuple[str, ...]]]:
     generator = np.random.default_rng([seed, 2])
-    asked = [(_item(one, (model,), (one.analyses[model],)), (model,)) for one in drawn for model in models]
-    return [asked[i] for i in generator.permutation(len(asked))]
+    items = [(_item(one, (model,), (one.analyses[model],)), (model,)) for one in drawn for model in models]
+    return [items[i] for i in generator.permutation(len(items))]
 
 
-def _item(said: Rationale, models: Sequence[str], texts: tuple[str, ...]) -> Item:
-    return Item("\t".join((said.sample, *models)), said.row, f"The models were asked: {said.question}", texts)
+def _item(rationale: Rationale, models: Sequence[str], texts: tuple[str, ...]) -> Item:
+    return Item(
+        "\t".join((rationale.sample, *models)), rationale.row, f"The models were asked: {rationale.question}", texts
+    )
 
 
 def _comparisons(
-    ratings: Sequence[Rating], shown: Mapping[str, tuple[str, ...]], groups: Mapping[str, str]
+    ratings: Sequence[Rating], shown_models: Mapping[str, tuple[str, ...]], groups: Mapping[str, str]
 ) -> list[PairwiseComparison]:
     comparisons = []
     for rating in ratings:
-        left, right = shown[rating.key]
+        left, right = shown_models[rating.key]
         outcome: Outcome = {"left": "first", "right": "second"}.get(rating.choices[0], rating.choices[0])  # type: ignore[assignment]
         comparisons.append(PairwiseComparison(left, right, outcome, groups[rating.key.split("\t")[0]]))
     return comparisons
@@ -258,14 +260,14 @@ def _comparisons(
 
 def _faithfulness(
     ratings: Sequence[Rating],
-    shown: Mapping[str, tuple[str, ...]],
+    shown_models: Mapping[str, tuple[str, ...]],
     groups: Mapping[str, str],
     models: Sequence[str],
 ) -> dict[str, Any]:
     """Estimate the mean rating of each model (1 to 5), with intervals over groups."""
     found: dict[str, Any] = {}
     for model in models:
-        own = [rating for rating in ratings if shown[rating.key] == (model,)]
+        own = [rating for rating in ratings if shown_models[rating.key] == (model,)]
         if not own:
             continue
         values = np.array([float(rating.choices[0]) for rating in own])
@@ -283,21 +285,20 @@ def _mean_statistic(values: NDArray[np.float64]) -> Statistic:
     return statistic
 
 
-def _words(rows: Rows, total: int, way: AnswerMode) -> AppTexts:
+def _page_texts(rows: Rows, total: int, rating_mode: RatingMode) -> AppTexts:
     what = (
-        "two descriptions of the same pictures by different models stand side by side. Choose the one that describes "
-        "better what the pictures show; Tie if they are equally good, Both bad if neither does"
-        if way == "pairs"
-        else "one description of the pictures by a model. Say how far it describes what the pictures show"
+        "you see two descriptions of the same images by different models. Choose the one that better describes "
+        "what the images show; Tie if they are equally good, Both bad if neither does"
+        if rating_mode == "pairs"
+        else "you see one description of the images by a model. Rate how well it describes what they show"
     )
     return AppTexts(
         f"Descriptions, {rows.data.species}",
         (
             f"{total} times: {what}.",
-            "It is not asked whether the conclusion is right. A description is good when what it names is there to "
-            "see, and bad when it is invented. Which model wrote what is hidden, and the sides are drawn at random.",
-            "Answer with the buttons or with the keys written on them. Click a picture to enlarge it; Back takes back "
-            "the last one.",
+            "Do not rate whether the conclusion is right. A description is good if what it names is there to "
+            "see, and bad if it is invented. The models are hidden, and the sides are random.",
+            "Use the buttons or the keys shown on them. Click an image to enlarge it; Back undoes the last one.",
             *simulated_note(rows.data),
         ),
     )

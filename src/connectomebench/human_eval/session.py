@@ -1,4 +1,4 @@
-"""What a person is asked one after the other, and what was answered, kept on disk answer by answer."""
+"""Rating session: items in order, with every answer saved to disk."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _LONGEST_S = 86_400.0
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the answers on offer.
+    """One selectable answer.
 
     Attributes
     ----------
     key
-        Key that gives it, lower case.
+        Keyboard key, lower case.
     value
-        What is recorded.
+        Recorded value.
     text
-        What stands on its button.
+        Button text.
     """
 
     key: str
@@ -36,14 +36,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to choose.
+    """One choice to make.
 
     Attributes
     ----------
     prompt
-        What to do, a few words.
+        Short instruction.
     choices
-        What can be chosen.
+        The selectable answers.
     """
 
     prompt: str
@@ -52,18 +52,18 @@ class Step:
 
 @dataclass(frozen=True)
 class Item:
-    """One thing to rate.
+    """One item to rate.
 
     Attributes
     ----------
     key
-        Its name in the journal; never leaves this process.
+        Key in the resume log; never sent to the page.
     row
-        Number of the stored row whose pictures are shown.
+        Index of the stored row whose images are shown.
     question
-        What was asked about the pictures.
+        The question about the images.
     texts
-        Texts to be judged, in the order in which they stand side by side.
+        Texts to rate, in display order.
     """
 
     key: str
@@ -74,16 +74,16 @@ class Item:
 
 @dataclass(frozen=True)
 class Rating:
-    """What a person chose for one item.
+    """A person's choices for one item.
 
     Attributes
     ----------
     key
-        Of the item.
+        Key of the item.
     choices
         Value chosen in each step.
     seconds
-        From the pictures being on the screen to the first choice, without the time they were hidden.
+        Time from display to the first choice, s, without the time the images were hidden.
     """
 
     key: str
@@ -92,23 +92,23 @@ class Rating:
 
 
 class RatingSession:
-    """Items in their order, of which the first so many are rated.
+    """Items in order, rated from first to last.
 
     Parameters
     ----------
     items
-        What to rate; keys differ.
+        Items with distinct keys.
     steps
-        What to choose for each item.
+        Choices to make for each item.
     journal
-        Where ratings are kept. Those in it are taken over.
+        Resume log of the ratings; existing ones are restored.
     changed
-        Called after every rating and undoing with the number of items rated.
+        Called with the number of rated items after every rating and undo.
 
     Raises
     ------
     ConnectomeBenchError
-        If the journal holds ratings of other items.
+        If the log holds ratings of other items.
     """
 
     def __init__(
@@ -125,12 +125,12 @@ class RatingSession:
         self._lock = threading.Lock()
         kept = [key for key, record in journal.records.items() if not record["undone"]]
         if kept and set(kept) != {item.key for item in self.items[: len(kept)]}:
-            raise ConnectomeBenchError("the ratings kept there are of other items; choose another --out")
+            raise ConnectomeBenchError("the existing ratings are of other items; choose another --out")
         self._done = len(kept)
 
     @property
     def done(self) -> int:
-        """How many items are rated; the next one has this number."""
+        """Number of rated items; the index of the next one."""
         return self._done
 
     @property
@@ -140,35 +140,35 @@ class RatingSession:
         return [Rating(r["sample_id"], tuple(r["choices"]), r["seconds"]) for r in records]
 
     def seconds(self, number: int) -> float:
-        """Return for how long an item was looked at before its rating was taken back."""
+        """Return the time spent on an item before its rating was undone, s."""
         return self._journal.records.get(self.items[number].key, {"seconds": 0.0})["seconds"]
 
     def rate(self, number: int, choices: Sequence[str], seconds: float) -> bool:
-        """Keep the rating of the next item; it is on the disk when this returns.
+        """Save the rating of the next item; it is on disk when this returns.
 
         Parameters
         ----------
         number
-            Which item was rated.
+            Index of the rated item.
         choices
             Value chosen in each step.
         seconds
-            As in `Rating`, those before an undone rating among them.
+            As in `Rating`, including time before an undone rating.
 
         Returns
         -------
         bool
-            False where another item is next (a second window), so that nothing was kept.
+            False if another item is next (a second window); nothing is saved then.
 
         Raises
         ------
         ConnectomeBenchError
-            If a choice is not on offer or the time is impossible.
+            If a choice or the time is invalid.
         """
         allowed = [{choice.value for choice in step.choices} for step in self.steps]
         fits = len(choices) == len(allowed) and all(c in a for c, a in zip(choices, allowed, strict=True))
         if not fits or not math.isfinite(seconds) or not 0 <= seconds <= _LONGEST_S:
-            raise ConnectomeBenchError("that rating is not on offer; reload the page")
+            raise ConnectomeBenchError("invalid rating; reload the page")
         with self._lock:
             if number != self._done or number >= len(self.items):
                 return False
@@ -178,17 +178,17 @@ class RatingSession:
         return True
 
     def undo(self, number: int) -> bool:
-        """Take back the rating before the next item.
+        """Undo the last rating.
 
         Parameters
         ----------
         number
-            Which item is next, as the person sees it.
+            Index of the next item, as the page sees it.
 
         Returns
         -------
         bool
-            False where there is nothing to take back, or another item is next.
+            False if there is nothing to undo, or another item is next.
         """
         with self._lock:
             if number != self._done or number == 0:

@@ -1,1 +1,1 @@
-"""Models that answer a batch of stored rows with probabilities; all of them share the protocol in :mod:`.base`."""
+"""Models that answer batches of stored rows; all follow the protocol in :mod:`.base`."""

@@ -1,4 +1,4 @@
-"""The one protocol of all models: a batch of stored rows in, one answer with probabilities a row out."""
+"""Protocol of all models: a batch of stored rows in, one answer per row out."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any, Protocol
 from connectomebench.core.errors import ConnectomeBenchError
 
 Batch = Mapping[str, Sequence[Any]]
-"""Columns of stored rows (:mod:`connectomebench.dataset.schema`), as ``datasets.Dataset[i:j]`` gives them."""
+"""Columns of stored rows (:mod:`connectomebench.dataset.schema`), as returned by ``datasets.Dataset[i:j]``."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a model says about one row.
+    """A model's answer to one row.
 
     Attributes
     ----------
     prediction
-        The answer, one of the keys of ``probabilities`` where those are known. None where the reply held none, which
+        The answer, a key of ``probabilities`` if those are known. None for an unparsed reply, which
         counts as wrong.
     probabilities
-        Probability of every possible answer; they add up to 1. Empty where a model gives none (places in nm).
+        Probability of every possible answer, summing to 1. Empty if the model gives none (places in nm).
     question
-        All text that was asked, where it is more than the row's question.
+        Full prompt text, if it is more than the row's question.
     reply
-        What was replied in words; of several votes, the first that gave the answer.
+        Reply text; with several votes, the first that gave the answer.
     votes, replies
-        Answer and words of every vote, where there was more than one.
+        Answer and text of every vote, if there are several.
     derived
-        The answer read again from the reasoning alone, where there is reasoning.
+        Answer derived from the analysis alone, if there is one.
     latency_s
-        Seconds for this row alone; None where rows were answered together.
+        Seconds for this row; None if rows were answered as a batch.
     prompt_tokens, tokens
-        Tokens that were read and written, of all votes together.
+        Prompt tokens and generated tokens, summed over all votes.
     cost_usd
-        What the row cost, where the price is known.
+        Cost of the row, if the price is known.
     """
 
     prediction: str | None
@@ -53,14 +53,14 @@ class Answer:
 
 
 class Model(Protocol):
-    """What every model offers.
+    """Protocol of every model.
 
     Attributes
     ----------
     name
-        Short name, the folder of its result records.
+        Short name; also the folder of its result records.
     revision
-        Changes whenever its answers may change: weights, training data, settings.
+        Changes whenever answers may change: weights, training data, settings.
     """
 
     @property
@@ -98,9 +98,9 @@ def column(batch: Batch, name: str) -> Sequence[Any]:
 
 
 def check_views(images: Sequence[Sequence[Any]], views: int) -> None:
-    """Raise ConnectomeBenchError where a row has another number of images than the ``views`` a model was trained on."""
+    """Raise ConnectomeBenchError if a row does not have the ``views`` images a model was trained on."""
     wrong = next((len(row) for row in images if len(row) != views), None)
     if wrong is not None:
         raise ConnectomeBenchError(
-            f"this model was trained on {views} images a row and got {wrong}; use it on the task it was trained for"
+            f"this model was trained on {views} images per row and got {wrong}; use it on the task it was trained for"
         )

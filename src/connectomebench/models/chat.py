@@ -1,4 +1,4 @@
-"""The one protocol of all models that talk: conversations with images in, a reply in words out."""
+"""Protocol of chat models: conversations with images in, text replies out."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any, Protocol
 from connectomebench.core.errors import ConnectomeBenchError
 
 MAX_NEW_TOKENS = 512
-"""Where a reply is cut off, as in the published runs."""
+"""Default maximum reply length, as in the published runs."""
 
 
 @dataclass(frozen=True)
 class Conversation:
-    """What a model is told and shown.
+    """Messages and images for a model.
 
     Attributes
     ----------
     messages
-        Turns as :func:`connectomebench.models.prompt.messages` writes them: ``role`` and ``content``, a list of
+        Turns as built by :func:`connectomebench.models.prompt.messages`: ``role`` and ``content``, a list of
         ``{"type": "text", "text": ...}`` and ``{"type": "image"}``.
     images
-        One for every ``{"type": "image"}``, in their order: PIL images, or stored ones (``{"bytes": ...}``).
+        One per ``{"type": "image"}``, in order: PIL images or stored ones (``{"bytes": ...}``).
     seed
-        Of the draws where the reply is sampled, so that it depends on nothing that is asked before or beside it.
+        Sampling seed, so that a reply does not depend on other conversations.
     """
 
     messages: Sequence[dict[str, Any]]
@@ -34,19 +34,19 @@ class Conversation:
     def __post_init__(self) -> None:
         places = sum(part["type"] == "image" for turn in self.messages for part in turn["content"])
         if places != len(self.images):
-            raise ConnectomeBenchError(f"a conversation has {places} places for images and {len(self.images)} images")
+            raise ConnectomeBenchError(f"a conversation has {places} image placeholders but {len(self.images)} images")
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a reply is drawn.
+    """Sampling parameters of a reply.
 
     Attributes
     ----------
     temperature
-        0 takes the likeliest token each time (greedy).
+        0 is greedy decoding.
     max_new_tokens
-        Where a reply is cut off.
+        Maximum reply length in tokens.
     """
 
     temperature: float = 0.0
@@ -61,16 +61,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Reply:
-    """What a model replied to one conversation.
+    """A model's reply to one conversation.
 
     Attributes
     ----------
     text
-        Its words, special tokens left out.
+        Reply text without special tokens.
     prompt_tokens, tokens
-        Read (images among them) and written; None where unknown.
+        Prompt tokens (including images) and generated tokens; None if unknown.
     cost_usd
-        None where the price is unknown.
+        Cost of the reply; None if the price is unknown.
     """
 
     text: str
@@ -80,7 +80,7 @@ class Reply:
 
 
 class ChatModel(Protocol):
-    """A model that talks.
+    """Protocol of a chat model.
 
     Attributes
     ----------
@@ -100,13 +100,13 @@ class ChatModel(Protocol):
         Parameters
         ----------
         conversations
-            The same object several times asks for several draws (votes); the ``k``-th differs from the first.
+            Repeat an object to request several samples (votes); the ``k``-th differs from the first.
         sampling
-            How replies are drawn.
+            Sampling parameters.
 
         Raises
         ------
         ConnectomeBenchError
-            If the model cannot be asked.
+            If the model fails.
         """
         ...

@@ -1,8 +1,8 @@
-"""Resume a run of transformers' Trainer: find the newest whole checkpoint, and refuse one of another run.
+"""Resume a run of transformers' Trainer from its newest complete checkpoint, and refuse one of another run.
 
-The optimizer, scheduler and random state of a checkpoint are files of ``torch.save``. They are read from the run's own
-folder alone, once its configuration was compared, and by transformers with ``weights_only=True``: a file that holds
-anything but tensors and plain values is refused and never run.
+The optimizer, scheduler and random state of a checkpoint are ``torch.save`` files. They are read only from its own
+folder, after its configuration was compared, by transformers with ``weights_only=True``: a file that holds
+anything but tensors and plain values is refused, never executed.
 """
 
 from __future__ import annotations
@@ -36,30 +36,30 @@ _ADVICE = "choose another --output_dir, or start again with --resume never"
 def prepare_output(
     folder: Path, configuration: Mapping[str, Any], resume: bool, weights: str = ADAPTER_WEIGHTS
 ) -> Path | None:
-    """Make a folder ready for a run, and find the checkpoint to resume from.
+    """Prepare the output folder of a run and find the checkpoint to resume from.
 
-    Cut checkpoints are removed: a process that was killed while it wrote one leaves it behind.
+    Incomplete checkpoints, left by a killed process, are removed.
 
     Parameters
     ----------
     folder
-        Made if needed.
+        Output folder; created if needed.
     configuration
-        Everything that decides the weights, with ``processes``; written to ``training_config.yaml``.
+        Everything that determines the weights, including ``processes``; written to ``training_config.yaml``.
     resume
-        Resume from the newest whole checkpoint; otherwise all checkpoints are removed.
+        Resume from the newest complete checkpoint; otherwise remove all checkpoints.
     weights
-        Name of the file of weights in a checkpoint.
+        Name of the weights file in a checkpoint.
 
     Returns
     -------
     Path or None
-        The checkpoint; None where the run starts from its beginning.
+        The checkpoint; None if the run starts from the beginning.
 
     Raises
     ------
     ConnectomeBenchError
-        If the checkpoints were made with another configuration, or the best of them is missing or damaged.
+        If the checkpoints are of another configuration, or the best one is missing or damaged.
     """
     found = _checkpoints(folder)
     if not resume:
@@ -73,26 +73,26 @@ def prepare_output(
     if found:
         _find_best(found[-1], configuration["processes"], weights)
     else:
-        # written last, the record says that a folder holds a finished adapter
+        # written last, the record marks a finished adapter
         (folder / FILE_NAME).unlink(missing_ok=True)
         write_text(folder / CONFIGURATION, yaml.safe_dump(dict(configuration), sort_keys=False))
     return found[-1] if found else None
 
 
 def resume_training(trainer: Any, checkpoint: Path | None) -> None:
-    """Train, from a checkpoint where there is one.
+    """Train, resuming from a checkpoint if there is one.
 
     Parameters
     ----------
     trainer
-        Of transformers or TRL.
+        Trainer of transformers or TRL.
     checkpoint
-        Found by :func:`prepare_output`; None starts from the beginning.
+        From :func:`prepare_output`; None starts from the beginning.
 
     Raises
     ------
     ConnectomeBenchError
-        If a file of the checkpoint holds more than tensors and plain values.
+        If a checkpoint file holds more than tensors and plain values.
     """
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -104,7 +104,7 @@ def resume_training(trainer: Any, checkpoint: Path | None) -> None:
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of a finished run with their configuration, and the folder where nothing else is in it."""
+    """Remove a finished run's checkpoints and configuration, and the folder if it is then empty."""
     for path in _checkpoints(folder):
         shutil.rmtree(path)
     (folder / CONFIGURATION).unlink(missing_ok=True)
@@ -113,17 +113,17 @@ def remove_checkpoints(folder: Path) -> None:
 
 
 def is_whole(checkpoint: Path, processes: int = 1, weights: str = ADAPTER_WEIGHTS) -> bool:
-    """Tell whether a checkpoint was written to its end.
+    """Return whether a checkpoint is complete.
 
     Parameters
     ----------
     checkpoint
-        Folder ``checkpoint-N`` of transformers' Trainer. Weights are opened, archives of PyTorch checked by their
-        sums, and the state, which is written last, must name the step of the folder.
+        Folder ``checkpoint-N`` of transformers' Trainer. Weights are opened, PyTorch archives checked by their
+        checksums, and the state, written last, must name the step of the folder.
     processes
-        Of the run; each leaves its random state, and not in the order of the others.
+        Number of processes of the run; each writes its random state, in any order.
     weights
-        Name of the file of weights.
+        Name of the weights file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -159,9 +159,9 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _find_best(checkpoint: Path, processes: int, weights: str) -> None:
-    """Check the best checkpoint that a checkpoint names, and correct its path where the folder was moved.
+    """Check the best checkpoint named by a checkpoint, and correct its path if the folder was moved.
 
-    Trainer would warn alone, and keep the last weights in place of the best ones.
+    Trainer would only warn, and keep the last weights instead of the best ones.
     """
     state = json.loads((checkpoint / _STATE).read_text(encoding="utf-8"))
     if not state.get("best_global_step"):

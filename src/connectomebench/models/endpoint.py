@@ -1,4 +1,4 @@
-"""A model behind any OpenAI-compatible server: vLLM, transformers serve, llama.cpp, and what vendors host."""
+"""Chat model on an OpenAI-compatible server: vLLM, transformers serve, llama.cpp, or a hosted API."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ _log = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 60.0
-# a server that asks for more is asked another day
+# give up on servers that ask for a longer wait
 _LONGEST_ASKED_S = 120.0
 _GREETING = ({"role": "user", "content": [{"type": "text", "text": "Reply with the word ok."}]},)
-# reasoning models may write more than a few tokens before they say anything at all
+# reasoning models may generate many tokens before any reply
 _GREETING_TOKENS = (16, 1024)
 
 
 class Endpoint:
-    """A model behind a server, a :class:`connectomebench.models.chat.ChatModel`; :func:`open_endpoint` makes one.
+    """A :class:`connectomebench.models.chat.ChatModel` on a server; created by :func:`open_endpoint`.
 
-    It may be called from several threads.
+    Thread-safe.
 
     Attributes
     ----------
     name
-        Of the model, without the folders of the server's machine.
+        Model name, without folders of the server's machine.
     revision
-        Model, server and a hash of all that is known of the two. The weights of a hosted model may change without it.
+        Model, server and a hash of all known about both. The weights of a hosted model may change without it.
     batch_size
-        1: a call is a request, and several threads may call.
+        1: one call is one request; several threads may call.
     takes_temperature
-        False where the server draws replies as its maker set it, whatever is asked for.
+        False if the server ignores the requested temperature.
     """
 
     batch_size = 1
@@ -71,7 +71,7 @@ class Endpoint:
         self.revision = ""
 
     def __repr__(self) -> str:
-        """Name model and server, and nothing that is secret."""
+        """Name model and server, without secrets."""
         return f"Endpoint({self.name!r} at {self._settings.host})"
 
     @property
@@ -84,20 +84,20 @@ class Endpoint:
         Parameters
         ----------
         conversations
-            The ``k``-th draw of the same object is asked for with its seed plus ``k``. Whether a server heeds a seed is
-            its own affair.
+            The ``k``-th sample of the same object uses its seed plus ``k``. Whether a server honours seeds depends on
+            the server.
         sampling
-            Temperature and length, as far as the server takes them.
+            Temperature and length, as far as the server accepts them.
 
         Returns
         -------
         list of Reply
-            Words that were cut off or withheld are kept as far as there are any; the row has no answer then.
+            Truncated or withheld text is kept as received; such a row may have no answer.
 
         Raises
         ------
         ConnectomeBenchError
-            If the server still fails after all retries, or refuses what it is asked.
+            If the server still fails after all retries, or refuses the request.
         """
         asked: Counter[int] = Counter()
         replies = []
@@ -109,7 +109,7 @@ class Endpoint:
         return replies
 
     def greet(self) -> None:
-        """Ask one short question, to learn what the server takes and says of itself, and set the revision."""
+        """Send one short question to learn the accepted parameters and identity of the server; set the revision."""
         said = self._listed()
         completion = Completion("", "")
         for length in _GREETING_TOKENS:
@@ -130,14 +130,14 @@ class Endpoint:
         self.revision = f"{model}@{self._settings.host}+{key[:8]}"
 
     def _ask(self, conversation: Conversation, sampling: Sampling, seed: int, *, greeting: bool = False) -> Completion:
-        """Ask until there is an answer."""
+        """Ask with retries."""
         answer = self._retrying()(self._answer, chat_messages(conversation), sampling, seed)
         if not greeting:
             self._notice(answer, sampling)
         return answer
 
     def _answer(self, messages: list[dict[str, Any]], sampling: Sampling, seed: int) -> Completion:
-        """Ask once; in other words where the server does not take these."""
+        """Ask once, with adapted parameters if the server refuses some."""
         while True:
             dialect = self._dialect
             answer = self._request(messages, dialect.parameters(sampling, seed))
@@ -184,10 +184,10 @@ class Endpoint:
         )
 
     def _announce(self, state: RetryCallState) -> None:
-        """Log that the same is asked again, and when."""
+        """Log the retry and its delay."""
         pause_s = state.next_action.sleep if state.next_action else 0.0
         _log.info(
-            "%s: %s; asking again in %.1f s (%d of %d)",
+            "%s: %s; retrying in %.1f s (%d of %d)",
             self._where,
             failure_of(state),
             pause_s,
@@ -202,43 +202,41 @@ class Endpoint:
             if state.attempt_number > self._settings.retries
             else f"{reason}; it asks to wait {asked_wait_s(state):.0f} s"
         )
-        raise ConnectomeBenchError(
-            f"{self._where}: {reason}; run the same command again later: it goes on where it stopped"
-        )
+        raise ConnectomeBenchError(f"{self._where}: {reason}; run the same command again later to resume")
 
     def _learn(self, dialect: Dialect, refusal: Refusal) -> bool:
-        """Tell whether it makes sense to ask in other words, which all later requests use too."""
+        """Adapt the parameters of all later requests to a refusal; return whether that is possible."""
         with self._lock:
             if self._dialect != dialect:
-                return True  # another thread has learnt meanwhile
+                return True  # another thread has adapted meanwhile
             learnt = dialect.learn(refusal)
             if learnt is None:
                 return False
             self._dialect = learnt
         for name in sorted(learnt.left_out - dialect.left_out):
-            # the same row may get another answer then, however greedy a reply was asked for
-            own = ", and draws its replies as its maker set it" if name == "temperature" else ""
+            # without a temperature the same row may get different answers, even with greedy decoding requested
+            own = ", and samples replies at its own setting" if name == "temperature" else ""
             _log.warning("%s takes no %s%s", self._where, name, own)
         if learnt.length != dialect.length:
             _log.info("%s takes %s in place of %s", self._where, learnt.length, dialect.length)
         return True
 
     def _notice(self, completion: Completion, sampling: Sampling) -> None:
-        """Tell once what a user should know about replies; stop where another model answers than at first."""
+        """Warn once about truncated or filtered replies; raise if the answering model has changed."""
         if completion.model is not None and self._model is not None and completion.model != self._model:
             raise ConnectomeBenchError(
                 f"{self._where} was {without_folders(self._model)} and is now {without_folders(completion.model)}; "
-                "answers of two models do not belong in one record: ask anew in another folder (--out)"
+                "do not mix two models in one record; evaluate into another folder (--out)"
             )
         if completion.fingerprint != self._fingerprint:
-            self._tell_once(f"{self._where} changed the fingerprint of its system while it was asked")
+            self._tell_once(f"{self._where} changed its system fingerprint during the evaluation")
         if completion.finish == "length":
             self._tell_once(
-                f"{self._where}: a reply was cut off after {sampling.max_new_tokens} tokens (reasoning counts); "
-                "it counts as it stands; --max-new-tokens allows more"
+                f"{self._where}: a reply was truncated at {sampling.max_new_tokens} tokens (including reasoning); "
+                "it is parsed as is; raise --max-new-tokens to allow more"
             )
         if completion.finish == "content_filter":
-            self._tell_once(f"{self._where}: a reply was withheld by a filter of its content, and counts as wrong")
+            self._tell_once(f"{self._where}: a reply was withheld by a content filter and counts as wrong")
 
     def _tell_once(self, message: str) -> None:
         with self._lock:
@@ -258,7 +256,7 @@ class Endpoint:
         return (read + completion.tokens * settings.usd_per_million_reply) / 1e6
 
     def _listed(self) -> list[dict[str, Any]]:
-        """Return what the server says of its models; nothing where it has no list.
+        """Return the server's model list; empty if it has none.
 
         Raises
         ------
@@ -272,7 +270,7 @@ class Endpoint:
                 extra_headers=key_headers(self._key)
             ).http_response.json()
         except openai.APITimeoutError:
-            return []  # it is there, and may be loading the model
+            return []  # reachable, and may be loading the model
         except openai.APIConnectionError:
             raise ConnectomeBenchError(f"{self._where} cannot be reached; is the server running?") from None
         except (openai.APIStatusError, ValueError, RecursionError):
@@ -281,23 +279,23 @@ class Endpoint:
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def _refused(self, refusal: Refusal) -> ConnectomeBenchError:
-        """Say in one line what the user can do about a refusal."""
+        """Return a one-line error that tells the user what to do about a refusal."""
         if refusal.status in (401, 403):
-            # what the server says here may hold a part of the key
+            # the server's message may contain part of the key
             variable = self._settings.key_variable
             if self._key is None:
-                return ConnectomeBenchError(f"{self._where} asks for a key; put it into {variable} (--key-variable)")
-            return ConnectomeBenchError(f"{self._where} refuses the key in {variable} ({refusal.status}); mend it")
+                return ConnectomeBenchError(f"{self._where} needs a key; set it in {variable} (--key-variable)")
+            return ConnectomeBenchError(f"{self._where} refuses the key in {variable} ({refusal.status}); correct it")
         if refusal.status == 404:
             names = [str(entry.get("id"))[:MAX_MESSAGE] for entry in self._listed()]
             known = (
                 f"it serves {', '.join(names[:20])}" if names else "check the name, and that the address ends in /v1"
             )
-            return ConnectomeBenchError(f"{self._where} is not there ({self._quote(refusal)}); {known}")
+            return ConnectomeBenchError(f"{self._where} was not found ({self._quote(refusal)}); {known}")
         return ConnectomeBenchError(f"{self._where} refuses the request: {self._quote(refusal)}")
 
     def _quote(self, refusal: Refusal) -> str:
-        """Quote a server, shortened and without the key."""
+        """Quote a server's message, shortened and without the key."""
         message = refusal.message.replace(self._key, "***") if self._key else refusal.message
         return f"{refusal.status} {message[:MAX_MESSAGE]}".strip()
 
@@ -307,20 +305,20 @@ class Endpoint:
 
 
 def open_endpoint(settings: EndpointSettings) -> Endpoint:
-    """Reach the model behind a server.
+    """Connect to the model on a server.
 
-    One short question is asked (a few tokens, at your cost), so that a wrong key, name or address shows at once, and
-    the revision holds which model the server says it is.
+    Sends one short question (a few tokens, at your cost), so that a wrong key, name or address fails at once and
+    the revision includes the model reported by the server.
 
     Parameters
     ----------
     settings
-        Where it is, and how to ask.
+        Address, model and options.
 
     Raises
     ------
     ConnectomeBenchError
-        If `openai` is not installed, there is no key, the server does not answer, or it does not know the model.
+        If `openai` is not installed, the key is missing, the server does not answer, or the model is unknown.
     """
     key = read_key(settings)
     endpoint = Endpoint(settings, make_client(settings, key), key)

@@ -1,4 +1,4 @@
-"""What an OpenAI-compatible server refuses: worth asking again, to be asked in other words, or the user's to mend."""
+"""Error responses of OpenAI-compatible servers: transient, adaptable, or for the user to fix."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from connectomebench.core.retry_policy import retry_after_s
 
 MAX_MESSAGE = 200
-"""Characters of a server's message that are quoted."""
+"""Maximum number of characters quoted from a server's message."""
 
 _TRANSIENT = (408, 409, 425, 429)
-# the account is empty or blocked: asking again changes nothing
+# the account is empty or blocked: retrying does not help
 _UNPAID = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _BLOCKED = ("content_filter", "content_policy_violation", "invalid_prompt")
 _CUT = "output limit was reached"
@@ -22,18 +22,18 @@ _CUT = "output limit was reached"
 
 @dataclass(frozen=True)
 class Refusal:
-    """An answer of a server that is no success.
+    """An error response of a server.
 
     Attributes
     ----------
     status
-        Of HTTP; also one that a server reports inside an answer of status 200.
+        HTTP status; also one reported inside a response of status 200.
     message
-        What the server says, on one line; may hold anything, the key included.
+        The server's message on one line; may contain anything, including the key.
     code, param
-        What kind of error, and the parameter it is about; empty where the server does not say.
+        Kind of error and the parameter concerned; empty if not given.
     wait_s
-        How long the server asks to wait, s.
+        Requested wait, s.
     """
 
     status: int
@@ -44,32 +44,32 @@ class Refusal:
 
     @property
     def transient(self) -> bool:
-        """Whether it may be gone when the same is asked again."""
+        """Whether a retry may succeed."""
         return (self.status in _TRANSIENT or self.status >= 500) and self.code not in _UNPAID
 
     @property
     def blocked(self) -> bool:
-        """Whether a filter refused what was asked; the row has no answer then."""
+        """Whether a content filter refused the request; the row has no answer then."""
         return self.status == 400 and self.code in _BLOCKED
 
     @property
     def cut(self) -> bool:
-        """Whether a reasoning model wrote all the tokens it was given and no reply (OpenAI answers 400 then)."""
+        """Whether a reasoning model used all tokens without a reply (OpenAI answers 400 then)."""
         return self.status == 400 and _CUT in self.message
 
 
 def read_refusal(status: int, body: str, headers: Mapping[str, str]) -> Refusal:
-    """Read an answer that is no success.
+    """Parse an error response.
 
     Parameters
     ----------
     status
-        Of HTTP.
+        HTTP status.
     body
         ``{"error": {"message", "code", "param"}}`` (OpenAI, vLLM), a list of one such (Gemini), ``{"detail": ...}``
-        (FastAPI, which transformers serve builds on), or any other text.
+        (FastAPI, used by transformers serve), or any other text.
     headers
-        Of which ``Retry-After`` is read.
+        Response headers; ``Retry-After`` is read.
     """
     try:
         told = json.loads(body)
@@ -79,7 +79,7 @@ def read_refusal(status: int, body: str, headers: Mapping[str, str]) -> Refusal:
 
 
 def refusal_of(status: int, told: Any, wait_s: float | None = None) -> Refusal:
-    """Read a decoded error; see :func:`read_refusal`."""
+    """Parse a decoded error; see :func:`read_refusal`."""
     if isinstance(told, list) and told:
         told = told[0]
     error = told.get("error", told) if isinstance(told, dict) else told
@@ -94,5 +94,5 @@ def _one_line(message: Any) -> str:
     text = message if isinstance(message, str) else json.dumps(message)
     if text.lstrip().startswith("<"):
         text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)  # the page of a proxy
-    # nothing that moves the cursor of a terminal
+    # drop control characters that could move a terminal's cursor
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

@@ -1,4 +1,4 @@
-"""Conversations as OpenAI-compatible servers take them, and what those answer, checked."""
+"""Requests to OpenAI-compatible servers and validation of their responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectomebench.models.images import StoredImage, decode
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _OLD_LENGTH, _NEW_LENGTH = "max_tokens", "max_completion_tokens"
-# a value out of range or too long a prompt is not meant
+# not for values out of range or prompts that are too long
 _NOT_TAKEN = re.compile(
     r"unsupported|not support|unknown|unrecogni[sz]ed|unexpected|extra (input|field|param)|not permitted|not allowed"
     r"|deprecated",
@@ -26,13 +26,13 @@ _NOT_TAKEN = re.compile(
 
 
 def chat_messages(conversation: Conversation) -> list[dict[str, Any]]:
-    """Write turns as `chat/completions` takes them.
+    """Convert turns to `chat/completions` messages.
 
     Parameters
     ----------
     conversation
-        Its images become ``data:`` addresses of PNG at their places between the texts; stored PNG bytes stay as they
-        are. Turns of others than the user hold text alone, which goes as one string: not all servers take parts there.
+        Images become PNG ``data:`` URLs at their places between the texts; stored PNG bytes stay as they
+        are. Text-only turns of other roles are sent as one string, since not all servers accept parts there.
     """
     images = iter(conversation.images)
     turns: list[dict[str, Any]] = []
@@ -60,29 +60,29 @@ def _data_url(image: StoredImage) -> str:
 
 @dataclass(frozen=True)
 class Dialect:
-    """Which parameters of `chat/completions` a server takes; learnt from what it refuses.
+    """Parameters of `chat/completions` that a server accepts, learnt from its refusals.
 
     Attributes
     ----------
     length
-        Name of the greatest number of tokens to write. Local servers know ``max_tokens``; reasoning models of OpenAI
-        take ``max_completion_tokens`` alone.
+        Name of the maximum-tokens parameter. Local servers accept ``max_tokens``; reasoning models of OpenAI
+        accept only ``max_completion_tokens``.
     left_out
-        Parameters that are not taken at all.
+        Parameters to leave out.
     """
 
     length: str = _OLD_LENGTH
     left_out: frozenset[str] = frozenset()
 
     def parameters(self, sampling: Sampling, seed: int) -> dict[str, Any]:
-        """Write how to draw a reply; a seed only where it is drawn at all."""
+        """Return the sampling parameters of a request; a seed only if the reply is sampled."""
         wanted: dict[str, Any] = {self.length: sampling.max_new_tokens, "temperature": sampling.temperature}
         if sampling.temperature:
             wanted |= {"top_p": 1.0, "seed": seed % 2**31}
         return {name: value for name, value in wanted.items() if name not in self.left_out}
 
     def learn(self, refusal: Refusal) -> Dialect | None:
-        """Return how to ask instead; None where a refusal is not about a parameter that can be spared."""
+        """Return an adapted dialect; None if the refusal is not about an optional parameter."""
         if refusal.status not in (400, 422) or not _NOT_TAKEN.search(refusal.message):
             return None
         if self.length == _OLD_LENGTH and self._is_about(_OLD_LENGTH, refusal):
@@ -100,20 +100,20 @@ class Dialect:
 
 @dataclass(frozen=True)
 class Completion:
-    """What a server answered.
+    """A server's response.
 
     Attributes
     ----------
     text
-        The reply; empty where there is none.
+        Reply text; empty if there is none.
     finish
-        Why it ended: ``stop``, ``length``, ``content_filter`` or another word.
+        Finish reason: ``stop``, ``length``, ``content_filter`` or another value.
     model, fingerprint
-        What the server says of itself; None where it does not.
+        Model and system fingerprint reported by the server; None if not given.
     prompt_tokens, tokens
-        Read and written, reasoning among them.
+        Prompt tokens and generated tokens, including reasoning.
     cost_usd
-        What the server says it cost (OpenRouter).
+        Cost reported by the server (OpenRouter).
     """
 
     text: str
@@ -126,7 +126,7 @@ class Completion:
 
 
 def read_completion(body: str) -> Completion | Refusal:
-    """Read the answer to a request.
+    """Parse the response to a request.
 
     Parameters
     ----------
@@ -136,19 +136,19 @@ def read_completion(body: str) -> Completion | Refusal:
     Returns
     -------
     Completion or Refusal
-        The latter where an error came with status 200, as from gateways whose own server failed.
+        A Refusal if an error came with status 200, as from gateways whose upstream failed.
 
     Raises
     ------
     TransientError
-        If it is no JSON, or holds no choice.
+        If it is not valid JSON or has no choice.
     """
     try:
         told = json.loads(body)
     except (ValueError, RecursionError):
-        raise TransientError("an answer that is no JSON, or only half of one") from None
+        raise TransientError("a response that is not valid JSON") from None
     if not isinstance(told, dict):
-        raise TransientError("an answer that is no chat completion")
+        raise TransientError("a response that is not a chat completion")
     if told.get("error"):
         code = told["error"].get("code") if isinstance(told["error"], dict) else None
         return refusal_of(code if isinstance(code, int) else 502, told)
@@ -156,11 +156,11 @@ def read_completion(body: str) -> Completion | Refusal:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise TransientError("an answer without a choice")
+        raise TransientError("a response without a choice")
     usage: dict[str, Any] = told["usage"] if isinstance(told.get("usage"), dict) else {}
     read, written, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     if read is not None and written is not None and total is not None:
-        written = max(written, total - read)  # Gemini counts reasoning in the total alone, and bills it
+        written = max(written, total - read)  # Gemini counts and bills reasoning only in the total
     cost: Any = usage.get("cost")
     return Completion(
         text=_text(message),
@@ -174,7 +174,7 @@ def read_completion(body: str) -> Completion | Refusal:
 
 
 def _text(message: Mapping[str, Any]) -> str:
-    """Return the words of a reply, or of a refusal to reply; half a surrogate pair could not be stored."""
+    """Return the text of a reply or refusal, without lone surrogates, which cannot be stored."""
     content = message.get("content")
     if isinstance(content, list):
         content = "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))

@@ -1,4 +1,4 @@
-"""Where an endpoint is, what it costs, and the client that talks to it."""
+"""Endpoint settings, prices and client."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class EndpointSettings:
-    """How to reach a model, and what it costs.
+    """Address, credentials and prices of an endpoint.
 
     Attributes
     ----------
     url
-        Of the server, up to what stands before ``/chat/completions``: ``http://127.0.0.1:8000/v1``.
+        Base URL, the part before ``/chat/completions``: ``http://127.0.0.1:8000/v1``.
     model
-        Name of the model there.
+        Name of the model on the server.
     key_variable
-        Environment variable that holds the key. It is read from there alone and never written. Servers of this machine
-        and those without TLS are asked without a key where the variable is not set.
+        Environment variable with the API key. It is read only from there and never written. Local servers
+        and servers without TLS are used without a key if the variable is not set.
     timeout_s
-        How long the server may be silent, s.
+        Timeout of a request, s.
     retries
-        How often to ask again where it fails, with pauses that double from 1 s to 60 s, or are as long as the server
-        says.
+        Number of retries after a failure, with pauses that double from 1 s to 60 s or follow the server's
+        ``Retry-After``.
     usd_per_million_prompt, usd_per_million_reply
-        Prices of a million tokens, both or neither. Where the server itself says what a reply cost, that counts.
+        Prices of a million tokens, both or neither. A cost reported by the server takes precedence.
     extra_body
-        More fields for every request, such as ``{"reasoning_effort": "low"}``; they enter the revision.
+        Extra fields of every request, such as ``{"reasoning_effort": "low"}``; part of the revision.
     """
 
     url: str
@@ -55,15 +55,15 @@ class EndpointSettings:
         if not self.model.strip():
             raise ConnectomeBenchError("name the model that the endpoint serves (--model)")
         if not re.fullmatch(r"[A-Za-z_]\w*", self.key_variable, re.ASCII):
-            # whatever stands here instead may be the key itself
+            # do not quote the value: it may be the key itself
             raise ConnectomeBenchError(
-                "the key variable is no name of an environment variable; put the key into one and name that"
+                "the key variable is not a valid environment variable name; set the key in one and name that"
             )
         if not (self.timeout_s > 0 and math.isfinite(self.timeout_s)) or self.retries < 0:
-            raise ConnectomeBenchError("the time-out must be above 0 s, and retries at least 0")
+            raise ConnectomeBenchError("the timeout must be above 0 s and retries at least 0")
         prices = (self.usd_per_million_prompt, self.usd_per_million_reply)
         if (prices[0] is None) != (prices[1] is None):
-            raise ConnectomeBenchError("give both prices, of tokens read and of tokens written, or neither")
+            raise ConnectomeBenchError("give both prices, of prompt and of generated tokens, or neither")
         if any(price is not None and not (price >= 0 and math.isfinite(price)) for price in prices):
             raise ConnectomeBenchError(f"prices must be at least 0 USD, not {prices[0]} and {prices[1]}")
         if split.scheme == "http" and not _is_here(split) and os.environ.get(self.key_variable):
@@ -74,27 +74,27 @@ class EndpointSettings:
 
     @property
     def host(self) -> str:
-        """Name of the server without its port; ``localhost`` for this machine."""
+        """Host name without port; ``localhost`` for a local server."""
         split = _split(self.url)
         return "localhost" if _is_here(split) else str(split.hostname)
 
 
 def _split(url: str) -> SplitResult:
-    """Take an address apart; no error may quote it, since it may hold a key."""
+    """Split and check a URL; errors never quote it, since it may contain a key."""
     try:
         split = urlsplit(url)
-        _ = split.port  # raises where it is no number
+        _ = split.port  # raises if it is not a number
     except ValueError:
-        raise ConnectomeBenchError("the endpoint is no address; give one such as http://127.0.0.1:8000/v1") from None
+        raise ConnectomeBenchError("the endpoint is not a URL; give one such as http://127.0.0.1:8000/v1") from None
     if split.scheme not in ("http", "https") or not split.hostname:
         raise ConnectomeBenchError("the endpoint must begin with http:// or https:// and name a server")
     if split.username is not None or split.password is not None or split.query or split.fragment:
         raise ConnectomeBenchError(
-            "leave user, password and anything behind ? or # out of the endpoint; a key goes into the environment "
+            "leave user, password, query and fragment out of the endpoint; a key goes into the environment "
             "variable that --key-variable names"
         )
     if split.path.rstrip("/").endswith("/completions"):
-        raise ConnectomeBenchError("leave /chat/completions out of the endpoint; it mostly ends with /v1")
+        raise ConnectomeBenchError("leave /chat/completions out of the endpoint; it usually ends with /v1")
     return split
 
 
@@ -106,34 +106,34 @@ def _is_here(split: SplitResult) -> bool:
 
 
 def read_key(settings: EndpointSettings) -> str | None:
-    """Return the key from its environment variable; None where the server is asked without one.
+    """Return the key from its environment variable; None if the server is used without one.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is none and the server is another machine's, or it cannot be a key.
+        If a remote server needs a key and none is set, or the key is malformed.
     """
     split = _split(settings.url)
     key = os.environ.get(settings.key_variable, "").strip() or None
     if key is None and split.scheme == "https" and not _is_here(split):
         raise ConnectomeBenchError(
-            f"{settings.host} needs a key: put it into the environment variable {settings.key_variable}, or name "
+            f"{settings.host} needs a key: set the environment variable {settings.key_variable}, or name "
             "another one with --key-variable"
         )
     if key is not None and not (key.isascii() and key.isprintable()):
-        raise ConnectomeBenchError(f"the key in {settings.key_variable} holds characters no key has; set it anew")
+        raise ConnectomeBenchError(f"the key in {settings.key_variable} has invalid characters; set it again")
     return key
 
 
 def key_headers(key: str | None) -> dict[str, Any]:
-    """Return headers for every request: those of the client send something as a key even where there is none."""
+    """Return headers for every request; they suppress the client's placeholder key if there is none."""
     import openai
 
     return {} if key else {"Authorization": openai.omit}
 
 
 def make_client(settings: EndpointSettings, key: str | None) -> OpenAI:
-    """Make a client that does not retry unseen, and tells a server nothing that is meant for another.
+    """Create a client that does not retry silently and sends a server no credentials meant for another.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def make_client(settings: EndpointSettings, key: str | None) -> OpenAI:
     try:
         import openai
     except ImportError:
-        raise ConnectomeBenchError("asking a server needs a package: pip install 'connectomebench[endpoint]'") from None
+        raise ConnectomeBenchError("endpoints need a package: pip install 'connectomebench[endpoint]'") from None
 
     split = _split(settings.url)
     # the client reads these from environment variables of its own
@@ -154,13 +154,13 @@ def make_client(settings: EndpointSettings, key: str | None) -> OpenAI:
         timeout=settings.timeout_s,
         max_retries=0,
         default_headers=None if split.hostname == "api.openai.com" else account,
-        # a proxy for the outside world does not lead to this machine
+        # an outbound proxy does not lead to a local server
         http_client=openai.DefaultHttpxClient(trust_env=not _is_here(split)),
     )
 
 
 def without_folders(name: str) -> str:
-    """Return the name of a model; of a folder on the server's machine, its last part."""
+    """Return the name of a model; for a folder on the server, its last part."""
     kept = name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", ".", "~")) else name
     words = [re.sub(r"[^\w.@:+-]", "-", part).lstrip(".-") for part in kept.split("/")]
     return "/".join(word for word in words if word) or "model"

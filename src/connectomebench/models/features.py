@@ -1,4 +1,4 @@
-"""One vector an image, computed once and kept on disk under the image's content."""
+"""Feature cache: one vector per image, computed once and stored by content hash."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ Compute = Callable[[list[Image.Image]], NDArray[np.float32]]
 
 
 class FeatureStore:
-    """Vectors by image content, in npz files of up to 256 images (never pickled).
+    """Feature vectors by image content, in npz files of up to 256 images (never pickled).
 
-    A file is written whole or not at all, under a name made of the images in it, so that a run that is killed loses one
-    file's worth of work at most and two runs may share a folder. A damaged file counts as absent and is made again.
+    Files are written atomically and named by their images, so that a killed run loses at most one file and two runs may
+    share a folder. A damaged file counts as absent and is recomputed.
 
     Parameters
     ----------
     folder
-        Root of the cache, shared by all encoders; None keeps the vectors in memory alone.
+        Root of the cache, shared by all encoders; None keeps the vectors in memory.
     settings
-        All that the vectors depend on besides the image; each settings get their own folder.
+        Everything the vectors depend on besides the image; each distinct value has its own folder.
     compute
-        Turns RGB images into vectors, float32, shape (images, dim).
+        Maps RGB images to vectors, float32, shape (images, dim).
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any], compute: Compute) -> None:
@@ -68,7 +68,7 @@ class FeatureStore:
         return key in self._memory or key in self._where
 
     def _encode(self, pending: Mapping[str, StoredImage], progress: Any) -> None:
-        """Compute and keep the vectors of up to ``CHUNK`` images; decoded a batch at a time."""
+        """Compute and store the vectors of up to ``CHUNK`` images, decoded batch by batch."""
         images = list(pending.values())
         parts = []
         for start in range(0, len(images), BATCH):
@@ -85,7 +85,7 @@ class FeatureStore:
         self._where.update({key: (path, row) for row, key in enumerate(pending)})
 
     def _fill(self, rows: Iterable[Sequence[StoredImage]], total: int | None, progress: str | None) -> list[list[str]]:
-        """Make sure that every image has its vector; return the keys, row by row."""
+        """Compute missing vectors; return the keys of each row's images."""
         from tqdm.auto import tqdm
 
         keys: list[list[str]] = []
@@ -108,7 +108,7 @@ class FeatureStore:
         return keys
 
     def _gather(self, keys: Sequence[str]) -> NDArray[np.float32] | None:
-        """Look all vectors up; None where a file turned out damaged (it is then gone)."""
+        """Look up all vectors; None if a file was damaged (it is then removed)."""
         vectors: list[NDArray[np.float32] | None] = [self._memory.get(key) for key in keys]
         wanted: dict[Path, list[int]] = {}
         for place, key in enumerate(keys):
@@ -132,20 +132,20 @@ class FeatureStore:
         total: int | None = None,
         progress: str | None = None,
     ) -> NDArray[np.float32]:
-        """Return the vectors of every row's images, joined in the order of the images.
+        """Return the vectors of every row's images, concatenated in image order.
 
         Parameters
         ----------
         rows
-            Gives a fresh iterator over the images of each row (it is read again where a file on disk was damaged).
+            Returns a fresh iterator over the images of each row (read again if a file on disk was damaged).
         total
             Number of images, for the progress bar.
         progress
-            Words beside the bar, which appears after a second; None for no bar.
+            Label of the progress bar, shown after a second; None for no bar.
 
         Returns
         -------
-        float32, shape (rows, images a row * dim)
+        float32, shape (rows, images per row * dim)
 
         Raises
         ------
@@ -156,7 +156,7 @@ class FeatureStore:
             keys = self._fill(rows(), total, progress)
             counts = sorted({len(row) for row in keys})
             if not counts:
-                raise ConnectomeBenchError("there are no rows to look at; build the dataset again or choose another")
+                raise ConnectomeBenchError("there are no rows; build the dataset again or choose another")
             if len(counts) > 1 or counts == [0]:
                 found = " and ".join(map(str, counts))
                 raise ConnectomeBenchError(f"every row must have the same number of images, found {found}")
@@ -171,7 +171,7 @@ def encoder_store(encoder: Encoder, pooling: Pooling, folder: Path | None) -> Fe
     Raises
     ------
     ConnectomeBenchError
-        If the encoder cannot be pooled that way.
+        If the encoder does not support the pooling.
     """
     check_pooling(pooling, encoder)
     settings = {
@@ -185,7 +185,7 @@ def encoder_store(encoder: Encoder, pooling: Pooling, folder: Path | None) -> Fe
 
 
 def stored_rows(dataset: Any, change: Callable[[StoredImage], StoredImage] | None = None) -> Any:
-    """Return a function that iterates over the images of a dataset's rows, undecoded, a few rows in memory at a time.
+    """Return a function that iterates over the undecoded images of a dataset's rows in small batches.
 
     Parameters
     ----------
@@ -194,8 +194,8 @@ def stored_rows(dataset: Any, change: Callable[[StoredImage], StoredImage] | Non
     change
         Applied to every image.
     """
-    # The Arrow format hands out the stored bytes. Casting the column to `Image(decode=False)` would do so too, but
-    # for a list of images it first writes the whole dataset to disk once more.
+    # The Arrow format returns the stored bytes. Casting the column to `Image(decode=False)` would too, but
+    # for a list of images it first writes the whole dataset to disk again.
     only_images = dataset.select_columns(["images"]).with_format("arrow")
 
     def rows() -> Iterator[list[StoredImage]]:

@@ -1,6 +1,6 @@
-"""The grey baseline: the probe's recipe on uniform grey images, which can only know how common each answer is.
+"""Grey baseline: the probe trained on uniform grey images, which can only learn how common each answer is.
 
-A balanced accuracy above one half would mean that something besides the picture's content gives the answer away.
+A balanced accuracy above one half means that something other than image content leaks the answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def grey_image(image: StoredImage) -> Image.Image:
 
 
 class GreyModel:
-    """A probe that is shown grey; see :func:`train_grey`."""
+    """A probe on grey images; see :func:`train_grey`."""
 
     name = "grey"
 
@@ -54,7 +54,7 @@ def train_grey(
     encoder: Encoder | None = None,
     progress: bool = True,
 ) -> GreyModel:
-    """Train the probe's recipe on grey images; parameters and errors as :func:`.probe.train_probe`."""
+    """Train a probe on grey images; parameters and errors as :func:`.probe.train_probe`."""
     return GreyModel(train_probe(train, config, cache, encoder=encoder, change=grey_image, progress=progress))
 
 

@@ -1,4 +1,4 @@
-"""Heads on disk: a folder with ``config.json`` and ``head.skops``; nothing in it can run code, nothing is a pickle."""
+"""Save and load heads: a folder with ``config.json`` and ``head.skops``, without pickles or code."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ FORMAT = 1
 CONFIG = "config.json"
 WEIGHTS = "head.skops"
 
-# The only types beyond those that skops trusts by itself. Trees are checked after loading, see `_check_trees`.
+# The only types beyond those skops trusts by default. Trees are checked after loading, see `_check_trees`.
 TRUSTED = frozenset({"sklearn.neural_network._stochastic_optimizers.AdamOptimizer", "sklearn.tree._tree.Tree"})
 
 
 def save_head(folder: Path, head: Head, kind: str, details: dict[str, Any]) -> None:
-    """Write a head and what describes it; each file whole or not at all, the config last.
+    """Write a head and its description; each file atomically, the config last.
 
     Parameters
     ----------
     folder
-        Made if needed; files of the same names are replaced.
+        Output folder; created if needed, existing files are replaced.
     head
-        What to save.
+        The head.
     kind
-        Name of the model class, checked when loading.
+        Kind of model, checked when loading.
     details
-        JSON-ready; comes back from :func:`load_head`.
+        JSON-serialisable; returned by :func:`load_head`.
     """
     import skops.io
 
@@ -55,19 +55,19 @@ def save_head(folder: Path, head: Head, kind: str, details: dict[str, Any]) -> N
 
 
 def load_head(folder: Path, kind: str) -> tuple[Head, dict[str, Any]]:
-    """Read a head back.
+    """Load a head.
 
     Parameters
     ----------
     folder
         Written by :func:`save_head`.
     kind
-        The kind it must be.
+        The expected kind.
 
     Returns
     -------
     Head, dict
-        The head, and the whole config with the ``details`` given to :func:`save_head`.
+        The head, and the config including the ``details`` given to :func:`save_head`.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def load_head(folder: Path, kind: str) -> tuple[Head, dict[str, Any]]:
 
 
 def _check_trees(pipeline: Any, path: Path) -> None:
-    """Refuse decision trees that point outside themselves: scikit-learn follows such pointers without looking."""
+    """Raise on decision trees with out-of-range pointers, which scikit-learn follows unchecked."""
     head = pipeline[-1]
     for estimator in getattr(head, "estimators_", ()):
         tree = estimator.tree_
@@ -116,7 +116,7 @@ def _check_trees(pipeline: Any, path: Path) -> None:
         sound = (
             tree.n_features == head.n_features_in_
             and np.array_equal(leaf, right == -1)
-            # Children stand behind their parent, so following them ends.
+            # children come after their parent, so traversal terminates
             and np.all((left > nodes) & (left < len(nodes)) | leaf)
             and np.all((right > nodes) & (right < len(nodes)) | leaf)
             and np.all((feature[inner] >= 0) & (feature[inner] < head.n_features_in_))

@@ -1,12 +1,12 @@
-"""The scikit-learn recipe that probe and baselines share: grouped cross-validation, a head, calibrated probabilities.
+"""Classification heads of probe and baselines: grouped cross-validation, fit, calibrated probabilities.
 
-Each candidate head is scored by stratified cross-validation in which no ``group`` is on both sides. The best is fitted
-on everything, and its scores are turned into probabilities by a scale and a bias per class learnt from the out-of-fold
-scores (Platt 1999, in the multi-class form of Guo et al. 2017), with Platt's smoothed targets.
+Each candidate head is scored by stratified cross-validation without a ``group`` on both sides. The best is refitted on
+all rows; a scale and a bias per class, learnt from the out-of-fold scores, turn its scores into probabilities (Platt
+1999, in the multi-class form of Guo et al. 2017), with Platt's smoothed targets.
 
-Heads are fitted as if both answers were equally common. Probabilities are those of the training data's own mix of
-answers; the *prediction* is the answer whose probability is most above its share in the training data, which is the
-decision that balanced accuracy rewards. Where the answers are equally common this is the most probable answer.
+Heads are fitted with balanced class weights. Probabilities follow the answer frequencies of the training data; the
+*prediction* is the answer whose probability is most above its training frequency, which maximises balanced accuracy.
+For equally frequent answers this is the most probable answer.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class HeadCandidate:
-    """A head to try: what it is, and an unfitted scikit-learn pipeline whose last step is named ``head``."""
+    """A candidate head: its settings and an unfitted scikit-learn pipeline whose last step is named ``head``."""
 
     settings: dict[str, Any]
     pipeline: Any
@@ -48,7 +48,7 @@ class Head:
     prior
         Share of each answer in the training data.
     cross_validation
-        Scores of every candidate and of the chosen one, JSON-ready.
+        Scores of every candidate and of the chosen one, JSON-serialisable.
     """
 
     classes: tuple[str, ...]
@@ -74,7 +74,7 @@ class Head:
 
 def decide(probabilities: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.intp]:
     """Return the class most above its prior for each row of probabilities, shape (rows, classes)."""
-    # Rounded, so that a model that knows nothing gives one answer always instead of following rounding errors.
+    # rounded, so that an uninformative model always gives one answer instead of following rounding errors
     return np.argmax(np.round(np.log(probabilities) - np.log(prior), 9), axis=1)
 
 
@@ -97,35 +97,35 @@ def _fit(pipeline: Any, features: NDArray[np.floating], codes: NDArray[np.intp])
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
-        # A perceptron stops after a set number of passes by design; the cross-validation judges what comes out.
+        # the perceptron stops after a fixed number of passes by design; cross-validation judges the result
         warnings.simplefilter("ignore", ConvergenceWarning)
         fresh: Any = clone(pipeline)
         return fresh.fit(features, codes, head__sample_weight=_balanced_weights(codes))
 
 
 def balanced_accuracy(truth: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
-    """Return the mean, over the classes present in ``truth``, of the share found."""
+    """Return the mean recall over the classes present in ``truth``."""
     return float(np.mean([np.mean(predicted[truth == c] == c) for c in np.unique(truth)]))
 
 
 def grouped_folds(
     answers: Sequence[str], groups: Sequence[str], folds: int, seed: int
 ) -> list[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Split rows into folds that share no group, each training side holding every answer.
+    """Split rows into folds without shared groups, each training side with every answer.
 
     Parameters
     ----------
     answers, groups
-        One of each a row.
+        One per row.
     folds
-        Wanted number; fewer are used (with a warning) where there are too few groups.
+        Number of folds; fewer are used (with a warning) if there are too few groups.
     seed
-        Decides which groups go together.
+        Seed of the assignment of groups to folds.
 
     Returns
     -------
     list of (training rows, held-out rows)
-        Together the held-out rows are all rows, each once.
+        The held-out rows cover all rows exactly once.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def grouped_folds(
     group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(names) < 2:
         raise ConnectomeBenchError(
-            f"training needs two different answers, all {len(codes)} rows say {names.tolist()}; build more samples"
+            f"training needs two different answers, but all {len(codes)} rows have {names.tolist()}; build more samples"
         )
     groups_per_answer = [len(np.unique(group_codes[codes == c])) for c in range(len(names))]
     most = min(folds, *groups_per_answer)
@@ -175,7 +175,7 @@ def _calibrate(log_scores: NDArray[np.float64], codes: NDArray[np.intp]) -> tupl
         value = -float(np.sum(targets * np.log(probabilities))) / len(codes)
         return value, np.append(np.sum(error * log_scores), error.sum(axis=0)[:-1])
 
-    # The scale is never negative: held-out scores that point the wrong way mean that nothing was learnt.
+    # the scale is never negative: anticorrelated held-out scores mean that nothing was learnt
     start = np.append(1.0, np.zeros(classes - 1))
     bounds = [(0.0, None), *[(None, None)] * (classes - 1)]
     best = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 1000}).x
@@ -198,13 +198,13 @@ def fit_head(
     features
         Shape (rows, dim).
     answers, groups
-        One of each a row.
+        One per row.
     candidates
-        Heads to try, the plainest first: of equal scores the first wins.
+        Candidate heads, simplest first; ties go to the first.
     folds, seed
         See :func:`grouped_folds`.
     progress
-        Words beside a progress bar; None for none.
+        Label of the progress bar; None for no bar.
 
     Raises
     ------

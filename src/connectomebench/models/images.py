@@ -1,4 +1,4 @@
-"""Images of stored rows, decoded or still PNG bytes: their content key, their pixels, their size."""
+"""Images of stored rows, decoded or as PNG bytes: content key, pixels, size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 StoredImage: TypeAlias = "Image.Image | Mapping[str, Any]"
-"""A PIL image, or the ``{"bytes": ..., "path": ...}`` that is stored (``datasets.Image(decode=False)``)."""
+"""A PIL image, or its stored form ``{"bytes": ..., "path": ...}`` (``datasets.Image(decode=False)``)."""
 
 
 def _stored_bytes(image: Mapping[str, Any]) -> bytes:
@@ -22,8 +22,8 @@ def _stored_bytes(image: Mapping[str, Any]) -> bytes:
 def image_key(image: StoredImage) -> str:
     """Hash an image by content: 32 hex digits of SHA-256.
 
-    Encoded images are hashed as they are stored (no decoding), PIL images by mode, size and pixels; the two keys of the
-    same picture differ, which costs a second encoding at worst.
+    Encoded images are hashed as stored (no decoding), PIL images by mode, size and pixels; the two keys of the
+    same image differ, which costs at most a second encoding.
     """
     if isinstance(image, Image.Image):
         digest = hashlib.sha256(f"pixels:{image.mode}:{image.size}:".encode())

@@ -1,4 +1,4 @@
-"""The files of a model: found in a folder or fetched from the Hub, and what they hash to."""
+"""Files of a model: find them locally or on the Hub, and hash them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ADAPTER_WEIGHTS = "adapter_model.safetensors"
 
 REPO_ID = re.compile(r"[\w.-]*\w/[\w.-]*\w", re.ASCII)
 _MAX_JSON_BYTES = 64_000_000  # the index of the largest models has a few
-# what an answer may depend on; nothing else is fetched or hashed
+# files that may affect an answer; nothing else is fetched or hashed
 _FILES = (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
@@ -42,16 +42,16 @@ _FILES = (
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where the files of a model are.
+    """Location of a model's files.
 
     Attributes
     ----------
     folder
-        On this machine.
+        Local folder.
     name
-        Last part of the folder or repository.
+        Last part of the folder or repository name.
     commit
-        Of the repository; None for a folder.
+        Commit of the repository; None for a folder.
     """
 
     folder: Path
@@ -77,12 +77,12 @@ def open_files(name: str, revision: str | None) -> ModelFiles:
     Raises
     ------
     ConnectomeBenchError
-        If there is no such folder or repository, or the Hub cannot be reached.
+        If the folder or repository does not exist, or the Hub cannot be reached.
     """
     folder = Path(name)
     if folder.is_dir():
         if revision is not None:
-            raise ConnectomeBenchError(f"{name} is a folder, which has no revisions; leave the revision out")
+            raise ConnectomeBenchError(f"{name} is a folder, which has no revisions; leave out the revision")
         return ModelFiles(folder, folder.resolve().name, None)
     if not REPO_ID.fullmatch(name):
         raise ConnectomeBenchError(f"there is no model folder {name}; give a folder, or ORG/NAME on the Hub")
@@ -90,7 +90,7 @@ def open_files(name: str, revision: str | None) -> ModelFiles:
 
 
 def fetch_model(repo: str, revision: str | None) -> ModelFiles:
-    """Fetch a model from the Hub, or take it from the client's cache where ``HF_HUB_OFFLINE`` is set.
+    """Fetch a model from the Hub, or from the client's cache if ``HF_HUB_OFFLINE`` is set.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def fetch_model(repo: str, revision: str | None) -> ModelFiles:
     Raises
     ------
     ConnectomeBenchError
-        If there is no such repository or revision, or the Hub cannot be reached.
+        If the repository or revision does not exist, or the Hub cannot be reached.
     """
     from huggingface_hub import snapshot_download
 
@@ -109,7 +109,7 @@ def fetch_model(repo: str, revision: str | None) -> ModelFiles:
             repo,
             revision=revision,
             allow_patterns=[*_FILES, FILE_NAME],
-            # checkpoints of a training
+            # training checkpoints
             ignore_patterns=["*/*"],
             library_name="connectomebench",
         )
@@ -118,25 +118,25 @@ def fetch_model(repo: str, revision: str | None) -> ModelFiles:
 
 
 def adapter_revision(folder: Path, base_identity: str) -> str:
-    """Name an adapter by what its answers depend on: 16 hex digits.
+    """Hash everything an adapter's answers depend on: 16 hex digits.
 
     Parameters
     ----------
     folder
-        Of the adapter.
+        Folder of the adapter.
     base_identity
-        Commit of its base on the Hub, or hash of the files of a folder.
+        Hub commit of its base, or hash of the files of a local base.
     """
     return content_key(_content(folder), base_identity, PROMPT_VERSION)[:16]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that may come from outside.
+    """Read an untrusted JSON object.
 
     Raises
     ------
     ConnectomeBenchError
-        If it is missing, damaged, too large or no object.
+        If it is missing, damaged, too large or not an object.
     """
     try:
         if path.stat().st_size > _MAX_JSON_BYTES:
@@ -150,7 +150,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _content(folder: Path) -> str:
-    """Hash the files of a model in a folder; how an adapter names its base does not count."""
+    """Hash the files of a model folder, ignoring how an adapter names its base."""
     digests = {}
     for path in sorted(folder.iterdir()):
         if path.name == ADAPTER_CONFIG:
@@ -165,6 +165,6 @@ def _content(folder: Path) -> str:
 
 
 def reason_of(error: Exception) -> str:
-    """Return the line of a message that says most: of PyTorch's, the first weight that does not fit."""
+    """Return the most informative line of a message: for PyTorch, the first size mismatch."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return next((line for line in lines if line.startswith("size mismatch")), lines[0])[:200]

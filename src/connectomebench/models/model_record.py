@@ -1,4 +1,4 @@
-"""`connectomebench.json`: what a folder with a model holds, on disk and on the Hub; cards are made from it."""
+"""`connectomebench.json`, the record of a model folder on disk and on the Hub; the source of model cards."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ ModelKind = Literal["probe", "trivial", "grey", "image_classifier", "adapter", "
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """What a folder with a model holds.
+    """Record of a model folder.
 
     Attributes
     ----------
     kind
-        Which loader reads the folder.
+        Selects the loader of the folder.
     name, revision
         As in result records (:class:`connectomebench.models.base.Model`).
     task
         The task it was trained for.
     base_model, base_revision
-        What it was made from: an encoder, a backbone, a vision-language model; None where there is no such thing.
+        Encoder, backbone or vision-language model it is based on; None if there is none.
     config
-        All settings of the training, JSON-ready.
+        All training settings, JSON-serialisable.
     trained_on
-        The rows it learnt from, one entry a species.
+        The training rows, one entry per species.
     versions
-        Of the libraries it was trained with.
+        Versions of the libraries used for training.
     code_version
-        Of this package.
+        Version of this package.
     """
 
     kind: ModelKind
@@ -58,19 +58,19 @@ class ModelRecord:
 
     @property
     def species(self) -> tuple[str, ...]:
-        """Species it was trained on, in order."""
+        """Training species, in order."""
         return tuple(dict.fromkeys(data.species for data in self.trained_on))
 
 
 def write_record(folder: Path, record: ModelRecord) -> None:
-    """Write the record of a model; last of all files, so that it says that the folder is whole.
+    """Write the record of a model; write it last, since it marks the folder as complete.
 
     Parameters
     ----------
     folder
         Of the model.
     record
-        What it holds.
+        The record.
     """
     write_json(folder / FILE_NAME, {"format": FORMAT, **asdict(record)})
 
@@ -81,12 +81,12 @@ def read_record(folder: Path) -> ModelRecord:
     Parameters
     ----------
     folder
-        Of the model; may come from outside, so every value is checked.
+        Model folder; may be untrusted, so every value is checked.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is none, or it is damaged or of a later format.
+        If it is missing, damaged or of a later format.
     """
     path = folder / FILE_NAME
     try:

@@ -1,4 +1,4 @@
-"""The probe: a frozen encoder, a pooled vector an image, and a scikit-learn head on the vectors of all views."""
+"""Linear probe: a frozen encoder, one pooled vector per image, and a scikit-learn head on all views."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ HeadKind = Literal["logistic", "mlp"]
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """How a probe is made.
+    """Settings of a probe.
 
     Attributes
     ----------
@@ -39,9 +39,9 @@ class ProbeConfig:
     folds
         Folds of the grouped cross-validation.
     c_grid
-        Inverse strengths of the L2 penalty to choose from, the strongest penalty first.
+        Candidate inverse L2 penalties, strongest penalty first.
     seed
-        Of folds and perceptron.
+        Seed of folds and perceptron.
     """
 
     encoder: str = SIGLIP2
@@ -63,7 +63,7 @@ class ProbeConfig:
 
 
 def head_candidates(config: ProbeConfig) -> list[HeadCandidate]:
-    """Return the heads a probe chooses from: standardised features, then logistic regression or a perceptron."""
+    """Return the candidate heads: standardised features, then logistic regression or a perceptron."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neural_network import MLPClassifier
     from sklearn.pipeline import Pipeline
@@ -97,7 +97,7 @@ def training_columns(dataset: Dataset) -> tuple[list[str], list[str]]:
 
 
 def training_fingerprint(dataset: Dataset) -> str:
-    """Hash what a model learns from: images in order, answers, groups; 32 hex digits."""
+    """Hash the training data: images in order, answers, groups; 32 hex digits."""
     keys = [[image_key(image) for image in images] for images in stored_rows(dataset)()]
     return content_key(keys, *training_columns(dataset))
 
@@ -110,9 +110,9 @@ class Probe:
     name, revision
         See :class:`connectomebench.models.base.Model`.
     config, head
-        How it was made and what came out; ``head.cross_validation`` holds the scores.
+        Settings and fitted head; ``head.cross_validation`` holds the scores.
     views
-        Number of images a row.
+        Number of images per row.
     """
 
     name = "probe"
@@ -134,24 +134,24 @@ class Probe:
         Raises
         ------
         ConnectomeBenchError
-            If the rows have another number of images than those it was trained on.
+            If the rows do not have as many images as in training.
         """
         return self.predict_images(column(batch, "images"))
 
     def predict_images(self, images: Sequence[Sequence[StoredImage]]) -> list[Answer]:
-        """Answer rows given by their images alone."""
+        """Answer rows given by their images only."""
         check_views(images, self.views)
         return self.head.answers(self._store.rows(lambda: images)) if len(images) else []
 
     def save(self, folder: Path, kind: str = "probe") -> None:
-        """Write the probe (without the encoder's weights) to a folder that :func:`load_probe` reads.
+        """Write the probe (without the encoder's weights) to a folder for :func:`load_probe`.
 
         Parameters
         ----------
         folder
-            Made if needed.
+            Output folder; created if needed.
         kind
-            What the folder holds; only a loader of the same kind takes it.
+            Kind of model, checked by the loader.
         """
         details = {
             "config": asdict(self.config),
@@ -179,15 +179,15 @@ def train_probe(
     train
         Stored rows; ``images``, ``answer`` and ``group`` are read.
     config
-        How to make it; the defaults where None.
+        Settings; None takes the defaults.
     cache
         Folder for the encoder's vectors; None keeps them in memory.
     encoder
-        A loaded encoder, where it shall not be loaded by its name in ``config``.
+        A loaded encoder; None loads the one in ``config``.
     change
         Applied to every image before it is encoded (the grey baseline uses it).
     progress
-        Show progress bars for what takes over a second.
+        Show progress bars for steps of over a second.
 
     Raises
     ------
@@ -217,14 +217,14 @@ def load_probe(
     cache
         Folder for the encoder's vectors; None keeps them in memory.
     encoder
-        A loaded encoder, where it shall not be loaded by name.
+        A loaded encoder; None loads it by name.
     kind
-        As given to :meth:`Probe.save`.
+        The kind given to :meth:`Probe.save`.
 
     Raises
     ------
     ConnectomeBenchError
-        If the folder is damaged, holds another kind of model, or the encoder is not the one the probe was trained with.
+        If the folder is damaged, holds another kind of model, or the encoder differs from training.
     """
     head, saved = load_head(folder, kind)
     config = ProbeConfig(**saved["config"])

@@ -1,4 +1,4 @@
-"""What a vision-language model is shown and told, and how its reply is read: the same in training and in evaluation."""
+"""Prompts of vision-language models and parsing of their replies, shared by training and evaluation."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.tasks import YES_NO, Task, get_task
 
 PROMPT_VERSION = 1
-"""Raised whenever the text of a prompt or the reading of a reply changes; it enters the revision of a model."""
+"""Incremented whenever a prompt text or the parsing of replies changes; part of a model's revision."""
 
 ANSWER_OPEN = "<answer>"
 ANSWER_CLOSE = "</answer>"
@@ -19,7 +19,7 @@ ANALYSIS_OPEN = "<analysis>"
 ANALYSIS_CLOSE = "</analysis>"
 
 AnswerStyle = Literal["answer", "analysis"]
-"""What a reply holds: the answer alone, or an analysis and then the answer."""
+"""Content of a reply: the answer alone, or an analysis followed by the answer."""
 
 _VIEW_NAMES = {
     "em_xy": "image data, xy slice",
@@ -36,17 +36,17 @@ _PLACES = {"point": 1, "points": 2}
 def messages(
     row: Mapping[str, Any], views: Sequence[str] | None = None, style: AnswerStyle = "answer"
 ) -> list[dict[str, Any]]:
-    """Write the chat message that asks about one stored row: one turn of the user.
+    """Build the chat messages for one stored row: one user turn.
 
-    The images themselves are not in it: the ``n``-th ``{"type": "image"}`` stands for the ``n``-th image of the row, as
-    transformers' processors and TRL's ``prompt`` column take it.
+    Images are placeholders: the ``n``-th ``{"type": "image"}`` stands for the ``n``-th image of the row, as
+    transformers' processors and TRL's ``prompt`` column expect.
 
     Parameters
     ----------
     row
-        A stored row, of which ``task``, ``question`` and ``views`` are read.
+        A stored row; ``task``, ``question`` and ``views`` are read.
     views
-        Names of the images, in their order; those of the row where None.
+        Names of the images, in order; None takes those of the row.
     style
         ``answer`` asks for the answer alone (:func:`answer_format`), ``analysis`` for an analysis before it
         (:func:`analysis_format`).
@@ -54,13 +54,15 @@ def messages(
     Raises
     ------
     ConnectomeBenchError
-        If task or style are unknown, or the question holds control tokens of a chat template.
+        If task or style is unknown, or the question contains control tokens of a chat template.
     """
     if style not in _FORMATS:
         raise unknown_name("answer style", style, get_args(AnswerStyle))
     question = str(row["question"])
     if "<|" in question:
-        raise ConnectomeBenchError(f"the question {question[:60]!r} holds a control token (<|...); mend the dataset")
+        raise ConnectomeBenchError(
+            f"the question {question[:60]!r} contains a control token (<|...); correct the dataset"
+        )
     content: list[dict[str, Any]] = []
     for view in row["views"] if views is None else views:
         content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
@@ -69,36 +71,36 @@ def messages(
 
 
 def completion(row: Mapping[str, Any]) -> str:
-    """Write the right reply to :func:`messages` of the same row, for example ``<answer>yes</answer>``.
+    """Return the correct reply to :func:`messages` of the same row, for example ``<answer>yes</answer>``.
 
     Parameters
     ----------
     row
-        A stored row, of which ``task`` and ``answer`` are read, or ``target_nm`` where the answer is a place.
+        A stored row; ``task`` and ``answer`` are read, or ``target_nm`` if the answer is a place.
 
     Raises
     ------
     ConnectomeBenchError
-        If the row has no such answer.
+        If the row has no valid answer.
     """
     task = get_task(row["task"])
     answer = row["answer"] if task.labels else _format_places(row["target_nm"])
     reply = f"{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
     if parse_answer(reply, task) != answer:
-        raise ConnectomeBenchError(f"a row of {task.name} has no answer to learn ({answer!r:.60}); build it again")
+        raise ConnectomeBenchError(f"a row of {task.name} has no valid answer ({answer!r:.60}); build it again")
     return reply
 
 
 def answer_format(task: Task) -> str:
-    """Tell how the answer to a task must be written, in one sentence."""
+    """Return the answer-format instruction of a task, one sentence."""
     what, how = _asked(task)
     return f"Reply with {what} alone, {how}."
 
 
 def analysis_format(task: Task) -> str:
-    """Tell that an analysis comes first, and how the answer after it must be written, in two sentences.
+    """Return the instruction to write an analysis and then the answer, two sentences.
 
-    The tags are those of the published replies.
+    The tags match the published replies.
     """
     what, how = _asked(task)
     return (
@@ -108,20 +110,20 @@ def analysis_format(task: Task) -> str:
 
 
 def parse_answer(reply: str, task: Task) -> str | None:
-    """Read the answer out of a reply.
+    """Parse the answer from a reply.
 
     Parameters
     ----------
     reply
-        Any text; the last whole ``<answer>...</answer>`` counts, whatever its case and spaces.
+        Any text; the last complete ``<answer>...</answer>`` counts, ignoring case and spaces.
     task
-        What was asked.
+        The task.
 
     Returns
     -------
     str or None
-        One of the task's labels; where the answer is a place ``x, y, z`` in whole nm, places divided by ``; ``.
-        None where there is no such answer, which counts as wrong.
+        One of the task's labels, or places ``x, y, z`` in whole nm, separated by ``; ``.
+        None if there is no valid answer, which counts as wrong.
     """
     found = _TAGGED.findall(reply)
     if not found:
@@ -140,7 +142,7 @@ _FORMATS = {"answer": answer_format, "analysis": analysis_format}
 
 
 def _asked(task: Task) -> tuple[str, str]:
-    """Return what is asked for, and how it must be written."""
+    """Return what the task asks for and the required format."""
     if task.labels:
         # "yes or no", as the questions have it
         labels = reversed(task.labels) if task.labels == YES_NO else task.labels
@@ -153,7 +155,7 @@ def _asked(task: Task) -> tuple[str, str]:
 
 
 def _format_places(places_nm: Sequence[Sequence[float]]) -> str:
-    """Write places (n, 3), nm, as text; an impossible number stays as it is, so that no parser takes it."""
+    """Format places (n, 3), nm, as text; non-finite numbers are kept so that no parser accepts them."""
     return "; ".join(
         ", ".join(str(round(number)) if math.isfinite(number) else str(number) for number in place)
         for place in places_nm

@@ -1,4 +1,4 @@
-"""Any of our models by its folder or its repository on the Hub, and what a trained head leaves beside its weights."""
+"""Load any model by folder or Hub repository, and save heads with their record."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _LIBRARIES = ("connectomebench", "numpy", "pillow", "scikit-learn", "scipy", "sk
 def load_model(name: str, revision: str | None = None, *, base: str | None = None, cache: Path | None = None) -> Model:
     """Load a probe, a baseline, an image classifier, an adapter or a vision-language model.
 
-    What it is, is read from its ``connectomebench.json``; models of others from ``adapter_config.json`` and
+    The kind is read from ``connectomebench.json``; for third-party models from ``adapter_config.json`` and
     ``config.json``.
 
     Parameters
@@ -36,7 +36,7 @@ def load_model(name: str, revision: str | None = None, *, base: str | None = Non
     revision
         Branch, tag or commit on the Hub; None takes ``main``.
     base
-        For an adapter: folder or ``ORG/NAME`` of the model that it was trained on, in place of the one it names.
+        For an adapter: folder or ``ORG/NAME`` of its base model, instead of the one it names.
     cache
         For probes: folder for the encoder's vectors; None keeps them in memory.
 
@@ -48,7 +48,16 @@ def load_model(name: str, revision: str | None = None, *, base: str | None = Non
     Raises
     ------
     ConnectomeBenchError
-        If there is no such model, it is damaged or of a kind that is not known, or the Hub cannot be reached.
+        If the model does not exist, is damaged or of an unknown kind, or the Hub cannot be reached.
+
+    Examples
+    --------
+    >>> from connectomebench import load_model, load_rows
+    >>> model = load_model("quickstart-out/models/trivial/merge_action/fly")
+    >>> rows = load_rows("quickstart-out/merge_action", "fly", "test")
+    >>> answers = model.predict(rows.dataset[:2])
+    >>> [sorted(answer.probabilities) for answer in answers]
+    [['no', 'yes'], ['no', 'yes']]
     """
     return open_model(name, revision, base=base, cache=cache)[0]
 
@@ -56,13 +65,13 @@ def load_model(name: str, revision: str | None = None, *, base: str | None = Non
 def open_model(
     name: str, revision: str | None = None, *, base: str | None = None, cache: Path | None = None
 ) -> tuple[Model, ModelRecord | None]:
-    """Load a model as :func:`load_model` does, with its record; None for models of others."""
+    """Load a model as :func:`load_model` does, with its record; None for third-party models."""
     source = open_files(name, revision)
     folder = source.folder
     record = read_record(folder) if (folder / FILE_NAME).is_file() else None
     kind = record.kind if record else _foreign_kind(folder, name)
     if base is not None and kind != "adapter":
-        raise ConnectomeBenchError(f"{name} is no adapter, so it has no base model; leave the base out")
+        raise ConnectomeBenchError(f"{name} is no adapter, so it has no base model; leave out the base")
     if kind in ("adapter", "vlm"):
         from connectomebench.models.vlm_loading import load_vlm
 
@@ -81,15 +90,15 @@ def _foreign_kind(folder: Path, name: str) -> ModelKind:
     config = folder / "config.json"
     if config.is_file() and {"text_config", "vision_config"} <= read_json(config).keys():
         return "vlm"
-    raise ConnectomeBenchError(f"{name} holds no model that this package knows; see docs/hub.md for those it does")
+    raise ConnectomeBenchError(f"{name} holds no supported model; see docs/hub.md")
 
 
 def _check_encoder(folder: Path, name: str) -> None:
-    """Refuse a probe from the Hub that would have us read files of this machine."""
+    """Raise if a probe from the Hub would read local files."""
     config = read_json(folder / "config.json").get("config")
     encoder = config.get("encoder") if isinstance(config, dict) else None
     if encoder != EFFICIENTNET and not (isinstance(encoder, str) and REPO_ID.fullmatch(encoder)):
-        raise ConnectomeBenchError(f"{name} was made from {str(encoder)[:80]!r}, which is no model of the Hub")
+        raise ConnectomeBenchError(f"{name} uses the encoder {str(encoder)[:80]!r}, which is not a Hub model")
 
 
 def _load_probe(folder: Path, cache: Path | None) -> Model:
@@ -125,16 +134,16 @@ _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
 
 
 def save_head_model(model: Probe | TrivialModel | GreyModel, folder: Path, data: DataRecord) -> None:
-    """Write a probe or a baseline with its record, so that :func:`load_model` and the Hub take it.
+    """Write a probe or a baseline with its record, for :func:`load_model` and the Hub.
 
     Parameters
     ----------
     model
-        What was trained.
+        The trained model.
     folder
-        Made if needed.
+        Output folder; created if needed.
     data
-        The rows it was trained on.
+        Provenance of the training rows.
     """
     model.save(folder)
     probe: Any = getattr(model, "probe", model)

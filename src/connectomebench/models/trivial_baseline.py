@@ -1,6 +1,6 @@
-"""The trivial baseline: brightness and area of each colour (what is seen of segment sizes), and nothing about shape.
+"""Trivial baseline: brightness and area of each colour (visible segment size), without shape.
 
-The same numbers serve to match controls to cases before a dataset is written: what they tell apart, a model could learn
+The same features match controls to cases before a dataset is written: a model could learn whatever they separate
 without looking at a neuron.
 """
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrivialConfig:
-    """How the trivial model is made: folds of the grouped cross-validation, and the seed of folds and forest."""
+    """Settings of the trivial model: folds of the grouped cross-validation, and the seed of folds and forest."""
 
     folds: int = 5
     seed: int = 0
@@ -85,7 +85,7 @@ class TrivialModel:
         return self.head.answers(self._store.rows(lambda: images)) if len(images) else []
 
     def save(self, folder: Path) -> None:
-        """Write the model to a folder that :func:`load_trivial` reads."""
+        """Write the model to a folder for :func:`load_trivial`."""
         details: dict[str, Any] = {
             "config": asdict(self.config),
             "views": self.views,
@@ -98,18 +98,18 @@ class TrivialModel:
 def train_trivial(
     train: Dataset, config: TrivialConfig | None = None, cache: Path | None = None, *, progress: bool = True
 ) -> TrivialModel:
-    """Train the trivial model: the better of logistic regression and a random forest, by grouped cross-validation.
+    """Train the trivial model: logistic regression or a random forest, chosen by grouped cross-validation.
 
     Parameters
     ----------
     train
         Stored rows; ``images``, ``answer`` and ``group`` are read.
     config
-        How to make it; the defaults where None.
+        Settings; None takes the defaults.
     cache
-        Folder for the measurements; None keeps them in memory.
+        Folder for the features; None keeps them in memory.
     progress
-        Show progress bars for what takes over a second.
+        Show progress bars for steps of over a second.
 
     Raises
     ------

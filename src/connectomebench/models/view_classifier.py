@@ -1,6 +1,6 @@
-"""The network of the image classifier: one vision backbone looks at every view, a linear layer at all of them together.
+"""Network of the image classifier: a shared vision backbone per view, and a linear layer on all views.
 
-The backbone is rebuilt from its configuration, so that loading needs no network, and only from classes of transformers.
+The backbone is rebuilt from its configuration, without network access and only from transformers classes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.utils.data import get_worker_info
 from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 
-# Says nothing about the network's shape, or names code, kernels or weights that lie elsewhere.
+# keys irrelevant to the network's shape, or that name external code, kernels or weights
 LEFT_OUT = frozenset(
     {"id2label", "label2id", "problem_type", "architectures", "dtype", "torch_dtype", "transformers_version"}
     | {"auto_map", "attn_implementation", "experts_implementation", "quantization_config"}
@@ -33,13 +33,13 @@ LEFT_OUT = frozenset(
 
 
 def backbone_settings(config: Any) -> dict[str, Any]:
-    """Return what a transformers configuration says about the shape of a network, JSON-ready."""
+    """Return the keys of a transformers configuration that define the network, JSON-serialisable."""
     settings = json.loads(config.to_json_string(use_diff=False))
     return {key: value for key, value in settings.items() if key not in LEFT_OUT and not key.startswith("_")}
 
 
 def pooling_option(config: Any) -> dict[str, bool]:
-    """Return the option that leaves out a pooling layer which most checkpoints lack and nothing here uses."""
+    """Return the option that disables the unused pooling layer, which most checkpoints lack."""
     from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
     parameters = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
@@ -47,10 +47,10 @@ def pooling_option(config: Any) -> dict[str, bool]:
 
 
 class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebench", tags=["connectomebench"]):
-    """The network: backbone, features of all views joined in their order, dropout, one linear layer.
+    """Backbone, concatenated features of all views, dropout, and one linear layer.
 
-    A view's features are the mean over the places of a convolutional network, the class token of a transformer, or the
-    mean over its tokens where it has none.
+    A view's features are the spatial mean of a convolutional network, the class token of a transformer, or the
+    mean over its tokens if it has none.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
     input_px
         Edge of the square images, px.
     mean, std
-        Of red, green and blue on the scale 0 to 1; pixels are standardised with them.
+        Normalisation of red, green and blue on the scale 0 to 1.
     prior
         Share of each class in the training rows.
     dropout
-        Share of the joined features that is dropped in training.
+        Dropout rate on the concatenated features.
     temperature
-        Divides the outputs before they are read as probabilities.
+        Divides the logits before the softmax.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         config = AutoConfig.for_model(**backbone)
         self.backbone = AutoModel.from_config(config, trust_remote_code=False, **pooling_option(config))
         if self.backbone.main_input_name != "pixel_values":
-            raise ValueError(f"{backbone['model_type']} does not look at images")
+            raise ValueError(f"{backbone['model_type']} does not take images")
         names = [key.rsplit(".", 1)[-1] for key, _ in self.backbone.named_parameters()]
         self.has_cls = "cls_token" in names or "class_embedding" in names
         hidden = getattr(config, "hidden_sizes", None)
@@ -108,7 +108,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         self.classifier = nn.Linear(self.dim * len(views), len(classes))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Look at single images.
+        """Return the features of single images.
 
         Parameters
         ----------
@@ -139,7 +139,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         Returns
         -------
         Tensor
-            Shape (rows, classes). Their softmax is for equally common answers and not calibrated.
+            Logits, shape (rows, classes), for equally frequent answers and not calibrated.
         """
         features = self.features(pixels.flatten(0, 1)).reshape(len(pixels), -1)
         return self.classifier(self.dropout(features))
@@ -151,9 +151,9 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def load_pixels(images: Sequence[StoredImage], px: int) -> torch.Tensor:
-    """Decode and scale images on all cores; returns RGB, uint8, shape (images, ``px``, ``px``, 3).
+    """Decode and resize images on all cores; returns RGB, uint8, shape (images, ``px``, ``px``, 3).
 
-    In a process of a DataLoader, one of several, on one core: threads do not live on in it.
+    A DataLoader worker uses one core, since threads do not survive in it.
     """
 
     def scaled(image: StoredImage) -> NDArray[np.uint8]:
@@ -164,10 +164,10 @@ def load_pixels(images: Sequence[StoredImage], px: int) -> torch.Tensor:
 
 
 def network_scores(network: ViewClassifier, images: Sequence[Sequence[StoredImage]]) -> NDArray[np.float64]:
-    """Score rows given by their images with a network in evaluation mode; returns shape (rows, classes)."""
+    """Score rows by their images with a network in evaluation mode; returns shape (rows, classes)."""
     device = next(network.parameters()).device
-    # Kernels are picked by the size of the batch, and they differ in the last bits: always send the same size, so that
-    # a row's scores do not depend on its company. The linear layer is done in double precision for the same reason.
+    # Kernels are picked by batch size, and they differ in the last bits: always send the same size, so that
+    # a row's scores do not depend on other rows. The linear layer uses double precision for the same reason.
     size = 16 if device.type == "cpu" else 128
     flat = [image for row in images for image in row]
     parts = []
@@ -182,10 +182,10 @@ def network_scores(network: ViewClassifier, images: Sequence[Sequence[StoredImag
 
 
 def calibrated(scores: NDArray[np.float64], temperature: float, prior: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Turn scores into probabilities, both of shape (rows, classes), for rows whose answers are as common as ``prior``.
+    """Convert scores to probabilities, both of shape (rows, classes), for answer frequencies ``prior``.
 
-    The network learns from classes made equally common, so its scores lack the prior; it is put back here. The
-    temperature is that of Guo et al. 2017.
+    The network is trained on balanced classes, so its scores lack the prior; it is added here. The
+    temperature follows Guo et al. 2017.
     """
     from scipy.special import softmax
 
@@ -193,7 +193,7 @@ def calibrated(scores: NDArray[np.float64], temperature: float, prior: NDArray[n
 
 
 def network_revision(network: ViewClassifier) -> str:
-    """Name a network by its settings and weights: 16 hex digits of SHA-256."""
+    """Hash a network's settings and weights: 16 hex digits of SHA-256."""
     state = network.state_dict()
     parts = [part for name in sorted(state) for part in (name, state[name].cpu().numpy())]
     return content_key(network.settings, *parts)[:16]

@@ -1,4 +1,4 @@
-"""Language models of this machine computed by vLLM instead of transformers: much faster on a graphics card."""
+"""Local language models on vLLM instead of transformers: much faster on a GPU."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from connectomebench.models.prompt import PROMPT_VERSION
 from connectomebench.models.vlm_loading import check_base, check_weight_files, find_base
 
 MOST_IMAGES = 64
-"""A conversation may hold so many images, those of examples in the prompt among them."""
+"""Maximum number of images per conversation, including those of examples."""
 MOST_TOKENS = 32_768
-"""Of a conversation, images and reply among them; room for the 256,000 of Qwen3-VL would not fit most cards."""
+"""Context length, including images and reply; the 256,000 of Qwen3-VL would not fit most GPUs."""
 
 
 class VllmModel:
-    """A chat model that vLLM computes, a :class:`connectomebench.models.chat.ChatModel`; :func:`open_vllm` makes one.
+    """A :class:`connectomebench.models.chat.ChatModel` on vLLM; created by :func:`open_vllm`.
 
     Attributes
     ----------
     name, revision
-        See :class:`connectomebench.models.base.Model`. The revision holds the version of vLLM: its kernels round
-        otherwise than those of transformers, so that replies may differ.
+        See :class:`connectomebench.models.base.Model`. The revision includes the vLLM version: its kernels round
+        differently from those of transformers, so replies may differ.
 
     Parameters
     ----------
@@ -52,19 +52,19 @@ class VllmModel:
         self._adapter = adapter
 
     def reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
-        """Reply to every conversation; all are computed together, and vLLM forms batches of its own.
+        """Reply to all conversations at once; vLLM does its own batching.
 
         Parameters
         ----------
         conversations
-            The same object several times asks for several draws, which are computed together (``SamplingParams.n``).
+            Repeat an object to request several samples, which are computed together (``SamplingParams.n``).
         sampling
-            Temperature and length; top-p, top-k and penalties of the model's ``generation_config.json`` do not apply.
+            Temperature and length; top-p, top-k and penalties of the model's ``generation_config.json`` are ignored.
 
         Raises
         ------
         ConnectomeBenchError
-            If vLLM fails, for example on a prompt that is longer than its context.
+            If vLLM fails, for example on a prompt longer than its context.
         """
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
@@ -105,7 +105,7 @@ class VllmModel:
 
 
 def open_vllm(name: str, revision: str | None = None, *, base: str | None = None) -> VllmModel:
-    """Load a vision-language model, or a LoRA adapter together with its base, into vLLM.
+    """Load a vision-language model, or a LoRA adapter with its base, into vLLM.
 
     Parameters
     ----------
@@ -114,25 +114,25 @@ def open_vllm(name: str, revision: str | None = None, *, base: str | None = None
     revision
         Branch, tag or commit on the Hub; None takes ``main``.
     base
-        Base of an adapter, a folder or ``ORG/NAME``; the one that the adapter names where None.
+        Base of an adapter, a folder or ``ORG/NAME``; None takes the one the adapter names.
 
     Raises
     ------
     ConnectomeBenchError
-        If vLLM is not installed or cannot load the model, files are missing or pickled, or adapter and base do not
-        belong together.
+        If vLLM is not installed or cannot load the model, files are missing or pickled, or adapter and base do
+        not match.
     """
     try:
         import vllm  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ConnectomeBenchError(
-            "vLLM is not installed; pip install vllm (Linux with a graphics card), or take --engine transformers"
+            "vLLM is not installed; pip install vllm (Linux with a GPU), or use --engine transformers"
         ) from None
 
     source = open_files(name, revision)
     if not (source.folder / ADAPTER_CONFIG).exists():
         if base is not None:
-            raise ConnectomeBenchError(f"{source.name} is a whole model, no adapter; leave --base out")
+            raise ConnectomeBenchError(f"{source.name} is a full model, not an adapter; leave out --base")
         key = content_key(source.identity, PROMPT_VERSION)[:16]
         return VllmModel(source.name, _with_version(key, vllm), _load(vllm, source))
     from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
@@ -149,20 +149,20 @@ def _with_version(key: str, vllm: Any) -> str:
 
 
 def _adapter_options(adapter: ModelFiles) -> dict[str, Any]:
-    """Return what vLLM must know of an adapter before it loads the base."""
+    """Return the adapter options vLLM needs before it loads the base."""
     config = read_json(adapter.folder / ADAPTER_CONFIG)
     rank, targets = config.get("r"), config.get("target_modules")
     if not isinstance(rank, int) or rank < 1:
         raise ConnectomeBenchError(f"{ADAPTER_CONFIG} of {adapter.name} has no rank; fetch the adapter again")
     options: dict[str, Any] = {"enable_lora": True, "max_lora_rank": _allowed_rank(rank), "max_loras": 1}
     if "visual" in str(targets):
-        # without it vLLM warns and leaves the adapter's part between picture and language out (vllm#26674)
+        # without it vLLM only warns and drops the adapter's vision-language connector (vllm#26674)
         options["enable_tower_connector_lora"] = True
     return options
 
 
 def _allowed_rank(rank: int) -> int:
-    """Return a rank that vLLM takes and that holds ``rank``: a power of two from 8 on."""
+    """Round a rank up to one vLLM accepts: a power of two, at least 8."""
     return max(8, 1 << (rank - 1).bit_length())
 
 
@@ -176,7 +176,7 @@ def _load(vllm: Any, source: ModelFiles, **options: Any) -> Any:
             model=str(source.folder),
             trust_remote_code=False,
             load_format="safetensors",
-            # the model's own settings for sampling and against repetition would change a greedy reply
+            # the model's own sampling and repetition settings would change a greedy reply
             generation_config="vllm",
             max_model_len=min(MOST_TOKENS, most) if isinstance(most, int) else MOST_TOKENS,
             limit_mm_per_prompt={"image": MOST_IMAGES, "video": 0},

@@ -1,4 +1,4 @@
-"""Vision-language models: the allowed answers scored by their likelihood, or a reply in words."""
+"""Vision-language models: score the allowed answers by likelihood, or generate a reply."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Tokens = tuple[int, ...]
 
 
 class VisionLanguageModel:
-    """A chat model of transformers that takes images; :func:`connectomebench.models.vlm_loading.load_vlm` makes one.
+    """A transformers chat model with images; created by :func:`connectomebench.models.vlm_loading.load_vlm`.
 
     Attributes
     ----------
     name, revision
         See :class:`connectomebench.models.base.Model`.
     model, processor
-        The model of transformers (or PEFT's wrapper of one) and its processor.
+        The transformers model (or PEFT's wrapper) and its processor.
     batch_size
-        Rows that are computed together. More take more memory. An answer does not depend on it beyond rounding, which
+        Rows per batch. Answers depend on it only through rounding, which
         is coarse in bfloat16.
 
     Parameters
@@ -46,7 +46,7 @@ class VisionLanguageModel:
         self.batch_size = batch_size
 
     def predict(self, batch: Batch) -> list[Answer]:
-        """Answer every row with the likeliest of its task's labels; nothing is generated.
+        """Answer every row with the most probable label of its task; no text is generated.
 
         Parameters
         ----------
@@ -56,7 +56,7 @@ class VisionLanguageModel:
         Raises
         ------
         ConnectomeBenchError
-            If the answer to a task is a place, a row is damaged, or the memory of the GPU does not suffice.
+            If the answer to a task is a place, a row is damaged, or GPU memory runs out.
         """
         columns = {name: column(batch, name) for name in ("task", "question", "views", "images")}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -70,37 +70,35 @@ class VisionLanguageModel:
         for name, numbers in alike.items():
             labels = get_task(name).labels
             if not labels:
-                raise ConnectomeBenchError(
-                    f"the answer to {name} is a place, which cannot be scored; have the reply generated"
-                )
+                raise ConnectomeBenchError(f"the answer to {name} is a place, which cannot be scored; use generated")
             asked = [Conversation(messages(rows[number]), rows[number]["images"]) for number in numbers]
             for number, scores in zip(numbers, self.score(asked, labels), strict=True):
                 answers[number] = Answer(max(scores, key=scores.__getitem__), scores)
         return [answers[number] for number in range(len(rows))]
 
     def score(self, conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, float]]:
-        """Return how probable each of some answers is as the next turn; nothing is generated.
+        """Return the probability of each given answer as the next turn; no text is generated.
 
-        The probability of a label is that of the reply ``<answer>label</answer>``, cut after the token that tells it
-        apart from all other labels, and normalised over the labels. Where the labels differ in their first token, as in
-        all present tasks, that takes one forward pass a conversation.
+        The probability of a label is that of the reply ``<answer>label</answer>``, truncated after the token that
+        distinguishes it from all other labels, and normalised over the labels. If the labels differ in their first
+        token, as in all current tasks, this takes one forward pass per conversation.
 
         Parameters
         ----------
         conversations
-            What was said and shown so far; those with the same number of images are computed together.
+            Conversations so far; those with the same number of images are batched together.
         labels
             At least two answers.
 
         Returns
         -------
         list of dict
-            Label -> probability, adding up to 1, in the order of the conversations.
+            Label -> probability, summing to 1, in the order of the conversations.
 
         Raises
         ------
         ConnectomeBenchError
-            If the memory of the GPU does not suffice.
+            If GPU memory runs out.
         """
         replies = [f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels]
         shared, endings = distinct_endings(
@@ -114,21 +112,21 @@ class VisionLanguageModel:
         return [found[number] for number in range(len(conversations))]
 
     def reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
-        """Reply in words to every conversation.
+        """Generate a reply to every conversation.
 
         Parameters
         ----------
         conversations
-            The same object several times asks for several draws; each is drawn from the conversation's seed and its
-            number among them, so that it depends neither on the other conversations nor on `batch_size`. Those with the
-            same number of images are computed together.
+            Repeat an object to request several samples; each is seeded by the conversation's seed and its index, so
+            that it depends neither on other conversations nor on `batch_size`. Those with the same number of images
+            are batched together.
         sampling
-            How replies are drawn; greedy draws of one conversation are all the same.
+            Sampling parameters; greedy replies to one conversation are all the same.
 
         Raises
         ------
         ConnectomeBenchError
-            If an image is damaged or the memory of the GPU does not suffice.
+            If an image is damaged or GPU memory runs out.
         """
         draws = Counter[int]()
         wanted: dict[tuple[int, int], list[int]] = {}
@@ -145,7 +143,7 @@ class VisionLanguageModel:
         return [replies[number] for number in range(len(conversations))]
 
     def _written(self, drawn: Sequence[tuple[Conversation, int]], sampling: Sampling) -> list[Reply]:
-        """Generate one reply for each (conversation, number of the draw); all have the same number of images."""
+        """Generate one reply per (conversation, sample index); all have the same number of images."""
         import torch
         from transformers import LogitsProcessorList
 
@@ -173,7 +171,7 @@ class VisionLanguageModel:
         return [] if end is None else [end] if isinstance(end, int) else list(end)
 
     def _tensors(self, conversations: Sequence[Conversation]) -> Any:
-        """Make the tensors of conversations up to where the reply begins; shorter ones are padded on the left."""
+        """Tokenise conversations up to the reply; shorter ones are padded on the left."""
         texts = [
             self.processor.apply_chat_template(list(one.messages), tokenize=False, add_generation_prompt=True)
             for one in conversations
@@ -184,7 +182,7 @@ class VisionLanguageModel:
         return inputs.to(device=self.model.device, dtype=self.model.dtype)
 
     def _log_likelihoods(self, conversations: Sequence[Conversation], shared: Tokens, endings: Sequence[Tokens]) -> Any:
-        """Return the log-likelihood of each ending behind the shared tokens, shape (conversations, endings)."""
+        """Return the log-likelihood of each ending after the shared tokens, shape (conversations, endings)."""
         import torch
 
         inputs = self._tensors(conversations)
@@ -203,10 +201,10 @@ class VisionLanguageModel:
 
 
 class _Noise:
-    """Turns the greedy choice of a token into a draw: the largest of logits / temperature + Gumbel noise.
+    """Turn greedy decoding into sampling: the largest of logits / temperature + Gumbel noise.
 
-    That is a draw from their softmax (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030), with a generator for each
-    row of the batch, so that what is drawn for one does not depend on the others, nor on the device.
+    This samples from their softmax (Gumbel 1954; Maddison et al. 2014, arXiv:1411.0030), with one generator per
+    row of the batch, so that a sample depends neither on other rows nor on the device.
     """
 
     def __init__(self, temperature: float, seeds: Sequence[int]) -> None:
@@ -223,7 +221,7 @@ class _Noise:
 
 
 def _chunks(conversations: Sequence[Conversation], size: int) -> Iterator[list[int]]:
-    """Yield the places of conversations that are computed together: those with the same number of images."""
+    """Yield the indices of conversations per batch: those with the same number of images."""
     alike: dict[int, list[int]] = {}
     for number, conversation in enumerate(conversations):
         alike.setdefault(len(conversation.images), []).append(number)
@@ -232,17 +230,17 @@ def _chunks(conversations: Sequence[Conversation], size: int) -> Iterator[list[i
 
 
 def distinct_endings(replies: Sequence[Tokens]) -> tuple[Tokens, list[Tokens]]:
-    """Cut replies down to what tells them apart.
+    """Truncate replies to their distinguishing tokens.
 
     Parameters
     ----------
     replies
-        Tokens of at least two replies, none the beginning of another.
+        Tokens of at least two replies, none a prefix of another.
 
     Returns
     -------
     tuple, list of tuple
-        The tokens that all begin with; and of each reply what follows, up to its first token that no other one shares.
+        The shared prefix; and of each reply what follows, up to its first distinguishing token.
     """
     shared = max(n for n in range(min(map(len, replies)) + 1) if len({reply[:n] for reply in replies}) == 1)
     endings = []
@@ -254,13 +252,13 @@ def distinct_endings(replies: Sequence[Tokens]) -> tuple[Tokens, list[Tokens]]:
 
 
 def forced_tokens(endings: Sequence[Tokens]) -> list[Tokens]:
-    """Return the fewest sequences to force upon the model so that every token of every ending is scored."""
+    """Return the minimal set of forced sequences that scores every token of every ending."""
     needed = {ending[:-1] for ending in endings}
     return sorted(one for one in needed if not any(one != other and other[: len(one)] == one for other in needed))
 
 
 def _continued(inputs: Any, tokens: Tokens) -> dict[str, Any]:
-    """Put the same tokens of text behind every prompt of a batch."""
+    """Append the same text tokens to every prompt of a batch."""
     import torch
 
     prompts = inputs["input_ids"]
@@ -268,7 +266,7 @@ def _continued(inputs: Any, tokens: Tokens) -> dict[str, Any]:
     for name, values in inputs.items():
         if values.shape != prompts.shape:
             continue
-        # besides the tokens there are the mask and, in some models, the kinds of tokens, of which 0 is text
+        # besides the tokens there are the mask and, in some models, token types, of which 0 is text
         more = {"input_ids": tokens, "attention_mask": [1] * len(tokens)}.get(name, [0] * len(tokens))
         added = torch.tensor(more, dtype=values.dtype, device=values.device).expand(len(prompts), -1)
         continued[name] = torch.cat([values, added], dim=1)
@@ -277,12 +275,12 @@ def _continued(inputs: Any, tokens: Tokens) -> dict[str, Any]:
 
 @contextmanager
 def _enough_memory(rows: int) -> Iterator[None]:
-    """Tell in one line what to do where the memory of the GPU does not suffice."""
+    """Convert a GPU out-of-memory error to a one-line error."""
     import torch
 
     try:
         yield
     except torch.OutOfMemoryError:
         raise ConnectomeBenchError(
-            f"{rows} rows at a time do not fit the memory of the GPU; lower batch_size, or take smaller images"
+            f"{rows} rows at a time do not fit in GPU memory; lower batch_size, or use smaller images"
         ) from None

@@ -1,6 +1,6 @@
-"""Vision-language models from a folder or the Hub: whole ones, and LoRA adapters on the base they belong to.
+"""Load vision-language models, full or as LoRA adapters, from a folder or the Hub.
 
-Only safetensors are read, never a pickle, and no code from a repository is run.
+Only safetensors are read, never pickles, and code from a repository is never run.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ def load_vlm(
     batch_size: int = 4,
     device: str | None = None,
 ) -> VisionLanguageModel:
-    """Load a vision-language model, or a LoRA adapter together with its base.
+    """Load a vision-language model, or a LoRA adapter with its base.
 
-    Weights are bfloat16 on a GPU and float32 on a CPU. The whole model lies on one device.
+    Weights are bfloat16 on a GPU and float32 on a CPU, all on one device.
 
     Parameters
     ----------
@@ -65,22 +65,22 @@ def load_vlm(
     revision
         Branch, tag or commit on the Hub; None takes ``main``.
     base
-        Base of an adapter, a folder or ``ORG/NAME``; the one that the adapter names where None.
+        Base of an adapter, a folder or ``ORG/NAME``; None takes the one the adapter names.
     batch_size
-        Rows that are computed together.
+        Rows per batch.
     device
-        As torch names it; None takes the GPU where there is one.
+        Torch device; None takes the GPU if available.
 
     Returns
     -------
     VisionLanguageModel
-        Its ``revision`` changes with weights, settings, base and prompt. That of an adapter is made from the content of
-        its files, so it stays the same when a folder is published.
+        Its ``revision`` changes with weights, settings, base and prompt. An adapter's revision is a hash of
+        its files, so publishing a folder does not change it.
 
     Raises
     ------
     ConnectomeBenchError
-        If files are missing or pickled, the model takes no images, or adapter and base do not belong together.
+        If files are missing or pickled, the model takes no images, or adapter and base do not match.
     """
     device = device or _best_device()
     source = open_files(str(name), revision)
@@ -94,7 +94,7 @@ def load_vlm(
         own = any(source.folder.glob("*processor_config.json")) and (source.folder / "tokenizer.json").exists()
         processor = load_processor(source if own else foundation)
     elif base is not None:
-        raise ConnectomeBenchError(f"{source.name} is a whole model, no adapter; leave --base out")
+        raise ConnectomeBenchError(f"{source.name} is a full model, not an adapter; leave out --base")
     else:
         return _load_whole(source, device, batch_size)
     return VisionLanguageModel(source.name, revision, model, processor, batch_size)
@@ -103,7 +103,7 @@ def load_vlm(
 def load_base(
     name: str | Path, revision: str | None = None, base: str | Path | None = None, *, batch_size: int = 4
 ) -> VisionLanguageModel:
-    """Load the model that an adapter was trained on, without the adapter.
+    """Load the base model of an adapter, without the adapter.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def load_base(
     Raises
     ------
     ConnectomeBenchError
-        As for :func:`load_vlm`; also if it is no adapter.
+        As for :func:`load_vlm`; also if it is not an adapter.
     """
     source = open_files(str(name), revision)
     if not (source.folder / ADAPTER_CONFIG).exists():
@@ -135,13 +135,13 @@ def _best_device() -> str:
 
 
 def base_fingerprint(config: Any) -> str:
-    """Hash the shape of a model: 32 hex digits, the same for all models that an adapter of one of them fits.
+    """Hash the architecture of a model: 32 hex digits, equal for all models an adapter fits.
 
     Parameters
     ----------
     config
-        Of transformers. Kinds, widths, depths, heads and the vocabulary of the language and the vision part count;
-        weights do not, so two trainings of one architecture are not told apart.
+        A transformers config. Types, widths, depths, heads and vocabulary of the language and vision part count;
+        weights do not, so two trainings of one architecture have the same hash.
     """
     parts = {
         name: {key: getattr(part, key, None) for key in _SHAPE}
@@ -152,15 +152,15 @@ def base_fingerprint(config: Any) -> str:
 
 
 def find_base(adapter: ModelFiles, base: str | Path | None) -> ModelFiles:
-    """Find the base of an adapter; one that comes from the Hub may not name a folder of this machine."""
+    """Find the base of an adapter; an adapter from the Hub may not name a local folder."""
     config = read_json(adapter.folder / ADAPTER_CONFIG)
     if config.get("peft_type") != "LORA" or config.get("megatron_config"):
-        raise ConnectomeBenchError(f"{adapter.name} is no plain LoRA adapter; only those can be loaded")
+        raise ConnectomeBenchError(f"{adapter.name} is not a plain LoRA adapter; only those can be loaded")
     if base is not None:
         return open_files(str(base), None)
     named, revision = config.get("base_model_name_or_path"), config.get("revision")
     if not isinstance(named, str) or not isinstance(revision, str | None):
-        raise ConnectomeBenchError(f"{adapter.name} does not say which base it belongs to; name it with --base")
+        raise ConnectomeBenchError(f"{adapter.name} does not name its base; name it with --base")
     if adapter.commit is None and Path(named).is_dir():
         return open_files(named, None)
     if not REPO_ID.fullmatch(named):
@@ -171,7 +171,7 @@ def find_base(adapter: ModelFiles, base: str | Path | None) -> ModelFiles:
 
 
 def check_base(adapter: ModelFiles, base: ModelFiles) -> None:
-    """Refuse an adapter whose record names a base of another shape, before any weights are loaded."""
+    """Raise if the adapter's record names a base of another architecture, before loading weights."""
     from transformers import AutoConfig
 
     if not (adapter.folder / FILE_NAME).exists():
@@ -180,7 +180,7 @@ def check_base(adapter: ModelFiles, base: ModelFiles) -> None:
     with told_in_one_line(f"cannot read the config of {base.name}"):
         config = AutoConfig.from_pretrained(base.folder, trust_remote_code=False)
     if expected is not None and expected != base_fingerprint(config):
-        raise _wrong_base(adapter, base, "the shapes of the two models differ")
+        raise _wrong_base(adapter, base, "the two models have different architectures")
 
 
 def _load_model(source: ModelFiles, device: str) -> Any:
@@ -188,7 +188,7 @@ def _load_model(source: ModelFiles, device: str) -> Any:
     from transformers import AutoModelForImageTextToText, GenerationConfig
 
     check_weight_files(source)
-    # straight to the GPU: a large model may not fit the memory of the machine
+    # load straight to the GPU: a large model may not fit in main memory
     place = {} if device == "cpu" else {"device_map": device}
     with told_in_one_line(f"cannot load {source.name} as a vision-language model"):
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
@@ -203,7 +203,7 @@ def _load_model(source: ModelFiles, device: str) -> Any:
     if loading["missing_keys"]:
         missing = min(loading["missing_keys"])
         raise ConnectomeBenchError(f"{source.name} lacks weights (for example {missing}); fetch it again")
-    # models come with settings for sampling and against repetition, which would change a greedy reply
+    # the model's own sampling and repetition settings would change a greedy reply
     ends = model.generation_config
     model.generation_config = GenerationConfig(
         bos_token_id=ends.bos_token_id, eos_token_id=ends.eos_token_id, pad_token_id=ends.pad_token_id
@@ -212,16 +212,18 @@ def _load_model(source: ModelFiles, device: str) -> Any:
 
 
 def check_weight_files(source: ModelFiles) -> None:
-    """Refuse weights that are missing, pickled, or that an index seeks outside the folder."""
+    """Raise on missing or pickled weights, or an index that points outside the folder."""
     if not (source.folder / "config.json").exists():
-        raise ConnectomeBenchError(f"{source.name} holds neither config.json nor {ADAPTER_CONFIG}, so it is no model")
+        raise ConnectomeBenchError(
+            f"{source.name} holds neither config.json nor {ADAPTER_CONFIG}, so it is not a model"
+        )
     if not any(source.folder.glob("model*.safetensors")):
         raise ConnectomeBenchError(f"{source.name} has no weights in safetensors, and pickled ones are never loaded")
     index = source.folder / "model.safetensors.index.json"
     if index.exists():
         files = read_json(index).get("weight_map")
         if not isinstance(files, dict) or not all(_WEIGHT_FILE.fullmatch(str(file)) for file in files.values()):
-            raise ConnectomeBenchError(f"{index.name} of {source.name} names other files than weights; do not use it")
+            raise ConnectomeBenchError(f"{index.name} of {source.name} names files that are not weights; do not use it")
 
 
 def _load_adapter(adapter: ModelFiles, base: ModelFiles, device: str) -> Any:
@@ -238,7 +240,7 @@ def _load_adapter(adapter: ModelFiles, base: ModelFiles, device: str) -> Any:
         adapted = PeftModel.from_pretrained(model, str(adapter.folder), torch_device=device)
     except Exception as error:  # of many kinds too
         raise _wrong_base(adapter, base, reason_of(error)) from error
-    # PEFT itself only warns of what is missing, and leaves out what it cannot place
+    # PEFT only warns about missing weights, and drops weights it cannot place
     wrong = stored ^ set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     if wrong:
         raise _wrong_base(adapter, base, f"{len(wrong)} weights have no counterpart, for example {min(wrong)}")
@@ -261,7 +263,7 @@ def _stored_weights(adapter: ModelFiles) -> set[str]:
 
 def _wrong_base(adapter: ModelFiles, base: ModelFiles, reason: str) -> ConnectomeBenchError:
     return ConnectomeBenchError(
-        f"adapter {adapter.name} does not belong to {base.name}: {reason}; name the right base with --base"
+        f"adapter {adapter.name} does not fit {base.name}: {reason}; name the right base with --base"
     )
 
 
@@ -284,8 +286,8 @@ def load_processor(source: ModelFiles) -> Any:
 
 @contextmanager
 def told_in_one_line(what: str) -> Iterator[None]:
-    """Turn whatever a library raises over a damaged folder into a ConnectomeBenchError that begins with ``what``."""
+    """Convert any library error over a damaged folder to a ConnectomeBenchError that begins with ``what``."""
     try:
         yield
-    except Exception as error:  # what transformers raises over a damaged folder is of many kinds
+    except Exception as error:  # transformers raises many types over a damaged folder
         raise ConnectomeBenchError(f"{what}: {reason_of(error)}") from error

@@ -1,7 +1,12 @@
-"""Reduce a mesh to what lies in the cube shown: a neuron is often a hundred times larger than a view."""
+"""Reduce a mesh to what lies in the cube shown: a neuron is often a hundred times larger than a view.
+
+What does not depend on the view is computed once a mesh and kept as long as the mesh is: its normals, and its faces
+sorted into the cells of a grid, so that a view looks at the cells that it meets and at no other face.
+"""
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 
 import numba
@@ -12,10 +17,12 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Point
 
-_NOT_FINITE = 64
-# Face normals are added up as integers, which gives the same sum in any order of faces. Unit: cube units squared.
-_NORMAL_UNIT = float(2**44)
+# Face normals are added up as integers, which gives the same sum in any order of faces. Unit: nm².
+_NORMAL_UNIT = float(2**20)
 _NORMAL_LIMIT = float(2**56)
+_CELL_FACES = 24  # of a cell that a surface passes, about
+# A mesh that encloses less than minus this share of its area times its reach is taken to be turned inside out.
+_TURNED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -29,23 +36,80 @@ class ViewMesh:
     normals
         float32, shape (n, 3), unit length. As on the whole mesh: faces that were cut away count.
     faces
-        int32, shape (m, 3), indices into ``points``.
+        int32, shape (m, 3), indices into ``points``; counter-clockwise seen from outside.
+    cells
+        int32, shape (k + 1,): where each run of faces that lie beside each other begins, and the number of faces.
     """
 
     points: NDArray[np.float32]
     normals: NDArray[np.float32]
     faces: NDArray[np.int32]
+    cells: NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class MeshIndex:
+    """A mesh with normals, its faces sorted by place.
+
+    Attributes
+    ----------
+    vertices_nm
+        float32, shape (n, 3), axes x, y, z.
+    normals
+        float32, shape (n, 3), unit length.
+    faces
+        int32, shape (m, 3), counter-clockwise seen from outside, those of a cell beside each other.
+    cells
+        int32, shape (k + 1,): where the faces of each cell begin; no cell is empty.
+    lower_nm, upper_nm
+        float32, shape (k, 3): bounding box of the faces of each cell.
+    """
+
+    vertices_nm: NDArray[np.float32]
+    normals: NDArray[np.float32]
+    faces: NDArray[np.int32]
+    cells: NDArray[np.int32]
+    lower_nm: NDArray[np.float32]
+    upper_nm: NDArray[np.float32]
+
+
+# by id of the mesh; an entry goes when its mesh does
+_indices: dict[int, MeshIndex] = {}
+
+
+def index_mesh(mesh: Mesh) -> MeshIndex:
+    """Sort the faces of a mesh by place and compute its normals, or give what was made for this very mesh before.
+
+    Its arrays must not be changed afterwards.
+
+    Parameters
+    ----------
+    mesh
+        Vertices in nm. Faces may be turned inside out, all together; that is put right.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a vertex of a face is not finite or a face points at a vertex that is not there.
+    """
+    found = _indices.get(id(mesh))
+    if found is None:
+        found = _make_index(mesh)
+        # the entry is there before the finaliser is: whatever happens, no other mesh of this id can find it
+        _indices[id(mesh)] = found
+        weakref.finalize(mesh, _indices.pop, id(mesh), None)
+    return found
 
 
 def clip_mesh(mesh: Mesh, center_nm: Point, extent_nm: float) -> ViewMesh:
-    """Keep the faces whose bounding box overlaps a cube, and give their vertices smooth normals.
+    """Keep the faces whose bounding box overlaps a cube, with smooth normals at their vertices.
 
     Faces on the border stay whole; what sticks out is cut away by the picture frame and the near and far planes.
 
     Parameters
     ----------
     mesh
-        Vertices in nm.
+        Vertices in nm; indexed by :func:`index_mesh`.
     center_nm, extent_nm
         Centre (x, y, z) and edge of the cube, nm.
 
@@ -57,57 +121,203 @@ def clip_mesh(mesh: Mesh, center_nm: Point, extent_nm: float) -> ViewMesh:
     Raises
     ------
     ConnectomeBenchError
-        If a vertex is not finite or a face points at a vertex that is not there.
+        See :func:`index_mesh`.
     """
-    vertices = np.ascontiguousarray(mesh.vertices_nm, dtype=np.float32)
-    faces = np.ascontiguousarray(mesh.faces, dtype=np.int32)
+    index = index_mesh(mesh)
     center = np.asarray(center_nm, dtype=np.float64)
-    codes = _outcodes(vertices, center, extent_nm / 2)
-    kept, number, n_points = _select(faces, codes)
-    if n_points < 0:
+    kept, cells, number, n_points = _select(
+        index.vertices_nm, index.faces, index.cells, index.lower_nm, index.upper_nm, center, extent_nm / 2
+    )
+    points, normals, faces = _extract(
+        index.vertices_nm, index.normals, index.faces, kept, number, n_points, center, 2.0 / extent_nm
+    )
+    return ViewMesh(points, normals, faces, cells)
+
+
+def _make_index(mesh: Mesh) -> MeshIndex:
+    vertices = np.ascontiguousarray(mesh.vertices_nm, dtype=np.float32).reshape(-1, 3)
+    faces = np.ascontiguousarray(mesh.faces, dtype=np.int32).reshape(-1, 3)
+    if len(faces) == 0:
+        none = np.zeros((0, 3), np.float32)
+        return MeshIndex(none, none, faces, np.zeros(1, np.int32), none, none)
+    if faces.min() < 0 or faces.max() >= len(vertices) or not np.isfinite(vertices).all():
         raise ConnectomeBenchError(
-            "a mesh has vertices that are not finite or faces that point outside its vertices; make the mesh anew"
+            "a mesh has vertices that are not finite or faces that point outside its vertices; make the mesh again"
         )
-    return ViewMesh(*_extract(vertices, faces, kept, number, n_points, center, 2.0 / extent_nm))
+    middle = vertices.mean(axis=0, dtype=np.float64)
+    volume, area = _volume(vertices, faces, middle)
+    if volume < -_TURNED * area * float(np.abs(vertices - middle).max()):
+        faces = faces[:, ::-1].copy()
+    corner = vertices.min(axis=0).astype(np.float64)
+    span = vertices.max(axis=0).astype(np.float64) - corner
+    # an edge at which a surface leaves about that many faces in a cell, unless that made more cells than faces
+    edge = max((_CELL_FACES * area / 2 / len(faces)) ** 0.5, 1e-6 * span.max(), 1e-6)
+    while np.prod(np.floor(span / edge) + 1) > 2 * len(faces) + 64:
+        edge *= 1.3
+    shape = np.floor(span / edge).astype(np.int64) + 1
+    order, cells = _sort_faces(vertices, faces, corner, 1 / edge, shape)
+    faces, vertices = _reorder(faces, order, vertices)
+    lower, upper = _cell_boxes(vertices, faces, cells)
+    return MeshIndex(vertices, _vertex_normals(vertices, faces), faces, cells, lower, upper)
 
 
 @numba.njit(cache=True, nogil=True)
-def _outcodes(vertices, center, half):
-    """Six bits a vertex: below or above the cube along x, y, z; all bits of _NOT_FINITE where not finite."""
-    codes = np.empty(len(vertices), np.uint8)
-    lx, ly, lz = center[0] - half, center[1] - half, center[2] - half
-    hx, hy, hz = center[0] + half, center[1] + half, center[2] + half
-    for i in range(len(vertices)):
-        x, y, z = vertices[i, 0], vertices[i, 1], vertices[i, 2]
-        code = (
-            np.uint8(x < lx)
-            | (np.uint8(x > hx) << 1)
-            | (np.uint8(y < ly) << 2)
-            | (np.uint8(y > hy) << 3)
-            | (np.uint8(z < lz) << 4)
-            | (np.uint8(z > hz) << 5)
-        )
-        finite = (x - x == 0) & (y - y == 0) & (z - z == 0)
-        codes[i] = code if finite else np.uint8(_NOT_FINITE)
-    return codes
-
-
-@numba.njit(cache=True, nogil=True)
-def _select(faces, codes):
-    """Find the faces that are not wholly beyond one side of the cube, and number their vertices."""
-    n_vertices = len(codes)
-    number = np.full(n_vertices, -1, np.int32)
-    kept = np.empty(len(faces), np.int32)
-    n_kept = 0
+def _volume(vertices, faces, middle):
+    """Six times the signed volume around a point (nm³), and twice the area (nm²)."""
+    volume, area = 0.0, 0.0
     for f in range(len(faces)):
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        if min(a, b, c) < 0 or max(a, b, c) >= n_vertices:
-            return kept[:0], number, -1
-        if (codes[a] | codes[b] | codes[c]) & _NOT_FINITE:
-            return kept[:0], number, -1
-        if codes[a] & codes[b] & codes[c] == 0:
+        px, py, pz = vertices[a, 0] - middle[0], vertices[a, 1] - middle[1], vertices[a, 2] - middle[2]
+        ux = np.float64(vertices[b, 0]) - vertices[a, 0]
+        uy = np.float64(vertices[b, 1]) - vertices[a, 1]
+        uz = np.float64(vertices[b, 2]) - vertices[a, 2]
+        vx = np.float64(vertices[c, 0]) - vertices[a, 0]
+        vy = np.float64(vertices[c, 1]) - vertices[a, 1]
+        vz = np.float64(vertices[c, 2]) - vertices[a, 2]
+        x, y, z = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        volume += x * px + y * py + z * pz
+        area += np.sqrt(x * x + y * y + z * z)
+    return volume, area
+
+
+@numba.njit(cache=True, nogil=True)
+def _sort_faces(vertices, faces, corner, scale, shape):
+    """Sort faces by the cell of their middle (a counting sort); return their order and where filled cells begin."""
+    n = len(faces)
+    cell = np.empty(n, np.int64)
+    counts = np.zeros(shape[0] * shape[1] * shape[2] + 1, np.int64)
+    for f in range(n):
+        place = np.int64(0)
+        for axis in range(3):
+            middle = (
+                np.float64(vertices[faces[f, 0], axis]) + vertices[faces[f, 1], axis] + vertices[faces[f, 2], axis]
+            ) / 3
+            step = np.int64((middle - corner[axis]) * scale)
+            place = place * shape[axis] + min(max(step, 0), shape[axis] - 1)
+        cell[f] = place
+        counts[place + 1] += 1
+    filled = 0
+    for k in range(len(counts) - 1):
+        if counts[k + 1] > 0:
+            filled += 1
+        counts[k + 1] += counts[k]
+    cells = np.empty(filled + 1, np.int32)
+    filled = 0
+    for k in range(len(counts) - 1):
+        if counts[k + 1] > counts[k]:
+            cells[filled] = counts[k]
+            filled += 1
+    cells[filled] = n
+    order = np.empty(n, np.int32)
+    for f in range(n):
+        order[counts[cell[f]]] = f
+        counts[cell[f]] += 1
+    return order, cells
+
+
+@numba.njit(cache=True, nogil=True)
+def _reorder(faces, order, vertices):
+    """Put faces into a new order and number vertices as they come first, so that what is near lies near in memory."""
+    number = np.full(len(vertices), -1, np.int32)
+    new_faces = np.empty_like(faces)
+    new_vertices = np.empty_like(vertices)
+    n = 0
+    for f in range(len(order)):
+        for j in range(3):
+            v = faces[order[f], j]
+            if number[v] < 0:
+                number[v] = n
+                new_vertices[n, 0], new_vertices[n, 1], new_vertices[n, 2] = (
+                    vertices[v, 0],
+                    vertices[v, 1],
+                    vertices[v, 2],
+                )
+                n += 1
+            new_faces[f, j] = number[v]
+    return new_faces, new_vertices[:n].copy()
+
+
+@numba.njit(cache=True, nogil=True)
+def _cell_boxes(vertices, faces, cells):
+    """Bounding box of the faces of each cell."""
+    n = len(cells) - 1
+    lower = np.full((n, 3), np.inf, np.float32)
+    upper = np.full((n, 3), -np.inf, np.float32)
+    for k in range(n):
+        for f in range(cells[k], cells[k + 1]):
+            for j in range(3):
+                for axis in range(3):
+                    value = vertices[faces[f, j], axis]
+                    lower[k, axis] = min(lower[k, axis], value)
+                    upper[k, axis] = max(upper[k, axis], value)
+    return lower, upper
+
+
+@numba.njit(cache=True, nogil=True)
+def _vertex_normals(vertices, faces):
+    """Add up the normals of the faces around each vertex, weighted by area."""
+    sums = np.zeros((len(vertices), 3), np.int64)
+    for f in range(len(faces)):
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux = np.float64(vertices[b, 0]) - vertices[a, 0]
+        uy = np.float64(vertices[b, 1]) - vertices[a, 1]
+        uz = np.float64(vertices[b, 2]) - vertices[a, 2]
+        vx = np.float64(vertices[c, 0]) - vertices[a, 0]
+        vy = np.float64(vertices[c, 1]) - vertices[a, 1]
+        vz = np.float64(vertices[c, 2]) - vertices[a, 2]
+        x = np.int64(min(max((uy * vz - uz * vy) * _NORMAL_UNIT, -_NORMAL_LIMIT), _NORMAL_LIMIT))
+        y = np.int64(min(max((uz * vx - ux * vz) * _NORMAL_UNIT, -_NORMAL_LIMIT), _NORMAL_LIMIT))
+        z = np.int64(min(max((ux * vy - uy * vx) * _NORMAL_UNIT, -_NORMAL_LIMIT), _NORMAL_LIMIT))
+        for v in (a, b, c):
+            sums[v, 0] += x
+            sums[v, 1] += y
+            sums[v, 2] += z
+    normals = np.empty((len(vertices), 3), np.float32)
+    for v in range(len(vertices)):
+        x, y, z = np.float64(sums[v, 0]), np.float64(sums[v, 1]), np.float64(sums[v, 2])
+        length = np.sqrt(x * x + y * y + z * z)
+        if length > 0:
+            normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
+        else:  # only degenerate faces meet here; any direction will do, none is drawn
+            normals[v, 0], normals[v, 1], normals[v, 2] = 0.0, 0.0, 1.0
+    return normals
+
+
+@numba.njit(cache=True, nogil=True)
+def _select(vertices, faces, cells, lower, upper, center, half):
+    """Find the faces that are not wholly beyond one side of the cube, and number their vertices.
+
+    Cells beyond a side are skipped, cells inside taken whole; only the faces of cells on the border are looked at.
+    """
+    low = center - half
+    high = center + half
+    number = np.full(len(vertices), -1, np.int32)
+    kept = np.empty(len(faces), np.int32)
+    starts = np.empty(len(cells), np.int32)
+    n_kept, n_cells = 0, 0
+    for k in range(len(cells) - 1):
+        beyond, inside = False, True
+        for axis in range(3):
+            beyond |= upper[k, axis] < low[axis] or lower[k, axis] > high[axis]
+            inside &= lower[k, axis] >= low[axis] and upper[k, axis] <= high[axis]
+        if beyond:
+            continue
+        first = n_kept
+        for f in range(cells[k], cells[k + 1]):
+            if not inside:
+                a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+                away = False
+                for axis in range(3):
+                    p, q, r = vertices[a, axis], vertices[b, axis], vertices[c, axis]
+                    away |= max(p, q, r) < low[axis] or min(p, q, r) > high[axis]
+                if away:
+                    continue
             kept[n_kept] = f
             n_kept += 1
+        if n_kept > first:
+            starts[n_cells] = first
+            n_cells += 1
+    starts[n_cells] = n_kept
     n_points = 0
     for k in range(n_kept):
         for j in range(3):
@@ -115,50 +325,24 @@ def _select(faces, codes):
             if number[v] < 0:
                 number[v] = n_points
                 n_points += 1
-    return kept[:n_kept].copy(), number, n_points
+    return kept[:n_kept], starts[: n_cells + 1].copy(), number, n_points
 
 
 @numba.njit(cache=True, nogil=True)
-def _extract(vertices, faces, kept, number, n_points, center, scale):
-    """Copy the kept faces and their vertices, and add up the normals of all faces around those vertices."""
+def _extract(vertices, normals, faces, kept, number, n_points, center, scale):
+    """Copy the kept faces and their vertices, these in cube coordinates."""
     points = np.empty((n_points, 3), np.float32)
-    normals = np.empty((n_points, 3), np.float32)
+    directions = np.empty((n_points, 3), np.float32)
     new_faces = np.empty((len(kept), 3), np.int32)
-    if n_points == 0:
-        return points, normals, new_faces
+    done = 0
     for k in range(len(kept)):
         for j in range(3):
             v = faces[kept[k], j]
             n = number[v]
             new_faces[k, j] = n
-            for axis in range(3):
-                points[n, axis] = (vertices[v, axis] - center[axis]) * scale
-    sums = np.zeros((n_points, 3), np.int64)
-    for f in range(len(faces)):
-        na, nb, nc = number[faces[f, 0]], number[faces[f, 1]], number[faces[f, 2]]
-        if (na & nb & nc) < 0:  # all three are -1
-            continue
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        # Differences of the vertices in nm, not of the points: the same whatever the cube, but for the scale.
-        ux = (np.float64(vertices[b, 0]) - vertices[a, 0]) * scale
-        uy = (np.float64(vertices[b, 1]) - vertices[a, 1]) * scale
-        uz = (np.float64(vertices[b, 2]) - vertices[a, 2]) * scale
-        vx = (np.float64(vertices[c, 0]) - vertices[a, 0]) * scale
-        vy = (np.float64(vertices[c, 1]) - vertices[a, 1]) * scale
-        vz = (np.float64(vertices[c, 2]) - vertices[a, 2]) * scale
-        x = np.int64(min(max((uy * vz - uz * vy) * _NORMAL_UNIT, -_NORMAL_LIMIT), _NORMAL_LIMIT))
-        y = np.int64(min(max((uz * vx - ux * vz) * _NORMAL_UNIT, -_NORMAL_LIMIT), _NORMAL_LIMIT))
-        z = np.int64(min(max((ux * vy - uy * vx) * _NORMAL_UNIT, -_NORMAL_LIMIT), _NORMAL_LIMIT))
-        for n in (na, nb, nc):
-            if n >= 0:
-                sums[n, 0] += x
-                sums[n, 1] += y
-                sums[n, 2] += z
-    for n in range(n_points):
-        x, y, z = np.float64(sums[n, 0]), np.float64(sums[n, 1]), np.float64(sums[n, 2])
-        length = np.sqrt(x * x + y * y + z * z)
-        if length > 0:
-            normals[n, 0], normals[n, 1], normals[n, 2] = x / length, y / length, z / length
-        else:  # only degenerate faces meet here; any direction will do, none is drawn
-            normals[n, 0], normals[n, 1], normals[n, 2] = 0.0, 0.0, 1.0
-    return points, normals, new_faces
+            if n == done:  # vertices are numbered as they come first
+                done += 1
+                for axis in range(3):
+                    points[n, axis] = (vertices[v, axis] - center[axis]) * scale
+                    directions[n, axis] = normals[v, axis]
+    return points, directions, new_faces

@@ -32,6 +32,10 @@ DIFFUSE = 0.78
 # pictures people take) assume light from there; exactly along the line of sight everything looks flat.
 LIGHT_DIRECTION: tuple[float, float, float] = (-0.4, -0.5, 1.0)
 
+# A surface seen from inside, where the cube shown cuts an object open, is drawn as the cut: even, without shading, its
+# colour mixed with this much white. So it looks like a section, neither like a hole nor like the outside.
+CUT_WHITE = 0.35
+
 
 def light_direction() -> NDArray[np.float64]:
     """Return the unit vector towards the light in the camera's frame (right, down, towards the viewer); shape (3,)."""
@@ -69,3 +73,9 @@ def shade_table(colour: RGB, levels: int) -> NDArray[np.uint8]:
     """
     cosine = np.linspace(0, 1, levels)
     return linear_to_srgb((AMBIENT + DIFFUSE * cosine)[:, None] * srgb_to_linear(colour))
+
+
+def cut_colour(colour: RGB) -> RGB:
+    """Colour of an object where the cube shown cuts it open, sRGB bytes."""
+    red, green, blue = (round(c + CUT_WHITE * (255 - c)) for c in colour)
+    return red, green, blue

@@ -101,6 +101,16 @@ def choose_engine(name: EngineName = "auto", threads: int = 0) -> Engine:
     ------
     ConnectomeBenchError
         If the name is unknown, or ``octarine`` is named and cannot draw here.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench import Mesh, choose_engine
+    >>> corners_nm = np.array([[0, 0, 0], [100, 0, 0], [0, 100, 0], [0, 0, 100]], np.float32)
+    >>> faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32)
+    >>> pictures = choose_engine("cpu").render([Mesh(corners_nm, faces)], [(0, 0, 255)], (50, 50, 50), 200.0, 64)
+    >>> {name: picture.shape for name, picture in pictures.items()}
+    {'front': (64, 64, 3), 'side': (64, 64, 3), 'top': (64, 64, 3)}
     """
     if name not in get_args(EngineName):
         raise unknown_name("engine", name, get_args(EngineName))

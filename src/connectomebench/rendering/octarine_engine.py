@@ -15,7 +15,7 @@ from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.adapters import require_octarine
 from connectomebench.rendering.camera import view_frame
 from connectomebench.rendering.clip import clip_mesh
-from connectomebench.rendering.colours import AMBIENT, BACKGROUND, DIFFUSE, RGB, light_direction
+from connectomebench.rendering.colours import AMBIENT, BACKGROUND, DIFFUSE, RGB, cut_colour, light_direction
 from connectomebench.rendering.rasterizer import SUPERSAMPLING, average_samples
 
 # The frame of a camera is (right, down, forward); that of pygfx is (right, up, backward).
@@ -46,7 +46,7 @@ class OctarineEngine:
         viewer = self._viewer
         viewer.renderer.pixel_ratio = SUPERSAMPLING
         viewer.renderer.ppaa = "none"  # averaging samples is all the smoothing
-        viewer.set_bgcolor(tuple(c / 255 for c in BACKGROUND))
+        viewer.set_bgcolor(_rgb(BACKGROUND))
         for light in viewer.lights:
             light.parent.remove(light)
         # pygfx divides by pi (Lambert); an intensity of pi lights a facing surface with its own colour.
@@ -79,8 +79,10 @@ class OctarineEngine:
             if len(clipped.faces) == 0:
                 continue
             geometry = pygfx.Geometry(indices=clipped.faces, positions=clipped.points, normals=clipped.normals)
-            material = pygfx.MeshPhongMaterial(color=tuple(c / 255 for c in colour), specular="black", side="both")
-            visuals.append(pygfx.Mesh(geometry, material))
+            outside = pygfx.MeshPhongMaterial(color=_rgb(colour), specular="black", side="front")
+            # seen from inside, where the cube cuts the mesh open: even, without light
+            inside = pygfx.MeshBasicMaterial(color=_rgb(cut_colour(colour)), side="back")
+            visuals += [pygfx.Mesh(geometry, outside), pygfx.Mesh(geometry, inside)]
         viewer.scene.add(*visuals)
         pictures = {}
         for view in MESH_VIEWS:
@@ -92,3 +94,8 @@ class OctarineEngine:
             pictures[view] = average_samples(np.asarray(picture)[..., :3])
         viewer.scene.remove(*visuals)
         return pictures
+
+
+def _rgb(colour: RGB) -> tuple[float, float, float]:
+    red, green, blue = (c / 255 for c in colour)
+    return red, green, blue

@@ -4,6 +4,11 @@ Coordinates are snapped to 1/256 of a sample and edges decided in integers with 
 do, so that neighbouring faces neither overlap nor gape. A sample is one 32-bit number, nearest wins: depth (20 bits),
 part (3 bits), darkness (9 bits). At equal depth the earlier part wins and then the brighter face, never the face that
 happened to be drawn first: pictures depend neither on the order of faces nor on the number of threads.
+
+A face seen from behind is where the cube shown cuts an object open: it gets the even colour of a cut, no shading.
+
+Half of the faces of a neuron and more lie behind others. Faces are drawn from front to back, those that look at the
+viewer first, and a small one that lies behind all samples around it is dropped before it is shaded.
 """
 
 from __future__ import annotations
@@ -18,10 +23,10 @@ from numpy.typing import NDArray
 
 from connectomebench.rendering.camera import view_frames
 from connectomebench.rendering.clip import ViewMesh
-from connectomebench.rendering.colours import BACKGROUND, RGB, light_direction, shade_table
+from connectomebench.rendering.colours import BACKGROUND, RGB, cut_colour, light_direction, shade_table
 
 SUPERSAMPLING = 2  # samples along each edge of a pixel; the four are averaged
-LEVELS = 512
+LEVELS = 512  # of a part: one for cuts (the last, as if it were the darkest), the others for shades
 MAX_PARTS = 7  # part 7 at its darkest is the background
 
 _SUBSAMPLE = 256
@@ -30,6 +35,7 @@ _EMPTY = 2**32 - 1
 _DEPTH_STEPS = float(2**20 - 1)
 _BAND_ROWS = 128  # rows of samples drawn at a time, so that they stay in the cache of a core
 _FAR_AWAY = float(2**30)
+_SMALL = 1024  # samples around a face (width times height of its box) up to which it is tried against what is drawn
 
 
 def available_threads() -> int:
@@ -73,10 +79,13 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
     offsets = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
     faces = np.concatenate([m.faces + np.int32(o) for m, o in zip(meshes, offsets, strict=True)])
     parts = np.repeat(np.arange(len(meshes), dtype=np.uint8), [len(m.faces) for m in meshes])
+    begun = np.cumsum([0] + [len(m.faces) for m in meshes])
+    cells = np.concatenate([m.cells[:-1] + b for m, b in zip(meshes, begun[:-1], strict=True)] + [begun[-1:]])
     table = np.full((_CODES, 3), BACKGROUND, dtype=np.uint32)
     for i, colour in enumerate(colours):
         # brightest first: the code counts darkness
-        table[i * LEVELS : (i + 1) * LEVELS] = shade_table(colour, LEVELS)[::-1]
+        table[i * LEVELS : (i + 1) * LEVELS - 1] = shade_table(colour, LEVELS - 1)[::-1]
+        table[(i + 1) * LEVELS - 1] = cut_colour(colour)
     packed = table[:, 0] | table[:, 1] << 10 | table[:, 2] << 20
 
     frames = view_frames()
@@ -88,7 +97,9 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
     ramp = np.arange(samples, dtype=np.float32)
     pool = thread_pool(threads)
     views = list(
-        pool.map(lambda v: _prepare_view(points, normals, faces, frames[v], lights[v], samples), range(len(frames)))
+        pool.map(
+            lambda v: _prepare_view(points, normals, faces, cells, frames[v], lights[v], samples), range(len(frames))
+        )
     )
 
     def draw(worker: int) -> None:
@@ -122,11 +133,12 @@ def average_samples(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _prepare_view(points, normals, faces, frame, light, samples):
-    """Project onto the samples of one view, shade vertices, and sort faces into bands of rows.
+def _prepare_view(points, normals, faces, cells, frame, light, samples):
+    """Project onto the samples of one view, shade vertices, and sort faces into bands of rows, from front to back.
 
     Returns the columns and rows (int32, 1/256 samples), depths (0 near, 1 far) and cosines of the vertices, the faces
-    band after band (int32), and where each band starts.
+    of each band that look at the viewer, band after band, then those that look away (int32), and where each of these
+    ``2 * bands`` runs starts.
     """
     n = len(points)
     columns = np.empty(n, np.int32)
@@ -143,31 +155,48 @@ def _prepare_view(points, normals, faces, frame, light, samples):
         depths[i] = (frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z + 1.0) * 0.5
         cosines[i] = normals[i, 0] * light[0] + normals[i, 1] * light[1] + normals[i, 2] * light[2]
 
+    # First and last band of each face (none where it is not seen), and whether it looks away; the nearest depth of each
+    # cell of faces beside each other. Sorting cells is enough: the order saves time and never changes the picture.
     n_bands = (samples + _BAND_ROWS - 1) // _BAND_ROWS
     first = np.empty(len(faces), np.int16)
     last = np.empty(len(faces), np.int16)
-    starts = np.zeros(n_bands + 1, np.int64)
-    for f in range(len(faces)):
-        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
-        low = max((min(rows[a], rows[b], rows[c]) + 127) >> 8, 0)
-        high = min((max(rows[a], rows[b], rows[c]) - 128) >> 8, samples - 1)
-        left = max((min(columns[a], columns[b], columns[c]) + 127) >> 8, 0)
-        right = min((max(columns[a], columns[b], columns[c]) - 128) >> 8, samples - 1)
-        outside = min(depths[a], depths[b], depths[c]) > 1.0 or max(depths[a], depths[b], depths[c]) < 0.0
-        if low > high or left > right or outside:
-            first[f], last[f] = 0, -1
-            continue
-        first[f], last[f] = low // _BAND_ROWS, high // _BAND_ROWS
-        for band in range(first[f], last[f] + 1):
-            starts[band + 1] += 1
-    for band in range(n_bands):
-        starts[band + 1] += starts[band]
-    order = np.empty(starts[n_bands], np.int32)
+    away = np.empty(len(faces), np.uint8)
+    nearest = np.empty(len(cells) - 1, np.float32)
+    starts = np.zeros(2 * n_bands + 1, np.int64)
+    for cell in range(len(cells) - 1):
+        near = np.float32(2)
+        for f in range(cells[cell], cells[cell + 1]):
+            a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+            xa, ya = np.int64(columns[a]), np.int64(rows[a])
+            xb, yb = np.int64(columns[b]), np.int64(rows[b])
+            xc, yc = np.int64(columns[c]), np.int64(rows[c])
+            low = max((min(ya, yb, yc) + 127) >> 8, 0)
+            high = min((max(ya, yb, yc) - 128) >> 8, samples - 1)
+            left = max((min(xa, xb, xc) + 127) >> 8, 0)
+            right = min((max(xa, xb, xc) - 128) >> 8, samples - 1)
+            closest = min(depths[a], depths[b], depths[c])
+            outside = closest > 1.0 or max(depths[a], depths[b], depths[c]) < 0.0
+            # Rows grow downwards: counter-clockwise from outside gives a negative area where a face looks this way.
+            area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
+            if low > high or left > right or outside or area == 0:
+                first[f], last[f] = 0, -1
+                continue
+            near = min(near, closest)
+            away[f] = area > 0
+            first[f], last[f] = low // _BAND_ROWS, high // _BAND_ROWS
+            for band in range(first[f], last[f] + 1):
+                starts[n_bands * away[f] + band + 1] += 1
+        nearest[cell] = near
+    for run in range(2 * n_bands):
+        starts[run + 1] += starts[run]
+    order = np.empty(starts[2 * n_bands], np.int32)
     filled = starts.copy()
-    for f in range(len(faces)):
-        for band in range(first[f], last[f] + 1):
-            order[filled[band]] = f
-            filled[band] += 1
+    for cell in np.argsort(nearest):
+        for f in range(cells[cell], cells[cell + 1]):
+            for band in range(first[f], last[f] + 1):
+                run = n_bands * away[f] + band
+                order[filled[run]] = f
+                filled[run] += 1
     return columns, rows, depths, cosines, order, starts
 
 
@@ -179,30 +208,46 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
     flat = band.ravel()
     zero, half, one, two = np.float32(0), np.float32(0.5), np.float32(1), np.float32(2)
     three_eighths, sample = np.float32(0.375), np.float32(1 / _SUBSAMPLE)
-    darkest, depth_steps = np.float32(LEVELS - 1), np.float32(_DEPTH_STEPS)
+    darkest, depth_steps = np.float32(LEVELS - 2), np.float32(_DEPTH_STEPS)
     empty = np.uint32(_EMPTY)
-    index = first_row // _BAND_ROWS
-    for k in range(starts[index], starts[index + 1]):
-        f = order[k]
+    index, n_bands = first_row // _BAND_ROWS, (len(starts) - 1) // 2
+    toward = starts[index + 1] - starts[index]
+    total = toward + starts[n_bands + index + 1] - starts[n_bands + index]
+    for number in range(total):
+        # first the faces that look at the viewer, then those that look away
+        f = order[starts[index] + number] if number < toward else order[starts[n_bands + index] + number - toward]
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         x0, y0 = np.int64(columns[a]), np.int64(rows[a])
         x1, y1 = np.int64(columns[b]), np.int64(rows[b])
         x2, y2 = np.int64(columns[c]), np.int64(rows[c])
-        area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
-        if area == 0:
-            continue
-        # Rows grow downwards: counter-clockwise from outside gives a negative area where the outside faces the viewer.
-        facing = np.float32(1.0)
-        if area > 0:
-            facing = np.float32(-1.0)
-        else:  # turn it round, so that all edge functions are positive inside
-            b, c = c, b
-            x1, y1, x2, y2 = x2, y2, x1, y1
-            area = -area
         left = max((min(x0, x1, x2) + 127) >> 8, 0)
         right = min((max(x0, x1, x2) - 128) >> 8, n_columns - 1)
         low = max((min(y0, y1, y2) + 127) >> 8, first_row)
         high = min((max(y0, y1, y2) - 128) >> 8, first_row + n_rows - 1)
+        if left > right or low > high:
+            continue
+        # Behind everything that is drawn so far? Then nothing else of the face matters.
+        close = np.int32(min(max(min(depths[a], depths[b], depths[c]), zero), one) * depth_steps)
+        nearest = np.uint32(close) << np.uint32(12)
+        hidden = (right - left + 1) * (high - low + 1) <= _SMALL
+        if hidden:
+            width = np.uint64(right - left + 1)
+            for y in range(low - first_row, high - first_row + 1):
+                start = np.uint64(y * n_columns + left)
+                for k in range(width):
+                    if flat[start + k] >= nearest:
+                        hidden = False
+                        break
+                if not hidden:
+                    break
+        if hidden:
+            continue
+        area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
+        cut = area > 0
+        if not cut:  # turn it round, so that all edge functions are positive inside
+            b, c = c, b
+            x1, y1, x2, y2 = x2, y2, x1, y1
+            area = -area
         # Edge functions at the first sample; e0 is opposite to vertex a, and so on.
         px, py = (left << 8) + 128, (low << 8) + 128
         dx0, dy0 = x2 - x1, y2 - y1
@@ -221,8 +266,8 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
         w2x, w2y = np.float32(-dy2) * unit, np.float32(dx2) * unit
         dz1, dz2 = depths[b] - depths[a], depths[c] - depths[a]
         zx, zy = w1x * dz1 + w2x * dz2, w1y * dz1 + w2y * dz2
-        s0 = cosines[a] * facing
-        ds1, ds2 = cosines[b] * facing - s0, cosines[c] * facing - s0
+        s0 = cosines[a]
+        ds1, ds2 = cosines[b] - s0, cosines[c] - s0
         sx, sy = w1x * ds1 + w2x * ds2, w1y * ds1 + w2y * ds2
         # The interpolated normal is shorter than 1 where the normals of the vertices differ: its squared length is
         # 1 - p with p = w0 w1 |na - nb|^2 + w0 w2 |na - nc|^2 + w1 w2 |nb - nc|^2, a polynomial of column and row.
@@ -238,6 +283,8 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
         p_yy = -(w1y * w1y * d01 + w2y * w2y * d02 + w1y * w2y * cross)
         p_xy = -(two * (w1x * w1y * d01 + w2x * w2y * d02) + (w1x * w2y + w1y * w2x) * cross)
         base = np.int32(parts[f]) << 9
+        if cut:  # no light at all, and one step more: the code of a cut
+            s0, sx, sy, base = zero, zero, zero, base + 1
         fx = np.float32(px - x0) * sample
         for y in range(low, high + 1):
             begin, end = _inside(row0 - min0, dy0 << 8, 0, right - left)
@@ -254,8 +301,9 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
                     p = p0 + t * (p1 + t * p_xx)
                     cosine = (s + t * sx) * (one + p * (half + p * three_eighths))  # 1 / sqrt(1 - p)
                     dark = np.int32(darkest * (one - min(max(cosine, zero), one)) + half)
-                    near = np.int32(min(max(depth, zero), one) * depth_steps)
-                    key = (np.uint32(near) << np.uint32(12)) | np.uint32(base | dark)
+                    # never nearer than the nearest corner, whatever rounding does: else dropping faces would show
+                    near = max(np.int32(min(max(depth, zero), one) * depth_steps), close)
+                    key = (np.uint32(near) << np.uint32(12)) | np.uint32(base + dark)
                     if depth < zero or depth > one:
                         key = empty
                     flat[start + k] = min(flat[start + k], key)

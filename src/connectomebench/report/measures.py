@@ -11,7 +11,7 @@ import numpy as np
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
 from connectomebench.evaluation.comparison import FEW_GROUPS
-from connectomebench.evaluation.results import Comparison, Summary, Verdict, as_it_stands, compare, summarise, verdict
+from connectomebench.evaluation.results import Comparison, Summary, Verdict, compare, default_rows, summarise, verdict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +71,7 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
     ConnectomeBenchError
         If a model is missing, gives no probabilities, or two models saw different samples.
     """
-    frame = as_it_stands(frame)
+    frame = default_rows(frame)
     missing = [name for name in (main, *baselines) if name not in set(frame["model"])]
     if missing:
         raise ConnectomeBenchError(f"no results of {' and '.join(missing)}; evaluate these models as well")

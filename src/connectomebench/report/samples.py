@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import EM_VIEWS, get_task
+from connectomebench.core.view_layout import plane_columns
+from connectomebench.rendering.overlay import has_overlay, overlay_svg
 
 PARTITIONS = ("train", "validation", "test")
 
@@ -34,22 +36,36 @@ class PartitionCount:
 
 @dataclass(frozen=True)
 class View:
-    """One image: its name in the `views` column and its stored bytes as a data URI."""
+    """One picture.
+
+    Attributes
+    ----------
+    name
+        In the `views` column.
+    uri
+        The file as a data URI, byte for byte as stored.
+    overlay
+        Centre mark and scale bar as an SVG element, empty where the width is not known.
+    """
 
     name: str
     uri: str
+    overlay: str = ""
 
 
 @dataclass(frozen=True)
 class ReportSample:
-    """One displayed sample; `extent_nm` is the edge of its views, nm."""
+    """One sample as it is shown: `extent_nm` is the edge of its views, nm.
+
+    `columns` are its views as they stand on the page: each slice below the view of its plane.
+    """
 
     sample_id: str
     answer: str
     origin: str
     partition: str
     extent_nm: float
-    views: tuple[View, ...]
+    columns: tuple[tuple[View, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -143,13 +159,13 @@ def _typical(folder: Path, species: str, rows: dict[str, dict[str, list[Any]]], 
     areas = np.asarray([_coloured_areas(stored["images"][i], stored["views"][i]) for i in order])
     distance = np.abs(areas - np.median(areas, axis=0)).sum(axis=1)
     pick = order[int(np.argmin(distance))]
+    extent = stored["extent_nm"][pick]
     views = [
-        View(name, _data_uri(image["bytes"]))
+        View(name, _data_uri(image["bytes"]), overlay_svg(extent) if has_overlay(name, extent) else "")
         for name, image in zip(stored["views"][pick], stored["images"][pick], strict=True)
     ]
-    return ReportSample(
-        stored["sample_id"][pick], answer, stored["origin"][pick], partition, stored["extent_nm"][pick], tuple(views)
-    )
+    columns = tuple(tuple(views[i] for i in column) for column in plane_columns([view.name for view in views]))
+    return ReportSample(stored["sample_id"][pick], answer, stored["origin"][pick], partition, extent, columns)
 
 
 def _coloured_areas(images: Sequence[dict[str, Any]], views: Sequence[str]) -> NDArray[np.float64]:

@@ -1,7 +1,7 @@
-"""Shapes of labels: bounding boxes, meshes (zmesh) and skeletons (kimimaro) in world coordinates.
+"""Shapes of labels: bounding boxes, meshes and skeletons (kimimaro) in world coordinates.
 
 The centre of voxel ``i`` lies at ``(offset + i + 0.5) * voxel_size``. kimimaro puts nodes at ``i * voxel_size``, so
-half a voxel is added; zmesh is told to centre its vertices itself.
+half a voxel is added.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.geometry import EMPTY_MESH, Mesh, Skeleton
 from connectomebench.core.volume import IntPoint, Volume
+from connectomebench.sources.label_surfaces import find_net, label_surface, relax, settle_owners
 
 _BLOCK_VOXELS = 1 << 26  # voxels read at one time
 
@@ -28,18 +29,17 @@ class MeshRules:
     ----------
     margin_vx
         Voxels read beyond the cube shown, so that a surface goes on where the cube ends.
-    reduction
-        Aim for this many times fewer faces; 1 keeps all.
-    max_error_nm
-        How far simplification may move the surface, nm; half the smallest edge of a voxel where not given.
     smoothing
-        Steps of Taubin smoothing, which moves a vertex by half a voxel at most; 0 leaves the steps of voxels visible.
+        Steps of averaging, which move a surface by half a voxel at most; 0 leaves the steps of voxels visible, 30
+        flattens steps that are up to some 10 voxels long.
+    dust_voxels
+        Smaller connected parts are not drawn, or drawn as the part that they touch; see
+        :func:`connectomebench.sources.label_surfaces.settle_owners`. 1 keeps all.
     """
 
-    margin_vx: int = 3
-    reduction: int = 4
-    max_error_nm: float | None = None
-    smoothing: int = 8
+    margin_vx: int = 6
+    smoothing: int = 30
+    dust_voxels: int = 50
 
 
 @dataclass(frozen=True)
@@ -251,12 +251,14 @@ def mesh_labels(
     ends: NDArray[np.bool_],
     rules: MeshRules,
 ) -> list[Mesh]:
-    """Mesh labels 1 to ``count`` of a crop: marching cubes and simplification (zmesh), then Taubin smoothing.
+    """Make smooth surfaces of labels 1 to ``count`` of a crop, all together, so that none lies before its neighbour.
+
+    See :mod:`connectomebench.sources.label_surfaces`.
 
     Parameters
     ----------
     labels
-        uint8, axes x, y, z.
+        uint8, axes x, y, z; Fortran order is not copied.
     count
         Number of labels.
     lower_vx
@@ -267,72 +269,20 @@ def mesh_labels(
         bool, shape (3, 2): faces of the crop (axis; lower, upper) where the data end. There an object is closed with a
         flat cap, as it really is cut; at the other faces it is left open, since it goes on.
     rules
-        Smoothing and simplification.
+        Smoothing.
 
     Returns
     -------
     list of Mesh
         One a label, empty where the label is absent.
     """
-    from zmesh import Mesher  # pyright: ignore[reportAttributeAccessIssue]
-
     voxel = np.asarray(voxel_nm, np.float64)
-    padded = np.asfortranarray(np.pad(labels, ends.astype(int)))
-    mesher = Mesher(tuple(voxel.tolist()))
-    mesher.mesh(padded, close=False)
-    present = set(mesher.ids())
+    owners = settle_owners(labels, rules.dust_voxels)
+    net = find_net(np.asfortranarray(np.pad(owners, ends.astype(int))))
+    points = relax(net, rules.smoothing)
     origin = (np.asarray(lower_vx, np.float64) - ends[:, 0]) * voxel
-    error = float(voxel.min()) / 2 if rules.max_error_nm is None else rules.max_error_nm
     meshes = []
     for label in range(1, count + 1):
-        if label not in present:
-            meshes.append(EMPTY_MESH)
-            continue
-        # simplified by `get`, on zmesh's own grid of half voxels: its `simplify` never returns for some smoothed meshes
-        made = mesher.get(label, reduction_factor=max(rules.reduction, 1), max_error=error, voxel_centered=True)
-        if len(made.faces) == 0:
-            meshes.append(EMPTY_MESH)
-            continue
-        smooth = taubin(made.vertices, made.faces, rules.smoothing, voxel / 2)
-        meshes.append(Mesh((smooth + origin).astype(np.float32), made.faces.astype(np.int32)))
+        vertices, faces = label_surface(net, points, label, voxel)
+        meshes.append(Mesh((vertices + origin).astype(np.float32), faces) if len(faces) else EMPTY_MESH)
     return meshes
-
-
-def taubin(
-    vertices: NDArray[np.floating], faces: NDArray[np.integer], steps: int, limit: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Smooth a mesh without shrinking it (Taubin 1995, lambda 0.5, mu -0.53); open borders stay where they are.
-
-    Parameters
-    ----------
-    vertices
-        Shape (n, 3), axes x, y, z.
-    faces
-        Shape (m, 3).
-    steps
-        Number of pairs of a shrinking and a growing step.
-    limit
-        Shape (3,): how far a vertex may move along each axis, in the unit of ``vertices``.
-
-    Returns
-    -------
-    NDArray[np.float64]
-        Shape (n, 3).
-    """
-    from scipy.sparse import coo_array
-
-    n = len(vertices)
-    ends = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64)
-    both = np.concatenate([ends, ends[:, ::-1]])
-    links = coo_array((np.ones(len(both)), (both[:, 0], both[:, 1])), shape=(n, n)).tocsr()
-    row = np.repeat(np.arange(n), np.diff(links.indptr))
-    at_border = np.zeros(n, np.bool_)
-    at_border[row[links.data < 2]] = True  # duplicates were summed: an inner edge counts 2, one at an open border 1
-    links.data[:] = 1
-    free = (~at_border & (np.diff(links.indptr) > 0))[:, None]
-    mean = 1 / np.maximum(np.diff(links.indptr), 1)[:, None]
-    start = np.asarray(vertices, np.float64)
-    points = start.copy()
-    for step in range(2 * steps):
-        points += (0.5 if step % 2 == 0 else -0.53) * free * ((links @ points) * mean - points)
-    return np.clip(points, start - limit, start + limit)

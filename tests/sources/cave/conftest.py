@@ -13,7 +13,7 @@ from replay_server import ReplayServer, replay_server
 from replay_volumes import layer_files
 
 from connectomebench.build.config import load_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cave_source import CaveSource
 from connectomebench.sources.cave.cut_sides import Cutting
@@ -89,5 +89,5 @@ def cave_config(archive: Archive, site_server: ReplayServer, tmp_path_factory: p
 def cave_built(cave_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of that build, made without interruption."""
     out = tmp_path_factory.mktemp("cave_built") / "out"
-    build(load_config(cave_config), out, base=cave_config.parent)
+    build_datasets(load_config(cave_config), out, base=cave_config.parent)
     return out

@@ -85,7 +85,7 @@ VOXELS: list[tuple[str, Any]] = [
 
 
 @pytest.mark.parametrize("change", [c for _, c in VOXELS], ids=[name for name, _ in VOXELS])
-def test_a_voxel_size_that_is_not_told_is_not_guessed(
+def test_a_voxel_size_that_is_not_stated_is_not_assumed(
     server: ReplayServer, monkeypatch: pytest.MonkeyPatch, change: dict[str, Any]
 ) -> None:
     answer = server.answer
@@ -99,8 +99,8 @@ def test_a_voxel_size_that_is_not_told_is_not_guessed(
     with pytest.raises(ConnectomeBenchError) as caught:
         graph.voxel_nm()
     message = str(caught.value)
-    assert f"{server.url} does not say the voxel size of {TABLE}" in message
-    assert "not guessed" in message and "\n" not in message
+    assert f"{server.url} does not state the voxel size of {TABLE}" in message
+    assert "none is assumed" in message and "\n" not in message
 
 
 def test_voxels_need_not_be_cubes(server: ReplayServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,7 +235,7 @@ def test_unknown_ids_are_told_and_spoil_no_others(connection: Connection, truth:
 
 
 def test_unknown_ids_alone_are_an_error(connection: Connection) -> None:
-    with pytest.raises(ConnectomeBenchError, match=r"no proofread root; check source\.cave\.roots"):
+    with pytest.raises(ConnectomeBenchError, match=r"no proofread root found; check source\.cave\.roots"):
         proofread_roots(connection, RootsConfig(ids=(UNKNOWN_ROOT,)), FLY, FINAL, HERE)
 
 

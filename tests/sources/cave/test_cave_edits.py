@@ -33,7 +33,7 @@ def settings(url: str) -> CaveConfig:
 
 
 @pytest.fixture(scope="module")
-def place(site_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> WorkerContext:
+def context(site_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> WorkerContext:
     return JobSpec(settings(site_server.url), "fly", tmp_path_factory.mktemp("asked"), datetime.now(UTC)).open()
 
 
@@ -58,10 +58,10 @@ def apart(points: NDArray[np.float64], others: NDArray[np.float64]) -> float:
 
 
 def test_meshes_are_those_of_the_segments_at_that_time(
-    place: WorkerContext, ground: Ground, merge: dict[str, Any]
+    context: WorkerContext, ground: Ground, merge: dict[str, Any]
 ) -> None:
     roots, point, when = merge["old_root_ids"], middle(merge), before(merge)
-    meshes = meshes_at(place, roots, point, EXTENT, when)
+    meshes = meshes_at(context, roots, point, EXTENT, when)
     inner = Box.around(point, EXTENT)
     for root, mesh in zip(roots, meshes, strict=True):
         mask = (ground.segments(when) == np.uint64(root))[ground.rows]
@@ -69,24 +69,24 @@ def test_meshes_are_those_of_the_segments_at_that_time(
         points = mesh.vertices_nm.astype(np.float64)
         assert apart(points[inner.contains(points)], border) < 2 * VOXEL_NM
         assert apart(border[inner.contains(border)], points) < 2.5 * VOXEL_NM
-    (second,) = meshes_at(place, roots[1:], point, EXTENT, when)
+    (second,) = meshes_at(context, roots[1:], point, EXTENT, when)
     np.testing.assert_array_equal(second.vertices_nm, meshes[1].vertices_nm)
 
 
 def test_what_is_not_there_is_told(
-    place: WorkerContext, merge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    context: WorkerContext, merge: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     roots, point = merge["old_root_ids"], middle(merge)
     with pytest.raises(ConnectomeBenchError, match=f"segment {roots[0]} is not at this point now; it may have been"):
-        meshes_at(place, roots, point, EXTENT, datetime.now(UTC))
+        meshes_at(context, roots, point, EXTENT, datetime.now(UTC))
     with pytest.raises(ConnectomeBenchError, match="outside the dataset"):
-        meshes_at(place, roots, (0.0, 0.0, 0.0), EXTENT, before(merge))
+        meshes_at(context, roots, (0.0, 0.0, 0.0), EXTENT, before(merge))
     far = (point[0] - 1000, point[1] + 1000, point[2] + 1000)
     with pytest.raises(ConnectomeBenchError, match=f"segment {roots[0]} is not at this point now"):
-        meshes_at(place, roots, far, 50.0, before(merge))
+        meshes_at(context, roots, far, 50.0, before(merge))
     monkeypatch.setattr("connectomebench.sources.cave.meshes.level2_meshes", lambda *_: {})
     with pytest.raises(ConnectomeBenchError, match=f"no mesh of segment {roots[0]} at this point"):
-        meshes_at(place, roots, point, EXTENT, before(merge))
+        meshes_at(context, roots, point, EXTENT, before(merge))
 
 
 def test_only_who_has_a_token_is_offered_a_dataset_and_no_address_is_told(

@@ -386,5 +386,5 @@ def test_times_are_utc(text: str) -> None:
 
 
 def test_a_text_that_is_no_time_names_the_setting() -> None:
-    with pytest.raises(ConnectomeBenchError, match=r"source\.cave\.until: 'yesterday' is no ISO 8601 time"):
+    with pytest.raises(ConnectomeBenchError, match=r"source\.cave\.until: 'yesterday' is not an ISO 8601 time"):
         utc("yesterday", "source.cave.until")

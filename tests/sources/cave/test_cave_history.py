@@ -21,7 +21,7 @@ from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.connect import connect
 from connectomebench.sources.cave.graph import Graph
 from connectomebench.sources.cave.history import (
-    JudgedOperations,
+    JudgedOperation,
     Operation,
     differences,
     judge_operations,
@@ -108,7 +108,7 @@ def outcomes(truth: Truth, until: float) -> dict[int, str]:
 # ------------------------------------------------------------------ corrections
 
 
-def judged_by_api(graph: Graph, until: float) -> dict[int, JudgedOperations]:
+def judged_by_api(graph: Graph, until: float) -> dict[int, JudgedOperation]:
     """All that the survey of a dataset asks: changed roots, their operations, and what became of these."""
     roots = graph.changed_roots(at(BEFORE_ALL - 60), at(until))
     operations, _, failed = read_operations(graph, roots.tolist(), at(until))

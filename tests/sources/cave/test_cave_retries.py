@@ -108,7 +108,7 @@ def scripted(*replies: Reply) -> Iterator[Script]:
         thread.join()
 
 
-def patient(rules: RequestRules) -> requests.Session:
+def retrying(rules: RequestRules) -> requests.Session:
     session = requests.Session()
     session.mount("http://", RetryAdapter(rules, LOGIN))
     return session
@@ -117,7 +117,7 @@ def patient(rules: RequestRules) -> requests.Session:
 @pytest.mark.parametrize("status", [429, 502, 503, 504])
 def test_a_busy_server_is_asked_again(status: int) -> None:
     with scripted(Reply(status), Reply(status), Reply(status), Reply()) as script:
-        answer = patient(QUICK).get(script.url)
+        answer = retrying(QUICK).get(script.url)
         assert (answer.status_code, answer.json(), script.requests) == (200, {"well": 1}, 4)
 
 
@@ -125,23 +125,23 @@ def test_a_busy_server_is_asked_again(status: int) -> None:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_after_the_last_attempt_the_answer_is_handed_on(status: int, attempts: int) -> None:
     with scripted(Reply(status)) as script:
-        answer = patient(RequestRules(attempts=attempts, wait_s=0.001)).get(script.url)
+        answer = retrying(RequestRules(attempts=attempts, wait_s=0.001)).get(script.url)
         assert (answer.status_code, script.requests) == (status, attempts)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 7])
 def test_a_500_is_tried_four_times_at_most(attempts: int) -> None:
     with scripted(Reply(500)) as script:
-        answer = patient(RequestRules(attempts=attempts, wait_s=0.001)).get(script.url)
+        answer = retrying(RequestRules(attempts=attempts, wait_s=0.001)).get(script.url)
         assert (answer.status_code, script.requests) == (500, min(4, attempts))
     with scripted(Reply(500), Reply()) as script:
-        assert patient(QUICK).get(script.url).status_code == 200
+        assert retrying(QUICK).get(script.url).status_code == 200
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 404, 501])
 def test_other_answers_are_final(status: int) -> None:
     with scripted(Reply(status, body=b"")) as script:
-        assert patient(QUICK).get(script.url).status_code == status
+        assert retrying(QUICK).get(script.url).status_code == status
         assert script.requests == 1
 
 
@@ -158,14 +158,14 @@ def test_the_server_says_when_to_come_back(waits: list[float]) -> None:
     busy = [Reply(429 if i % 2 else 503, {"Retry-After": text}) for i, text in enumerate(asked)]
     with scripted(*busy, Reply()) as script:
         rules = RequestRules(wait_s=1000, longest_wait_s=60)
-        assert patient(rules).get(script.url).status_code == 200
+        assert retrying(rules).get(script.url).status_code == 200
     assert waits == [7, 0, 60, 60, 0]
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "", "Wed, 99 Oct 2065"])
 def test_a_time_that_cannot_be_used_is_none(waits: list[float], text: str) -> None:
     with scripted(Reply(429, {"Retry-After": text}), Reply()) as script:
-        assert patient(RequestRules(wait_s=2, longest_wait_s=100)).get(script.url).status_code == 200
+        assert retrying(RequestRules(wait_s=2, longest_wait_s=100)).get(script.url).status_code == 200
     assert len(waits) == 1 and 0 <= waits[0] <= 2
 
 
@@ -173,7 +173,7 @@ def test_waits_grow_to_the_longest_and_vary(waits: list[float]) -> None:
     rules = RequestRules(attempts=10, wait_s=1, longest_wait_s=60)
     with scripted(Reply(503)) as script:
         for _ in range(20):
-            patient(rules).get(script.url)
+            retrying(rules).get(script.url)
     drawn = np.reshape(waits, (20, 9))
     most = np.minimum(2.0 ** np.arange(9), 60)
     assert (drawn >= 0).all() and (drawn <= most).all()
@@ -184,20 +184,20 @@ def test_waits_grow_to_the_longest_and_vary(waits: list[float]) -> None:
 
 def test_a_body_cut_short_is_asked_for_again() -> None:
     with scripted(Reply(cut=True), Reply(cut=True), Reply()) as script:
-        assert patient(QUICK).get(script.url).json() == {"well": 1}
+        assert retrying(QUICK).get(script.url).json() == {"well": 1}
         assert script.requests == 3
 
 
 def test_a_body_that_stays_short_raises() -> None:
     with scripted(Reply(cut=True)) as script:
         with pytest.raises((requests.exceptions.ChunkedEncodingError, requests.ConnectionError)):
-            patient(QUICK).get(script.url)
+            retrying(QUICK).get(script.url)
         assert script.requests == 4
 
 
 def test_a_body_that_is_no_gzip_is_asked_for_again() -> None:
     with scripted(Reply(headers={"Content-Encoding": "gzip"}), Reply()) as script:
-        assert patient(QUICK).get(script.url).json() == {"well": 1}
+        assert retrying(QUICK).get(script.url).json() == {"well": 1}
         assert script.requests == 2
 
 
@@ -206,11 +206,11 @@ def test_a_slow_server_is_given_up_in_time() -> None:
     with scripted(Reply(wait_s=1.5)) as script:
         start = time.monotonic()
         with pytest.raises(requests.Timeout):
-            patient(rules).get(script.url)
+            retrying(rules).get(script.url)
         assert time.monotonic() - start < 1.2
         assert script.requests == 2
     with scripted(Reply(wait_s=1.0), Reply()) as script:
-        assert patient(rules).get(script.url).status_code == 200
+        assert retrying(rules).get(script.url).status_code == 200
 
 
 def free_port() -> int:
@@ -221,7 +221,7 @@ def free_port() -> int:
 
 def test_a_refused_connection_raises() -> None:
     with pytest.raises(requests.ConnectionError):
-        patient(QUICK).get(f"http://127.0.0.1:{free_port()}")
+        retrying(QUICK).get(f"http://127.0.0.1:{free_port()}")
 
 
 # ------------------------------------------------------------------ cloud storage

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from connectomebench.core.correction import Contacts
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cloud_volumes import HeldLayer
-from connectomebench.sources.cave.history import JudgedOperations
+from connectomebench.sources.cave.cloud_volumes import InMemoryLayer
+from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.cave.survey import Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
 
 # merges: plain, wrong and undone, across a gap; splits: plain, into three, at a corner of the volume, taken back
@@ -26,29 +26,29 @@ Ask = Callable[..., Survey | str]
 
 
 @pytest.fixture(scope="module")
-def edits(archive: Archive) -> dict[int, JudgedOperations]:
+def edits(archive: Archive) -> dict[int, JudgedOperation]:
     return {j.operation.operation_id: j for j in archive.history.judged}
 
 
 @pytest.fixture(scope="module")
 def surveys(archive: Archive) -> list[Survey]:
     """All of them, read through the server."""
-    return [survey for _, found in archive.atlas.files() for survey in found.surveys]
+    return [survey for _, found in archive.survey_index.files() for survey in found.surveys]
 
 
 @pytest.fixture(scope="module")
-def held(ground: Ground) -> HeldLayer:
-    return HeldLayer(ground.supervoxels, VOXEL, OFFSET)
+def held(ground: Ground) -> InMemoryLayer:
+    return InMemoryLayer(ground.supervoxels, VOXEL, OFFSET)
 
 
 @pytest.fixture(scope="module")
-def ask(archive: Archive, ground: Ground, held: HeldLayer) -> Ask:
+def ask(archive: Archive, ground: Ground, held: InMemoryLayer) -> Ask:
     """Survey from the volume and the tables, without a server."""
-    order = archive.order
+    spec = archive.spec
 
-    def made(judged: JudgedOperations, **rules: float) -> Survey | str:
-        changed = replace(order.config.survey, **rules)
-        return survey(judged, held, ground.lookup, order.until, changed, order.config.skeleton)
+    def made(judged: JudgedOperation, **rules: float) -> Survey | str:
+        changed = replace(spec.config.survey, **rules)
+        return survey(judged, held, ground.lookup, spec.until, changed, spec.config.skeleton)
 
     return made
 
@@ -82,7 +82,7 @@ def test_every_survey_knows_the_segments_and_bodies_of_its_cube(
     archive: Archive, surveys: list[Survey], ground: Ground
 ) -> None:
     """All edits: supervoxels, the state just before, the final one, and voxels of pairs."""
-    rules = archive.order.config.survey
+    rules = archive.spec.config.survey
     edits = {j.operation.operation_id: j.operation for j in archive.history.judged}
     assert sorted(s.operation_id for s in surveys) == sorted(edits)
     for found in surveys:
@@ -113,21 +113,19 @@ def test_the_sides_are_the_segments_that_the_edit_replaced(archive: Archive, sur
 
 
 @pytest.mark.parametrize("number", SOME)
-def test_the_server_changes_nothing(
-    number: int, ask: Ask, archive: Archive, edits: dict[int, JudgedOperations]
-) -> None:
+def test_the_server_changes_nothing(number: int, ask: Ask, archive: Archive, edits: dict[int, JudgedOperation]) -> None:
     """Blocks, caches and shared requests give what the volume in memory gives."""
-    there = archive.atlas.of_operation(number)
+    there = archive.survey_index.of_operation(number)
     assert there is not None
     assert_equal(there, surveyed(ask(edits[number])))
 
 
 @pytest.mark.parametrize("number", SOME)
 def test_contacts_are_all_faces_of_the_edited_segments_inside(
-    number: int, ask: Ask, edits: dict[int, JudgedOperations], ground: Ground, archive: Archive
+    number: int, ask: Ask, edits: dict[int, JudgedOperation], ground: Ground, archive: Archive
 ) -> None:
     found = surveyed(ask(edits[number], neighbours=10**6, min_contact_faces=1))
-    edit, rules = edits[number].operation, archive.order.config.survey
+    edit, rules = edits[number].operation, archive.spec.config.survey
     box = ground.crop(edit.place_nm, rules.cutout_nm)
     segments = ground.segments(edit.before)[ground.rows[box]]
     corner = (np.asarray([s.start for s in box]) + OFFSET) * VOXEL_NM
@@ -150,7 +148,7 @@ def test_contacts_are_all_faces_of_the_edited_segments_inside(
 
 @pytest.mark.parametrize("number", [1, 35])
 def test_the_neighbours_kept_are_those_that_touch_most(
-    number: int, ask: Ask, edits: dict[int, JudgedOperations]
+    number: int, ask: Ask, edits: dict[int, JudgedOperation]
 ) -> None:
     def strangers(found: Survey) -> Counter[int]:
         areas: Counter[int] = Counter()
@@ -167,18 +165,18 @@ def test_the_neighbours_kept_are_those_that_touch_most(
     assert set(few.overlaps[:, 0].tolist()) == set(few.segments.tolist())
 
 
-def test_small_contacts_are_left_out(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
+def test_small_contacts_are_left_out(ask: Ask, edits: dict[int, JudgedOperation]) -> None:
     areas = {n: surveyed(ask(edits[1], min_contact_faces=n)).contacts.areas for n in (1, 50)}
     assert areas[1].min() < 50 <= areas[50].min()
 
 
 @pytest.mark.parametrize("number", SOME)
 def test_skeletons_lie_inside_their_segments(number: int, archive: Archive, ground: Ground) -> None:
-    found = archive.atlas.of_operation(number)
+    found = archive.survey_index.of_operation(number)
     assert found is not None and found.skeletons
     edit = next(j.operation for j in archive.history.judged if j.operation.operation_id == number)
     segments = ground.segments(edit.before)[ground.rows]
-    box = Box.around(edit.place_nm, archive.order.config.survey.cutout_nm + 2 * VOXEL_NM)
+    box = Box.around(edit.place_nm, archive.spec.config.survey.cutout_nm + 2 * VOXEL_NM)
     for segment, skeleton in found.skeletons.items():
         assert segment in found.segments and box.contains(skeleton.nodes_nm).all()
         at = np.round(skeleton.nodes_nm / VOXEL_NM - OFFSET - 0.5).astype(int)
@@ -187,14 +185,14 @@ def test_skeletons_lie_inside_their_segments(number: int, archive: Archive, grou
         assert all(beside)
 
 
-def test_an_edit_outside_the_volume_gives_a_reason(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
+def test_an_edit_outside_the_volume_gives_a_reason(ask: Ask, edits: dict[int, JudgedOperation]) -> None:
     edit = edits[1].operation
     away = tuple((x + 10_000.0, y, z) for x, y, z in edit.sources_nm)
     moved = replace(edits[1], operation=replace(edit, sources_nm=away, sinks_nm=away))
     assert ask(moved) == "the edit lies outside the volume"
 
 
-def test_a_state_that_does_not_fit_gives_a_reason(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
+def test_a_state_that_does_not_fit_gives_a_reason(ask: Ask, edits: dict[int, JudgedOperation]) -> None:
     """Just before a merge there are two segments, and just before a split there is one."""
     merge, split = edits[1].operation, edits[2].operation
     one_side = replace(merge, sinks=merge.sources)
@@ -203,7 +201,7 @@ def test_a_state_that_does_not_fit_gives_a_reason(ask: Ask, edits: dict[int, Jud
         assert ask(replace(edits[1], operation=odd)) == "the state before the edit does not fit it"
 
 
-def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: dict[int, JudgedOperations]) -> None:
+def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: dict[int, JudgedOperation]) -> None:
     """Labels of another dataset, missing chunks, or a merge across a gap wider than the cube."""
     unknown = replace(edits[1].operation, sources=(72057594037999999,))
     far = replace(edits[2].operation, sinks=edits[10].operation.sources)
@@ -214,9 +212,9 @@ def test_supervoxels_that_the_labels_do_not_show_give_a_reason(ask: Ask, edits: 
 
 @pytest.mark.parametrize("number", SOME)
 def test_what_a_group_asks_for_is_what_each_survey_needs(
-    number: int, ask: Ask, edits: dict[int, JudgedOperations], held: HeldLayer, archive: Archive
+    number: int, ask: Ask, edits: dict[int, JudgedOperation], held: InMemoryLayer, archive: Archive
 ) -> None:
-    around = supervoxels_around(edits[number], held, archive.order.config.survey)
+    around = supervoxels_around(edits[number], held, archive.spec.config.survey)
     np.testing.assert_array_equal(around, surveyed(ask(edits[number])).supervoxels)
 
 

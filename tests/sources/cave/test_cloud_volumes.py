@@ -31,7 +31,7 @@ from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint
 from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
-from connectomebench.sources.cave.cloud_volumes import CloudLayer, HeldLayer, RootLayer, distinct, relabel
+from connectomebench.sources.cave.cloud_volumes import CloudLayer, InMemoryLayer, RootLayer, distinct, relabel
 from connectomebench.sources.cave.connect import connect
 
 ROOM = 10**9
@@ -417,13 +417,13 @@ def test_a_volume_that_is_not_there_is_named(server: ReplayServer, tmp_path: Pat
             layer_at(path, tmp_path / "cache")
 
 
-def test_a_voxel_size_that_is_zero_is_not_guessed(server: ReplayServer, tmp_path: Path) -> None:
+def test_a_voxel_size_that_is_zero_is_not_assumed(server: ReplayServer, tmp_path: Path) -> None:
     path, _ = stored(tmp_path / "volume", [(10.0, 10.0, 10.0)])
     file = tmp_path / "volume" / "info"
     info = json.loads(file.read_text())
     info["scales"][0]["resolution"] = [0, 10, 10]
     file.write_text(json.dumps(info))
-    with pytest.raises(ConnectomeBenchError, match="does not say its voxel size"):
+    with pytest.raises(ConnectomeBenchError, match="does not state its voxel size"):
         layer_at(path, tmp_path / "cache", "image")
 
 
@@ -459,7 +459,7 @@ def test_roots_lie_where_they_lay(server: ReplayServer, warm: CloudLayer, truth:
 
 def test_a_layer_in_memory_is_read_by_its_own_voxels() -> None:
     held = np.arange(60, dtype=np.uint64).reshape(3, 4, 5)
-    layer = HeldLayer(held, (4.0, 4.0, 40.0), (100, 200, 300))
+    layer = InMemoryLayer(held, (4.0, 4.0, 40.0), (100, 200, 300))
     assert (layer.shape, layer.offset_vx, layer.voxel_size_nm) == ((3, 4, 5), (100, 200, 300), (4.0, 4.0, 40.0))
     np.testing.assert_array_equal(layer.read((1, 0, 2), (3, 4, 4)), held[1:3, :, 2:4])
 

@@ -20,7 +20,7 @@ from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.site import Cut, Point
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cut_sides import Cutting, sides_or_fail
-from connectomebench.sources.cave.history import JudgedOperations, Operation
+from connectomebench.sources.cave.history import JudgedOperation, Operation
 from connectomebench.sources.cave.multicut_proposals import propose
 
 EDGE = 900.0
@@ -29,7 +29,7 @@ RULES = ProposalRules(reach_nm=EDGE, cuts=CutRules(cutout_nm=800, min_body_voxel
 
 
 @pytest.fixture(scope="module")
-def splits(archive: Archive) -> dict[int, JudgedOperations]:
+def splits(archive: Archive) -> dict[int, JudgedOperation]:
     return {j.operation.operation_id: j for j in archive.history.judged if j.operation.kind == "split"}
 
 
@@ -58,7 +58,7 @@ def previews(ground: Ground, archive: Archive) -> list[Recorded]:
         asked, answer = (json.loads(told[part]["text"]) for part in ("body", "answer"))
         both = [asked["sources"], asked["sinks"]]
         ids = np.asarray([seed[0] for side in both for seed in side], np.uint64)
-        segments = np.unique(ground.lookup(ids, archive.order.until))
+        segments = np.unique(ground.lookup(ids, archive.spec.until))
         parts = [np.asarray(part, np.uint64) for part in answer["supervoxel_connected_components"]]
         if len(segments) != 1 or not segments[0] or answer["illegal_split"] or len(parts) != 2:
             continue
@@ -71,7 +71,7 @@ def previews(ground: Ground, archive: Archive) -> list[Recorded]:
 
 @pytest.mark.parametrize("number", [2, 28, 38])
 def test_pieces_are_the_parts_of_the_supervoxels_of_the_segment(
-    number: int, archive: Archive, cutting: Cutting, splits: dict[int, JudgedOperations], ground: Ground
+    number: int, archive: Archive, cutting: Cutting, splits: dict[int, JudgedOperation], ground: Ground
 ) -> None:
     edit = splits[number].operation
     segment = edit.roots_before[0]
@@ -90,7 +90,7 @@ def test_pieces_are_the_parts_of_the_supervoxels_of_the_segment(
     own = ground.supervoxels[box][here][pieces.labels > 0]
     np.testing.assert_array_equal(supervoxels[pieces.labels[pieces.labels > 0] - 1], own)
     # bodies of each piece
-    bodies = ground.lookup(supervoxels, archive.order.until)
+    bodies = ground.lookup(supervoxels, archive.spec.until)
     sizes = np.bincount(pieces.labels.ravel(), minlength=len(supervoxels) + 1)[1:]
     expected = np.where(pieces.graph.bodies == bodies[:, None], sizes[:, None], 0)
     np.testing.assert_array_equal(pieces.graph.voxels, expected)
@@ -98,7 +98,7 @@ def test_pieces_are_the_parts_of_the_supervoxels_of_the_segment(
 
 @pytest.mark.parametrize("number", [28])
 def test_pieces_are_connected_and_edges_are_contacts(
-    number: int, cutting: Cutting, splits: dict[int, JudgedOperations]
+    number: int, cutting: Cutting, splits: dict[int, JudgedOperation]
 ) -> None:
     from scipy import ndimage
 
@@ -122,7 +122,7 @@ def test_pieces_are_connected_and_edges_are_contacts(
     assert {tuple(edge) for edge in pieces.graph.edges.tolist()} == touching
 
 
-def test_a_segment_that_is_not_there_has_no_pieces(cutting: Cutting, splits: dict[int, JudgedOperations]) -> None:
+def test_a_segment_that_is_not_there_has_no_pieces(cutting: Cutting, splits: dict[int, JudgedOperation]) -> None:
     far = splits[20].operation.place_nm
     x, y, z = (np.asarray(OFFSET) + 5) * VOXEL_NM
     pieces, supervoxels = cutting.pieces(splits[38].operation.roots_before[0], (x, y, z), 60.0)
@@ -132,7 +132,7 @@ def test_a_segment_that_is_not_there_has_no_pieces(cutting: Cutting, splits: dic
 
 @pytest.mark.parametrize("number", (*STANDING, 38))
 def test_sides_of_a_cut_that_was_made_are_the_segments_right_after_it(
-    number: int, cutting: Cutting, splits: dict[int, JudgedOperations], ground: Ground
+    number: int, cutting: Cutting, splits: dict[int, JudgedOperation], ground: Ground
 ) -> None:
     edit = splits[number].operation
     segment = edit.roots_before[0]
@@ -149,7 +149,7 @@ def test_sides_of_a_cut_that_was_made_are_the_segments_right_after_it(
 
 
 @pytest.mark.parametrize("number", STANDING)
-def test_swapped_seeds_swap_the_sides(number: int, cutting: Cutting, splits: dict[int, JudgedOperations]) -> None:
+def test_swapped_seeds_swap_the_sides(number: int, cutting: Cutting, splits: dict[int, JudgedOperation]) -> None:
     edit = splits[number].operation
     segment, cut = edit.roots_before[0], as_made(edit)
     sides = cutting.sides(segment, cut)
@@ -187,9 +187,7 @@ def test_sides_of_a_final_segment_are_those_of_the_recorded_preview(
     assert compared >= 5
 
 
-def test_a_cut_that_the_server_does_not_make_has_a_reason(
-    cutting: Cutting, splits: dict[int, JudgedOperations]
-) -> None:
+def test_a_cut_that_the_server_does_not_make_has_a_reason(cutting: Cutting, splits: dict[int, JudgedOperation]) -> None:
     edit = splits[2]
     body, place = edit.bodies[0], edit.operation.place_nm
     points = cutting.pieces(body, place, EDGE)[0].graph.points_nm
@@ -206,7 +204,7 @@ def test_a_cut_that_the_server_does_not_make_has_a_reason(
 
 
 def test_a_cut_of_the_past_is_not_taken_for_one_of_another_segment(
-    cutting: Cutting, splits: dict[int, JudgedOperations]
+    cutting: Cutting, splits: dict[int, JudgedOperation]
 ) -> None:
     """The seeds of an executed split, in what became of one of its sides."""
     edit = splits[30]
@@ -214,7 +212,7 @@ def test_a_cut_of_the_past_is_not_taken_for_one_of_another_segment(
 
 
 def test_standing_splits_are_good_and_the_one_taken_back_is_wrong(
-    archive: Archive, cutting: Cutting, splits: dict[int, JudgedOperations]
+    archive: Archive, cutting: Cutting, splits: dict[int, JudgedOperation]
 ) -> None:
     """Good by the published rule: hardly anything of a body is on the other body's side. All eight cut cleanly here."""
     proposals, dropped = propose(archive, cutting, RULES, 450.0)

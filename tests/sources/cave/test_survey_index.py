@@ -32,7 +32,7 @@ def test_every_edited_segment_is_looked_at_just_before_an_edit_when_it_existed(
     own = {j.operation.operation_id: j.operation for j in archive.history.judged}
     for edit in own.values():
         for segment in edit.roots_before:
-            state = archive.atlas.state(segment, edit.place_nm)
+            state = archive.survey_index.state(segment, edit.place_nm)
             assert not state.final
             assert state.survey.operation_id == edit.operation_id
             assert archive.time_of(segment, edit.place_nm) == edit.before
@@ -44,38 +44,38 @@ def test_every_edited_segment_is_looked_at_just_before_an_edit_when_it_existed(
 
 def test_a_neighbour_is_looked_at_in_the_survey_that_knows_it(archive: Archive, ground: Ground) -> None:
     times = {j.operation.operation_id: j.operation.before for j in archive.history.judged}
-    for _, group in archive.atlas.files():
+    for _, group in archive.survey_index.files():
         for survey in group.surveys:
             for segment in survey.segments.tolist():
-                state = archive.atlas.state(segment, survey.center_nm)
+                state = archive.survey_index.state(segment, survey.center_nm)
                 assert segment in state.survey.segments and not state.final
                 assert state.survey.center_nm == survey.center_nm
                 assert (ground.segments(times[state.survey.operation_id]) == np.uint64(segment)).any()
 
 
 def test_a_final_root_is_looked_at_in_the_final_state(archive: Archive, ground: Ground) -> None:
-    seen = {int(s) for survey in archive.atlas.light() for s in survey.segments}
+    seen = {int(s) for survey in archive.survey_index.light() for s in survey.segments}
     ends = {b: j for j in archive.history.judged for b in j.bodies if b not in seen}
     assert len(ends) > 5
     for body, judged in ends.items():
         place = judged.operation.place_nm
-        state = archive.atlas.state(body, place)
-        assert state.final and archive.time_of(body, place) == archive.order.until
+        state = archive.survey_index.state(body, place)
+        assert state.final and archive.time_of(body, place) == archive.spec.until
         assert state.survey.center_nm == place
         members = state.survey.supervoxels[state.root_of(state.survey.supervoxels) == np.uint64(body)]
-        assert len(members) and (ground.lookup(members, archive.order.until) == np.uint64(body)).all()
+        assert len(members) and (ground.lookup(members, archive.spec.until) == np.uint64(body)).all()
 
 
 def test_of_several_times_one_is_taken_at_which_both_segments_existed(archive: Archive, ground: Ground) -> None:
     times = {j.operation.operation_id: j.operation.before for j in archive.history.judged}
     differs = 0
-    for survey in archive.atlas.light():
+    for survey in archive.survey_index.light():
         for pair, place in zip(survey.contacts.segments.tolist(), survey.contacts.points_nm.tolist(), strict=True):
             for segment, other in (pair, pair[::-1]):
-                state = archive.atlas.state(segment, tuple(place), [other])
+                state = archive.survey_index.state(segment, tuple(place), [other])
                 then = ground.segments(times[state.survey.operation_id])
                 assert np.isin(np.asarray(pair, np.uint64), then).all()
-                alone = archive.atlas.state(segment, tuple(place))
+                alone = archive.survey_index.state(segment, tuple(place))
                 differs += alone.survey.operation_id != state.survey.operation_id
     assert differs
 
@@ -91,7 +91,7 @@ def test_roots_of_supervoxels_outside_the_survey_are_asked_for(archive: Archive,
 
 def test_the_state_says_nothing_of_what_it_did_not_see(archive: Archive) -> None:
     edit = archive.history.judged[0].operation
-    state = archive.atlas.state(edit.roots_before[0], edit.place_nm)
+    state = archive.survey_index.state(edit.roots_before[0], edit.place_nm)
     largest = int(state.survey.supervoxels.max())
     strange = np.asarray([0, 1, largest + 1, 2**64 - 1], np.uint64)
     assert state.root_of(strange).tolist() == [0, 0, 0, 0]
@@ -100,58 +100,50 @@ def test_the_state_says_nothing_of_what_it_did_not_see(archive: Archive) -> None
 def test_of_several_surveys_the_nearest_one_is_taken_and_the_own_one_for_skeletons(
     archive: Archive, tmp_path: Path
 ) -> None:
-    first = archive.atlas.of_operation(1)
+    first = archive.survey_index.of_operation(1)
     assert first is not None
     segment = first.sides[0]
     x, y, z = first.center_nm
     # a neighbour of an earlier edit, and the segment's own edit further on
     earlier = replace(first, operation_id=901, sides=(7, 8), center_nm=(x + 5000, y, z))
     paths = [stored(tmp_path / "a.npz", earlier), stored(tmp_path / "b.npz", first)]
-    atlas = SurveyIndex(paths)
-    assert len(atlas) == 2
-    near, far = atlas.state(segment, (x + 100, y, z)), atlas.state(segment, (x + 4000, y, z))
+    index = SurveyIndex(paths)
+    assert len(index) == 2
+    near, far = index.state(segment, (x + 100, y, z)), index.state(segment, (x + 4000, y, z))
     assert (near.survey.operation_id, far.survey.operation_id) == (1, 901)
-    own, neighbour = atlas.of_segment(segment), atlas.of_segment(first.segments[-1].item())
+    own, neighbour = index.of_segment(segment), index.of_segment(first.segments[-1].item())
     assert own is not None and own.operation_id == 1
-    assert neighbour is not None and atlas.of_segment(123) is None
-    operation = atlas.of_operation(901)
-    assert operation is not None and operation.center_nm == earlier.center_nm and atlas.of_operation(2) is None
+    assert neighbour is not None and index.of_segment(123) is None
+    center = index.center_of(segment)
+    assert center is not None and tuple(center) == first.center_nm
+    operation = index.of_operation(901)
+    assert operation is not None and operation.center_nm == earlier.center_nm and index.of_operation(2) is None
 
 
 def test_reasons_are_kept(archive: Archive, tmp_path: Path) -> None:
-    first = archive.atlas.of_operation(1)
+    first = archive.survey_index.of_operation(1)
     assert first is not None
     a = stored(tmp_path / "a.npz", first, without={5: "the edit lies outside the volume"})
     b = stored(tmp_path / "b.npz", failed={6: "roots: the server answered 500"})
-    atlas = SurveyIndex([a, b])
-    assert atlas.without == {5: "the edit lies outside the volume"}
-    assert atlas.failed == {6: "roots: the server answered 500"}
-    assert [(path, len(found.surveys)) for path, found in atlas.files()] == [(a, 1), (b, 0)]
+    index = SurveyIndex([a, b])
+    assert index.without == {5: "the edit lies outside the volume"}
+    assert index.failed == {6: "roots: the server answered 500"}
+    assert [(path, len(found.surveys)) for path, found in index.files()] == [(a, 1), (b, 0)]
 
 
 def test_without_a_survey_no_place_can_be_looked_at(tmp_path: Path) -> None:
-    atlas = SurveyIndex([stored(tmp_path / "a.npz")])
-    assert len(atlas) == 0 and load_surveys(tmp_path / "a.npz").surveys == []
+    index = SurveyIndex([stored(tmp_path / "a.npz")])
+    assert len(index) == 0 and load_surveys(tmp_path / "a.npz").surveys == []
     with pytest.raises(SiteUnavailable, match="not surveyed"):
-        atlas.state(1, (0.0, 0.0, 0.0))
-    nearest, near_face = atlas.distances(np.zeros((2, 3)), 100.0, 10.0)
-    assert np.isinf(nearest).all() and not near_face.any()
+        index.state(1, (0.0, 0.0, 0.0))
+    assert index.center_of(1) is None
 
 
 def test_light_surveys_lack_only_what_is_large(archive: Archive) -> None:
-    for light in archive.atlas.light():
-        whole = archive.atlas.of_operation(light.operation_id)
+    for light in archive.survey_index.light():
+        whole = archive.survey_index.of_operation(light.operation_id)
         assert whole is not None
         assert not len(light.supervoxels) and not light.skeletons
         assert light.sides == whole.sides and light.center_nm == whole.center_nm
         np.testing.assert_array_equal(light.overlaps, whole.overlaps)
         np.testing.assert_array_equal(light.contacts.points_nm, whole.contacts.points_nm)
-
-
-def test_distances_are_those_to_every_cube(archive: Archive) -> None:
-    points = np.random.default_rng(0).uniform((10240, 20480, 26000), (12740, 22980, 28500), (400, 3))
-    nearest, near_face = archive.atlas.distances(points, 450.0, 60.0)
-    apart = np.abs(points[:, None] - archive.atlas.centers_nm[None]).max(axis=2)
-    np.testing.assert_allclose(nearest, apart.min(axis=1))
-    np.testing.assert_array_equal(near_face, (np.abs(apart - 450) <= 60).any(axis=1))
-    assert 0 < near_face.sum() < len(points)

@@ -1,4 +1,4 @@
-"""Image channels in npz bytes from outside: every size is checked before a byte is inflated, nothing is unpickled."""
+"""Read image channels from untrusted npz bytes: sizes are checked before inflating, nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MAX_PACKED_BYTES = 16_000_000
 MAX_ENTRIES = 4
 # three views of seven channels, 512 px, in double precision are 44 MB
 MAX_BYTES = 48_000_000
-# deflate cannot do better than 1032:1, so a higher ratio is a lie (an empty picture comes near it)
+# deflate compresses at most 1032:1, so a higher ratio is forged (an empty image comes near it)
 MAX_RATIO = 1040
 _EDGE_PX = (16, 1024)
 _HEADER_BYTES = 1024
 
 
 def read_channels(data: bytes) -> NDArray[np.float32]:
-    """Read the pictures of one sample of ConnectomeBench2.
+    """Read the image channels of one sample of ConnectomeBench2.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _check_sizes(archive: zipfile.ZipFile) -> None:
 
 
 def _check_header(stream: Any, size: int) -> None:
-    """Check what the array announces: numpy makes room for it before it reads."""
+    """Check the header of the array, because numpy allocates its announced size before it reads."""
     start = io.BytesIO(stream.read(_HEADER_BYTES))
     version = npy.read_magic(start)
     if version not in ((1, 0), (2, 0)):

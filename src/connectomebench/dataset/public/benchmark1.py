@@ -1,7 +1,7 @@
-"""Rows of `jeffbbrown2/ConnectomeBench`, the first benchmark, as rows of our tasks.
+"""Convert rows of `jeffbbrown2/ConnectomeBench`, the first benchmark.
 
-Read from the authors' examples (github.com/jffbrwn2/ConnectomeBench: ``examples/*.py``, ``src/prompts.py``). What a row
-is about is told by its columns, since the names of its configs and of our tasks do not match: with a base neuron each
+Read from the authors' examples (github.com/jffbrwn2/ConnectomeBench: ``examples/*.py``, ``src/prompts.py``). The
+task of a row follows from its columns, since the names of its configs do not match our tasks: with a base neuron each
 option is a candidate (orange) beside it (blue); without one each option is a segment that may hold a merge error.
 """
 
@@ -42,7 +42,7 @@ _CLASSES = {
 
 
 def task_of(columns: Collection[str]) -> str | None:
-    """Tell which of our tasks a config is about; None where it holds no pictures that we know.
+    """Return the task of a config; None where it holds no known images.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def task_of(columns: Collection[str]) -> str | None:
 
 
 def needed_columns(columns: Collection[str]) -> list[str]:
-    """List the columns that rows are read from: small ones, and ids and views of all options."""
+    """List the columns to read: small ones, and ids and views of all options."""
     names = [name for name in _SMALL if name in columns]
     for option in range(1, MAX_OPTIONS + 1):
         if f"option_{option}_neuron_id" in columns:
@@ -68,7 +68,7 @@ def needed_columns(columns: Collection[str]) -> list[str]:
 
 
 def _view_columns(columns: Collection[str], option: int) -> list[str]:
-    """Return the columns of the views of an option, which the authors call ``_image`` here and ``_path`` there."""
+    """Return the view columns of an option; the authors name them ``_image`` in some files, ``_path`` in others."""
     for end in ("image", "path"):
         names = [f"option_{option}_{view}_{end}" for view in MESH_VIEWS]
         if all(name in columns for name in names):
@@ -79,7 +79,7 @@ def _view_columns(columns: Collection[str], option: int) -> list[str]:
 def map_row(
     raw: Mapping[str, Any], task: str, species: str, source: tuple[str, str]
 ) -> Iterator[dict[str, Any] | Unmapped]:
-    """Turn one row of the files into rows of ours, one an option; an option that cannot be read gives its reason.
+    """Convert one row into one row per option; an option that cannot be read yields its reason.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def _option_row(
 
 
 def _group(raw: Mapping[str, Any], base: str | None, operation: str | None, segment: str) -> str:
-    """Keep together what shows one neuron: the base, else the options of one edit, else the proofread neuron."""
+    """Group rows that show one neuron: the base, else the options of one edit, else the proofread neuron."""
     if base is not None:
         return f"neuron-{base[:64]}"
     if operation is not None:

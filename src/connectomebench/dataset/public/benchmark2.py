@@ -1,4 +1,4 @@
-"""Rows of `jeffbbrown2/ConnectomeBench2`, both releases, as rows of our tasks.
+"""Convert rows of `jeffbbrown2/ConnectomeBench2`, both releases.
 
 Read from the code that writes and trains on it (github.com/timfarkas/ConnectomeBench2: ``build_parquet_dataset.py``,
 ``postprocess_giga_parquet.py``, ``neurips_training/data.py``) and from its card.
@@ -34,7 +34,7 @@ TASKS = tuple(_ROUTES)
 
 
 def needed_columns(task: str, present: Collection[str]) -> list[str]:
-    """List the columns that a task is read from.
+    """List the columns to read for a task.
 
     No slice of image data is among them: neither task shows any, and the plane of ``em_best`` was chosen with the true
     split.
@@ -52,7 +52,7 @@ def needed_columns(task: str, present: Collection[str]) -> list[str]:
 
 
 def map_row(raw: Mapping[str, Any], task: str, species: str, partition: str, source: tuple[str, str]) -> dict[str, Any]:
-    """Turn one row of the files into one of ours.
+    """Convert one row.
 
     Parameters
     ----------

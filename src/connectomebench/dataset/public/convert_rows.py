@@ -1,4 +1,4 @@
-"""Our stored columns, filled with what a public dataset knows of a sample."""
+"""Fill the stored columns from a sample of a public dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stored_row(
     edit_id: str | None = None,
     edit_time: datetime | None = None,
 ) -> dict[str, Any]:
-    """Put a sample of a public dataset into the columns of :func:`connectomebench.dataset.schema.features`.
+    """Make a stored row (:func:`connectomebench.dataset.schema.features`) from a sample of a public dataset.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def stored_row(
     source
         Repository and version.
     location_nm, extent_nm, segment_ids, body_ids, edit_id, edit_time
-        As in our rows; empty or None where the public dataset does not tell.
+        As in our rows; empty or None where the public dataset lacks them.
 
     Returns
     -------

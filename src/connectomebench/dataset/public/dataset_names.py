@@ -1,4 +1,4 @@
-"""The two public datasets, and what they call a species and a partition."""
+"""Names of the two public datasets, and their names of species and partitions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ FormName = Literal["connectomebench", "connectomebench2"]
 
 
 @dataclass(frozen=True)
-class Form:
-    """One of the two layouts.
+class DatasetLayout:
+    """Layout of one of the two datasets.
 
     Attributes
     ----------
@@ -34,14 +34,14 @@ class Form:
     columns: frozenset[str]
 
 
-FORMS: dict[FormName, Form] = {
-    "connectomebench": Form(
+FORMS: dict[FormName, DatasetLayout] = {
+    "connectomebench": DatasetLayout(
         "connectomebench",
         "jeffbbrown2/ConnectomeBench",
         "Brown et al. ConnectomeBench: Can LLMs proofread the connectome? arXiv:2511.05542 (2025).",
         frozenset({"option_1_neuron_id"}),
     ),
-    "connectomebench2": Form(
+    "connectomebench2": DatasetLayout(
         "connectomebench2",
         "jeffbbrown2/ConnectomeBench2",
         "Brown, Farkas et al. ConnectomeBench2: A unified benchmark for automated connectomic proofreading. "
@@ -78,23 +78,23 @@ _SPECIES = {
 _PARTITIONS = {"val": "validation", "valid": "validation"} | {name: name for name in PARTITIONS}
 
 
-def published_form(name: str) -> Form | None:
-    """Return the form that is published under a repository's name, in any case; None where there is none."""
+def published_form(name: str) -> DatasetLayout | None:
+    """Return the layout published under a repository name, in any case; None where there is none."""
     return next((form for form in FORMS.values() if form.repo.casefold() == name.casefold()), None)
 
 
 def our_species(name: str) -> str | None:
-    """Translate a name of a species or of its dataset, in any case; None where it is not known."""
+    """Translate the name of a species or its dataset, in any case; None if unknown."""
     return _SPECIES.get(name.strip().casefold())
 
 
 def our_partition(name: str) -> str | None:
-    """Translate a name of a split, in any case; None where it is not known."""
+    """Translate the name of a split, in any case; None if unknown."""
     return _PARTITIONS.get(name.strip().casefold())
 
 
 def check_species(name: str) -> str:
-    """Translate the species that a user asks for.
+    """Translate the requested species.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def check_species(name: str) -> str:
 
 
 def check_partition(name: str) -> str:
-    """Translate the partition that a user asks for.
+    """Translate the requested partition.
 
     Raises
     ------

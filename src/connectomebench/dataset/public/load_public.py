@@ -1,4 +1,4 @@
-"""Stream or load rows of the public datasets in our columns, so that training and evaluation run on them unchanged."""
+"""Stream or load rows of the public datasets, for training and evaluation."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _TASKS = {"connectomebench": benchmark1.TASKS, "connectomebench2": benchmark2.TA
 
 @dataclass(frozen=True)
 class _Request:
-    """What is wanted of which files."""
+    """Task, species and partition to read from which files."""
 
     found: PublicFiles
     task: str
@@ -52,7 +52,7 @@ class _Request:
 
 
 def recognise(name: str) -> Callable[..., Rows] | None:
-    """Return the reader of a public dataset: :func:`load_public` with its name filled in; None for any other name.
+    """Return :func:`load_public` for the name of a public dataset; None for any other name.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def stream_public(
     revision: str | None = None,
     skipped: Counter[str] | None = None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield rows in the columns of :func:`connectomebench.dataset.schema.features`, without loading what is not asked for.
+    """Stream rows with the columns of :func:`connectomebench.dataset.schema.features`; read only needed columns.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def stream_public(
 def load_public(
     name: str, task: str, species: str, partition: str, revision: str | None = None, cache: Path | None = None
 ) -> Rows:
-    """Load one partition of one species of a public dataset as a `datasets.Dataset` of our rows.
+    """Load one partition of one species of a public dataset.
 
     The rows are drawn once and kept in the cache. How many are left out, and why, is logged.
 
@@ -128,7 +128,7 @@ def load_public(
             _all_rows,
             features=features(get_task(request.task)),
             cache_dir=str(kept),
-            gen_kwargs={"request": request, "told": kept / _SKIPPED},
+            gen_kwargs={"request": request, "skipped_path": kept / _SKIPPED},
             split=NamedSplit(request.partition),
             fingerprint=key,
         )
@@ -137,8 +137,9 @@ def load_public(
             raise error.__cause__ from None
         raise
     assert isinstance(rows, Dataset)
-    told = kept / _SKIPPED
-    _tell(name, len(rows), json.loads(told.read_text(encoding="utf-8")) if told.exists() else {})
+    skipped_path = kept / _SKIPPED
+    skipped = json.loads(skipped_path.read_text(encoding="utf-8")) if skipped_path.exists() else {}
+    _log_skipped(name, len(rows), skipped)
     return Rows(rows, _record(request, rows["sample_id"], rows["answer"]))
 
 
@@ -156,7 +157,7 @@ def _request(name: str, task: str, species: str, partition: str, revision: str |
 
 
 def _rows(request: _Request, skipped: Counter[str]) -> Iterator[dict[str, Any]]:
-    """Yield our rows, each id once."""
+    """Yield rows without duplicate ids."""
     seen: set[str] = set()
     read = _first_benchmark if request.found.form.name == "connectomebench" else _second_benchmark
     for row in read(request):
@@ -206,8 +207,8 @@ def _first_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
                 yield reason
 
 
-def _all_rows(request: _Request, told: Path) -> Iterator[dict[str, Any]]:
-    """Yield our rows, and write down at the end what was left out."""
+def _all_rows(request: _Request, skipped_path: Path) -> Iterator[dict[str, Any]]:
+    """Yield rows, then write the counts of skipped ones."""
     skipped: Counter[str] = Counter()
     number = 0
     for number, row in enumerate(_rows(request, skipped), 1):  # noqa: B007
@@ -219,10 +220,10 @@ def _all_rows(request: _Request, told: Path) -> Iterator[dict[str, Any]]:
             f"{request.found.repo or request.found.root} has no rows of {request.species} for {request.task} in "
             f"{request.partition}; {reasons or 'choose another species'}"
         )
-    write_json(told, dict(skipped.most_common()))
+    write_json(skipped_path, dict(skipped.most_common()))
 
 
-def _tell(name: str, n_rows: int, skipped: Mapping[str, int]) -> None:
+def _log_skipped(name: str, n_rows: int, skipped: Mapping[str, int]) -> None:
     reasons = "; ".join(f"{n} left out: {reason}" for reason, n in skipped.items())
     _log.info("%s: %d rows%s", name, n_rows, f"; {reasons}" if reasons else "")
 

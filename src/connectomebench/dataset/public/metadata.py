@@ -1,4 +1,4 @@
-"""The column `metadata` of ConnectomeBench2: JSON from outside, every value that is used is checked."""
+"""Read the column `metadata` of ConnectomeBench2: untrusted JSON, every value used is checked."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PAIRS = (("base_root", "adjacent_root"), ("pre_pt_root_id", "post_pt_root_id"),
 
 @dataclass(frozen=True)
 class SampleMetadata:
-    """What is known of a sample besides its pictures and labels. Whatever is not there is empty or None.
+    """Metadata of a sample; missing values are empty or None.
 
     Attributes
     ----------
@@ -59,16 +59,16 @@ class SampleMetadata:
 
     @property
     def neuron(self) -> int | None:
-        """Id of the neuron, by which rows are grouped: the newest root that is named, else the first before the edit.
+        """Id of the neuron that groups rows: the newest root given, else the first before the edit.
 
-        Keys in the order of ``latest_root_id``, ``base_root``, ``root_id``, ``pre_pt_root_id``, ``before_root_ids``.
+        Order of the keys: ``latest_root_id``, ``base_root``, ``root_id``, ``pre_pt_root_id``, ``before_root_ids``.
         """
         known = [self.ids[name] for name in _NEURON if name in self.ids]
         return next(iter([*known, *self.lists.get("before_root_ids", ()), *self.lists.get("root_ids", ())]), None)
 
     @property
     def pair(self) -> tuple[int, ...]:
-        """Ids of the two segments of a proposed merge, base first; empty where they are not known."""
+        """Ids of the two segments of a proposed merge, base first; empty if unknown."""
         for name in ("root_ids", "before_root_ids"):
             if len(self.lists.get(name, ())) == 2:
                 return self.lists[name]
@@ -79,7 +79,7 @@ class SampleMetadata:
 
     @property
     def single(self) -> tuple[int, ...]:
-        """Id of the one segment that is shown, before any split; empty where it is not known."""
+        """Id of the one segment shown, before any split; empty if unknown."""
         before = self.lists.get("before_root_ids", ())
         if len(before) == 1:
             return before

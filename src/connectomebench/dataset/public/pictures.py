@@ -1,4 +1,4 @@
-"""Our pictures from the image channels of ConnectomeBench2: white background, blue and orange, lit from the upper left.
+"""Render images from the channels of ConnectomeBench2: white background, blue and orange, lit from the upper left.
 
 The channels and the cameras are those of the authors' renderer (github.com/timfarkas/ConnectomeBench2,
 ``rendering/geometry_renderer.py`` and ``camera_utils.py``). Their views keep their names, directions and pixels:
@@ -42,7 +42,7 @@ FRAMES = np.array(
 def draw_pair(channels: NDArray[np.float32]) -> list[bytes]:
     """Draw two segments: mask A in blue (base), mask B in orange (candidate).
 
-    Where both masks cover a pixel the channels do not tell which segment is nearer (each depth is scaled for itself);
+    Where both masks cover a pixel the channels do not show which segment is nearer (each depth is scaled for itself);
     such a pixel is blue.
 
     Parameters
@@ -58,10 +58,10 @@ def draw_pair(channels: NDArray[np.float32]) -> list[bytes]:
     Raises
     ------
     Unmapped
-        If there are no masks, a view is empty, or one of the two is hardly to be seen in any view.
+        If there are no masks, a view is empty, or one of the two is hardly visible in any view.
     """
     if channels.shape[1] <= _MASK_B:
-        raise Unmapped("the two segments cannot be told apart: there are no masks")
+        raise Unmapped("the two segments cannot be distinguished: there are no masks")
     silhouette = _silhouette(channels)
     orange = silhouette & (channels[:, _MASK_B] > 0.5) & ~(channels[:, _MASK_A] > 0.5)
     blue = silhouette & ~orange
@@ -71,7 +71,7 @@ def draw_pair(channels: NDArray[np.float32]) -> list[bytes]:
 
 
 def draw_single(channels: NDArray[np.float32]) -> list[bytes]:
-    """Draw one segment, all in blue; masks are not looked at.
+    """Draw one segment in blue; ignore masks.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def draw_single(channels: NDArray[np.float32]) -> list[bytes]:
 
 
 def shows_pair(channels: NDArray[np.float32]) -> bool:
-    """Tell whether the channels mark a second segment, so that they were drawn from two parts."""
+    """Return whether the channels mark a second segment."""
     return channels.shape[1] > _MASK_B and bool((channels[:, _MASK_B] > 0.5).any())
 
 
@@ -125,7 +125,7 @@ def _draw(channels: NDArray[np.float32], silhouette: NDArray[np.bool_], orange: 
 
 
 def _light(normals: NDArray[np.float32], frame: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Return the level of light, shape (n,), of normals of shape (3, n) in the world."""
+    """Return the brightness, shape (n,), of normals in world axes, shape (3, n)."""
     camera = frame @ normals
     camera[2] *= -1  # towards the viewer
     length = np.linalg.norm(camera, axis=0)

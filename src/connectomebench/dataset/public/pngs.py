@@ -1,4 +1,4 @@
-"""PNG files from outside: their size is read from the header before anything is decoded."""
+"""Check untrusted PNG files: their size is read from the header before decoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HEADER = struct.Struct(">8s4s4sII")
 
 
 def stored_png(value: Any) -> bytes:
-    """Take a PNG file out of a cell.
+    """Return the PNG file of a cell.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where the rows of a public dataset lie: Parquet files of a folder or of a repository on the Hub."""
+"""Find and stream the Parquet files of a public dataset, in a folder or on the Hub."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectomebench.core.hub_errors import hub_errors
 from connectomebench.dataset.manifest import FILE_NAME
 from connectomebench.dataset.public.dataset_names import (
     FORMS,
-    Form,
+    DatasetLayout,
     our_partition,
     our_species,
     published_form,
@@ -31,7 +31,7 @@ _SHARD = re.compile(r"(?:^|/)([a-z]+)-\d+(?:-of-\d+)?\.parquet$")
 
 @dataclass(frozen=True)
 class PublicFiles:
-    """The files of one of the two public datasets.
+    """Files of a public dataset.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class PublicFiles:
         Changes whenever the files do: the commit, or a hash of names, sizes and times of change.
     """
 
-    form: Form
+    form: DatasetLayout
     repo: str | None
     commit: str | None
     root: str
@@ -56,12 +56,12 @@ class PublicFiles:
 
     @property
     def source(self) -> tuple[str, str]:
-        """What our rows name as their source, and its version."""
+        """Source and version of the rows."""
         return self.form.repo, self.commit or f"files {self.state[:16]}"
 
 
 def is_public(name: str) -> bool:
-    """Tell whether a name stands for one of the two public datasets, or a folder holds files of their columns.
+    """Return whether a name or a folder is one of the two public datasets.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def is_public(name: str) -> bool:
     return _form_of_folder(folder) is not None if folder.is_dir() else published_form(name) is not None
 
 
-def _form_of_folder(folder: Path) -> Form | None:
+def _form_of_folder(folder: Path) -> DatasetLayout | None:
     if (folder / FILE_NAME).exists():
         return None
     first = next(iter(sorted(folder.rglob("*.parquet"))), None)
@@ -196,7 +196,7 @@ def _card_configs(found: PublicFiles) -> list[Mapping[str, Any]]:
 
 
 def _patterns(config: Mapping[str, Any]) -> list[str]:
-    """List the patterns of the split `train` of a config, the only one; without names of splits, all of them."""
+    """List the patterns of the only split of a config, `train`; all patterns where splits have no names."""
     entries = config.get("data_files")
     patterns: list[str] = []
     for entry in entries if isinstance(entries, list) else [entries]:
@@ -208,7 +208,7 @@ def _patterns(config: Mapping[str, Any]) -> list[str]:
 
 
 def file_columns(found: PublicFiles, file: str) -> frozenset[str]:
-    """Return the names of the columns of one of the files; its footer alone is read.
+    """Return the column names of a file from its footer.
 
     Raises
     ------
@@ -228,14 +228,14 @@ def _columns(address: str) -> frozenset[str]:
 
 
 def stream_files(found: PublicFiles, files: Sequence[str], columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rows of files, a row group in memory at a time; pictures stay as they are stored.
+    """Stream the rows of files, one row group in memory at a time; images stay encoded.
 
     Parameters
     ----------
     found, files
         Which files, in order.
     columns
-        The columns that are read; no others leave the disk or the Hub.
+        Columns to read; nothing else is fetched.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def stream_files(found: PublicFiles, files: Sequence[str], columns: Sequence[str
 
 @contextmanager
 def _errors(found: PublicFiles) -> Iterator[None]:
-    """Turn what reading raises into one line: of the Hub where the files lie there, else of the disk."""
+    """Convert read errors of the Hub or the disk into one line."""
     if found.repo is not None:
         with hub_errors(found.repo):
             yield
@@ -266,7 +266,7 @@ def _errors(found: PublicFiles) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        told = (str(error).strip().splitlines() or ["no message"])[0]
+        reason = (str(error).strip().splitlines() or ["no message"])[0]
         raise ConnectomeBenchError(
-            f"{found.root}: a Parquet file cannot be read ({told[:200]}); get its files again"
+            f"{found.root}: a Parquet file cannot be read ({reason[:200]}); get its files again"
         ) from error

@@ -1,7 +1,7 @@
-"""A row of a public dataset that cannot become one of ours; it is counted with its reason."""
+"""The exception for a row of a public dataset that cannot be converted."""
 
 from __future__ import annotations
 
 
 class Unmapped(Exception):
-    """Why a row is left out, in a few words without anything of that row, so that equal reasons add up."""
+    """Reason why a row is skipped, without any value of the row, so that equal reasons add up."""

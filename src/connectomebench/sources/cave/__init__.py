@@ -1,1 +1,1 @@
-"""Corrections from the edit history of a CAVE server; labels, meshes and images through cloud-volume."""
+"""Source `cave`: corrections from the edit history of a CAVE server, data through cloud-volume."""

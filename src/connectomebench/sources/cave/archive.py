@@ -1,4 +1,4 @@
-"""What was read of a dataset, step by step, and kept with the build: roots, their history, surveys of every edit."""
+"""Data read from a CAVE dataset and stored with the build: roots, edit history, surveys of the edits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.connect import proofread_roots
 from connectomebench.sources.cave.edit_corrections import find_corrections
 from connectomebench.sources.cave.graph import utc
-from connectomebench.sources.cave.history import JudgedOperations, differences
+from connectomebench.sources.cave.history import JudgedOperation, differences
 from connectomebench.sources.cave.jobs import (
     History,
     HistoryJob,
@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 _ROOTS_PER_JOB = 200
 
 JobT = TypeVar("JobT")
+RootOf = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
 
 
 def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
-    """Time of the final state, UTC: what the configuration says, or the moment of the first run, which is kept."""
+    """Return the time of the final state, UTC: the configured one, or that of the first run, which is stored."""
     if config.until is not None:
         return utc(config.until, "source.cave.until")
     key = content_key(species, config.server, config.datastack, config.graph_table, config.segmentation)
@@ -58,39 +59,39 @@ def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
 
 
 class Archive:
-    """Roots, history and surveys of a build. Each step is done in groups that leave a file, and done once.
+    """Roots, history and surveys of a build. Each step runs once, in groups that write one file each.
 
     Parameters
     ----------
-    order
-        Which dataset, and where things are kept.
+    spec
+        Dataset and cache folder.
     base
         Folder that relative paths of the configuration start from.
     runner
-        Does the groups.
+        Runs the groups.
     """
 
-    def __init__(self, order: JobSpec, base: Path, runner: Runner) -> None:
-        self.order = order
+    def __init__(self, spec: JobSpec, base: Path, runner: Runner) -> None:
+        self.spec = spec
         self._base = base
         self._runner = runner
 
     @cached_property
     def roots(self) -> tuple[NDArray[np.uint64], dict[int, str]]:
-        """Proofread roots (uint64, sorted), and ids that were given but left out, with the reason."""
-        config = self.order.config
-        key = content_key("roots 1", self.order.dataset, asdict(config.roots))
-        path = self.order.cache / "roots" / f"{key}.json"
+        """Proofread roots (uint64, sorted), and requested ids that were left out, with the reason."""
+        config = self.spec.config
+        key = content_key("roots 1", self.spec.dataset, asdict(config.roots))
+        path = self.spec.cache / "roots" / f"{key}.json"
         if not path.exists():
-            species, connection = get_species(self.order.species), self.order.open().connection
-            roots, failed = proofread_roots(connection, config.roots, species, self.order.until, self._base)
+            species, connection = get_species(self.spec.species), self.spec.open().connection
+            roots, failed = proofread_roots(connection, config.roots, species, self.spec.until, self._base)
             write_json(path, {"roots": roots.tolist(), "failed": {str(r): why for r, why in failed.items()}})
         data = json.loads(path.read_text(encoding="utf-8"))
         return np.asarray(data["roots"], np.uint64), {int(r): why for r, why in data["failed"].items()}
 
     @cached_property
     def history(self) -> History:
-        """Operations in the logs of the roots, each once, sorted by id.
+        """Operations in the logs of the roots, without duplicates, sorted by id.
 
         Raises
         ------
@@ -99,11 +100,11 @@ class Archive:
         """
         roots, failed = self.roots
         jobs = [
-            HistoryJob(self.order, tuple(roots[i : i + _ROOTS_PER_JOB].tolist()))
+            HistoryJob(self.spec, tuple(roots[i : i + _ROOTS_PER_JOB].tolist()))
             for i in range(0, len(roots), _ROOTS_PER_JOB)
         ]
         self._do(read_history, jobs, "edit history")
-        judged: dict[int, JudgedOperations] = {}
+        judged: dict[int, JudgedOperation] = {}
         left_out: Counter[str] = Counter()
         failed = dict(failed)
         for job in jobs:
@@ -117,25 +118,25 @@ class Archive:
         return History(tuple(judged[k] for k in sorted(judged)), dict(left_out), failed)
 
     @cached_property
-    def atlas(self) -> SurveyIndex:
-        """What lies around every edit.
+    def survey_index(self) -> SurveyIndex:
+        """Surveys of all edits.
 
         Raises
         ------
         ConnectomeBenchError
             If more places than `max_failed_share` cannot be read.
         """
-        judged, rules = self.history.judged, self.order.config.survey
+        judged, rules = self.history.judged, self.spec.config.survey
         places = np.asarray([j.operation.place_nm for j in judged], np.float64).reshape(-1, 3)
         jobs = [
-            SurveyJob(self.order, tuple(judged[i] for i in rows.tolist()))
+            SurveyJob(self.spec, tuple(judged[i] for i in rows.tolist()))
             for rows in group_by_place(places, rules.cutout_nm, rules.places_per_batch)
         ]
         self._do(make_surveys, jobs, "surveys")
-        atlas = SurveyIndex([job.path for job in jobs])
-        with_failures = [path for path, found in atlas.files() if found.failed]
-        self._check_share(len(atlas.failed), len(judged), atlas.failed.values(), "places", with_failures)
-        return atlas
+        index = SurveyIndex([job.path for job in jobs])
+        with_failures = [path for path, found in index.files() if found.failed]
+        self._check_share(len(index.failed), len(judged), index.failed.values(), "places", with_failures)
+        return index
 
     def _do(self, work: Callable[[JobT], object], jobs: list[JobT], label: str) -> None:
         with closing(self._runner.run(work, jobs, label)) as results:
@@ -143,8 +144,8 @@ class Archive:
                 pass
 
     def _check_share(self, failed: int, total: int, reasons: Iterable[str], what: str, paths: list[Path]) -> None:
-        """Stop where too much cannot be read; what holds failures is forgotten, so that the next run tries it again."""
-        share = self.order.config.max_failed_share
+        """Stop where too many reads failed; delete the files with failures, so that the next run tries them again."""
+        share = self.spec.config.max_failed_share
         if failed <= share * total:
             return
         for path in paths:
@@ -152,38 +153,38 @@ class Archive:
         reason = Counter(reasons).most_common(1)[0][0]
         raise ConnectomeBenchError(
             f"{failed} of {total} {what} could not be read (most often: {reason}), more than "
-            f"source.cave.max_failed_share = {share:g}; run again to go on from here, or raise the share"
+            f"source.cave.max_failed_share = {share:g}; run again to continue from here, or raise the share"
         )
 
     @cached_property
     def corrections(self) -> Corrections:
-        """The ground truth, with what was left out and why."""
-        history, atlas = self.history, self.atlas
+        """Ground truth, with counts of what was left out by reason."""
+        history, index = self.history, self.survey_index
         roots, _ = self.roots
         counts = Counter({f"operations left out: {reason}": n for reason, n in history.left_out.items()})
         counts["proofread roots"], counts["operations"] = len(roots), len(history.judged)
         counts["roots whose history cannot be read"] = len(history.failed)
-        counts["edits that cannot be surveyed"] = len(atlas.without)
-        counts["places that cannot be read"] = len(atlas.failed)
+        counts["edits that cannot be surveyed"] = len(index.without)
+        counts["places that cannot be read"] = len(index.failed)
         counts.update(self._compared())
         operations = {j.operation.operation_id: j.operation for j in history.judged}
         skipped = [
             Skipped(operations[number].edit_id, operations[number].place_nm, reason)
-            for number, reason in sorted(atlas.failed.items())
+            for number, reason in sorted(index.failed.items())
         ]
-        surveys = {s.operation_id: s for s in atlas.light()}
-        least = self.order.config.survey.min_body_voxels
+        surveys = {s.operation_id: s for s in index.light()}
+        least = self.spec.config.survey.min_body_voxels
         return find_corrections(history.judged, surveys, frozenset(roots.tolist()), least, counts, skipped)
 
     def _compared(self) -> dict[str, int]:
-        """Compare some roots with their ancestors by supervoxels, and count what the operations explain."""
-        roots = self.roots[0][: self.order.config.roots.compare].tolist()
+        """Compare some roots with their ancestors by supervoxels; count the differences that operations explain."""
+        roots = self.roots[0][: self.spec.config.roots.compare].tolist()
         judged = self.history.judged
         if not roots or not judged:
             return {}
         since = min(j.operation.before for j in judged)
         touched = {s for j in judged if j.outcome == "correction" for s in (*j.operation.sources, *j.operation.sinks)}
-        found = differences(self.order.open().connection.graph, roots, since, self.order.until)
+        found = differences(self.spec.open().connection.graph, roots, since, self.spec.until)
         sets = [ids for d in found for ids in (*d.gained.values(), *d.lost.values())]
         explained = sum(not touched.isdisjoint(ids.tolist()) for ids in sets)
         return {
@@ -192,20 +193,27 @@ class Archive:
             "of these, touched by a correction": explained,
         }
 
-    def lookup(
-        self, segment: int, place_nm: Point, beside: Sequence[int] = ()
-    ) -> Callable[[NDArray[np.uint64]], NDArray[np.uint64]]:
+    def lookup(self, segment: int, place_nm: Point, beside: Sequence[int] = ()) -> RootOf:
         """Give the roots of supervoxels at the time when a segment is looked at.
 
-        Those of the survey are known; others are asked for. Of several times, one is taken at which the segments
-        ``beside`` existed too, if there is one.
+        Roots in the survey are known; the server is asked for all others. Of several times it takes one at which the
+        segments ``beside`` existed too, if there is one.
         """
-        state = self.atlas.state(segment, place_nm, beside)
-        when = self._when(state)
-        graph = self.order.open().connection.graph
+        state = self.survey_index.state(segment, place_nm, beside)
+        return self._roots(state.root_of, state, self._when(state))
+
+    def states(self, segment: int, place_nm: Point) -> tuple[RootOf, RootOf]:
+        """Give the roots of supervoxels at the time when a segment is looked at, and in the final state."""
+        state = self.survey_index.state(segment, place_nm)
+        final = State(state.survey, final=True)
+        return self._roots(state.root_of, state, self._when(state)), self._roots(final.root_of, final, self.spec.until)
+
+    def _roots(self, known: RootOf, state: State, when: datetime) -> RootOf:
+        """Look supervoxels up in a survey, and ask for the others."""
+        graph = self.spec.open().connection.graph
 
         def root_of(supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
-            found = state.root_of(supervoxels)
+            found = known(supervoxels)
             unknown = (found == 0) & (supervoxels != 0) & ~np.isin(supervoxels, state.survey.supervoxels)
             if unknown.any():
                 found[unknown] = graph.roots(supervoxels[unknown], when)
@@ -214,11 +222,11 @@ class Archive:
         return root_of
 
     def time_of(self, segment: int, place_nm: Point) -> datetime:
-        """Time at which a segment is looked at, UTC."""
-        return self._when(self.atlas.state(segment, place_nm))
+        """Return the time at which a segment is shown, UTC."""
+        return self._when(self.survey_index.state(segment, place_nm))
 
     def _when(self, state: State) -> datetime:
-        return self.order.until if state.final else self._before[state.survey.operation_id]
+        return self.spec.until if state.final else self._before[state.survey.operation_id]
 
     @cached_property
     def _before(self) -> dict[int, datetime]:

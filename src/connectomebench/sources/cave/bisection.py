@@ -1,4 +1,4 @@
-"""The two sides of a cut as meshes: level-2 nodes by side, and planes through those that lie on both."""
+"""Meshes of the two sides of a cut: level-2 nodes by side, bisected by a plane where they lie on both."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Pair = tuple[NDArray[np.floating], NDArray[np.floating]]
 
 @dataclass(frozen=True)
 class Piece:
-    """One level-2 node of a segment that is cut. Pairs are (source side, sink side).
+    """A level-2 node of a cut segment. Pairs are (source side, sink side).
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class _Hint:
-    """What is known about where to cut a node. Nodes with the smallest ``rank`` are cut first.
+    """Evidence for where to cut a node. Nodes with the smallest ``rank`` are cut first.
 
     ``pair`` is a point of either side, nearest to each other, or None.
     """
@@ -52,16 +52,16 @@ class _Hint:
 
 
 def split_sides(pieces: Mapping[int, Piece]) -> tuple[Mesh, Mesh]:
-    """Make the meshes of the two sides of a cut, from nodes of the segment as it was before.
+    """Make the meshes of the two sides of a cut from the nodes of the segment before the cut.
 
     A node with supervoxels on one side alone goes there whole. A node on both sides is bisected by a plane. Its *outer
-    vertices* are those that it shares with nodes of the six chunks around it, where the segment goes on; each is on
+    vertices* are those that it shares with nodes of the six chunks around it, where the segment continues; each is on
     the side of that neighbour. The plane stands on the middle of the line between the two outer vertices of different
     sides that are nearest to each other, at a right angle to it, and faces are cut along it; the cut stays open.
 
     Cases that the rule alone does not settle:
 
-    - A side has no outer vertices at the node, because it ends there or goes on in nodes that are not settled yet:
+    - A side has no outer vertices at the node, because it ends there or continues in nodes that are not settled yet:
       the side's points in the node take their place.
     - Several nodes on both sides next to each other: first those are cut that have outer vertices of both sides, then
       those of one side, then those of none. Halves count as neighbours of what is cut after them; nodes that are
@@ -71,7 +71,7 @@ def split_sides(pieces: Mapping[int, Piece]) -> tuple[Mesh, Mesh]:
     - Outer vertices that both sides claim (two chunks' grids may round so) are left out.
     - A node on neither side belongs to neither mesh, and a mesh without faces to none.
 
-    A plane is right near the place where the sides touch. What a long node does far from there is not looked at.
+    A plane is right where the sides touch. The shape of a long node far from there is ignored.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def _are_neighbours(a: tuple[int, int, int], b: tuple[int, int, int]) -> bool:
 
 
 def _shared(tree: KDTree, mesh: Mesh) -> NDArray[np.float64]:
-    """Vertices of a mesh that are also vertices of the node in the tree; float64, shape (n, 3), nm."""
+    """Return the vertices of a mesh that the node in the tree shares; float64, shape (n, 3), nm."""
     vertices = mesh.vertices_nm.astype(np.float64)
     near = ((vertices >= tree.mins - _SEAM_NM) & (vertices <= tree.maxes + _SEAM_NM)).all(axis=1)
     distance, _ = tree.query(vertices[near], distance_upper_bound=_SEAM_NM)
@@ -136,7 +136,7 @@ def _shared(tree: KDTree, mesh: Mesh) -> NDArray[np.float64]:
 
 
 def _nearest_pair(a: NDArray[np.float64], b: NDArray[np.float64]) -> _Pair | None:
-    """Find a point of either set with the least distance between them; None where a set is empty.
+    """Find the closest pair of points of two sets; None where a set is empty.
 
     Points in both sets are left out. Of several such pairs, which are common on a grid, the same one is taken when the
     sets are swapped.
@@ -182,7 +182,7 @@ def bisect(mesh: Mesh, point_nm: NDArray[np.floating], normal: NDArray[np.floati
     -------
     front, back
         What lies on the side to which ``normal`` points, and the rest. Faces that the plane crosses are cut exactly
-        (new vertices are float32 as all others), and neighbouring faces share the new vertices. A face in the plane
+        (new vertices are float32 like the rest), and neighbouring faces share the new vertices. A face in the plane
         bounds what lies behind its outer side, and goes there. Swapping the sign of ``normal`` swaps the two.
     """
     vertices = mesh.vertices_nm.astype(np.float64)

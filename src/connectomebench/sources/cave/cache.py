@@ -1,4 +1,4 @@
-"""Bytes on disk under a content key, up to a size: what was fetched once is not fetched again."""
+"""Cache of fetched bytes on disk, by content key and up to a size."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 
 class BlobCache:
-    """A folder of byte strings that forgets the least recently used beyond its limit.
+    """A folder of byte strings that drops the least recently used ones above a size limit.
 
     Safe for several threads and processes of one machine (SQLite); each machine of a cluster keeps its own.
 
     Parameters
     ----------
     folder
-        Made if needed.
+        Created if needed.
     limit_bytes
         Size above which old entries are dropped.
     """
@@ -28,7 +28,7 @@ class BlobCache:
         import diskcache
 
         class BytesOnly(diskcache.Disk):
-            """Never reads or writes a pickle, whatever stands in the folder."""
+            """A disk that never reads or writes a pickle, whatever the folder holds."""
 
             def store(self, value: Any, read: bool, key: Any = diskcache.UNKNOWN) -> Any:
                 if not isinstance(value, bytes):
@@ -45,16 +45,16 @@ class BlobCache:
         )
 
     def get_bytes(self, key: str) -> bytes | None:
-        """Return what is kept under ``key``, or None."""
+        """Return the bytes stored under ``key``, or None."""
         value = self._cache.get(key)
         return value if isinstance(value, bytes) else None
 
     def put_bytes(self, key: str, value: bytes) -> None:
-        """Keep bytes under ``key``."""
+        """Store bytes under ``key``."""
         self._cache.set(key, value)
 
     def get(self, key: str) -> dict[str, NDArray[Any]] | None:
-        """Return the named arrays kept under ``key``, or None; what cannot be read counts as absent."""
+        """Return the named arrays stored under ``key``, or None; unreadable ones count as absent."""
         stored = self.get_bytes(key)
         if stored is None:
             return None
@@ -65,7 +65,7 @@ class BlobCache:
             return None
 
     def put(self, key: str, **arrays: NDArray[Any]) -> None:
-        """Keep named arrays under ``key`` (npz, lightly compressed, never pickled)."""
+        """Store named arrays under ``key`` (npz, lightly compressed, never pickled)."""
         stream = io.BytesIO()
         np.savez(stream, allow_pickle=False, **arrays)
         self.put_bytes(key, zlib.compress(stream.getvalue(), 1))

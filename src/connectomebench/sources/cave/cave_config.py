@@ -1,4 +1,4 @@
-"""What the source `cave` reads, and how patiently."""
+"""Settings of the source `cave`: dataset, requests, surveys."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectomebench.sources.label_shapes import MeshRules, SkeletonRules
 
 @dataclass(frozen=True)
 class RootsConfig:
-    """Which segments count as proofread: exactly one of the four.
+    """Segments that count as proofread; set at most one of ``table``, ``changed_since``, ``ids`` and ``file``.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class RootsConfig:
 
 @dataclass(frozen=True)
 class RequestRules:
-    """How requests are grouped, and how often a failed one is tried again.
+    """Batch sizes, retries and time limits of requests.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class RequestRules:
         Ids in one request. Those of operations go into the address, which servers cut at some 8,000 characters.
     attempts
         Times a request is tried where the server is busy (429, 502, 503, 504), drops it, is too slow, or sends too
-        little. A 500 is tried four times, since the ChunkedGraph also answers so for ids it does not know.
+        little. A 500 is tried four times, since the ChunkedGraph also answers unknown ids with it.
     wait_s, longest_wait_s
         First wait, doubled each time and varied at random, and the longest, in seconds. A server's own Retry-After
         comes first.
@@ -88,7 +88,7 @@ class RequestRules:
 
 @dataclass(frozen=True)
 class SurveyRules:
-    """What is looked at around each edit.
+    """Cube, resolution and thresholds of the survey around each edit.
 
     Attributes
     ----------
@@ -105,7 +105,10 @@ class SurveyRules:
     neighbours
         Neighbours of the edited segments that are kept for controls at each edit, those with the largest contact.
     border_nm
-        A place nearer than this to a face of a cube lies at its border, nm.
+        A place nearer than this to a face of the volume lies at its border, nm.
+    certain_voxels
+        No control is where at least this many connected voxels of the segment's body lie outside the segment, or of a
+        second body inside it; nor where fewer do that go on beyond what is looked at.
     places_per_batch
         Edits that are surveyed together, next to each other.
     """
@@ -117,22 +120,30 @@ class SurveyRules:
     min_contact_faces: int = 10
     neighbours: int = 6
     border_nm: float = 500.0
+    certain_voxels: int = 50
     places_per_batch: int = 16
 
     @property
     def inner_nm(self) -> float:
-        """Edge of the inner cube, whose places may be shown: a view of half the cube fits around each."""
+        """Edge of the inner cube of possible sites, nm: a view of half the cube fits around each of them."""
         return 0.45 * self.cutout_nm
 
     def __post_init__(self) -> None:
-        for name in ("cutout_nm", "label_voxel_nm", "image_voxel_nm", "neighbours", "places_per_batch"):
+        for name in (
+            "cutout_nm",
+            "label_voxel_nm",
+            "image_voxel_nm",
+            "neighbours",
+            "places_per_batch",
+            "certain_voxels",
+        ):
             if getattr(self, name) <= 0:
                 raise ConnectomeBenchError(f"source.cave.survey.{name} must be above 0, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
 class CaveConfig:
-    """A dataset on a CAVE server. What is left out comes from the species and from the server's own info.
+    """A dataset on a CAVE server. Defaults come from the species and from the info of the server.
 
     Attributes
     ----------
@@ -153,10 +164,10 @@ class CaveConfig:
         ``level2`` fetches the server's meshes, ``voxels`` makes them from the labels, for servers without a mesh
         service.
     cache_gb
-        Most that what was fetched takes on disk, in GB (10⁹ bytes). It lies in the cache folder of the build, or in the
-        folder that the environment variable CONNECTOMEBENCH_CACHE names: a disk of their own for machines of a cluster.
+        Size limit of the cache of fetched data, GB (10⁹ bytes). It lies in the cache folder of the build, or in the
+        folder named by the environment variable CONNECTOMEBENCH_CACHE, such as a local disk of a cluster machine.
     max_failed_share
-        Places that cannot be surveyed are left out and counted; above this share the build stops.
+        Edits that cannot be surveyed are left out and counted; above this share the build stops.
     """
 
     roots: RootsConfig = field(default_factory=RootsConfig)

@@ -14,16 +14,23 @@ from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.cave.archive import Archive, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
 from connectomebench.sources.cave.cut_sides import Cutting
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
+from connectomebench.sources.surroundings import (
+    CertaintyRules,
+    goes_on_outside,
+    holds_second_body,
+    read_neighbourhood,
+)
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
@@ -33,8 +40,8 @@ if TYPE_CHECKING:
 class CaveSource:
     """Implements :class:`connectomebench.core.source.Source` over a CAVE server.
 
-    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. What is
-    said of a segment (size, skeleton, whether it is fused) holds inside the cube of the survey of its edit.
+    Segments are those that proofreaders saw just before each edit; bodies are the roots of the final state. Facts
+    about a segment (size, skeleton, whether it is fused) hold inside the cube of the survey of its edit.
 
     Parameters
     ----------
@@ -57,23 +64,23 @@ class CaveSource:
 
     def __init__(self, config: CaveConfig, species: str, cache: Path, base: Path, runner: Runner) -> None:
         self.config = config
-        order = JobSpec(config, species, cache, final_state(config, species, cache))
-        self._place = order.open()
-        self._place.connection.graph.voxel_nm()
-        self.archive = Archive(order, base, runner)
-        self._info = self._make_info(order)
+        spec = JobSpec(config, species, cache, final_state(config, species, cache))
+        self._context = spec.open()
+        self._context.connection.graph.voxel_nm()
+        self.archive = Archive(spec, base, runner)
+        self._info = self._make_info(spec)
 
-    def _make_info(self, order: JobSpec) -> SourceInfo:
-        layer, connection = self._place.supervoxels, self._place.connection
+    def _make_info(self, spec: JobSpec) -> SourceInfo:
+        layer, connection = self._context.supervoxels, self._context.connection
         voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
-        c, known = self.config, get_species(order.species)
+        c, known = self.config, get_species(spec.species)
         rules = [asdict(r) for r in (c.roots, c.survey, c.mesh, c.skeleton)]
-        until = order.until.isoformat()
+        until = spec.until.isoformat()
         key = content_key(layer.fingerprint, rules, c.meshes, connection.image, until)
         return SourceInfo(
             name=connection.name,
             version=f"{until}+{key[:12]}",
-            species=order.species,
+            species=spec.species,
             bounds_nm=Box(_point(offset * voxel), _point((offset + layer.shape) * voxel)),
             simulated_errors=False,
             simulated_em=False,
@@ -88,12 +95,12 @@ class CaveSource:
         return self._info
 
     def corrections(self) -> Corrections:
-        """Read the edit history and survey its places; see :mod:`connectomebench.sources.cave.history`."""
+        """Return corrections from the edit history and the surveys; see :mod:`connectomebench.sources.cave.history`."""
         return self.archive.corrections
 
     def contacts(self) -> Contacts:
-        """Contacts of edited segments with each other and with their neighbours, as they were just before the edit."""
-        found = [s.contacts for s in self.archive.atlas.light()]
+        """Return contacts of edited segments with each other and with neighbours, just before the edit."""
+        found = [s.contacts for s in self.archive.survey_index.light()]
         if not found:
             return Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
         return Contacts(
@@ -105,17 +112,53 @@ class CaveSource:
     def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
         """Yield the skeleton of each segment inside the cube of its survey; those without one are left out."""
         for segment in segment_ids:
-            survey = self.archive.atlas.of_segment(int(segment))
+            survey = self.archive.survey_index.of_segment(int(segment))
             if survey is not None and int(segment) in survey.skeletons:
                 yield int(segment), survey.skeletons[int(segment)]
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points lie near a face of a cube or of the volume, or too far out in every cube for a view."""
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places lie near a face of the volume, or too far out for a view in the cube of their skeleton.
+
+        Cubes of other edits do not matter, however near they are: a segment's skeleton ends where its own cube does.
+        """
         points = np.asarray(points_nm, np.float64).reshape(-1, 3)
-        rules, bounds = self.config.survey, self._info.bounds_nm
+        rules, bounds, index = self.config.survey, self._info.bounds_nm, self.archive.survey_index
         to_end = np.minimum(points - bounds.lower_nm, np.asarray(bounds.upper_nm) - points).min(axis=1, initial=np.inf)
-        nearest, near_face = self.archive.atlas.distances(points, rules.cutout_nm / 2, rules.border_nm)
-        return near_face | (nearest > rules.inner_nm / 2) | (to_end <= rules.border_nm)
+        found = to_end <= rules.border_nm
+        for row, segment in enumerate(np.asarray(segment_ids).tolist()):
+            center = index.center_of(segment)
+            found[row] |= center is None or bool(np.abs(points[row] - center).max() > rules.inner_nm / 2)
+        return found
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Compare supervoxels round places: the segment they were in when it is looked at, and their final root.
+
+        There is no boundary slop: both states are sets of the same supervoxels. Where the data of a place cannot be
+        had, both answers are yes, so that no control is made there.
+        """
+        rules = CertaintyRules(erosion_vx=0, min_voxels=self.config.survey.certain_voxels)
+        bodies_of = self.archive.corrections.bodies_of()
+        goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
+        for row, segment in enumerate(np.asarray(segment_ids).tolist()):
+            place = _point(points_nm[row])
+            supervoxels = self._context.supervoxels
+            try:
+                before, final = (RootLayer(supervoxels, roots) for roots in self.archive.states(segment, place))
+                around = read_neighbourhood(before, final, place, radius_nm, rules)
+            except SiteUnavailable:
+                goes_on[row], second[row] = question != "second_body", question != "goes_on"
+                continue
+            if question != "second_body":
+                goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
+            if question != "goes_on":
+                second[row] = holds_second_body(around, segment)
+        return Surroundings(goes_on, second)
 
     @cached_property
     def _cutting(self) -> Cutting:
@@ -141,16 +184,16 @@ class CaveSource:
 
     @cached_property
     def _image(self) -> CloudLayer | None:
-        path = self._place.connection.image
+        path = self._context.connection.image
         return None if path is None else self._layer(path, "image")
 
     @cached_property
     def _outlined(self) -> CloudLayer:
-        return self._layer(self._place.connection.segmentation, "labels")
+        return self._layer(self._context.connection.segmentation, "labels")
 
     def _layer(self, path: str, kind: Literal["labels", "image"]) -> CloudLayer:
-        place, c = self._place, self.config
-        return open_layer(place.connection, path, kind, c.survey.image_voxel_nm, place.blobs, c.requests)
+        context, c = self._context, self.config
+        return open_layer(context.connection, path, kind, c.survey.image_voxel_nm, context.blobs, c.requests)
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Cut the slices xy, xz and yz through the site; None where the dataset has no image data."""

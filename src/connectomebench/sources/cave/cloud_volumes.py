@@ -1,4 +1,4 @@
-"""Volumes in the cloud, read block by block and kept on disk; labels as they were at a time."""
+"""Cloud volumes, read in blocks and cached on disk; labels as of a time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST_BLOCK = 64  # blocks are whole chunks of at least this many voxels along 
 
 
 class CloudLayer:
-    """One level of a CloudVolume path, read in whole blocks that are kept in a cache. See ``Volume``.
+    """One level of a CloudVolume path, read in whole cached blocks. See ``Volume``.
 
     Labels of a ``graphene://`` path are supervoxels. Where storage has no chunk, it is background.
 
@@ -38,14 +38,14 @@ class CloudLayer:
     cache
         Where blocks are kept.
     rules, login
-        How often a failed read is tried again; see :func:`patience.with_retries`.
+        Retries of failed reads; see :func:`connectomebench.sources.cave.retries.with_retries`.
     token
         Sent to the server of a ``graphene://`` path, and to no other.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is no such volume, or it does not say its voxel size.
+        If there is no such volume, or it does not state its voxel size.
     """
 
     def __init__(
@@ -128,7 +128,9 @@ class CloudLayer:
         except (KeyError, TypeError, ValueError):
             sizes = []
         if not sizes or min(min(s) for s in sizes) <= 0:
-            raise ConnectomeBenchError(f"{self._path} does not say its voxel size in its info; it is not guessed")
+            raise ConnectomeBenchError(
+                f"{self._path} does not state its voxel size in its info, and none is assumed; check the path"
+            )
         fitting = [mip for mip, size in enumerate(sizes) if size[0] <= voxel_nm]
         return max(fitting, default=0)
 
@@ -163,7 +165,7 @@ class CloudLayer:
         return stored["ids"][stored["voxels"]] if self._kind == "labels" else stored["voxels"]
 
     def _fetch(self, blocks: list[IntPoint]) -> dict[IntPoint, NDArray[Any]]:
-        """Read the box around some blocks in one go (storage is asked for its chunks side by side), and keep them."""
+        """Read the box around some blocks at once, so that chunks are requested in parallel, and cache the blocks."""
         lower = np.min(blocks, axis=0) * self._block
         upper = np.minimum((np.max(blocks, axis=0) + 1) * self._block, self._shape)
         start = lower + self._offset
@@ -179,7 +181,7 @@ class CloudLayer:
             voxels = box[tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))]
             found[block] = voxels
             if not voxels.any():
-                continue  # a chunk that cannot be had for the moment looks the same, so it is not kept
+                continue  # a chunk that is unavailable for now looks the same, so it is not cached
             if self._kind == "labels":
                 ids, codes = distinct(voxels)
                 self._cache.put(self._key(block), voxels=codes, ids=ids)
@@ -190,7 +192,7 @@ class CloudLayer:
 
 @dataclass(frozen=True)
 class RootLayer:
-    """Segments as they were at a time: supervoxels with a root each. See ``Volume``.
+    """Segments as of a time: supervoxels, each with a root. See ``Volume``.
 
     Attributes
     ----------
@@ -221,8 +223,8 @@ class RootLayer:
 
 
 @dataclass(frozen=True)
-class HeldLayer:
-    """Labels of a box, in memory. See ``Volume``; ``offset_vx`` is that of the box."""
+class InMemoryLayer:
+    """Labels of a box in memory. See ``Volume``; ``offset_vx`` is that of the box."""
 
     labels: NDArray[np.uint64]
     voxel_size_nm: tuple[float, float, float]
@@ -238,7 +240,7 @@ class HeldLayer:
 
 
 def distinct(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Tell labels apart.
+    """Find the distinct labels and number them.
 
     Returns
     -------
@@ -260,7 +262,7 @@ def distinct(labels: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def relabel(labels: NDArray[Any], root_of: Callable[[NDArray[np.uint64]], NDArray[np.uint64]]) -> NDArray[np.uint64]:
-    """Put each label's root in its place; background stays 0."""
+    """Replace each label by its root; background stays 0."""
     ids, codes = distinct(labels)
     roots = root_of(ids.astype(np.uint64)).copy()
     roots[0] = 0

@@ -1,4 +1,4 @@
-"""Connect to a CAVE dataset: server, table, paths and voxel sizes, and the roots that count as proofread."""
+"""Connect to a CAVE dataset, and find the roots that count as proofread."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from connectomebench.sources.cave.retries import RetryAdapter, with_retries
 
 @dataclass(frozen=True)
 class Connection:
-    """A dataset that answers.
+    """An open connection to a dataset.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Connection:
     materialize
         caveclient's materialisation service, None where only the graph is used.
     token
-        What caveclient keeps for the server, for cloud-volume; never shown.
+        Token that caveclient stores for the server, for cloud-volume; never shown.
     """
 
     name: str
@@ -49,9 +49,9 @@ class Connection:
 
 
 def connect(config: CaveConfig, species: Species) -> Connection:
-    """Connect to the dataset of a species, or to the one that the configuration names.
+    """Connect to the dataset of a species, or to the configured one.
 
-    The token is the one that caveclient keeps for the server. No token and no address is written to disk.
+    The token is the one that caveclient stores for the server. No token and no address is written to disk.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
         raise ConnectomeBenchError(
             f"{species.name} has no CAVE server; use the source `volumes`, or name one with source.cave.server"
         )
-    # it tells every try of a client's constructor, and that cloud-volume's threads share a small pool of connections
+    # it warns of every attempt of a client's constructor, and of cloud-volume's threads sharing a small connection pool
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
     adapter = RetryAdapter(config.requests, server)
     if config.graph_table is not None:
@@ -76,7 +76,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
     def open_client() -> Any:
         client: Any = CAVEclient(datastack, server_address=server, write_server_cache=False)
         for service in (client.info, client.chunkedgraph, client.materialize):
-            _be_patient(service, adapter)
+            _mount_retries(service, adapter)
         return client
 
     client = _reached(server, open_client, config)
@@ -107,7 +107,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
 
     def open_client() -> Any:
         client = ChunkedGraphClient(server_address=server, table_name=config.graph_table, auth_client=auth)
-        _be_patient(client, adapter)
+        _mount_retries(client, adapter)
         return client
 
     graph = Graph(_reached(server, open_client, config), config.requests)
@@ -123,13 +123,13 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
     )
 
 
-def _be_patient(service: Any, adapter: RetryAdapter) -> None:
+def _mount_retries(service: Any, adapter: RetryAdapter) -> None:
     for scheme in ("http://", "https://"):
         service.session.mount(scheme, adapter)
 
 
 def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
-    """Build a client; its constructor asks the server before our adapter is in place, so tries are made here."""
+    """Build a client with retries: its constructor asks the server before our adapter is mounted."""
     from caveclient.base import AuthException
 
     try:
@@ -140,14 +140,14 @@ def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
 
             raise refused(server, 401, server) from None
         raise ConnectomeBenchError(
-            f"{error}; check the network and source.cave.server, or look with connectomebench doctor"
+            f"{error}; check the network and source.cave.server, or run connectomebench doctor"
         ) from None
 
 
 def proofread_roots(
     connection: Connection, config: RootsConfig, species: Species, until: datetime, base: Path
 ) -> tuple[NDArray[np.uint64], dict[int, str]]:
-    """Find the roots that count as proofread, current at a time.
+    """Find the proofread roots that are current at a time.
 
     Parameters
     ----------
@@ -197,12 +197,12 @@ def proofread_roots(
         raise ConnectomeBenchError(f"the proofread roots cannot be read: {error}") from None
     roots = np.unique(roots[roots != 0])
     if not len(roots):
-        raise ConnectomeBenchError("there is no proofread root; check source.cave.roots and source.cave.until")
+        raise ConnectomeBenchError("no proofread root found; check source.cave.roots and source.cave.until")
     return roots[: config.most], failed
 
 
 def _in_table(connection: Connection, table: str, until: datetime) -> NDArray[np.uint64]:
-    """Follow the supervoxels of a table to their roots; root ids of the table itself may be out of date."""
+    """Look up the roots of the supervoxels of a table, because its own root ids may be out of date."""
     try:
         rows = connection.materialize.query_table(table, select_columns=["pt_supervoxel_id"])
     except Exception as error:  # caveclient raises HTTP errors, and others for a table that does not exist
@@ -221,7 +221,7 @@ def _ids_in(path: Path) -> list[int]:
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}") from None
     except ValueError:
-        raise ConnectomeBenchError(f"{path} must hold one root id a line") from None
+        raise ConnectomeBenchError(f"{path} must hold one root id per line") from None
 
 
 def _followed(graph: Graph, given: Iterable[int], until: datetime) -> tuple[NDArray[np.uint64], dict[int, str]]:

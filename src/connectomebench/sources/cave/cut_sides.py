@@ -1,4 +1,4 @@
-"""Segments in pieces, and which side of a cut each piece lies on: by the edit that was made, or by a preview of one."""
+"""Pieces of a segment, and the side of a cut of each: from the edit made, or from a preview by the server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _PLAIN = PieceRules(brightness_exponent=0.0)
 
 
 class Cutting:
-    """Cuts segments of a dataset, always by the server's own multicut.
+    """Cuts segments of a dataset by the server's own multicut.
 
-    The multicut of the past is what an edit left behind. That of the present is asked for as a preview; the server
-    gives none for a segment of the past.
+    A past multicut is known from the segments that the edit made. A present one is a preview by the server, which
+    gives none for a past segment.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ class Cutting:
 
     def __init__(self, archive: Archive) -> None:
         self._archive = archive
-        self._place = archive.order.open()
+        self._context = archive.spec.open()
         splits = [j.operation for j in archive.history.judged if j.operation.kind == "split"]
         self._made = {(o.sources_nm, o.sinks_nm): o for o in splits}
         self._pieces = lru_cache(maxsize=8)(self._make_pieces)
@@ -56,7 +56,7 @@ class Cutting:
         return self._pieces(segment, center_nm, float(cutout_nm))
 
     def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> tuple[Pieces, NDArray[np.uint64]]:
-        layer, archive = self._place.supervoxels, self._archive
+        layer, archive = self._context.supervoxels, self._archive
         lower, upper = voxel_box(layer, Box.around(center_nm, cutout_nm))
         labels = layer.read(lower, upper).astype(np.uint64, copy=False)
         mask = relabel(labels, archive.lookup(segment, center_nm)) == np.uint64(segment)
@@ -70,20 +70,20 @@ class Cutting:
         first = np.unique(numbered, return_index=True)
         own = labels.ravel()[first[1][first[0] > 0]]
         bodies = relabel(np.where(mask, labels, np.uint64(0)), self._final)
-        place = np.add(layer.offset_vx, lower).tolist()
-        graph = piece_graph(numbered, bodies, None, place, list(layer.voxel_size_nm), _PLAIN)
+        corner = np.add(layer.offset_vx, lower).tolist()
+        graph = piece_graph(numbered, bodies, None, corner, list(layer.voxel_size_nm), _PLAIN)
         return Pieces(numbered, lower, graph), own
 
     def _final(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        return self._place.connection.graph.roots(supervoxels, self._archive.order.until)
+        return self._context.connection.graph.roots(supervoxels, self._archive.spec.until)
 
     def sides(self, segment: int, cut: Cut) -> NDArray[np.int8] | str:
-        """Side of every piece of ``pieces(segment, cut.center_nm, cut.cutout_nm)``.
+        """Return the side of every piece of ``pieces(segment, cut.center_nm, cut.cutout_nm)``.
 
         Returns
         -------
         NDArray[np.int8] or str
-            +1 source, -1 sink, 0 neither; a text says why the server makes no such cut.
+            +1 source, -1 sink, 0 neither; or the reason why the server makes no such cut.
         """
         pieces, supervoxels = self.pieces(segment, cut.center_nm, cut.cutout_nm)
         for a, b, sign in ((cut.sources_nm, cut.sinks_nm, 1), (cut.sinks_nm, cut.sources_nm, -1)):
@@ -103,14 +103,14 @@ class Cutting:
         return sides
 
     def _as_made(self, operation: Operation, supervoxels: NDArray[np.uint64]) -> NDArray[np.int8]:
-        """Sides by the segments that an edit left behind."""
+        """Return sides from the segments that an edit made."""
         seeds = np.asarray((*operation.sources, *operation.sinks), np.uint64)
-        key = content_key("cut 1", self._archive.order.dataset, operation.operation_id, supervoxels)
-        stored = self._place.blobs.get(key)
+        key = content_key("cut 1", self._archive.spec.dataset, operation.operation_id, supervoxels)
+        stored = self._context.blobs.get(key)
         if stored is None:
-            roots = self._place.connection.graph.roots(np.concatenate([seeds, supervoxels]), operation.after)
+            roots = self._context.connection.graph.roots(np.concatenate([seeds, supervoxels]), operation.after)
             stored = {"roots": roots}
-            self._place.blobs.put(key, roots=roots)
+            self._context.blobs.put(key, roots=roots)
         of_seeds, of_pieces = stored["roots"][: len(seeds)], stored["roots"][len(seeds) :]
         sides = np.full(len(supervoxels), NEITHER)
         sides[np.isin(of_pieces, of_seeds[len(operation.sources) :])] = SINK_SIDE
@@ -118,14 +118,14 @@ class Cutting:
         return sides
 
     def _previewed(self, segment: int, cut: Cut, seeds: list[NDArray[np.uint64]]) -> Preview | None:
-        """Ask for a preview, once: workers that draw the cut read the answer from the folder of the build."""
+        """Request a preview once; workers that render the cut read the answer from the folder of the build."""
         from connectomebench.core.files import ArrayCache
 
-        store = ArrayCache(self._archive.order.cache / "previews")
-        key = content_key("preview 1", self._archive.order.dataset, segment, [*cut.sources_nm], [*cut.sinks_nm])
+        store = ArrayCache(self._archive.spec.cache / "previews")
+        key = content_key("preview 1", self._archive.spec.dataset, segment, [*cut.sources_nm], [*cut.sinks_nm])
         stored = store.get(key)
         if stored is None:
-            found = self._place.connection.graph.preview_split(
+            found = self._context.connection.graph.preview_split(
                 segment,
                 list(zip(seeds[0].tolist(), cut.sources_nm, strict=True)),
                 list(zip(seeds[1].tolist(), cut.sinks_nm, strict=True)),
@@ -139,7 +139,7 @@ class Cutting:
 
 
 def sides_or_fail(cutting: Cutting, segment: int, cut: Cut) -> NDArray[np.int8]:
-    """Sides of a cut that was proposed before.
+    """Return the sides of a cut that was proposed before.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From surveys to corrections: which segments are clean, which are fused, and what each edit corrected."""
+"""Derive corrections from surveys: clean segments, fused segments, and what each edit corrected."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, Skipped, SplitCorrection
-from connectomebench.sources.cave.history import JudgedOperations
+from connectomebench.core.site import Point
+from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.cave.survey import Survey
 
 _AMBIGUOUS = 0.2  # below this share of `min_body_voxels`, voxels of a second body do not matter
 
 
 def merge_overlaps(surveys: Iterable[Survey]) -> NDArray[np.uint64]:
-    """Join the overlaps of all surveys; where cubes overlap, the largest count stands.
+    """Join the overlaps of all surveys; where cubes overlap, keep the largest count.
 
     Returns
     -------
@@ -33,7 +34,7 @@ def merge_overlaps(surveys: Iterable[Survey]) -> NDArray[np.uint64]:
 
 
 def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[int, int], dict[int, tuple[int, ...]]]:
-    """Tell clean segments from fused ones.
+    """Separate clean segments from fused ones.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
         Clean segment -> its body. Segments smaller than ``min_body_voxels`` belong to their largest body if the rest
         does not matter.
     fused
-        Fused segment -> its bodies. A segment that is neither is in none of the two.
+        Fused segment -> its bodies. A segment that is neither clean nor fused is in neither.
     """
     body_of: dict[int, int] = {}
     fused: dict[int, tuple[int, ...]] = {}
@@ -66,17 +67,17 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
 
 
 def find_corrections(
-    judged: Sequence[JudgedOperations],
+    judged: Sequence[JudgedOperation],
     surveys: Mapping[int, Survey],
     complete: frozenset[int],
     min_body_voxels: int,
     counts: Counter[str],
     skipped: Sequence[Skipped],
 ) -> Corrections:
-    """Make the ground truth of the build.
+    """Build the corrections of a dataset.
 
     A merge is left out where a segment is itself fused (a tangle), a split where the segment does not hold both bodies
-    near the place. Their places, and those of edits that cannot be surveyed, are kept as unresolved, so that no control
+    there. Their locations, and those of edits that cannot be surveyed, are kept as unresolved, so that no control
     is made there.
 
     Parameters
@@ -84,45 +85,48 @@ def find_corrections(
     judged
         Edits, sorted by id.
     surveys
-        Operation -> what lies around it.
+        Operation -> its survey.
     complete
-        Proofread bodies. Edits of other segments, which happen to stand in the same log, are left out.
+        Proofread bodies. Edits of other segments in the same log are left out.
     min_body_voxels
         See :func:`classify`.
     counts
-        What was found so far; goes on from there.
+        Counts so far; new ones are added.
     skipped
-        Places whose data cannot be had.
+        Locations whose data are unavailable.
     """
     overlaps = merge_overlaps(surveys.values())
     body_of, fused = classify(overlaps, min_body_voxels)
     merges: list[MergeCorrection] = []
     splits: list[SplitCorrection] = []
-    unresolved: list[tuple[float, float, float]] = []
+    unresolved: list[Point] = []
     for j in judged:
         place, found = j.operation.place_nm, surveys.get(j.operation.operation_id)
+        patch = _patch(j, found)
+        where = [place, *patch]
         counts[f"{j.operation.kind} operations, {'standing' if j.outcome == 'correction' else 'taken back'}"] += 1
         if j.outcome == "inverted":
             continue
         if found is None:
-            unresolved.append(place)
+            unresolved += where
         elif not complete.intersection(j.bodies):
             counts["edits of segments that are not proofread"] += 1
-            unresolved.append(place)
+            unresolved += where
         elif j.operation.kind == "merge":
             if any(s in fused or body_of.get(s) != j.bodies[0] for s in found.sides):
                 counts["excluded_tangles"] += 1
-                unresolved.append(place)
+                unresolved += where
                 continue
             a, b = found.sides
-            merges.append(MergeCorrection(j.operation.edit_id, (a, b), j.bodies[0], place, _area(found.contacts, a, b)))
+            area = _area(found.contacts, a, b)
+            merges.append(MergeCorrection(j.operation.edit_id, (a, b), j.bodies[0], place, area, patch))
         else:
             segment = found.sides[0]
             if not set(j.bodies) <= set(fused.get(segment, ())):
                 counts["splits of a piece too small to count"] += 1
-                unresolved.append(place)
+                unresolved += where
                 continue
-            splits.append(SplitCorrection(j.operation.edit_id, segment, j.bodies, place, 0.0))
+            splits.append(SplitCorrection(j.operation.edit_id, segment, j.bodies, place, 0.0, patch))
     counts["merges"], counts["splits"] = len(merges), len(splits)
     return Corrections(
         merges=tuple(merges),
@@ -138,6 +142,12 @@ def find_corrections(
         skipped=tuple(skipped),
         times={j.operation.edit_id: j.operation.time for j in judged},
     )
+
+
+def _patch(judged: JudgedOperation, survey: Survey | None) -> tuple[Point, ...]:
+    """Points of the interface of an edit: those that the proofreader set, and what the survey saw of it."""
+    seen = [] if survey is None else [(float(x), float(y), float(z)) for x, y, z in survey.interface_nm.tolist()]
+    return (*judged.operation.sources_nm, *judged.operation.sinks_nm, *seen)
 
 
 def _area(contacts: Contacts, a: int, b: int) -> float:

@@ -1,4 +1,4 @@
-"""Questions to a PyChunkedGraph server, in batches: logs, operations, roots at a time, previews of cuts."""
+"""Query a PyChunkedGraph server in batches: logs, operations, roots at a time, previews of cuts."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from connectomebench.core.site import Point
 from connectomebench.sources.cave.cave_config import RequestRules
 
 T = TypeVar("T")
-# how the server says that there is no cut: seeds in different roots, in one supervoxel, or not connected
+# answers of the server where there is no cut: seeds in different roots, in one supervoxel, or not connected
 _NO_CUT = (400, 500, 501)
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What the server's multicut would separate.
+    """Sides of a cut that the server's multicut would make.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Preview:
 
 
 class Graph:
-    """A ChunkedGraph, asked through caveclient.
+    """A ChunkedGraph, queried through caveclient.
 
     Every method may raise :class:`SiteUnavailable` where the server keeps failing, and
     :class:`ConnectomeBenchError` where it refuses the token.
@@ -45,9 +45,9 @@ class Graph:
     Parameters
     ----------
     client
-        A ``caveclient.chunkedgraph.ChunkedGraphClient`` with patient adapters.
+        A ``caveclient.chunkedgraph.ChunkedGraphClient`` with retrying adapters mounted.
     rules
-        How ids are grouped.
+        Batch sizes.
     """
 
     def __init__(self, client: Any, rules: RequestRules) -> None:
@@ -60,12 +60,12 @@ class Graph:
         return _call("the segmentation info", lambda: self._client.segmentation_info)
 
     def voxel_nm(self) -> tuple[float, float, float]:
-        """Voxel size x, y, z in which the server states points, nm; read from its info, never assumed.
+        """Return the voxel size x, y, z of the points of the server, nm; read from its info, never assumed.
 
         Raises
         ------
         ConnectomeBenchError
-            If the server does not say it.
+            If the server does not state it.
         """
         scales = self.info().get("scales") or [{}]
         try:
@@ -74,19 +74,19 @@ class Graph:
             x = y = z = 0.0
         if min(x, y, z) <= 0:
             raise ConnectomeBenchError(
-                f"{self._client.server_address} does not say the voxel size of {self._client.table_name}; it is not "
-                "guessed: check `graph_table`, or ask those who run the server"
+                f"{self._client.server_address} does not state the voxel size of {self._client.table_name}, and none "
+                "is assumed; check `graph_table`, or ask those who run the server"
             )
         return x, y, z
 
     def segmentation_path(self) -> str:
-        """CloudVolume path of the graph (``graphene://``)."""
+        """Return the CloudVolume path of the graph (``graphene://``)."""
         return f"graphene://{self._client.server_address.rstrip('/')}/segmentation/table/{self._client.table_name}"
 
     def change_logs(self, roots: Iterable[int]) -> tuple[dict[int, dict[str, list[Any]]], dict[int, str]]:
         """Read the unfiltered tabular change log of many roots.
 
-        One id that the server does not know spoils a whole request; the request is then halved until it is alone.
+        One unknown id makes a whole request fail; the request is then halved until the id is alone.
 
         Returns
         -------
@@ -126,7 +126,7 @@ class Graph:
         return details
 
     def roots(self, supervoxels: NDArray[np.uint64], when: datetime, *, level2: bool = False) -> NDArray[np.uint64]:
-        """Root of each supervoxel at a time.
+        """Return the root of each supervoxel at a time.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Graph:
         when
             Time, UTC.
         level2
-            Give the level-2 node instead of the root.
+            Return the level-2 node instead of the root.
 
         Returns
         -------
@@ -158,7 +158,7 @@ class Graph:
         return answer[inverse]
 
     def leaves(self, nodes: Sequence[int]) -> dict[int, NDArray[np.uint64]]:
-        """Supervoxels of each node (a root of any time); uint64, empty where the server does not know it."""
+        """Return the supervoxels of each node (a root of any time); uint64, empty where the server knows none."""
         found: dict[int, NDArray[np.uint64]] = {}
         for batch in _chunks([int(n) for n in nodes], self._rules.roots_per_request):
             answer = _call("supervoxels", lambda b=batch: self._client.get_leaves_many(b))
@@ -168,7 +168,7 @@ class Graph:
     def preview_split(
         self, segment: int, sources: Sequence[tuple[int, Point]], sinks: Sequence[tuple[int, Point]]
     ) -> Preview | None:
-        """Ask for the multicut between seeds in the present graph, without carrying it out.
+        """Preview the multicut between seeds in the present graph, without executing it.
 
         Parameters
         ----------
@@ -205,14 +205,14 @@ class Graph:
         return Preview(np.asarray(a, np.uint64), np.asarray(b, np.uint64)) if legal else None
 
     def changed_roots(self, since: datetime, until: datetime) -> NDArray[np.uint64]:
-        """Roots made by an edit in a span of time and still current at its end; uint64, sorted."""
+        """Return roots made by an edit between two times and still current at the later one; uint64, sorted."""
         _, new = _call("changed roots", lambda: self._client.get_delta_roots(since, until))
         # the answer repeats roots and holds those that were replaced meanwhile
         roots = np.unique(np.asarray(new, np.uint64))
         return roots[self.are_latest(roots, until)] if len(roots) else roots
 
     def are_latest(self, roots: NDArray[np.uint64], until: datetime) -> NDArray[np.bool_]:
-        """Tell which roots are current at a time; bool, shape (n,)."""
+        """Return which roots are current at a time; bool, shape (n,)."""
         found: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
         for batch in _chunks(roots.tolist(), self._rules.roots_per_request * 20):
             ask = lambda b=batch: self._client.is_latest_roots(b, timestamp=until)  # noqa: E731
@@ -223,7 +223,7 @@ class Graph:
         return np.concatenate(found)
 
     def latest_of(self, root: int, until: datetime) -> int | None:
-        """Root that holds most supervoxels of a root of any time; None if the server does not know it.
+        """Return the root with most supervoxels of a given root of any time; None if the server does not know it.
 
         caveclient's ``suggest_latest_roots`` compares nodes of a higher layer, which an edit replaces, so that it may
         name a root that is not current.
@@ -238,7 +238,7 @@ def _chunks(values: list[int], size: int) -> list[list[int]]:
 
 
 def _call(what: str, ask: Callable[[], T]) -> T:
-    """Ask, and turn what caveclient raises into a reason of a few words (its own messages hold whole answers)."""
+    """Call caveclient; turn its errors into a short reason (its own messages hold whole answers)."""
     from caveclient.base import AuthException
 
     try:
@@ -258,15 +258,15 @@ def _call(what: str, ask: Callable[[], T]) -> T:
 
 
 def utc(text: str, where: str) -> datetime:
-    """Read an ISO 8601 time; without a zone it is UTC.
+    """Parse an ISO 8601 time; UTC where it names no zone.
 
     Raises
     ------
     ConnectomeBenchError
-        If it is none; ``where`` names the setting.
+        If it is not such a time; ``where`` names the setting.
     """
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        raise ConnectomeBenchError(f"{where}: {text!r} is no ISO 8601 time, for example 2024-06-01T00:00:00") from None
+        raise ConnectomeBenchError(f"{where}: {text!r} is not an ISO 8601 time such as 2024-06-01T00:00:00") from None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -1,8 +1,7 @@
-"""Edit history: which operations there were, and which of them are corrections.
+"""Edit history: operations, and which of them are corrections.
 
-A merge is a correction where what it joined is one segment in the end, a split where what it parted is two. Operations
-that were undone, and merges that were repaired later, therefore count as none, whoever mended them and how; operations
-that changed nothing never do.
+A merge is a correction if both its sides are one segment in the final state, a split if they are two. So operations
+that were undone or reversed later are not corrections, whatever reversed them, nor are those that changed nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Outcome = Literal["correction", "inverted"]
 
 @dataclass(frozen=True)
 class Operation:
-    """An edit that a person made and that changed the graph.
+    """An edit by a person that changed the graph.
 
     Attributes
     ----------
@@ -36,13 +35,13 @@ class Operation:
     time
         When it was done, UTC.
     roots_before, roots_after
-        Segments that it replaced, and those it made.
+        Segments that it replaced, and segments that it made.
     sources_nm, sinks_nm
-        The points that the proofreader set on either side, nm.
+        Points set by the proofreader on either side, nm.
     sources, sinks
         The supervoxels under them.
     undone
-        Taken back by an undo that was not itself taken back.
+        Reversed by an undo that was not itself undone.
     """
 
     operation_id: int
@@ -70,25 +69,25 @@ class Operation:
 
     @property
     def before(self) -> datetime:
-        """A moment at which the operation had not happened yet; the server counts in milliseconds."""
+        """Last time before the operation, UTC; the server counts in milliseconds."""
         return self.time - timedelta(milliseconds=1)
 
     @property
     def after(self) -> datetime:
-        """A moment at which the operation had just happened."""
+        """First time after the operation, UTC."""
         return self.time + timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True)
-class JudgedOperations:
-    """An operation and what became of it.
+class JudgedOperation:
+    """An operation and its outcome in the final state.
 
     Attributes
     ----------
     operation
         The edit.
     outcome
-        ``correction``: it stands in the final state. ``inverted``: it was taken back since (a merge that was undone or
+        ``correction``: it stands in the final state. ``inverted``: it was reversed since (a merge that was undone or
         split again, a split that was merged again).
     bodies
         Final roots of the source and of the sink side; the same one twice where they are one.
@@ -118,7 +117,7 @@ def read_operations(
     operations
         Sorted by id, each once.
     left_out
-        Reason -> operations that are no edits of their own: refused by the server, undo or redo of another one,
+        Reason -> number of operations that are not edits: refused by the server, undo or redo of another one,
         without points, without an effect.
     failed
         Root -> why its history cannot be read.
@@ -145,9 +144,9 @@ def read_operations(
 
 
 def _undone(details: Mapping[int, Mapping[str, Any]]) -> set[int]:
-    """Operations that are undone in the end: undos and redos in the order in which they were done.
+    """Return the operations that are undone in the end, applying undos and redos in order.
 
-    An undo of an undo is a redo, and the other way round, so each is followed to the operation that it is about.
+    An undo of an undo is a redo and vice versa, so each is followed to the edit that it is about.
     """
     about: dict[int, int] = {}
     takes_back: dict[int, bool] = {}
@@ -161,7 +160,7 @@ def _undone(details: Mapping[int, Mapping[str, Any]]) -> set[int]:
         if target is None:
             continue
         target = int(target)
-        # an undo turns round what its target did to the operation, a redo does it again
+        # an undo reverses what its target did to the operation, a redo repeats it
         takes_back[number] = takes_back.get(target, False) != (undo is not None)
         about[number] = about.get(target, target)
         (undone.add if takes_back[number] else undone.discard)(about[number])
@@ -175,7 +174,7 @@ def _operation(
     voxel_nm: NDArray[np.float64],
     undone: bool,
 ) -> Operation | str:
-    """Put log and details together; a text says why it is no edit of its own."""
+    """Make an operation from log and details; or return the reason why it is not an edit."""
     if detail is None:
         return "no details on the server"
     if detail.get("operation_status", 0) != 0:
@@ -194,7 +193,7 @@ def _operation(
         sources, sinks = _ids(detail.get("source_ids")), _ids(detail.get("sink_ids"))
     if not sources or not sinks:
         return "without supervoxels"
-    # a split that parted nothing still makes a new root, one
+    # a split that separated nothing still makes one new root
     if (merge and len(before) < 2) or (not merge and len(after) < 2):
         return "without an effect"
     time = datetime.fromtimestamp(int(entry["timestamp"]) / 1000, UTC)
@@ -208,7 +207,7 @@ def _ids(values: Any) -> tuple[int, ...]:
 
 
 def _points(voxels: Any, voxel_nm: NDArray[np.float64]) -> tuple[Point, ...]:
-    """Centres of voxels, nm: operations state whole voxels."""
+    """Return centres of voxels, nm: operations state whole voxels."""
     if not voxels:
         return ()
     centres = (np.asarray(voxels, np.float64).reshape(-1, 3) + 0.5) * voxel_nm
@@ -217,10 +216,10 @@ def _points(voxels: Any, voxel_nm: NDArray[np.float64]) -> tuple[Point, ...]:
 
 def judge_operations(
     graph: Graph, operations: list[Operation], until: datetime
-) -> tuple[list[JudgedOperations], Counter[str]]:
-    """Compare what each operation did with the final state.
+) -> tuple[list[JudgedOperation], Counter[str]]:
+    """Compare each operation with the final state.
 
-    The final root of every supervoxel that an operation touched is asked for in few, large requests. This is the set
+    The final roots of all supervoxels that operations touched are read in few, large requests. This is the set
     difference of supervoxels between the ancestors and the final roots, taken at the place of the edit: a merge stands
     where the partner's supervoxels are among those gained, a split where they are among those lost.
 
@@ -242,7 +241,7 @@ def judge_operations(
     """
     touched = [np.asarray((*o.sources, *o.sinks), np.uint64) for o in operations]
     final = graph.roots(np.concatenate(touched) if touched else np.zeros(0, np.uint64), until)
-    judged: list[JudgedOperations] = []
+    judged: list[JudgedOperation] = []
     left_out: Counter[str] = Counter()
     start = 0
     for operation, ids in zip(operations, touched, strict=True):
@@ -256,7 +255,7 @@ def judge_operations(
     return judged, left_out
 
 
-def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperations | str:
+def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperation | str:
     sides = final[: len(operation.sources)], final[len(operation.sources) :]
     if not final.all():
         return "a supervoxel without a final root"
@@ -271,12 +270,12 @@ def _outcome(operation: Operation, final: NDArray[np.uint64]) -> JudgedOperation
     stands = joined if operation.kind == "merge" else not joined
     if stands and operation.undone:
         return "undone, and done again by another operation"
-    return JudgedOperations(operation, "correction" if stands else "inverted", (bodies[0], bodies[1]))
+    return JudgedOperation(operation, "correction" if stands else "inverted", (bodies[0], bodies[1]))
 
 
 @dataclass(frozen=True)
 class RootDifference:
-    """What a final root gained and lost since an earlier time, by supervoxels.
+    """Supervoxels that a final root gained and lost since an earlier time.
 
     Attributes
     ----------
@@ -299,8 +298,8 @@ class RootDifference:
 def differences(graph: Graph, roots: list[int], since: datetime, until: datetime) -> list[RootDifference]:
     """Compare final roots with their ancestors, supervoxel by supervoxel.
 
-    What all edits between two times amount to, whatever their order: a gained set is a merge with its partner root, a
-    lost one a split. Used to check the operations; for whole neurons this asks for every supervoxel.
+    The net effect of all edits between two times: a gained set is a merge with its partner root, a
+    lost one a split. Used to check the operations. It reads every supervoxel of the neurons.
 
     Parameters
     ----------
@@ -339,7 +338,7 @@ def differences(graph: Graph, roots: list[int], since: datetime, until: datetime
 def _roots_of_all(
     graph: Graph, supervoxels: Mapping[int, NDArray[np.uint64]], when: datetime
 ) -> dict[int, NDArray[np.uint64]]:
-    """Roots of the supervoxels of several nodes, asked for together."""
+    """Return the roots of the supervoxels of several nodes, read together."""
     parts = list(supervoxels.values())
     found = graph.roots(np.concatenate(parts) if parts else np.zeros(0, np.uint64), when)
     ends = np.cumsum([len(part) for part in parts])

@@ -1,4 +1,4 @@
-"""What is done for a group of roots or edits, here or on another machine; each group leaves one file."""
+"""Jobs for groups of roots or edits, run here or on another machine; each writes one file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 from connectomebench.sources.cave.cloud_volumes import CloudLayer
 from connectomebench.sources.cave.connect import Connection, connect
-from connectomebench.sources.cave.history import JudgedOperations, Operation, judge_operations, read_operations
+from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations, read_operations
 from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
 
 
 @dataclass(frozen=True)
 class WorkerContext:
-    """A dataset opened in this process: connection, labels and what was fetched before."""
+    """A dataset opened in this process: connection, labels and cache."""
 
     connection: Connection
     supervoxels: CloudLayer
@@ -37,14 +37,14 @@ class WorkerContext:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """Which dataset, and where things are kept.
+    """Dataset and cache folder of a job.
 
     Attributes
     ----------
     config, species
         The dataset.
     cache
-        Folder that all processes of a build share.
+        Folder shared by all processes of a build.
     until
         Time of the final state, UTC.
     """
@@ -56,7 +56,7 @@ class JobSpec:
 
     @property
     def dataset(self) -> list[str | None]:
-        """What tells this dataset from others, for keys."""
+        """Identity of the dataset, for cache keys."""
         c = self.config
         return [self.species, c.server, c.datastack, c.graph_table, c.segmentation, self.until.isoformat()]
 
@@ -72,21 +72,21 @@ class JobSpec:
             try:
                 return _open(content_key(asdict(self.config), str(self.cache)), self)
             except SiteUnavailable as error:
-                raise ConnectomeBenchError(f"{error}; check the network, and run again to go on") from None
+                raise ConnectomeBenchError(f"{error}; check the network and run again to continue") from None
 
 
 _opening = Lock()
 
 
 @lru_cache(maxsize=4)
-def _open(key: str, order: JobSpec) -> WorkerContext:
-    species = get_species(order.species)
-    connection = connect(order.config, species)
+def _open(key: str, spec: JobSpec) -> WorkerContext:
+    species = get_species(spec.species)
+    connection = connect(spec.config, species)
     # SQLite does not work on every network file system
     blobs = BlobCache(
-        Path(os.environ.get("CONNECTOMEBENCH_CACHE") or order.cache / "blobs"), int(order.config.cache_gb * 1e9)
+        Path(os.environ.get("CONNECTOMEBENCH_CACHE") or spec.cache / "blobs"), int(spec.config.cache_gb * 1e9)
     )
-    rules, requests = order.config.survey, order.config.requests
+    rules, requests = spec.config.survey, spec.config.requests
     layer = open_layer(connection, connection.segmentation, "labels", rules.label_voxel_nm, blobs, requests)
     return WorkerContext(connection, layer, blobs)
 
@@ -105,31 +105,31 @@ def open_layer(
 
 @dataclass(frozen=True)
 class HistoryJob:
-    """Roots whose history is read together."""
+    """Roots whose history is read in one job."""
 
-    order: JobSpec
+    spec: JobSpec
     roots: tuple[int, ...]
 
     @property
     def path(self) -> Path:
-        """File that the job leaves."""
-        key = content_key("history 1", self.order.dataset, list(self.roots))
-        return self.order.cache / "history" / f"{key}.json"
+        """File that the job writes."""
+        key = content_key("history 1", self.spec.dataset, list(self.roots))
+        return self.spec.cache / "history" / f"{key}.json"
 
 
 @dataclass(frozen=True)
 class History:
-    """Operations of some roots, judged; why others are no edits; and roots whose history cannot be read."""
+    """Operations of some roots with their outcomes, counts of the ones left out, and unreadable roots."""
 
-    judged: tuple[JudgedOperations, ...]
+    judged: tuple[JudgedOperation, ...]
     left_out: dict[str, int]
     failed: dict[int, str]
 
 
 def read_history(job: HistoryJob) -> int:
-    """Read and judge the operations of a group of roots, unless that was done before; returns their number."""
+    """Read and judge the operations of a group of roots, unless the file exists; return their number."""
     if not job.path.exists():
-        graph, until = job.order.open().connection.graph, job.order.until
+        graph, until = job.spec.open().connection.graph, job.spec.until
         operations, left_out, failed = read_operations(graph, job.roots, until)
         judged, undecided = judge_operations(graph, operations, until)
         write_json(
@@ -144,7 +144,7 @@ def read_history(job: HistoryJob) -> int:
 
 
 def load_history(path: Path) -> History:
-    """Read what :func:`read_history` left."""
+    """Load the file of :func:`read_history`."""
     data = json.loads(path.read_text(encoding="utf-8"))
     return History(
         tuple(_judged(j) for j in data["judged"]),
@@ -153,13 +153,13 @@ def load_history(path: Path) -> History:
     )
 
 
-def _plain(judged: JudgedOperations) -> dict[str, Any]:
+def _plain(judged: JudgedOperation) -> dict[str, Any]:
     plain = asdict(judged)
     plain["operation"]["time"] = judged.operation.time.isoformat()
     return plain
 
 
-def _judged(data: dict[str, Any]) -> JudgedOperations:
+def _judged(data: dict[str, Any]) -> JudgedOperation:
     o = data["operation"]
     operation = Operation(
         operation_id=o["operation_id"],
@@ -173,7 +173,7 @@ def _judged(data: dict[str, Any]) -> JudgedOperations:
         sinks=tuple(o["sinks"]),
         undone=o["undone"],
     )
-    return JudgedOperations(operation, data["outcome"], (data["bodies"][0], data["bodies"][1]))
+    return JudgedOperation(operation, data["outcome"], (data["bodies"][0], data["bodies"][1]))
 
 
 def _points(values: list[list[float]]) -> tuple[Point, ...]:
@@ -182,23 +182,23 @@ def _points(values: list[list[float]]) -> tuple[Point, ...]:
 
 @dataclass(frozen=True)
 class SurveyJob:
-    """Edits next to each other that are surveyed together."""
+    """Neighbouring edits that are surveyed in one job."""
 
-    order: JobSpec
-    judged: tuple[JudgedOperations, ...]
+    spec: JobSpec
+    judged: tuple[JudgedOperation, ...]
 
     @property
     def path(self) -> Path:
-        """File that the job leaves."""
-        rules = [asdict(self.order.config.survey), asdict(self.order.config.skeleton)]
+        """File that the job writes."""
+        rules = [asdict(self.spec.config.survey), asdict(self.spec.config.skeleton)]
         ids = [j.operation.operation_id for j in self.judged]
-        key = content_key("survey 1", self.order.dataset, ids, rules)
-        return self.order.cache / "surveys" / f"{key}.npz"
+        key = content_key("survey 2", self.spec.dataset, ids, rules)
+        return self.spec.cache / "surveys" / f"{key}.npz"
 
 
 @dataclass(frozen=True)
-class Surveyed:
-    """Surveys of a group of edits; edits without one, and those whose data cannot be had, with the reason."""
+class SurveyGroup:
+    """Surveys of a group of edits; edits without a survey and edits with unavailable data, with the reason."""
 
     surveys: list[Survey]
     without: dict[int, str]
@@ -206,18 +206,18 @@ class Surveyed:
 
 
 def make_surveys(job: SurveyJob) -> tuple[int, int]:
-    """Survey a group of edits, unless that was done before; returns how many there are, and how many failed."""
+    """Survey a group of edits, unless the file exists; return the number of edits and of failures."""
     if job.path.exists():
         stored = load_surveys(job.path)
         return len(job.judged), len(stored.failed)
-    place = job.order.open()
-    config = job.order.config
-    roots = _lookup(job, place)
+    context = job.spec.open()
+    config = job.spec.config
+    roots = _lookup(job, context)
     surveys, without, failed = [], {}, {}
     for judged in job.judged:
         number = judged.operation.operation_id
         try:
-            made = survey(judged, place.supervoxels, roots, job.order.until, config.survey, config.skeleton)
+            made = survey(judged, context.supervoxels, roots, job.spec.until, config.survey, config.skeleton)
         except SiteUnavailable as error:
             failed[number] = str(error)
             continue
@@ -234,14 +234,14 @@ def make_surveys(job: SurveyJob) -> tuple[int, int]:
     return len(job.judged), len(failed)
 
 
-def _lookup(job: SurveyJob, place: WorkerContext) -> Lookup:
-    """Ask for the final roots of all places of a job in one request; each place has its own time before."""
-    graph, until = place.connection.graph, job.order.until
+def _lookup(job: SurveyJob, context: WorkerContext) -> Lookup:
+    """Read the final roots of all edits of a job in one request; the time before is different for each edit."""
+    graph, until = context.connection.graph, job.spec.until
     try:
-        around = [supervoxels_around(j, place.supervoxels, job.order.config.survey) for j in job.judged]
+        around = [supervoxels_around(j, context.supervoxels, job.spec.config.survey) for j in job.judged]
         ids = np.unique(np.concatenate(around))
         final = graph.roots(ids, until)
-    except SiteUnavailable:  # then it is seen place by place which of them fail
+    except SiteUnavailable:  # then each edit asks by itself, and fails by itself
         return graph.roots
 
     def roots(supervoxels: NDArray[np.uint64], when: datetime) -> NDArray[np.uint64]:
@@ -252,12 +252,12 @@ def _lookup(job: SurveyJob, place: WorkerContext) -> Lookup:
     return roots
 
 
-def load_surveys(path: Path) -> Surveyed:
-    """Read what :func:`make_surveys` left."""
+def load_surveys(path: Path) -> SurveyGroup:
+    """Load the file of :func:`make_surveys`."""
     with np.load(path, allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     without, failed = (
         {int(number): reason for number, reason in json.loads(str(arrays.pop(name))).items()}
         for name in ("without", "failed")
     )
-    return Surveyed(unpack_surveys(arrays), without, failed)
+    return SurveyGroup(unpack_surveys(arrays), without, failed)

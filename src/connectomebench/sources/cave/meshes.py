@@ -1,4 +1,4 @@
-"""Meshes of level-2 nodes, as a ChunkedGraph server stores them: fetched once, joined and cut to a view."""
+"""Fetch the level-2 meshes of a ChunkedGraph server, join them and crop them to a view."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.cave_config import RequestRules
 from connectomebench.sources.cave.retries import with_retries
 
-# cloud-files tries seven times by itself; on top of that nothing is tried again
+# cloud-files tries seven times by itself, so nothing is retried on top
 _ONCE = RequestRules(attempts=1)
 
 
 def level2_meshes(
     volume: Any, level2_ids: Iterable[int], cache: BlobCache, key: str, login: str | None = None
 ) -> dict[int, Mesh]:
-    """Fetch the meshes of level-2 nodes (the part of a segment inside one chunk), each once.
+    """Fetch the meshes of level-2 nodes (parts of a segment inside one chunk), or read them from the cache.
 
-    The files of the nodes asked for are read and no others: no manifest is requested, so the meshing service is not
+    Only the files of the requested nodes are read: no manifest is requested, so the meshing service is not
     needed, only its files. In the sharded layout these are ``dynamic/{id}:0:{bounds}`` for nodes made by an edit, and
     else a byte range of a file under ``initial/2``; in the unsharded one ``{id}:0:{bounds}``. cloud-volume knows the
     names and reads the shards (``GrapheneShardedMeshSource.get_meshes_on_bypass``, all nodes in one call). Its
@@ -44,7 +44,7 @@ def level2_meshes(
     level2_ids
         Ids of layer 2.
     cache
-        Where meshes are kept. A level-2 node never changes, so its id is the key; that a node has no mesh is not kept,
+        Cache of meshes. A level-2 node never changes, so its id is the key; that a node has no mesh is not kept,
         since servers mesh new nodes some time after an edit.
     key
         Stands for the path of the volume.
@@ -71,7 +71,7 @@ def level2_meshes(
         raise ValueError(f"{wrong[0]} is not the id of a level-2 node")
     if not volume.info.get("mesh"):
         raise ConnectomeBenchError(
-            f"{volume.cloudpath} does not say where its meshes are; set source.cave.meshes to voxels"
+            f"{volume.cloudpath} does not state where its meshes are; set source.cave.meshes to voxels"
         )
     names = {i: content_key("level-2 mesh 1", key, i) for i in ids}
     found: dict[int, Mesh] = {}
@@ -119,7 +119,7 @@ def _mesh(stored: Any) -> Mesh:
 
 
 def join_meshes(meshes: Iterable[Mesh]) -> Mesh:
-    """Join meshes into one, with one vertex at each place, so that seams between chunks close.
+    """Join meshes into one and merge equal vertices, so that seams between chunks close.
 
     A ChunkedGraph server rounds vertices to one grid for all chunks (README of ``pychunkedgraph/meshing``), so those
     on a border are equal in both chunks to the last bit. CloudVolume merges pairs of equal vertices on chunk borders
@@ -153,7 +153,7 @@ def join_meshes(meshes: Iterable[Mesh]) -> Mesh:
 
 
 def compact(vertices_nm: NDArray[np.float32], faces: NDArray[np.integer]) -> Mesh:
-    """Make a mesh of faces and the vertices they use, in the order of ``vertices_nm`` (shape (n, 3), nm)."""
+    """Make a mesh of the faces and only the vertices they use, in order; ``vertices_nm`` has shape (n, 3), nm."""
     used = np.zeros(len(vertices_nm), np.bool_)
     used[faces] = True
     number = np.cumsum(used) - 1
@@ -161,7 +161,7 @@ def compact(vertices_nm: NDArray[np.float32], faces: NDArray[np.integer]) -> Mes
 
 
 def segment_mesh(meshes: Iterable[Mesh], box_nm: Box) -> Mesh:
-    """Join the fragments of a segment and keep what may be seen in a box.
+    """Join the fragments of a segment and keep the faces that may be visible in a box.
 
     Parameters
     ----------
@@ -193,7 +193,7 @@ def segment_mesh(meshes: Iterable[Mesh], box_nm: Box) -> Mesh:
 
 
 def _touching(mesh: Mesh, box_nm: Box) -> NDArray[np.bool_]:
-    """Tell which faces have a bounding box that touches the box; bool, shape (n_faces,)."""
+    """Return which faces have a bounding box that touches the box; bool, shape (n_faces,)."""
     found = np.ones(len(mesh.faces), np.bool_)
     for axis, (lower, upper) in enumerate(zip(box_nm.lower_nm, box_nm.upper_nm, strict=True)):
         values = mesh.vertices_nm[:, axis].astype(np.float64)[mesh.faces]

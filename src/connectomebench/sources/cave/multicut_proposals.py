@@ -1,4 +1,4 @@
-"""Proposed cuts: those that proofreaders made, and wrong ones that the server's multicut gives for other seeds."""
+"""Propose cuts: those of proofreaders, and wrong ones of the server's multicut for other seeds."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from connectomebench.core.site import Cut
 from connectomebench.cuts.proposals import CutPlace, evaluate_cut, wrong_cuts
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cut_sides import Cutting
-from connectomebench.sources.cave.history import JudgedOperations
+from connectomebench.sources.cave.history import JudgedOperation
 
 
 def propose(
     archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> tuple[list[ProposedCut], Counter[str]]:
-    """Propose cuts at every split that was made.
+    """Propose cuts at every split that proofreaders made.
 
-    The cut of the proofreader is proposed as it was made, and judged by the rule; one that was taken back since is
-    wrong by that rule too. Wrong cuts come from previews between random seeds in what the larger side became, if the
-    server still knows it.
+    The proofreader's cut is proposed as made and judged by the rule, by which a cut that was reversed later is wrong.
+    Wrong cuts come from previews between random seeds in what the larger side became, if the server still knows it.
 
     Parameters
     ----------
@@ -40,7 +39,7 @@ def propose(
     proposals
         In the order of the edits.
     dropped
-        Why others are missing.
+        Reason -> number of missing proposals.
     """
     proposals: list[ProposedCut] = []
     dropped: Counter[str] = Counter()
@@ -66,8 +65,8 @@ def propose(
     return proposals, dropped
 
 
-def _place(
-    judged: JudgedOperations, segment: int, bodies: tuple[int, ...], cutting: Cutting, reach_nm: float
+def _cut_place(
+    judged: JudgedOperation, segment: int, bodies: tuple[int, ...], cutting: Cutting, reach_nm: float
 ) -> CutPlace:
     def part(_: CutGraph, cut: Cut) -> NDArray[np.int8] | str:
         return cutting.sides(segment, cut)
@@ -78,22 +77,22 @@ def _place(
 
 
 def _as_made(
-    judged: JudgedOperations, archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
+    judged: JudgedOperation, archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> ProposedCut | str:
     operation = judged.operation
-    survey = archive.atlas.of_operation(operation.operation_id)
+    survey = archive.survey_index.of_operation(operation.operation_id)
     if survey is None:
         return "the place was not surveyed"
     segment = survey.sides[0]
-    place = _place(judged, segment, tuple(dict.fromkeys(judged.bodies)), cutting, rules.reach_nm)
+    place = _cut_place(judged, segment, tuple(dict.fromkeys(judged.bodies)), cutting, rules.reach_nm)
     cut = Cut(operation.sources_nm, operation.sinks_nm, place.location_nm, place.reach_nm)
     return evaluate_cut(place, cut, rules, largest_view_nm)
 
 
 def _wrong(
-    judged: JudgedOperations, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
+    judged: JudgedOperation, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
 ) -> list[ProposedCut]:
-    """Wrong cuts of the final segment that holds most of the place."""
-    places = [_place(judged, body, (body,), cutting, rules.reach_nm) for body in dict.fromkeys(judged.bodies)]
+    """Propose wrong cuts of the final segment that fills most of the cube."""
+    places = [_cut_place(judged, body, (body,), cutting, rules.reach_nm) for body in dict.fromkeys(judged.bodies)]
     largest = max(places, key=lambda place: place.graph.voxels.sum())
     return wrong_cuts(largest, rules, largest_view_nm)

@@ -1,4 +1,4 @@
-"""Requests that are tried again: the one place where the failures of a network are dealt with."""
+"""Retries: the one module that handles network failures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
-_IF_500 = 4  # the ChunkedGraph answers 500 for ids it does not know, too, and then always
+_IF_500 = 4  # the ChunkedGraph also answers 500 for unknown ids, and then every time
 _BUSY = frozenset({429, 502, 503, 504})
 _DROPPED = (
     requests.ConnectionError,
@@ -31,7 +31,7 @@ _DROPPED = (
 
 
 def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: str) -> T:
-    """Read from cloud storage, trying again as :class:`RetryAdapter` does.
+    """Read from cloud storage, with the same retries as :class:`RetryAdapter`.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: s
     Raises
     ------
     SiteUnavailable
-        If it still fails.
+        If it fails after all attempts.
     ConnectomeBenchError
         If the token is refused.
     """
@@ -82,7 +82,7 @@ def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: s
 
 
 def _within(seconds: float, read: Callable[[], T]) -> T:
-    """Give up waiting for a read after some time; its thread ends with the process at the latest."""
+    """Stop waiting for a read after a time limit; its thread ends with the process at the latest."""
     done: list[T] = []
     failed: list[BaseException] = []
 
@@ -107,7 +107,7 @@ def _policy(rules: RequestRules) -> RetryPolicy:
 
 
 class _BusyServer(TransientError):
-    """An answer that may be better next time."""
+    """An answer that may succeed when repeated."""
 
     def __init__(self, response: requests.Response) -> None:
         super().__init__(f"the server answered {response.status_code}", retry_after_s(response.headers))
@@ -115,7 +115,7 @@ class _BusyServer(TransientError):
 
 
 class RetryAdapter(HTTPAdapter):
-    """Sends requests with a time limit, and tries again with growing, random waits.
+    """Sends requests with a time limit, and retries with growing random waits.
 
     All requests of this package only read, so each may be repeated. A body shorter than announced counts as dropped.
     A refused token ends the build with a message that names the server; the token is in no message.
@@ -123,7 +123,7 @@ class RetryAdapter(HTTPAdapter):
     Parameters
     ----------
     rules
-        How often and how long.
+        Retries and time limits.
     login
         Server that hands out tokens, for messages.
     """
@@ -169,7 +169,7 @@ def _log_failure(state: RetryCallState) -> None:
 
 
 def _give_up(state: RetryCallState) -> requests.Response:
-    """Hand the last answer on, as caveclient expects it, or raise the last failure."""
+    """Return the last answer, as caveclient expects, or raise the last failure."""
     failed = failure_of(state)
     if isinstance(failed, _BusyServer):
         return failed.response
@@ -177,12 +177,12 @@ def _give_up(state: RetryCallState) -> requests.Response:
 
 
 def refused(url: str, status: int, login: str) -> ConnectomeBenchError:
-    """Say that a server does not accept the token (401) or what it allows (403), and how to get one.
+    """Make the error for a token that is not accepted (401) or has no permission (403), with how to get one.
 
     Parameters
     ----------
     url
-        What was asked; only its server is told.
+        Requested address; only its server appears in the message.
     status
         401 or 403.
     login

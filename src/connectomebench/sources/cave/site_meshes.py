@@ -1,4 +1,4 @@
-"""Meshes of what a site shows: the server's level-2 meshes, or surfaces made from its labels."""
+"""Meshes of the parts of a site: level-2 meshes of the server, or surfaces made from labels."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ _SIGN = {"source": 1, "sink": -1}
 
 
 def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules) -> list[Mesh]:
-    """Make a surface of each part of a site from the labels inside the cube shown.
+    """Make a surface of each part of a site from the labels in the cube shown.
 
     Parameters
     ----------
     site
-        What is shown.
+        Site.
     archive, cutting
         The state at that time, and its cuts.
     rules
-        Margin, simplification and smoothing.
+        Margin and smoothing.
 
     Raises
     ------
     SiteUnavailable
-        If the data of the place cannot be had.
+        If the data are unavailable.
     """
-    place = archive.order.open()
-    layer = place.supervoxels
+    context = archive.spec.open()
+    layer = context.supervoxels
     lower, upper = voxel_box(layer, Box.around(site.location_nm, site.extent_nm), rules.margin_vx)
     if any(a >= b for a, b in zip(lower, upper, strict=True)):
         return [EMPTY_MESH] * len(site.parts)
@@ -57,7 +57,7 @@ def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules
             painted[roots == np.uint64(part.segment_id)] = number
     ends = np.stack([np.equal(lower, 0), np.equal(upper, layer.shape)], axis=1)
     corner = np.add(layer.offset_vx, lower).tolist()
-    return stored_meshes(place.blobs, painted, len(site.parts), corner, layer.voxel_size_nm, ends, rules)
+    return stored_meshes(context.blobs, painted, len(site.parts), corner, layer.voxel_size_nm, ends, rules)
 
 
 def level2_parts(site: Site, archive: Archive, cutting: Cutting) -> list[Mesh]:
@@ -69,14 +69,14 @@ def level2_parts(site: Site, archive: Archive, cutting: Cutting) -> list[Mesh]:
     Parameters
     ----------
     site
-        What is shown.
+        Site.
     archive, cutting
         The state at that time, and its cuts.
 
     Raises
     ------
     SiteUnavailable
-        If the data of the place cannot be had.
+        If the data are unavailable.
     """
     shown = Box.around(site.location_nm, site.extent_nm)
     both: dict[int, tuple[Mesh, Mesh]] = {}
@@ -94,30 +94,30 @@ def level2_parts(site: Site, archive: Archive, cutting: Cutting) -> list[Mesh]:
 
 
 def _supervoxels(segment: int, site: Site, shown: Box, archive: Archive) -> NDArray[np.uint64]:
-    """Supervoxels of a segment in the cube shown; uint64, sorted."""
-    layer = archive.order.open().supervoxels
+    """Return the supervoxels of a segment in the cube shown; uint64, sorted."""
+    layer = archive.spec.open().supervoxels
     ids = np.unique(layer.read(*voxel_box(layer, shown))).astype(np.uint64)
     ids = ids[ids != 0]
     return ids[archive.lookup(segment, site.location_nm)(ids) == np.uint64(segment)]
 
 
 def _nodes(segment: int, supervoxels: NDArray[np.uint64], site: Site, archive: Archive) -> NDArray[np.uint64]:
-    """Level-2 node of each supervoxel at the time when the segment is looked at."""
-    place = archive.order.open()
+    """Return the level-2 node of each supervoxel at the time at which the segment is shown."""
+    context = archive.spec.open()
     when = archive.time_of(segment, site.location_nm)
-    key = content_key("level-2 nodes 1", archive.order.dataset, when.isoformat(), supervoxels)
-    stored = place.blobs.get(key)
+    key = content_key("level-2 nodes 1", archive.spec.dataset, when.isoformat(), supervoxels)
+    stored = context.blobs.get(key)
     if stored is None:
-        stored = {"nodes": place.connection.graph.roots(supervoxels, when, level2=True)}
-        place.blobs.put(key, **stored)
+        stored = {"nodes": context.connection.graph.roots(supervoxels, when, level2=True)}
+        context.blobs.put(key, **stored)
     return stored["nodes"]
 
 
 def _fetched(nodes: NDArray[np.uint64], archive: Archive) -> Mapping[int, Mesh]:
-    place = archive.order.open()
+    context = archive.spec.open()
     ids = nodes[nodes != 0].tolist()
-    login = place.connection.login
-    return level2_meshes(place.supervoxels.cloud, ids, place.blobs, place.connection.segmentation, login)
+    login = context.connection.login
+    return level2_meshes(context.supervoxels.cloud, ids, context.blobs, context.connection.segmentation, login)
 
 
 def _both_sides(site: Site, segment: int, shown: Box, archive: Archive, cutting: Cutting) -> tuple[Mesh, Mesh]:
@@ -127,7 +127,7 @@ def _both_sides(site: Site, segment: int, shown: Box, archive: Archive, cutting:
     seen = np.isin(supervoxels, _supervoxels(segment, site, shown, archive))
     centres, sides, supervoxels = pieces.graph.points_nm[seen], sides[seen], supervoxels[seen]
     nodes = _nodes(segment, supervoxels, site, archive)
-    cloud = archive.order.open().supervoxels.cloud
+    cloud = archive.spec.open().supervoxels.cloud
     found = {}
     for node, mesh in _fetched(np.unique(nodes), archive).items():
         own = nodes == np.uint64(node)

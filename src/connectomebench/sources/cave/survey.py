@@ -1,4 +1,4 @@
-"""What lies around an edit just before it: neighbours in contact, sizes, skeletons, and the bodies they end up in.
+"""Survey the surroundings of an edit just before it: neighbours, sizes, skeletons, and final bodies.
 
 One cube of supervoxels is read per edit, and its supervoxels are looked up at two times: just before the edit, for the
 segments that the proofreader saw, and in the final state, for the bodies. Everything else follows from these three
@@ -20,8 +20,8 @@ from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Point
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.cave.cave_config import SurveyRules
-from connectomebench.sources.cave.cloud_volumes import HeldLayer, distinct
-from connectomebench.sources.cave.history import JudgedOperations
+from connectomebench.sources.cave.cloud_volumes import InMemoryLayer, distinct
+from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.label_shapes import SkeletonRules, int_point, read_mask, skeletonize
 
 Lookup = Callable[[NDArray[np.uint64], datetime], NDArray[np.uint64]]
@@ -42,13 +42,16 @@ class Survey:
     sides
         Segments just before the edit under the source and the sink points: two for a merge, twice the same for a split.
     segments
-        uint64, shape (s,): edited segments and their neighbours; nothing is said of others.
+        uint64, shape (s,): edited segments and their neighbours; other segments are not described.
     contacts
         Patches of contact between an edited segment and another one, inside the inner part of the cube.
     overlaps
         uint64, shape (k, 3): segment, body, voxels in the cube, for ``segments``.
     skeletons
         Of ``segments``, inside the cube; those too small are absent.
+    interface_nm
+        float32, shape (i, 3): points all over the interface of the edit, inside the cube, nm: of the two segments of a
+        merge, or of the two bodies inside the segment of a split.
     """
 
     operation_id: int
@@ -61,15 +64,16 @@ class Survey:
     contacts: Contacts
     overlaps: NDArray[np.uint64]
     skeletons: dict[int, Skeleton]
+    interface_nm: NDArray[np.float32]
 
     def light(self) -> Survey:
-        """Leave out the supervoxels and skeletons, so that the surveys of a whole brain fit in memory."""
+        """Return a copy without supervoxels and skeletons, so that the surveys of a whole brain fit in memory."""
         none = np.zeros(0, np.uint64)
         return replace(self, supervoxels=none, before=none, final=none, skeletons={})
 
 
-def supervoxels_around(judged: JudgedOperations, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
-    """Supervoxels of the cube around an edit, and those under its points; uint64, sorted."""
+def supervoxels_around(judged: JudgedOperation, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
+    """Return the supervoxels in the cube around an edit and under its points; uint64, sorted."""
     box = voxel_box(supervoxels, Box.around(judged.operation.place_nm, rules.cutout_nm))
     ids, _ = distinct(supervoxels.read(*box))
     return np.union1d(
@@ -78,14 +82,14 @@ def supervoxels_around(judged: JudgedOperations, supervoxels: Volume, rules: Sur
 
 
 def survey(
-    judged: JudgedOperations,
+    judged: JudgedOperation,
     supervoxels: Volume,
     roots: Lookup,
     until: datetime,
     rules: SurveyRules,
     skeleton_rules: SkeletonRules,
 ) -> Survey | str:
-    """Look around an edit.
+    """Survey an edit.
 
     Parameters
     ----------
@@ -98,17 +102,17 @@ def survey(
     until
         Time of the final state, UTC.
     rules, skeleton_rules
-        What is looked at.
+        Cube, thresholds and skeletons.
 
     Returns
     -------
     Survey or str
-        A text says why there is none.
+        Or the reason why there is none.
 
     Raises
     ------
     SiteUnavailable
-        If the data cannot be had.
+        If the data are unavailable.
     """
     operation = judged.operation
     center = operation.place_nm
@@ -148,6 +152,7 @@ def survey(
         contacts,
         overlaps,
         skeletons,
+        _interface(segments, bodies, offset, voxel, judged, sides),
     )
 
 
@@ -177,7 +182,9 @@ def _contacts(
 
     scan = CorrectionRules(min_contact_faces=rules.min_contact_faces, max_gap_vx=1)
     try:
-        found = find_contacts(HeldLayer(segments, voxel, offset), HeldLayer(bodies, voxel, offset), scan, threads=1)
+        found = find_contacts(
+            InMemoryLayer(segments, voxel, offset), InMemoryLayer(bodies, voxel, offset), scan, threads=1
+        )
     except ConnectomeBenchError:  # nothing proofread in the whole cube
         return Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
     edited = np.isin(found.segments, np.asarray(sides, np.uint64))
@@ -191,6 +198,28 @@ def _contacts(
     nearest = ids[np.argsort(-areas, kind="stable")[: rules.neighbours]]
     rows = rows[~strangers | np.isin(others, nearest)]
     return Contacts(found.segments[rows], found.points_nm[rows], found.areas[rows])
+
+
+def _interface(
+    segments: NDArray[np.uint64],
+    bodies: NDArray[np.uint64],
+    offset: IntPoint,
+    voxel: tuple[float, float, float],
+    judged: JudgedOperation,
+    sides: Sequence[int],
+) -> NDArray[np.float32]:
+    """Find points all over the interface that an edit is about; see :class:`Survey`."""
+    from connectomebench.corrections.contacts import interface_points
+
+    split = sides[0] == sides[1]
+    a, b = judged.bodies if split else (sides[0], sides[1])
+    inside = segments == np.uint64(sides[0])
+    parts = np.where(inside, bodies, np.uint64(0)) if split else segments
+    mask = np.isin(parts, np.asarray([a, b], np.uint64))
+    if a == b or not (parts == np.uint64(a)).any() or not (parts == np.uint64(b)).any():
+        return np.zeros((0, 3), np.float32)
+    pair = InMemoryLayer(np.where(mask, parts, np.uint64(0)), voxel, offset)
+    return interface_points(pair, (a, b), CorrectionRules(max_gap_vx=1), threads=1)
 
 
 def _overlaps(
@@ -221,7 +250,7 @@ def _skeletons(
         low = np.maximum(np.asarray([s[0] for s in spans]) - factor, 0)
         high = np.minimum(np.asarray([s[-1] + 1 for s in spans]) + factor, mask.shape)
         crop = mask[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
-        block = HeldLayer(crop.astype(np.uint64), voxel, offset)
+        block = InMemoryLayer(crop.astype(np.uint64), voxel, offset)
         filled = read_mask(block, 1, (0, 0, 0), block.shape, rules.downsample)
         made = skeletonize(filled, (low + offset).tolist(), voxel, rules)
         if made is not None:
@@ -230,7 +259,7 @@ def _skeletons(
 
 
 def pack_surveys(surveys: Sequence[Survey]) -> dict[str, NDArray[Any]]:
-    """Lay surveys out as named arrays; the reverse of :func:`unpack_surveys`."""
+    """Pack surveys into named arrays; the reverse of :func:`unpack_surveys`."""
     arrays: dict[str, NDArray[Any]] = {"count": np.asarray(len(surveys))}
     for i, s in enumerate(surveys):
         arrays |= {
@@ -245,6 +274,7 @@ def pack_surveys(surveys: Sequence[Survey]) -> dict[str, NDArray[Any]]:
             f"{i}.contact_points": s.contacts.points_nm,
             f"{i}.contact_areas": s.contacts.areas,
             f"{i}.overlaps": s.overlaps,
+            f"{i}.interface": s.interface_nm,
             f"{i}.skeleton_ids": np.asarray(list(s.skeletons), np.uint64),
             f"{i}.nodes": _joined([k.nodes_nm for k in s.skeletons.values()], (0, 3), np.float32),
             f"{i}.edges": _joined([k.edges for k in s.skeletons.values()], (0, 2), np.int32),
@@ -261,7 +291,7 @@ def _joined(parts: list[NDArray[Any]], empty: tuple[int, ...], dtype: Any) -> ND
 
 
 def unpack_surveys(arrays: dict[str, NDArray[Any]]) -> list[Survey]:
-    """Make surveys from the arrays of :func:`pack_surveys`."""
+    """Restore surveys from the arrays of :func:`pack_surveys`."""
     found = []
     for i in range(int(arrays["count"])):
         a = {name.partition(".")[2]: values for name, values in arrays.items() if name.startswith(f"{i}.")}
@@ -286,6 +316,7 @@ def unpack_surveys(arrays: dict[str, NDArray[Any]]) -> list[Survey]:
                 Contacts(a["contact_segments"], a["contact_points"], a["contact_areas"]),
                 a["overlaps"],
                 skeletons,
+                a["interface"],
             )
         )
     return found

@@ -1,4 +1,4 @@
-"""All surveys of a build: found by segment and by place, read from disk when they are needed."""
+"""Index of all surveys of a build by segment and location; surveys are read from disk when needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scipy.spatial import KDTree
 
 from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.site import Point
-from connectomebench.sources.cave.jobs import Surveyed, load_surveys
+from connectomebench.sources.cave.jobs import SurveyGroup, load_surveys
 from connectomebench.sources.cave.survey import Survey
 
 _FILES_IN_MEMORY = 16
@@ -22,20 +22,20 @@ _FILES_IN_MEMORY = 16
 
 @dataclass(frozen=True)
 class State:
-    """When a segment is looked at: in which survey, and whether just before its edit or in the final state."""
+    """A time at which a segment is shown: just before the edit of a survey, or the final state."""
 
     survey: Survey
     final: bool
 
     def root_of(self, supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
-        """Roots of supervoxels (uint64) in this state; 0 for those outside the survey."""
+        """Return the roots of supervoxels (uint64) in this state; 0 outside the survey."""
         roots = self.survey.final if self.final else self.survey.before
         at = np.minimum(np.searchsorted(self.survey.supervoxels, supervoxels), len(roots) - 1)
         return np.where(self.survey.supervoxels[at] == supervoxels, roots[at], np.uint64(0))
 
 
 class SurveyIndex:
-    """Surveys on disk.
+    """Index of surveys on disk.
 
     Parameters
     ----------
@@ -57,9 +57,9 @@ class SurveyIndex:
         for number, found in enumerate(map(load_surveys, self._paths)):
             self.without |= found.without
             self.failed |= found.failed
-            for place, survey in enumerate(found.surveys):
+            for row_in_file, survey in enumerate(found.surveys):
                 row = len(where)
-                where.append((number, place))
+                where.append((number, row_in_file))
                 self._light.append(survey.light())
                 operations.append(survey.operation_id)
                 centers.append(survey.center_nm)
@@ -76,11 +76,11 @@ class SurveyIndex:
         return len(self._where)
 
     def light(self) -> list[Survey]:
-        """Return all surveys without their supervoxels and skeletons, which are read when they are needed."""
+        """Return all surveys without supervoxels and skeletons, which are read when needed."""
         return self._light
 
-    def files(self) -> Iterator[tuple[Path, Surveyed]]:
-        """Yield each file with what it holds."""
+    def files(self) -> Iterator[tuple[Path, SurveyGroup]]:
+        """Yield each file with its content."""
         for path in self._paths:
             yield path, load_surveys(path)
 
@@ -91,14 +91,23 @@ class SurveyIndex:
 
     def of_segment(self, segment: int) -> Survey | None:
         """Return the survey at the segment's own edit, else the first one that knows it."""
+        row = self._row_of_segment(segment)
+        return None if row is None else self._read(row)
+
+    def center_of(self, segment: int) -> NDArray[np.float64] | None:
+        """Middle of the cube that :meth:`of_segment` is about: float64, shape (3,), nm; None where there is none."""
+        row = self._row_of_segment(segment)
+        return None if row is None else self.centers_nm[row]
+
+    def _row_of_segment(self, segment: int) -> int | None:
         rows = [self._own[segment]] if segment in self._own else self._of_segment.get(segment, [])
-        return self._read(rows[0]) if rows else None
+        return rows[0] if rows else None
 
     def state(self, segment: int, place_nm: Point, beside: Sequence[int] = ()) -> State:
-        """Find when a segment existed, and a survey of the place then.
+        """Find a time at which a segment existed, with a survey of the location.
 
-        A segment of a survey is looked at just before that survey's edit; any other one, which then comes from the
-        final state, in the nearest survey. Surveys that know the segments ``beside`` as well come first.
+        A segment of a survey is shown just before the edit of that survey; any other one is a final segment, shown in
+        the nearest survey. Surveys that hold the segments ``beside`` too come first.
 
         Raises
         ------
@@ -114,37 +123,6 @@ class SurveyIndex:
             raise SiteUnavailable("the place was not surveyed")
         return State(self._read(int(self._tree.query(place_nm, p=np.inf)[1])), final=True)
 
-    def distances(
-        self, points_nm: NDArray[np.float64], half_nm: float, border_nm: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Measure where points lie in the cubes of the surveys.
-
-        Parameters
-        ----------
-        points_nm
-            Shape (n, 3), nm.
-        half_nm
-            Half the edge of a cube, nm.
-        border_nm
-            What counts as near a face, nm.
-
-        Returns
-        -------
-        nearest
-            float64, shape (n,): distance to the nearest centre along the axis where it is largest, nm.
-        near_face
-            bool, shape (n,): near a face of any cube.
-        """
-        if self._tree is None or not len(points_nm):
-            return np.full(len(points_nm), np.inf), np.zeros(len(points_nm), np.bool_)
-        nearest = self._tree.query(points_nm, p=np.inf)[0]
-        near_face = np.zeros(len(points_nm), np.bool_)
-        around = self._tree.query_ball_point(points_nm, half_nm + border_nm, p=np.inf)
-        for row, centers in enumerate(around):
-            distance = np.abs(self.centers_nm[centers] - points_nm[row]).max(axis=1)
-            near_face[row] = bool((distance >= half_nm - border_nm).any())
-        return nearest, near_face
-
     def _read(self, row: int) -> Survey:
-        number, place = self._where[row]
-        return self._load(self._paths[number]).surveys[place]
+        number, row_in_file = self._where[row]
+        return self._load(self._paths[number]).surveys[row_in_file]

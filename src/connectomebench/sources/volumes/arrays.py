@@ -47,6 +47,12 @@ class VolumeSpec:
         Resolution level of a CloudVolume path.
     fill_missing
         Read missing chunks of a CloudVolume path as zeros instead of refusing.
+
+    Examples
+    --------
+    >>> from connectomebench import VolumeSpec
+    >>> VolumeSpec("labels.npy", axes="zyx", voxel_size_nm=(4, 4, 40), offset_vx=(0, 0, 0)).voxel_size_nm
+    (4, 4, 40)
     """
 
     path: str
@@ -157,6 +163,18 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
     ConnectomeBenchError
         If it is missing or damaged, of an unknown kind or of a wrong type, or if axes, voxel size or offset are missing
         or contradict what is stored.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench import VolumeSpec, open_volume
+    >>> np.save("labels.npy", np.ones((10, 20, 30), np.uint64))
+    >>> spec = VolumeSpec("labels.npy", axes="zyx", voxel_size_nm=(4, 4, 40), offset_vx=(0, 0, 0))
+    >>> volume = open_volume(spec, kind="labels")
+    >>> volume.shape
+    (30, 20, 10)
+    >>> volume.read((0, 0, 0), (3, 2, 1)).shape
+    (3, 2, 1)
     """
     location = spec.path
     if location.startswith("graphene://"):
