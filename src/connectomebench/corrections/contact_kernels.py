@@ -209,7 +209,7 @@ def _step(
 
 
 @njit(nogil=True, cache=True)
-def _count_contact(table: _Contacts, before: int, after: int, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
+def _count_contact(table: _Contacts, before: _Code, after: _Code, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
     """Add one contact face between two parts at (i, j, k), index in the volume along the axes of the block."""
     keys, values, rows = table
     cell, cell_strides, point_strides = scan.cell, scan.cell_strides, scan.point_strides
