@@ -160,7 +160,7 @@ def test_a_merge_into_a_fused_segment_is_a_tangle():
     assert [s.edit_id for s in result.splits] == ["split-1-7-8-0"]
     assert not result.merges
     assert result.counts["excluded_tangles"] == 2
-    assert sorted(result.unresolved_nm[:, 0].tolist()) == [295.0, 295.0]
+    assert set(result.unresolved_nm[:, 0].tolist()) == {295.0}  # points all over the interface
     assert result.body_of == {2: 7, 4: 8}
 
 

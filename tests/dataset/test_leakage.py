@@ -9,7 +9,7 @@ from stored_rows import HIGH, partition_rows, png
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.dataset.leakage import check_leaks, hash_pictures, id_leaks, near_pictures
+from connectomebench.dataset.leakage import check_leaks, count_bodies, hash_pictures, id_leaks, near_pictures
 from connectomebench.dataset.schema import write_partition
 
 
@@ -54,6 +54,16 @@ def test_bodies_may_be_shared_where_segments_are_kept_apart(tmp_path):
     rows = partition_rows()
     rows["test"][1]["body_ids"] = [HIGH + 1]
     assert check_leaks(write(tmp_path, rows), "merge_action", "segment")["segments"] == 0
+
+
+def test_bodies_are_counted_in_the_written_rows(tmp_path):
+    rows = partition_rows()
+    bodies = {b for p in PARTITIONS for row in rows[p] for b in row["body_ids"]}
+    write(tmp_path / "apart", rows)
+    assert count_bodies(tmp_path / "apart") == {"bodies": len(bodies), "bodies_shared": 0}
+    rows["test"][1]["body_ids"] = [HIGH + 1]
+    write(tmp_path / "shared", rows)
+    assert count_bodies(tmp_path / "shared")["bodies_shared"] == 1
 
 
 def test_a_sample_in_two_partitions_is_found(tmp_path):
@@ -112,3 +122,13 @@ def test_blank_pictures_and_different_thin_neurites_are_no_copies(tmp_path):
     rows["train"][0]["images"] = pictures(drawn(), drawn(10, 100, 240, 140), png(7))
     rows["test"][0]["images"] = pictures(drawn(), drawn(10, 160, 240, 120), png(8))
     assert check_leaks(write(tmp_path, rows), "merge_action", "segment")["pictures"] == 0
+
+
+def test_the_same_id_in_two_segmentations_is_no_leak(tmp_path):
+    rows = partition_rows()
+    rows["train"][0]["source"] = "cube/one"
+    rows["test"][1] |= {"segment_ids": rows["train"][0]["segment_ids"], "source": "cube/two"}
+    assert id_leaks(write(tmp_path, rows), "segment")["segments"] == []
+    rows["test"][1]["source"] = "cube/one"
+    found = id_leaks(write(tmp_path, rows), "segment")["segments"]
+    assert len(found) == 2 and "cube/one" in found[0]

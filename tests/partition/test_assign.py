@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -204,6 +206,30 @@ def test_bodies_across_partitions_are_counted_or_kept_apart():
     check_leak_proof(sites, apart, "body")
 
 
+def test_all_samples_of_one_correction_are_one_group_even_where_groups_are_broken_up():
+    """Both ends of a cut are shown on segments of their own, here on two sides of the face of a cube."""
+    rng = np.random.default_rng(3)
+    pairs = [rng.uniform(10, EDGE - 10, 3) for _ in range(60)]
+    sites = [
+        replace(make_site(place + offset, 1.0, [1000 + 2 * i + side], [i]), edit_id=f"merge-{i}")
+        for i, place in enumerate(pairs)
+        for side, offset in enumerate(([-4, 0, 0], [4, 0, 0]))
+    ]
+    controls = [make_site(rng.uniform(0, EDGE, 3), 1.0, [5000 + i], [100 + i], "no") for i in range(120)]
+    # a segment that runs through a third of them: its group is too large and broken up by cube
+    through = [
+        replace(site, segment_ids=(*site.segment_ids, 1 + int(3 * site.location_nm[0] / EDGE))) for site in sites
+    ]
+    for own in (sites, through):
+        result = partition_sites([*own, *controls], PartitionRules(cube_nm=200.0), BOUNDS)
+        together = 0
+        for i in range(0, len(own), 2):
+            if result.partitions[i] is not None and result.partitions[i] == result.partitions[i + 1]:
+                assert result.groups[i] == result.groups[i + 1]
+                together += 1
+        assert together > 10
+
+
 def test_groups_hold_what_shares_a_segment():
     sites = random_sites(8, 400, 4000, 2.0, tasks=("merge_action",))
     result = partition_sites(sites, RULES, BOUNDS)
@@ -267,8 +293,66 @@ def test_what_cannot_be_divided_is_told():
         {"validation_fraction": 0.5, "test_fraction": 0.5},
         {"max_test": 0},
         {"group_by": "soma"},
+        {"test_half": "x"},
     ],
 )
 def test_rules_that_make_no_sense_are_refused(values):
     with pytest.raises(ConnectomeBenchError, match=next(iter(values))):
         PartitionRules(**values)
+
+
+def family_sites(seed: int, n: int) -> list[Site]:
+    """Sites of two segmentations that number their segments alike."""
+    sites = random_sites(seed, n, 5 * n, 30.0)
+    return [dataclasses.replace(site, segmentation="ab"[i % 2]) for i, site in enumerate(sites)]
+
+
+@pytest.mark.parametrize("half", ["+x", "-x", "+z", "-y"])
+def test_the_held_out_half_is_test_and_nothing_else_is(half):
+    sites = family_sites(4, 300)
+    # a cube runs across the middle
+    rules = PartitionRules(cube_nm=300.0, test_fraction=0.5, test_half=half)
+    result = partition_sites(sites, rules, BOUNDS)
+    axis, beyond = "xyz".index(half[1]), half[0] == "+"
+    sides = Counter()
+    for site, partition in zip(sites, result.partitions, strict=True):
+        if partition is not None:
+            assert (partition == "test") == ((site.location_nm[axis] >= EDGE / 2) == beyond)
+            sides[partition] += 1
+    assert set(sides) == set(PARTITIONS)
+    kept = [(s, p) for s, p in zip(sites, result.partitions, strict=True) if p is not None]
+    for (a, p), (b, q) in itertools.combinations(kept, 2):
+        if p != q:
+            gap = max(abs(u - v) for u, v in zip(a.location_nm, b.location_nm, strict=True))
+            assert gap >= (a.extent_nm + b.extent_nm) / 2
+
+
+def test_ids_of_two_segmentations_are_not_the_same_segment():
+    rng = np.random.default_rng(0)
+    # all sites of a segmentation have a segment of their own; the other one uses the same numbers
+    sites = [
+        dataclasses.replace(
+            make_site(rng.uniform(0, EDGE, 3), 0.001, [i // 2], [i], ("no", "yes")[i // 2 % 2]),
+            segmentation="ab"[i % 2],
+        )
+        for i in range(400)
+    ]
+    result = partition_sites(sites, PartitionRules(cube_nm=100.0, max_test=10**6), BOUNDS)
+    assert None not in result.partitions
+    assert len(set(result.groups)) == 400
+
+
+def test_groups_of_several_segmentations_hold_what_shares_a_body():
+    sites = family_sites(9, 300)
+    result = partition_sites(sites, PartitionRules(cube_nm=250.0), BOUNDS)
+    kept = [i for i, p in enumerate(result.partitions) if p is not None]
+    sizes = Counter((sites[i].task, result.partitions[i]) for i in kept)
+    in_group = Counter((sites[i].task, result.partitions[i], result.groups[i]) for i in kept)
+    linked = 0
+    for i, j in itertools.combinations(kept, 2):
+        same_set = (sites[i].task, result.partitions[i]) == (sites[j].task, result.partitions[j])
+        if same_set and min(sites[i].body_ids) == min(sites[j].body_ids):
+            assert result.groups[i] == result.groups[j]
+            linked += 1
+    assert linked > 20
+    assert max(n / sizes[task, p] for (task, p, _), n in in_group.items() if p == "train") < 0.5

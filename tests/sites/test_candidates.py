@@ -2,8 +2,19 @@ import numpy as np
 import pytest
 
 from connectomebench.core.correction import Corrections, MergeCorrection, Overlaps, SplitCorrection
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
-from connectomebench.sites.candidates import CandidateRules, coverage, find_candidates, nearest_correction
+from connectomebench.sites.candidates import (
+    MERGE_ERROR_KINDS,
+    SPLIT_ERROR_KINDS,
+    CandidateRules,
+    coverage,
+    find_candidates,
+    measure,
+    nearest_correction,
+    one_a_place,
+    path_mm,
+)
 
 
 def y_shape(scale: float = 1000.0) -> Skeleton:
@@ -56,8 +67,91 @@ def test_only_corrections_of_the_own_segment_count():
 def test_recall_and_precision():
     found = find_candidates([(7, y_shape())], CandidateRules())
     merges = [MergeCorrection("a", (7, 9), 1, (4000, 2100, 0), 1), MergeCorrection("b", (7, 5), 1, (2000, 900, 0), 1)]
-    measured = coverage(found, corrections(merges), "end", 500).as_dict()
-    assert measured == {"candidates": 3, "corrections": 2, "recall": 0.5, "precision": pytest.approx(1 / 3)}
+    ends, branches = found.of_kind("end"), found.of_kind("branch")
+    measured = coverage(ends, corrections(merges), "end", 500, path_mm=0.01).as_dict()
+    assert measured == {
+        "candidates": 3,
+        "corrections": 2,
+        "recall": 0.5,
+        "precision": pytest.approx(1 / 3),
+        "candidates_per_mm": pytest.approx(300),
+    }
     splits = [SplitCorrection("s", 7, (1, 2), (2000, 300, 0), 1)]
-    assert coverage(found, corrections(splits=splits), "branch", 500).as_dict()["recall"] == 1
-    assert coverage(found, corrections(), "branch", 500).as_dict()["recall"] is None
+    assert coverage(branches, corrections(splits=splits), "branch", 500, 0.01).as_dict()["recall"] == 1
+    assert coverage(branches, corrections(), "branch", 500, 0.01).as_dict()["recall"] is None
+
+
+def chain(x_nm, radii, y=0.0) -> Skeleton:
+    nodes = np.array([[x, y, 0] for x in x_nm], np.float32)
+    edges = np.column_stack([np.arange(len(x_nm) - 1), np.arange(1, len(x_nm))]).astype(np.int32)
+    return Skeleton(nodes, edges, np.asarray(radii, np.float32))
+
+
+def test_a_waist_is_thin_between_two_thick_sides():
+    rules = CandidateRules(kinds=("waist",), reach_nm=300, min_constriction=0.3, min_distance_nm=50)
+    x = np.arange(9) * 100.0
+    found = find_candidates([(1, chain(x, [100, 100, 100, 100, 40, 100, 100, 100, 100]))], rules)
+    assert found.points_nm[:, 0].tolist() == [400] and found.scores.tolist() == [pytest.approx(0.6)]
+    # thin on one side only is a taper; what is thick beyond the reach does not count; nor does a shallow waist
+    assert not len(find_candidates([(1, chain(x, [100, 100, 100, 100, 40, 40, 40, 40, 40]))], rules).segments)
+    assert not len(find_candidates([(1, chain(x, [100, 40, 40, 40, 40, 40, 40, 40, 100]))], rules).segments)
+    assert not len(find_candidates([(1, chain(x, [100, 100, 100, 100, 71, 100, 100, 100, 100]))], rules).segments)
+
+
+def hairpin(gap_nm: float) -> Skeleton:
+    """Two arms of 2 µm side by side, joined at x = 0."""
+    x = np.arange(21) * 100.0
+    nodes = np.concatenate([[[v, 0, 0] for v in x[::-1]], [[v, gap_nm, 0] for v in x]]).astype(np.float32)
+    edges = np.column_stack([np.arange(41), np.arange(1, 42)]).astype(np.int32)
+    return Skeleton(nodes, edges, np.full(42, 50, np.float32))
+
+
+@pytest.mark.parametrize(("gap_nm", "expected"), [(150, True), (170, True), (190, False)])
+def test_parallel_branches_touch_though_the_way_between_them_is_long(gap_nm, expected):
+    rules = CandidateRules(kinds=("parallel",), parallel_gap_nm=80, min_detour=3, min_distance_nm=1)
+    found = find_candidates([(1, hairpin(gap_nm))], rules)
+    assert bool(len(found.segments)) is expected
+    if expected:
+        # not near the bend, where the way is short
+        least = (3 * gap_nm - gap_nm) / 2
+        assert found.points_nm[:, 0].min() >= least - 100 and found.points_nm[:, 0].max() == 2000
+    straight = chain(np.arange(41) * 100.0, np.full(41, 50))
+    assert not len(find_candidates([(1, straight)], rules).segments)
+
+
+def test_of_all_kinds_one_a_place_is_kept_the_first_kind_first():
+    found = find_candidates([(7, y_shape())], CandidateRules(kinds=("end", "branch")))
+    near = one_a_place(found, ("branch", "end"), 3000)
+    assert near.kinds.tolist() == ["branch"]
+    assert len(one_a_place(found, ("branch", "end"), 500).segments) == 4
+    assert one_a_place(found, ("end",), 500).kinds.tolist() == ["end"] * 3
+    assert not len(one_a_place(found, (), 500).segments)
+
+
+def test_distances_are_to_the_whole_interface():
+    found = find_candidates([(7, y_shape())], CandidateRules())
+    merge = MergeCorrection("a", (7, 9), 1, (9000, 0, 0), 1, patch_nm=((7000, 0, 0), (4000, 2300, 0)))
+    distances, index = nearest_correction(found.of_kind("end"), corrections([merge]), "end")
+    assert distances.min() == pytest.approx(300) and set(index.tolist()) == {0}
+    assert coverage(found.of_kind("end"), corrections([merge]), "end", 300.1, 1.0).found == 1
+
+
+def test_the_manifest_says_what_each_kind_costs():
+    skeletons = {7: y_shape(), 8: chain(np.arange(9) * 100.0, [100, 100, 100, 100, 40, 100, 100, 100, 100])}
+    rules = CandidateRules(merge_radius_nm=500, reach_nm=300, min_distance_nm=50)
+    splits = [SplitCorrection("s", 7, (1, 2), (2000, 300, 0), 1), SplitCorrection("t", 8, (1, 2), (400, 0, 0), 1)]
+    found = find_candidates(skeletons.items(), rules)
+    length = path_mm(skeletons.values())
+    assert length == pytest.approx((2000 + 4 * 1000 * 2**0.5 + 800) / 1e6)
+    measured = measure(found, corrections(splits=splits), MERGE_ERROR_KINDS, rules, length)
+    assert measured["recall"] == 1 and measured["candidates"] == 2 and measured["precision"] == 1
+    assert {kind: m["recall"] for kind, m in measured["kinds"].items()} == {"branch": 0.5, "waist": 0.5, "parallel": 0}
+    (point,) = measured["kinds"]["waist"]["curve"]
+    assert point["min_score"] == pytest.approx(0.6) and point["candidates_per_mm"] == pytest.approx(1 / length)
+    assert measure(found, corrections(splits=splits), SPLIT_ERROR_KINDS, rules, length)["corrections"] == 0
+
+
+@pytest.mark.parametrize(("name", "value"), [("min_detour", 0.5), ("min_constriction", 1.0), ("reach_nm", 0)])
+def test_rules_that_make_no_sense_are_refused(name, value):
+    with pytest.raises(ConnectomeBenchError, match=name):
+        CandidateRules(**{name: value})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ import pytest
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, SplitCorrection
 from connectomebench.core.cut import CutGraph, CutRules, ProposalRules
 from connectomebench.core.geometry import Box, Skeleton
-from connectomebench.core.source import SourceInfo
+from connectomebench.core.source import SourceInfo, Surroundings
 from connectomebench.cuts.proposals import propose_cuts
 from connectomebench.sites.candidates import CandidateRules, find_candidates
 from connectomebench.sites.labels import (
@@ -34,6 +34,7 @@ class Double:
     simulated: bool = False
     border_x_nm: float = 1e9
     graph: CutGraph | None = None
+    unsure_x_nm: tuple[float, ...] = ()
     asked: list = field(default_factory=list)
 
     @property
@@ -41,8 +42,14 @@ class Double:
         box = Box((0, 0, 0), (1e5, 1e5, 1e5))
         return SourceInfo("double", "1", "fly", box, self.simulated, False, 1.0, "cc-by-4.0", "")
 
-    def at_border(self, points_nm):
+    def at_border(self, segment_ids, points_nm):
+        assert len(segment_ids) == len(points_nm)
         return np.asarray(points_nm)[:, 0] > self.border_x_nm
+
+    def surroundings(self, segment_ids, points_nm, radius_nm, question="both"):
+        self.asked += zip(segment_ids.tolist(), points_nm[:, 0].tolist(), strict=True)
+        unsure = np.isin(points_nm[:, 0], self.unsure_x_nm)
+        return Surroundings(unsure, unsure)
 
     def cut_graph(self, segment_id, center_nm, cutout_nm):
         self.asked.append((segment_id, center_nm, cutout_nm))
@@ -93,6 +100,24 @@ def test_merge_action() -> None:
     assert found.dropped["segment is itself a merge error"] == 1
     assert found.dropped["segment too small"] == 1
     assert found.dropped["contact of one body without a localised correction"] == 2
+    assert not [reason for reason in found.dropped if reason.startswith("corrections without a case")]
+
+
+def test_why_a_correction_has_no_case_is_counted_under_its_own_reason() -> None:
+    sizes = dict.fromkeys(range(1, 9), 5000)
+    merges = [MergeCorrection(f"m{s}", (s, s + 1), 10, (1000.0 * s, 0, 0), 9) for s in (1, 3, 5, 7)]
+    # 2 is ambiguous, the contact of 3 and 4 is far off, 5 and 6 do not touch, 7 and 8 are a case by their interface
+    merges[3] = replace(merges[3], location_nm=(0, 0, 0), patch_nm=((7000, 0, 0),))
+    corrections = truth(sizes, {s: 10 for s in sizes if s != 2}, merges=merges)
+    touching = contacts(((1, 2), (1000, 0, 0)), ((3, 4), (9000, 0, 0)), ((7, 8), (7000, 100, 0)))
+    found = merge_action_sites(Double(), corrections, touching, {}, RULES, CONTROLS)
+    assert [s.edit_id for s in found.sites] == ["m7"]
+    reasons = {k.partition(": ")[2]: n for k, n in found.dropped.items() if k.startswith("corrections without a case")}
+    assert reasons == {
+        "segment without a sure body": 1,
+        "all contacts are further away than merge_match_nm, or nearer to another one": 1,
+        "no contact": 1,
+    }
 
 
 def test_the_base_is_the_larger_segment_whatever_the_answer() -> None:
@@ -114,14 +139,15 @@ def test_endpoints() -> None:
     sizes = {1: 5000, 2: 5000, 9: 5000}
     base = {1: 10, 2: 10, 9: 12}
     assert ends_of(truth(sizes, base, merges=[merge])) == {0: "no", 5000: "yes", 30_000: "no", 35_000: "no"}
-    # a correction of other segments near an end, and an excluded one, leave the end out
+    # a correction of other segments near an end, and an excluded one, say nothing of it; the truth itself is asked
     other = MergeCorrection("o", (2, 3), 10, (5000, 3200, 0), 5)
-    assert ends_of(truth(sizes, base, merges=[merge, other])) == {0: "no", 5000: "yes", 30_000: "no"}
-    assert ends_of(truth(sizes, base, merges=[merge], unresolved=[(0, 100, 0)])) == {
-        5000: "yes",
-        30_000: "no",
-        35_000: "no",
-    }
+    asked = Double(unsure_x_nm=(0.0,))
+    near_others = truth(sizes, base, merges=[merge, other], unresolved=[(5000, 3100, 0)])
+    assert ends_of(near_others, asked) == {5000: "yes", 35_000: "no"}
+    assert asked.asked == [(1, 0.0), (9, 0.0), (9, 5000.0)], "of controls alone"
+    # the distance is that to the whole interface
+    long = MergeCorrection("m", (1, 2), 10, (9000, 0, 0), 5, patch_nm=((5400, 0, 0), (8000, 0, 0)))
+    assert ends_of(truth(sizes, base, merges=[long])) == {0: "no", 5000: "yes", 30_000: "no", 35_000: "no"}
     # where the data stop an end says nothing; a fused segment is left out
     assert ends_of(truth(sizes, base, merges=[merge]), Double(border_x_nm=4000)) == {0: "no", 30_000: "no"}
     assert ends_of(truth(sizes, {1: 10}, fused={9: (1, 2)}, merges=[merge])) == {0: "no", 5000: "yes"}
@@ -193,8 +219,6 @@ def test_the_extent_depends_on_the_place_alone() -> None:
 
 
 def test_sample_ids_do_not_tell_the_answer() -> None:
-    from dataclasses import replace
-
     corrections = truth({1: 300, 2: 900}, {1: 10, 2: 11})
     site = merge_action_sites(Double(), corrections, contacts(((1, 2), (0, 0, 0))), {}, RULES, CONTROLS).sites[0]
     other = replace(site, answer="yes", edit_id="m", origin="edit", body_ids=(10, 10))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectomebench.core.geometry import Box
 from connectomebench.sources.supervoxels import (
     PieceRules,
     piece_graph,
@@ -92,6 +93,24 @@ def test_balls_part_two_spheres_at_their_neck() -> None:
     assert middles[0] != middles[1]
     assert not np.intersect1d(np.unique(pieces[left]), np.unique(pieces[right]))[1:].size
     assert (pieces[left] == middles[0]).mean() > 0.8
+
+
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=50, deadline=None)
+def test_voxels_are_counted_inside_a_box_not_pieces(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pieces = pieces_of_supervoxels(rng.random((9, 8, 7)) < 0.8, rng.integers(0, 3, (9, 8, 7)).astype(np.uint32))
+    bodies = rng.integers(0, 3, pieces.shape).astype(np.uint64)
+    graph = piece_graph(pieces, bodies, None, (5, -3, 2), VOXEL, PieceRules())
+    corner = np.array([5, -3, 2]) * VOXEL
+    low = corner + rng.uniform(-1, 6, 3) * VOXEL
+    box = Box(tuple(low), tuple(low + rng.uniform(0, 8, 3) * VOXEL))
+    counted = np.zeros_like(graph.voxels)
+    for index in np.argwhere(pieces > 0):
+        body = bodies[tuple(index)]
+        if body and box.contains((corner + (index + 0.5) * VOXEL)[None])[0]:
+            counted[pieces[tuple(index)] - 1, graph.bodies.tolist().index(body)] += 1
+    assert np.array_equal(graph.voxels_inside(box), counted)
 
 
 def test_no_segment_no_pieces() -> None:

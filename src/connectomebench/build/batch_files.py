@@ -28,7 +28,7 @@ class RenderSummary:
     Attributes
     ----------
     features
-        Trivial features of the pictures (see :mod:`connectomebench.models.trivial_baseline`); float64, shape (k,).
+        What controls are matched on, from :func:`.silhouette_features.matched_features`; float64, shape (k,).
     size
         Bytes of all its pictures.
     problem

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from tqdm import tqdm
 
 from connectomebench.build.config import BuildConfig
-from connectomebench.core.correction import Skipped
+from connectomebench.core.correction import Corrections, Skipped
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import coverage, find_candidates
+from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
 from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
@@ -22,6 +23,8 @@ from connectomebench.sites.labels import (
     merge_error_sites,
     split_action_sites,
 )
+from connectomebench.sites.shared_places import keep_once
+from connectomebench.sources.family import SegmentationFamily
 
 _log = logging.getLogger(__name__)
 
@@ -44,6 +47,8 @@ class CollectedSites:
         Places that the source left out because their data cannot be had.
     edit_times
         ``edit_id`` -> when the correction was made, where that is known.
+    segmentations
+        Of a source with several segmentations: name -> the counts of its ``corrections``, and its ``candidates``.
     """
 
     sites: tuple[Site, ...]
@@ -52,27 +57,66 @@ class CollectedSites:
     corrections: dict[str, int]
     skipped: tuple[Skipped, ...]
     edit_times: dict[str, datetime]
+    segmentations: dict[str, dict[str, Any]]
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
         return [site for site in self.sites if site.task == task]
 
 
-def collect_sites(source: Source, config: BuildConfig) -> CollectedSites:
+def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> CollectedSites:
     """Apply the label rules of every task of the configuration.
 
     Parameters
     ----------
     source
-        Corrections, contacts, skeletons and cuts come from here.
+        Corrections, contacts, skeletons and cuts come from here; of a family, from each member in turn, and what
+        several of them share is kept once.
     config
         Rules and tasks.
 
     Returns
     -------
-    Gathered
+    CollectedSites
         The same for the same source and configuration.
     """
+    if not isinstance(source, SegmentationFamily):
+        found = _find(source, config)
+        return _collected(config, found.labelled, found.measured, found.corrections, {})
+    members: dict[str, _Found] = {}
+    for name in sorted(source.members):
+        _log.info("segmentation %s", name)
+        members[name] = _find(source.members[name], config)
+    every = {name: found.corrections for name, found in members.items()}
+    labelled = {
+        task: keep_once({name: found.labelled[task] for name, found in members.items()}, every, source.same_place_nm)
+        for task in config.tasks
+    }
+    measured = {
+        task: _together([found.measured[task] for found in members.values()])
+        for task in next(iter(members.values())).measured
+    }
+    counts = sum((Counter(own.counts) for own in every.values()), Counter())
+    counts["bodies"] = next(iter(every.values())).counts["bodies"]  # the same truth, not that many times as many
+    segmentations = {
+        name: {"corrections": dict(found.corrections.counts), "candidates": found.measured}
+        for name, found in members.items()
+    }
+    together = replace(next(iter(every.values())), counts=dict(counts))
+    return _collected(config, labelled, measured, together, segmentations)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Sites of one segmentation, by task, and what is to be said of them."""
+
+    labelled: dict[str, LabelledSites]
+    measured: dict[str, dict[str, Any]]
+    corrections: Corrections
+
+
+def _find(source: Source, config: BuildConfig) -> _Found:
+    """Label the sites of one segmentation."""
     _log.info("finding corrections")
     corrections = source.corrections()
     labelled: dict[str, LabelledSites] = {}
@@ -93,12 +137,22 @@ def collect_sites(source: Source, config: BuildConfig) -> CollectedSites:
             labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
-            kind = "branch" if task == "merge_error_identification" else "end"
+            merge_errors = task == "merge_error_identification"
+            kinds = MERGE_ERROR_KINDS if merge_errors else SPLIT_ERROR_KINDS
             rules = config.candidates
-            radius = rules.merge_radius_nm if kind == "branch" else rules.radius_nm
-            measured[task] = coverage(found, corrections, kind, radius).as_dict() | {"radius_nm": radius}
-            label = merge_error_sites if kind == "branch" else endpoint_sites
+            measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
+            label = merge_error_sites if merge_errors else endpoint_sites
             labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
+    return _Found(labelled, measured, corrections)
+
+
+def _collected(
+    config: BuildConfig,
+    labelled: dict[str, LabelledSites],
+    measured: dict[str, dict[str, Any]],
+    corrections: Corrections,
+    segmentations: dict[str, dict[str, Any]],
+) -> CollectedSites:
     return CollectedSites(
         tuple(s for task in config.tasks for s in labelled[task].sites),
         {task: _sorted(labelled[task].dropped) for task in config.tasks},
@@ -106,7 +160,31 @@ def collect_sites(source: Source, config: BuildConfig) -> CollectedSites:
         dict(corrections.counts),
         corrections.skipped,
         corrections.times,
+        segmentations,
     )
+
+
+def _together(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Recall and precision of the candidates of all segmentations: means by their corrections and candidates."""
+    whole = _means(measured)
+    paths_mm = sum(m["path_mm"] for m in measured)
+    kinds = {kind: _means([m["kinds"][kind] for m in measured]) for kind in measured[0]["kinds"]}
+    for counts in (whole, *kinds.values()):
+        counts["candidates_per_mm"] = counts["candidates"] / paths_mm if paths_mm else None
+    return whole | {"radius_nm": measured[0]["radius_nm"], "path_mm": paths_mm, "kinds": kinds}
+
+
+def _means(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def mean(value: str, of: str) -> float | None:
+        total = sum(m[of] for m in measured)
+        return sum((m[value] or 0.0) * m[of] for m in measured) / total if total else None
+
+    return {
+        "candidates": sum(m["candidates"] for m in measured),
+        "corrections": sum(m["corrections"] for m in measured),
+        "recall": mean("recall", "corrections"),
+        "precision": mean("precision", "candidates"),
+    }
 
 
 def _sorted(counter: Counter[str]) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import types
 import typing
 from dataclasses import dataclass, field
@@ -17,12 +18,17 @@ from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.partition.assign import PartitionRules
 from connectomebench.rendering.views import ViewRules
-from connectomebench.sites.candidates import CandidateRules
+from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
 from connectomebench.sites.labels import SiteRules
 from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
 FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+# tasks that ask about candidates -> the kinds of candidates that they ask about
+TASK_KINDS = {
+    "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
+    "merge_error_identification": MERGE_ERROR_KINDS,
+}
 
 
 @dataclass(frozen=True)
@@ -116,14 +122,20 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
     try:
         config = TypeAdapter(BuildConfig).validate_python(data)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(p) for p in first["loc"])
+        # where one or several may stand, both are tried: what went furthest is what was meant
+        first = max(error.errors(), key=lambda found: len(found["loc"]))
+        where = ".".join(str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec", str(p)))
         raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
     get_species(config.species)
     if not config.tasks:
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
+    for task, kinds in TASK_KINDS.items():
+        if task in config.tasks and not set(kinds) & set(config.candidates.kinds):
+            raise ConnectomeBenchError(
+                f"{origin}: {task} needs candidates: name at least one of {', '.join(kinds)} in candidates.kinds"
+            )
     low, high = config.sites.extent_nm
     if not 0 < low <= high:
         raise ConnectomeBenchError(f"{origin}: sites.extent_nm must be two lengths in nm, smallest first")
@@ -157,10 +169,25 @@ def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:
         if key not in fields:
             raise unknown_name(f"key in {where}", str(key), fields)
         for inner in _members(hints[key]):
-            _reject_unknown_keys(inner, value, f"{where}: {key}")
+            if typing.get_origin(inner) is not dict:
+                if not (_holds_names(hints[key]) and _is_named(value)):
+                    _reject_unknown_keys(inner, value, f"{where}: {key}")
+            elif _is_named(value):
+                for name, one in value.items():
+                    _reject_unknown_keys(typing.get_args(inner)[1], one, f"{where}: {key}: {name}")
 
 
 def _members(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return typing.get_args(hint)
     return () if typing.get_origin(hint) is Literal else (hint,)
+
+
+def _holds_names(hint: Any) -> bool:
+    """Tell whether a field takes several of a kind, each under a name, besides one."""
+    return any(typing.get_origin(member) is dict for member in _members(hint))
+
+
+def _is_named(value: Any) -> bool:
+    """Tell several under names from one: a mapping of mappings."""
+    return isinstance(value, dict) and bool(value) and all(isinstance(one, dict) for one in value.values())

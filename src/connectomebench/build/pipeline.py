@@ -26,7 +26,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
-from connectomebench.dataset.leakage import check_leaks
+from connectomebench.dataset.leakage import check_leaks, count_bodies
 from connectomebench.dataset.manifest import add_species, is_built, library_versions
 from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.dataset.schema import make_row, write_partition
@@ -209,8 +209,9 @@ def _match(task: str, pool: _Pool) -> _Matched:
     pairs, apart = match_rendered(
         np.asarray([sketch.features for _, _, sketch in visible]),
         np.asarray([site.answer == "yes" for _, site, _ in visible], np.bool_),
-        np.asarray([str(site.segment_ids[0]) for _, site, _ in visible]),
+        np.asarray([f"{site.segmentation}/{site.segment_ids[0]}" for _, site, _ in visible]),
         rules,
+        np.asarray([site.segmentation or "" for _, site, _ in visible]),
     )
     dropped["pair too different to a trivial model"] += 2 * apart
     dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
@@ -273,13 +274,19 @@ def _write_task(
         "source": _source_entry(pool.info),
         "engine": pool.engine,
         "corrections": gathered.corrections,
+        **_segmentations_entry(kept, gathered, pool.info),
         "candidates": gathered.candidates.get(task),
+        "cases": _cases_by_step(task, kept, matched, pool, divided),
         "dropped": {
             "labels": gathered.dropped[task],
             "drawing and matching": {k: n for k, n in sorted(matched.dropped.items()) if n},
             "partition": divided.dropped.get(task, {}),
         },
-        "partition": {"bodies": divided.bodies, "bodies_shared": divided.bodies_shared, "cubes": divided.cubes},
+        "partition": {
+            **count_bodies(folder),
+            "cubes": divided.cubes,
+            "groups": {p: len({r.group for r in kept if r.partition == p}) for p in PARTITIONS},
+        },
         "leaks": leaks,
         "config": config.as_dict(),
         "versions": library_versions(),
@@ -313,6 +320,35 @@ def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
         write_text(path, "\n".join(lines) + "\n")
     else:
         path.unlink(missing_ok=True)
+
+
+def _cases_by_step(
+    task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult
+) -> dict[str, int]:
+    """Count the cases (answer yes) that are left after each step, so that one sees which of them costs most."""
+    entries = [sketch for _, site, sketch in pool.of(task) if site.answer == "yes"]
+    return {
+        "labelled": len(entries),
+        "visible": sum(sketch.problem is None for sketch in entries),
+        "matched": sum(site.answer == "yes" for site in matched.sites),
+        "in a partition": sum(counts["yes"] for counts in divided.counts[task].values()),
+        "written": sum(row.site.answer == "yes" for row in kept),
+    }
+
+
+def _segmentations_entry(kept: Sequence[_Kept], gathered: CollectedSites, info: SourceInfo) -> dict[str, Any]:
+    """Say what came of each segmentation; nothing where there is one."""
+    if not info.segmentations:
+        return {}
+    rows = Counter(row.site.segmentation for row in kept)
+    return {
+        "segmentations": {
+            name: {"source": info.segmentations[name].name, "version": info.segmentations[name].version}
+            | found
+            | {"rows": rows[name]}
+            for name, found in gathered.segmentations.items()
+        }
+    }
 
 
 def _source_entry(info: SourceInfo) -> dict[str, Any]:

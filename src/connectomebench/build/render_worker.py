@@ -20,11 +20,12 @@ from connectomebench.build.batch_files import (
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.site import Site
-from connectomebench.core.source import Source
+from connectomebench.core.source import SiteSource
 from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
+from connectomebench.rendering.silhouette_features import matched_features
 from connectomebench.rendering.views import EmptyView, ViewRules, render_site
 from connectomebench.sources.factory import SourceConfig, open_source
 
@@ -48,7 +49,7 @@ class Stopped(Exception):
 class SiteRenderer:
     """Draws in this process."""
 
-    source: Source
+    source: SiteSource
     engine: Engine
     rules: ViewRules
 
@@ -181,10 +182,8 @@ def suitable_engine(name: EngineName) -> EngineName:
     return "cpu" if isinstance(choose_engine(name, threads=1), CpuEngine) else "octarine"
 
 
-def render_site_or_reason(site: Site, source: Source, engine: Engine, rules: ViewRules) -> RenderedSite:
+def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewRules) -> RenderedSite:
     """Draw one site, or say why it cannot be drawn."""
-    from connectomebench.rendering.colour_features import trivial_features
-
     try:
         meshes = source.meshes(site)
         if any(mesh.is_empty for mesh in meshes):
@@ -199,7 +198,7 @@ def render_site_or_reason(site: Site, source: Source, engine: Engine, rules: Vie
         return not_rendered("a segment cannot be seen in the view")
     except SiteUnavailable as error:
         return unavailable(str(error))
-    features = trivial_features(list(pictures.values()), list(pictures))[1]
+    features = matched_features(pictures)
     images = {view: _png(picture) for view, picture in pictures.items()}
     return RenderedSite(images, RenderSummary(features, sum(map(len, images.values()))))
 

@@ -14,24 +14,44 @@ from connectomebench.core.site import Point
 
 @dataclass(frozen=True)
 class MergeCorrection:
-    """Two touching segments that belong to one body."""
+    """Two segments that are parts of one body and meet at a place.
+
+    ``patch_nm`` are points all over the interface, nm; distances to the correction are to the nearest of them.
+    """
 
     edit_id: str
     segments: tuple[int, int]
     body: int
     location_nm: Point
     area: float
+    patch_nm: tuple[Point, ...] = ()
+
+    @property
+    def points_nm(self) -> tuple[Point, ...]:
+        """The place and the points of its interface (x, y, z), nm."""
+        return (self.location_nm, *self.patch_nm)
 
 
 @dataclass(frozen=True)
 class SplitCorrection:
-    """One segment that fuses two bodies, and where."""
+    """One segment that fuses two bodies, and the place where it does; ``patch_nm`` as for a merge."""
 
     edit_id: str
     segment: int
     bodies: tuple[int, int]
     location_nm: Point
     area: float
+    patch_nm: tuple[Point, ...] = ()
+
+    @property
+    def segments(self) -> tuple[int]:
+        """The segment, as for a merge."""
+        return (self.segment,)
+
+    @property
+    def points_nm(self) -> tuple[Point, ...]:
+        """The place and the points of its interface (x, y, z), nm."""
+        return (self.location_nm, *self.patch_nm)
 
 
 @dataclass(frozen=True)
@@ -88,7 +108,8 @@ class Corrections:
     fused
         Segment id -> its bodies, for segments over several bodies.
     unresolved_nm
-        float32, shape (k, 3): locations of excluded corrections (tangles); no control may lie near them.
+        float32, shape (k, 3): points all over the interfaces of corrections that were excluded (tangles, parts that
+        only graze each other): places with an error that no correction mends.
     counts
         Corrections found, and left out by reason; stored in the manifest.
     complete
@@ -109,6 +130,10 @@ class Corrections:
     complete: frozenset[int] | None = None
     skipped: tuple[Skipped, ...] = ()
     times: dict[str, datetime] = field(default_factory=dict)
+
+    def bodies_of(self) -> dict[int, tuple[int, ...]]:
+        """Segment -> the bodies that it is known to hold."""
+        return {segment: (body,) for segment, body in self.body_of.items()} | self.fused
 
     def is_complete(self, body: int) -> bool:
         """Return whether the truth of a body is known everywhere."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut, Point
 
 
@@ -26,6 +28,9 @@ class CutGraph:
         uint64, shape (b,): the proofread bodies present.
     voxels
         float64, shape (n, b): voxels of each piece that belong to each body, inside the cutout.
+    voxels_within
+        Counts the same inside a box: float64, shape (n, b). None where pieces are points (skeleton nodes), each of
+        which is inside or outside as a whole.
     """
 
     points_nm: NDArray[np.float32]
@@ -33,6 +38,13 @@ class CutGraph:
     capacities: NDArray[np.float32]
     bodies: NDArray[np.uint64]
     voxels: NDArray[np.float64]
+    voxels_within: Callable[[Box], NDArray[np.float64]] | None = field(default=None, compare=False)
+
+    def voxels_inside(self, box: Box) -> NDArray[np.float64]:
+        """Voxels of each piece that belong to each body inside a box; float64, shape (n, b)."""
+        if self.voxels_within is not None:
+            return self.voxels_within(box)
+        return np.where(box.contains(self.points_nm)[:, None], self.voxels, 0.0)
 
 
 @dataclass(frozen=True)

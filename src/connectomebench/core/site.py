@@ -65,6 +65,8 @@ class Site:
         The proposed cut, for the split tasks.
     covariates
         Numbers a trivial model could use (sizes, distance); controls are matched on them.
+    segmentation
+        Name of the segmentation that the segments are of, where the source has several of one volume; else None.
     """
 
     task: str
@@ -78,6 +80,12 @@ class Site:
     edit_id: str | None = None
     cut: Cut | None = None
     covariates: dict[str, float] = field(default_factory=dict, compare=False)
+    segmentation: str | None = None
+
+    @property
+    def segment_keys(self) -> tuple[tuple[str, int], ...]:
+        """Segments with the name of their segmentation: ids of two segmentations have nothing to do with each other."""
+        return tuple((self.segmentation or "", segment) for segment in self.segment_ids)
 
     def sample_id(self, species: str, source: str) -> str:
         """Return a stable id of the sample: 16 hex digits that depend on what is shown, never on the answer.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class SourceInfo:
         Volume of the voxel in which sizes are counted, nm³.
     license, citation
         Of the data.
+    segmentations
+        Of a source with several segmentations of one volume: name -> the same of each; else empty.
     """
 
     name: str
@@ -48,10 +50,36 @@ class SourceInfo:
     voxel_nm3: float
     license: str
     citation: str
+    segmentations: Mapping[str, SourceInfo] = field(default_factory=dict)
+
+    def of(self, site: Site) -> SourceInfo:
+        """Return what holds for a site: that of its segmentation where there are several."""
+        return self if site.segmentation is None else self.segmentations[site.segmentation]
 
     def sample_id(self, site: Site) -> str:
         """Name a site of this source; see :meth:`connectomebench.core.site.Site.sample_id`."""
-        return site.sample_id(self.species, f"{self.name}@{self.version}")
+        own = self.of(site)
+        return site.sample_id(own.species, f"{own.name}@{own.version}")
+
+
+Question = Literal["goes_on", "second_body", "both"]
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What the truth says round some places of segments, one row a place.
+
+    Attributes
+    ----------
+    goes_on
+        bool, shape (n,): the core of a body of the segment goes on outside the segment within the radius, whatever id
+        it has there, or none.
+    second_body
+        bool, shape (n,): the cores of two bodies or more lie within the radius inside the segment.
+    """
+
+    goes_on: NDArray[np.bool_]
+    second_body: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -73,13 +101,35 @@ class EMSlice:
     inside: NDArray[np.bool_]
 
 
-class Source(Protocol):
-    """A segmentation and its proofread ground truth."""
+class SiteSource(Protocol):
+    """What is needed to draw sites."""
 
     @property
     def info(self) -> SourceInfo:
         """Provenance and scale."""
         ...
+
+    def meshes(self, site: Site) -> list[Mesh]:
+        """Mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
+
+        A part with role ``source`` or ``sink`` is one side of ``site.cut``, by ``cuts.apply_cut`` on
+        ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)`` or by the source's own multicut; pieces that
+        the cut does not reach (outside its cutout, or not connected to a seed) belong to neither side.
+
+        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data of the place cannot be had.
+        """
+        ...
+
+    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
+        """Slices xy, xz, yz through the site (keys ``em_xy`` ...), square of edge ``site.extent_nm``; None without EM.
+
+        Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
+        """
+        ...
+
+
+class Source(SiteSource, Protocol):
+    """A segmentation and its proofread ground truth."""
 
     def corrections(self) -> Corrections:
         """Return ground-truth merges and splits, with the body of each segment."""
@@ -93,8 +143,27 @@ class Source(Protocol):
         """Yield the skeleton of each segment, as it is before the correction. Segments without one are left out."""
         ...
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return which points (shape (n, 3), nm) lie where the data end, so that an end there says nothing."""
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places lie where what is known of their segment stops, so that an end there says nothing.
+
+        ``segment_ids`` has shape (n,) and ``points_nm`` shape (n, 3), nm; the segment of each is the one whose skeleton
+        the place comes from.
+        """
+        ...
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Look round places of segments in the truth itself: no control may be where a body goes on or is fused.
+
+        ``segment_ids`` has shape (n,), ``points_nm`` shape (n, 3), nm. Corrections that were not localised, parts too
+        small to count and those without a segment are seen here, though no correction lists them. What ``question``
+        does not ask is False everywhere.
+        """
         ...
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
@@ -105,23 +174,5 @@ class Source(Protocol):
         """Propose right and wrong cuts at merge errors, each with the verdict of the rule.
 
         Also returns why proposals are missing, by reason. ``largest_view_nm`` is the edge of the largest view, nm.
-        """
-        ...
-
-    def meshes(self, site: Site) -> list[Mesh]:
-        """Return the mesh of each part of the site, in the order of ``site.parts``, covering at least the cube shown.
-
-        A part with role ``source`` or ``sink`` is one side of ``site.cut``, by ``cuts.apply_cut`` on
-        ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)`` or by the source's own multicut; pieces that
-        the cut does not reach (outside its cutout, or not connected to a seed) belong to neither side.
-
-        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data are unavailable.
-        """
-        ...
-
-    def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
-        """Return slices xy, xz, yz through the site (keys ``em_xy`` ...), edge ``site.extent_nm``; None without EM.
-
-        Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
         """
         ...

@@ -46,9 +46,59 @@ def find_contacts(
         Shapes, voxel sizes or offsets differ; labels are not integers, or negative; or no voxel has both a segment
         and a body.
     """
+    from connectomebench.corrections.contact_patches import CellGrid, group_patches, points_nm
+
+    grid = CellGrid(automatic.shape, rules.patch_cell_vx)
+    patches = group_patches(*_contact_cells(automatic, proofread, rules, block, threads, progress), grid)
+    patches = patches.take(patches.areas >= rules.min_contact_faces)
+    order = np.lexsort((*patches.points_vx.T[::-1], patches.pairs[:, 1], patches.pairs[:, 0]))
+    patches = patches.take(order)
+    places = points_nm(patches.points_vx, automatic.offset_vx, automatic.voxel_size_nm)
+    return Contacts(patches.pairs.astype(np.uint64), places.astype(np.float32), patches.areas.astype(np.float32))
+
+
+def interface_points(
+    labels: Volume, pair: tuple[int, int], rules: CorrectionRules, *, threads: int | None = None
+) -> NDArray[np.float32]:
+    """Find points all over the interface of two labels.
+
+    Parameters
+    ----------
+    labels
+        Label volume.
+    pair
+        Two labels.
+    rules
+        As for :func:`find_contacts`, but however small the interface is.
+    threads
+        As for :func:`find_contacts`.
+
+    Returns
+    -------
+    float32, shape (n, 3), axes x, y, z in nm: one point of contact for each cell of ``rules.patch_cell_vx``; empty
+    where the two do not touch.
+    """
+    from connectomebench.corrections.contact_patches import CellGrid, contact_points, points_nm
+
+    grid = CellGrid(labels.shape, rules.patch_cell_vx)
+    keys, values = _contact_cells(labels, labels, rules, (256, 256, 256), threads, False)
+    own = (keys[:, 0] == np.uint64(min(pair))) & (keys[:, 1] == np.uint64(max(pair)))
+    points = contact_points(keys[own], values[own], grid)
+    return points_nm(points, labels.offset_vx, labels.voxel_size_nm).astype(np.float32)
+
+
+def _contact_cells(
+    automatic: Volume,
+    proofread: Volume,
+    rules: CorrectionRules,
+    block: IntPoint,
+    threads: int | None,
+    progress: bool,
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Find contacts of all pairs of segments by cell; see :func:`.contact_patches.group_patches`."""
     from connectomebench.corrections.block_walk import BlockWalk, LabelBlock, Scratch
     from connectomebench.corrections.contact_kernels import segment_codes
-    from connectomebench.corrections.contact_patches import CellGrid, group_patches, points_nm
+    from connectomebench.corrections.contact_patches import CellGrid
     from connectomebench.corrections.hash_tables import RowSum
     from connectomebench.corrections.steps import contact_rows
 
@@ -79,9 +129,4 @@ def find_contacts(
             "no voxel has both a segment and a body; check that neither segmentation is empty and that both show the "
             "same place"
         )
-    patches = group_patches(*contacts.rows(), grid)
-    patches = patches.take(patches.areas >= rules.min_contact_faces)
-    order = np.lexsort((*patches.points_vx.T[::-1], patches.pairs[:, 1], patches.pairs[:, 0]))
-    patches = patches.take(order)
-    places = points_nm(patches.points_vx, automatic.offset_vx, automatic.voxel_size_nm)
-    return Contacts(patches.pairs.astype(np.uint64), places.astype(np.float32), patches.areas.astype(np.float32))
+    return contacts.rows()

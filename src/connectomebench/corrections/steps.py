@@ -17,6 +17,7 @@ from connectomebench.core.correction import (
     SplitCorrection,
 )
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.site import Point
 from connectomebench.corrections.block_walk import BlockWalk, Bounds, LabelBlock, Scratch
 from connectomebench.corrections.contact_kernels import contact_table, core_table, pair_codes
 from connectomebench.corrections.contact_patches import (
@@ -90,11 +91,18 @@ class Interfaces:
         Rows of ``patches`` for each localised pair, best first.
     rejected
         The best patch of each pair that only grazes.
+    cells_vx
+        int64, shape (c, 3): one contact point of each cell of each patch, index along x, y, z.
+    cell_patch
+        int64, shape (c,): the row of ``patches`` that a cell belongs to. Cells of a patch that is no error of its own,
+        since a better one of its pair is near, belong to that one.
     """
 
     patches: Patches
     kept: list[list[int]]
     rejected: list[int]
+    cells_vx: NDArray[np.int64]
+    cell_patch: NDArray[np.int64]
 
 
 def _digest(segments: NDArray[np.uint64], bodies: NDArray[np.uint64]) -> NDArray[np.uint32]:
@@ -199,7 +207,8 @@ def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCo
     keys, values, core = _substantial_contacts(*contacts.rows(), contact_grid, *cores.rows(), core_grid, rules)
     patches = group_patches(keys, values, contact_grid)
     patch_core = np.zeros(len(patches.areas), np.int64)
-    np.maximum.at(patch_core, patch_numbers(keys, contact_grid), core)
+    cell_patch = patch_numbers(keys, contact_grid)
+    np.maximum.at(patch_core, cell_patch, core)
     kept, rejected = choose_patches(
         patches,
         patch_core,
@@ -207,7 +216,20 @@ def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCo
         min_distance_vx=rules.local_radius_vx,
     )
     as_rows = Patches(patches.pairs.astype(np.int64) - 1, patches.areas, patches.points_vx)
-    return Interfaces(as_rows, kept, rejected)
+    error_of = _nearest_kept(patches, kept)[cell_patch]
+    return Interfaces(as_rows, kept, rejected, contact_points(keys, values, contact_grid), error_of)
+
+
+def _nearest_kept(patches: Patches, kept: list[list[int]]) -> NDArray[np.int64]:
+    """For each patch the kept one of its pair that is nearest (largest distance along an axis), or itself."""
+    nearest = np.arange(len(patches.areas))
+    starts = patches.pair_starts
+    for rows in kept:
+        pair = int(np.searchsorted(starts, rows[0], side="right")) - 1
+        own = np.arange(starts[pair], starts[pair + 1])
+        apart = np.abs(patches.points_vx[own][:, None] - patches.points_vx[rows][None]).max(axis=2)
+        nearest[own] = np.asarray(rows)[np.argmin(apart, axis=1)]
+    return nearest
 
 
 def _substantial_contacts(
@@ -288,7 +310,9 @@ def assemble(
 ) -> Corrections:
     """Turn localised interfaces into corrections, leave out tangles, and count everything."""
     patches = interfaces.patches
-    places = points_nm(patches.points_vx, walk.automatic.offset_vx, walk.automatic.voxel_size_nm)
+    offset, voxel = walk.automatic.offset_vx, walk.automatic.voxel_size_nm
+    places = points_nm(patches.points_vx, offset, voxel)
+    cells = _by_patch(interfaces, points_nm(interfaces.cells_vx, offset, voxel))
     merges: list[MergeCorrection] = []
     splits: list[SplitCorrection] = []
     unresolved = list(interfaces.rejected)
@@ -307,10 +331,10 @@ def assemble(
             area = float(patches.areas[row])
             if merging:
                 name = f"merge-{segments[0]}-{segments[1]}-{rank}"
-                merges.append(MergeCorrection(name, segments, bodies[0], (x, y, z), area))
+                merges.append(MergeCorrection(name, segments, bodies[0], (x, y, z), area, cells[row]))
             else:
                 name = f"split-{segments[0]}-{bodies[0]}-{bodies[1]}-{rank}"
-                splits.append(SplitCorrection(name, segments[0], bodies, (x, y, z), area))
+                splits.append(SplitCorrection(name, segments[0], bodies, (x, y, z), area, cells[row]))
     body_of, ambiguous = _bodies_of_segments(overlaps, rules)
     fused = _groups(parts.segments[parts.fused], parts.bodies[parts.fused])
     fragments = _groups(parts.bodies[parts.broken], parts.segments[parts.broken])
@@ -336,9 +360,17 @@ def assemble(
         overlaps=overlaps.table,
         body_of=body_of,
         fused=fused,
-        unresolved_nm=places[sorted(unresolved)].astype(np.float32),
+        unresolved_nm=np.array([p for row in sorted(unresolved) for p in cells[row]], np.float32).reshape(-1, 3),
         counts=counts,
     )
+
+
+def _by_patch(interfaces: Interfaces, cells_nm: NDArray[np.float64]) -> dict[int, tuple[Point, ...]]:
+    """Row of a patch -> points of its cells, nm."""
+    found: dict[int, list[Point]] = {}
+    for row, (x, y, z) in zip(interfaces.cell_patch.tolist(), cells_nm.tolist(), strict=True):
+        found.setdefault(row, []).append((x, y, z))
+    return {row: tuple(points) for row, points in found.items()}
 
 
 def _groups(keys: NDArray[np.uint64], members: NDArray[np.uint64]) -> dict[int, tuple[int, ...]]:

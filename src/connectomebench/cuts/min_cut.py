@@ -14,6 +14,7 @@ from scipy.sparse.csgraph import breadth_first_order, connected_components, maxi
 from scipy.spatial import KDTree
 
 from connectomebench.core.cut import CutGraph, CutRules, Verdict
+from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut
 
 SOURCE_SIDE, SINK_SIDE, NEITHER = np.int8(1), np.int8(-1), np.int8(0)
@@ -96,7 +97,7 @@ def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.fl
     sides
         Result of :func:`apply_cut`; shape (n_pieces,).
     center_nm
-        Centre of the cube of edge ``rules.cutout_nm`` in which pieces count; shape (3,), nm.
+        Centre of the cube of edge ``rules.cutout_nm`` in which voxels count; shape (3,), nm.
     rules
         k, t and e.
 
@@ -105,9 +106,10 @@ def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.fl
     Verdict
         Not good where no body is relevant.
     """
-    inside = np.abs(graph.points_nm - center_nm).max(axis=1) <= rules.cutout_nm / 2
-    by_side = np.stack([graph.voxels[inside & (sides == side)].sum(axis=0) for side in (SOURCE_SIDE, SINK_SIDE)])
-    total = graph.voxels[inside].sum(axis=0)
+    x, y, z = (float(c) for c in center_nm)
+    voxels = graph.voxels_inside(Box.around((x, y, z), rules.cutout_nm))
+    by_side = np.stack([voxels[sides == side].sum(axis=0) for side in (SOURCE_SIDE, SINK_SIDE)])
+    total = voxels.sum(axis=0)
     ratios = []
     for body in np.flatnonzero(total > rules.min_body_voxels):
         away = 1 - int(np.argmax(by_side[:, body]))

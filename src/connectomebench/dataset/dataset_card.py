@@ -248,9 +248,10 @@ def _config(
         "partitions": partitions,
         "extent": f"{min(extents)}" if len(extents) == 1 else f"{min(extents)} to {max(extents)}",
         "origins": ", ".join(f"{sum(p['origins'].get(o, 0) for p in partitions)} {o}" for o in _origins(partitions)),
-        "candidates": measured and ", ".join(_measure(k, v) for k, v in measured.items() if v is not None),
-        "partition_rule": f"cubes of {rules['cube_nm']:g} nm go to one partition each, then whatever is shared is "
-        f"dropped, so that {kept_apart} is in two partitions.",
+        "candidates": measured and ", ".join(_measure(k, v) for k, v in measured.items() if isinstance(v, int | float)),
+        "partition_rule": f"{_held_out(rules)}cubes of {rules['cube_nm']:g} nm go to one partition each, then whatever "
+        f"is shared is dropped, so that {kept_apart} is in two partitions.",
+        "segmentations": [(name, found["rows"]) for name, found in entry.get("segmentations", {}).items()],
         "bodies": result["bodies"],
         "bodies_shared": result["bodies_shared"],
         "leaks": ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items()),
@@ -258,6 +259,12 @@ def _config(
         "teachers": [_teacher(one) for one in entry.get(TEACHER_REPLIES, {}).get("teachers", [])],
         "fingerprint": entry["fingerprint"],
     }
+
+
+def _held_out(rules: Mapping[str, Any]) -> str:
+    """Word a held-out half, which datasets of earlier versions do not have."""
+    half = rules.get("test_half")
+    return f"the half of the volume towards {half} is test, and nothing else is; of the other half, " if half else ""
 
 
 def _teacher(one: Mapping[str, Any]) -> str:

@@ -87,6 +87,27 @@ def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segme
     return {name: 0 for name in found} | {"pictures": pictures}
 
 
+def count_bodies(folder: Path) -> dict[str, int]:
+    """Count the bodies of the written rows of a task, and those in more than one partition.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+
+    Returns
+    -------
+    dict
+        ``bodies`` and ``bodies_shared``.
+    """
+    sides: dict[int, set[str]] = {}
+    for partition in PARTITIONS:
+        for bodies in read_small_columns(folder, partition, ["body_ids"])["body_ids"].to_pylist():
+            for body in bodies:
+                sides.setdefault(body, set()).add(partition)
+    return {"bodies": len(sides), "bodies_shared": sum(len(where) > 1 for where in sides.values())}
+
+
 def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) -> dict[str, list[str]]:
     """List ids and locations in two partitions, across tasks.
 
@@ -103,20 +124,21 @@ def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) 
         ``sample_ids`` (also those that occur twice in one partition), ``segments``, ``bodies``, ``places`` -> what was
         found, for people to read.
     """
-    columns = ["sample_id", "segment_ids", "body_ids", "location_nm", "extent_nm"]
+    columns = ["sample_id", "source", "segment_ids", "body_ids", "location_nm", "extent_nm"]
     tables = {
         (task, p): read_small_columns(folder, p, columns).to_pydict()
         for task, folder in folders.items()
         for p in PARTITIONS
     }
     seen: dict[str, list[str]] = {}
-    sides: dict[str, dict[int, set[str]]] = {"segments": {}, "bodies": {}}
+    sides: dict[str, dict[tuple[str, int], set[str]]] = {"segments": {}, "bodies": {}}
     for (task, p), table in tables.items():
         for i, name in enumerate(table["sample_id"]):
             seen.setdefault(name, []).append(f"{task}/{p}")
-            for kind, column in (("segments", "segment_ids"), ("bodies", "body_ids")):
+            # ids of segments belong to a segmentation, those of bodies to the truth that all share
+            for kind, column, whose in (("segments", "segment_ids", table["source"][i]), ("bodies", "body_ids", "")):
                 for value in table[column][i]:
-                    sides[kind].setdefault(value, set()).add(p)
+                    sides[kind].setdefault((whose, value), set()).add(p)
     found = {
         "sample_ids": [f"{n} ({', '.join(places)})" for n, places in sorted(seen.items()) if len(places) > 1],
         "segments": _on_two_sides(sides["segments"]),
@@ -127,8 +149,12 @@ def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) 
     return found
 
 
-def _on_two_sides(sides: Mapping[int, set[str]]) -> list[str]:
-    return [f"{key} ({', '.join(sorted(where))})" for key, where in sorted(sides.items()) if len(where) > 1]
+def _on_two_sides(sides: Mapping[tuple[str, int], set[str]]) -> list[str]:
+    return [
+        f"{' '.join((str(key), *filter(None, (whose,))))} ({', '.join(sorted(where))})"
+        for (whose, key), where in sorted(sides.items())
+        if len(where) > 1
+    ]
 
 
 def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:

@@ -128,7 +128,7 @@ def make_row(
     group
         Name of the site's group, from :func:`connectomebench.partition.assign.partition_sites`.
     info
-        Where the site comes from.
+        Where the site comes from; of several segmentations, the row names the one that the site shows.
     edit_time
         When the correction was made, where that is known.
 
@@ -148,10 +148,11 @@ def make_row(
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the view {missing[0]!r}; the source may have no EM")
     if task.labels and site.answer not in task.labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
+    own = info.of(site)
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,
-        "species": info.species,
+        "species": own.species,
         "images": [{"bytes": images[view], "path": None} for view in task.views],
         "views": list(task.views),
         "question": task.question,
@@ -166,8 +167,8 @@ def make_row(
         "origin": site.origin,
         "edit_id": site.edit_id,
         "edit_time": edit_time,
-        "source": info.name,
-        "source_version": info.version,
+        "source": own.name,
+        "source_version": own.version,
     }
 
 

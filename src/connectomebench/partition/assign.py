@@ -3,7 +3,8 @@
 The box that holds all data is divided into cubes, and a whole cube goes to one partition. Two sites of different
 partitions then conflict where they share a segment (or a body), or where their views overlap; one side of
 every conflict is dropped. Which cubes go where is searched for (:mod:`connectomebench.partition.search`), so that few
-sites are lost and both answers of every task are in every partition.
+sites are lost and both answers of every task are in every partition. Or one half of the box is test, and only what lies
+on the other side is searched for.
 """
 
 from __future__ import annotations
@@ -48,6 +49,9 @@ class PartitionRules:
         Most sites a task has there: the published sizes.
     group_by
         ``segment``: no segment is on two sides. ``body``: nor is any proofread body.
+    test_half
+        ``+x``, ``-x``, ``+y`` ...: the half of the box that lies towards that side is test, all of it and nothing else;
+        train and validation share the other half. None searches for the cubes of test too.
     seed
         Of the search; the same sites and rules always give the same result.
     """
@@ -58,6 +62,7 @@ class PartitionRules:
     max_validation: int = 128
     max_test: int = 512
     group_by: Literal["segment", "body"] = "segment"
+    test_half: Literal["-x", "+x", "-y", "+y", "-z", "+z"] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -71,6 +76,8 @@ class PartitionRules:
             raise ConnectomeBenchError("partition: max_validation and max_test must be at least 1")
         if self.group_by not in ("segment", "body"):
             raise ConnectomeBenchError(f"partition: group_by must be segment or body, not {self.group_by!r}")
+        if self.test_half not in (None, *(sign + axis for axis in "xyz" for sign in "-+")):
+            raise ConnectomeBenchError(f"partition: test_half must be like +x or -z, not {self.test_half!r}")
 
 
 @dataclass(frozen=True)
@@ -85,9 +92,11 @@ class PartitionResult:
         Why it was dropped; None where it was kept.
     groups
         Name of the site's group, the unit of a bootstrap; None where it was dropped. Sites of a task and partition
-        that are linked through shared segments (with ``group_by="body"`` also through bodies) have one group, unless it
-        would hold more than a fifth of them: then it is broken up by cube, as in a small volume where a few segments
-        run through everything.
+        that are linked through shared segments or one correction, as the two ends of a cut are (with
+        ``group_by="body"``, and where sites are of several segmentations of one volume, also through bodies), have one
+        group, unless it would hold more than a fifth of them. Then it is broken up: by cube, as in a small volume where
+        a few segments run through everything; by the smallest body of each site where sites are of several
+        segmentations, since one place is then shown more than once.
     counts
         Kept sites by task, partition and answer.
     dropped
@@ -150,7 +159,14 @@ def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tu
     location_nm = np.array([s.location_nm for s in sites], np.float64)
     extent_nm = np.array([s.extent_nm for s in sites], np.float64)
     index = np.floor((location_nm - np.array(bounds_nm.lower_nm)) / rules.cube_nm).astype(np.int64)
-    cubes, cube = np.unique(index, axis=0, return_inverse=True)
+    held_out = in_test_half(location_nm, rules.test_half, bounds_nm)
+    # a cube that the middle of the box runs through is two
+    keys, cube = np.unique(np.column_stack([index, held_out]), axis=0, return_inverse=True)
+    cubes = keys[:, :3]
+    allowed = np.ones((len(cubes), 3), bool)
+    if rules.test_half is not None:
+        allowed[:, 2] = keys[:, 3] == 1
+        allowed[:, :2] = ~allowed[:, 2:]
 
     # answers that must be in every partition: both of a yes/no task; of the other tasks, any
     yes_no = {name: get_task(name).answer_kind == "yes_no" for name in {s.task for s in sites}}
@@ -184,19 +200,42 @@ def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tu
         id_index=ids,
         id_site=owners,
         pairs=pairs[cube.ravel()[pairs[:, 0]] != cube.ravel()[pairs[:, 1]]],
+        allowed=allowed,
     )
     return problem, class_names
 
 
-def _shared_ids(sites: Sequence[Site], group_by: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """List pairs of an id (index of a segment or body) and a site that shows it."""
-    number: dict[tuple[str, int], int] = {}
+def in_test_half(location_nm: NDArray[np.float64], test_half: str | None, bounds_nm: Box) -> NDArray[np.bool_]:
+    """Tell which places lie in the half that is test; none without one.
+
+    Parameters
+    ----------
+    location_nm
+        float64, shape (n, 3): x, y, z, nm.
+    test_half
+        See :class:`PartitionRules`.
+    bounds_nm
+        The box, nm.
+    """
+    if test_half is None:
+        return np.zeros(len(location_nm), bool)
+    axis = "xyz".index(test_half[1])
+    beyond = location_nm[:, axis] >= (bounds_nm.lower_nm[axis] + bounds_nm.upper_nm[axis]) / 2
+    return beyond if test_half[0] == "+" else ~beyond
+
+
+def _shared_ids(
+    sites: Sequence[Site], group_by: str, *, edits: bool = False
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """List the (id, site) pairs: index of each segment (and body, and correction), and the site that it belongs to."""
+    number: dict[tuple[str, tuple[str, int | str] | int], int] = {}
     seen = {
         (number.setdefault(key, len(number)), i)
         for i, site in enumerate(sites)
         for key in itertools.chain(
-            (("segment", s) for s in site.segment_ids),
+            (("segment", s) for s in site.segment_keys),
             (("body", b) for b in site.body_ids) if group_by == "body" else (),
+            (("edit", (site.segmentation or "", site.edit_id)),) if edits and site.edit_id is not None else (),
         )
     }
     table = np.array(sorted(seen), np.int64).reshape(-1, 2)
@@ -305,26 +344,37 @@ def _result(
 def _groups(
     sites: Sequence[Site], partitions: Sequence[str | None], group_by: str, cube: NDArray[np.float64]
 ) -> list[str | None]:
-    """Name the connected components of kept sites, per task and partition, by their smallest segment."""
+    """Name the connected components of the kept sites of each task and partition by their smallest segment or body."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
+    family = any(site.segmentation is not None for site in sites)
     groups: list[str | None] = [None] * len(sites)
-    families: dict[tuple[str, str], list[int]] = {}
+    together: dict[tuple[str, str], list[int]] = {}
     for i, name in enumerate(partitions):
         if name is not None:
-            families.setdefault((sites[i].task, name), []).append(i)
-    for family in families.values():
-        ids, owners = _shared_ids([sites[i] for i in family], group_by)
-        size = len(family) + (int(ids.max()) + 1 if len(ids) else 0)
-        graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(family))), shape=(size, size))
+            together.setdefault((sites[i].task, name), []).append(i)
+    for own in together.values():
+        ids, owners = _shared_ids([sites[i] for i in own], "body" if family else group_by, edits=True)
+        size = len(own) + (int(ids.max()) + 1 if len(ids) else 0)
+        graph = coo_matrix((np.ones(len(ids), np.int8), (owners, ids + len(own))), shape=(size, size))
         components: dict[int, list[int]] = {}
-        for i, c in zip(family, connected_components(graph, directed=False)[1].tolist(), strict=False):
+        for i, c in zip(own, connected_components(graph, directed=False)[1].tolist(), strict=False):
             components.setdefault(c, []).append(i)
         for members in components.values():
+            too_large = len(members) > LARGEST_GROUP * len(own)
+            if family:
+                # ids of segments mean nothing across segmentations, and a cube boundary would part copies of a place
+                first = min(b for i in members for b in sites[i].body_ids)
+                for i in members:
+                    groups[i] = f"body-{min(sites[i].body_ids) if too_large else first}"
+                continue
             name = f"segment-{min((s for i in members for s in sites[i].segment_ids), default=0)}"
-            too_large = len(members) > LARGEST_GROUP * len(family)
+            first_at_edit: dict[str, int] = {}
             for i in members:
-                x, y, z = (int(c) for c in cube[i])
+                # all sites of one correction stay together
+                edit_id = sites[i].edit_id
+                first = i if edit_id is None else first_at_edit.setdefault(edit_id, i)
+                x, y, z = (int(c) for c in cube[first])
                 groups[i] = f"{name}/cube-{x}-{y}-{z}" if too_large else name
     return groups

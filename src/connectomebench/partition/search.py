@@ -37,6 +37,8 @@ class Problem:
         int64, shape (n,): pairs of an id (segment or body, numbered from 0) and a site that shows it.
     pairs
         int64, shape (n_pairs, 2): sites of different cubes whose views overlap.
+    allowed
+        bool, shape (n_cubes, 3): partitions that each cube may go to, at least one.
     """
 
     cube: NDArray[np.int64]
@@ -47,6 +49,7 @@ class Problem:
     id_index: NDArray[np.int64]
     id_site: NDArray[np.int64]
     pairs: NDArray[np.int64]
+    allowed: NDArray[np.bool_]
 
     @property
     def shares(self) -> NDArray[np.float64]:
@@ -102,7 +105,7 @@ def trim(
 def _start(problem: Problem, cube_weight: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
     """Make a random start: compact regions around random points, or scattered cubes."""
     n_cubes = len(cube_weight)
-    partition = np.full(n_cubes, TRAIN, np.int64)
+    partition = problem.allowed.argmax(axis=1)  # train where that is allowed
     low, high = problem.cube_center.min(axis=0), problem.cube_center.max(axis=0)
     mean_share = problem.shares.mean(axis=0)
     scattered = rng.random() < 0.25
@@ -113,7 +116,9 @@ def _start(problem: Problem, cube_weight: NDArray[np.float64], rng: np.random.Ge
         else:
             center = rng.uniform(low - margin * (high - low), high + margin * (high - low))
             rank = np.linalg.norm(problem.cube_center - center, axis=1) + 1e-6 * rng.random(n_cubes)
-        free = np.flatnonzero(partition == TRAIN)
+        free = np.flatnonzero((partition == TRAIN) & problem.allowed[:, side])
+        if not len(free):
+            continue
         free = free[np.argsort(rank[free], kind="stable")]
         target = mean_share[side] * rng.uniform(0.8, 2.0)
         taken = int(np.searchsorted(np.cumsum(cube_weight[free]), target)) + 1
@@ -169,14 +174,18 @@ def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDA
         bar.update()
     ranked = sorted(range(n_starts), key=lambda i: (-scores[i], i))[:3]
     best, best_score = starts[ranked[0]], scores[ranked[0]]
-    moves = max(0, steps - n_starts) // len(ranked)
+    movable = np.flatnonzero(problem.allowed.sum(axis=1) > 1)
+    moves = max(0, steps - n_starts) // len(ranked) if len(movable) else 0
     for i in ranked:
         current, current_score = starts[i].copy(), scores[i]
         for step in range(moves):
             heat = 0.2 * (1 - step / moves) ** 2 + 1e-9
-            cube = int(rng.integers(len(current)))
+            cube = int(movable[rng.integers(len(movable))])
             changed = current.copy()
-            changed[cube] = (current[cube] + rng.integers(1, 3)) % 3
+            others = [
+                side for side in ((current[cube] + 1) % 3, (current[cube] + 2) % 3) if problem.allowed[cube, side]
+            ]
+            changed[cube] = others[rng.integers(len(others))]
             new = measure(changed)
             if new >= current_score or rng.random() < math.exp(max(-700.0, (new - current_score) / heat)):
                 current, current_score = changed, new

@@ -59,14 +59,23 @@ def image_features(image: Image.Image) -> NDArray[np.float64]:
     rgb = image.convert("RGB")
     small = rgb.reduce(max(1, min(rgb.size) // EDGE_PX))
     brightness = np.asarray(small.convert("L"), dtype=np.float64) / 255
-    hue, saturation, _ = np.moveaxis(np.asarray(small.convert("HSV"), dtype=np.int16), 2, 0)
     background = np.asarray(small).min(axis=2) >= WHITE
     values = [brightness.mean(), brightness.std(), background.mean()]
-    coloured = saturation >= MIN_SATURATION
-    for centre in _HUES:
-        distance = np.abs((hue - centre + 128) % 256 - 128)
-        values.append((coloured & (distance <= HUE_REACH)).mean())
-    return np.array(values)
+    return np.array(values + [mask.mean() for mask in coloured(small)])
+
+
+def coloured(image: Image.Image) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Find the pixels that are blue (base, source) and those that are orange (candidate, sink), however dark.
+
+    Returns
+    -------
+    blue, orange
+        bool, shape (rows, columns) each.
+    """
+    hue, saturation, _ = np.moveaxis(np.asarray(image.convert("RGB").convert("HSV"), dtype=np.int16), 2, 0)
+    strong = saturation >= MIN_SATURATION
+    blue, orange = (strong & (np.abs((hue - centre + 128) % 256 - 128) <= HUE_REACH) for centre in _HUES)
+    return blue, orange
 
 
 def trivial_features(

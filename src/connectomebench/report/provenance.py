@@ -101,20 +101,34 @@ def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
     )
 
 
+_KINDS = {
+    "end": "ends, for split errors",
+    "branch": "branch points, for merge errors",
+    "waist": "waists, for merge errors",
+    "parallel": "parallel branches, for merge errors",
+}
+
+
 def _coverage(measured: Mapping[str, Any] | None, task: str) -> list[CoverageRow]:
     if not measured:
         return []
-    title = "branch points, for merge errors" if get_task(task).correction == "split" else "ends, for split errors"
+    kinds = measured.get("kinds", {})  # datasets of format 1.0 have one kind
+    rows = {_KINDS[kind]: kinds[kind] for kind in _KINDS if kind in kinds}
+    if len(rows) != 1:
+        errors = "merge errors" if get_task(task).correction == "split" else "split errors"
+        rows |= {f"all, one a place, for {errors}": measured}
     return [
-        CoverageRow(title, measured["candidates"], measured["corrections"], measured["recall"], measured["precision"])
+        CoverageRow(title, m["candidates"], m["corrections"], m["recall"], m["precision"]) for title, m in rows.items()
     ]
 
 
 def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     kept_apart = "no segment, no body and no place" if rules["group_by"] == "body" else "no segment and no place"
+    half = rules.get("test_half")  # datasets of format 1.0 have none
+    held_out = f"The half of the volume towards {half} is test, and nothing else is. " if half else ""
     text = (
-        f"Cubes of {rules['cube_nm'] / 1000:g} µm go to one partition each; then whatever is shared is dropped, "
-        f"so that {kept_apart} is in two partitions."
+        f"{held_out}Cubes of {rules['cube_nm'] / 1000:g} µm go to one partition each; then whatever is shared is "
+        f"dropped, so that {kept_apart} is in two partitions."
     )
     if rules["group_by"] != "body":
         text += (

@@ -1,24 +1,31 @@
 """Candidate places for errors, found on skeletons alone, and how well they cover the corrections.
 
-Ends (degree 1) are candidates for split errors, branch points (degree above 2) for merge errors.
+Split errors are looked for at ends (degree 1). Merge errors are looked for where a segment seems to touch itself: at
+branch points (degree above 2), at waists (much thinner than on both sides) and where branches run in parallel (nearer
+to each other than the way along the skeleton would have it).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from connectomebench.core.correction import Corrections
+from connectomebench.core.correction import Corrections, MergeCorrection, SplitCorrection
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
 
-Kind = Literal["end", "branch"]
+Kind = Literal["end", "branch", "waist", "parallel"]
+SPLIT_ERROR_KINDS: tuple[Kind, ...] = ("end",)
+MERGE_ERROR_KINDS: tuple[Kind, ...] = ("branch", "waist", "parallel")
+
+_LONGEST_DETOUR = 10.0
+_CURVE_POINTS = 8
 
 
 @dataclass(frozen=True)
@@ -27,20 +34,48 @@ class CandidateRules:
 
     Attributes
     ----------
+    kinds
+        Which kinds are looked for: ``end`` for split errors; ``branch``, ``waist`` and ``parallel`` for merge errors.
     radius_nm
         A correction within this distance makes the candidate an error (2 µm on whole brains).
     merge_radius_nm
-        The same for branch points; the radius of the neurites' contact on small volumes.
+        The same for merge errors; the radius of the neurites' contact on small volumes.
     min_distance_nm
-        Branch points of a segment nearer than this to each other become one candidate.
+        Candidates of a segment nearer than this to each other, ends apart, become one.
     min_nodes
         Skeletons with fewer nodes give no candidates.
+    reach_nm
+        How far on each side of a node the neurite is compared with it to find waists, nm.
+    min_constriction
+        A waist is thinner than the thickest place on either side by at least this share.
+    parallel_gap_nm
+        Branches are parallel where their surfaces come within this distance, nm ...
+    min_detour
+        ... and the way along the skeleton is at least this many times the straight line.
     """
 
+    kinds: tuple[Kind, ...] = (*SPLIT_ERROR_KINDS, *MERGE_ERROR_KINDS)
     radius_nm: float = 2000.0
     merge_radius_nm: float = 2000.0
     min_distance_nm: float = 500.0
     min_nodes: int = 5
+    reach_nm: float = 1000.0
+    min_constriction: float = 0.2
+    parallel_gap_nm: float = 80.0
+    min_detour: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("radius_nm", "merge_radius_nm", "reach_nm"):
+            if not getattr(self, name) > 0:
+                raise ConnectomeBenchError(f"candidates.{name} must be above 0, not {getattr(self, name)}")
+        if not 0 <= self.min_constriction < 1:
+            raise ConnectomeBenchError(
+                f"candidates.min_constriction must be at least 0 and below 1, not {self.min_constriction}"
+            )
+        if not 1 <= self.min_detour <= _LONGEST_DETOUR:
+            raise ConnectomeBenchError(
+                f"candidates.min_detour must be between 1 and {_LONGEST_DETOUR:g}, not {self.min_detour}"
+            )
 
 
 @dataclass(frozen=True)
@@ -55,23 +90,41 @@ class Candidates:
         float32, shape (n, 3), nm.
     radii_nm
         float32, shape (n,): calibre of the segment there.
-    branch
-        bool, shape (n,): True for branch points, False for ends.
+    kinds
+        Text, shape (n,): one of :data:`Kind`.
+    scores
+        float32, shape (n,): how pronounced it is, to be compared within a kind: share of the calibre that is
+        missing at a waist, ratio of the ways between parallel branches, degree of a branch point, 1 for an end.
     """
 
     segments: NDArray[np.uint64]
     points_nm: NDArray[np.float32]
     radii_nm: NDArray[np.float32]
-    branch: NDArray[np.bool_]
+    kinds: NDArray[np.str_]
+    scores: NDArray[np.float32]
 
-    def of_kind(self, kind: Kind) -> Candidates:
-        """Keep ends or branch points."""
-        keep = self.branch if kind == "branch" else ~self.branch
-        return Candidates(self.segments[keep], self.points_nm[keep], self.radii_nm[keep], self.branch[keep])
+    def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Candidates:
+        """Select the candidates at these rows."""
+        return Candidates(
+            self.segments[rows], self.points_nm[rows], self.radii_nm[rows], self.kinds[rows], self.scores[rows]
+        )
+
+    def of_kind(self, *kinds: Kind) -> Candidates:
+        """Keep some kinds."""
+        return self.take(np.isin(self.kinds, kinds))
+
+
+_NONE = Candidates(
+    np.zeros(0, np.uint64),
+    np.zeros((0, 3), np.float32),
+    np.zeros(0, np.float32),
+    np.zeros(0, np.str_),
+    np.zeros(0, np.float32),
+)
 
 
 def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateRules) -> Candidates:
-    """Collect ends and branch points of skeletons.
+    """Collect candidates of all kinds that the rules name.
 
     Parameters
     ----------
@@ -83,63 +136,173 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateR
     Returns
     -------
     Candidates
-        In the order of the skeletons; branch points thinned to one a place.
+        In the order of the skeletons, then of the kinds; each kind thinned to one a place by itself (see
+        :func:`one_a_place` for all kinds together).
     """
-    segments, points, radii, branch = [], [], [], []
+    found = []
     for segment, skeleton in skeletons:
-        if len(skeleton.nodes_nm) < rules.min_nodes:
+        if len(skeleton.nodes_nm) < rules.min_nodes or not len(skeleton.edges):
             continue
-        degrees = skeleton.degrees()
-        ends = np.flatnonzero(degrees == 1)
-        forks = _one_a_place(skeleton, np.flatnonzero(degrees > 2), degrees, rules.min_distance_nm)
-        nodes = np.concatenate([ends, forks])
-        segments.append(np.full(len(nodes), segment, np.uint64))
-        points.append(skeleton.nodes_nm[nodes])
-        radii.append(skeleton.radii_nm[nodes])
-        branch.append(np.arange(len(nodes)) >= len(ends))
-    if not segments:
-        return Candidates(
-            np.zeros(0, np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, bool)
-        )
-    return Candidates(
-        np.concatenate(segments),
-        np.concatenate(points).astype(np.float32),
-        np.concatenate(radii).astype(np.float32),
-        np.concatenate(branch),
+        for kind in rules.kinds:
+            nodes, scores = _nodes_of_kind(skeleton, kind, rules)
+            if kind != "end":
+                order = np.lexsort((nodes, -skeleton.radii_nm[nodes], -scores))
+                kept = np.sort(order[_first_of_each_place(skeleton.nodes_nm[nodes[order]], rules.min_distance_nm)])
+                nodes, scores = nodes[kept], scores[kept]
+            found.append(
+                Candidates(
+                    np.full(len(nodes), segment, np.uint64),
+                    skeleton.nodes_nm[nodes].astype(np.float32),
+                    skeleton.radii_nm[nodes].astype(np.float32),
+                    np.full(len(nodes), kind),
+                    scores.astype(np.float32),
+                )
+            )
+    if not found:
+        return _NONE
+    return Candidates(*(np.concatenate([getattr(c, name) for c in found]) for name in Candidates.__dataclass_fields__))
+
+
+def _nodes_of_kind(
+    skeleton: Skeleton, kind: Kind, rules: CandidateRules
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Nodes of a kind (int64, ascending) with their scores."""
+    degrees = skeleton.degrees()
+    if kind == "end":
+        scores = (degrees == 1).astype(np.float64)
+    elif kind == "branch":
+        scores = np.where(degrees > 2, degrees, 0).astype(np.float64)
+    elif kind == "waist":
+        scores = _constrictions(skeleton, rules)
+    else:
+        scores = _parallel_detours(skeleton, rules)
+    nodes = np.flatnonzero(scores)
+    return nodes, scores[nodes]
+
+
+def _neighbour_table(skeleton: Skeleton) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Neighbours of each node as compressed sparse rows: starts, neighbours, lengths (nm)."""
+    a, b = skeleton.edges.T.astype(np.int64)
+    length = np.linalg.norm(skeleton.nodes_nm[a].astype(np.float64) - skeleton.nodes_nm[b], axis=1)
+    n = len(skeleton.nodes_nm)
+    # nodes at one place are neighbours too
+    length = np.maximum(length, 1e-6)
+    table = coo_array((np.tile(length, 2), (np.append(a, b), np.append(b, a))), shape=(n, n)).tocsr()
+    return table.indptr.astype(np.int64), table.indices.astype(np.int64), table.data
+
+
+def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
+    """Constriction of nodes that are waists, 0 elsewhere; float64, shape (n_nodes,)."""
+    from connectomebench.sites.candidate_kernels import constrictions
+
+    starts, neighbours, lengths = _neighbour_table(skeleton)
+    radii = skeleton.radii_nm.astype(np.float64)
+    found = constrictions(starts, neighbours, lengths, radii, rules.reach_nm)
+    thinnest = np.full(len(radii), np.inf)
+    np.minimum.at(thinnest, np.repeat(np.arange(len(radii)), np.diff(starts)), radii[neighbours])
+    return np.where((radii <= thinnest) & (found >= max(rules.min_constriction, 1e-9)), found, 0.0)
+
+
+def _parallel_detours(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
+    """Largest detour of nodes that have a parallel neighbour, 0 elsewhere; float64, shape (n_nodes,)."""
+    from connectomebench.sites.candidate_kernels import detours
+    from connectomebench.sources.morphology.proximity import close_pairs
+
+    n = len(skeleton.nodes_nm)
+    pairs, _ = close_pairs(skeleton.nodes_nm, skeleton.radii_nm, np.arange(n, dtype=np.uint64), rules.parallel_gap_nm)
+    straight = np.linalg.norm(
+        skeleton.nodes_nm[pairs[:, 0]].astype(np.float64) - skeleton.nodes_nm[pairs[:, 1]], axis=1
     )
+    ratio = detours(*_neighbour_table(skeleton), pairs, straight, _LONGEST_DETOUR)
+    # nodes of one thick place lie near each other whatever the way is
+    apart = straight * ratio > skeleton.radii_nm[pairs].sum(axis=1) + rules.parallel_gap_nm
+    kept = (ratio >= rules.min_detour) & apart
+    found = np.zeros(n)
+    for side in (0, 1):
+        np.maximum.at(found, pairs[kept, side], ratio[kept])
+    return found
 
 
-def _one_a_place(
-    skeleton: Skeleton, nodes: NDArray[np.int64], degrees: NDArray[np.int64], distance_nm: float
-) -> NDArray[np.int64]:
-    """Keep one node of each group nearer than ``distance_nm``: highest degree, then largest radius, then first."""
-    if len(nodes) < 2:
-        return nodes
-    pairs = KDTree(skeleton.nodes_nm[nodes]).query_pairs(distance_nm, output_type="ndarray")
-    links = coo_array((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(len(nodes), len(nodes)))
-    place = connected_components(links.tocsr(), directed=False)[1]
-    order = np.lexsort((nodes, -skeleton.radii_nm[nodes], -degrees[nodes]))
-    first = np.unique(place[order], return_index=True)[1]
-    return np.sort(nodes[order[first]])
+def _first_of_each_place(points: NDArray[np.floating], distance_nm: float) -> NDArray[np.int64]:
+    """Rows that are not within a distance of an earlier row that was kept; ascending."""
+    if len(points) < 2:
+        return np.arange(len(points))
+    near = KDTree(points).query_ball_point(points, distance_nm)
+    free = np.ones(len(points), np.bool_)
+    kept = []
+    for row, others in enumerate(near):
+        if free[row]:
+            kept.append(row)
+            free[others] = False
+    return np.asarray(kept, np.int64)
+
+
+def one_a_place(candidates: Candidates, kinds: Sequence[Kind], distance_nm: float) -> Candidates:
+    """Keep one candidate of each place of a segment: of the first kind named, then the most pronounced.
+
+    Parameters
+    ----------
+    candidates
+        Of any kinds.
+    kinds
+        The kinds that are kept, most trusted first.
+    distance_nm
+        What is one place, nm.
+    """
+    rank = np.array([kinds.index(k) if k in kinds else -1 for k in candidates.kinds.tolist()], np.int64)
+    rows = np.flatnonzero(rank >= 0)
+    order = rows[np.lexsort((rows, -candidates.scores[rows], rank[rows], candidates.segments[rows]))]
+    kept = []
+    starts = np.unique(candidates.segments[order], return_index=True)[1]
+    for own in np.split(order, starts[1:]):
+        kept.append(own[_first_of_each_place(candidates.points_nm[own], distance_nm)])
+    return candidates.take(np.sort(np.concatenate(kept)) if kept else rows)
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """Recall and precision of candidates against corrections."""
+    """Recall and precision of candidates against corrections, and what they cost to look at.
+
+    Attributes
+    ----------
+    candidates, corrections
+        Their numbers.
+    found
+        Corrections with a candidate.
+    right
+        Candidates at a correction.
+    path_mm
+        Length of the skeletons that were searched, mm.
+    """
 
     candidates: int
     corrections: int
     found: int
     right: int
+    path_mm: float
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For the manifest; recall and precision are None where there is nothing to divide by."""
+        """For the manifest; what cannot be divided is None."""
         return {
             "candidates": self.candidates,
             "corrections": self.corrections,
             "recall": self.found / self.corrections if self.corrections else None,
             "precision": self.right / self.candidates if self.candidates else None,
+            "candidates_per_mm": self.candidates / self.path_mm if self.path_mm else None,
         }
+
+
+def path_mm(skeletons: Iterable[Skeleton]) -> float:
+    """Length of skeletons, mm."""
+    total = 0.0
+    for skeleton in skeletons:
+        a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
+        total += float(np.linalg.norm(skeleton.nodes_nm[a] - skeleton.nodes_nm[b], axis=1).sum())
+    return total / 1e6
+
+
+def _targets(corrections: Corrections, kind: Kind) -> Sequence[MergeCorrection] | Sequence[SplitCorrection]:
+    return corrections.merges if kind in SPLIT_ERROR_KINDS else corrections.splits
 
 
 def nearest_correction(
@@ -152,54 +315,115 @@ def nearest_correction(
     candidates
         Candidates, shape (n,).
     corrections
-        Ground truth; ``kind`` ``end`` looks at merges, ``branch`` at splits.
+        Ground truth; ``end`` looks at merges, the other kinds at splits.
     kind
         Which corrections count.
 
     Returns
     -------
     distances_nm
-        float64, shape (n,); infinite where the segment has no correction.
+        float64, shape (n,): to the nearest point of the correction's interface; infinite where the segment has none.
     index
         int64, shape (n,): index into ``corrections.merges`` or ``corrections.splits``; -1 where there is none.
     """
-    places: dict[int, list[tuple[int, tuple[float, float, float]]]] = {}
-    if kind == "end":
-        for i, merge in enumerate(corrections.merges):
-            for segment in merge.segments:
-                places.setdefault(segment, []).append((i, merge.location_nm))
-    else:
-        for i, split in enumerate(corrections.splits):
-            places.setdefault(split.segment, []).append((i, split.location_nm))
+    places: dict[int, list[int]] = {}
+    targets = _targets(corrections, kind)
+    for i, target in enumerate(targets):
+        for segment in target.segments:
+            places.setdefault(segment, []).append(i)
     distances = np.full(len(candidates.segments), np.inf)
     index = np.full(len(candidates.segments), -1, np.int64)
-    order = np.argsort(candidates.segments, kind="stable")
-    unique, starts = np.unique(candidates.segments[order], return_index=True)
-    for segment, rows in zip(unique.tolist(), np.split(order, starts[1:]), strict=True):
+    for segment, rows in _by_segment(candidates):
         if segment in places:
-            near, at = KDTree([p for _, p in places[segment]]).query(candidates.points_nm[rows])
+            points = [targets[i].points_nm for i in places[segment]]
+            near, at = KDTree(np.concatenate(points)).query(candidates.points_nm[rows])
             distances[rows] = near
-            index[rows] = np.asarray([i for i, _ in places[segment]])[at]
+            index[rows] = np.repeat(places[segment], [len(p) for p in points])[at]
     return distances, index
 
 
-def coverage(candidates: Candidates, corrections: Corrections, kind: Kind, radius_nm: float) -> Coverage:
-    """Measure recall and precision of candidates of one kind.
+def _by_segment(candidates: Candidates) -> Iterable[tuple[int, NDArray[np.int64]]]:
+    order = np.argsort(candidates.segments, kind="stable")
+    unique, starts = np.unique(candidates.segments[order], return_index=True)
+    return zip(unique.tolist(), np.split(order, starts[1:]), strict=False)
 
-    A correction is found when a candidate on one of its segments lies within ``radius_nm``; a candidate is right when
-    such a correction lies within ``radius_nm`` of it.
+
+def coverage(
+    candidates: Candidates, corrections: Corrections, kind: Kind, radius_nm: float, path_mm: float
+) -> Coverage:
+    """Measure recall and precision of candidates.
+
+    A correction is found when a candidate on one of its segments lies within ``radius_nm`` of its interface; a
+    candidate is right when such a correction lies within ``radius_nm`` of it.
+
+    Parameters
+    ----------
+    candidates
+        Of one kind, or of several for the same error.
+    corrections
+        Ground truth.
+    kind
+        Which corrections count, as in :func:`nearest_correction`.
+    radius_nm
+        What is near, nm.
+    path_mm
+        Length of the skeletons that were searched, mm.
     """
-    own = candidates.of_kind(kind)
-    distances, _ = nearest_correction(own, corrections, kind)
-    points: dict[int, list[NDArray[np.float32]]] = {}
-    for segment, point in zip(own.segments.tolist(), own.points_nm, strict=True):
-        points.setdefault(segment, []).append(point)
-    if kind == "end":
-        truths = [(m.segments, m.location_nm) for m in corrections.merges]
-    else:
-        truths = [((s.segment,), s.location_nm) for s in corrections.splits]
+    distances, _ = nearest_correction(candidates, corrections, kind)
+    rows = dict(_by_segment(candidates))
     found = 0
-    for segments, place in truths:
-        near = [p for s in segments for p in points.get(s, [])]
-        found += bool(near) and bool(np.min(np.linalg.norm(np.asarray(near) - place, axis=1)) <= radius_nm)
-    return Coverage(len(own.segments), len(truths), found, int((distances <= radius_nm).sum()))
+    targets = _targets(corrections, kind)
+    for target in targets:
+        own = np.concatenate([rows.get(s, np.zeros(0, np.int64)) for s in target.segments])
+        if len(own):
+            nearest = KDTree(target.points_nm).query(candidates.points_nm[own])[0]
+            found += bool(nearest.min() <= radius_nm)
+    return Coverage(len(distances), len(targets), found, int((distances <= radius_nm).sum()), path_mm)
+
+
+def measure(
+    candidates: Candidates, corrections: Corrections, kinds: Sequence[Kind], rules: CandidateRules, path_mm: float
+) -> dict[str, Any]:
+    """Measure the candidates of all kinds for one error together, and each kind by itself.
+
+    Parameters
+    ----------
+    candidates
+        From :func:`find_candidates`.
+    corrections
+        Ground truth.
+    kinds
+        The kinds for this error.
+    rules
+        Radius and distance.
+    path_mm
+        Length of the skeletons that were searched, mm.
+
+    Returns
+    -------
+    dict
+        See :meth:`Coverage.as_dict`, with ``radius_nm``, ``path_mm`` and ``kinds``: for each kind the same, and
+        ``curve``, the same for the most pronounced candidates alone, from few to all.
+    """
+    radius = rules.radius_nm if kinds[0] in SPLIT_ERROR_KINDS else rules.merge_radius_nm
+    used = [kind for kind in kinds if kind in rules.kinds]
+    together = one_a_place(candidates, used, rules.min_distance_nm) if len(used) > 1 else candidates.of_kind(*used)
+    each: dict[str, Mapping[str, Any]] = {}
+    for kind in used:
+        own = candidates.of_kind(kind)
+        curve = []
+        for score in _thresholds(own.scores):
+            some = own.take(own.scores >= score)
+            point = coverage(some, corrections, kind, radius, path_mm).as_dict()
+            curve.append({"min_score": round(float(score), 4)} | point)
+        each[kind] = coverage(own, corrections, kind, radius, path_mm).as_dict() | {"curve": curve}
+    whole = coverage(together, corrections, kinds[0], radius, path_mm).as_dict()
+    return whole | {"radius_nm": radius, "path_mm": path_mm, "kinds": each}
+
+
+def _thresholds(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scores from high to low that keep ever more candidates; all of them with the last."""
+    if not len(scores):
+        return scores
+    cuts = np.quantile(scores, np.linspace(1, 0, _CURVE_POINTS + 1)[1:], method="lower")
+    return np.unique(cuts)[::-1]

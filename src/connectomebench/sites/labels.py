@@ -21,8 +21,18 @@ from connectomebench.core.cut import ProposedCut
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import CandidateRules, Candidates, nearest_correction
+from connectomebench.sites.candidates import (
+    MERGE_ERROR_KINDS,
+    CandidateRules,
+    Candidates,
+    nearest_correction,
+    one_a_place,
+)
 from connectomebench.sites.matched_controls import ControlRules, assign_controls, standardise
+
+_ALREADY_A_PLACE = "second candidate at the same correction"
+GOES_ON = "no correction is near, but the body goes on outside the segment"
+SECOND_BODY = "no correction is near, but a second body lies in the segment"
 
 
 @dataclass(frozen=True)
@@ -121,26 +131,22 @@ def merge_action_sites(
     sure body, is small, or where it belongs to one body but no localised correction lies at this contact.
     """
     sizes, body_of = corrections.overlaps.segment_sizes(), corrections.body_of
-    merges: dict[tuple[int, int], list[tuple[Point, str]]] = {}
+    merges: dict[tuple[int, int], list[tuple[KDTree, str]]] = {}
     for merge in corrections.merges:
-        merges.setdefault(_pair(*merge.segments), []).append((merge.location_nm, merge.edit_id))
+        merges.setdefault(_pair(*merge.segments), []).append((KDTree(merge.points_nm), merge.edit_id))
+    # why a correction has no case: the reason of the contacts of its pair
+    left_out = dict.fromkeys(merges, "no contact")
     dropped: Counter[str] = Counter()
     yes: dict[str, tuple[float, Site]] = {}
     no: dict[tuple[int, int], Site] = {}
     order = np.lexsort((contacts.points_nm[:, 2], contacts.points_nm[:, 0], -contacts.areas))
     for row in order.tolist():
         pair = _pair(*contacts.segments[row].tolist())
-        if any(s in corrections.fused for s in pair):
-            dropped["segment is itself a merge error"] += 1
-            continue
-        if any(s not in body_of for s in pair):
-            dropped["segment without a sure body"] += 1
-            continue
-        if not any(corrections.is_complete(body_of[s]) for s in pair):
-            dropped["neither segment is proofread"] += 1
-            continue
-        if min(sizes[s] for s in pair) < rules.min_segment_voxels:
-            dropped["segment too small"] += 1
+        reason = _unsuitable(pair, corrections, sizes, rules)
+        if reason is not None:
+            dropped[reason] += 1
+            if pair in left_out:
+                left_out[pair] = reason
             continue
         place = _point(contacts.points_nm[row])
         base, candidate = sorted(pair, key=lambda s: (-sizes[s], s))
@@ -155,11 +161,13 @@ def merge_action_sites(
         same = body_of[base] == body_of[candidate]
         distance, edit_id = 0.0, None
         if same:
-            known = merges.get(pair, [])
-            near = sorted((float(np.linalg.norm(np.subtract(p, place))), e) for p, e in known)
+            near = sorted((float(patch.query(place)[0]), e) for patch, e in merges.get(pair, []))
             if not near or near[0][0] > rules.merge_match_nm:
                 dropped["contact of one body without a localised correction"] += 1
+                if pair in left_out:
+                    left_out[pair] = "all contacts are further away than merge_match_nm, or nearer to another one"
                 continue
+            left_out[pair] = "all contacts are further away than merge_match_nm, or nearer to another one"
             distance, edit_id = near[0]
         site = Site(
             task="merge_action",
@@ -178,9 +186,27 @@ def merge_action_sites(
             no.setdefault(pair, site)
         elif edit_id not in yes or distance < yes[edit_id][0]:
             yes[edit_id] = (distance, site)
-    dropped["corrections without a contact"] += len(corrections.merges) - len(yes)
+    for merge in corrections.merges:
+        if merge.edit_id not in yes:
+            dropped[f"corrections without a case: {left_out[_pair(*merge.segments)]}"] += 1
     cases = [site for _, (_, site) in sorted(yes.items())]
     return LabelledSites(_pool(cases, list(no.values()), controls, dropped), dropped)
+
+
+def _unsuitable(
+    pair: tuple[int, int], corrections: Corrections, sizes: Mapping[int, int], rules: SiteRules
+) -> str | None:
+    """Say why nothing is asked of a pair of segments; None where it is suitable."""
+    body_of = corrections.body_of
+    if any(s in corrections.fused for s in pair):
+        return "segment is itself a merge error"
+    if any(s not in body_of for s in pair):
+        return "segment without a sure body"
+    if not any(corrections.is_complete(body_of[s]) for s in pair):
+        return "neither segment is proofread"
+    if min(sizes[s] for s in pair) < rules.min_segment_voxels:
+        return "segment too small"
+    return None
 
 
 def _pair(a: int, b: int) -> tuple[int, int]:
@@ -197,28 +223,13 @@ def endpoint_sites(
     radii: CandidateRules,
     task: str = "endpoint_error_identification_with_em",
 ) -> LabelledSites:
-    """Label ends of segments: yes = a merge of this segment lies within ``radius_nm``.
+    """Label ends of segments: yes = the interface of a merge of this segment lies within ``radius_nm``.
 
-    An end is left out at the border of the data, on a fused segment, and where the only correction near is another
-    segment's or an excluded one.
+    An end is left out at the border of the data, on a fused segment, and where no correction is near but the body goes
+    on outside the segment nevertheless (the correction was excluded, not localised, or is none of two segments).
     """
-    ends = candidates.of_kind("end")
-    distances, index = nearest_correction(ends, corrections, "end")
-    others = _places([m.location_nm for m in corrections.merges], corrections.unresolved_nm)
-    border = source.at_border(ends.points_nm)
     return _candidate_sites(
-        source,
-        corrections,
-        ends,
-        skeletons,
-        task,
-        distances,
-        [corrections.merges[i].edit_id if i >= 0 else None for i in index.tolist()],
-        others,
-        border,
-        radii.radius_nm,
-        rules,
-        controls,
+        source, corrections, candidates.of_kind("end"), skeletons, task, radii.radius_nm, rules, controls
     )
 
 
@@ -231,32 +242,15 @@ def merge_error_sites(
     controls: ControlRules,
     radii: CandidateRules,
 ) -> LabelledSites:
-    """Label branch points of segments: yes = two bodies are fused within ``merge_radius_nm``.
+    """Label places where a segment may fuse two bodies: yes = it does within ``merge_radius_nm``.
 
-    Controls are branch points of sound segments, and of fused segments far from the fusion.
+    Candidates are those of all kinds for merge errors, one a place. Controls are places of sound segments, and of fused
+    segments far from the fusion; none has the cores of two bodies of the segment within the radius.
     """
-    branches = candidates.of_kind("branch")
-    distances, index = nearest_correction(branches, corrections, "branch")
-    others = _places([s.location_nm for s in corrections.splits], corrections.unresolved_nm)
-    return _candidate_sites(
-        source,
-        corrections,
-        branches,
-        skeletons,
-        "merge_error_identification",
-        distances,
-        [corrections.splits[i].edit_id if i >= 0 else None for i in index.tolist()],
-        others,
-        source.at_border(branches.points_nm),
-        radii.merge_radius_nm,
-        rules,
-        controls,
-    )
-
-
-def _places(known: list[Point], unresolved: NDArray[np.float32]) -> KDTree | None:
-    points = [*known, *(_point(p) for p in unresolved)]
-    return KDTree(points) if points else None
+    kinds = [kind for kind in MERGE_ERROR_KINDS if kind in radii.kinds]
+    places = one_a_place(candidates, kinds, radii.min_distance_nm)
+    task = "merge_error_identification"
+    return _candidate_sites(source, corrections, places, skeletons, task, radii.merge_radius_nm, rules, controls)
 
 
 def _candidate_sites(
@@ -265,55 +259,41 @@ def _candidate_sites(
     candidates: Candidates,
     skeletons: Mapping[int, Skeleton],
     task: str,
-    distances: NDArray[np.float64],
-    edit_ids: list[str | None],
-    any_correction: KDTree | None,
-    border: NDArray[np.bool_],
     radius_nm: float,
     rules: SiteRules,
     controls: ControlRules,
 ) -> LabelledSites:
     """Label candidates by their distance to the nearest correction of their own segment."""
-    sizes = corrections.overlaps.segment_sizes()
     wants_fused = task == "merge_error_identification"
-    dropped: Counter[str] = Counter()
+    distances, index = nearest_correction(candidates, corrections, "branch" if wants_fused else "end")
+    known = corrections.splits if wants_fused else corrections.merges
+    case = distances <= radius_nm
+    reasons = _left_out(source, corrections, candidates, case, radius_nm, rules, wants_fused)
+    dropped: Counter[str] = Counter(reason for reason in reasons if reason is not None)
+    sizes = corrections.overlaps.segment_sizes()
     yes: dict[str, tuple[float, Site]] = {}
     no: list[Site] = []
     for i, segment in enumerate(candidates.segments.tolist()):
+        if reasons[i] is not None:
+            continue
         place = _point(candidates.points_nm[i])
-        if border[i]:
-            dropped["at the border of the data"] += 1
-            continue
-        if segment not in corrections.body_of and not (wants_fused and segment in corrections.fused):
-            dropped["segment fused or without a sure body"] += 1
-            continue
-        if sizes.get(segment, 0) < rules.min_segment_voxels:
-            dropped["segment too small"] += 1
-            continue
-        case = bool(distances[i] <= radius_nm)
-        if not case and any_correction is not None and any_correction.query(place)[0] <= radius_nm:
-            dropped["near another or an excluded correction"] += 1
-            continue
-        bodies = corrections.fused.get(segment) or (corrections.body_of[segment],)
-        if not case and not all(corrections.is_complete(body) for body in bodies):
-            dropped["segment is not proofread"] += 1
-            continue
-        edit_id = edit_ids[i] if case else None
+        edit_id = known[index[i]].edit_id if case[i] else None
         extent = view_extent_nm(place, rules)
         site = Site(
             task=task,
             location_nm=place,
             extent_nm=extent,
             parts=(Part(segment, "base"),),
-            answer="yes" if case else "no",
+            answer="yes" if case[i] else "no",
             segment_ids=(segment,),
-            body_ids=tuple(bodies),
-            origin=_origin(source, case),
+            body_ids=_bodies(corrections, segment),
+            origin=_origin(source, bool(case[i])),
             edit_id=edit_id,
             covariates={
                 "log_segment": float(np.log(sizes[segment])),
                 "log_radius": float(np.log1p(candidates.radii_nm[i])),
             }
+            | {f"is_{kind}": float(candidates.kinds[i] == kind) for kind in MERGE_ERROR_KINDS if wants_fused}
             | _view_content(skeletons.get(segment), place, extent, "base"),
         )
         if edit_id is None:
@@ -322,11 +302,50 @@ def _candidate_sites(
         # one case a segment and correction: the nearest candidate
         key = f"{edit_id}/{segment}"
         if key in yes:
-            dropped["second candidate at the same correction"] += 1
+            dropped[_ALREADY_A_PLACE] += 1
         if key not in yes or distances[i] < yes[key][0]:
             yes[key] = (float(distances[i]), site)
     cases = [site for _, (_, site) in sorted(yes.items())]
     return LabelledSites(_pool(cases, no, controls, dropped), dropped)
+
+
+def _bodies(corrections: Corrections, segment: int) -> tuple[int, ...]:
+    return tuple(corrections.fused.get(segment) or (corrections.body_of[segment],))
+
+
+def _left_out(
+    source: Source,
+    corrections: Corrections,
+    candidates: Candidates,
+    case: NDArray[np.bool_],
+    radius_nm: float,
+    rules: SiteRules,
+    wants_fused: bool,
+) -> list[str | None]:
+    """Why each candidate gets no label; None where it gets one.
+
+    Whether a control is one is asked of the truth itself: corrections of other segments near it do not matter, and
+    those of its own may not be in the list.
+    """
+    sizes = corrections.overlaps.segment_sizes()
+    border = source.at_border(candidates.segments, candidates.points_nm)
+    reasons: list[str | None] = [None] * len(case)
+    for i, segment in enumerate(candidates.segments.tolist()):
+        if border[i]:
+            reasons[i] = "at the border of the data"
+        elif segment not in corrections.body_of and not (wants_fused and segment in corrections.fused):
+            reasons[i] = "segment fused or without a sure body"
+        elif sizes.get(segment, 0) < rules.min_segment_voxels:
+            reasons[i] = "segment too small"
+        elif not case[i] and not all(corrections.is_complete(body) for body in _bodies(corrections, segment)):
+            reasons[i] = "segment is not proofread"
+    asked = np.flatnonzero(~case & np.array([reason is None for reason in reasons], np.bool_))
+    question = "second_body" if wants_fused else "goes_on"
+    around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], radius_nm, question)
+    wrong, reason = (around.second_body, SECOND_BODY) if wants_fused else (around.goes_on, GOES_ON)
+    for i in asked[wrong].tolist():
+        reasons[i] = reason
+    return reasons
 
 
 def split_action_sites(

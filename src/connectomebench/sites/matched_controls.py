@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+
+_ALL_PAIRS = 1_000_000  # problems with more pairs than this are thinned
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,7 @@ class ControlRules:
     max_cases
         At most this many cases of a task enter, those with the most similar controls; 0 for all.
     caliper
-        Largest accepted difference of propensity logits within a pair, in standard deviations; pairs further apart
-        are dropped and counted.
+        Largest accepted difference of propensity logits within a pair, in standard deviations.
     seed
         Of every random draw.
     """
@@ -47,9 +46,15 @@ def standardise(features: NDArray[np.floating]) -> NDArray[np.float64]:
 
 
 def assign_controls(
-    cases: NDArray[np.floating], controls: NDArray[np.floating], per_case: int, block: int = 1000
+    cases: NDArray[np.floating],
+    controls: NDArray[np.floating],
+    per_case: int,
+    *,
+    scores: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
+    caliper: float = np.inf,
+    neighbours: int = 64,
 ) -> list[tuple[int, int]]:
-    """Pair cases with distinct controls so that the summed distance is least.
+    """Pair cases with distinct controls: as many pairs as the caliper allows, and of these the least summed distance.
 
     Parameters
     ----------
@@ -58,30 +63,102 @@ def assign_controls(
     controls
         Shape (n_controls, k).
     per_case
-        Controls wanted for each case; fewer where there are not enough.
-    block
-        More cases than this are matched block by block, since the assignment is cubic in their number.
+        Controls wanted for each case; fewer where there are not enough. Each round of one control a case is the best
+        one by itself.
+    scores
+        Shapes (n_cases,) and (n_controls,): what the caliper is about.
+    caliper
+        A pair whose scores differ by more is never made.
+    neighbours
+        In large problems only so many nearest controls of a case, and as many nearest cases of a control, are weighed
+        for distance. The number of pairs does not depend on it.
 
     Returns
     -------
     list of (case, control)
         Sorted; no control twice.
     """
+    own, other = (np.zeros(len(cases)), np.zeros(len(controls))) if scores is None else scores
     free = np.arange(len(controls))
     pairs: list[tuple[int, int]] = []
     for _ in range(per_case):
         if not len(cases) or not len(free):
             break
-        taken: list[int] = []
-        blocks = np.array_split(np.arange(len(cases)), -(-len(cases) // block))
-        for i, own in enumerate(blocks):
-            # each block chooses among its own share, so that no control is taken twice
-            share = free[i :: len(blocks)]
-            rows, columns = linear_sum_assignment(cdist(cases[own], controls[share]))
-            pairs += [(int(own[r]), int(share[c])) for r, c in zip(rows, columns, strict=True)]
-            taken += [int(share[c]) for c in columns]
-        free = np.setdiff1d(free, taken)
+        made = _assign_once(cases, controls[free], np.asarray(own), np.asarray(other)[free], caliper, neighbours)
+        pairs += [(case, int(free[control])) for case, control in made]
+        free = np.delete(free, [control for _, control in made])
     return sorted(pairs)
+
+
+def _assign_once(
+    cases: NDArray[np.floating],
+    controls: NDArray[np.floating],
+    own: NDArray[np.floating],
+    other: NDArray[np.floating],
+    caliper: float,
+    neighbours: int,
+) -> list[tuple[int, int]]:
+    """Solve one round: a full matching in which each case may also take a dear partner that stands for none."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+    a, b = _allowed_pairs(cases, controls, own, other, caliper, neighbours)
+    distance = np.linalg.norm(np.asarray(cases, np.float64)[a] - np.asarray(controls, np.float64)[b], axis=1)
+    n, m = len(cases), len(controls)
+    # dearer than any difference that the other pairs can make; 1 is added since zeros are no edges
+    none = 2.0 + (n + 1) * float(distance.max(initial=0.0))
+    rows, columns = np.append(a, np.arange(n)), np.append(b, m + np.arange(n))
+    weights = np.append(1.0 + distance, np.full(n, none))
+    graph = coo_array((weights, (rows, columns)), shape=(n, m + n)).tocsr()
+    graph.indices, graph.indptr = graph.indices.astype(np.int32), graph.indptr.astype(np.int32)
+    case, control = min_weight_full_bipartite_matching(graph)
+    real = control < m
+    return list(zip(case[real].tolist(), control[real].tolist(), strict=True))
+
+
+def _allowed_pairs(
+    cases: NDArray[np.floating],
+    controls: NDArray[np.floating],
+    own: NDArray[np.floating],
+    other: NDArray[np.floating],
+    caliper: float,
+    neighbours: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs within the caliper: all of them, or in large problems the nearest ones and those of a largest matching."""
+    n, m = len(cases), len(controls)
+    if n * m <= _ALL_PAIRS:
+        a, b = np.nonzero(np.abs(own[:, None] - other[None]) <= caliper)
+        return a, b
+    from scipy.spatial import KDTree
+
+    k = min(neighbours, n, m)
+    near = KDTree(controls).query(cases, k)[1].reshape(n, k)
+    back = KDTree(cases).query(controls, k)[1].reshape(m, k)
+    a = np.concatenate([np.repeat(np.arange(n), k), back.ravel()])
+    b = np.concatenate([near.ravel(), np.repeat(np.arange(m), k)])
+    kept = np.abs(own[a] - other[b]) <= caliper
+    largest = _largest_matching(own, other, caliper)
+    codes = np.unique(np.append(a[kept] * m + b[kept], largest[:, 0] * m + largest[:, 1]))
+    return codes // m, codes % m
+
+
+def _largest_matching(own: NDArray[np.floating], other: NDArray[np.floating], caliper: float) -> NDArray[np.int64]:
+    """Make as many pairs as the caliper allows: on a line, each case from left to right takes the first control left.
+
+    Returns
+    -------
+    int64, shape (pairs, 2): case and control.
+    """
+    pairs = []
+    controls = np.argsort(other, kind="stable")
+    at = 0
+    for case in np.argsort(own, kind="stable").tolist():
+        while at < len(controls) and other[controls[at]] < own[case] - caliper:
+            at += 1
+        if at < len(controls) and other[controls[at]] <= own[case] + caliper:
+            pairs.append((case, int(controls[at])))
+            at += 1
+    return np.asarray(pairs, np.int64).reshape(-1, 2)
 
 
 def match_rendered(
@@ -89,26 +166,29 @@ def match_rendered(
     is_case: NDArray[np.bool_],
     groups: NDArray[np.str_],
     rules: ControlRules,
+    strata: NDArray[np.str_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Choose pairs of one case and one control that look alike to a trivial model.
 
     Parameters
     ----------
     features
-        Trivial features of the pictures, shape (n, k).
+        What is measured on the pictures (brightness, areas, silhouettes), shape (n, k).
     is_case
         bool, shape (n,).
     groups
         What the out-of-fold propensity keeps apart; shape (n,).
     rules
         Caliper and seed.
+    strata
+        Pairs are made within one of these; shape (n,). None: among all.
 
     Returns
     -------
     pairs
         (case, control) row indices, sorted; no row twice.
-    dropped
-        Pairs dropped for a propensity difference above the caliper.
+    apart
+        Pairs that could not be made: those missing from as many as there are cases, or controls if these are fewer.
     """
     if not is_case.any() or is_case.all():
         return [], 0
@@ -116,10 +196,15 @@ def match_rendered(
     logit = _propensity_logit(features, is_case, groups, rules.seed)
     # the propensity weighs as much as all other features together
     x = np.column_stack([x / np.sqrt(x.shape[1]), 2 * logit])
-    cases, controls = np.flatnonzero(is_case), np.flatnonzero(~is_case)
-    pairs = [(int(cases[c]), int(controls[k])) for c, k in assign_controls(x[cases], x[controls], 1)]
-    near = [(c, k) for c, k in pairs if abs(logit[c] - logit[k]) <= rules.caliper]
-    return sorted(near), len(pairs) - len(near)
+    pairs: list[tuple[int, int]] = []
+    wanted = 0
+    strata = np.zeros(len(is_case), "U1") if strata is None else strata
+    for stratum in np.unique(strata):
+        cases, controls = (np.flatnonzero((is_case == case) & (strata == stratum)) for case in (True, False))
+        made = assign_controls(x[cases], x[controls], 1, scores=(logit[cases], logit[controls]), caliper=rules.caliper)
+        pairs += [(int(cases[c]), int(controls[k])) for c, k in made]
+        wanted += min(len(cases), len(controls))
+    return sorted(pairs), wanted - len(pairs)
 
 
 def _propensity_logit(

@@ -10,6 +10,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.source import Source
 from connectomebench.execution.runner import Runner
 from connectomebench.sources.cave.cave_config import CaveConfig
+from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.morphology.simulation_rules import MorphologyRules
 from connectomebench.sources.volumes.volume_source import VolumesConfig
 
@@ -63,8 +64,10 @@ class SourceConfig:
             raise ConnectomeBenchError("source needs exactly one of `cave`, `volumes` and `morphology`")
 
 
-def open_source(config: SourceConfig, species: str, cache: Path, base: Path, runner: Runner) -> Source:
-    """Open a source.
+def open_source(
+    config: SourceConfig, species: str, cache: Path, base: Path, runner: Runner
+) -> Source | SegmentationFamily:
+    """Open a source, or a family of sources over one volume.
 
     Parameters
     ----------
@@ -91,9 +94,9 @@ def open_source(config: SourceConfig, species: str, cache: Path, base: Path, run
         return CaveSource(config.cave, species, cache, base, runner)
     if config.volumes is not None:
         _need("volumes", _VOLUME_PACKAGES)
-        from connectomebench.sources.volumes.volume_source import VolumeSource
+        from connectomebench.sources.volumes.volume_source import open_volumes
 
-        return VolumeSource(config.volumes, species, cache=cache, base=base)
+        return open_volumes(config.volumes, species, cache=cache, base=base)
     from connectomebench.sources.morphology.morphology_source import MorphologySource
 
     neurons = config.morphology or MorphologyConfig()

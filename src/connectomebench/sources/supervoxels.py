@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
 from connectomebench.core.cut import CutGraph
+from connectomebench.core.geometry import Box
 
 
 @dataclass(frozen=True)
@@ -181,10 +182,28 @@ def piece_graph(
     points = (centres + np.asarray(lower_vx, np.float64) + 0.5) * np.asarray(voxel_nm, np.float64)
     edges, capacities = _contacts(pieces, n, _relative_brightness(gray, pieces), voxel_nm, rules.brightness_exponent)
     bodies, inverse = np.unique(proofread[where], return_inverse=True)
-    voxels = np.bincount(rows * len(bodies) + inverse, minlength=n * len(bodies)).reshape(n, len(bodies))
+    codes = np.zeros(pieces.shape, np.uint32)
+    codes[where] = inverse.ravel()
     real = bodies != 0
+
+    def voxels_within(box: Box | None) -> NDArray[np.float64]:
+        inside = tuple(slice(None) for _ in range(3))
+        if box is not None:
+            centres = [(lower_vx[a] + np.arange(pieces.shape[a]) + 0.5) * voxel_nm[a] for a in range(3)]
+            spans = zip(centres, box.lower_nm, box.upper_nm, strict=True)
+            inside = tuple(slice(*np.searchsorted(c, (low, high)).tolist()) for c, low, high in spans)
+        own = pieces[inside].astype(np.int64) - 1
+        held = own >= 0
+        table = np.bincount(own[held] * len(bodies) + codes[inside][held], minlength=n * len(bodies))
+        return table.reshape(n, len(bodies))[:, real].astype(np.float64)
+
     return CutGraph(
-        points.astype(np.float32), edges, capacities, bodies[real].astype(np.uint64), voxels[:, real].astype(np.float64)
+        points.astype(np.float32),
+        edges,
+        capacities,
+        bodies[real].astype(np.uint64),
+        voxels_within(None),
+        voxels_within,
     )
 
 

@@ -26,6 +26,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns
+from connectomebench.sites.candidates import CandidateRules, find_candidates, nearest_correction
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cave_source import CaveSource
 
@@ -287,17 +288,66 @@ def test_a_wrong_configuration_is_refused_before_anything_is_asked(
     parse_config(yaml.safe_load(cave_config.read_text()))  # as it is, it is accepted
 
 
-def test_places_at_a_border_are_those_near_a_face_or_far_from_every_edit(cave_source: CaveSource) -> None:
-    points = np.random.default_rng(1).uniform((10200, 20440, 25960), (12780, 23020, 28540), (500, 3))
-    found = cave_source.at_border(points)
-    rules, bounds = cave_source.config.survey, cave_source.info.bounds_nm
-    apart = np.abs(points[:, None] - cave_source.archive.survey_index.centers_nm[None]).max(axis=2)
-    near_face = (np.abs(apart - rules.cutout_nm / 2) <= rules.border_nm).any(axis=1)
+def test_places_at_a_border_are_those_far_out_in_their_own_cube_or_where_the_data_end(cave_source: CaveSource) -> None:
+    index, rules, bounds = cave_source.archive.survey_index, cave_source.config.survey, cave_source.info.bounds_nm
+    rng = np.random.default_rng(1)
+    known = np.unique(np.concatenate([s.segments for s in index.light()]))
+    segments = np.append(rng.choice(known, 500), np.uint64(123))
+    points = rng.uniform((10200, 20440, 25960), (12780, 23020, 28540), (501, 3))
+    found = cave_source.at_border(segments, points)
+    own = [index.of_segment(int(s)) for s in segments]
+    centers = np.array([np.full(3, np.inf) if s is None else s.center_nm for s in own])
+    far_out = np.abs(points - centers).max(axis=1) > rules.inner_nm / 2
     shrunk = [np.asarray(bounds.lower_nm) + rules.border_nm, np.asarray(bounds.upper_nm) - rules.border_nm]
     at_end = ~((points > shrunk[0]) & (points < shrunk[1])).all(axis=1)
-    np.testing.assert_array_equal(found, near_face | at_end | (apart.min(axis=1) > rules.inner_nm / 2))
-    assert 0 < found.sum() < len(found)
-    assert cave_source.at_border(np.zeros((0, 3))).shape == (0,)
+    np.testing.assert_array_equal(found, far_out | at_end)
+    assert 0 < found.sum() < len(found) and found[-1]
+    assert cave_source.at_border(np.zeros(0, np.uint64), np.zeros((0, 3))).shape == (0,)
+
+
+def test_ends_at_their_own_edit_are_kept_however_near_other_edits_are(cave_source: CaveSource) -> None:
+    """All cubes of this graph overlap, as those of a whole brain do: an end is judged by its own cube alone."""
+    corrections, index = cave_source.corrections(), cave_source.archive.survey_index
+    segments = sorted({s for m in corrections.merges for s in m.segments})
+    rules = CandidateRules(radius_nm=200.0)
+    ends = find_candidates(cave_source.skeletons(segments), rules).of_kind("end")
+    distances, _ = nearest_correction(ends, corrections, "end")
+    true = ends.take(distances <= 200.0)
+    bounds, border = cave_source.info.bounds_nm, cave_source.config.survey.border_nm
+    to_end = np.minimum(true.points_nm - bounds.lower_nm, np.asarray(bounds.upper_nm) - true.points_nm).min(axis=1)
+    inside = true.take(to_end > border)
+    # faces of other cubes pass near most of them
+    apart = np.abs(inside.points_nm[:, None] - index.centers_nm[None]).max(axis=2)
+    half = cave_source.config.survey.cutout_nm / 2
+    assert (np.abs(apart - half) <= border).any(axis=1).mean() > 0.5
+    assert len(inside.segments) > 20
+    assert cave_source.at_border(inside.segments, inside.points_nm).mean() <= 0.1
+
+
+def test_surroundings_are_those_of_the_tables(cave_source: CaveSource, ground: Ground, archive: Archive) -> None:
+    """Counted again over the whole volume: voxels of the segment's body outside it, of other bodies inside it."""
+    corrections = archive.corrections
+    known = sorted(corrections.bodies_of())
+    rows = [(s, c) for c in (*corrections.merges, *corrections.splits) for s in c.segments if s in known][::4]
+    points = np.array([c.location_nm for _, c in rows])
+    segments = np.array([s for s, _ in rows], np.uint64)
+    found = cave_source.surroundings(segments, points, 150.0)
+    before = {j.operation.edit_id: j.operation.before for j in archive.history.judged}
+    axes = [(np.arange(n) + o + 0.5) * VOXEL_NM for n, o in zip(ground.rows.shape, OFFSET, strict=True)]
+    final = ground.final[ground.rows]
+    for i, (segment, correction) in enumerate(rows):
+        x, y, z = ((axis - c) ** 2 for axis, c in zip(axes, points[i], strict=True))
+        near = x[:, None, None] + y[None, :, None] + z[None, None, :] <= 150.0**2
+        own = ground.segments(before[correction.edit_id])[ground.rows] == np.uint64(segment)
+        bodies = np.asarray(corrections.bodies_of()[segment], np.uint64)
+        outside = int((np.isin(final, bodies) & ~own & near).sum())
+        held = np.unique(final[own & near], return_counts=True)[1]
+        # far more than is asked for in one part, or nothing at all
+        if outside == 0 or outside > 1000:
+            assert found.goes_on[i] == (outside > 1000)
+        if len(held) < 2 or np.sort(held)[-2] > 1000:
+            assert found.second_body[i] == (len(held) > 1)
+    assert found.goes_on.any() and found.second_body.any() and not found.second_body.all()
 
 
 def test_skeletons_and_contacts_are_those_of_the_surveys(cave_source: CaveSource) -> None:

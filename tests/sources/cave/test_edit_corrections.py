@@ -41,7 +41,10 @@ def seen(number: int, sides: tuple[int, int], *overlaps: Row, contacts: Contacts
     none = np.zeros(0, np.uint64)
     touching = contacts or Contacts(np.zeros((0, 2), np.uint64), np.zeros((0, 3), np.float32), np.zeros(0, np.float32))
     rows = table(*overlaps)
-    return Survey(number, (0.0, 0.0, 0.0), none, none, none, sides, np.unique(rows[:, 0]), touching, rows, {})
+    interface = np.asarray([[100 * number + 7, 0, 0]], np.float32)
+    return Survey(
+        number, (0.0, 0.0, 0.0), none, none, none, sides, np.unique(rows[:, 0]), touching, rows, {}, interface
+    )
 
 
 def found(
@@ -138,6 +141,8 @@ def test_a_merge_of_two_clean_segments_is_a_correction() -> None:
         ("operation-1", (2, 1), 7, (100.0, 0.0, 0.0))
     ]
     assert made.merges[0].area == 20
+    # the points of the proofreader, and what the survey saw
+    assert set(made.merges[0].points_nm) == {(100.0, 0.0, 0.0), (107.0, 0.0, 0.0)}
     assert made.body_of == {1: 7, 2: 7} and not made.fused and not len(made.unresolved_nm)
     assert made.counts == {"merge operations, standing": 1, "merges": 1}
 
@@ -155,7 +160,7 @@ def test_a_merge_of_a_segment_that_is_not_clean_is_a_tangle(rows: list[Row]) -> 
     made = found([edit(1, "merge", (7, 7))], [seen(1, (1, 2), *rows)], frozenset({7, 8}))
     assert made.merges == ()
     assert made.counts == {"merge operations, standing": 1, "excluded_tangles": 1}
-    assert made.unresolved_nm.tolist() == [[100, 0, 0]]
+    assert np.unique(made.unresolved_nm, axis=0).tolist() == [[100, 0, 0], [107, 0, 0]]
 
 
 def test_what_another_cube_shows_of_a_segment_counts_too() -> None:
@@ -174,7 +179,7 @@ def test_a_split_needs_both_bodies_near() -> None:
     made = found(edits, surveys, frozenset({7, 8}))
     assert [(s.segment, s.bodies) for s in made.splits] == [(2, (8, 7))]
     assert made.counts == {"split operations, standing": 2, "splits": 1, "splits of a piece too small to count": 1}
-    assert made.unresolved_nm.tolist() == [[100, 0, 0]]
+    assert np.unique(made.unresolved_nm, axis=0).tolist() == [[100, 0, 0], [107, 0, 0]]
 
 
 def test_edits_of_segments_that_nobody_proofread_are_left_out() -> None:
@@ -189,7 +194,7 @@ def test_edits_of_segments_that_nobody_proofread_are_left_out() -> None:
     # one proofread side is enough
     assert made.merges == () and [s.edit_id for s in made.splits] == ["operation-3"]
     assert made.counts["edits of segments that are not proofread"] == 2
-    assert made.unresolved_nm[:, 0].tolist() == [100, 200]
+    assert np.unique(made.unresolved_nm[:, 0]).tolist() == [100, 107, 200, 207]
     assert made.complete == frozenset({9})
 
 
@@ -206,7 +211,8 @@ def test_what_was_taken_back_is_no_correction_and_no_unsure_place() -> None:
 def test_a_place_without_a_survey_is_unsure_and_reasons_are_kept() -> None:
     skipped = (Skipped("operation-1", (1.0, 2.0, 3.0), "the server answered 500"),)
     made = found([edit(1, "merge", (7, 7))], [], frozenset({7}), skipped)
-    assert made.merges == () and made.unresolved_nm.tolist() == [[100, 0, 0]] and made.skipped == skipped
+    assert made.merges == () and np.unique(made.unresolved_nm, axis=0).tolist() == [[100, 0, 0]]
+    assert made.skipped == skipped
 
 
 def test_of_the_recorded_edits_all_that_stand_are_corrections(archive: Archive, ground: Ground) -> None:

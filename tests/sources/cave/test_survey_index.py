@@ -114,6 +114,8 @@ def test_of_several_surveys_the_nearest_one_is_taken_and_the_own_one_for_skeleto
     own, neighbour = index.of_segment(segment), index.of_segment(first.segments[-1].item())
     assert own is not None and own.operation_id == 1
     assert neighbour is not None and index.of_segment(123) is None
+    center = index.center_of(segment)
+    assert center is not None and tuple(center) == first.center_nm
     operation = index.of_operation(901)
     assert operation is not None and operation.center_nm == earlier.center_nm and index.of_operation(2) is None
 
@@ -134,8 +136,7 @@ def test_without_a_survey_no_place_can_be_looked_at(tmp_path: Path) -> None:
     assert len(index) == 0 and load_surveys(tmp_path / "a.npz").surveys == []
     with pytest.raises(SiteUnavailable, match="not surveyed"):
         index.state(1, (0.0, 0.0, 0.0))
-    nearest, near_face = index.distances(np.zeros((2, 3)), 100.0, 10.0)
-    assert np.isinf(nearest).all() and not near_face.any()
+    assert index.center_of(1) is None
 
 
 def test_light_surveys_lack_only_what_is_large(archive: Archive) -> None:
@@ -146,12 +147,3 @@ def test_light_surveys_lack_only_what_is_large(archive: Archive) -> None:
         assert light.sides == whole.sides and light.center_nm == whole.center_nm
         np.testing.assert_array_equal(light.overlaps, whole.overlaps)
         np.testing.assert_array_equal(light.contacts.points_nm, whole.contacts.points_nm)
-
-
-def test_distances_are_those_to_every_cube(archive: Archive) -> None:
-    points = np.random.default_rng(0).uniform((10240, 20480, 26000), (12740, 22980, 28500), (400, 3))
-    nearest, near_face = archive.survey_index.distances(points, 450.0, 60.0)
-    apart = np.abs(points[:, None] - archive.survey_index.centers_nm[None]).max(axis=2)
-    np.testing.assert_allclose(nearest, apart.min(axis=1))
-    np.testing.assert_array_equal(near_face, (np.abs(apart - 450) <= 60).any(axis=1))
-    assert 0 < near_face.sum() < len(points)

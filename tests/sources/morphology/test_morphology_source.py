@@ -13,6 +13,7 @@ from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut, Part, Site
 from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.morphology_source import MorphologyRules, MorphologySource
+from connectomebench.sources.morphology.tube_kernels import tube_field
 
 
 @pytest.fixture(scope="module")
@@ -89,14 +90,15 @@ def test_corrections_agree_with_brute_force_set_difference(source):
     }
     assert {(m.segments, m.body) for m in found.merges} == merges
     assert {(s.segment, s.bodies) for s in found.splits} == splits
-    assert tangles == found.counts["excluded_tangles"] == len(found.unresolved_nm)
+    assert tangles == found.counts["excluded_tangles"] == len(found.unresolved_nm) / 3
     assert found.body_of == {s: next(iter(b)) for s, b in bodies_of.items() if len(b) == 1}
     assert found.fused == {s: tuple(sorted(b)) for s, b in bodies_of.items() if len(b) > 1}
 
 
 def test_each_cut_is_one_merge_or_a_counted_tangle(source):
     found = source.corrections()
-    assert len(found.merges) + len(found.unresolved_nm) == found.counts["cuts"] == len(source.reconstruction.gaps)
+    tangles = len(found.unresolved_nm) / 3  # the place and the two ends of each
+    assert len(found.merges) + tangles == found.counts["cuts"] == len(source.reconstruction.gaps)
     assert len({m.edit_id for m in found.merges}) == len(found.merges)
     assert [m.edit_id for m in found.merges] == sorted(m.edit_id for m in found.merges)
 
@@ -119,18 +121,50 @@ def test_overlaps_add_up_to_the_cable_volume(source):
 def test_ends_of_cuts_resemble_natural_ends(source):
     rec = source.reconstruction
     degree = rec.degrees()
-    assert (degree[rec.gaps] == 1).all()
+    # where a twig leaves its trunk, the trunk goes on
+    assert (degree[rec.gaps].min(axis=1) == 1).all() and 0.1 < (degree[rec.gaps] > 1).any(axis=1).mean() < 0.5
     natural = np.flatnonzero(degree == 1)
     natural = natural[~np.isin(natural, rec.gaps)]
-    statistic = ks_2samp(rec.radii_nm[rec.gaps.ravel()], rec.radii_nm[natural]).statistic
-    assert statistic < 0.2
+    ends = rec.gaps.ravel()[degree[rec.gaps.ravel()] == 1]
+    # ends side by side share their neurite, and have half its radius each
+    statistic = ks_2samp(rec.body_radii_nm[ends], rec.body_radii_nm[natural]).statistic
+    assert statistic < 0.3
+
+
+def test_natural_ends_meet_other_neurons_as_cuts_do(source):
+    rec, degree = source.reconstruction, source.reconstruction.degrees()
+    assert (rec.bodies[rec.meetings[:, 0]] != rec.bodies[rec.meetings[:, 1]]).all()
+    assert len(rec.meetings) > 300 and len(np.unique(rec.meetings[degree[rec.meetings] == 1])) > 400
+    assert 0.1 < (degree[rec.meetings] > 1).any(axis=1).mean() < 0.6  # end to side
+    contacts = source.contacts()
+    rows = {}
+    for k, pair in enumerate(contacts.segments.tolist()):
+        rows.setdefault(tuple(pair), []).append(k)
+    apart = []
+    for a, b in rec.meetings:
+        pair = tuple(sorted((int(rec.segments[a]), int(rec.segments[b]))))
+        if pair[0] != pair[1]:  # not fused
+            middle = (rec.nodes_nm[a].astype(float) + rec.nodes_nm[b]) / 2
+            apart.append(np.linalg.norm(contacts.points_nm[rows[pair]] - middle, axis=1).min())
+    assert np.quantile(apart, 0.9) < 400
+
+
+def test_what_is_hidden_is_drawn_around_a_face(source):
+    rec = source.reconstruction
+    assert len(rec.hidden) == len(rec.edges) and 0.05 < rec.hidden.mean() < 0.5
+    closed = np.unique(rec.edges[rec.hidden])
+    assert np.isin(rec.gaps[rec.degrees()[rec.gaps] == 1], closed).all()
+    assert len(rec.flesh.cones) == len(rec.flesh.nodes) and (rec.flesh.cones[:, 16] >= 0).all()
+    assert (rec.flesh.cones[:, 16] <= source.rules.max_cut_gap_nm / 2 + 1e-9).all()
 
 
 def test_gaps_of_cuts_keep_to_the_rule(source):
     rec, rules = source.reconstruction, source.rules
     ends = rec.nodes_nm[rec.gaps].astype(float)
     gaps = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1) - rec.radii_nm[rec.gaps].sum(axis=1)
-    assert gaps.min() > -1 and gaps.max() < rules.max_cut_gap_nm + 11  # windows grow in steps of 5 nm on both sides
+    assert gaps.max() < rules.contact_gap_nm  # so that each is a contact
+    halves = rec.flesh.cones[:, 16]
+    assert halves.max() <= rules.max_cut_gap_nm / 2 and 0.3 < (halves == 0).mean() < 0.7
 
 
 def test_contacts_hold_every_cut_at_its_place(source):
@@ -143,7 +177,7 @@ def test_contacts_hold_every_cut_at_its_place(source):
         np.linalg.norm(contacts.points_nm[rows[m.segments]] - np.array(m.location_nm), axis=1).min()
         for m in found.merges
     ]
-    assert np.quantile(near, 0.98) < 100 and max(near) < 600  # a bulge next to a cut may be nearer than the ends
+    assert np.quantile(near, 0.9) < 250 and max(near) < 900  # a bulge next to a cut may be nearer than the ends
     bodies = [tuple(found.body_of.get(s, 0) for s in pair) for pair in contacts.segments.tolist()]
     assert sum(a != b and a > 0 and b > 0 for a, b in bodies) > 300  # negatives
     assert (contacts.areas > 0).all()
@@ -162,10 +196,18 @@ def test_skeletons_are_trees_and_hold_the_bridge(source):
 
 def test_border_is_at_thick_ends_and_somas_only(source):
     rec = source.reconstruction
-    assert source.at_border(rec.nodes_nm[rec.border_nodes]).all()
-    assert source.at_border(rec.nodes_nm[[rec.radii_nm.argmax()]]).all()
-    ends = rec.nodes_nm[rec.degrees() == 1]
-    assert 0.01 < source.at_border(ends).mean() < 0.15
+
+    def at_border(nodes: np.ndarray) -> np.ndarray:
+        return source.at_border(rec.segments[nodes], rec.nodes_nm[nodes])
+
+    assert at_border(rec.border_nodes).all()
+    assert at_border(np.array([rec.radii_nm.argmax()])).all()
+    ends = np.flatnonzero(rec.degrees() == 1)
+    assert 0.01 < at_border(ends).mean() < 0.15
+    # the border of one segment is none of another
+    node = rec.border_nodes[0]
+    other = rec.segments[rec.segments != rec.segments[node]][:1]
+    assert source.at_border(other, rec.nodes_nm[[node]]).tolist() == [False]
 
 
 def test_cut_graph_counts_voxels_of_both_bodies(source):
@@ -205,7 +247,7 @@ def test_both_ends_of_a_cut_reach_its_place(source):
         parts = (Part(merge.segments[0], "base"), Part(merge.segments[1], "candidate"))
         for mesh in source.meshes(site_at(merge.location_nm, parts)):
             gap.append(np.linalg.norm(mesh.vertices_nm - np.array(merge.location_nm), axis=1).min())
-    assert np.median(gap) < 60 and max(gap) < 150
+    assert np.median(gap) < 60 and max(gap) < 250
 
 
 def test_sides_of_the_right_cut_are_the_two_bodies(source):
@@ -220,6 +262,29 @@ def test_sides_of_the_right_cut_are_the_two_bodies(source):
             own = rec.nodes_nm[(rec.segments == segment) & (rec.bodies == rec.bodies[node])].astype(float)
             distance = np.linalg.norm(mesh.vertices_nm[::50, None] - own, axis=2).min(axis=1)
             assert np.quantile(distance, 0.9) < 1200
+
+
+def test_sides_of_a_cut_part_at_a_face_right_or_wrong(source):
+    """No voxel near the cut in both, whether two bodies are parted or one neurite is cut across."""
+    rec = source.reconstruction
+    degree = rec.degrees()
+    right = [(int(a), int(b)) for a, b in rec.bridges[:4]]
+    fused = {int(rec.segments[a]) for a, _ in right}
+    inner = [e for e in rec.edges.tolist() if int(rec.segments[e[0]]) in fused and (degree[e] == 2).all()]
+    for a, b in [*right, *inner[:: max(1, len(inner) // 4)]]:
+        segment, place = int(rec.segments[a]), point((rec.nodes_nm[a] + rec.nodes_nm[b]) / 2)
+        cut = Cut((point(rec.nodes_nm[a]),), (point(rec.nodes_nm[b]),), place, 8000.0)
+        parts = (Part(segment, "source"), Part(segment, "sink"))
+        sides = source._sides(site_at(place, parts, cut=cut), segment)
+        first = np.floor(np.array(place) / 20).astype(np.int64) - 20
+        inside = []
+        for cones in sides.values():
+            field = np.full((40, 40, 40), 1e6, np.float32)
+            tube_field(cones[np.argsort(cones[:, 9], kind="stable")], first, 20.0, field)
+            inside.append(field < 0)
+        assert inside[0].any() and inside[1].any()
+        near = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 8  # 160 nm
+        assert (inside[0] & inside[1] & near).sum() <= 0.01 * ((inside[0] | inside[1]) & near).sum()
 
 
 def test_unknown_segment_and_missing_cut_are_told(source):
@@ -246,17 +311,18 @@ def test_em_is_deterministic_and_a_function_of_the_place(source):
 
 def test_em_labels_lie_in_the_segments_and_cytoplasm_goes_on_in_gaps(source):
     rec = source.reconstruction
-    dark, gap_dark = [], []
+    dark, gap_dark, own = [], [], []
     for a, b in rec.gaps[np.linalg.norm(np.diff(rec.nodes_nm[rec.gaps], axis=1)[:, 0], axis=1) > 250][:30]:
         parts = (Part(int(rec.segments[a]), "base"),)
         end = source.em_slices(site_at(rec.nodes_nm[a], parts, 2000.0), 64)["em_xy"]
-        assert end.segments[32, 32] == rec.segments[a]
+        own.append(end.segments[32, 32] == rec.segments[a])
         share = rec.radii_nm[a] / (rec.radii_nm[a] + rec.radii_nm[b])
         middle = rec.nodes_nm[a] + share * (rec.nodes_nm[b] - rec.nodes_nm[a])
         gap = source.em_slices(site_at(middle, parts, 2000.0), 64)["em_xy"]
         gap_dark.append(gap.gray[31:34, 31:34].mean())
         dark.append(np.quantile(gap.gray, 0.05))
-    assert np.mean(np.array(gap_dark) > np.array(dark) + 30) > 0.8  # no membrane across a cut
+    assert np.mean(own) > 0.9  # a ragged face may pass the node of an end that lies beside the other
+    assert np.mean(np.array(gap_dark) > np.array(dark) + 20) > 0.8  # no membrane across a cut
 
 
 def test_same_rules_same_source_other_seed_other_source(source):
@@ -267,3 +333,37 @@ def test_same_rules_same_source_other_seed_other_source(source):
     other = MorphologySource(MorphologyRules(seed=1))
     assert other.info.version != source.info.version
     assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in source.corrections().merges}
+
+
+def test_no_end_at_a_cut_is_sure_however_thick_the_neurite_is(source):
+    """Every node at a cut goes on; the answer elsewhere is that of a second look at all nodes."""
+    rec = source.reconstruction
+    ends = rec.gaps.ravel()
+    at_cuts = source.surroundings(rec.segments[ends], rec.nodes_nm[ends], 1.0)
+    assert at_cuts.goes_on.all()
+    natural = np.setdiff1d(np.flatnonzero(rec.degrees() == 1), ends)[::10]
+    found = source.surroundings(rec.segments[natural], rec.nodes_nm[natural], 400.0)
+    for node, goes_on in zip(natural.tolist(), found.goes_on.tolist(), strict=True):
+        apart = np.linalg.norm(rec.nodes_nm.astype(np.float64) - rec.nodes_nm[node], axis=1) - rec.body_radii_nm
+        own = rec.segments == rec.segments[node]
+        body = np.isin(rec.bodies, rec.bodies[own])
+        near_cut = np.isin(np.flatnonzero(own & (apart <= 400)), ends).any()
+        assert goes_on == bool(near_cut or (body & ~own & (apart <= 400)).any())
+    assert 0 < found.goes_on.mean() < 0.5
+
+
+def test_the_second_neuron_is_near_its_fusion_and_nowhere_else(source):
+    rec = source.reconstruction
+    nodes = rec.bridges[:, 0]
+    assert source.surroundings(rec.segments[nodes], rec.nodes_nm[nodes], 500.0).second_body.all()
+    sound = np.flatnonzero(~np.isin(rec.segments, list(source.corrections().fused)))[::500]
+    assert not source.surroundings(rec.segments[sound], rec.nodes_nm[sound], 500.0).second_body.any()
+
+
+def test_ids_of_fused_segments_are_as_large_as_others(source):
+    ids = np.unique(source.reconstruction.segments)
+    fused = np.isin(ids, np.array(list(source.corrections().fused), np.uint64))
+    share = ids.astype(np.float64) / 2**64
+    # the mean of so many uniform numbers lies within four standard errors of a half
+    for group in (share[fused], share[~fused]):
+        assert abs(group.mean() - 0.5) < 4 / (12 * len(group)) ** 0.5

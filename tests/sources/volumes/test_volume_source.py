@@ -273,7 +273,7 @@ def test_volumes_must_lie_at_the_same_place(change: dict, what: str, tmp_path: P
 
 def test_border_and_version(source: VolumeSource, tmp_path: Path) -> None:
     points = np.array([nm(4, 20, 12), nm(6, 20, 12), nm(6, 20, 22), nm(-5, 20, 12)])
-    assert source.at_border(points).tolist() == [True, False, True, True]
+    assert source.at_border(np.ones(len(points), np.uint64), points).tolist() == [True, False, True, True]
     other = VolumeSource(config(in_npz(tmp_path), border_nm=60.0), "fly", tmp_path / "cache", tmp_path)
     assert source.info.version.startswith("1+")
     assert other.info.version != source.info.version

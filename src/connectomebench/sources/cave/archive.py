@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _ROOTS_PER_JOB = 200
 
 JobT = TypeVar("JobT")
+RootOf = Callable[[NDArray[np.uint64]], NDArray[np.uint64]]
 
 
 def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
@@ -192,20 +193,27 @@ class Archive:
             "of these, touched by a correction": explained,
         }
 
-    def lookup(
-        self, segment: int, place_nm: Point, beside: Sequence[int] = ()
-    ) -> Callable[[NDArray[np.uint64]], NDArray[np.uint64]]:
-        """Return a function from supervoxels to roots, at the time at which a segment is shown.
+    def lookup(self, segment: int, place_nm: Point, beside: Sequence[int] = ()) -> RootOf:
+        """Give the roots of supervoxels at the time when a segment is looked at.
 
         Roots in the survey are known; the server is asked for all others. Of several times it takes one at which the
         segments ``beside`` existed too, if there is one.
         """
         state = self.survey_index.state(segment, place_nm, beside)
-        when = self._when(state)
+        return self._roots(state.root_of, state, self._when(state))
+
+    def states(self, segment: int, place_nm: Point) -> tuple[RootOf, RootOf]:
+        """Give the roots of supervoxels at the time when a segment is looked at, and in the final state."""
+        state = self.survey_index.state(segment, place_nm)
+        final = State(state.survey, final=True)
+        return self._roots(state.root_of, state, self._when(state)), self._roots(final.root_of, final, self.spec.until)
+
+    def _roots(self, known: RootOf, state: State, when: datetime) -> RootOf:
+        """Look supervoxels up in a survey, and ask for the others."""
         graph = self.spec.open().connection.graph
 
         def root_of(supervoxels: NDArray[np.uint64]) -> NDArray[np.uint64]:
-            found = state.root_of(supervoxels)
+            found = known(supervoxels)
             unknown = (found == 0) & (supervoxels != 0) & ~np.isin(supervoxels, state.survey.supervoxels)
             if unknown.any():
                 found[unknown] = graph.roots(supervoxels[unknown], when)

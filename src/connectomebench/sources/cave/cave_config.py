@@ -105,7 +105,10 @@ class SurveyRules:
     neighbours
         Neighbours of the edited segments that are kept for controls at each edit, those with the largest contact.
     border_nm
-        A place nearer than this to a face of a cube lies at its border, nm.
+        A place nearer than this to a face of the volume lies at its border, nm.
+    certain_voxels
+        No control is where at least this many connected voxels of the segment's body lie outside the segment, or of a
+        second body inside it; nor where fewer do that go on beyond what is looked at.
     places_per_batch
         Edits that are surveyed together, next to each other.
     """
@@ -117,6 +120,7 @@ class SurveyRules:
     min_contact_faces: int = 10
     neighbours: int = 6
     border_nm: float = 500.0
+    certain_voxels: int = 50
     places_per_batch: int = 16
 
     @property
@@ -125,7 +129,14 @@ class SurveyRules:
         return 0.45 * self.cutout_nm
 
     def __post_init__(self) -> None:
-        for name in ("cutout_nm", "label_voxel_nm", "image_voxel_nm", "neighbours", "places_per_batch"):
+        for name in (
+            "cutout_nm",
+            "label_voxel_nm",
+            "image_voxel_nm",
+            "neighbours",
+            "places_per_batch",
+            "certain_voxels",
+        ):
             if getattr(self, name) <= 0:
                 raise ConnectomeBenchError(f"source.cave.survey.{name} must be above 0, not {getattr(self, name)}")
 

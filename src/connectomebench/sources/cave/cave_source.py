@@ -14,16 +14,23 @@ from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
+from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.cave.archive import Archive, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
 from connectomebench.sources.cave.cut_sides import Cutting
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
+from connectomebench.sources.surroundings import (
+    CertaintyRules,
+    goes_on_outside,
+    holds_second_body,
+    read_neighbourhood,
+)
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
@@ -109,13 +116,49 @@ class CaveSource:
             if survey is not None and int(segment) in survey.skeletons:
                 yield int(segment), survey.skeletons[int(segment)]
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return which points lie near a face of a cube or the volume, or too far out in every cube for a view."""
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places lie near a face of the volume, or too far out for a view in the cube of their skeleton.
+
+        Cubes of other edits do not matter, however near they are: a segment's skeleton ends where its own cube does.
+        """
         points = np.asarray(points_nm, np.float64).reshape(-1, 3)
-        rules, bounds = self.config.survey, self._info.bounds_nm
+        rules, bounds, index = self.config.survey, self._info.bounds_nm, self.archive.survey_index
         to_end = np.minimum(points - bounds.lower_nm, np.asarray(bounds.upper_nm) - points).min(axis=1, initial=np.inf)
-        nearest, near_face = self.archive.survey_index.distances(points, rules.cutout_nm / 2, rules.border_nm)
-        return near_face | (nearest > rules.inner_nm / 2) | (to_end <= rules.border_nm)
+        found = to_end <= rules.border_nm
+        for row, segment in enumerate(np.asarray(segment_ids).tolist()):
+            center = index.center_of(segment)
+            found[row] |= center is None or bool(np.abs(points[row] - center).max() > rules.inner_nm / 2)
+        return found
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Compare supervoxels round places: the segment they were in when it is looked at, and their final root.
+
+        There is no boundary slop: both states are sets of the same supervoxels. Where the data of a place cannot be
+        had, both answers are yes, so that no control is made there.
+        """
+        rules = CertaintyRules(erosion_vx=0, min_voxels=self.config.survey.certain_voxels)
+        bodies_of = self.archive.corrections.bodies_of()
+        goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
+        for row, segment in enumerate(np.asarray(segment_ids).tolist()):
+            place = _point(points_nm[row])
+            supervoxels = self._context.supervoxels
+            try:
+                before, final = (RootLayer(supervoxels, roots) for roots in self.archive.states(segment, place))
+                around = read_neighbourhood(before, final, place, radius_nm, rules)
+            except SiteUnavailable:
+                goes_on[row], second[row] = question != "second_body", question != "goes_on"
+                continue
+            if question != "second_body":
+                goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
+            if question != "goes_on":
+                second[row] = holds_second_body(around, segment)
+        return Surroundings(goes_on, second)
 
     @cached_property
     def _cutting(self) -> Cutting:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, Skipped, SplitCorrection
+from connectomebench.core.site import Point
 from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.cave.survey import Survey
 
@@ -98,31 +99,34 @@ def find_corrections(
     body_of, fused = classify(overlaps, min_body_voxels)
     merges: list[MergeCorrection] = []
     splits: list[SplitCorrection] = []
-    unresolved: list[tuple[float, float, float]] = []
+    unresolved: list[Point] = []
     for j in judged:
         place, found = j.operation.place_nm, surveys.get(j.operation.operation_id)
+        patch = _patch(j, found)
+        where = [place, *patch]
         counts[f"{j.operation.kind} operations, {'standing' if j.outcome == 'correction' else 'taken back'}"] += 1
         if j.outcome == "inverted":
             continue
         if found is None:
-            unresolved.append(place)
+            unresolved += where
         elif not complete.intersection(j.bodies):
             counts["edits of segments that are not proofread"] += 1
-            unresolved.append(place)
+            unresolved += where
         elif j.operation.kind == "merge":
             if any(s in fused or body_of.get(s) != j.bodies[0] for s in found.sides):
                 counts["excluded_tangles"] += 1
-                unresolved.append(place)
+                unresolved += where
                 continue
             a, b = found.sides
-            merges.append(MergeCorrection(j.operation.edit_id, (a, b), j.bodies[0], place, _area(found.contacts, a, b)))
+            area = _area(found.contacts, a, b)
+            merges.append(MergeCorrection(j.operation.edit_id, (a, b), j.bodies[0], place, area, patch))
         else:
             segment = found.sides[0]
             if not set(j.bodies) <= set(fused.get(segment, ())):
                 counts["splits of a piece too small to count"] += 1
-                unresolved.append(place)
+                unresolved += where
                 continue
-            splits.append(SplitCorrection(j.operation.edit_id, segment, j.bodies, place, 0.0))
+            splits.append(SplitCorrection(j.operation.edit_id, segment, j.bodies, place, 0.0, patch))
     counts["merges"], counts["splits"] = len(merges), len(splits)
     return Corrections(
         merges=tuple(merges),
@@ -138,6 +142,12 @@ def find_corrections(
         skipped=tuple(skipped),
         times={j.operation.edit_id: j.operation.time for j in judged},
     )
+
+
+def _patch(judged: JudgedOperation, survey: Survey | None) -> tuple[Point, ...]:
+    """Points of the interface of an edit: those that the proofreader set, and what the survey saw of it."""
+    seen = [] if survey is None else [(float(x), float(y), float(z)) for x, y, z in survey.interface_nm.tolist()]
+    return (*judged.operation.sources_nm, *judged.operation.sinks_nm, *seen)
 
 
 def _area(contacts: Contacts, a: int, b: int) -> float:

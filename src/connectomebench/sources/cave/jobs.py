@@ -192,7 +192,7 @@ class SurveyJob:
         """File that the job writes."""
         rules = [asdict(self.spec.config.survey), asdict(self.spec.config.skeleton)]
         ids = [j.operation.operation_id for j in self.judged]
-        key = content_key("survey 1", self.spec.dataset, ids, rules)
+        key = content_key("survey 2", self.spec.dataset, ids, rules)
         return self.spec.cache / "surveys" / f"{key}.npz"
 
 

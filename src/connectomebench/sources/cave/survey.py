@@ -49,6 +49,9 @@ class Survey:
         uint64, shape (k, 3): segment, body, voxels in the cube, for ``segments``.
     skeletons
         Of ``segments``, inside the cube; those too small are absent.
+    interface_nm
+        float32, shape (i, 3): points all over the interface of the edit, inside the cube, nm: of the two segments of a
+        merge, or of the two bodies inside the segment of a split.
     """
 
     operation_id: int
@@ -61,6 +64,7 @@ class Survey:
     contacts: Contacts
     overlaps: NDArray[np.uint64]
     skeletons: dict[int, Skeleton]
+    interface_nm: NDArray[np.float32]
 
     def light(self) -> Survey:
         """Return a copy without supervoxels and skeletons, so that the surveys of a whole brain fit in memory."""
@@ -148,6 +152,7 @@ def survey(
         contacts,
         overlaps,
         skeletons,
+        _interface(segments, bodies, offset, voxel, judged, sides),
     )
 
 
@@ -193,6 +198,28 @@ def _contacts(
     nearest = ids[np.argsort(-areas, kind="stable")[: rules.neighbours]]
     rows = rows[~strangers | np.isin(others, nearest)]
     return Contacts(found.segments[rows], found.points_nm[rows], found.areas[rows])
+
+
+def _interface(
+    segments: NDArray[np.uint64],
+    bodies: NDArray[np.uint64],
+    offset: IntPoint,
+    voxel: tuple[float, float, float],
+    judged: JudgedOperation,
+    sides: Sequence[int],
+) -> NDArray[np.float32]:
+    """Find points all over the interface that an edit is about; see :class:`Survey`."""
+    from connectomebench.corrections.contacts import interface_points
+
+    split = sides[0] == sides[1]
+    a, b = judged.bodies if split else (sides[0], sides[1])
+    inside = segments == np.uint64(sides[0])
+    parts = np.where(inside, bodies, np.uint64(0)) if split else segments
+    mask = np.isin(parts, np.asarray([a, b], np.uint64))
+    if a == b or not (parts == np.uint64(a)).any() or not (parts == np.uint64(b)).any():
+        return np.zeros((0, 3), np.float32)
+    pair = InMemoryLayer(np.where(mask, parts, np.uint64(0)), voxel, offset)
+    return interface_points(pair, (a, b), CorrectionRules(max_gap_vx=1), threads=1)
 
 
 def _overlaps(
@@ -247,6 +274,7 @@ def pack_surveys(surveys: Sequence[Survey]) -> dict[str, NDArray[Any]]:
             f"{i}.contact_points": s.contacts.points_nm,
             f"{i}.contact_areas": s.contacts.areas,
             f"{i}.overlaps": s.overlaps,
+            f"{i}.interface": s.interface_nm,
             f"{i}.skeleton_ids": np.asarray(list(s.skeletons), np.uint64),
             f"{i}.nodes": _joined([k.nodes_nm for k in s.skeletons.values()], (0, 3), np.float32),
             f"{i}.edges": _joined([k.edges for k in s.skeletons.values()], (0, 2), np.int32),
@@ -288,6 +316,7 @@ def unpack_surveys(arrays: dict[str, NDArray[Any]]) -> list[Survey]:
                 Contacts(a["contact_segments"], a["contact_points"], a["contact_areas"]),
                 a["overlaps"],
                 skeletons,
+                a["interface"],
             )
         )
     return found

@@ -91,8 +91,17 @@ class SurveyIndex:
 
     def of_segment(self, segment: int) -> Survey | None:
         """Return the survey at the segment's own edit, else the first one that knows it."""
+        row = self._row_of_segment(segment)
+        return None if row is None else self._read(row)
+
+    def center_of(self, segment: int) -> NDArray[np.float64] | None:
+        """Middle of the cube that :meth:`of_segment` is about: float64, shape (3,), nm; None where there is none."""
+        row = self._row_of_segment(segment)
+        return None if row is None else self.centers_nm[row]
+
+    def _row_of_segment(self, segment: int) -> int | None:
         rows = [self._own[segment]] if segment in self._own else self._of_segment.get(segment, [])
-        return self._read(rows[0]) if rows else None
+        return rows[0] if rows else None
 
     def state(self, segment: int, place_nm: Point, beside: Sequence[int] = ()) -> State:
         """Find a time at which a segment existed, with a survey of the location.
@@ -113,37 +122,6 @@ class SurveyIndex:
         if self._tree is None:
             raise SiteUnavailable("the place was not surveyed")
         return State(self._read(int(self._tree.query(place_nm, p=np.inf)[1])), final=True)
-
-    def distances(
-        self, points_nm: NDArray[np.float64], half_nm: float, border_nm: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Measure the positions of points in the cubes of the surveys.
-
-        Parameters
-        ----------
-        points_nm
-            Shape (n, 3), nm.
-        half_nm
-            Half the edge of a cube, nm.
-        border_nm
-            What counts as near a face, nm.
-
-        Returns
-        -------
-        nearest
-            float64, shape (n,): distance to the nearest centre along the axis where it is largest, nm.
-        near_face
-            bool, shape (n,): near a face of any cube.
-        """
-        if self._tree is None or not len(points_nm):
-            return np.full(len(points_nm), np.inf), np.zeros(len(points_nm), np.bool_)
-        nearest = self._tree.query(points_nm, p=np.inf)[0]
-        near_face = np.zeros(len(points_nm), np.bool_)
-        around = self._tree.query_ball_point(points_nm, half_nm + border_nm, p=np.inf)
-        for row, centers in enumerate(around):
-            distance = np.abs(self.centers_nm[centers] - points_nm[row]).max(axis=1)
-            near_face[row] = bool((distance >= half_nm - border_nm).any())
-        return nearest, near_face
 
     def _read(self, row: int) -> Survey:
         number, row_in_file = self._where[row]

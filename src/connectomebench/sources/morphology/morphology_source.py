@@ -21,7 +21,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.reconstruction import (
@@ -29,11 +29,13 @@ from connectomebench.sources.morphology.reconstruction import (
     SegmentIndex,
     find_contacts,
     find_corrections,
+    look_around,
 )
+from connectomebench.sources.morphology.segment_tubes import body_tubes, part_tubes, segment_tubes
 from connectomebench.sources.morphology.simulated_errors import simulate
 from connectomebench.sources.morphology.simulation_rules import MorphologyRules
 from connectomebench.sources.morphology.swc import read_swc_folder
-from connectomebench.sources.morphology.tubes import Tubes, cones_between, half_cones, tube_mesh
+from connectomebench.sources.morphology.tubes import tube_mesh
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
@@ -106,11 +108,11 @@ class MorphologySource:
         )
         self._index = SegmentIndex(rec)
         self._volumes_nm3 = rec.volumes_nm3()
-        self._segment_tubes, self._body_tubes = _segment_tubes(rec, self._index), _body_tubes(rec)
+        self._segment_tubes, self._body_tubes = segment_tubes(rec, self._index), body_tubes(rec)
         self._contacts = find_contacts(rec, rules.contact_gap_nm, 4 * rules.step_nm, rules.voxel_nm)
         self._corrections = find_corrections(rec, self._contacts, rules.voxel_nm)
         stops = np.concatenate([rec.border_nodes, np.flatnonzero(rec.radii_nm > _SOMA_NM)])
-        self._border_nm, self._border_reach_nm = rec.nodes_nm[stops], np.maximum(1.2 * rec.radii_nm[stops], _BORDER_NM)
+        self._stops, self._border_reach_nm = stops, np.maximum(1.2 * rec.radii_nm[stops], _BORDER_NM)
 
     @property
     def info(self) -> SourceInfo:
@@ -132,16 +134,29 @@ class MorphologySource:
             if row is not None:
                 yield int(segment_id), self._index.skeleton(row)
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points (shape (n, 3), nm) lie where the data stop: thick or torn natural ends, and in somas.
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places lie where the data of their segment stop: thick or torn natural ends, and in somas.
 
         Thick ends are those above ``border_radius_quantile``; torn ones face a detached piece of the same neuron.
         """
         points = np.asarray(points_nm, np.float64).reshape(-1, 3)
+        segments, rec = np.asarray(segment_ids, np.uint64), self.reconstruction
         near = np.zeros(len(points), np.bool_)
-        for place, reach in zip(self._border_nm, self._border_reach_nm, strict=True):
-            near |= np.sum((points - place) ** 2, axis=1) < reach**2
+        for node, reach in zip(self._stops, self._border_reach_nm, strict=True):
+            own = segments == rec.segments[node]
+            near[own] |= np.sum((points[own] - rec.nodes_nm[node]) ** 2, axis=1) < reach**2
         return near
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Look at the skeletons of the neurons round places; see :func:`reconstruction.look_around`."""
+        found = look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
+        return Surroundings(found.goes_on & (question != "second_body"), found.second_body & (question != "goes_on"))
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into skeleton nodes.
@@ -169,7 +184,8 @@ class MorphologySource:
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh of each part of the site, covering the cube shown and a margin, closed where the margin ends.
 
-        Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are not drawn.
+        Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are not
+        drawn.
 
         Raises
         ------
@@ -184,26 +200,22 @@ class MorphologySource:
             if part.role in ("source", "sink"):
                 cones = sides[part.segment_id][part.role]
             else:
-                own = self._index.edges_of(self._row(part.segment_id))
-                cones = self._segment_tubes.cones[self._segment_tubes.within(box, own)]
+                tubes = self._segment_tubes.tubes
+                cones = tubes.cones[tubes.within(box, self._segment_tubes.of(self._row(part.segment_id)))]
             meshes.append(tube_mesh(cones, box, voxel_nm))
         return meshes
 
     def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:
-        """Tubes of both sides of the site's cut; an edge across the cut is shared half and half."""
+        """Tubes of both sides of the site's cut, which part at faces like those of errors."""
         from connectomebench.cuts.min_cut import apply_cut
 
         if site.cut is None:
             raise ConnectomeBenchError("a part is one side of a cut, but the site proposes no cut; set `cut`")
-        graph, rows = self._graph(segment_id, site.cut.center_nm, site.cut.cutout_nm)
-        side = apply_cut(graph, site.cut)[graph.edges]
-        cones = self._segment_tubes.cones[rows]
-        whole = side[:, 0] == side[:, 1]
-        found = {}
-        for role, sign in (("source", 1), ("sink", -1)):
-            halves = [half_cones(cones[~whole & (side[:, end] == sign)], end) for end in (0, 1)]
-            found[role] = np.concatenate([cones[whole & (side[:, 0] == sign)], *halves])
-        return found
+        graph, nodes = self._graph(segment_id, site.cut.center_nm, site.cut.cutout_nm)
+        sides = apply_cut(graph, site.cut)
+        own = self._segment_tubes.of(self._row(segment_id))
+        source, sink = part_tubes(self._segment_tubes, own, graph, nodes, sides, self.reconstruction.radii_nm[nodes])
+        return {"source": source, "sink": sink}
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. There is data everywhere."""
@@ -211,12 +223,12 @@ class MorphologySource:
         from connectomebench.sources.morphology.tube_kernels import SEEN_NM
 
         box = Box.around(site.location_nm, site.extent_nm + 2 * SEEN_NM)
-        bodies, segments = self._body_tubes.within(box), self._segment_tubes.within(box)
+        bodies, segments = self._body_tubes.within(box), self._segment_tubes.tubes.within(box)
         slices = {}
         for name, axes in _EM_AXES.items():
             gray, label = em_slice(
                 (self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]),
-                (self._segment_tubes.cones[segments], self._segment_tubes.owners[segments]),
+                (self._segment_tubes.tubes.cones[segments], self._segment_tubes.tubes.owners[segments]),
                 site.location_nm,
                 site.extent_nm,
                 axes,
@@ -231,19 +243,3 @@ class MorphologySource:
 def _point(place: NDArray[np.floating]) -> Point:
     x, y, z = (float(c) for c in place)
     return (x, y, z)
-
-
-def _segment_tubes(rec: Reconstruction, index: SegmentIndex) -> Tubes:
-    """Tubes in the order of ``index.edges``."""
-    a, b = index.edges[:, 0], index.edges[:, 1]
-    radii = index.edge_radii_nm
-    return Tubes(cones_between(rec.nodes_nm[a], rec.nodes_nm[b], radii[:, 0], radii[:, 1]), index.edge_segment)
-
-
-def _body_tubes(rec: Reconstruction) -> Tubes:
-    """Tubes of the whole neurons, gaps filled, no end of a cut tapered."""
-    edges = np.concatenate([rec.edges, rec.gaps])
-    a, b = edges[:, 0], edges[:, 1]
-    radii = rec.body_radii_nm
-    owners = np.unique(rec.bodies, return_inverse=True)[1].ravel().astype(np.int64)
-    return Tubes(cones_between(rec.nodes_nm[a], rec.nodes_nm[b], radii[a], radii[b]), owners[a])

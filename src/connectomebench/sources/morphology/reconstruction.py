@@ -11,12 +11,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import KDTree
 
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, SplitCorrection
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Point
+from connectomebench.core.source import Surroundings
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches
+from connectomebench.sources.morphology.windows import Flesh
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,16 @@ class Reconstruction:
         float32, shape (f,).
     border_nodes
         int64, shape (b,): natural ends where the data stop.
+    hidden
+        bool, shape (m,): edges that are not drawn, because ``flesh`` and ``through`` stand for them.
+    flesh
+        Tubes of the segments around their faces.
+    through
+        Tubes of the bodies there: on through cuts, up to the face where two bodies meet.
+    tips
+        int64, shape (t,), and float64, shape (t, 10): edges near natural ends, and the faces that they stop at.
+    meetings
+        int32, shape (e, 2): nodes of two bodies that were made to meet.
     """
 
     nodes_nm: NDArray[np.float32]
@@ -53,6 +66,11 @@ class Reconstruction:
     bridges: NDArray[np.int32]
     bridge_radii_nm: NDArray[np.float32]
     border_nodes: NDArray[np.int64]
+    hidden: NDArray[np.bool_]
+    flesh: Flesh
+    through: Flesh
+    tips: tuple[NDArray[np.int64], NDArray[np.float64]]
+    meetings: NDArray[np.int32]
 
     def degrees(self) -> NDArray[np.int64]:
         """Edges at each node inside its fragment (no gaps, no bridges); int64, shape (n,)."""
@@ -125,7 +143,7 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
     """Corrections as the set difference of body and segment.
 
     A gap between two segments of one body is a merge, a bridge between two bodies in one segment a split. A merge of a
-    segment that is itself to be split is a tangle: excluded, counted, and its place told.
+    segment that is itself to be split is a tangle: excluded, counted, and its place is kept.
 
     Parameters
     ----------
@@ -142,38 +160,44 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
         bodies_of.setdefault(segment, []).append(body)
     fused = {s: tuple(b) for s, b in bodies_of.items() if len(b) > 1}
     body_of = {s: b[0] for s, b in bodies_of.items() if len(b) == 1}
-    merges, unresolved = [], []
+    merges: list[MergeCorrection] = []
+    unresolved: list[Point] = []
+    tangles = 0
     places = between(rec.nodes_nm, rec.radii_nm, rec.gaps)
-    for (a, b), body, place in zip(
-        np.sort(rec.segments[rec.gaps], axis=1).tolist(), rec.bodies[rec.gaps[:, 0]].tolist(), places, strict=True
+    ends = _end_points(rec, rec.gaps)
+    for (a, b), body, place, patch in zip(
+        np.sort(rec.segments[rec.gaps], axis=1).tolist(), rec.bodies[rec.gaps[:, 0]].tolist(), places, ends, strict=True
     ):
         if a in fused or b in fused:
-            unresolved.append(place)
+            unresolved += [_point(place), *patch]
+            tangles += 1
         elif a != b:
             area = _area_at(contacts, a, b, place)
-            merges.append(MergeCorrection(f"merge-{a:016x}-{b:016x}", (a, b), body, _point(place), area))
+            merges.append(MergeCorrection(f"merge-{a:016x}-{b:016x}", (a, b), body, _point(place), area, patch))
     places = between(rec.nodes_nm, rec.radii_nm, rec.bridges)
     areas = np.pi * rec.bridge_radii_nm.astype(np.float64) ** 2 / voxel_nm**2
     splits = []
-    for (a, b), segment, place, area in zip(
+    for (a, b), segment, place, area, patch in zip(
         np.sort(rec.bodies[rec.bridges], axis=1).tolist(),
         rec.segments[rec.bridges[:, 0]].tolist(),
         places,
         areas.tolist(),
+        _end_points(rec, rec.bridges),
         strict=True,
     ):
-        splits.append(SplitCorrection(f"split-{segment:016x}", segment, (a, b), _point(place), area))
+        splits.append(SplitCorrection(f"split-{segment:016x}", segment, (a, b), _point(place), area, patch))
     degree = rec.degrees()
     counts = {
         "bodies": len(np.unique(rec.bodies)),
         "segments": len(bodies_of),
         "cuts": len(rec.gaps),
         "merges": len(merges),
-        "excluded_tangles": len(unresolved),
+        "excluded_tangles": tangles,
         "splits": len(splits),
         "contacts": len(contacts.areas),
-        "ends_of_cuts": 2 * len(rec.gaps),
-        "natural_ends": int((degree == 1).sum()) - 2 * len(rec.gaps),
+        "ends_of_cuts": int((degree[rec.gaps] == 1).sum()),
+        "natural_ends": int((degree == 1).sum()) - int((degree[rec.gaps] == 1).sum()),
+        "meetings": len(rec.meetings),
         "natural_ends_at_border": len(rec.border_nodes),
         "branch_points": int((degree > 2).sum()),
     }
@@ -191,6 +215,48 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
 def _point(place: NDArray[np.floating]) -> Point:
     x, y, z = (float(c) for c in place)
     return (x, y, z)
+
+
+def _end_points(rec: Reconstruction, pairs: NDArray[np.int32]) -> list[tuple[Point, ...]]:
+    """Both nodes of each pair: where skeletons reach the interface, however thick the neurite is there."""
+    return [(_point(rec.nodes_nm[a]), _point(rec.nodes_nm[b])) for a, b in pairs.tolist()]
+
+
+def look_around(
+    rec: Reconstruction, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
+) -> Surroundings:
+    """Look for neurons that go on outside a segment, and for second neurons in it, near places.
+
+    Parameters
+    ----------
+    rec
+        The table.
+    segment_ids, points_nm
+        Shapes (n,) and (n, 3), nm: the places.
+    radius_nm
+        A neurite whose surface comes within this distance is near, nm; so is a cut of the segment.
+
+    Returns
+    -------
+    Surroundings
+        One row a place.
+    """
+    goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
+    held = {int(s): np.unique(rec.bodies[rec.segments == s]) for s in np.unique(segment_ids)}
+    at_cut = np.zeros(len(rec.nodes_nm), np.bool_)
+    at_cut[rec.gaps] = True
+    # thick nodes reach further than their number is worth in the tree
+    thickest = float(rec.body_radii_nm.max(initial=0.0))
+    tree = KDTree(rec.nodes_nm)
+    for row, (segment, point) in enumerate(zip(np.asarray(segment_ids).tolist(), points_nm, strict=True)):
+        nodes = np.asarray(tree.query_ball_point(point, radius_nm + thickest), np.int64)
+        distance = np.linalg.norm(rec.nodes_nm[nodes].astype(np.float64) - point, axis=1)
+        nodes = nodes[distance - rec.body_radii_nm[nodes] <= radius_nm]
+        inside = rec.segments[nodes] == np.uint64(segment)
+        own_bodies = np.isin(rec.bodies[nodes], held[segment])
+        goes_on[row] = bool((own_bodies & ~inside).any() or at_cut[nodes[inside]].any())
+        second[row] = len(np.unique(rec.bodies[nodes[inside]])) > 1
+    return Surroundings(goes_on, second)
 
 
 def _area_at(contacts: Contacts, a: int, b: int, place: NDArray[np.floating]) -> float:
@@ -262,7 +328,7 @@ class SegmentIndex:
     def cut_graph(
         self, row: int, box: Box, voxel_nm: float, volumes_nm3: NDArray[np.float64]
     ) -> tuple[CutGraph, NDArray[np.int64]]:
-        """Break the part of a segment in a box into its nodes.
+        """Break the part of a segment in a box into its nodes (pieces).
 
         Parameters
         ----------
@@ -279,8 +345,8 @@ class SegmentIndex:
         -------
         graph
             Its capacities are cross-sections at the thinner end of each edge, in voxel faces.
-        edge_rows
-            int64: row of ``edges`` of each edge of the graph.
+        nodes
+            int64: the node that each piece of the graph is.
         """
         rec = self._rec
         nodes = self.nodes_of(row)
@@ -294,4 +360,4 @@ class SegmentIndex:
         voxels[np.arange(len(nodes)), body.ravel()] = volumes_nm3[nodes] / voxel_nm**3
         edges = np.searchsorted(nodes, self.edges[edge_rows]).astype(np.int32)
         graph = CutGraph(rec.nodes_nm[nodes], edges, capacities.astype(np.float32), bodies, voxels)
-        return graph, edge_rows
+        return graph, nodes

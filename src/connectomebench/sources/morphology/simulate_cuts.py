@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components
 
+from connectomebench.sources.morphology.faces import FaceDraw, Stretch, draw_face, open_stretch
 from connectomebench.sources.morphology.neurites import chains
+from connectomebench.sources.morphology.windows import Opened, Window, open_windows
 
 
 class SimulatedCutRules(Protocol):
@@ -29,6 +31,7 @@ class SimulatedCutRules(Protocol):
 
 
 TAPER_NM = 450.0  # ends are compared over this length
+_STUB_SHARE = 0.3  # of cuts where a twig leaves its trunk
 
 
 @dataclass(frozen=True)
@@ -67,32 +70,6 @@ def measure_ends(
                 found.append((calibre, float(radii_nm[from_end[0]]) / calibre))
     table = np.array(sorted(found), np.float32).reshape(-1, 2)
     return NaturalEnds(table[:, 0], table[:, 1])
-
-
-@dataclass(frozen=True)
-class CutNeuron:
-    """A neuron in fragments.
-
-    Attributes
-    ----------
-    nodes_nm
-        float32, shape (n, 3), nm.
-    radii_nm, body_radii_nm
-        float32, shape (n,), nm: of the fragment, which tapers towards the ends of cuts, and of the neuron itself.
-    edges
-        int64, shape (m, 2): inside fragments.
-    gaps
-        int64, shape (k, 2): the two ends of each cut.
-    came_from
-        int64, shape (n,): node of the whole neuron, -1 for the ends of cuts, which are new.
-    """
-
-    nodes_nm: NDArray[np.float32]
-    radii_nm: NDArray[np.float32]
-    body_radii_nm: NDArray[np.float32]
-    edges: NDArray[np.int64]
-    gaps: NDArray[np.int64]
-    came_from: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -165,8 +142,8 @@ def cut_neuron(
     natural: NaturalEnds,
     rules: SimulatedCutRules,
     rng: np.random.Generator,
-) -> CutNeuron:
-    """Cut a neuron at random places.
+) -> Opened:
+    """Cut a neuron at random places: across or along a neurite, or where a twig leaves its trunk.
 
     Parameters
     ----------
@@ -183,35 +160,30 @@ def cut_neuron(
 
     Returns
     -------
-    CutNeuron
-        Each cut leaves two tapered, round ends whose surfaces are 0 to ``max_cut_gap_nm`` apart; the cable between
-        belongs to no fragment.
+    Opened
+        Each cut leaves two ends (or an end and the side of a trunk) at a face.
     """
     tree = _root_tree(nodes_nm, edges)
-    stretches = chains(edges, len(nodes_nm))
-    chain_of, place_on = np.full(len(nodes_nm), -1), np.zeros(len(nodes_nm))
-    along: list[NDArray[np.float64]] = []
-    candidate = np.zeros(len(nodes_nm), bool)
-    for number, chain in enumerate(stretches):
-        at = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(nodes_nm[chain], axis=0), axis=1))])
-        along.append(at)
-        chain_of[chain[1:-1]], place_on[chain[1:-1]] = number, at[1:-1]
-        room = radii_nm[chain] + rules.max_cut_gap_nm / 2
-        candidate[chain[1:-1]] = ((at - room > radii_nm[chain[0]]) & (at + room < at[-1] - radii_nm[chain[-1]]))[1:-1]
+    places = _places_for_cuts(nodes_nm, radii_nm, edges, rules)
     whole = tree.below_nm[tree.root]
-    candidate &= np.minimum(tree.below_nm, whole - tree.below_nm) > rules.min_fragment_nm
-    candidates = np.flatnonzero(candidate)
+    deep = np.minimum(tree.below_nm, whole - tree.below_nm) > rules.min_fragment_nm
+    candidates = np.array([node for node in sorted(places) if deep[node]], np.int64)
+    stub = np.array([places[int(node)].stub for node in candidates], np.bool_)
     weights = _calibre_weights(radii_nm[candidates], natural.calibre_nm)
+    if stub.any() and not stub.all():
+        weights[stub] *= _STUB_SHARE / (1 - _STUB_SHARE) * weights[~stub].sum() / max(float(weights[stub].sum()), 1e-9)
     with np.errstate(divide="ignore"):
         keys = -np.log(rng.random(len(candidates))) / weights  # weighted sampling without replacement
-    gaps_nm = rng.uniform(0, rules.max_cut_gap_nm, len(nodes_nm))
-    tapers = _draw_tapers(radii_nm, natural, rng)
-    wanted = round(float(tree.below_nm[np.unique(tree.root)].sum()) / rules.cut_spacing_nm)
+    draws = [draw_face(rng, rules.max_cut_gap_nm) for _ in candidates]
+    tapers = _draw_tapers(radii_nm[candidates], natural, rng)
     roots = np.unique(tree.root)
+    wanted = round(float(tree.below_nm[roots].sum()) / rules.cut_spacing_nm)
     tops = roots.tolist()  # topmost node of each fragment, and the fragment's cable
     cable = tree.below_nm[roots].tolist()
-    windows: list[tuple[int, int, float, float]] = []
-    for node in candidates[np.argsort(keys, kind="stable")]:
+    windows: list[Window] = []
+    taken: dict[int, list[tuple[float, float]]] = {}
+    for row in np.argsort(keys, kind="stable"):
+        node = int(candidates[row])
         top, own = np.array(tops), np.array(cable)
         over = np.flatnonzero((tree.first[top] <= tree.first[node]) & (tree.first[node] < tree.last[top]))
         home = over[np.argmax(tree.first[top[over]])]
@@ -220,92 +192,77 @@ def cut_neuron(
         under = (tree.first[node] <= tree.first[top]) & (tree.first[top] < tree.last[node])
         lower = float(tree.below_nm[node] - own[under].sum())
         upper = float(own[home]) - lower
-        chain = int(chain_of[node])
-        place = float(place_on[node])
-        half = _half_window(
-            nodes_nm, radii_nm, stretches[chain], along[chain], place, tapers[node], float(gaps_nm[node])
-        )
-        if half is None or min(lower, upper) - half < rules.min_fragment_nm:
+        if min(lower, upper) < rules.min_fragment_nm:
             continue
-        tops.append(int(node))
+        window = _window(places[node], nodes_nm, radii_nm, draws[row], tapers[row])
+        if window is None or min(lower, upper) - window.opening.reach_nm < rules.min_fragment_nm:
+            continue
+        spans = taken.setdefault(places[node].chain, [])
+        span = window.span(places[node].backwards)
+        if any(span[0] < other[1] + 200 and other[0] < span[1] + 200 for other in spans):
+            continue
+        spans.append(span)
+        tops.append(node)
         cable.append(lower)
         cable[home] = upper
-        windows.append((int(node), chain, place, half))
-    return _open_windows(nodes_nm, radii_nm, edges, stretches, along, tapers, windows)
+        windows.append(window)
+    return open_windows(nodes_nm, radii_nm, edges, windows, TAPER_NM)
 
 
-def _on_chain(
+@dataclass(frozen=True)
+class _Place:
+    """Where a cut may be: on a chain (``nodes``, seen from the trunk if it is to be a stub), at a distance, nm."""
+
+    chain: int
+    backwards: bool
+    nodes: NDArray[np.int64]
+    at_nm: float
+    stub: bool
+
+
+def _along(nodes_nm: NDArray[np.float32], chain: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(nodes_nm[chain], axis=0), axis=1))])
+
+
+def _places_for_cuts(
+    nodes_nm: NDArray[np.float32], radii_nm: NDArray[np.float32], edges: NDArray[np.integer], rules: SimulatedCutRules
+) -> dict[int, _Place]:
+    """Find the nodes at which a neurite can be cut; those nearest to a trunk stand for a cut of the whole twig."""
+    found: dict[int, _Place] = {}
+    degree = np.bincount(edges.ravel(), minlength=len(nodes_nm))
+    for number, chain in enumerate(chains(edges, len(nodes_nm))):
+        along = _along(nodes_nm, chain)
+        room = radii_nm[chain] + rules.max_cut_gap_nm / 2
+        inner = (along - room > radii_nm[chain[0]]) & (along + room < along[-1] - radii_nm[chain[-1]])
+        for k in np.flatnonzero(inner[1:-1]) + 1:
+            found[int(chain[k])] = _Place(number, False, chain, float(along[k]), False)
+        for nodes in (chain, chain[::-1]):
+            trunk = float(radii_nm[nodes[0]])
+            at = trunk + 0.5 * rules.step_nm / 3
+            distances = _along(nodes_nm, nodes)
+            first = int(np.searchsorted(distances, at))
+            if degree[nodes[0]] > 2 and first < len(nodes) - 1 and radii_nm[nodes[first]] <= trunk:
+                found[int(nodes[first])] = _Place(number, nodes is not chain, nodes, at, True)
+    return found
+
+
+def _window(
+    place: _Place,
     nodes_nm: NDArray[np.float32],
     radii_nm: NDArray[np.float32],
-    chain: NDArray[np.int64],
-    along: NDArray[np.float64],
-    at: NDArray[np.float64],
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Points and radii at distances along a chain."""
-    points = np.stack([np.interp(at, along, nodes_nm[chain, k]) for k in range(3)], axis=-1)
-    return points, np.interp(at, along, radii_nm[chain])
-
-
-def _half_window(
-    nodes_nm: NDArray[np.float32],
-    radii_nm: NDArray[np.float32],
-    chain: NDArray[np.int64],
-    along: NDArray[np.float64],
-    at: float,
-    taper: NDArray[np.float32],
-    gap_nm: float,
-) -> float | None:
-    """Cable to remove on each side so that the round ends are a gap apart; None where there is no room."""
-    room = min(at - along[0] - radii_nm[chain[0]], along[-1] - radii_nm[chain[-1]] - at)
-    halves = np.arange(20.0, room, 5.0)
-    if len(halves) == 0:
-        return None
-    left, left_radius = _on_chain(nodes_nm, radii_nm, chain, along, at - halves)
-    right, right_radius = _on_chain(nodes_nm, radii_nm, chain, along, at + halves)
-    gap = np.linalg.norm(left - right, axis=1) - left_radius * taper[0] - right_radius * taper[1]
-    enough = np.flatnonzero(gap >= gap_nm)
-    return float(halves[enough[0]]) if len(enough) else None
-
-
-def _open_windows(
-    nodes_nm: NDArray[np.float32],
-    radii_nm: NDArray[np.float32],
-    edges: NDArray[np.integer],
-    stretches: list[NDArray[np.int64]],
-    along: list[NDArray[np.float64]],
+    draw: FaceDraw,
     tapers: NDArray[np.float32],
-    windows: list[tuple[int, int, float, float]],
-) -> CutNeuron:
-    """Remove the cable of each window (node, chain, place, half width) and put a tapered end at either side of it."""
-    n = len(nodes_nm)
-    keep = np.ones(n, bool)
-    factor = np.ones(n)
-    points, calibres, end_factors = [nodes_nm], [radii_nm], []
-    links: list[tuple[int, int]] = []
-    gaps = n + np.arange(2 * len(windows)).reshape(-1, 2)
-    for number, (node, chain, at, half) in enumerate(windows):
-        stretch, place = stretches[chain], along[chain]
-        within = np.abs(place - at) < half
-        keep[stretch[within]] = False
-        ends_nm, end_radii = _on_chain(nodes_nm, radii_nm, stretch, place, np.array([at - half, at + half]))
-        points.append(ends_nm.astype(np.float32))
-        calibres.append(end_radii.astype(np.float32))
-        end_factors.append(tapers[node])
-        first, last = np.flatnonzero(within)[[0, -1]]
-        links += [(int(stretch[first - 1]), int(gaps[number, 0])), (int(gaps[number, 1]), int(stretch[last + 1]))]
-        for side, distance in enumerate((at - half - place[:first], place[last + 1 :] - at - half)):
-            rest = stretch[:first] if side == 0 else stretch[last + 1 :]
-            factor[rest] *= 1 + (tapers[node, side] - 1) * np.clip(1 - distance / TAPER_NM, 0, 1)
-    kept_edges = np.asarray(edges, np.int64)[keep[np.asarray(edges)].all(axis=1)]
-    kept = np.concatenate([keep, np.ones(gaps.size, bool)])
-    number_of = np.cumsum(kept) - 1
-    body_radii = np.concatenate(calibres)[kept]
-    factors = np.concatenate([factor, *end_factors])[kept]
-    return CutNeuron(
-        np.concatenate(points)[kept],
-        (body_radii * factors).astype(np.float32),
-        body_radii,
-        number_of[np.concatenate([kept_edges, np.array(links, np.int64).reshape(-1, 2)])],
-        number_of[gaps],
-        np.concatenate([np.arange(n), np.full(gaps.size, -1)])[kept],
-    )
+) -> Window | None:
+    """Open a neurite; where there is no room for a face along it, across it."""
+    along = _along(nodes_nm, place.nodes)
+    stretch = Stretch(nodes_nm[place.nodes].astype(np.float64), radii_nm[place.nodes].astype(np.float64), along)
+    for attempt in (draw, replace(draw, along=False)):
+        opening = open_stretch(stretch, place.at_nm, attempt, _pair(tapers), TAPER_NM, place.stub)
+        if opening is not None:
+            return Window(place.nodes, along, place.at_nm, opening, _pair(tapers), place.stub)
+    return None
+
+
+def _pair(values: NDArray[np.floating]) -> tuple[float, float]:
+    one, other = (float(v) for v in values)
+    return one, other

@@ -26,7 +26,8 @@ def em_slice(
     Parameters
     ----------
     bodies, segments
-        Tubes, shape (n, 9) (see :func:`tubes.tube_cones`), and the number >= 0 of the body or segment of each, (n,).
+        Tubes, shape (n, 20) (see :func:`tubes.cones_between`), and the number >= 0 of the body or segment of each,
+        shape (n,).
     center_nm
         Place in the middle of the slice (x, y, z), nm.
     extent_nm

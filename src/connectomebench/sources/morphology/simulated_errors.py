@@ -14,12 +14,15 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
+from connectomebench.sources.morphology.faces import draw_face, face_row, tilted
+from connectomebench.sources.morphology.meetings import find_meetings
 from connectomebench.sources.morphology.neurites import prune_hidden_twigs, resample, smooth
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches, yield_to_neighbours
 from connectomebench.sources.morphology.reconstruction import Reconstruction
 from connectomebench.sources.morphology.simulate_cuts import NaturalEnds, cut_neuron, measure_ends
 from connectomebench.sources.morphology.simulation_rules import MorphologyRules
 from connectomebench.sources.morphology.swc import Neuron
+from connectomebench.sources.morphology.windows import Flesh, open_windows
 
 
 def simulate(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
@@ -43,7 +46,8 @@ def simulate(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstructio
     border = _border_nodes(whole, degree, float(np.quantile(whole.radii_nm[degree == 1], rules.border_radius_quantile)))
     natural = measure_ends(whole.nodes_nm, whole.radii_nm, whole.edges)
     cut = _cut(whole, natural, border, rules, rng)
-    return _fuse(cut, rules, rng)
+    met = _meet(cut, rules, rng)
+    return _fuse(replace(met, tips=_tips(met, rules, rng)), rules, rng)
 
 
 def _tubes(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
@@ -62,7 +66,21 @@ def _tubes(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
     radii = np.maximum(radii * thinner, rules.min_radius_nm).astype(np.float32)
     none = np.zeros((0, 2), np.int32)
     return Reconstruction(
-        nodes, radii, radii, bodies, bodies, edges, none, none, np.zeros(0, np.float32), np.zeros(0, np.int64)
+        nodes,
+        radii,
+        radii,
+        bodies,
+        bodies,
+        edges,
+        none,
+        none,
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        np.zeros(len(edges), np.bool_),
+        Flesh.join([]),
+        Flesh.join([]),
+        (np.zeros(0, np.int64), np.zeros((0, 10))),
+        none,
     )
 
 
@@ -91,14 +109,18 @@ def _cut(
     rules: MorphologyRules,
     rng: np.random.Generator,
 ) -> Reconstruction:
-    parts, gaps, count = [], [], 0
+    parts, gaps, flesh, through, count, windows = [], [], [], [], 0, 0
     for body in whole.bodies[np.sort(np.unique(whole.bodies, return_index=True)[1])]:
         own = np.flatnonzero(whole.bodies == body)
         edges = whole.edges[whole.bodies[whole.edges[:, 0]] == body] - own[0]
         cut = cut_neuron(whole.nodes_nm[own], whole.radii_nm[own], edges, natural, rules, rng)
         parts.append((cut, own, np.full(len(cut.nodes_nm), body, np.uint64)))
-        gaps.append(cut.gaps + count)
+        gaps.append(cut.faces + count)
+        for tubes, table, sides in ((cut.flesh, flesh, 2), (cut.through, through, 1)):
+            tubes.cones[:, 9] += sides * windows
+            table.append((tubes.cones, tubes.nodes + count))
         count += len(cut.nodes_nm)
+        windows += len(cut.faces)
     starts = np.cumsum([0] + [len(c.nodes_nm) for c, _, _ in parts])
     edges = np.concatenate([c.edges + s for (c, _, _), s in zip(parts, starts, strict=False)]).astype(np.int32)
     came_from = np.concatenate([np.where(c.came_from >= 0, c.came_from + own[0], -1) for c, own, _ in parts])
@@ -116,7 +138,90 @@ def _cut(
         none,
         np.zeros(0, np.float32),
         np.flatnonzero(np.isin(came_from, border)),
+        np.concatenate([c.hidden for c, _, _ in parts]),
+        Flesh.join(flesh),
+        Flesh.join(through),
+        whole.tips,
+        none,
     )
+
+
+def _meet(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator) -> Reconstruction:
+    """Let natural ends meet other neurons; see :mod:`meetings`."""
+    free = np.ones(len(cut.nodes_nm), np.bool_)
+    free[cut.edges[cut.hidden]] = False
+    free[cut.gaps] = False
+    free[cut.border_nodes] = False
+    windows = find_meetings(
+        cut.nodes_nm, cut.radii_nm, cut.bodies, cut.edges, free, rules.meeting_fraction, rules.max_cut_gap_nm, rng
+    )
+    opened = open_windows(cut.nodes_nm, cut.radii_nm, cut.edges, windows, 1.0)
+    number_of = np.full(len(cut.nodes_nm), -1)
+    old = opened.came_from >= 0
+    number_of[opened.came_from[old]] = np.flatnonzero(old)
+    # edges that were there before keep their order, new ones follow
+    kept = (number_of[cut.edges] >= 0).all(axis=1)
+    hidden = np.concatenate([cut.hidden[kept], opened.hidden[kept.sum() :]])
+    new = opened.flesh.cones.copy()
+    before = cut.flesh.cones[:, 9].max(initial=-1) + 1
+    new[:, 9] += before
+    flesh = [(cut.flesh.cones, number_of[cut.flesh.nodes]), (new, opened.flesh.nodes)]
+    through = [(cut.through.cones, number_of[cut.through.nodes])]
+    body = new.copy()  # membranes end at the face, too; their chains are kept apart from those of cuts
+    through.append((body, opened.flesh.nodes))
+    body_radii = opened.body_radii_nm.copy()
+    body_radii[old] = cut.body_radii_nm[opened.came_from[old]]
+    return replace(
+        cut,
+        nodes_nm=opened.nodes_nm,
+        radii_nm=opened.radii_nm,
+        body_radii_nm=body_radii,
+        bodies=cut.bodies[opened.grown_from],
+        segments=cut.segments[opened.grown_from],
+        edges=opened.edges.astype(np.int32),
+        gaps=number_of[cut.gaps].astype(np.int32),
+        border_nodes=number_of[cut.border_nodes],
+        hidden=hidden,
+        flesh=Flesh.join(flesh),
+        through=Flesh.join(through),
+        meetings=opened.faces.astype(np.int32),
+    )
+
+
+def _tips(
+    met: Reconstruction, rules: MorphologyRules, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the remaining natural ends faces; returns edges near them and the face of each, shape (t, 10)."""
+    degree = met.degrees()
+    rows: list[int] = []
+    faces: list[NDArray[np.float64]] = []
+    touching: dict[int, list[int]] = {}
+    for row, (a, b) in enumerate(met.edges.tolist()):
+        touching.setdefault(a, []).append(row)
+        touching.setdefault(b, []).append(row)
+    nodes = met.nodes_nm.astype(np.float64)
+    closed = np.zeros(len(nodes), np.bool_)
+    closed[met.edges[met.hidden]] = True
+    for end in np.flatnonzero((degree == 1) & ~closed).tolist():
+        draw = draw_face(rng, 0.0)
+        radius = float(met.radii_nm[end])
+        run, here, length = [], end, 0.0
+        while length < 2.5 * radius + 100 and not closed[here]:
+            onward = [row for row in touching[here] if row not in run]
+            if len(onward) != 1:
+                break
+            run.append(onward[0])
+            a, b = met.edges[onward[0]].tolist()
+            after = b if a == here else a
+            length += float(np.linalg.norm(nodes[after] - nodes[here]))
+            here = after
+        if not run or length == 0:
+            continue
+        outward = (nodes[end] - nodes[here]) / max(float(np.linalg.norm(nodes[end] - nodes[here])), 1e-9)
+        normal, _ = tilted(outward, 0.6 * draw.tilt, draw.turn)
+        rows += run
+        faces += [face_row(nodes[end] + draw.depth[0] * radius * outward, normal, draw)] * len(run)
+    return np.array(rows, np.int64), np.array(faces, np.float64).reshape(-1, 10)
 
 
 def _random_ids(count: int, seed: int) -> NDArray[np.uint64]:
@@ -171,7 +276,10 @@ def _fuse(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
                 break
     bridges = pairs[np.array(chosen, np.int64)].astype(np.int32)
     segments = cut.segments.copy()
-    for a, b in cut.segments[bridges]:
-        segments[segments == max(a, b)] = min(a, b)
+    # an id of their own: the smaller of the two would tell fused segments from others
+    fragments_before = len(np.unique(cut.segments))
+    ids = _random_ids(fragments_before + len(bridges), rules.seed)[fragments_before:]
+    for (a, b), fused in zip(cut.segments[bridges], ids, strict=True):
+        segments[(segments == a) | (segments == b)] = fused
     radii = 0.9 * cut.radii_nm[bridges].min(axis=1)
     return replace(cut, segments=segments, bridges=bridges, bridge_radii_nm=radii.astype(np.float32))

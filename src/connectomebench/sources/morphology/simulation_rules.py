@@ -27,6 +27,8 @@ class MorphologyRules:
         No cut leaves less cable than the first; fragments above the second are cut further where that can be done, nm.
     max_cut_gap_nm
         Gap between the surfaces of the two ends of a cut, nm: uniform between 0 and this.
+    meeting_fraction
+        Share of the natural ends that are made to meet another neuron, end to end or end to side, at most.
     fused_fraction
         Share of the fragments that are fused with one of another neuron (each with one at most).
     fusion_gap_nm
@@ -51,6 +53,7 @@ class MorphologyRules:
     min_fragment_nm: float = 2_500.0
     max_fragment_nm: float = 80_000.0
     max_cut_gap_nm: float = 80.0
+    meeting_fraction: float = 0.4
     fused_fraction: float = 0.3
     fusion_gap_nm: float = 60.0
     fusion_spacing_nm: float = 2_000.0
@@ -73,6 +76,8 @@ class MorphologyRules:
             )
         if not 0 <= self.fused_fraction <= 1:
             raise ConnectomeBenchError(f"fused_fraction is {self.fused_fraction:g}; it must lie between 0 and 1")
+        if not 0 <= self.meeting_fraction <= 1:
+            raise ConnectomeBenchError(f"meeting_fraction is {self.meeting_fraction:g}; it must lie between 0 and 1")
         for name in ("step_nm", "min_radius_nm", "min_fragment_nm", "voxel_nm", "em_voxel_nm"):
             if getattr(self, name) <= 0:
                 raise ConnectomeBenchError(f"{name} is {getattr(self, name):g}; it must be above 0")

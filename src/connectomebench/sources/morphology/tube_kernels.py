@@ -14,7 +14,14 @@ CELL_NM = 430.0  # size of the profiles that fill the space between neurites
 WARP_NM = 90.0  # how far their outlines are bent
 ORGANELLE_NM = 1000.0  # distance of mitochondria
 MEMBRANE_NM = 11.0  # half thickness of a stained membrane
+STAINING_NM = 2500.0  # size of the patches in which staining and contrast are alike
+STAINING_GAIN, STAINING_SHIFT = 0.3, 30.0  # by how much contrast (a share) and grey value differ at most
 SEEN_NM = 120.0  # beyond this distance from a tube its membrane cannot be seen
+
+# columns of a tube; see tubes.py
+CHAIN = 9
+FACE, NORMAL, HALF_GAP, AMPLITUDE, WAVELENGTH, SALT = 10, 13, 16, 17, 18, 19
+NO_FACE = -1e9  # half gap of a tube without a face
 
 
 @nb.njit(cache=True, nogil=True)
@@ -72,7 +79,8 @@ def tube_distance(px, py, pz, c):
     px, py, pz
         Place, nm.
     c
-        float64, shape (9,): both ends (x, y, z), their radii, nm, and 1 / squared distance of the ends (0 for a ball).
+        float64, shape (20,): both ends (x, y, z), their radii, nm, and 1 / squared distance of the ends (0 for a ball)
+        come first; see :func:`tubes.cones_between`.
 
     Returns
     -------
@@ -88,15 +96,73 @@ def tube_distance(px, py, pz, c):
 
 
 @nb.njit(cache=True, nogil=True)
+def cut_off(x, y, z, d, c):
+    """Cut a tube of distance ``d`` (nm) off at its face, where it has one; returns the distance to what is left, nm.
+
+    A face is a plane with noise on it. What two tubes keep at the two sides of one face fits without gap or overlap.
+    """
+    if c[HALF_GAP] == NO_FACE:
+        return d
+    f = (x - c[FACE]) * c[NORMAL] + (y - c[FACE + 1]) * c[NORMAL + 1] + (z - c[FACE + 2]) * c[NORMAL + 2] + c[HALF_GAP]
+    if c[AMPLITUDE] != 0.0 and f + abs(c[AMPLITUDE]) > d:
+        a, b = c[WAVELENGTH], 0.4 * c[WAVELENGTH]
+        salt = np.uint64(c[SALT])
+        f += c[AMPLITUDE] * (
+            0.65 * smooth_noise(x / a, y / a, z / a, salt) + 0.35 * smooth_noise(x / b, y / b, z / b, salt)
+        )
+    return max(d, f)
+
+
+@nb.njit(cache=True, nogil=True)
+def face_field(lower, voxel, face, field):
+    """Write the distance to a face into a grid (nm, negative behind it).
+
+    Parameters
+    ----------
+    lower
+        Centre of the first voxel (x, y, z), nm.
+    voxel
+        Edges of a voxel (x, y, z), nm.
+    face
+        float64, shape (10,): see :func:`faces.face_row`; its gap is left out.
+    field
+        float32, axes x, y, z; written.
+    """
+    c = np.zeros(20)
+    c[FACE:] = face
+    c[HALF_GAP] = 0.0
+    for i in range(field.shape[0]):
+        for j in range(field.shape[1]):
+            for k in range(field.shape[2]):
+                place = lower[0] + i * voxel[0], lower[1] + j * voxel[1], lower[2] + k * voxel[2]
+                field[i, j, k] = cut_off(place[0], place[1], place[2], -1e12, c)
+
+
+@nb.njit(cache=True, nogil=True, inline="always")
+def _blended(d, old, width):
+    """Polynomial smooth minimum: rounds off the creases of branch points."""
+    blend = max(width - abs(d - old), 0.0)
+    return min(d, old) - blend * blend / (8 * width)
+
+
+@nb.njit(cache=True, nogil=True)
 def tube_field(cones, first, voxel, field):
-    """Write the distance to the smooth union of rough tubes into the voxels near them."""
+    """Write the distance to the union of rough tubes into the voxels near them.
+
+    Tubes of one chain, which must stand together, are joined as they are: a smooth union would bulge at every joint.
+    Chains are joined smoothly.
+    """
     nx, ny, nz = field.shape
     reach_out = 1.5 * voxel + ROUGHNESS_MAX_NM
-    thickness = np.zeros(field.shape, np.float32)
+    noise = np.full(field.shape, 9, np.float32)  # 9: not yet known
+    chain_of = np.full(field.shape, -1, np.int64)
+    chain_d = np.empty(field.shape, np.float32)
+    chain_r = np.empty(field.shape, np.float32)
     low = np.empty(3, np.int64)
     high = np.empty(3, np.int64)
     for n in range(len(cones)):
         c = cones[n]
+        chain = np.int64(c[CHAIN])
         reach = max(c[6], c[7]) + reach_out
         for k in range(3):
             low[k] = max(0, int(np.floor((min(c[k], c[k + 3]) - reach) / voxel)) - first[k])
@@ -106,23 +172,27 @@ def tube_field(cones, first, voxel, field):
             for j in range(low[1], high[1]):
                 y = (j + first[1]) * voxel
                 for m in range(low[2], high[2]):
-                    d, r = tube_distance(x, y, (m + first[2]) * voxel, c)
-                    old = field[i, j, m]
-                    width = 0.2 * r
-                    if d - old >= width:
+                    z = (m + first[2]) * voxel
+                    d, r = tube_distance(x, y, z, c)
+                    if d >= reach_out:
                         continue
-                    if d < old:
-                        thickness[i, j, m] = r
-                    # polynomial smooth minimum: rounds off the creases of branch points
-                    blend = max(width - abs(d - old), 0.0)
-                    field[i, j, m] = min(d, old) - blend * blend / (8 * width)
+                    if d > -reach_out:
+                        if noise[i, j, m] == 9:
+                            noise[i, j, m] = roughness(x, y, z)
+                        d += min(ROUGHNESS_SHARE * r, ROUGHNESS_MAX_NM) * noise[i, j, m]
+                    d = cut_off(x, y, z, d, c)
+                    if chain_of[i, j, m] != chain:
+                        if chain_of[i, j, m] >= 0:
+                            field[i, j, m] = _blended(chain_d[i, j, m], field[i, j, m], 0.2 * chain_r[i, j, m])
+                        chain_of[i, j, m] = chain
+                        chain_d[i, j, m], chain_r[i, j, m] = d, r
+                    elif d < chain_d[i, j, m]:
+                        chain_d[i, j, m], chain_r[i, j, m] = d, r
     for i in range(nx):
         for j in range(ny):
             for m in range(nz):
-                if abs(field[i, j, m]) < reach_out:
-                    amplitude = min(ROUGHNESS_SHARE * thickness[i, j, m], ROUGHNESS_MAX_NM)
-                    x, y, z = (i + first[0]) * voxel, (j + first[1]) * voxel, (m + first[2]) * voxel
-                    field[i, j, m] += amplitude * roughness(x, y, z)
+                if chain_of[i, j, m] >= 0:
+                    field[i, j, m] = _blended(chain_d[i, j, m], field[i, j, m], 0.2 * chain_r[i, j, m])
 
 
 @nb.njit(cache=True, nogil=True)
@@ -201,7 +271,7 @@ def distances(cones, numbers, lower, pixel, column, row, normal, pixels):
     best = np.full((pixels, pixels), 1e6)
     owner = np.full((pixels, pixels), -1, np.int64)
     second = np.full((pixels, pixels), 1e6)
-    thickness = np.zeros((pixels, pixels))
+    noise = np.full((pixels, pixels), 9.0)  # 9: not yet known
     place = np.empty(3)
     for n in range(len(cones)):
         c = cones[n]
@@ -223,19 +293,17 @@ def distances(cones, numbers, lower, pixel, column, row, normal, pixels):
                 d, r = tube_distance(place[0], place[1], place[2], c)
                 if d > SEEN_NM:
                     continue
+                if d > -SEEN_NM:
+                    if noise[i, j] == 9.0:
+                        noise[i, j] = roughness(place[0], place[1], place[2])
+                    d += min(ROUGHNESS_SHARE * r, ROUGHNESS_MAX_NM) * noise[i, j]
+                d = cut_off(place[0], place[1], place[2], d, c)
                 if d < best[i, j]:
                     if owner[i, j] != numbers[n]:
                         second[i, j] = best[i, j]
-                    best[i, j], owner[i, j], thickness[i, j] = d, numbers[n], r
+                    best[i, j], owner[i, j] = d, numbers[n]
                 elif d < second[i, j] and owner[i, j] != numbers[n]:
                     second[i, j] = d
-    for i in range(pixels):
-        place[row] = lower[row] + (i + 0.5) * pixel
-        for j in range(pixels):
-            if abs(best[i, j]) < SEEN_NM:
-                place[column] = lower[column] + (j + 0.5) * pixel
-                amplitude = min(ROUGHNESS_SHARE * thickness[i, j], ROUGHNESS_MAX_NM)
-                best[i, j] += amplitude * roughness(place[0], place[1], place[2])
     return best, owner, second
 
 
@@ -341,6 +409,7 @@ def shade(own, owner, other, seeds, first, organelles, lower, pixel, column, row
     place = np.empty(3)
     place[normal] = lower[normal]
     soft = max(MEMBRANE_NM, 0.55 * pixel)
+    a_nm = STAINING_NM
     near = organelles[np.abs(organelles[:, normal] - lower[normal]) < organelles[:, 6] + organelles[:, 7]]
     for i in range(rows):
         place[row] = lower[row] + (i + 0.5) * pixel
@@ -364,6 +433,10 @@ def shade(own, owner, other, seeds, first, organelles, lower, pixel, column, row
                     rim = np.exp(-((inner / soft) ** 2))
                     value = 108 + 14 * np.sin(along / 9 + 2 * slow) + 6 * fine - 38 * rim
             value -= 112 * np.exp(-((depth / soft) ** 2))
+            # staining and contrast differ from place to place, so that a grey value alone says little
+            gain = 1.0 + STAINING_GAIN * smooth_noise(x / a_nm, y / a_nm, z / a_nm, np.uint64(71))
+            shift = STAINING_SHIFT * smooth_noise(x / a_nm, y / a_nm, z / a_nm, np.uint64(72))
+            value = 150.0 + gain * (value - 150.0) + shift
             a, b, c = int(np.floor(x / grain)), int(np.floor(y / grain)), int(np.floor(z / grain))
             h = hash3(a, b, c, np.uint64(61))
             value += 26 * (np.float64(h & np.uint64(0xFFFF)) + np.float64(h >> np.uint64(16)) - 65535) / 65536

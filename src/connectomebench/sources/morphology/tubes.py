@@ -1,4 +1,4 @@
-"""Meshes of tubes: the smooth union of round cones, as an iso-surface.
+"""Meshes of tubes: the union of round cones, cut off at faces, as an iso-surface.
 
 Ends that a neurite has by nature, ends of cuts, branch points and fusions all come out of the same field, so that
 nothing but the shape of the neurite tells them apart.
@@ -19,22 +19,64 @@ def cones_between(
     ends_nm: NDArray[np.floating],
     start_radii_nm: NDArray[np.floating],
     end_radii_nm: NDArray[np.floating],
+    chains: NDArray[np.integer] | None = None,
 ) -> NDArray[np.float64]:
-    """Make tapering tubes from their ends, shapes (n, 3) and (n,), nm; float64, shape (n, 9)."""
+    """Make tapering tubes without faces.
+
+    Parameters
+    ----------
+    starts_nm, ends_nm
+        Shape (n, 3), nm.
+    start_radii_nm, end_radii_nm
+        Shape (n,), nm.
+    chains
+        Number >= 0 of the unbranched stretch that each belongs to, shape (n,): tubes of one stretch are joined without
+        a bulge. Where None, each is its own.
+
+    Returns
+    -------
+    float64, shape (n, 20)
+        Both ends (x, y, z), both radii, 1 / squared length (0 for a ball), the stretch; and of the face that cuts the
+        tube off a point (x, y, z), the unit vector outwards, half the gap, amplitude and wavelength of its noise (nm;
+        the sign of the amplitude is that of the side) and the salt of the noise. Without a face the half gap is
+        ``NO_FACE``.
+    """
+    from connectomebench.sources.morphology.tube_kernels import CHAIN, HALF_GAP, NO_FACE
+
+    count = len(starts_nm)
     length2 = np.sum((np.asarray(ends_nm, np.float64) - starts_nm) ** 2, axis=1)
-    inverse = np.divide(1.0, length2, out=np.zeros(len(length2)), where=length2 > 0)
-    return np.concatenate(
-        [starts_nm, ends_nm, start_radii_nm[:, None], end_radii_nm[:, None], inverse[:, None]],
-        axis=1,
-        dtype=np.float64,
-    )
+    cones = np.zeros((count, 20))
+    cones[:, :3], cones[:, 3:6] = starts_nm, ends_nm
+    cones[:, 6], cones[:, 7] = start_radii_nm, end_radii_nm
+    cones[:, 8] = np.divide(1.0, length2, out=np.zeros(count), where=length2 > 0)
+    cones[:, CHAIN] = np.arange(count) if chains is None else chains
+    cones[:, HALF_GAP] = NO_FACE
+    return cones
 
 
-def half_cones(cones: NDArray[np.float64], end: int) -> NDArray[np.float64]:
-    """Halves of tubes, from the first (0) or second (1) end to the middle; float64, shape (n, 9)."""
-    start = cones[:, 3 * end : 3 * end + 3]
-    middle = (cones[:, :3] + cones[:, 3:6]) / 2
-    return cones_between(start, middle, cones[:, 6 + end], (cones[:, 6] + cones[:, 7]) / 2)
+def with_faces(cones: NDArray[np.float64], faces: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    """Cut tubes off at faces.
+
+    Parameters
+    ----------
+    cones
+        Shape (n, 20), see :func:`cones_between`.
+    faces
+        Shape (10,) or (n, 10), see :func:`faces.draw_face`.
+    side
+        +1 keeps what lies behind the face (its normal points outwards), -1 what lies before it.
+
+    Returns
+    -------
+    float64, shape (n, 20), copied.
+    """
+    from connectomebench.sources.morphology.tube_kernels import AMPLITUDE, FACE, NORMAL
+
+    cut = cones.copy()
+    cut[:, FACE:] = faces
+    cut[:, NORMAL : NORMAL + 3] *= side
+    cut[:, AMPLITUDE] *= side
+    return cut
 
 
 class Tubes:
@@ -43,7 +85,7 @@ class Tubes:
     Parameters
     ----------
     cones
-        Shape (n, 9), see :func:`cones_between`.
+        Shape (n, 20), see :func:`cones_between`.
     owners
         int64, shape (n,): number of the object that each belongs to.
     """
@@ -70,7 +112,7 @@ def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
     Parameters
     ----------
     cones
-        Shape (n, 9), see :func:`cones_between`, nm; best only those near the box.
+        Shape (n, 20), see :func:`cones_between`, nm; best only those near the box.
     box
         What is meshed.
     voxel_nm
@@ -83,7 +125,12 @@ def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
     """
     if len(cones) == 0:
         return EMPTY_MESH
-    from connectomebench.sources.morphology.tube_kernels import ROUGHNESS_MAX_NM, surface_nets, tube_field
+    from connectomebench.sources.morphology.tube_kernels import (
+        CHAIN,
+        ROUGHNESS_MAX_NM,
+        surface_nets,
+        tube_field,
+    )
 
     radius = np.maximum(cones[:, 6], cones[:, 7])[:, None] + ROUGHNESS_MAX_NM + voxel_nm
     low = np.maximum(np.min(np.minimum(cones[:, :3], cones[:, 3:6]) - radius, axis=0), box.lower_nm)
@@ -93,7 +140,8 @@ def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
     if np.any(shape < 4):
         return EMPTY_MESH
     field = np.full(tuple(shape), _FAR, np.float32)
-    tube_field(cones, first, voxel_nm, field)
+    together = cones[np.argsort(cones[:, CHAIN], kind="stable")]
+    tube_field(together, first, voxel_nm, field)
     for axis in range(3):  # a rim of outside closes the surface at the box
         rim = np.moveaxis(field, axis, 0)
         rim[0], rim[-1] = np.maximum(rim[0], 0.5 * voxel_nm), np.maximum(rim[-1], 0.5 * voxel_nm)

@@ -1,4 +1,4 @@
-"""Arrays inside files: npz, npy, HDF5, Zarr and TIFF, opened so that they are read slice by slice where they can be."""
+"""Arrays inside files: npz, npy, HDF5, Zarr, TIFF and crackle, read slice by slice where they can be."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 _HDF5 = (".h5", ".hdf5", ".hdf")
 _TIFF = (".tif", ".tiff")
+_CRACKLE = (".ckl", ".ckl.gz")
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
@@ -43,12 +44,16 @@ def open_array(path: Path, key: str | None, name: str) -> Any:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     if suffix in _HDF5:
         return _open_hdf5(path, key, name)
+    if path.name.lower().endswith(_CRACKLE):
+        return _open_crackle(path, name)
     if path.is_dir() and (suffix == ".zarr" or any((path / f).is_file() for f in _ZARR_FILES)):
         return _open_zarr(path, key, name)
     if suffix in _TIFF or (path.is_dir() and any(p.suffix.lower() in _TIFF for p in path.iterdir())):
         return _open_tiff(path, name)
     what = "a folder that holds no info, Zarr array or .tif slices" if path.is_dir() else f"a {suffix or 'bare'} file"
-    raise ConnectomeBenchError(f"{name}: {path} is {what}; known: .npz, .npy, .h5, .zarr, .tif, precomputed folders")
+    raise ConnectomeBenchError(
+        f"{name}: {path} is {what}; known: .npz, .npy, .h5, .zarr, .tif, .ckl, precomputed folders"
+    )
 
 
 def _open_npz(path: Path, key: str | None, name: str) -> NDArray[Any]:
@@ -94,6 +99,20 @@ def _open_tiff(path: Path, name: str) -> Any:
     from connectomebench.sources.volumes.tiff import open_tiff
 
     return open_tiff(path, name)
+
+
+def _open_crackle(path: Path, name: str) -> NDArray[Any]:
+    try:
+        import crackle
+    except ImportError:
+        raise _extra(name, path, "crackle-codec") from None
+    import gzip
+
+    stored = path.read_bytes()
+    try:
+        return crackle.decompress(gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored)
+    except (EOFError, OSError, RuntimeError, crackle.FormatError) as error:
+        raise ValueError(str(error)) from error
 
 
 def _choose(found: Mapping[str, Any], key: str | None, path: Path, name: str) -> str:

@@ -24,11 +24,15 @@ def pack_corrections(corrections: Corrections) -> Arrays:
         "merge_bodies": np.array([m.body for m in merges], np.uint64),
         "merge_nm": np.array([m.location_nm for m in merges], np.float64).reshape(-1, 3),
         "merge_area": np.array([m.area for m in merges], np.float64),
+        "merge_patch_nm": np.array([p for m in merges for p in m.patch_nm], np.float64).reshape(-1, 3),
+        "merge_patch_sizes": np.array([len(m.patch_nm) for m in merges], np.int64),
         "split_ids": _texts([s.edit_id for s in splits]),
         "split_segments": np.array([s.segment for s in splits], np.uint64),
         "split_bodies": np.array([s.bodies for s in splits], np.uint64).reshape(-1, 2),
         "split_nm": np.array([s.location_nm for s in splits], np.float64).reshape(-1, 3),
         "split_area": np.array([s.area for s in splits], np.float64),
+        "split_patch_nm": np.array([p for s in splits for p in s.patch_nm], np.float64).reshape(-1, 3),
+        "split_patch_sizes": np.array([len(s.patch_nm) for s in splits], np.int64),
         "overlap_segments": corrections.overlaps.segments,
         "overlap_bodies": corrections.overlaps.bodies,
         "overlap_voxels": corrections.overlaps.voxels,
@@ -48,6 +52,7 @@ def unpack_corrections(arrays: Arrays) -> Corrections:
         arrays["merge_bodies"].tolist(),
         arrays["merge_nm"].tolist(),
         arrays["merge_area"].tolist(),
+        _patches(arrays, "merge"),
         strict=True,
     )
     splits = zip(
@@ -56,14 +61,15 @@ def unpack_corrections(arrays: Arrays) -> Corrections:
         arrays["split_bodies"].tolist(),
         arrays["split_nm"].tolist(),
         arrays["split_area"].tolist(),
+        _patches(arrays, "split"),
         strict=True,
     )
     fused: dict[int, tuple[int, ...]] = {}
     for segment, body in arrays["fused"].tolist():
         fused[segment] = (*fused.get(segment, ()), body)
     return Corrections(
-        merges=tuple(MergeCorrection(i, (s[0], s[1]), b, _point(p), a) for i, s, b, p, a in merges),
-        splits=tuple(SplitCorrection(i, s, (b[0], b[1]), _point(p), a) for i, s, b, p, a in splits),
+        merges=tuple(MergeCorrection(i, (s[0], s[1]), b, _point(p), a, q) for i, s, b, p, a, q in merges),
+        splits=tuple(SplitCorrection(i, s, (b[0], b[1]), _point(p), a, q) for i, s, b, p, a, q in splits),
         overlaps=Overlaps(
             arrays["overlap_segments"],
             arrays["overlap_bodies"],
@@ -75,6 +81,12 @@ def unpack_corrections(arrays: Arrays) -> Corrections:
         unresolved_nm=arrays["unresolved_nm"],
         counts=json.loads(str(arrays["counts"])),
     )
+
+
+def _patches(arrays: Arrays, kind: str) -> list[tuple[Point, ...]]:
+    sizes = arrays[f"{kind}_patch_sizes"]
+    parts = np.split(arrays[f"{kind}_patch_nm"], np.cumsum(sizes)[:-1]) if len(sizes) else []
+    return [tuple(_point(p) for p in part.tolist()) for part in parts]
 
 
 def pack_contacts(contacts: Contacts) -> Arrays:

@@ -6,9 +6,10 @@ the voxels they come from, corrections and contacts by the fingerprints of the v
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
-from connectomebench.core.source import EMSlice, SourceInfo
+from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
     Extents,
     MeshRules,
@@ -44,13 +46,15 @@ from connectomebench.sources.supervoxels import (
     pieces_of_balls,
     pieces_of_supervoxels,
 )
-from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
+from connectomebench.sources.surroundings import CertaintyRules, volume_surroundings
+from connectomebench.sources.volumes.arrays import ArrayVolume, StoredVolume, VolumeSpec, open_volume
 from connectomebench.sources.volumes.correction_store import (
     pack_contacts,
     pack_corrections,
     unpack_contacts,
     unpack_corrections,
 )
+from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
@@ -64,24 +68,31 @@ class VolumesConfig:
     ----------
     name, version
         Of the data; stored with every sample. A hash of the data and of the rules is added to the version.
-    automatic, proofread
-        The segmentation to be corrected, and the truth.
+    automatic
+        The segmentation to be corrected; or several of the same place, each under a name (letters, digits, ``.-_``).
+    proofread
+        The truth. Where there is none, errors are simulated: see ``simulated``.
+    simulated
+        How errors are simulated in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
         Image data (uint8), on the same voxels or on finer ones by whole factors; None where there are none.
     supervoxels
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
     license, citation
         Of the data; those of the species where left out.
-    corrections, mesh, skeleton, pieces
+    corrections, mesh, skeleton, pieces, certainty
         Rules of each step.
     border_nm
         A place nearer than this to a face of the volume lies at the border, nm.
+    same_place_nm
+        With several segmentations: what concerns the same bodies no further apart than this is one correction, nm.
     """
 
     name: str
     version: str
-    automatic: VolumeSpec
-    proofread: VolumeSpec
+    automatic: VolumeSpec | dict[str, VolumeSpec]
+    proofread: VolumeSpec | None = None
+    simulated: LabelErrorRules | None = None
     image: VolumeSpec | None = None
     supervoxels: VolumeSpec | None = None
     license: str | None = None
@@ -90,7 +101,28 @@ class VolumesConfig:
     mesh: MeshRules = field(default_factory=MeshRules)
     skeleton: SkeletonRules = field(default_factory=SkeletonRules)
     pieces: PieceRules = field(default_factory=PieceRules)
+    certainty: CertaintyRules = field(default_factory=CertaintyRules)
     border_nm: float = 1000.0
+    same_place_nm: float = 1000.0
+
+    def __post_init__(self) -> None:
+        """Refuse what leaves the truth or a name open."""
+        if (self.proofread is None) == (self.simulated is None):
+            raise ConnectomeBenchError(
+                "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in "
+                "labels without truth)"
+            )
+        if not isinstance(self.automatic, dict):
+            return
+        if self.simulated is not None:
+            raise ConnectomeBenchError("automatic: errors are simulated in one segmentation, not in several")
+        if not self.automatic:
+            raise ConnectomeBenchError("automatic: name at least one segmentation")
+        for name in self.automatic:
+            if not re.fullmatch(r"[\w.-]+", name, re.ASCII):
+                raise ConnectomeBenchError(
+                    f"automatic: {name!r} cannot name a segmentation; use letters, digits and any of . - _"
+                )
 
 
 class VolumeSource:
@@ -106,38 +138,71 @@ class VolumeSource:
         Folder for meshes, skeletons, corrections and contacts.
     base
         Folder that relative paths start from; the working directory by default.
+    like
+        A source over another segmentation of the same configuration: what both share is not opened again.
 
     Raises
     ------
     ConnectomeBenchError
-        If a volume cannot be opened, or the volumes do not lie at the same place.
+        If a volume cannot be opened, the volumes do not lie at the same place, or there are several segmentations
+        (:func:`open_volumes` opens these).
     """
 
-    def __init__(self, config: VolumesConfig, species: str, cache: Path, base: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: VolumesConfig,
+        species: str,
+        cache: Path,
+        base: Path | None = None,
+        like: VolumeSource | None = None,
+    ) -> None:
+        if isinstance(config.automatic, dict):
+            raise ConnectomeBenchError("automatic: one segmentation is needed here, not several")
         self.config = config
-        self.automatic = open_volume(config.automatic, kind="labels", base=base, name="automatic")
-        self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
-        self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
-        self.supervoxels = config.supervoxels and open_volume(
-            config.supervoxels, kind="labels", base=base, name="supervoxels"
-        )
+        self._cache = ArrayCache(cache)
+        labels = open_volume(config.automatic, kind="labels", base=base, name="automatic")
+        if like is not None:
+            self.automatic = labels
+            self.proofread, self.image, self.supervoxels = like.proofread, like.image, like.supervoxels
+        else:
+            if config.simulated is not None:
+                self.automatic, self.proofread = self._with_errors(labels, config.simulated), labels
+            else:
+                assert config.proofread is not None
+                self.automatic = labels
+                self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+            self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+            self.supervoxels = config.supervoxels and open_volume(
+                config.supervoxels, kind="labels", base=base, name="supervoxels"
+            )
         _check_equal("automatic", self.automatic, "proofread", self.proofread)
         if self.supervoxels is not None:
             _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
         if self.image is not None:
             _check_finer(self.automatic, self.image)
-        self._cache = ArrayCache(cache)
         self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
         self._offset = np.asarray(self.automatic.offset_vx, np.int64)
         self._info = self._make_info(species)
         self._pieces = lru_cache(maxsize=8)(self._make_pieces)
         self._extents: Extents | None = None
 
+    def _with_errors(self, truth: StoredVolume, rules: LabelErrorRules) -> ArrayVolume:
+        """Make the segmentation with simulated errors, or read it from the cache."""
+        from connectomebench.sources.volumes.simulated_labels import simulate_label_errors
+
+        key = content_key("simulated labels 1", truth.fingerprint, asdict(self.config.corrections), asdict(rules))
+        stored = self._cache.get(key)
+        if stored is None:
+            extents = find_extents(truth)
+            stored = {"labels": simulate_label_errors(truth, extents, self.config.corrections, rules)}
+            self._cache.put(key, **stored)
+        place = (truth.shape, truth.voxel_size_nm, truth.offset_vx)
+        return ArrayVolume(stored["labels"], (0, 1, 2), *place, "labels", key, "automatic")
+
     def _make_info(self, species: str) -> SourceInfo:
         known = get_species(species)
-        rules = [
-            asdict(r) for r in (self.config.corrections, self.config.mesh, self.config.skeleton, self.config.pieces)
-        ]
+        c = self.config
+        rules = [asdict(r) for r in (c.corrections, c.mesh, c.skeleton, c.pieces, c.certainty)]
         lower = self._offset * self._voxel
         upper = (self._offset + self.automatic.shape) * self._voxel
         return SourceInfo(
@@ -145,7 +210,7 @@ class VolumeSource:
             version=f"{self.config.version}+{content_key(self._fingerprints(), rules, self.config.border_nm)[:12]}",
             species=species,
             bounds_nm=Box(_point(lower), _point(upper)),
-            simulated_errors=False,
+            simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
             license=self.config.license or known.license,
@@ -166,7 +231,7 @@ class VolumeSource:
         from connectomebench.corrections.find import find_corrections
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
-        key = content_key("corrections 1", pair, asdict(self.config.corrections))
+        key = content_key("corrections 2", pair, asdict(self.config.corrections))
         stored = self._cache.get(key)
         if stored is None:
             stored = pack_corrections(
@@ -228,14 +293,33 @@ class VolumeSource:
             self._cache.put(key, **stored)
         return Skeleton(**stored) if len(stored["nodes_nm"]) else None
 
-    def at_border(self, points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which points (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
+    def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Tell which places (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
         bounds, border = self._info.bounds_nm, self.config.border_nm
         inner = Box(
             _point(np.asarray(bounds.lower_nm) + border),
             _point(np.asarray(bounds.upper_nm) - border),
         )
         return ~inner.contains(np.asarray(points_nm))
+
+    def surroundings(
+        self,
+        segment_ids: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        radius_nm: float,
+        question: Question = "both",
+    ) -> Surroundings:
+        """Look for bodies that go on or are fused near places; see :mod:`connectomebench.sources.surroundings`."""
+        return volume_surroundings(
+            self.automatic,
+            self.proofread,
+            self.corrections().bodies_of(),
+            segment_ids,
+            points_nm,
+            radius_nm,
+            self.config.certainty,
+            question,
+        )
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
@@ -311,6 +395,20 @@ class VolumeSource:
         if self.image is None:
             return None
         return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels)
+
+
+def open_volumes(
+    config: VolumesConfig, species: str, cache: Path, base: Path | None = None
+) -> VolumeSource | SegmentationFamily:
+    """Open one segmentation, or a family of several; see :class:`VolumeSource` for the parameters and errors."""
+    if not isinstance(config.automatic, dict):
+        return VolumeSource(config, species, cache, base)
+    members: dict[str, Source] = {}
+    first = None
+    for name, spec in config.automatic.items():
+        own = replace(config, name=f"{config.name}/{name}", automatic=spec)
+        members[name] = first = VolumeSource(own, species, cache, base, like=first)
+    return SegmentationFamily(config.name, config.version, members, config.same_place_nm)
 
 
 def _point(values: Any) -> Point:

@@ -1,0 +1,268 @@
+"""What the truth says round a place of a segment: does its body go on outside, does a second body lie in it.
+
+Both are read off the voxels themselves, not off the list of corrections: a correction that was not localised, a part
+too small to count and one without a segment all leave voxels of the body outside the segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry import Box
+from connectomebench.core.site import Point
+from connectomebench.core.source import Question, Surroundings
+from connectomebench.core.volume import IntPoint, Volume, voxel_box
+
+_MARGIN_VX = 16  # seen beyond the radius: whatever still goes on at the end of it is large
+_RADIUS_VX = 48  # larger radii are looked at on every second, third ... voxel
+_READ_VOXELS = 1 << 24  # read at one time
+
+
+@dataclass(frozen=True)
+class CertaintyRules:
+    """What may not lie near a control.
+
+    Attributes
+    ----------
+    erosion_vx
+        Voxels nearer than this to the surface of a body are none of its core, voxels; there the two segmentations may
+        differ by boundary slop alone. Where a body is too thin to have a core, voxels count that are further than this
+        from the part of the body inside the segment.
+    min_voxels
+        A connected part of a core with fewer voxels is slop too, unless it goes on beyond what is looked at.
+    """
+
+    erosion_vx: int = 2
+    min_voxels: int = 100
+
+    def __post_init__(self) -> None:
+        if self.erosion_vx < 0:
+            raise ConnectomeBenchError(f"certainty: erosion_vx must be at least 0, not {self.erosion_vx}")
+        if self.min_voxels < 1:
+            raise ConnectomeBenchError(f"certainty: min_voxels must be at least 1, not {self.min_voxels}")
+
+
+@dataclass(frozen=True)
+class Neighbourhood:
+    """Segments and bodies round a place.
+
+    Attributes
+    ----------
+    segments, bodies
+        Unsigned, same shape, axes x, y, z; 0 is background.
+    near
+        bool, same shape: within the radius of the place, and the erosion.
+    open_faces
+        bool, shape (3, 2): faces (axis; lower, upper) beyond which the data go on.
+    erosion_vx, min_voxels
+        As in :class:`CertaintyRules`, in voxels of these arrays.
+    """
+
+    segments: NDArray[Any]
+    bodies: NDArray[Any]
+    near: NDArray[np.bool_]
+    open_faces: NDArray[np.bool_]
+    erosion_vx: int
+    min_voxels: int
+
+
+def read_neighbourhood(
+    segments: Volume, bodies: Volume, point_nm: Point, radius_nm: float, rules: CertaintyRules
+) -> Neighbourhood:
+    """Read the voxels round a place.
+
+    Parameters
+    ----------
+    segments, bodies
+        Label volumes of the same box.
+    point_nm
+        The place (x, y, z), nm.
+    radius_nm
+        What is near, nm.
+    rules
+        Size of a core; with a step between voxels that are looked at, it is that of fewer voxels.
+    """
+    voxel = np.asarray(segments.voxel_size_nm, np.float64)
+    step = np.maximum(1, np.floor(radius_nm / voxel / _RADIUS_VX)).astype(np.int64)
+    box = Box.around(point_nm, 2 * radius_nm)
+    margin = (_MARGIN_VX + rules.erosion_vx) * int(step.max())
+    lower, upper = voxel_box(segments, box, margin)
+    own, truth = (_sampled(volume, lower, upper, step) for volume in (segments, bodies))
+    axes = []
+    for axis, (first, n) in enumerate(zip(lower, own.shape, strict=True)):
+        centres = (segments.offset_vx[axis] + first + step[axis] * np.arange(n) + 0.5) * voxel[axis]
+        shape = [1, 1, 1]
+        shape[axis] = n
+        axes.append(((centres - point_nm[axis]) ** 2).reshape(shape))
+    # an interface within the radius is near, and the core behind it begins further on
+    reach = radius_nm + (1 + rules.erosion_vx) * float((voxel * step).max())
+    near = axes[0] + axes[1] + axes[2] <= reach**2
+    open_faces = np.stack([np.greater(lower, 0), np.less(upper, segments.shape)], axis=1)
+    largest = int(step.max())
+    return Neighbourhood(
+        own,
+        truth,
+        near,
+        open_faces,
+        -(-rules.erosion_vx // largest),
+        rules.min_voxels if largest == 1 else max(4, -(-rules.min_voxels // int(step.prod()))),
+    )
+
+
+def _sampled(volume: Volume, lower: IntPoint, upper: IntPoint, step: NDArray[np.int64]) -> NDArray[Any]:
+    """Read every ``step``-th voxel of a box, slab by slab."""
+    x, y, z = (int(s) for s in step)
+    if (x, y, z) == (1, 1, 1):
+        return np.asarray(volume.read(lower, upper))
+    thick = max(1, _READ_VOXELS // max((upper[0] - lower[0]) * (upper[1] - lower[1]), 1) // z) * z
+    slabs = [
+        volume.read((lower[0], lower[1], start), (upper[0], upper[1], min(start + thick, upper[2])))[::x, ::y, ::z]
+        for start in range(lower[2], upper[2], thick)
+    ]
+    return np.concatenate(slabs, axis=2)
+
+
+def goes_on_outside(around: Neighbourhood, segment: int, bodies: Iterable[int]) -> bool:
+    """Tell whether a core of one of the segment's bodies goes on outside the segment within the radius."""
+    own = around.segments == around.segments.dtype.type(segment)
+    for body in bodies:
+        inside = around.bodies == around.bodies.dtype.type(body)
+        if (inside & ~own & around.near).any():
+            box = _bounding_box(inside, 1)
+            if _is_part_of(inside[box], ~own[box], inside[box] & own[box], box, around):
+                return True
+    return False
+
+
+def holds_second_body(around: Neighbourhood, segment: int) -> bool:
+    """Tell whether cores of two bodies of the segment lie within the radius."""
+    own = around.segments == around.segments.dtype.type(segment)
+    near = around.bodies[own & around.near]
+    held, counts = np.unique(around.bodies[own], return_counts=True)
+    names = held[(held != 0) & (2 * counts >= around.min_voxels) & np.isin(held, near)]
+    if len(names) < 2:
+        return False
+    main = max(names.tolist(), key=lambda body: int((near == body).sum()))
+    found = 0
+    for body in names.tolist():
+        inside = around.bodies == around.bodies.dtype.type(body)
+        box = _bounding_box(inside & own, 1 + around.erosion_vx)
+        main_part = own[box] & (around.bodies[box] == main) & (body != main)
+        found += _is_part_of(inside[box], own[box], main_part, box, around)
+    return found > 1
+
+
+Slices = tuple[slice, slice, slice]
+
+
+def _bounding_box(mask: NDArray[np.bool_], margin: int) -> Slices:
+    """Smallest box that holds a mask, with a margin on each side."""
+    spans = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
+    x, y, z = (
+        slice(max(int(s[0]) - margin, 0), min(int(s[-1]) + 1 + margin, n))
+        for s, n in zip(spans, mask.shape, strict=True)
+    )
+    return x, y, z
+
+
+def _is_part_of(
+    body: NDArray[np.bool_], where: NDArray[np.bool_], other: NDArray[np.bool_], box: Slices, around: Neighbourhood
+) -> bool:
+    """Tell whether a large part of a body that is no boundary slop lies where it is asked for, near the place.
+
+    Parameters
+    ----------
+    body, where
+        The body, and where its part may lie; both in ``box``.
+    other
+        Where the body is too thin to have a core, its voxels count away from this.
+    """
+    from scipy.ndimage import binary_erosion
+
+    if not around.erosion_vx:
+        return _has_large_part(body & where, box, around)
+    # the body may go on beyond the arrays
+    core = binary_erosion(body, iterations=around.erosion_vx, border_value=1)
+    if _has_large_part(core & where, box, around):
+        return True
+    import edt
+
+    # of a body that has a core, only corners are further from it; those of a box lie within twice the erosion
+    thin = body & (edt.edt(np.asfortranarray(~core), parallel=1) > 2 * around.erosion_vx)
+    if not (thin & where).any():
+        return False
+    if other.any():
+        thin &= edt.edt(np.asfortranarray(~other), parallel=1) > around.erosion_vx
+    return _has_large_part((core | thin) & where, box, around)
+
+
+def _has_large_part(mask: NDArray[np.bool_], box: Slices, around: Neighbourhood) -> bool:
+    """Tell whether a connected part (26 neighbours) of a mask in a box is near, and large or cut where arrays end."""
+    import cc3d
+
+    near = around.near[box] & mask
+    if not near.any():
+        return False
+    # cores are not known where they are not eroded from all sides
+    rim = around.erosion_vx
+    open_faces = [
+        (side and (s.start == 0), other and (s.stop == n))
+        for s, (side, other), n in zip(box, around.open_faces.tolist(), around.bodies.shape, strict=True)
+    ]
+    known = tuple(slice(rim * a, n - rim * b) for (a, b), n in zip(open_faces, mask.shape, strict=True))
+    parts = np.asarray(cc3d.connected_components(np.asfortranarray(mask[known]), connectivity=26))
+    names = np.unique(parts[near[known]])
+    if (np.bincount(parts.ravel())[names] >= around.min_voxels).any():
+        return True
+    return any(
+        np.isin(names, np.take(parts, index, axis)).any()
+        for axis, sides in enumerate(open_faces)
+        for index, is_open in zip((0, -1), sides, strict=True)
+        if is_open
+    )
+
+
+def volume_surroundings(
+    segments: Volume,
+    bodies: Volume,
+    bodies_of: dict[int, tuple[int, ...]],
+    segment_ids: NDArray[np.uint64],
+    points_nm: NDArray[np.floating],
+    radius_nm: float,
+    rules: CertaintyRules,
+    question: Question = "both",
+) -> Surroundings:
+    """Look round places of segments in label volumes.
+
+    Parameters
+    ----------
+    segments, bodies
+        Label volumes of the same box.
+    bodies_of
+        Segment -> the bodies that it is known to hold.
+    segment_ids, points_nm
+        Shapes (n,) and (n, 3), nm: the places.
+    radius_nm
+        What is near, nm.
+    rules
+        What counts.
+    question
+        What is looked for.
+    """
+    from tqdm import tqdm
+
+    goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
+    for row, segment in enumerate(tqdm(np.asarray(segment_ids).tolist(), "surroundings", unit="place", delay=1)):
+        x, y, z = (float(c) for c in points_nm[row])
+        around = read_neighbourhood(segments, bodies, (x, y, z), radius_nm, rules)
+        if question != "second_body":
+            goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
+        if question != "goes_on":
+            second[row] = holds_second_body(around, segment)
+    return Surroundings(goes_on, second)
