@@ -44,7 +44,8 @@ def large_parts(mask: NDArray[np.bool_], near: NDArray[np.bool_]) -> int:
         return 0
     (box,) = ndimage.find_objects(mask.astype(np.uint8))
     mask, near = mask[box], near[box]
-    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    parts = np.zeros(mask.shape, np.int64)
+    ndimage.label(mask, np.ones((3, 3, 3)), output=parts)
     sizes = np.bincount(parts.ravel())
     found = sizes[np.unique(parts[near & mask])]
     return int(found[found >= MIN_VOXELS].max(initial=0))
@@ -53,7 +54,7 @@ def large_parts(mask: NDArray[np.bool_], near: NDArray[np.bool_]) -> int:
 def volumes(out: Path, config: BuildConfig, base: Path) -> dict[str, list[dict[str, Any]]]:
     """List false controls among ends and places of merge errors, from the arrays themselves."""
     source = config.source.volumes
-    assert source is not None
+    assert source is not None and source.proofread is not None and not isinstance(source.automatic, dict)
 
     def read(spec: Any) -> NDArray[Any]:
         array = np.load(base / spec.path)[spec.key]
@@ -62,9 +63,9 @@ def volumes(out: Path, config: BuildConfig, base: Path) -> dict[str, list[dict[s
     automatic, proofread = read(source.automatic), read(source.proofread)
     offset, voxel = np.asarray(source.automatic.offset_vx), np.asarray(source.automatic.voxel_size_nm)
     axes = [(np.arange(n) + offset[a] + 0.5) * voxel[a] for a, n in enumerate(automatic.shape)]
-    cores: dict[int, NDArray[np.bool_]] = {}
+    cores: dict[int, Any] = {}
 
-    def core(body: int) -> NDArray[np.bool_]:
+    def core(body: int) -> Any:
         if body not in cores:
             cores[body] = ndimage.binary_erosion(proofread == body, iterations=EROSION, border_value=1)
         return cores[body]
@@ -115,7 +116,7 @@ def neurons(out: Path, config: BuildConfig, base: Path) -> dict[str, list[dict[s
 
 def main() -> int:
     """Count and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
     parser.add_argument("out", type=Path, help="folder of the datasets")
     parser.add_argument("--config", type=Path, required=True, help="configuration that they were built from")
     arguments = parser.parse_args()

@@ -143,7 +143,8 @@ def main() -> int:
     args = parser.parse_args()
     config = load_config(args.config)
     source = config.source.volumes
-    assert source is not None and isinstance(source.automatic, dict), "a configuration with several segmentations"
+    assert source is not None and source.proofread is not None, "a configuration with a truth"
+    assert isinstance(source.automatic, dict), "a configuration with several segmentations"
 
     def read(spec: Any) -> NDArray[Any]:
         with np.load(args.config.parent / spec.path) as stored:

@@ -138,7 +138,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     with args.main_process_first():
         data = load_training_data(rows, args.seed)
     confidence = "calibration" in script.rewards
-    rows = data.train.with_transform(partial(questions, confidence=confidence, style=style))
+    prompts = data.train.with_transform(partial(questions, confidence=confidence, style=style))
 
     ################
     # Model
@@ -164,7 +164,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
             model,
             [*rewards],
             args,
-            train_dataset=rows,
+            train_dataset=prompts,
             processing_class=base.processor,
             peft_config=lora_config(adapter),
         )

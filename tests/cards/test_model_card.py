@@ -223,7 +223,7 @@ def test_mixed_licences_and_simulated_data_are_told() -> None:
     fly = {**SOURCE, "license": "cc-by-nc-4.0", "simulated_errors": True, "simulated_em": True}
     record = replace(RECORD, trained_on=(data(), data("fly", source=fly, repo=None, revision=None)))
     card = model_card(record, None, REPO, ())
-    assert card.data.license == "cc-by-nc-4.0" and "it is given the strictest" in card.text
+    assert card.data.license == "cc-by-nc-4.0" and "so the strictest applies" in card.text
     assert "cc-by-4.0, cc-by-nc-4.0" in card.text and "simulated" in card.data.tags
     assert "**Trained on SIMULATED errors.** In fly the" in card.text and "a local folder" in card.text
     assert "SIMULATED image data" not in card.text, "this task shows none"
@@ -231,7 +231,7 @@ def test_mixed_licences_and_simulated_data_are_told() -> None:
     assert "**Trained on SIMULATED image data.** In fly the" in model_card(with_em, None, REPO, ()).text
     unknown = replace(record, trained_on=(data(), data("fly", source={**SOURCE, "license": "gpl-3.0"})))
     card = model_card(unknown, None, REPO, ())
-    assert card.data.license == "other" and "the terms of all of them hold" in card.text
+    assert card.data.license == "other" and "subject to the terms of all of them" in card.text
 
 
 def test_each_kind_says_how_it_loads() -> None:

@@ -21,6 +21,10 @@ _HALF_KEY = np.uint64(32)
 _CHUNK = 32
 
 
+# compiled code holds codes and positions in 32 bits
+_Code = int | np.int32
+
+
 class _Contacts(NamedTuple):
     """Hash table of contacts, see :func:`contact_table`, and its rows in use; it grows as contacts are added."""
 
@@ -155,7 +159,7 @@ def core_table(codes, core, lower, upper, origin, cell, cell_strides):
 
 
 @njit(nogil=True, cache=True, inline="always")
-def _touch(before: int, after: int, gap: int, segments: NDArray[np.int64], bodies: NDArray[np.int64]) -> bool:
+def _touch(before: _Code, after: _Code, gap: _Code, segments: NDArray[np.int64], bodies: NDArray[np.int64]) -> bool:
     """Return whether two parts with that gap between them (0: none) are parts of one body or of one segment."""
     # The gap has to lie inside the body (or segment) that both parts share; any other background parts them.
     if bodies[before] == bodies[after] and segments[before] != segments[after]:
@@ -167,16 +171,16 @@ def _touch(before: int, after: int, gap: int, segments: NDArray[np.int64], bodie
 
 @njit(nogil=True, cache=True, inline="always")
 def _step(
-    earlier: int,
-    code: int,
+    earlier: _Code,
+    code: _Code,
     position: int,
-    before: int,
-    since: int,
-    gap: int,
+    before: _Code,
+    since: _Code,
+    gap: _Code,
     max_gap: int,
     segments: NDArray[np.int64],
     bodies: NDArray[np.int64],
-) -> tuple[int, int, int, int]:
+) -> tuple[_Code, _Code, _Code, _Code]:
     """Take one change of code along a line, from ``earlier`` to ``code`` at ``position``.
 
     The state of a line is the last part that ended (0: none that can still touch anything), the position of its last
@@ -189,7 +193,7 @@ def _step(
     contact
         The part that touches ``code`` here, or 0.
     """
-    contact = np.int32(0)
+    contact: _Code = np.int32(0)
     if earlier > 0:
         before, since, gap = earlier, np.int32(position - 1), np.int32(0)
     if code == 0:
@@ -205,7 +209,7 @@ def _step(
 
 
 @njit(nogil=True, cache=True)
-def _count_contact(table: _Contacts, before: int, after: int, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
+def _count_contact(table: _Contacts, before: _Code, after: _Code, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
     """Add one contact face between two parts at (i, j, k), index in the volume along the axes of the block."""
     keys, values, rows = table
     cell, cell_strides, point_strides = scan.cell, scan.cell_strides, scan.point_strides

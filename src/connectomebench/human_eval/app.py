@@ -151,7 +151,7 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
         {
             "name": f"{name} ({PLANES[view]} plane)" if view in PLANES else name,
             "source": _data_uri(image),
-            "overlay": overlay_svg(extent) if has_overlay(view, extent) else "",
+            "overlay": overlay_svg(float(extent)) if extent is not None and has_overlay(view, extent) else "",
         }
         for view, name, image in zip(row["views"], _picture_names(row), row["images"], strict=True)
     ]

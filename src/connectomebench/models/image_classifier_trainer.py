@@ -113,7 +113,9 @@ def fit_network(
                 args.num_train_epochs = len(done)
         load: Any = partial(load_batch, train, network.settings["input_px"])
         stop: Any = EarlyStoppingCallback(config.patience)
-        trainer = ViewTrainer(network, args, load, train, validation, callbacks=[stop, _ProgressBar()][: 1 + progress])
+        # row numbers stand for rows: a Dataset in all but name
+        rows: Any = (train, validation)
+        trainer = ViewTrainer(network, args, load, *rows, callbacks=[stop, _ProgressBar()][: 1 + progress])
         # it would print every entry of the log
         trainer.remove_callback(PrinterCallback)
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:

@@ -188,7 +188,7 @@ def _neighbour_table(skeleton: Skeleton) -> tuple[NDArray[np.int64], NDArray[np.
     # nodes at one place are neighbours too
     length = np.maximum(length, 1e-6)
     table = coo_array((np.tile(length, 2), (np.append(a, b), np.append(b, a))), shape=(n, n)).tocsr()
-    return table.indptr.astype(np.int64), table.indices.astype(np.int64), table.data
+    return table.indptr.astype(np.int64), table.indices.astype(np.int64), np.asarray(table.data, np.float64)
 
 
 def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
@@ -406,7 +406,7 @@ def measure(
         ``curve``, the same for the most pronounced candidates alone, from few to all.
     """
     radius = rules.radius_nm if kinds[0] in SPLIT_ERROR_KINDS else rules.merge_radius_nm
-    used = [kind for kind in kinds if kind in rules.kinds]
+    used: list[Kind] = [kind for kind in kinds if kind in rules.kinds]
     together = one_a_place(candidates, used, rules.min_distance_nm) if len(used) > 1 else candidates.of_kind(*used)
     each: dict[str, Mapping[str, Any]] = {}
     for kind in used:

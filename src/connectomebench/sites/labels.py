@@ -25,6 +25,7 @@ from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
     CandidateRules,
     Candidates,
+    Kind,
     nearest_correction,
     one_a_place,
 )
@@ -247,7 +248,7 @@ def merge_error_sites(
     Candidates are those of all kinds for merge errors, one a place. Controls are places of sound segments, and of fused
     segments far from the fusion; none has the cores of two bodies of the segment within the radius.
     """
-    kinds = [kind for kind in MERGE_ERROR_KINDS if kind in radii.kinds]
+    kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in radii.kinds]
     places = one_a_place(candidates, kinds, radii.min_distance_nm)
     task = "merge_error_identification"
     return _candidate_sites(source, corrections, places, skeletons, task, radii.merge_radius_nm, rules, controls)

@@ -188,7 +188,7 @@ def _is_part_of(
     if not around.erosion_vx:
         return _has_large_part(body & where, box, around)
     # the body may go on beyond the arrays
-    core = binary_erosion(body, iterations=around.erosion_vx, border_value=1)
+    core = np.asarray(binary_erosion(body, iterations=around.erosion_vx, border_value=1), np.bool_)
     if _has_large_part(core & where, box, around):
         return True
     import edt
