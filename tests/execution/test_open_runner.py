@@ -260,7 +260,7 @@ def test_local_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None
         "from functools import partial\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_scheduling import note_process\n"
+        "from test_open_runner import note_process\n"
         "from connectomebench.execution.open_runner import open_runner\n"
         "if __name__ == '__main__':\n"
         "    with open_runner('local:2', 1) as runner:\n"

@@ -11,7 +11,7 @@ import pytest
 
 from connectomebench.build.collect_sites import collect_sites
 from connectomebench.build.config import BuildConfig, parse_config
-from connectomebench.build.pipeline import build
+from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.dataset.manifest import read_manifest
@@ -117,7 +117,7 @@ def test_a_correction_of_two_segmentations_is_one_row(family: SegmentationFamily
 
 
 def test_rows_name_their_segmentation_and_the_held_out_half_is_test(folder: Path, tmp_path: Path) -> None:
-    build(configuration(), tmp_path / "out", base=folder)
+    build_datasets(configuration(), tmp_path / "out", base=folder)
     middle = WIDTH * ROWS * VOXEL_NM / 2
     volumes, seen = tubes(), Counter()
     for partition in PARTITIONS:

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, product
 from pathlib import Path
 from typing import Any
 
@@ -227,15 +227,18 @@ def _match(task: str, pool: _Pool) -> _Matched:
 def _balance(
     sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
 ) -> list[_Kept]:
-    """Keep as many of each answer in every partition: first those whose partner is there too."""
+    """Keep as many of each answer in every partition and segmentation: first those whose partner is there too."""
     rng = np.random.default_rng(config.partition.seed)
     kept: list[_Kept] = []
     start = 0
     for m in matched.values():
         own = range(start, start + len(m.sites))
         start += len(m.sites)
-        for partition in PARTITIONS:
-            here = {i for i in own if divided.partitions[i] == partition}
+        segmentations = sorted({sites[i].segmentation or "" for i in own})
+        for partition, segmentation in product(PARTITIONS, segmentations):
+            here = {
+                i for i in own if divided.partitions[i] == partition and (sites[i].segmentation or "") == segmentation
+            }
             # rows of a pair are neighbours: an even offset is the case
             order = sorted(here, key=lambda i: (own.start + ((i - own.start) ^ 1) not in here, rng.random()))
             sides = [[i for i in order if sites[i].answer == answer] for answer in ("yes", "no")]
