@@ -38,15 +38,19 @@ def rough_pair(seed: int, size: int = 62) -> NDArray[np.uint8]:
 
 def most_islets(engine: Engine, meshes: list[Mesh], center_nm: tuple[float, float, float], pixels: int = 384) -> int:
     drawn = engine.render(meshes, (BLUE, ORANGE), center_nm, EDGE_VX * VOXEL_NM, pixels)
-    return max(count_islets(picture) for picture in drawn.values())
+    alone = CpuEngine().render(meshes[:1], (BLUE,), center_nm, EDGE_VX * VOXEL_NM, pixels)
+    return max(count_islets(picture, alone[view]) for view, picture in drawn.items())
 
 
 def test_islets_are_counted() -> None:
     picture = np.full((40, 40, 3), 255, np.uint8)
     picture[5:35, 5:35] = BLUE
+    alone = picture.copy()
     picture[8:10, 8:10] = picture[20, 20] = ORANGE
     picture[30:, 30:] = ORANGE  # at the edge of blue: no islet
-    assert count_islets(picture) == 2
+    assert count_islets(picture, alone) == 2
+    alone[8:10, 8:10] = 255  # a hole of blue
+    assert count_islets(picture, alone) == 1
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

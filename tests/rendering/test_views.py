@@ -75,10 +75,13 @@ def test_where_there_are_no_data_a_hatch_is_drawn() -> None:
 
 
 def test_the_outline_of_a_slice_lies_in_the_silhouette_of_the_view_above_it() -> None:
-    """Three arms of different lengths: only the view of its own plane holds the outline of a slice."""
+    """Three arms, none of which lies where another does in any view: only the view of its own plane holds an outline.
+
+    x to the left, y to the right or down, z up; so any other outline has an arm outside.
+    """
     size, voxel_nm = 60, 10.0
     labels = np.zeros((size,) * 3, np.uint8, order="F")
-    labels[4:34, 26:34, 27:33] = labels[27:33, 28:56, 26:34] = labels[26:34, 27:33, 27:40] = 1
+    labels[4:34, 26:34, 27:33] = labels[27:33, 28:56, 26:34] = labels[26:34, 27:33, 4:33] = 1
     (mesh,) = mesh_labels(labels, 1, (0, 0, 0), (voxel_nm,) * 3, np.ones((3, 2), bool), MeshRules())
     middle_vx = size // 2
     cuts = {"em_xy": labels[:, :, middle_vx], "em_xz": labels[:, middle_vx], "em_yz": labels[middle_vx]}

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 
 from connectomebench.sources.label_shapes import MeshRules, mesh_labels
-from connectomebench.sources.label_surfaces import GAP, find_net, label_surface, relax, settle_owners
+from connectomebench.sources.label_surfaces import GAP, REACH, find_net, label_surface, relax, settle_owners
 
 GRID = np.indices((56, 56, 56)) + 0.5
 ONE = np.ones(3)
@@ -108,8 +108,8 @@ def test_two_labels_that_touch_have_one_surface_between_them(seed: int) -> None:
     (first, _), (second, _) = (label_surface(net, points, label, ONE) for label in (1, 2))
     for vertices in (first, second):
         assert KDTree(vertices).query(points[shared])[0].max() <= GAP + 1e-9
-    # but for the few places where faces look in opposite ways and there is no normal
-    assert (KDTree(first).query(second)[0] > 0).mean() > 0.95
+    # also where they touch over an edge of voxels alone
+    assert KDTree(first).query(second)[0].min() > 0
 
 
 @settings(max_examples=5, deadline=None)
@@ -146,11 +146,14 @@ def test_a_label_that_is_all_dust_keeps_its_largest_part() -> None:
 
 
 def test_meshes_of_large_voxels_are_in_their_place() -> None:
-    """Voxels of 16 x 16 x 40 nm, as of a serial section volume: closed where the data end, half a voxel at most."""
+    """Voxels of 16 x 16 x 40 nm, as of a serial section volume: closed, and off by what a vertex may move at most.
+
+    To either side: what corners lose by smoothing is given back around them, so that the faces of a small box bulge.
+    """
     labels = np.zeros((20, 20, 12), np.uint8, order="F")
     labels[4:16, 5:15, 3:9] = 1
     (mesh,) = mesh_labels(labels, 1, (100, 0, -5), (16, 16, 40), np.zeros((3, 2), bool), MeshRules())
     low, high = mesh.vertices_nm.min(axis=0), mesh.vertices_nm.max(axis=0)
     for axis, (start, end, edge) in enumerate(((104, 116, 16), (5, 15, 16), (-2, 4, 40))):
-        assert start * edge - 1e-3 <= low[axis] <= (start + 0.5) * edge
-        assert (end - 0.5) * edge <= high[axis] <= end * edge + 1e-3
+        assert abs(low[axis] - start * edge) <= REACH * edge + 1e-3
+        assert abs(high[axis] - end * edge) <= REACH * edge + 1e-3

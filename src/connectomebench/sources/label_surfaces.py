@@ -210,7 +210,8 @@ def label_surface(
     voxel_nm
         Edge of a voxel along x, y, z, nm, shape (3,).
     gap
-        How far it draws back from surfaces shared with other labels, in voxels (the smallest edge counts).
+        How far it draws back where it meets another label, over a face or an edge of voxels only, in voxels (the
+        smallest edge counts).
 
     Returns
     -------
@@ -228,9 +229,12 @@ def label_surface(
     vertices = points[used] * voxel_nm
     quads = number[quads]
     faces = _triangles(vertices, quads)
-    if (other > 0).any():
-        shared = np.zeros(len(vertices), np.bool_)
-        shared[quads[other > 0]] = True
+    # met by another label: over a face, or over an edge or a corner alone, where the two have vertices in one place too
+    met = np.zeros(len(points), np.bool_)
+    met[net.quads[~(up | down)]] = True
+    shared = met[used]
+    shared[quads[other > 0]] = True
+    if shared.any():
         vertices[shared] -= gap * voxel_nm.min() * _normals(vertices, faces)[shared]
     return vertices, faces
 

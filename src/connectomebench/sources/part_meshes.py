@@ -67,7 +67,7 @@ def stored_meshes(
     See :func:`connectomebench.sources.label_shapes.mesh_labels` for the parameters.
     """
     place, voxel = [int(v) for v in lower_vx], [float(v) for v in voxel_nm]
-    key = content_key("mesh 2", labels, count, place, voxel, ends.tolist(), asdict(rules))
+    key = content_key("mesh 3", labels, count, place, voxel, ends.tolist(), asdict(rules))
     stored = store.get(key)
     if stored is None:
         stored = {}

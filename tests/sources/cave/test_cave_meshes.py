@@ -24,12 +24,12 @@ from chunk_meshes import (
     serve,
     shard_files,
 )
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
-from connectomebench.rendering.clip import clip_mesh
+from connectomebench.rendering.clip import ViewMesh, clip_mesh
 from connectomebench.sources.cave.cache import BlobCache
 from connectomebench.sources.cave.meshes import join_meshes, level2_meshes, segment_mesh
 
@@ -261,10 +261,18 @@ def test_faces_without_area_and_zeros_of_either_sign() -> None:
     assert len(joined.vertices_nm) == 4 and len(joined.faces) == 2
 
 
+def sorted_corners(view: ViewMesh) -> np.ndarray:
+    """Places and normals of the corners of each face, in one order of faces: a view sorts them by cells of its mesh."""
+    corners = np.concatenate([view.points[view.faces], view.normals[view.faces]], axis=2).reshape(len(view.faces), 18)
+    return corners[np.lexsort(corners.T)]
+
+
 @given(
     center=st.tuples(st.floats(-2, 50), st.floats(-2, 34), st.floats(-2, 18)),
     extent=st.floats(20, 400),
 )
+# a small open patch that encloses a negative volume and yet is the right way round
+@example(center=(26.43540945, 11.31865864, 10.1171591), extent=26.335408154451347)
 @settings(max_examples=40, deadline=None)
 def test_a_view_of_the_cut_mesh_is_a_view_of_the_whole(
     nodes: dict[int, Node], center: tuple[float, float, float], extent: float
@@ -274,8 +282,7 @@ def test_a_view_of_the_cut_mesh_is_a_view_of_the_whole(
     cut = segment_mesh(fragments, Box.around((x, y, z), extent))
     whole = join_meshes(fragments)
     seen, expected = clip_mesh(cut, (x, y, z), extent), clip_mesh(whole, (x, y, z), extent)
-    np.testing.assert_array_equal(seen.points[seen.faces], expected.points[expected.faces])
-    np.testing.assert_array_equal(seen.normals[seen.faces], expected.normals[expected.faces])
+    np.testing.assert_array_equal(sorted_corners(seen), sorted_corners(expected))
     reach = extent / 2 + 4 * VOXEL_NM
     assert (np.abs(cut.vertices_nm - np.float32([x, y, z])) <= reach).all()
 

@@ -13,7 +13,7 @@ from cloudvolume import CloudVolume
 from connectomebench.core.correction import CorrectionRules
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.site import Cut, Part, Site
-from connectomebench.sources.label_shapes import SkeletonRules
+from connectomebench.sources.label_shapes import MeshRules, SkeletonRules
 from connectomebench.sources.volumes.arrays import VolumeSpec
 from connectomebench.sources.volumes.volume_source import VolumesConfig, VolumeSource
 
@@ -143,11 +143,12 @@ def test_meshes_cover_the_cube_shown_and_no_more_than_a_margin(source: VolumeSou
     shown = site((Part(1, "base"), Part(2, "candidate"), Part(77, "candidate")), nm(30, 8, 12))
     base, candidate, absent = source.meshes(shown)
     assert absent.is_empty
+    margin = MeshRules().margin_vx
     for mesh, low, high in ((base, 20, 30), (candidate, 30, 40)):
         x = mesh.vertices_nm[:, 0] / 10 - OFFSET[0]
         assert x.min() <= low + 0.5
         assert x.max() >= high - 0.5
-        assert (low - 4, high + 4) <= (x.min(), 99) and x.max() <= high + 4
+        assert x.min() >= low - margin and x.max() <= high + margin
     y = base.vertices_nm[:, 1] / 10
     assert abs(y.min() - 4) <= 0.6 and abs(y.max() - 12) <= 0.6
     before = cached_files(tmp_path / "cache")
@@ -292,10 +293,10 @@ def test_fib25(tmp_path: Path) -> None:
     fib25 = VolumesConfig(
         "fib25",
         "1",
-        volume("ffn"),
-        volume("gt"),
-        volume("gray"),
-        volume("ws"),
+        automatic=volume("ffn"),
+        proofread=volume("gt"),
+        image=volume("gray"),
+        supervoxels=volume("ws"),
         skeleton=SkeletonRules(downsample=(2, 2, 2)),
         border_nm=100.0,
     )
