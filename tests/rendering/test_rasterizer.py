@@ -150,6 +150,19 @@ def test_faces_that_coincide_do_not_flicker_with_their_order():
     assert_same(draw([twice]), draw([backwards]))
 
 
+def test_closed_meshes_are_turned_outside_out_and_open_patches_are_left():
+    """A bowl, as of a cube that holds a piece of a surface alone, is drawn as it comes, whichever side is outside."""
+    turned = [Mesh(m.vertices_nm, m.faces[:, ::-1].copy()) for m in TUBES]
+    assert_same(draw(TUBES), draw(turned))
+    ball = tube(np.array(CENTER) + np.outer((-900, -600, 0, 600, 900), (0, 0, 1)), [1.0, 600.0, 900.0, 600.0, 1.0])
+    half = ball.faces[(ball.vertices_nm[ball.faces][..., 2] >= CENTER[2] - 1).all(axis=1)]
+    for faces in (half, half[:, ::-1].copy()):
+        index = clip_mesh(Mesh(ball.vertices_nm, faces), CENTER, EXTENT)
+        corners = index.points[index.faces].astype(float)
+        outward = (np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]) * corners.mean(axis=1)).sum()
+        assert (outward > 0) == (faces is half)
+
+
 @pytest.mark.parametrize("threads", [1, 3, 5])
 def test_the_number_of_threads_does_not_matter(threads):
     for pixels in (97, 130, 200):
