@@ -175,7 +175,10 @@ def open_stretch(
     for side, sign in enumerate((-1, 1)):
         start = at_nm + sign * reach
         depth = draw.depth[side] * radius * min(1.0, tapers[side])
-        end = at_nm - sign * (overlap - 0.5 * depth) if along else at_nm + sign * (draw.gap_nm / 2 + depth)
+        # beyond the place of a face along it a side is a wedge, too thin for a skeleton towards its edge
+        end = (
+            at_nm - sign * 0.5 * (1 - draw.depth[side]) * overlap if along else at_nm + sign * (draw.gap_nm / 2 + depth)
+        )
         if stub and side == 0:
             nodes.append(np.zeros((0, 3)))
             radii.append(np.zeros(0))
@@ -185,9 +188,10 @@ def open_stretch(
             places = np.linspace(start, end, count + 1)[1:]
             points, calibre = stretch.at(places)
             calibre = calibre * _taper(np.abs(places - at_nm), tapers[side], taper_nm)
-            share = np.clip(1 - sign * (places - at_nm) / max(overlap, 1.0), 0, 1) if along else np.zeros(count)
-            nodes.append(points + sign * 0.45 * (share * calibre)[:, None] * across)
-            radii.append(calibre * (1 - 0.5 * share))
+            # share of the width that the other side takes: the skeleton runs in the middle of the rest
+            share = np.clip((1 - sign * (places - at_nm) / overlap) / 2, 0, 1) if along else np.zeros(count)
+            nodes.append(points + sign * (share * calibre)[:, None] * across)
+            radii.append(calibre * (1 - share))
         beyond = at_nm - sign * (overlap + draw.amplitude_nm + 60.0)
         drawn = _cones(stretch, start, beyond, at_nm, tapers[side], taper_nm)
         cones.append(with_faces(drawn, face, -sign))

@@ -66,18 +66,20 @@ def find_meetings(
     wanted = round(share * len(numbers))
     windows: list[Window] = []
     used: set[int] = set()
+    met: set[int] = set()
 
-    def add(window: Window | None, taken: list[int]) -> None:
+    def add(window: Window | None, taken: list[int], which: set[int]) -> None:
         if window is not None and used.isdisjoint(taken):
             windows.append(window)
             used.update(taken)
+            met.update(which)
 
     pairs = KDTree(nodes_nm[numbers]).query_pairs(END_REACH_NM, output_type="ndarray")
     pairs = numbers[pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]]
     pairs = pairs[bodies[pairs[:, 0]] != bodies[pairs[:, 1]]]
     for a, b in pairs[np.argsort(rng.random(len(pairs)), kind="stable")].tolist():
         draw = draw_face(rng, max_gap_nm)
-        if 2 * len(windows) >= wanted or a in used or b in used:
+        if len(met) + 2 > wanted or a in used or b in used:
             continue
         way = _unit(nodes_nm[b].astype(np.float64) - nodes_nm[a])
         if ends[a].outward @ way < -0.2 or ends[b].outward @ -way < -0.2:
@@ -87,13 +89,13 @@ def find_meetings(
         place = float(stretch.along_nm[len(ends[a].nodes) - 1 : len(ends[a].nodes) + 1].mean())
         opening = open_stretch(stretch, place, draw)
         if opening is not None:
-            add(Window(run, stretch.along_nm, place, opening, (1.0, 1.0), False), run.tolist())
+            add(Window(run, stretch.along_nm, place, opening, (1.0, 1.0), False), run.tolist(), {a, b})
     sides = np.flatnonzero(free & (np.bincount(edges.ravel(), minlength=len(nodes_nm)) == 2))
     trees = {int(b): (own := sides[bodies[sides] != b], KDTree(nodes_nm[own])) for b in np.unique(bodies)}
     for a in numbers[np.argsort(rng.random(len(numbers)), kind="stable")].tolist():
         draw = draw_face(rng, max_gap_nm)
         own, tree = trees[int(bodies[a])]
-        if len(windows) >= wanted or a in used or len(own) == 0:
+        if len(met) >= wanted or a in used or len(own) == 0:
             continue
         distance, nearest = tree.query(nodes_nm[a])
         side = int(own[nearest])
@@ -105,7 +107,7 @@ def find_meetings(
         stretch = _stretch(nodes_nm, radii_nm, run)
         opening = open_stretch(stretch, trunk + 25.0, draw, stub=True)
         if opening is not None:
-            add(Window(run, stretch.along_nm, trunk + 25.0, opening, (1.0, 1.0), True), run.tolist())
+            add(Window(run, stretch.along_nm, trunk + 25.0, opening, (1.0, 1.0), True), run.tolist(), {a})
     return windows
 
 

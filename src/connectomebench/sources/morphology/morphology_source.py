@@ -197,12 +197,15 @@ class MorphologySource:
         sides = {s: self._sides(site, s) for s in {p.segment_id for p in site.parts if p.role in ("source", "sink")}}
         meshes = []
         for part in site.parts:
+            other = None
             if part.role in ("source", "sink"):
                 cones = sides[part.segment_id][part.role]
+                # neurites thicker than a cut is wide may reach across it
+                other = sides[part.segment_id]["sink" if part.role == "source" else "source"]
             else:
                 tubes = self._segment_tubes.tubes
                 cones = tubes.cones[tubes.within(box, self._segment_tubes.of(self._row(part.segment_id)))]
-            meshes.append(tube_mesh(cones, box, voxel_nm))
+            meshes.append(tube_mesh(cones, box, voxel_nm, other))
         return meshes
 
     def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:

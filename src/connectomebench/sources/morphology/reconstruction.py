@@ -234,7 +234,7 @@ def look_around(
     segment_ids, points_nm
         Shapes (n,) and (n, 3), nm: the places.
     radius_nm
-        A neurite whose surface comes within this distance is near, nm; so is a cut of the segment.
+        A neurite whose surface comes within this distance is near, nm; so is a cut or a fusion of the segment.
 
     Returns
     -------
@@ -243,8 +243,8 @@ def look_around(
     """
     goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
     held = {int(s): np.unique(rec.bodies[rec.segments == s]) for s in np.unique(segment_ids)}
-    at_cut = np.zeros(len(rec.nodes_nm), np.bool_)
-    at_cut[rec.gaps] = True
+    at_cut, at_fusion = np.zeros((2, len(rec.nodes_nm)), np.bool_)
+    at_cut[rec.gaps], at_fusion[rec.bridges] = True, True
     # thick nodes reach further than their number is worth in the tree
     thickest = float(rec.body_radii_nm.max(initial=0.0))
     tree = KDTree(rec.nodes_nm)
@@ -255,7 +255,7 @@ def look_around(
         inside = rec.segments[nodes] == np.uint64(segment)
         own_bodies = np.isin(rec.bodies[nodes], held[segment])
         goes_on[row] = bool((own_bodies & ~inside).any() or at_cut[nodes[inside]].any())
-        second[row] = len(np.unique(rec.bodies[nodes[inside]])) > 1
+        second[row] = len(np.unique(rec.bodies[nodes[inside]])) > 1 or bool(at_fusion[nodes[inside]].any())
     return Surroundings(goes_on, second)
 
 

@@ -202,8 +202,11 @@ def _tips(
     nodes = met.nodes_nm.astype(np.float64)
     closed = np.zeros(len(nodes), np.bool_)
     closed[met.edges[met.hidden]] = True
+    at_cut = np.isin(np.arange(len(nodes)), met.gaps)
     for end in np.flatnonzero((degree == 1) & ~closed).tolist():
         draw = draw_face(rng, 0.0)
+        if at_cut[end]:  # a trunk of which all twigs were cut off, no natural end
+            continue
         radius = float(met.radii_nm[end])
         run, here, length = [], end, 0.0
         while length < 2.5 * radius + 100 and not closed[here]:

@@ -106,7 +106,42 @@ class Tubes:
         return np.flatnonzero(reach) + (rows.start or 0)
 
 
-def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
+def tube_grid(
+    cones: NDArray[np.float64],
+    first: NDArray[np.int64],
+    shape: tuple[int, int, int],
+    voxel_nm: float,
+    apart_from: NDArray[np.float64] | None = None,
+) -> NDArray[np.float32]:
+    """Distance to the union of tubes on a grid, nm, negative inside.
+
+    Parameters
+    ----------
+    cones
+        Shape (n, 20), see :func:`cones_between`, nm.
+    first, shape
+        Index of the first voxel (x, y, z) of the grid, which stands fixed in the world, and the number of voxels.
+    voxel_nm
+        Edge of a voxel, nm.
+    apart_from
+        Tubes that must not overlap these, shape (m, 20): a place in both is left to those in which it lies deeper.
+
+    Returns
+    -------
+    float32, axes x, y, z.
+    """
+    from connectomebench.sources.morphology.tube_kernels import CHAIN, tube_field
+
+    fields = []
+    for table in (cones,) if apart_from is None else (cones, apart_from):
+        fields.append(np.full(shape, _FAR, np.float32))
+        tube_field(table[np.argsort(table[:, CHAIN], kind="stable")], first, voxel_nm, fields[-1])
+    return fields[0] if apart_from is None else np.maximum(fields[0], (fields[0] - fields[1]) / 2)
+
+
+def tube_mesh(
+    cones: NDArray[np.float64], box: Box, voxel_nm: float, apart_from: NDArray[np.float64] | None = None
+) -> Mesh:
     """Mesh the part of a set of tubes that lies in a box; closed where the box cuts it.
 
     Parameters
@@ -117,6 +152,8 @@ def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
         What is meshed.
     voxel_nm
         Edge of the grid on which the surface is found, nm; the grid stands fixed in the world.
+    apart_from
+        See :func:`tube_grid`.
 
     Returns
     -------
@@ -126,10 +163,8 @@ def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
     if len(cones) == 0:
         return EMPTY_MESH
     from connectomebench.sources.morphology.tube_kernels import (
-        CHAIN,
         ROUGHNESS_MAX_NM,
         surface_nets,
-        tube_field,
     )
 
     radius = np.maximum(cones[:, 6], cones[:, 7])[:, None] + ROUGHNESS_MAX_NM + voxel_nm
@@ -139,9 +174,8 @@ def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
     shape = np.ceil(high / voxel_nm).astype(np.int64) + 2 - first
     if np.any(shape < 4):
         return EMPTY_MESH
-    field = np.full(tuple(shape), _FAR, np.float32)
-    together = cones[np.argsort(cones[:, CHAIN], kind="stable")]
-    tube_field(together, first, voxel_nm, field)
+    nx, ny, nz = (int(n) for n in shape)
+    field = tube_grid(cones, first, (nx, ny, nz), voxel_nm, apart_from)
     for axis in range(3):  # a rim of outside closes the surface at the box
         rim = np.moveaxis(field, axis, 0)
         rim[0], rim[-1] = np.maximum(rim[0], 0.5 * voxel_nm), np.maximum(rim[-1], 0.5 * voxel_nm)
