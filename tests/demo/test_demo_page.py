@@ -121,7 +121,8 @@ def test_the_answer_is_nowhere_before_one_is_given(open_page) -> None:
     secret += [str(segment) for row in rows for segment in row["segment_ids"]]
     assert not [value for value in secret if value in sent] and "The answer is" not in sent
     names = page.eval_on_selector_all(SAMPLE, "all => all.map(one => one.src.slice(0, 22) + one.alt)")
-    assert names == [f"data:image/png;base64,{view} view" for view in ("Front", "Side", "Top")]
+    planes = {"Front": "xy", "Side": "yz", "Top": "xz"}
+    assert names == [f"data:image/png;base64,{view} view, {plane} plane" for view, plane in planes.items()]
     page.keyboard.press("y")
     page.wait_for_selector(VERDICT)
     told = page.evaluate("window.told.join(' ')")

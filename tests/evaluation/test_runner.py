@@ -96,8 +96,8 @@ def test_after_kill_9_at_most_the_row_in_flight_is_asked_again(tmp_path: Path) -
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from test_run import Effort, Paid, run\n"
-        "run(Paid(Path(sys.argv[2]), seconds=0.2), Path(sys.argv[3]), Effort(1))\n"
+        "from test_runner import Paid, RunOptions, run\n"
+        "run(Paid(Path(sys.argv[2]), seconds=0.2), Path(sys.argv[3]), RunOptions(1))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(log), str(out)])
     journal = out.with_name("test.parquet.partial")

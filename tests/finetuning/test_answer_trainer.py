@@ -122,7 +122,7 @@ def test_missing_memory_and_ctrl_c_are_told_in_one_line(training: Training, tmp_
             raise torch.OutOfMemoryError("CUDA out of memory.")
         told[name] = str(caught.value)
     assert "lower --per_device_train_batch_size from 4 to 2 and raise --gradient_accumulation_steps" in told["batch"]
-    assert "spread it over more GPUs" in told["one"]
+    assert "shard it over more GPUs" in told["one"]
     assert told["plain"].endswith("set --gradient_checkpointing true")
     with pytest.raises(ConnectomeBenchError, match="resume from the last checkpoint in out"), explain_errors(args):
         raise KeyboardInterrupt

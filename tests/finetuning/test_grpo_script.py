@@ -133,7 +133,7 @@ def test_a_run_that_was_broken_off_ends_as_if_it_had_not_been(options: tuple[str
     ("more", "message"),
     [
         (("--rewards", "distance"), "leave out the distance"),
-        (("--rewards", "calibration"), "exact beside it"),
+        (("--rewards", "calibration"), "calibration needs exact"),
         (("--rewards", "exact", "--reward_weights", "1", "2"), "weight"),
         (("--eval_strategy", "steps", "--eval_steps", "1"), "eval_strategy"),
         (("--resume", "perhaps"), "auto or never"),

@@ -199,7 +199,7 @@ def test_a_reply_without_votes_and_one_that_could_not_be_read(dataset: Path, tmp
         ({"model": "stranger"}, "holds no records of teacher on training or validation rows.*models there: stranger"),
         ({"votes": None, "replies": None, "reply": None}, "holds no written replies"),
         ({"replies": ["one"]}, "holds no written replies"),
-        ({"condition": f"{CONDITION}+blank_images"}, r"without seeing the rows as they are \(blank_images\)"),
+        ({"condition": f"{CONDITION}+blank_images"}, r"evaluated with an ablation \(blank_images\)"),
     ],
 )
 def test_refuses_records_that_do_not_fit(dataset: Path, tmp_path: Path, changes: dict, message: str) -> None:

@@ -203,7 +203,7 @@ def test_the_curve_is_what_a_cascade_would_do(two: tuple[pd.DataFrame, pd.DataFr
     ids, truth = list(first["sample_id"]), list(first["answer"])
     assert len(chosen.curve) > 20
     for point in chosen.curve:
-        answers = Cascade(model(first), model(second), point.below).predict({"question": ids})
+        answers = Cascade(model(first), model(second), point.min_confidence).predict({"question": ids})
         assert point.share == pytest.approx(np.mean([bool(answer.votes) for answer in answers]))
         told = [answer.prediction or "" for answer in answers]
         assert point.balanced_accuracy == pytest.approx(balanced_accuracy(told, truth))
@@ -226,8 +226,8 @@ def test_of_equals_the_one_that_sends_on_least() -> None:
     truth = np.array(["yes", "no"] * 4)
     first = records(np.where(truth == "yes", 0.8, 0.3), truth)
     chosen = choose_threshold(first, first)
-    assert chosen.point.share == 0 and chosen.point.below == 0.7
-    assert [(point.below, point.share) for point in chosen.curve] == [(0.7, 0.0), (0.75, 0.5), (1.0, 1.0)]
+    assert chosen.point.share == 0 and chosen.point.min_confidence == 0.7
+    assert [(point.min_confidence, point.share) for point in chosen.curve] == [(0.7, 0.0), (0.75, 0.5), (1.0, 1.0)]
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ KEY = "sk-very-secret-0123456789"
         (error(500, "oops"), "500 oops"),
         (PlainTextResponse("<html><style>p {}</style><p>Bad  gateway</p></html>", 502), "502 Bad gateway"),
         (error(503), "503 no"),
-        (PlainTextResponse("rubbish"), "no JSON"),
-        (PlainTextResponse(json.dumps(completion())[:80], media_type="application/json"), "no JSON"),
-        (PlainTextResponse("[" * 100_000), "no JSON"),
+        (PlainTextResponse("rubbish"), "not valid JSON"),
+        (PlainTextResponse(json.dumps(completion())[:80], media_type="application/json"), "not valid JSON"),
+        (PlainTextResponse("[" * 100_000), "not valid JSON"),
         (PlainTextResponse("[1]"), "not a chat completion"),
         ({"choices": []}, "without a choice"),
         ({"choices": [{"message": None}]}, "without a choice"),
@@ -178,7 +178,7 @@ def test_other_machines_need_a_key_and_a_safe_way_for_it(monkeypatch: pytest.Mon
 def test_an_unknown_model_lists_those_there_are(server: Server) -> None:
     server.models = {"data": [{"id": "small"}, {"id": "large"}]}
     server.usual = lambda body: error(404, "The model `tiny` does not exist.")
-    with pytest.raises(ConnectomeBenchError, match=r"tiny at localhost is not there .*; it serves small, large"):
+    with pytest.raises(ConnectomeBenchError, match=r"tiny at localhost was not found .*; it serves small, large"):
         opened(server)
     server.models = Response(status_code=404)
     with pytest.raises(ConnectomeBenchError, match="address ends in /v1"):
@@ -203,7 +203,7 @@ def test_an_empty_account_is_not_asked_again(server: Server) -> None:
     [
         ({"url": f"https://me:{KEY}@example.org/v1"}, "leave user, password"),
         ({"url": f"https://example.org/v1?key={KEY}"}, "leave user, password"),
-        ({"url": "https://example.org:port/v1"}, "no address"),
+        ({"url": "https://example.org:port/v1"}, "is not a URL"),
         ({"url": "file:///etc/passwd"}, "must begin with http"),
         ({"url": "127.0.0.1:8000"}, "must begin with http"),
         ({"url": "https://example.org/v1/chat/completions"}, "leave /chat/completions out"),

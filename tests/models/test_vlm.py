@@ -301,7 +301,7 @@ def test_a_wrong_base_is_refused(own_adapter: Path, tiny_vlm: Path, narrow: Path
     with pytest.raises(ConnectomeBenchError, match="does not fit narrow: the two models have different architectures"):
         load_vlm(own_adapter, base=narrow, device="cpu")
     write_adapter_record(own_adapter, wrong)
-    with pytest.raises(ConnectomeBenchError, match="shapes"):
+    with pytest.raises(ConnectomeBenchError, match="does not fit tiny-vl: the two models have different architectures"):
         load_vlm(own_adapter, device="cpu")
 
 
@@ -351,7 +351,7 @@ def test_damaged_and_foreign_folders_are_told_in_one_line(own_adapter: Path, tin
         assert "\n" not in str(caught.value)
 
     refused(tmp_path / "gone", "there is no model folder")
-    refused(tiny_vlm, "leave the revision out", revision="main")
+    refused(tiny_vlm, "leave out the revision", revision="main")
     refused(tiny_vlm, "leave out --base", base=tiny_vlm)
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "so it is not a model")

@@ -109,7 +109,7 @@ def _read_existing(stream: BufferedRandom, path: Path, identity: dict[str, Any])
         names = {**identity, **found} if isinstance(found, dict) else identity
         other = [name for name in names if not isinstance(found, dict) or found.get(name) != identity.get(name)]
         raise ConnectomeBenchError(
-            f"{path} holds answers of another evaluation (different:  {', '.join(other)}); "
+            f"{path} holds answers of another evaluation (different: {', '.join(other)}); "
             "finish that one, remove the file, or choose another --out"
         )
     return by_sample

@@ -96,7 +96,7 @@ def fit_network(
     Raises
     ------
     ConnectomeBenchError
-        If the loss is no number, a checkpoint is of another training, or the processes cannot train it together.
+        If the loss is not finite, a checkpoint is of another training, or the processes cannot train it together.
     """
     with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -210,7 +210,7 @@ class ViewTrainer(Trainer):
             ids = ", ".join(self.train_dataset.ids[row] for row in inputs["rows"].tolist())
             epoch = int(self.state.epoch or 0) + 1
             raise ConnectomeBenchError(
-                f"the loss is no number in epoch {epoch}; lower learning_rate, or look at the samples {ids}"
+                f"the loss is not finite in epoch {epoch}; lower learning_rate, or look at the samples {ids}"
             )
         return loss
 

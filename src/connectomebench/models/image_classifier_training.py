@@ -74,7 +74,7 @@ def train_image_classifier(
     ------
     ConnectomeBenchError
         If rows or settings do not fit, the backbone cannot be loaded, checkpoints are of another training, memory runs
-        out or the loss is no number.
+        out or the loss is not finite.
     """
     config = config or ImageClassifierConfig()
     tasks = {entry.task for entry in data}
