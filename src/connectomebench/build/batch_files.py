@@ -1,4 +1,4 @@
-"""The file of a batch of drawn sites: small columns that are read alone, and pictures that are read row by row."""
+"""Files of rendered batches: small columns are read on their own, images row by row."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _PICTURES = ["views", "images"]
 
 @dataclass(frozen=True)
 class RenderSummary:
-    """What is known of a drawn site without its pictures.
+    """Summary of a rendered site without its images.
 
     Attributes
     ----------
     features
-        What controls are matched on, from :func:`.silhouette_features.matched_features`; float64, shape (k,).
+        Features that controls are matched on, from :func:`.silhouette_features.matched_features`; float64, shape (k,).
     size
-        Bytes of all its pictures.
+        Total size of its images, bytes.
     problem
-        Why there are none; None where there are.
+        Why there are no images; None where there are.
     failed
-        True where the data could not be had, so that another run may have better luck.
+        True where the data were unavailable, so that another run may succeed.
     """
 
     features: NDArray[np.float64]
@@ -44,13 +44,13 @@ class RenderSummary:
 
     @property
     def reason(self) -> str | None:
-        """Why the data could not be had, in the words of the source; None where they could."""
+        """Why the data were unavailable, as the source reports it; None where they were available."""
         return (self.problem or "").removeprefix(_UNAVAILABLE) if self.failed else None
 
 
 @dataclass(frozen=True)
 class RenderedSite:
-    """A drawn site with its pictures.
+    """A rendered site with its images.
 
     ``images`` are PNG files by view, in the order of the task's views; empty where there is a problem.
     """
@@ -60,19 +60,19 @@ class RenderedSite:
 
 
 def not_rendered(problem: str) -> RenderedSite:
-    """Stand for a site that cannot be drawn, and say why."""
+    """Record a site that cannot be rendered, with the reason."""
     return RenderedSite({}, RenderSummary(np.zeros(0), 0, problem))
 
 
 def unavailable(reason: str) -> RenderedSite:
-    """Stand for a site whose data could not be had."""
+    """Record a site whose data were unavailable."""
     return RenderedSite({}, RenderSummary(np.zeros(0), 0, _UNAVAILABLE + " ".join(reason.split()), failed=True))
 
 
 def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
-    """Write the drawings of a batch, all of them or none, a row group each.
+    """Write the rendered sites of a batch, all or none, one row group per site.
 
-    Host and process are noted in the file, for pictures that look wrong.
+    The file also records host and process, to trace images that look wrong.
 
     Raises
     ------
@@ -99,24 +99,24 @@ def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
 
 
 def read_summaries(path: Path) -> list[RenderSummary] | None:
-    """Read what is known of the sites of a batch, and no picture; None where there is no file or a damaged one."""
+    """Read the summaries of a batch without its images; None if the file is missing or damaged."""
     rows = _read(path, _SKETCH)
     return None if rows is None else [_sketch(row) for row in rows]
 
 
 def read_rendered(path: Path) -> list[RenderedSite] | None:
-    """Read a whole batch; None where there is no file or a damaged one."""
+    """Read a whole batch; None if the file is missing or damaged."""
     rows = _read(path, [*_SKETCH, *_PICTURES])
     return None if rows is None else [RenderedSite(_images(row), _sketch(row)) for row in rows]
 
 
 def read_images(path: Path, row: int) -> dict[str, bytes]:
-    """Read the pictures of one site (view name -> PNG file).
+    """Read the images of one site (view name -> PNG file).
 
     Raises
     ------
     ConnectomeBenchError
-        If the file is damaged or gone.
+        If the file is damaged or missing.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -136,7 +136,7 @@ def _read(path: Path, columns: list[str]) -> list[dict] | None:
 
     try:
         return pq.read_table(path, columns=columns).to_pylist()
-    except (FileNotFoundError, pa.ArrowInvalid):  # none yet, or cut short by a crash of the machine
+    except (FileNotFoundError, pa.ArrowInvalid):  # not written yet, or truncated by a crash
         return None
 
 

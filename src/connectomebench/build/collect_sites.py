@@ -1,4 +1,4 @@
-"""From a source to the labelled sites of all tasks of a build."""
+"""Collect the labelled sites of all tasks of a build from a source."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CollectedSites:
-    """Labelled sites of all tasks, and what the manifest says of how they were found.
+    """Labelled sites of all tasks, and what the manifest records about how they were found.
 
     Attributes
     ----------
@@ -44,11 +44,11 @@ class CollectedSites:
     corrections
         Counts of the corrections of the source.
     skipped
-        Places that the source left out because their data cannot be had.
+        Places that the source left out because their data are unavailable.
     edit_times
-        ``edit_id`` -> when the correction was made, where that is known.
+        ``edit_id`` -> time of the correction, where known.
     segmentations
-        Of a source with several segmentations: name -> the counts of its ``corrections``, and its ``candidates``.
+        For a source with several segmentations: name -> counts of its ``corrections``, and its ``candidates``.
     """
 
     sites: tuple[Site, ...]
@@ -65,13 +65,13 @@ class CollectedSites:
 
 
 def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> CollectedSites:
-    """Apply the label rules of every task of the configuration.
+    """Apply the label rules of every configured task.
 
     Parameters
     ----------
     source
-        Corrections, contacts, skeletons and cuts come from here; of a family, from each member in turn, and what
-        several of them share is kept once.
+        Provides corrections, contacts, skeletons and cuts; a family does so member by member, and what
+        several members share is kept once.
     config
         Rules and tasks.
 
@@ -97,7 +97,7 @@ def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> C
         for task in next(iter(members.values())).measured
     }
     counts = sum((Counter(own.counts) for own in every.values()), Counter())
-    counts["bodies"] = next(iter(every.values())).counts["bodies"]  # the same truth, not that many times as many
+    counts["bodies"] = next(iter(every.values())).counts["bodies"]  # all share one truth, so bodies count once
     segmentations = {
         name: {"corrections": dict(found.corrections.counts), "candidates": found.measured}
         for name, found in members.items()
@@ -108,7 +108,7 @@ def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> C
 
 @dataclass(frozen=True)
 class _Found:
-    """Sites of one segmentation, by task, and what is to be said of them."""
+    """Sites of one segmentation, by task, with their counts."""
 
     labelled: dict[str, LabelledSites]
     measured: dict[str, dict[str, Any]]
@@ -165,7 +165,7 @@ def _collected(
 
 
 def _together(measured: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Recall and precision of the candidates of all segmentations: means by their corrections and candidates."""
+    """Average recall and precision over segmentations, weighted by corrections and candidates."""
     whole = _means(measured)
     paths_mm = sum(m["path_mm"] for m in measured)
     kinds = {kind: _means([m["kinds"][kind] for m in measured]) for kind in measured[0]["kinds"]}

@@ -1,4 +1,4 @@
-"""One build, described by a YAML file: frozen dataclasses, checked before any work is done."""
+"""Build configuration: a YAML file read into frozen dataclasses, checked before any work starts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
 FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
-# tasks that ask about candidates -> the kinds of candidates that they ask about
+# tasks that ask about candidates -> kinds of candidates
 TASK_KINDS = {
     "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
     "merge_error_identification": MERGE_ERROR_KINDS,
@@ -33,14 +33,14 @@ TASK_KINDS = {
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Everything that decides what a dataset holds, and when a build gives up.
+    """All settings that decide what a dataset holds and when a build stops.
 
     Attributes
     ----------
     species
         Species config the samples go to.
     source
-        Where they come from.
+        Where the samples come from.
     tasks
         Tasks that share one partition.
     """
@@ -57,13 +57,13 @@ class BuildConfig:
     failures: FailureRules = field(default_factory=FailureRules)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for the manifest."""
+        """Return plain values for the manifest."""
         return dataclasses.asdict(self)
 
     def fingerprint(self) -> str:
-        """Hash of all values that matter to a dataset; builds with the same one make the same from the same data.
+        """Hash all values that affect a dataset; the same hash and data give the same dataset.
 
-        What says how patiently and where things are fetched is left out: a build that it stopped may go on otherwise.
+        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones.
         """
         values = {name: value for name, value in self.as_dict().items() if name != "failures"}
         if values["source"]["cave"] is not None:
@@ -80,7 +80,7 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
     path
         YAML file.
     overrides
-        Values that replace those of the file, keys with dots (``"partition.group_by"``).
+        Values that replace those of the file, with dotted keys (``"partition.group_by"``).
 
     Raises
     ------
@@ -122,7 +122,7 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
     try:
         config = TypeAdapter(BuildConfig).validate_python(data)
     except ValidationError as error:
-        # where one or several may stand, both are tried: what went furthest is what was meant
+        # where one or several are allowed, both are tried: the one that got furthest was meant
         first = max(error.errors(), key=lambda found: len(found["loc"]))
         where = ".".join(str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec", str(p)))
         raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
@@ -153,14 +153,14 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
 
 
 def check_buildable(task: str) -> None:
-    """Refuse a task that does not exist, or that no builder makes yet."""
+    """Reject a task that does not exist or that no builder makes yet."""
     get_task(task)
     if task not in FIRST_TASKS:
         raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
 
 
 def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:
-    """Walk nested dataclasses and refuse keys they do not have, naming the nearest ones."""
+    """Walk nested dataclasses and reject unknown keys, suggesting the nearest ones."""
     if not dataclasses.is_dataclass(kind) or not isinstance(data, dict):
         return
     hints = typing.get_type_hints(kind)
@@ -184,10 +184,10 @@ def _members(hint: Any) -> tuple[Any, ...]:
 
 
 def _holds_names(hint: Any) -> bool:
-    """Tell whether a field takes several of a kind, each under a name, besides one."""
+    """Check whether a field takes either one value or several named values."""
     return any(typing.get_origin(member) is dict for member in _members(hint))
 
 
 def _is_named(value: Any) -> bool:
-    """Tell several under names from one: a mapping of mappings."""
+    """Check whether a value is a mapping of mappings: several named values rather than one."""
     return isinstance(value, dict) and bool(value) and all(isinstance(one, dict) for one in value.values())

@@ -1,4 +1,4 @@
-"""Sites whose data cannot be had: a few are left out and listed, too many stop the build."""
+"""Handle sites whose data are unavailable: leave out and list a few, stop the build at too many."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 @dataclass(frozen=True)
 class FailureRules:
-    """How many sites may lack their data before a build stops. A build may be gone on with under other rules.
+    """How many sites may lack their data before a build stops. A build can be resumed under other rules.
 
     Attributes
     ----------
     max_share
-        Largest share of the sites of a task, of those tried so far.
+        Largest allowed share of the sites of a task tried so far.
     min_sites
-        The share counts once so many sites of the task were tried.
+        The share is checked once this many sites of the task were tried.
     """
 
     max_share: float = 0.05
@@ -31,12 +31,12 @@ class FailureRules:
 
 
 class FailureTally:
-    """Counts the sites of each task that were tried and those whose data could not be had.
+    """Count the sites of each task that were tried and those whose data were unavailable.
 
     Parameters
     ----------
     rules
-        When there are too many.
+        When there are too many failures.
     """
 
     def __init__(self, rules: FailureRules) -> None:
@@ -45,13 +45,13 @@ class FailureTally:
         self._reasons: dict[str, Counter[str]] = {}
 
     def count(self, task: str, reason: str | None) -> None:
-        """Count a site of a task; ``reason`` says why its data could not be had, None where they could."""
+        """Count a site of a task; ``reason`` is why its data were unavailable, None if they were available."""
         self._tried[task] += 1
         if reason is not None:
             self._reasons.setdefault(task, Counter())[reason] += 1
 
     def check(self) -> None:
-        """Give up where there are too many.
+        """Stop the build if there are too many failures.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Build datasets: source, sites, partition, pictures, rows, card and manifest; resumable at any point."""
+"""Build datasets: source, sites, partition, images, rows, card and manifest; resumable at any point."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ _log = logging.getLogger(__name__)
 def build_datasets(
     config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | None = None, scheduler: str = IN_PROCESS
 ) -> dict[str, Path]:
-    """Build the datasets of a configuration; what is there already is left alone.
+    """Build the datasets of a configuration; existing output is kept.
 
     Parameters
     ----------
     config
         What to build.
     out
-        Folder for the datasets, one subfolder a task.
+        Folder for the datasets, one subfolder per task.
     base
-        Folder that relative paths of the configuration start from.
+        Base folder for relative paths in the configuration.
     tasks
-        Write these tasks only; the partition is still that of all tasks of the configuration.
+        Write only these tasks; the partition is still that of all tasks of the configuration.
     scheduler
         Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not
         depend on it.
@@ -68,12 +68,12 @@ def build_datasets(
     Raises
     ------
     ConnectomeBenchError
-        If the data cannot be read, ``out`` holds another configuration, there are too few sites, or the data of too
-        many cannot be had.
+        If the data cannot be read, ``out`` holds another configuration, there are too few sites, or the data
+        of too many sites are unavailable.
 
     Examples
     --------
-    Build one task from the embedded neurons; a second call finds everything there.
+    Build one task from the embedded neurons; a second call reuses all of it.
 
     >>> from pathlib import Path
     >>> from connectomebench import build_datasets, load_config
@@ -114,7 +114,7 @@ def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]
 
 
 def _claim(out: Path, species: str, fingerprint: str) -> None:
-    """Note which configuration an unfinished build belongs to, and refuse to mix two."""
+    """Record which configuration an unfinished build belongs to, and refuse to mix two."""
     path = out / ".cache" / f"{species}.json"
     if path.exists():
         other = json.loads(path.read_text())["config_fingerprint"]
@@ -128,9 +128,9 @@ def _claim(out: Path, species: str, fingerprint: str) -> None:
 
 @dataclass(frozen=True)
 class _Pool:
-    """All sites of a build, drawn: more than are kept.
+    """All rendered sites of a build, more than the dataset keeps.
 
-    ``ids`` are the sample ids of ``gathered.sites``, and ``drawn`` their drawings by the engine of that name.
+    ``ids`` are the sample ids of ``gathered.sites``, and ``drawn`` holds them as the named engine rendered them.
     """
 
     config: BuildConfig
@@ -141,7 +141,7 @@ class _Pool:
     engine: EngineName
 
     def of(self, task: str) -> list[tuple[int, Site, RenderSummary]]:
-        """Index, site and sketch of each site of a task."""
+        """Return index, site and summary of each site of a task."""
         every = zip(count(), self.gathered.sites, self.drawn.sketches)
         return [(i, site, sketch) for i, site, sketch in every if site.task == task]
 
@@ -151,9 +151,9 @@ def _drawn_folder(out: Path, species: str) -> Path:
 
 
 def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _Pool:
-    """Open the source, find the sites of all tasks and draw them; paths are absolute."""
+    """Open the source, find the sites of all tasks and render them; paths are absolute."""
     engine = choose_engine(config.views.engine) if scheduler == IN_PROCESS else None
-    # kernels release the GIL, so batches are drawn side by side; a graphics card takes one sample at a time
+    # kernels release the GIL, so batches are rendered in parallel; a graphics card takes one sample at a time
     threads = available_threads() if engine is None or isinstance(engine, CpuEngine) else 1
     with open_runner(scheduler, threads) as runner:
         _log.info("opening the source")
@@ -179,10 +179,10 @@ def _engine_of_workers(runner: Runner, wanted: EngineName) -> EngineName:
 
 @dataclass(frozen=True)
 class _Matched:
-    """Pairs of a case and a look-alike control of one task.
+    """Matched pairs of a case and a similar control of one task.
 
-    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``index`` says where in the
-    pool each of them is.
+    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``index`` holds
+    their positions in the pool.
     """
 
     sites: list[Site]
@@ -192,7 +192,7 @@ class _Matched:
 
 @dataclass(frozen=True)
 class _Kept:
-    """A row of the final dataset; ``index`` says where in the pool it is."""
+    """A row of the final dataset; ``index`` is its position in the pool."""
 
     site: Site
     partition: str
@@ -201,7 +201,7 @@ class _Kept:
 
 
 def _match(task: str, pool: _Pool) -> _Matched:
-    """Pair cases with controls that look alike to a trivial model."""
+    """Pair cases with controls that a trivial model cannot distinguish from them."""
     rules = pool.config.controls
     entries = pool.of(task)
     dropped = Counter(sketch.problem for _, _, sketch in entries if sketch.problem is not None)
@@ -227,7 +227,7 @@ def _match(task: str, pool: _Pool) -> _Matched:
 def _balance(
     sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
 ) -> list[_Kept]:
-    """Keep as many of each answer in every partition and segmentation: first those whose partner is there too."""
+    """Balance the answers in every partition and segmentation, preferring rows whose partner is there too."""
     rng = np.random.default_rng(config.partition.seed)
     kept: list[_Kept] = []
     start = 0
@@ -252,14 +252,14 @@ def _balance(
 def _write_task(
     task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult, out: Path
 ) -> None:
-    """Write the rows of one task, check for leaks, describe."""
+    """Write the rows of one task, check for leakage, and write card and manifest."""
     config, gathered = pool.config, pool.gathered
     folder = out / task / config.species
     digests = {}
     for partition in PARTITIONS:
         rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
         index = [row.index for row in rows]
-        # read from disk one by one: pictures are never all in memory
+        # read from disk one by one: images are never all in memory
         stored = (
             make_row(row.site, images, row.group, pool.info, gathered.edit_times.get(row.site.edit_id or ""))
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
@@ -302,7 +302,7 @@ def _write_task(
 
 
 def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
-    """List places and sites whose data could not be had, one JSON object a line; no file where there is none."""
+    """List places and sites whose data were unavailable, one JSON object per line; no file if there are none."""
     lines = [
         json.dumps({"edit_id": s.name, "location_nm": list(s.location_nm), "reason": s.reason})
         for s in pool.gathered.skipped
@@ -328,7 +328,7 @@ def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
 def _cases_by_step(
     task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult
 ) -> dict[str, int]:
-    """Count the cases (answer yes) that are left after each step, so that one sees which of them costs most."""
+    """Count the cases (answer yes) left after each step, to show which step costs most."""
     entries = [sketch for _, site, sketch in pool.of(task) if site.answer == "yes"]
     return {
         "labelled": len(entries),
@@ -340,7 +340,7 @@ def _cases_by_step(
 
 
 def _segmentations_entry(kept: Sequence[_Kept], gathered: CollectedSites, info: SourceInfo) -> dict[str, Any]:
-    """Say what came of each segmentation; nothing where there is one."""
+    """Return the counts of each segmentation; empty if there is only one."""
     if not info.segmentations:
         return {}
     rows = Counter(row.site.segmentation for row in kept)

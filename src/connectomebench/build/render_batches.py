@@ -1,7 +1,7 @@
-"""Draw the sites of a build in batches of one place, each kept on disk, so that a killed build goes on where it was.
+"""Render sites in batches of neighbouring places, each kept on disk, so that a killed build can resume.
 
-A batch is a job of a :class:`connectomebench.execution.runner.Runner`. What neighbouring sites share is fetched once,
-and the batches are the same whatever draws them.
+A batch is a job of a :class:`connectomebench.execution.runner.Runner`. Data shared by neighbours are fetched once,
+and the batches are the same whichever engine renders them.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from connectomebench.core.spatial_batches import group_by_place
 from connectomebench.execution.runner import Runner
 
 BATCH = 32
-# far smaller than a view, so that sites of a batch lie together also where there are many
+# far smaller than a view, so that sites of a batch lie together even where there are many
 _CUBE_NM = 2000.0
 
 
 @dataclass(frozen=True)
 class RenderedPool:
-    """The drawings of all sites: what is small in memory, pictures on disk.
+    """Rendered sites: summaries in memory, images on disk.
 
     Attributes
     ----------
     sketches
         In the order of the sites.
     places
-        File and row of the pictures of each.
+        File and row of the images of each site.
     """
 
     sketches: tuple[RenderSummary, ...]
     places: tuple[tuple[Path, int], ...]
 
     def images(self, indices: Iterable[int]) -> Iterator[dict[str, bytes]]:
-        """Yield the pictures (view name -> PNG file) of some sites, those of one site at a time.
+        """Yield the images (view name -> PNG file) of some sites, one site at a time.
 
         Raises
         ------
         ConnectomeBenchError
-            If a file is damaged or gone.
+            If a file is damaged or missing.
         """
         for i in indices:
             yield read_images(*self.places[i])
@@ -64,26 +64,26 @@ def render_sites(
     folder: Path,
     failures: FailureRules,
 ) -> RenderedPool:
-    """Draw sites of any tasks.
+    """Render sites of any tasks.
 
     Parameters
     ----------
     sites, ids
         What is drawn, and its sample ids.
     studio
-        Draws a batch: a :class:`connectomebench.build.render_worker.SiteRenderer` where the runner works in this
+        Renders a batch: a :class:`connectomebench.build.render_worker.SiteRenderer` where the runner works in this
         process.
     runner
-        Does the work.
+        Runs the batches.
     folder
-        For the files of the batches. Sites that are there already are not drawn again, unless they failed.
+        For the files of the batches. Sites that are already there are not rendered again, unless they failed.
     failures
-        When to give up.
+        When to stop the build.
 
     Raises
     ------
     ConnectomeBenchError
-        If the data of too many sites of a task cannot be had, or a file cannot be written.
+        If the data of too many sites of a task are unavailable, or a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     groups = batches_of(sites, ids)
@@ -125,7 +125,7 @@ def render_sites(
 
 
 def batches_of(sites: Sequence[Site], ids: Sequence[str]) -> list[list[int]]:
-    """Divide sites into batches of at most ``BATCH`` neighbours; the same whatever their order.
+    """Divide sites into batches of at most ``BATCH`` neighbours, independent of their order.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def batches_of(sites: Sequence[Site], ids: Sequence[str]) -> list[list[int]]:
     Returns
     -------
     list of list of int
-        Indices of the sites of each batch; every site in one.
+        Indices of the sites of each batch; every site is in exactly one.
     """
     order = sorted(range(len(sites)), key=ids.__getitem__)
     points = np.array([sites[i].location_nm for i in order], np.float64)

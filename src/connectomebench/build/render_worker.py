@@ -1,4 +1,4 @@
-"""What it takes to draw: an open source, an engine and rules, here or in a worker of another process."""
+"""Render site batches with an open source, an engine and rules, in this process or in a worker."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SiteBatch:
-    """Sites that are drawn together, and the file for their drawings."""
+    """Sites that are rendered together, and their output file."""
 
     sites: tuple[Site, ...]
     path: Path
 
 
 class Stopped(Exception):
-    """Work was told to stop between two sites."""
+    """Raised when rendering is stopped between two sites."""
 
 
 @dataclass(frozen=True)
 class SiteRenderer:
-    """Draws in this process."""
+    """Render in this process."""
 
     source: SiteSource
     engine: Engine
@@ -60,18 +60,18 @@ class SiteRenderer:
 
     @property
     def look(self) -> str:
-        """Key of all that decides how a site looks."""
+        """Key of everything that affects how a site looks."""
         return content_key(self.engine_name, repr(self.rules))
 
     def draw(self, batch: SiteBatch, stop: threading.Event | None = None) -> list[RenderSummary]:
-        """Draw a batch into its file; what is there already is kept, and only failed sites are tried again.
+        """Render a batch into its file; existing rows are kept, and only failed sites are retried.
 
         Parameters
         ----------
         batch
             What is drawn, and where to.
         stop
-            When it is set, no further site is begun.
+            Once set, no further site is started.
 
         Raises
         ------
@@ -80,7 +80,7 @@ class SiteRenderer:
         ConnectomeBenchError
             If the file cannot be written, or the source cannot be used.
         """
-        # a worker may have been lost after it wrote the file and before it said so
+        # a worker may have been lost after it wrote the file and before it reported back
         drawings: list[RenderedSite | None] = [*(read_rendered(batch.path) or [None] * len(batch.sites))]
         missing = [i for i, drawing in enumerate(drawings) if drawing is None or drawing.sketch.failed]
         for i in missing:
@@ -95,20 +95,20 @@ class SiteRenderer:
 
 @dataclass(frozen=True)
 class RemoteRenderer:
-    """How a worker opens the studio of the process that sends it batches; it travels with every batch.
+    """How a worker opens the renderer of the process that sends it batches; sent with every batch.
 
     Attributes
     ----------
     config, species, cache, base
-        Of the source; see :func:`connectomebench.sources.factory.open_source`. Paths are absolute.
+        Arguments of the source; see :func:`connectomebench.sources.factory.open_source`. Paths are absolute.
     source_version
-        Of the data that the sending process sees.
+        Version of the data that the sending process sees.
     engine_name
         The same for all workers: ``cpu`` or ``octarine``.
     rules
-        How sites are drawn.
+        How sites are rendered.
     version
-        Of this package.
+        Version of this package.
     """
 
     config: SourceConfig
@@ -138,7 +138,7 @@ class RemoteRenderer:
             raise ConnectomeBenchError(
                 f"{worker} has connectomebench {__version__}, this build {self.version}; install the same everywhere"
             )
-        if not batch.path.parent.is_dir():  # the sending process has made it
+        if not batch.path.parent.is_dir():  # the sending process created it
             raise ConnectomeBenchError(
                 f"{worker} does not see {batch.path.parent}; choose an --out that all machines see under this path"
             )
@@ -150,7 +150,7 @@ _opening = threading.Lock()
 
 
 def _open_renderer(remote: RemoteRenderer, worker: str) -> SiteRenderer:
-    """Open a studio in this process, or give the one that is open. Only the last one is kept: sources are large."""
+    """Open a renderer in this process, or return the open one. Only the last is kept: sources are large."""
     key = repr(remote)
     with _opening:
         if key not in _open:
@@ -178,12 +178,12 @@ def _worker_threads() -> int:
 
 
 def suitable_engine(name: EngineName) -> EngineName:
-    """Name the engine that this process would take; see :func:`connectomebench.rendering.engines.choose_engine`."""
+    """Return the engine that this process would use; see :func:`connectomebench.rendering.engines.choose_engine`."""
     return "cpu" if isinstance(choose_engine(name, threads=1), CpuEngine) else "octarine"
 
 
 def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewRules) -> RenderedSite:
-    """Draw one site, or say why it cannot be drawn."""
+    """Render one site, or return why it cannot be rendered."""
     try:
         meshes = source.meshes(site)
         if any(mesh.is_empty for mesh in meshes):

@@ -1,1 +1,1 @@
-"""The demo: try a proofreading question, explore the samples, compare models. A thin Space and a command start it."""
+"""Demo: try a proofreading question, explore samples, compare models. Started by a thin Space or a command."""

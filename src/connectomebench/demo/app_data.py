@@ -1,4 +1,4 @@
-"""What the tabs of the demo show."""
+"""Data that the tabs of the demo show."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SOON: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 @dataclass(frozen=True, eq=False)
 class AppData:
-    """Samples and what models said about them; the same for all visitors."""
+    """Samples and the models' answers to them; shared by all visitors."""
 
     samples: StoredSamples
     records: AnswerRecords
@@ -47,11 +47,11 @@ class Tab:
     Attributes
     ----------
     name
-        Part of the ids of its elements.
+        Prefix of the ids of its elements.
     title
-        For people.
+        Display title.
     build
-        Adds components and events within the open tab: ``build(content, blocks, tab)``. What is costly to show is
+        Adds components and events within the open tab: ``build(content, blocks, tab)``. Costly content is
         filled in by ``blocks.load`` (first tab) or ``tab.select``.
     """
 

@@ -1,4 +1,4 @@
-"""What models say of a visitor's own place, as HTML: the views, a table of answers, and what to make of them."""
+"""Render answers about a visitor's own place as HTML: views, a table of answers, and how to read them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _SIMULATED = {"no": "", "some": ", some of the errors simulated", "all": ", simu
 
 
 def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: Sequence[ModelOpinion]) -> Markup:
-    """Show a place and what models say of it.
+    """Show a place and the models' answers.
 
     Parameters
     ----------
     task
-        What was asked.
+        Task that was asked.
     views
         RGB, in the order of the task's views.
     note
-        What they show.
+        Caption of the views.
     opinions
-        Of :func:`connectomebench.demo.ask_models.ask`; none where no model was trained for the task.
+        From :func:`connectomebench.demo.ask_models.ask`; empty if no model was trained for the task.
     """
     shown = Markup("").join(_figure(name, view) for name, view in zip(task.views, views, strict=True))
     start = Markup(
@@ -59,7 +59,7 @@ def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: S
 
 
 def refusal_html(reason: str) -> Markup:
-    """Say in place of an answer why there is none."""
+    """Return the reason why there is no answer."""
     return Markup('<p class="cb-warning" role="alert">{}</p>').format(reason[:1].upper() + reason[1:] + ".")
 
 

@@ -1,4 +1,4 @@
-"""Meshes of a place in a CAVE dataset, as its segments are now, for a demo whose owner has a token."""
+"""Fetch current meshes of a place in a CAVE dataset, for a demo whose owner has a token."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 def species_with_token() -> list[Species]:
-    """Return the species whose CAVE server this machine keeps a token for, where caveclient puts it."""
+    """Return the species whose CAVE token is stored on this machine, where caveclient keeps it."""
     return [
         species
         for species in SPECIES.values()
@@ -41,7 +41,7 @@ def species_with_token() -> list[Species]:
 
 
 def root_ids(text: str, count: int) -> list[int]:
-    """Read root ids that a visitor typed.
+    """Parse root ids that a visitor typed.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def root_ids(text: str, count: int) -> list[int]:
 def meshes_now(species: str, roots: Sequence[int], point_nm: Point, extent_nm: float) -> list[Mesh]:
     """Fetch meshes from the CAVE server of a species, with the token of this machine.
 
-    Run against a recorded server; no public one has been asked.
+    Tested against a recorded server, not against a public one.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def meshes_now(species: str, roots: Sequence[int], point_nm: Point, extent_nm: f
     Raises
     ------
     ConnectomeBenchError
-        If the place is not to be had; the message names no address and no path.
+        If the place is unavailable; the message names no address and no path.
     """
     if species not in {known.name for known in species_with_token()}:
         raise ConnectomeBenchError("there is no token for this dataset here; choose another")
@@ -138,7 +138,7 @@ def meshes_at(
 
 @contextmanager
 def _from_the_server() -> Iterator[None]:
-    """Keep what is said of addresses and of the token for the log."""
+    """Keep addresses and the token out of messages, in the log only."""
     try:
         yield
     except (ConnectomeBenchError, SiteUnavailable) as error:
@@ -154,7 +154,7 @@ def _place(species: str) -> WorkerContext:
 
 
 def _settings() -> CaveConfig:
-    """Return settings for someone who waits: few tries, and no image data, which is not shown."""
+    """Return settings for interactive use: few retries, and no image data, which is not shown."""
     from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 
     requests = RequestRules(attempts=2, timeout_s=20.0, read_s=60.0)

@@ -1,4 +1,4 @@
-"""The models that a visitor can ask about a place of their own."""
+"""Find and run the models that a visitor can ask about their own place."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MODELS_VARIABLE = "CONNECTOMEBENCH_MODELS"
 ENDPOINT_VARIABLE = "CONNECTOMEBENCH_ENDPOINT"
 ENDPOINT_MODEL_VARIABLE = "CONNECTOMEBENCH_ENDPOINT_MODEL"
-# what a CPU answers within seconds
+# kinds that answer on a CPU within seconds
 _KINDS = ("probe", "trivial", "image_classifier")
 _ENDPOINT_TIMEOUT_S = 60.0
 
@@ -33,20 +33,20 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class AskableModel:
-    """A model that can be asked.
+    """A model that answers visitors' questions.
 
     Attributes
     ----------
     name
-        For people.
+        Display name.
     kind
         As in its record; ``endpoint`` for a server.
     source
         Folder or repository of its files, as :func:`connectomebench.load_model` takes it; None for a server.
     trained_on
-        Species of the rows it learnt from; empty where that is not known.
+        Species of its training rows; empty if unknown.
     simulated
-        Whether the errors among them were simulated.
+        Whether the errors in these rows were simulated.
     """
 
     name: str
@@ -58,14 +58,14 @@ class AskableModel:
 
 @dataclass(frozen=True)
 class ModelOpinion:
-    """What a model said of a place; ``answer`` is None where it could not be asked."""
+    """A model's answer about a place; ``answer`` is None if the model failed."""
 
     model: AskableModel
     answer: Answer | None
 
 
 def askable_tasks() -> list[Task]:
-    """Return the tasks that an upload can pose: those whose views are drawn from meshes alone, answered yes or no."""
+    """Return the tasks that an upload can pose: yes/no tasks whose views show meshes only."""
     return [
         task
         for task in TASKS.values()
@@ -81,7 +81,7 @@ def find_models(folder: Path) -> dict[str, list[AskableModel]]:
     folder
         With trained models below ``models``, each with its ``connectomebench.json``. Those of the Hub are named in
         `MODELS_VARIABLE`, ``ORG/NAME`` with spaces between them. One that cannot be read or fetched is left out, and
-        the log says why.
+        the reason is logged.
 
     Returns
     -------

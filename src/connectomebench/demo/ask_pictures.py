@@ -1,4 +1,4 @@
-"""Pictures of what a visitor uploads: meshes drawn as those of the datasets are, or three finished views."""
+"""Make views from a visitor's upload: meshes rendered as in the datasets, or three finished views."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ MOST_PIXELS = 4096
 MOST_PICTURE_BYTES = 20_000_000
 EXTENTS_NM = (100.0, 100_000.0)
 _FORMATS = ("PNG", "JPEG")
-_NEAR = 200_000  # vertices of which the nearest pair is sought
+_NEAR = 200_000  # vertices searched for the nearest pair
 
 
 def meeting_point(meshes: Sequence[Mesh]) -> Point:
-    """Choose the place that is shown where the visitor names none.
+    """Choose the place to show if the visitor names none.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def meeting_point(meshes: Sequence[Mesh]) -> Point:
     Returns
     -------
     tuple of float
-        Of two meshes the middle between their two nearest vertices, of one the vertex nearest to the middle of its box;
-        x, y, z in nm. Of very large meshes only every k-th vertex is looked at.
+        For two meshes the midpoint of their two nearest vertices, for one the vertex nearest to the centre of its box;
+        x, y, z in nm. Very large meshes are searched at every k-th vertex only.
     """
     from scipy.spatial import KDTree
 
@@ -56,12 +56,12 @@ def meeting_point(meshes: Sequence[Mesh]) -> Point:
 
 
 def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: float) -> list[Image.Image]:
-    """Draw the three views of uploaded meshes as a dataset has them.
+    """Render the three views of uploaded meshes as in a dataset.
 
     Parameters
     ----------
     task
-        Without image data; it says how many meshes there are.
+        A task without image data; its roles set the number of meshes.
     meshes
         One for each role of the task.
     point_nm, extent_nm
@@ -75,7 +75,7 @@ def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: 
     Raises
     ------
     ConnectomeBenchError
-        If meshes are missing, do not reach the cube or are hardly to be seen in it.
+        If meshes are missing, do not reach the cube or are hardly visible in it.
     """
     from connectomebench.rendering.views import EmptyView, ViewRules, render_site
 
@@ -96,7 +96,7 @@ def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: 
 
 
 def read_views(files: Sequence[bytes]) -> list[Image.Image]:
-    """Read three finished views; size and kind are checked before a pixel is decoded.
+    """Read three finished views; size and kind are checked before any pixel is decoded.
 
     Parameters
     ----------
@@ -106,12 +106,12 @@ def read_views(files: Sequence[bytes]) -> list[Image.Image]:
     Returns
     -------
     list of Image
-        RGB, as large as they came.
+        RGB, in their original size.
 
     Raises
     ------
     ConnectomeBenchError
-        If they are not three, too large, not square or no such pictures.
+        If there are not exactly three, or one is too large, not square, or neither PNG nor JPEG.
     """
     from PIL import Image
 
@@ -136,14 +136,14 @@ def read_views(files: Sequence[bytes]) -> list[Image.Image]:
 
 @lru_cache(maxsize=1)
 def _engine() -> Engine:
-    """Return the rasteriser of the CPU: a Space has no graphics, and draws as all others do."""
+    """Return the CPU rasteriser: a Space has no graphics card, and the images are the same everywhere."""
     from connectomebench.rendering.engines import CpuEngine
 
     return CpuEngine()
 
 
 def draw_something(task: Task) -> list[Image.Image]:
-    """Draw something small, so that what is compiled at first use is there when a visitor waits."""
+    """Render a small mesh to compile kernels before the first visitor needs them."""
     corners: Any = np.array([[0, 0, 0], [400, 0, 0], [0, 400, 0], [0, 0, 400]], np.float32)
     mesh = Mesh(corners, np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32))
     beside = Mesh(corners + np.float32(500), mesh.faces)

@@ -1,4 +1,4 @@
-"""The tab "Ask the models": a visitor's own meshes or views, drawn and judged as those of the datasets are."""
+"""Tab "Ask the models": render and classify a visitor's own meshes or views as in the datasets."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ _FARTHEST_NM = 1e9
 
 @dataclass(frozen=True)
 class AskRequest:
-    """What a visitor asks, as the page sends it.
+    """A visitor's question, as the page sends it.
 
     Attributes
     ----------
     task, kind
-        Name of the task, and what there is: meshes, views or a place in CAVE.
+        Name of the task, and kind of upload: meshes, views or a place in CAVE.
     unit, extent_um, centre
-        What was typed: nm of a unit of the coordinates, width of the views in µm, centre in nm.
+        Typed values: nm per unit of the coordinates, width of the views in µm, centre in nm.
     dataset, roots
-        Species and root ids, of a place in CAVE.
+        Species and root ids of a place in CAVE.
     meshes, views
         Uploaded files.
     """
@@ -69,12 +69,12 @@ class AskRequest:
 
 
 def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
-    """Add the tab's components and events; models are found and loaded in a thread of their own when it is opened."""
+    """Add the tab's components and events; opening it starts a thread that finds and loads the models."""
     import gradio as gr
 
     tasks = askable_tasks()
-    named_repositories(MODELS_VARIABLE)  # a wrong name stops the start, not the first visitor
-    # begun when the first visitor opens the tab, so that it slows nobody who only looks around
+    named_repositories(MODELS_VARIABLE)  # a wrong name fails at startup, not for the first visitor
+    # started when the first visitor opens the tab, so that it does not slow down other tabs
     models = cache(partial(_in_background, content.folder))
     datasets = [(species.title, species.name) for species in species_with_token()]
     kinds = [_MESHES, _VIEWS, *([_CAVE] if datasets else [])]
@@ -174,12 +174,12 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         concurrency_limit=_AT_ONCE,
         api_visibility="private",
     )
-    # files that were removed meanwhile are missed before `run` begins
+    # files that were removed meanwhile are reported before `run` starts
     asked.failure(lambda: refusal_html(_GONE), None, said, **SOON)
 
 
 def _in_background(folder: Path) -> Future[dict[str, list[AskableModel]]]:
-    """Find, load and try the models while a visitor chooses files."""
+    """Find, load and warm up the models while a visitor chooses files."""
     pool = ThreadPoolExecutor(1, "ask-models")
     found = pool.submit(find_models, folder)
 
@@ -225,7 +225,7 @@ def _known(name: str) -> Task:
 
 
 def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str]:
-    """Draw what is asked about; return the views and a line that says what they show."""
+    """Render the requested place; return the views and a caption."""
     if wish.kind == _VIEWS:
         given = [file for file in wish.views if file is not None]
         if len(given) < len(MESH_VIEWS):

@@ -1,4 +1,4 @@
-"""The tab "Compare": models on every species, calibration, accuracy against cost and training samples."""
+"""Tab "Compare": models on every species, calibration, accuracy against cost and training samples."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def _training(found: RecordedAnswers, summaries: Sequence[Summary]) -> Markup:
 
 
 def _against(summaries: Sequence[Summary], measure: Callable[[Summary], float | None], unit: str, title: str) -> Markup:
-    """Draw and list balanced accuracy against a measure; empty where no model has it."""
+    """Plot and list balanced accuracy against a measure; empty if no model has it."""
     from connectomebench.demo.plots import Mark, scatter
 
     measured = [(s, value) for s in summaries if (value := measure(s)) and not math.isnan(_accuracy(s).value)]

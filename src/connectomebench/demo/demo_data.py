@@ -1,4 +1,4 @@
-"""Where the demo's data come from: a folder, datasets on the Hub, or a small build of the embedded neurons."""
+"""Locate the demo's data: a folder, datasets on the Hub, or a small build of the embedded neurons."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _RESULTS = ["results/*.parquet", "results/**/*.parquet", "models/**/connectomebe
 
 
 def cache_folder() -> Path:
-    """Return the folder for what the demo keeps: ``$XDG_CACHE_HOME/connectomebench/demo``."""
+    """Return the demo's cache folder: ``$XDG_CACHE_HOME/connectomebench/demo``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "connectomebench" / "demo"
 
 
 def embedded_folder(folder: Path | None = None) -> Path:
-    """Return a folder with the quickstart's datasets, models and results; made if it is not there.
+    """Return a folder with the quickstart's datasets, models and results; built if missing.
 
     Parameters
     ----------
     folder
-        Where; ``quickstart`` in `cache_folder` by default. A run that was broken off is gone on with.
+        Where; ``quickstart`` in `cache_folder` by default. An interrupted run is resumed.
     """
     from connectomebench.quickstart import quickstart
 
@@ -49,7 +49,7 @@ def embedded_folder(folder: Path | None = None) -> Path:
 
 
 def space_folder(folder: Path | None = None) -> Path:
-    """Fetch what a Space shows: the datasets named in ``CONNECTOMEBENCH_DATASETS``, records from ``..._RESULTS``.
+    """Fetch the data of a Space: the datasets named in ``CONNECTOMEBENCH_DATASETS``, records from ``..._RESULTS``.
 
     Both hold names of dataset repositories, ``ORG/NAME``, with spaces between them. The one of results, which may
     be missing, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; of models,

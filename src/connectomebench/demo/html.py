@@ -1,4 +1,4 @@
-"""Small pieces of HTML that several tabs share: tables, shares with their intervals, what models said."""
+"""Small pieces of HTML that several tabs share: tables, shares with intervals, the models' answers."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def model_name(label: str, kinds: Mapping[str, str]) -> Markup:
 
 
 def percent(share: float) -> str:
-    """Write a share as whole percent; a dash where there is none."""
+    """Format a share as whole percent; a dash for None."""
     return "–" if math.isnan(share) else f"{100 * share:.0f}%"
 
 
 def tally(right: int, n: int) -> str:
-    """Write how many of ``n`` were right, with the 95% interval."""
+    """Format how many of ``n`` were right, with the 95% interval."""
     lower, upper = wilson_interval(right, n)
     return f"{right} of {n} right ({percent(right / n)}, 95% interval {percent(lower)} to {percent(upper)})"
 
 
 def table(caption: str, head: Sequence[str], rows: Sequence[Sequence[str | Markup]]) -> Markup:
-    """Return a table that scrolls by itself where it is wide; the first cell of a row is its heading."""
+    """Return a table that scrolls sideways if it is wide; the first cell of a row is its heading."""
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body = "".join(
         f'<tr><th scope="row">{escape(row[0])}</th>{"".join(f"<td>{escape(cell)}</td>" for cell in row[1:])}</tr>'
@@ -79,19 +79,19 @@ def facts(caption: str, values: Mapping[str, Any]) -> Markup:
 
 
 def origin(name: str) -> str:
-    """Say where a sample comes from."""
+    """Describe where a sample comes from."""
     return _ORIGINS.get(name, name)
 
 
 def warning(collection: Collection) -> Markup:
-    """Return what is simulated, as a paragraph that stands out; empty where nothing is."""
+    """Return a highlighted paragraph on what is simulated; empty if nothing is."""
     if not collection.warning:
         return Markup("")
     return Markup('<p class="cb-warning">{}</p>').format(collection.warning)
 
 
 def models_table(found: RecordedAnswers, row: Mapping[str, Any]) -> Markup:
-    """Return what models said about one sample: answer, whether it is right, P(yes) as a bar, replies to unfold."""
+    """Return the models' answers to one sample: answer, correctness, P(yes) as a bar, replies to unfold."""
     said = found.of(row)
     if not said:
         reason = (
@@ -124,7 +124,7 @@ def _right(right: bool) -> Markup:
 
 
 def probability_bar(probability: float | None) -> Markup | str:
-    """Draw a probability as a bar with its value behind it; words where there is none."""
+    """Draw a probability as a bar followed by its value; plain words if there is none."""
     if probability is None:
         return "not stated"
     width = f"{100 * probability:.1f}"

@@ -1,4 +1,4 @@
-"""How large a mesh file says it is, and whether it refers to others: read without parsing it.
+"""Read the declared size of a mesh file and its references to other files, without parsing it.
 
 Formats: Wavefront OBJ; PLY 1.0 (Turk 1994); STL (3D Systems 1989); binary glTF 2.0 (Khronos, ISO/IEC 12113).
 """
@@ -17,23 +17,23 @@ _PLY_HEADER = 65_536
 _PLY_ELEMENT = re.compile(rb"element\s+(\w+)\s+(\d{1,12})")
 _JSON_BYTES = 2_000_000
 _MOST_NODES = 1_000
-# what a mesh is drawn without; pictures in a file would be decoded
+# parts that rendering does not need; textures in a file would be decoded
 _DRESS = ("materials", "textures", "images", "samplers", "animations", "skins", "cameras", "extensions")
 _TRIANGLES, _STRIP, _FAN = 4, 5, 6
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What is known of a file before it is parsed.
+    """Facts about a file before it is parsed.
 
     Attributes
     ----------
     vertices, faces
-        At most so many, polygons counted as the triangles that they make.
+        Upper bounds; polygons count as the triangles they make.
     data
-        What is to be parsed: the file, without what a mesh is drawn without.
+        Bytes to parse: the file without the parts that rendering does not need.
     refers
-        Why the file is not taken, in words that go on from "the file"; empty where nothing speaks against it.
+        Why the file is rejected, worded to follow "the file"; empty if it is accepted.
     """
 
     vertices: int
@@ -43,7 +43,7 @@ class Counts:
 
 
 def kind_of(data: bytes) -> str:
-    """Tell which kind of mesh a file holds, by how it begins; a text without a mark of its own is taken for OBJ.
+    """Detect the mesh format from the first bytes; text without a signature counts as OBJ.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def _is_written_stl(data: bytes) -> bool:
 
 
 def count_obj(data: bytes) -> Counts:
-    """Count an OBJ file, of which vertices and faces alone are kept: nothing else is drawn, or may be followed."""
+    """Count an OBJ file and keep only vertices and faces: nothing else is rendered or may be followed."""
     kept, vertices, faces = [], 0, 0
     for line in data.replace(b"\\\n", b" ").replace(b"\\\r\n", b" ").splitlines():
         word = line.split(maxsplit=1)[:1]
@@ -94,7 +94,7 @@ def count_ply(data: bytes) -> Counts:
 
 
 def count_stl(data: bytes) -> Counts:
-    """Read the count of a binary STL file, or count the facets of a written one."""
+    """Read the count of a binary STL file, or count the facets of a text one."""
     if _is_written_stl(data):
         faces = data.count(b"endfacet")
     else:
@@ -105,7 +105,7 @@ def count_stl(data: bytes) -> Counts:
 
 
 def count_glb(data: bytes) -> Counts:
-    """Read the description of a GLB file, count what its nodes draw, and take out what a mesh is drawn without."""
+    """Read the JSON chunk of a GLB file, count what its nodes draw, and drop the parts not needed for rendering."""
     magic, version, length, json_bytes, kind = struct.unpack_from("<4sIII4s", data)
     if magic != b"glTF" or version != 2 or kind != b"JSON" or length > len(data) or json_bytes > _JSON_BYTES:
         raise ValueError("no GLB file")
@@ -134,7 +134,7 @@ def _count_nodes(tree: dict[str, Any], stored: int) -> tuple[int, int]:
     if len(set(children)) != len(children):
         raise ValueError("a node has several parents")
     for accessor in accessors:
-        # one without a view is all zeros and takes no bytes, however many it says
+        # one without a view is all zeros and takes no bytes, whatever count it declares
         if "bufferView" not in accessor or accessor["count"] > stored or accessor["count"] < 0:
             raise ValueError("it says that it holds more than it can")
         accessor.pop("sparse", None)

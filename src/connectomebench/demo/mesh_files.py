@@ -1,4 +1,4 @@
-"""Meshes that strangers upload: counted before they are parsed, parsed in memory, nothing in them followed or run."""
+"""Read untrusted meshes: counted before parsing, parsed in memory, with no reference followed or code run."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST_VERTICES = 1_500_000  # STL stores three vertices a face
 # float32 holds whole nm up to here
 _FARTHEST_NM = 1e9
 
-# what reading the description of a damaged file runs into
+# errors raised when reading the description of a damaged file
 _BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError, struct.error)
 _COUNTERS = {"obj": count_obj, "ply": count_ply, "stl": count_stl, "glb": count_glb}
 
@@ -35,9 +35,9 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
     Parameters
     ----------
     data
-        Content of the file: OBJ, PLY, STL or GLB, told apart by how it begins.
+        Content of the file: OBJ, PLY, STL or GLB, detected from its first bytes.
     unit_nm
-        What a unit of its coordinates is along x, y and z, nm: the edges of a voxel where they count voxels.
+        Length of one coordinate unit along x, y and z, nm: the edges of a voxel if coordinates count voxels.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def _check_counts(counts: Counts, kind: str) -> None:
 
 
 def _parse(data: bytes, suffix: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Let trimesh read the bytes; whatever it stumbles over, the file is at fault."""
+    """Parse the bytes with trimesh; any failure is an error of the file."""
     import trimesh
 
     try:
@@ -85,7 +85,7 @@ def _parse(data: bytes, suffix: str) -> tuple[NDArray[np.float64], NDArray[np.in
             io.BytesIO(data), file_type=suffix, resolver=None, process=False, skip_materials=True, allow_remote=False
         )
         mesh: Any = scene.to_mesh()
-        # damaged files give rows of other lengths
+        # damaged files give rows of unequal length
         vertices = np.asarray(mesh.vertices, np.float64).reshape(len(mesh.vertices), 3)
         return vertices, np.asarray(mesh.faces, np.int64).reshape(len(mesh.faces), 3)
     except MemoryError:

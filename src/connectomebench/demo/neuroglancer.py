@@ -1,4 +1,4 @@
-"""Links that show a place in Neuroglancer, where its image data are public."""
+"""Link to a place in Neuroglancer, if its image data are public."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PUBLIC = ("precomputed://", "gs://")
 
 
 def neuroglancer_link(row: Mapping[str, Any]) -> str | None:
-    """Return a link to the place of a row; None where the data are not public or not real.
+    """Return a link to the place of a row; None if the data are not public or not real.
 
     Only rows built from the public datastack of their species have one: others name the same species, but their
     coordinates mean another volume. Segments are shown where they can be read without signing in. State of the viewer:
@@ -36,10 +36,10 @@ def neuroglancer_link(row: Mapping[str, Any]) -> str | None:
         source = _source(species.segmentation)
         layers.append({"type": "segmentation", "name": "segments", "source": source, "segments": ids})
     state = {
-        # positions are then nm, whatever the voxel size is
+        # positions are then in nm, whatever the voxel size
         "dimensions": {axis: [1e-9, "m"] for axis in "xyz"},
         "position": list(row["location_nm"]),
-        # nm a screen pixel: the edge of a view on 500 pixels
+        # nm per screen pixel: the edge of a view on 500 pixels
         "crossSectionScale": float(row["extent_nm"]) / 500,
         "layers": layers,
         "layout": "4panel" if len(layers) > 1 else "xy",

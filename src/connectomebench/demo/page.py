@@ -1,4 +1,4 @@
-"""The page: introduction, tabs, theme; no font, script or picture comes from another server."""
+"""Build the page: introduction, tabs, theme; no font, script or image comes from another server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 TITLE = "ConnectomeBench: proofread a brain"
 _HERE = Path(__file__).parent
-# uploads alone are kept there: looked for every minute, removed after ten
+# holds uploads only: checked every minute, removed after ten
 _CACHE_S = (60, 600)
 
 
@@ -23,7 +23,7 @@ def build_page(content: AppData) -> gr.Blocks:
     Parameters
     ----------
     content
-        What is shown; the same for all visitors.
+        Data to show; the same for all visitors.
     """
     import gradio as gr
     from markupsafe import Markup
@@ -43,7 +43,7 @@ def build_page(content: AppData) -> gr.Blocks:
 def look() -> dict[str, Any]:
     """Return theme, style sheet and script, as `gradio.Blocks.launch` takes them.
 
-    Fonts are those of the visitor's system, so that text is there at once.
+    Fonts are those of the visitor's system, so that text appears at once.
     """
     from gradio.themes import Base
 

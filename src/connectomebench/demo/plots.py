@@ -1,4 +1,4 @@
-"""Figures of the tab "Compare" as SVG text, in the colours of the page."""
+"""Draw the figures of the tab "Compare" as SVG text, in the colours of the page."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _COLOURS = {colour: f"var(--cb-{name})" for name, colour in (("ink", INK), ("sof
     PAGE: "var(--cb-page)",
     BLUE: "var(--cb-mark)",
 }
-# least distance of two marks, as a share of the axis
+# smallest distance of two marks, as a share of the axis
 _APART = 0.07
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A model in a scatter plot: its number in the legend, where it stands, its balanced accuracy."""
+    """A model in a scatter plot: number in the legend, position, balanced accuracy."""
 
     number: int
     x: float
@@ -32,14 +32,14 @@ class Mark:
 
 
 def scatter(marks: Sequence[Mark], x_title: str, name: str, title: str) -> Markup:
-    """Draw balanced accuracy with its 95% intervals against a positive quantity on a logarithmic axis.
+    """Plot balanced accuracy with 95% intervals against a positive quantity on a logarithmic axis.
 
     Parameters
     ----------
     marks
         At least one, ``x`` above 0. Marks that would cover each other are moved apart sideways.
     x_title
-        What ``x`` is, with its unit.
+        Label of ``x``, with its unit.
     name, title
         Unique in the page, and read out instead of the drawing.
     """
@@ -71,7 +71,7 @@ def scatter(marks: Sequence[Mark], x_title: str, name: str, title: str) -> Marku
 
 
 def reliability(bins: ReliabilityBins, name: str, title: str) -> Markup:
-    """Draw how often the answer is yes against the probability stated for it, with 95% Wilson intervals.
+    """Plot the observed share of yes against the stated probability, with 95% Wilson intervals.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def reliability(bins: ReliabilityBins, name: str, title: str) -> Markup:
 
 
 def _places(shares: Sequence[float]) -> list[float]:
-    """Return where on the axis marks stand, from 0 to 1: at their places, or beside those that are there already."""
+    """Return the positions of marks on the axis, from 0 to 1, moved aside where they would overlap."""
     places = list(shares)
     taken: list[float] = []
     for i in sorted(range(len(shares)), key=lambda i: shares[i]):

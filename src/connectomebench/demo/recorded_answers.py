@@ -1,4 +1,4 @@
-"""What models said about a sample, and what a visitor has scored so far."""
+"""Read the models' recorded answers to the samples of the demo."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _WAIT_S = 60.0
 
 @dataclass(frozen=True)
 class RecordedAnswer:
-    """What one model said about one sample.
+    """One model's answer to one sample.
 
     Attributes
     ----------
     model
-        Its name, with the condition where that is not the default.
+        Its name, with the condition if that is not the default.
     prediction
-        The answer; None where none could be read.
+        The answer; None if it could not be parsed.
     probability
-        Of "yes"; None where the model states none.
+        P(yes); None if the model states none.
     right
-        Whether it is the truth.
+        Whether the answer is correct.
     reply
-        Words of a language model; None where it wrote none.
+        Text of a language model; None if it wrote none.
     """
 
     model: str
@@ -59,15 +59,15 @@ class RecordedAnswers:
     frame
         The records (:func:`connectomebench.evaluation.results.read_results`) whose dataset is the one that is shown.
     left_out
-        How many more there are, about other data.
+        Number of further records, about other data.
     by_sample
         (task, species, sample) -> rows of ``frame``.
     summaries
         Estimates with 95% intervals over groups.
     trained_on
-        (model, revision, task) -> number of rows it was trained on, from the records of the models.
+        (model, revision, task) -> number of training rows, from the records of the models.
     kinds
-        Model -> what kind of model it is, from the same records.
+        Model -> kind of model, from the same records.
     unreadable
         Whether there are records that cannot be read; the reason is in the log.
     """
@@ -81,19 +81,19 @@ class RecordedAnswers:
     unreadable: bool = False
 
     def of(self, row: Mapping[str, Any]) -> Sequence[RecordedAnswer]:
-        """Return what the models said about a row, by name."""
+        """Return the models' answers to a row, by name."""
         return self.by_sample.get((row["task"], row["species"], row["sample_id"]), ())
 
 
 class AnswerRecords:
-    """Result records, read and summarised in a thread of their own, so that the page is there before them.
+    """Result records, read and summarised in a background thread so that the page appears first.
 
     Parameters
     ----------
     folder
         Where ``results`` and ``models`` are.
     samples
-        What is shown.
+        Samples that are shown.
     """
 
     def __init__(self, folder: Path, samples: StoredSamples) -> None:
@@ -102,7 +102,7 @@ class AnswerRecords:
         self._loaded: Future[RecordedAnswers] | None = None
 
     def start(self) -> Future[RecordedAnswers]:
-        """Begin to read them, unless that has begun."""
+        """Start reading the records, unless already started."""
         with self._lock:
             if self._loaded is None:
                 executor = ThreadPoolExecutor(1, thread_name_prefix="records")
@@ -111,7 +111,7 @@ class AnswerRecords:
             return self._loaded
 
     def get(self) -> RecordedAnswers:
-        """Return the records; waits for them.
+        """Wait for the records and return them.
 
         Raises
         ------
@@ -125,7 +125,7 @@ class AnswerRecords:
 
 
 def _try_to_load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
-    """Read the records; samples are worth showing without them, and the reason names paths that are no visitor's."""
+    """Read the records; on failure show samples without them and log the reason, since it names local paths."""
     try:
         return _load(folder, samples)
     except ConnectomeBenchError as error:

@@ -1,4 +1,4 @@
-"""A sample's pictures as HTML: views side by side, the slice of each plane below, each opened large by a click."""
+"""Render a sample's images as HTML: views side by side, slices below, each enlarged by a click."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from connectomebench.rendering.overlay import has_overlay, overlay_svg
 _LARGE_BYTES = 200_000
 _QUALITY = 90
 _PNG = b"\x89PNG\r\n\x1a\n"
-# the parts of a PNG file that make up the picture (https://www.w3.org/TR/png-3/#11Chunks); others may hold words
+# chunks of a PNG file that make up the image (https://www.w3.org/TR/png-3/#11Chunks); others may hold text
 _PIXELS = frozenset((b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS", b"gAMA", b"sRGB", b"pHYs"))
 _THUMB_PX = 176
 
 
 def data_uri(data: bytes) -> str:
-    """Return a picture as a data URI that holds pixels and nothing else.
+    """Return an image as a data URI that holds pixels and nothing else.
 
-    It has no name and no address on the server, so nothing beside the picture can tell the answer. PNG files go as they
-    are stored; those above 200 kB, those that carry more than a picture, and other files are encoded anew as JPEG.
+    It has no name and no address on the server, so nothing but the pixels can reveal the answer. PNG files are passed
+    as stored; those above 200 kB or with more than an image, and other formats, are re-encoded as JPEG.
 
     Parameters
     ----------
