@@ -61,7 +61,7 @@ class Tab:
 
 
 def open_content(folder: Path) -> AppData:
-    """Open a folder that `connectomebench quickstart` or `build` made; records are read when they are asked for.
+    """Open a folder that `connectomebench quickstart` or `build` made; records are read on demand.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def open_content(folder: Path) -> AppData:
 
 
 def told(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """Show a visitor the one line of a :class:`ConnectomeBenchError`; Gradio hides all others."""
+    """Show visitors the message of a :class:`ConnectomeBenchError`; Gradio hides all other errors."""
 
     @wraps(handler)
     def guarded(*values: Any) -> Any:
@@ -82,7 +82,7 @@ def told(handler: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return handler(*values)
         except ConnectomeBenchError as error:
-            # Gradio takes it for HTML
+            # Gradio treats the message as HTML
             raise gr.Error(str(escape(str(error))), duration=8) from None
 
     return guarded

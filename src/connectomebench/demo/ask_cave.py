@@ -138,7 +138,7 @@ def meshes_at(
 
 @contextmanager
 def _from_the_server() -> Iterator[None]:
-    """Keep addresses and the token out of messages, in the log only."""
+    """Log errors of the server and raise one that names no address and no token."""
     try:
         yield
     except (ConnectomeBenchError, SiteUnavailable) as error:

@@ -114,7 +114,7 @@ def find_models(folder: Path) -> dict[str, list[AskableModel]]:
 
 
 def _record(source: str) -> ModelRecord | None:
-    """Read the record of a model; None where its weights are not there, as beside results that were fetched."""
+    """Read the record of a model; None if its weights are missing, as with downloaded results."""
     from connectomebench.models.model_files import open_files
     from connectomebench.models.model_record import read_record
 
@@ -136,16 +136,16 @@ def ask(models: Sequence[AskableModel], task: Task, images: Sequence[Image.Image
     Parameters
     ----------
     models
-        Of :func:`find_models`.
+        From :func:`find_models`.
     task
-        What is asked.
+        Task of the question.
     images
         In the order of the task's views.
 
     Returns
     -------
     list of Opinion
-        In the order of the models. One that cannot be asked does not keep the others from answering.
+        In the order of the models. A model that fails does not keep the others from answering.
     """
     row = {
         "task": [task.name],
@@ -160,7 +160,7 @@ def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:
     try:
         (answer,) = _loaded(model)().predict(row)
     except ConnectomeBenchError as error:
-        # its words may name folders of this machine, so they are for the log alone
+        # the message may name local folders, so it goes to the log only
         _log.warning("%s cannot be asked: %s", model.name, error)
         return ModelOpinion(model, None)
     return ModelOpinion(model, answer)
@@ -168,10 +168,10 @@ def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:
 
 @lru_cache(maxsize=64)
 def _loaded(model: AskableModel) -> Callable[[], Model]:
-    """Load a model once, and return what gives it as it was loaded.
+    """Load a model once, and return a function that gives it in its freshly loaded state.
 
-    Probes and trivial models keep a vector of every picture they see. They are made anew for each question, around what
-    was loaded, so that nothing of a visitor's stays and memory does not fill.
+    Probes and trivial models keep a vector of every image they see. They are rebuilt around the loaded
+    weights for each question, so that no visitor data stay and memory does not fill.
     """
     if model.source is None:
         return _reached(model)

@@ -39,7 +39,7 @@ def data_uri(data: bytes) -> str:
 
         stream = io.BytesIO()
         with Image.open(io.BytesIO(data)) as picture:
-            # a new picture: the old one's comments would be written again
+            # a new image: the comments of the old one would be written again
             bare = Image.new("RGB", picture.size)
             bare.paste(picture.convert("RGB"))
         bare.save(stream, "JPEG", quality=_QUALITY, subsampling=0)
@@ -48,7 +48,7 @@ def data_uri(data: bytes) -> str:
 
 
 def _is_bare_png(data: bytes) -> bool:
-    """Tell whether a file is a PNG without comments or anything behind its end, from the heads of its chunks."""
+    """Check from the chunk headers whether a file is a PNG without comments or trailing data."""
     if not data.startswith(_PNG):
         return False
     at = len(_PNG)
@@ -63,17 +63,17 @@ def _is_bare_png(data: bytes) -> bool:
 
 
 def views_html(samples: StoredSamples, key: tuple[str, str], number: int) -> Markup:
-    """Draw all pictures of a sample, each slice below the view of its plane.
+    """Show all images of a sample, each slice below the view of its plane.
 
     Parameters
     ----------
     samples, key, number
-        Which one.
+        The samples, the collection and the row.
 
     Returns
     -------
     Markup
-        A column for each view. Every picture is a button that ``page.js`` opens large, with a centre mark and a scale
+        A column for each view. Every image is a button that ``page.js`` enlarges, with a centre mark and a scale
         bar over it.
     """
     row = samples.row(key, number)
@@ -81,14 +81,14 @@ def views_html(samples: StoredSamples, key: tuple[str, str], number: int) -> Mar
 
 
 def pictures_html(names: Sequence[str], files: Sequence[bytes], extent_nm: float | None) -> Markup:
-    """Draw pictures in columns; see :func:`views_html`.
+    """Show images in columns; see :func:`views_html`.
 
     Parameters
     ----------
     names, files
-        View names and picture files, in the stored order.
+        View names and image files, in the stored order.
     extent_nm
-        Edge of the views, nm; None where it is not known, and then there is no overlay.
+        Edge of the views, nm; without an overlay if None.
     """
     columns = "".join(
         f'<div class="cb-plane">{"".join(figure(names[i], files[i], extent_nm) for i in column)}</div>'
@@ -98,7 +98,7 @@ def pictures_html(names: Sequence[str], files: Sequence[bytes], extent_nm: float
 
 
 def figure(name: str, data: bytes, extent_nm: float | None = None) -> str:
-    """Return a picture as a button that ``page.js`` opens large, with the name of its view and plane below."""
+    """Return an image as a button that ``page.js`` enlarges, with the name of its view and plane below."""
     title = escape(view_title(name))
     overlay = overlay_svg(extent_nm) if extent_nm is not None and has_overlay(name, extent_nm) else ""
     return (
@@ -109,7 +109,7 @@ def figure(name: str, data: bytes, extent_nm: float | None = None) -> str:
 
 @lru_cache(maxsize=2048)
 def thumbnail(file: bytes) -> str:
-    """Return a small WebP of a picture as a data URI."""
+    """Return a small WebP of an image as a data URI."""
     from PIL import Image
 
     with Image.open(io.BytesIO(file)) as picture:

@@ -1,4 +1,4 @@
-"""Start the demo: limits that keep it up, and headers that keep it to itself."""
+"""Start the demo, with limits on load and headers that block other servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-# visitors who wait; the next one is told that the queue is full
+# length of the queue; further visitors see that it is full
 _QUEUE = 200
 _AT_ONCE = 8
 _SESSIONS = 2000
@@ -34,7 +34,7 @@ _POLICY = "; ".join(
 
 
 class OwnServerOnly:
-    """Middleware that lets the browser ask no other server (Content-Security-Policy) and guess no file types.
+    """Middleware that stops the browser from contacting other servers (Content-Security-Policy) or guessing file types.
 
     Pages of other sites may still show the demo in a frame, as the Hub does with a Space.
     """
@@ -64,24 +64,24 @@ def serve(folder: Path, host: str | None = None, port: int | None = None, *, wai
     Parameters
     ----------
     folder
-        With datasets, and ``results`` and ``models`` where there are some.
+        With datasets, and ``results`` and ``models`` if available.
     host, port
-        Where to listen: this machine alone by default, at the first free port from 7860. On a Space, Gradio takes what
-        the Hub sets.
+        Where to listen: only this machine by default, at the first free port from 7860. On a Space, Gradio uses the
+        values set by the Hub.
     wait
         Return only when the demo is stopped.
 
     Returns
     -------
     gradio.Blocks
-        With ``local_url``; running where ``wait`` is false, until its ``close()``.
+        With ``local_url``; if ``wait`` is false, it runs until its ``close()``.
 
     Raises
     ------
     ConnectomeBenchError
         If there is no dataset in the folder, or the port is taken.
     """
-    # before Gradio is imported, which would ask its makers for news
+    # set before Gradio is imported, which would otherwise check for updates
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from connectomebench.demo.app_data import open_content
 
@@ -110,7 +110,7 @@ def serve(folder: Path, host: str | None = None, port: int | None = None, *, wai
             app_kwargs={"middleware": [Middleware(OwnServerOnly)], "docs_url": None, "redoc_url": None},
             **look(),
         )
-    except OSError as error:  # Gradio's way to say that no port is free
+    except OSError as error:  # Gradio raises it if no port is free
         where = "the ports from 7860 are" if port is None else f"port {port} is"
         raise ConnectomeBenchError(f"{where} taken or may not be used; name another with --port") from error
     content.records.start()

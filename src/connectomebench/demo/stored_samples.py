@@ -1,4 +1,4 @@
-"""The samples that the demo shows: small columns in memory, pictures read when they are looked at."""
+"""Samples of the demo: small columns in memory, images read on demand."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connectomebench.dataset.schema import SMALL_COLUMNS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# pictures of so many row groups (up to 16 MB each) stay in memory
+# row groups (up to 16 MB each) whose images stay in memory
 _ROW_GROUPS_KEPT = 8
 
 
@@ -29,9 +29,9 @@ class Collection:
     Attributes
     ----------
     task, species
-        What they are.
+        Task and species of the rows.
     fingerprint
-        Of the data, from the manifest: result records with another one are about other rows.
+        Fingerprint of the data, from the manifest; result records with another one are about other rows.
     source
         The entry ``source`` of the manifest: name, version, licence, citation, what is simulated.
     """
@@ -48,7 +48,7 @@ class Collection:
 
     @property
     def warning(self) -> str:
-        """What is simulated in these samples, one sentence; empty where nothing is."""
+        """One sentence on what is simulated in these samples; empty if nothing is."""
         unreal = [
             word
             for word, name in (("errors", "simulated_errors"), ("image data", "simulated_em"))
@@ -61,7 +61,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a row is: a file, its row group, the number within the group."""
+    """Location of a row: a file, its row group, the number within the group."""
 
     file: Path
     row_group: int
@@ -77,9 +77,9 @@ class StoredSamples:
     collections
         By task and species, in the order of the tasks.
     rows
-        Small columns and ``partition``, one table a collection, rows in stored order.
+        Small columns and ``partition``, one table per collection, rows in stored order.
     places
-        Where the pictures of each row of a table are.
+        Location of the images of each row of a table.
     """
 
     collections: Mapping[tuple[str, str], Collection]
@@ -87,7 +87,7 @@ class StoredSamples:
     places: Mapping[tuple[str, str], tuple[Place, ...]]
 
     def row(self, key: tuple[str, str], number: int) -> dict[str, Any]:
-        """Return the small columns of one row; ids as whole numbers of any size.
+        """Return the small columns of one row; ids are Python integers.
 
         Raises
         ------
@@ -105,7 +105,7 @@ class StoredSamples:
         Raises
         ------
         ConnectomeBenchError
-            If there is no such row, or its file is gone.
+            If there is no such row, or its file is missing.
         """
         if key not in self.places or not 0 <= number < len(self.places[key]):
             raise ConnectomeBenchError("there is no such sample; reload the page")
@@ -114,14 +114,14 @@ class StoredSamples:
         return [image["bytes"] for image in column[place.number].as_py()]
 
     def shown(self, key: tuple[str, str]) -> list[int]:
-        """Return the rows that are put to visitors: the test partition, or all where there is none."""
+        """Return the rows shown to visitors: the test partition, or all rows if there is none."""
         partitions = self.rows[key]["partition"].to_pylist()
         test = [i for i, partition in enumerate(partitions) if partition == "test"]
         return test or list(range(len(partitions)))
 
 
 def open_samples(folder: Path) -> StoredSamples:
-    """Read the small columns of every dataset in a folder; no picture is touched.
+    """Read the small columns of every dataset in a folder, without any image.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def open_samples(folder: Path) -> StoredSamples:
 
 
 def _read(folder: Path) -> tuple[pa.Table, tuple[Place, ...]]:
-    """Read the small columns of one species, and where its pictures are."""
+    """Read the small columns of one species and the locations of its images."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -178,14 +178,14 @@ def _read(folder: Path) -> tuple[pa.Table, tuple[Place, ...]]:
             places += [Place(file, group, n) for group, size in enumerate(sizes) for n in range(size)]
     if not places:
         raise ConnectomeBenchError(f"{folder} has no Parquet files; build the dataset again")
-    # columns alone: the metadata of shards may differ
+    # columns only: the metadata of shards may differ
     tables = [table.replace_schema_metadata(None) for table in tables]
     return pa.concat_tables(tables).combine_chunks(), tuple(places)
 
 
 @lru_cache(maxsize=_ROW_GROUPS_KEPT)
 def _images(file: Path, row_group: int) -> pa.ChunkedArray:
-    """Read the pictures of one row group."""
+    """Read the images of one row group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -1,4 +1,4 @@
-"""The tabs of the demo, in order."""
+"""Tabs of the demo, in order."""
 
 from __future__ import annotations
 

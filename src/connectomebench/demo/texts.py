@@ -1,4 +1,4 @@
-"""The questions in plain words, their buttons and keys."""
+"""Questions in plain words, with their buttons and keys."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def question(task: Task) -> str:
 
 
 def answers(task: Task) -> list[tuple[str, str]]:
-    """Return the answers that can be given and the text of their buttons, which ends with the key; yes comes first.
+    """Return the possible answers and the texts of their buttons, which end with the key; yes comes first.
 
-    Empty where the answer is a place.
+    Empty if the answer is a place.
     """
     if set(task.labels) == set(_YES_NO):
         return [(answer, f"{answer.capitalize()} ({key})") for answer, key in _YES_NO.items()]
@@ -68,11 +68,11 @@ def answers(task: Task) -> list[tuple[str, str]]:
 
 
 def view_title(view: str) -> str:
-    """Return the name of a view for people, with its plane."""
+    """Return the display name of a view, with its plane."""
     caption = view_caption(view)
     return _VIEWS.get(view, caption[:1].upper() + caption[1:])
 
 
 def species_title(name: str) -> str:
-    """Return the name of a species config for people."""
+    """Return the display name of a species config."""
     return SPECIES[name].title if name in SPECIES else name.replace("_", " ")

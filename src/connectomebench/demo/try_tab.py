@@ -1,4 +1,4 @@
-"""The tab "Try it": look at a sample, answer, see the truth and what models said."""
+"""Tab "Try it": look at a sample, answer, see the truth and the models' answers."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
 
 
 def _answerable(content: AppData) -> list[tuple[str, str]]:
-    """Return the collections whose answer is one of a few, the only ones that buttons can answer."""
+    """Return the collections with a fixed set of answers, which buttons can offer."""
     keys = [key for key, collection in content.samples.collections.items() if answers(collection.task)]
     if not keys:
         raise ConnectomeBenchError("every sample asks for a place, none for an answer; add a dataset of another task")
@@ -171,7 +171,7 @@ def _score(content: AppData, state: VisitorState) -> Markup:
 
 
 def _people(task: Task) -> Markup:
-    """Say how people did in the published evaluation, which was of other samples."""
+    """Return how people scored in the published evaluation, which used other samples."""
     if not task.published_people:
         return Markup("")
     scores = "; ".join(tally(right, n) for right, n in task.published_people)

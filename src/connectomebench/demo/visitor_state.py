@@ -1,4 +1,4 @@
-"""What one visitor has seen and answered; kept by the server for as long as the page is open."""
+"""State of one visitor: what was seen and answered, kept by the server while the page is open."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class VisitorState:
-    """Where a visitor is.
+    """Progress of one visitor.
 
     Attributes
     ----------
     key
         Task and species.
     seed
-        Of the order of the samples, another one for every visitor.
+        Seed of the sample order, different for every visitor.
     seen
-        By task and species: how many samples were gone past.
+        (task, species) -> number of samples passed.
     answered
-        Whether the sample that is shown has been answered.
+        Whether the current sample has been answered.
     first
         First answers: (task, species, row) -> whether it was right.
     """
@@ -39,28 +39,28 @@ class VisitorState:
     first: Mapping[tuple[str, str, int], bool] = field(default_factory=dict)
 
     def number(self, samples: StoredSamples) -> int:
-        """Return the row that is shown: all of them in an order drawn for the visitor, then again from the start."""
+        """Return the current row: all rows in the visitor's random order, then from the start again."""
         shown = samples.shown(self.key)
         order = np.random.default_rng(self.seed).permutation(len(shown))
         return shown[order[self.seen.get(self.key, 0) % len(shown)]]
 
     def after(self) -> VisitorState:
-        """Go on to the next sample."""
+        """Move to the next sample."""
         return replace(self, seen={**self.seen, self.key: self.seen.get(self.key, 0) + 1}, answered=False)
 
     def switched(self, key: Key) -> VisitorState:
-        """Go to another task or species; the sample that was shown there last is passed over."""
+        """Switch to another task or species, skipping the sample that was shown there last."""
         seen = self.seen.get(key, -1) + 1
         return replace(self, key=key, seen={**self.seen, key: seen}, answered=False)
 
     def answer(self, samples: StoredSamples, said: str) -> VisitorState:
-        """Keep an answer; a sample that comes again is not counted twice, nor is a second answer."""
+        """Record an answer; repeated samples and second answers are not counted."""
         number = self.number(samples)
         right = samples.row(self.key, number)["answer"] == said
         return replace(self, answered=True, first={(*self.key, number): right, **self.first})
 
     def score(self, samples: StoredSamples, answers: RecordedAnswers) -> list[str]:
-        """Tell the visitor's score in this task, and that of every model on the same samples."""
+        """Return the visitor's score in this task, and every model's score on the same samples."""
         numbers = {number: right for (*key, number), right in self.first.items() if tuple(key) == self.key}
         if not numbers:
             return []

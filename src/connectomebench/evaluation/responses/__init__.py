@@ -1,1 +1,1 @@
-"""What models write: cues, length and form of replies."""
+"""Analyse replies of models: cues, length and form."""

@@ -1,4 +1,4 @@
-"""Which cues come up more often, and which less, between the first and the last checkpoint of a training run."""
+"""Test which cues are used more or less often by the last checkpoint of a training run than by the first."""
 
 from __future__ import annotations
 
@@ -30,23 +30,23 @@ FEWEST_CHANGED = 10
 
 @dataclass(frozen=True)
 class CueChange:
-    """How the use of one cue changed between two models on the same samples.
+    """Change in the use of one cue between two models on the same samples.
 
     Attributes
     ----------
     first, last
         The models, as `connectomebench.evaluation.results.label` names them.
     task, species, partition
-        What both were asked about.
+        Where both were evaluated.
     n_samples
-        Rows that both were asked about.
+        Rows that both replied to.
     cue, use
-        Which cue, and how.
+        The cue, and how it is used.
     difference
         Share of replies of the last minus that of the first, by paired bootstrap over groups; ``n`` counts the replies
         of both.
     holm
-        Its p-value, corrected for all cues and uses of these two models at this place (Holm); NaN where fewer than
+        Its p-value, corrected for all cues and uses of these two models at this place (Holm); NaN if fewer than
         `FEWEST_CHANGED` groups differ.
     """
 
@@ -70,12 +70,12 @@ class CueChange:
 
 
 def checkpoint_series(replies: Sequence[Replies]) -> list[tuple[str, ...]]:
-    """Order the models whose names differ in the number of a checkpoint alone (``NAME-checkpoint-100``).
+    """Order models whose names differ only in the checkpoint number (``NAME-checkpoint-100``).
 
     Returns
     -------
     list
-        One series a name, condition and what stands behind the number; labels by step, at least two in each.
+        One series per name, condition and suffix after the number; labels by step, at least two in each.
     """
     steps: dict[tuple[str, str, str], dict[int, str]] = defaultdict(dict)
     for one in replies:
@@ -87,12 +87,12 @@ def checkpoint_series(replies: Sequence[Replies]) -> list[tuple[str, ...]]:
 
 
 def given_series(replies: Sequence[Replies], order: Sequence[str]) -> tuple[str, ...]:
-    """Check an order of models given by hand.
+    """Validate an order of models given by hand.
 
     Raises
     ------
     ConnectomeBenchError
-        If it names fewer than two, one twice, or one that has no replies.
+        If it names fewer than two models, one twice, or one without replies.
     """
     known = sorted({one.name for one in replies})
     if len(order) < 2 or len(set(order)) < len(order):
@@ -108,7 +108,7 @@ def given_series(replies: Sequence[Replies], order: Sequence[str]) -> tuple[str,
 def find_changes(
     replies: Sequence[Replies], series: Sequence[str], lexicon: Lexicon, *, seed: int = 0
 ) -> list[CueChange]:
-    """Compare the first and the last model of a series wherever both replied.
+    """Compare the first and last model of a series on the samples both replied to.
 
     Parameters
     ----------
@@ -117,14 +117,14 @@ def find_changes(
     series
         From `checkpoint_series` or `given_series`.
     lexicon
-        The one they were read with.
+        The lexicon that the replies were read with.
     seed
-        Of the bootstrap.
+        Seed of the bootstrap.
 
     Returns
     -------
     list[Change]
-        By place, cue and use; only samples that both replied to count, and none may be left.
+        By place, cue and use; only samples that both replied to count. May be empty.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def find_changes(
 
 
 def _changes(first: Replies, last: Replies, lexicon: Lexicon, seed: int) -> list[CueChange]:
-    """Compare two models at one place; nothing where they share no sample."""
+    """Compare two models at one place; empty if they share no sample."""
     truths = [dict(zip(one.sample_id, zip(one.answer, one.group, strict=True), strict=True)) for one in (first, last)]
     shared = sorted(truths[0].keys() & truths[1].keys())
     if not shared:

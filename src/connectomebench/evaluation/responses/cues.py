@@ -1,6 +1,6 @@
-"""Replies in words as result records keep them, and the visual cues they name. Needs no model.
+"""Collect text replies from result records and find the visual cues they name. Needs no model.
 
-A row with several votes counts with every vote: what is counted here are replies, not samples.
+Every vote of a row counts: the unit here is the reply, not the sample.
 """
 
 from __future__ import annotations
@@ -26,34 +26,34 @@ USES: tuple[Use, ...] = ("mentioned", "affirmed", "denied")
 ANALYSIS_WORDS = 5
 """Words besides the answer from which on a reply counts as one with an analysis."""
 
-# the answer and the confidence with what they hold; other tags (analysis, think) without
+# answer and confidence are removed with their content; of other tags (analysis, think) only the tags
 _TAGS = re.compile(r"<\s*(answer|confidence)\s*>[^<>]*<\s*/\s*\1\s*>|<\s*/?\s*\w{1,20}\s*>", re.IGNORECASE)
 _WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
 
 
 @dataclass(frozen=True)
 class Replies:
-    """All replies of one model in one condition to one partition, one entry a reply.
+    """Replies of one model in one condition to one partition, one entry per reply.
 
     Attributes
     ----------
     model, revision, task, species, partition, condition
-        Where they come from; several revisions in one file are joined.
+        Origin of the replies; several revisions in one file are joined.
     sample_id, group, answer
-        Of the row that was asked about, shape (replies,).
+        Of the row of each reply, shape (replies,).
     prediction
-        Answer of the reply, shape (replies,); empty where it held none.
+        Answer in the reply, shape (replies,); empty if it had none.
     text
-        What it says besides answer and confidence, tags taken out.
+        The reply without answer, confidence and tags.
     words
         Words in ``text``, shape (replies,).
     tokens
-        Tokens of the whole reply, shape (replies,), NaN where unknown; those of several votes are only known together
-        and shared out evenly.
+        Tokens of the whole reply, shape (replies,), NaN where unknown; several votes have only a total,
+        which is divided evenly.
     mentions
-        Of every reply.
+        Cue mentions of every reply.
     uses
-        Whether a reply uses a cue so, shape (uses, cues, replies).
+        Whether a reply uses a cue in this way, shape (uses, cues, replies).
     """
 
     model: str
@@ -74,7 +74,7 @@ class Replies:
 
     @property
     def name(self) -> str:
-        """The model in its condition, as `connectomebench.evaluation.results.label` names it."""
+        """Name of the model with its condition, as `connectomebench.evaluation.results.label` names it."""
         return label(self.model, self.condition)
 
     @property
@@ -89,7 +89,7 @@ class Replies:
 
 
 def collect_replies(frame: pd.DataFrame, lexicon: Lexicon) -> tuple[list[Replies], list[str]]:
-    """Take the replies out of result records, and find the cues in them.
+    """Extract the replies from result records and find the cues in them.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def collect_replies(frame: pd.DataFrame, lexicon: Lexicon) -> tuple[list[Replies
     Raises
     ------
     ConnectomeBenchError
-        If there is no reply at all, or a row has another number of votes than of replies.
+        If there is no reply at all, or the numbers of votes and replies of a row differ.
     """
     found, silent = [], []
     for (model, task, species, partition, condition), rows in tqdm(
@@ -164,7 +164,7 @@ def _entries(row: Any) -> list[tuple[str, str, str, str, str, float]]:
 
 
 def _uses(mentions: tuple[tuple[Mention, ...], ...], lexicon: Lexicon) -> NDArray[np.bool_]:
-    """Tell which reply mentions, affirms and denies which cue, shape (uses, cues, replies)."""
+    """Return which reply mentions, affirms and denies which cue; bool, shape (uses, cues, replies)."""
     place = {cue.name: i for i, cue in enumerate(lexicon.cues)}
     uses = np.zeros((len(USES), len(place), len(mentions)), dtype=bool)
     for reply, found in enumerate(mentions):

@@ -1,8 +1,8 @@
-"""Visual cues in the words of a reply: a lexicon that can be edited, and the finding of cues and of their negation.
+"""Find visual cues and their negation in the text of a reply, with an editable lexicon.
 
 The negation follows NegEx (Chapman et al., Journal of Biomedical Informatics 34, 2001): a word such as "no" denies what
-stands a few words behind it in the same clause. It is a rule about words, not an understanding of the text;
-docs/response-analysis.md tells how often it erred where it was checked.
+follows within a few words in the same clause. It is a rule about words, not an understanding of the text;
+docs/response-analysis.md reports its measured error rate.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _OPENING = frozenset("(—–")
 _CONTRACTED = re.compile(r"n['’]t$")
 _PATTERN_WORD = re.compile(r"~|[^\W_]+\*?(?:\|[^\W_]+\*?)*")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
-# up to three words between, none of which turns the meaning round
+# up to three words between, none of which reverses the meaning
 _BETWEEN = r"(?: (?!(?:no|not|never|nor|without) )[^\W_]+){0,3}"
 _ENDING = r"[^\W_]*"
 _AFTER_REACH = 3
@@ -42,14 +42,14 @@ _LIST_REACH = 8
 
 @dataclass(frozen=True)
 class Cue:
-    """A visual cue and what names it.
+    """A visual cue and the patterns that name it.
 
     Attributes
     ----------
     name, title
-        As in the file, and for people.
+        Key in the file, and display name.
     words, opposite, exceptions
-        What names the cue, what names its reverse, and what only looks like it; None where there is nothing.
+        Patterns that name the cue, name its reverse, and only look like it; None if there are none.
     """
 
     name: str
@@ -61,22 +61,22 @@ class Cue:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Cues, and how they are denied.
+    """Cues, and the words that deny them.
 
     Attributes
     ----------
     cues
         In the order of the file.
     before, after
-        What denies a cue that follows, and one that stands before it.
+        Patterns that deny a cue after them, and a cue before them.
     exceptions
-        What looks like a negation and is none.
+        Patterns that look like a negation but are none.
     ends
-        Where a clause ends besides at punctuation.
+        Patterns that end a clause, besides punctuation.
     reach
-        Words between a negation and what it denies, at most.
+        Maximum number of words between a negation and the cue it denies.
     key
-        Hash of the file's content, so that results name what they rest on.
+        Hash of the file's content, so that results name the lexicon they used.
     """
 
     cues: tuple[Cue, ...]
@@ -90,7 +90,7 @@ class Lexicon:
 
 @dataclass(frozen=True)
 class Mention:
-    """One place where a text speaks of a cue; ``start`` and ``end`` count characters."""
+    """One mention of a cue in a text; ``start`` and ``end`` count characters."""
 
     cue: str
     reading: Reading
@@ -104,12 +104,12 @@ def read_lexicon(path: Path | None = None) -> Lexicon:
     Parameters
     ----------
     path
-        YAML file as ``eval/reply_cues.yaml``, which is read where None is given.
+        YAML file in the format of ``eval/reply_cues.yaml``, which is the default.
 
     Raises
     ------
     ConnectomeBenchError
-        If it cannot be read or is not a lexicon; the message names the place.
+        If it cannot be read or is not a lexicon; the message names the location.
     """
     import yaml
 
@@ -134,7 +134,7 @@ def find_mentions(text: str, lexicon: Lexicon) -> list[Mention]:
     Parameters
     ----------
     text
-        Words of a reply.
+        Text of a reply.
     lexicon
         From `read_lexicon`.
 
@@ -145,7 +145,7 @@ def find_mentions(text: str, lexicon: Lexicon) -> list[Mention]:
         reverse denies.
     """
     tokens, spans, joined, starts = _tokens(text)
-    # a negation that is none keeps its length, so that places stay
+    # an exception is masked at its own length, so that positions stay
     plain = lexicon.exceptions.sub(lambda m: "#" * len(m[0]), joined) if lexicon.exceptions else joined
     denying = _places(lexicon.before, plain, starts)
     after = [first for first, _ in _places(lexicon.after, plain, starts)]
@@ -164,7 +164,7 @@ def find_mentions(text: str, lexicon: Lexicon) -> list[Mention]:
 
 
 def _tokens(text: str) -> tuple[list[str], list[tuple[int, int]], str, list[int]]:
-    """Return words and punctuation in lower case, where they stand, all joined, and where each starts in that."""
+    """Return lower-case words and punctuation, their positions, their joined text, and their starts in it."""
     tokens, spans = [], []
     for match in _TOKEN.finditer(text):
         word = match[0].lower()
@@ -194,7 +194,7 @@ def _denied(
     ends: set[int],
     reach: int,
 ) -> bool:
-    """Tell whether a negation in the same clause reaches the tokens of a place."""
+    """Check whether a negation in the same clause reaches the given tokens."""
     first, last = place
     before = max((end for _, end in denying if end < first), default=None)
     if before is not None and ends.isdisjoint(between := range(before + 1, first)):
@@ -203,7 +203,7 @@ def _denied(
 
 
 def _stops(tokens: Sequence[str], i: int) -> bool:
-    """Tell whether a clause ends at a token: not at the comma of a list with "or", nor before "such as" and "e.g."."""
+    """Check whether a clause ends at a token: not at the comma of a list with "or", nor before "such as" or "e.g."."""
     ahead = tokens[i + 1 : i + 1 + _LIST_REACH]
     if tokens[i] == ",":
         end = next((k for k, token in enumerate(ahead) if token in _STOPS), len(ahead))
@@ -214,7 +214,7 @@ def _stops(tokens: Sequence[str], i: int) -> bool:
 
 
 def _heads(tokens: Sequence[str], first: int, last: int) -> bool:
-    """Tell whether the tokens are (in) a heading: a few words between a line's start or a number and a colon."""
+    """Check whether the tokens are (in) a heading: a few words between a line's start or a number and a colon."""
     end = next((i for i in range(last + 1, min(last + 1 + _HEADING_WORDS, len(tokens))) if tokens[i] in _STOPS), None)
     if end is None or tokens[end] != ":":
         return False
@@ -223,7 +223,7 @@ def _heads(tokens: Sequence[str], first: int, last: int) -> bool:
 
 
 def _lexicon(data: Any) -> Lexicon:
-    """Check what a file holds, and compile its patterns."""
+    """Validate the content of a file and compile its patterns."""
     top = _mapping(data, "the file", {"version", "negation", "cues"})
     if top.get("version") != _VERSION:
         raise ConnectomeBenchError(f"version is {top.get('version')!r}; this is read: {_VERSION}")
@@ -263,7 +263,7 @@ def _mapping(value: Any, what: str, known: set[str] | None) -> dict[str, Any]:
 
 
 def _pattern(value: Any, what: str) -> re.Pattern[str] | None:
-    """Compile a list of patterns; None where there is no list or an empty one."""
+    """Compile a list of patterns; None if it is missing or empty."""
     if value is None or value == []:
         return None
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):

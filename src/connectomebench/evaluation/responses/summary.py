@@ -1,6 +1,6 @@
-"""Numbers on replies: length, shares, cues, and which cues go with being right; 95% intervals over groups.
+"""Summarise replies: length, shares, cues, and which cues go with correct answers; 95% intervals over groups.
 
-What goes with being right is an association and no cause: a model may name a cue because it has made up its mind.
+This is an association, not a cause: a model may name a cue because it has already decided.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ compared: where nearly all are right, a bootstrap finds differences that are not
 
 @dataclass(frozen=True)
 class CueUse:
-    """How often one cue is used in one way, and what goes with it.
+    """How often one cue is used in one way, and its association with correct answers.
 
     Attributes
     ----------
     cue, use
-        Which cue, and how.
+        The cue, and how it is used.
     share
-        Of all replies.
+        Share of all replies.
     right
-        Share of right answers among replies that use the cue so, minus that among those that do not; None for
-        ``mentioned``, and where either are too few (`FEWEST`).
+        Share of correct answers among replies that use the cue in this way, minus that among the others; None for
+        ``mentioned``, and where either group is too small (`FEWEST`).
     right_same_answer
-        The same between replies that gave the same answer (weights of Mantel and Haenszel over the answers), since
-        cues go with the answer: who says no to a merge affirms a gap. None as above, or where no answer was given
-        both with the cue and without.
+        The same within replies of the same answer (Mantel-Haenszel weights over the answers), since cues go with
+        the answer: a no to a merge affirms a gap. None as above, or where no answer was given both with and
+        without the cue.
     holm
         The p-value of ``right_same_answer``, corrected for all cues of these replies (Holm); NaN where there is none.
     """
@@ -61,16 +61,16 @@ class CueUse:
 
 @dataclass(frozen=True)
 class ReplySummary:
-    """Numbers on the replies of one model in one condition to one partition.
+    """Summary of the replies of one model in one condition to one partition.
 
     Attributes
     ----------
     replies
-        What they are about.
+        The replies summarised.
     n_samples
-        Rows that were asked about; `Estimate.n` counts replies.
+        Rows replied to; `Estimate.n` counts replies.
     words, tokens
-        Medians a reply; NaN for tokens where they are not known.
+        Medians per reply; NaN for tokens if unknown.
     reasoned, parsed
         Shares of replies with an analysis, and with a readable answer.
     cues
@@ -89,16 +89,16 @@ class ReplySummary:
 def summarise_replies(
     replies: Replies, lexicon: Lexicon, *, resamples: int | None = None, seed: int = 0
 ) -> ReplySummary:
-    """Estimate lengths, shares, cues and what goes with being right.
+    """Estimate lengths, shares, cue use and its association with correct answers.
 
     Parameters
     ----------
     replies
         From :func:`connectomebench.evaluation.responses.cues.collect_replies`.
     lexicon
-        The one they were read with.
+        The lexicon that the replies were read with.
     resamples, seed
-        Of the bootstrap; by default `enough_resamples`.
+        Number and seed of bootstrap resamples; by default `enough_resamples`.
     """
     resamples = resamples or enough_resamples(lexicon)
     n = len(replies.text)
@@ -134,7 +134,7 @@ def summarise_replies(
 
 
 def enough_resamples(lexicon: Lexicon) -> int:
-    """Return how many resamples a test of every cue needs, so that the least p-value there can be survives Holm."""
+    """Return how many resamples a test of every cue needs for the smallest possible p-value to survive Holm."""
     return max(RESAMPLES, 100 * len(TESTED) * len(lexicon.cues))
 
 
@@ -144,7 +144,7 @@ def sums_by_group(values: NDArray[np.bool_], group: NDArray[np.intp]) -> NDArray
 
 
 def share_statistic(part: NDArray[np.float64], whole: NDArray[np.float64]) -> Statistic:
-    """Return the share of ``part`` in ``whole``, sums a group of shape (groups,), as a function of group weights."""
+    """Return the share of ``part`` in ``whole``, sums per group of shape (groups,), as a function of group weights."""
     both = np.stack([part, whole])
 
     def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -155,7 +155,7 @@ def share_statistic(part: NDArray[np.float64], whole: NDArray[np.float64]) -> St
 
 
 def median_statistic(values: NDArray[np.float64]) -> Statistic:
-    """Return the median of values (rows,) as a function of row weights; with weights of one as numpy has it."""
+    """Return the median of values (rows,) as a function of row weights; with unit weights as in numpy."""
     order = np.argsort(values, kind="stable")
     ranked = values[order]
 
@@ -183,7 +183,7 @@ def _with_right(
     resamples: int,
     seed: int,
 ) -> tuple[PairedDifference | None, PairedDifference | None]:
-    """Return right with a cue minus right without it, among all replies and among those of the same answer."""
+    """Return accuracy with a cue minus accuracy without it, over all replies and within the same answer."""
     n = len(used)
     right = replies.prediction == replies.answer
     if min(len(np.unique(group[arm & kind])) for arm in (used, ~used) for kind in (right, ~right)) < FEWEST:
@@ -192,7 +192,7 @@ def _with_right(
         share_statistic(sums_by_group(right & arm, group), sums_by_group(arm, group)) for arm in (used, ~used)
     )
     plain = paired_difference(with_it, without, groups, resamples=resamples, seed=seed)
-    # an answer that only occurs with the cue, or only without it, compares nothing
+    # an answer that occurs only with the cue, or only without it, allows no comparison
     answers = [a for a in np.unique(replies.prediction) if a and len(set(used[replies.prediction == a].tolist())) == 2]
     if not answers:
         return replace(plain, n=n), None
