@@ -1,1 +1,1 @@
-"""From a site and its meshes to pictures: orthographic views and slices of image data."""
+"""Render sites and their meshes: orthographic views and slices of image data."""

@@ -1,4 +1,4 @@
-"""Graphics adapters: which one wgpu offers, and whether octarine can draw on it.
+"""Find the graphics adapter that wgpu offers and check whether octarine can render on it.
 
 Everything that opens a graphics driver calls :func:`prepare_drivers` first: this package, its doctor, its benchmarks
 and its tests.
@@ -22,16 +22,16 @@ NOT_INSTALLED = "octarine is not installed"
 
 @dataclass(frozen=True)
 class Adapter:
-    """What wgpu would draw on.
+    """The graphics adapter that wgpu would use.
 
     Attributes
     ----------
     name
-        As its driver names it, for example ``llvmpipe (LLVM 15.0.6, 256 bits)``.
+        Name given by its driver, for example ``llvmpipe (LLVM 15.0.6, 256 bits)``.
     backend
         Interface of the driver: ``Vulkan``, ``OpenGL``, ``Metal`` or ``D3D12``.
     is_hardware
-        Whether it is a graphics card; False where a driver computes on the CPU.
+        Whether it is a graphics card; False for a software driver on the CPU.
     """
 
     name: str
@@ -47,7 +47,7 @@ def prepare_drivers() -> None:
 
     Call it before wgpu asks for an adapter and before an OpenGL context is made. Calling it again does nothing.
     """
-    # drivers complain on stderr where a session without a screen has no such folder
+    # drivers complain on stderr if a session without a screen has no such folder
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     # Mesa's software drivers (Vulkan and OpenGL) bring an LLVM; triton, a part of torch, brings another and crashes the
     # process when it is loaded second. Torch loads it late, so importing torch is not enough.
@@ -61,7 +61,7 @@ def find_adapter() -> Adapter | None:
     Returns
     -------
     Adapter or None
-        None where wgpu is not installed, finds no adapter, or no driver library to ask for one.
+        None if wgpu is not installed, or finds no adapter or driver library.
     """
     if find_spec("wgpu") is None:
         return None
@@ -76,17 +76,17 @@ def find_adapter() -> Adapter | None:
 
 
 def octarine_problem(*, allow_software: bool = True) -> str | None:
-    """Say why octarine cannot draw in this process.
+    """Return why octarine cannot render in this process.
 
     Parameters
     ----------
     allow_software
-        Whether an adapter in software will do. It draws correctly, and tens of times slower than the CPU rasteriser.
+        Whether to accept a software adapter. It renders correctly, but tens of times slower than the CPU rasteriser.
 
     Returns
     -------
     str or None
-        One line without a full stop; None if octarine can draw.
+        One line without a full stop; None if octarine can render.
     """
     if find_spec("octarine") is None:
         return NOT_INSTALLED
@@ -100,12 +100,12 @@ def octarine_problem(*, allow_software: bool = True) -> str | None:
 
 
 def require_octarine() -> None:
-    """Check that octarine can draw in this process.
+    """Check that octarine can render in this process.
 
     Raises
     ------
     ConnectomeBenchError
-        If it is not installed, or no adapter has the features and limits that it asks for.
+        If it is not installed, or no adapter has the features and limits that it needs.
     """
     problem = octarine_problem()
     if problem == NOT_INSTALLED:
@@ -119,11 +119,11 @@ def require_octarine() -> None:
 
 @cache
 def _refusal() -> str | None:
-    """Open the device that octarine draws on, and give the driver's reason if there is none."""
+    """Open the device that octarine renders on, and return the driver's reason if there is none."""
     prepare_drivers()
     wgpu: Any = importlib.import_module("wgpu")
     try:
-        with suppress(RuntimeError):  # there is a device already, of a viewer that the caller has opened
+        with suppress(RuntimeError):  # a viewer of the caller has already opened a device
             wgpu.preconfigure_default_device("connectomebench", power_preference="high-performance")
         importlib.import_module("pygfx")  # lets wgpu know which features and limits it needs
         wgpu.get_default_device()

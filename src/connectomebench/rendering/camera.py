@@ -1,7 +1,7 @@
-"""The three orthographic cameras.
+"""Define the three orthographic cameras.
 
-Each view shows the cube of edge ``extent_nm`` around the site, filling the picture exactly. The picture planes are
-those of the slices of image data, in the same orientation, so that a view and its slice lie on each other pixel for
+Each view shows the cube of edge ``extent_nm`` around the site, filling the image exactly. The image planes are
+those of the slices of image data, in the same orientation, so that a view and its slice match pixel for
 pixel:
 
 ======  =====================  ==================  ==========================
@@ -12,8 +12,8 @@ side    +y                     +z                  +x (plane of ``em_yz``)
 top     +x                     +z                  -y (plane of ``em_xz``)
 ======  =====================  ==================  ==========================
 
-Right, down and looking direction are a right-handed frame: no view is a mirror image. Nothing outside the cube is seen,
-in depth neither: the near and far planes are its front and back face.
+Right, down and looking direction are a right-handed frame: no view is a mirror image. Nothing outside the cube is
+visible, including in depth: the near and far planes are its front and back face.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _FRAMES = {
 
 
 def view_frame(view: str) -> NDArray[np.float64]:
-    """Rotation from the world (x, y, z) to a camera (right, down, forward).
+    """Return the rotation from the world (x, y, z) to a camera (right, down, forward).
 
     Parameters
     ----------
@@ -48,5 +48,5 @@ def view_frame(view: str) -> NDArray[np.float64]:
 
 
 def view_frames() -> NDArray[np.float64]:
-    """Rotations of all mesh views in the order of ``MESH_VIEWS``; float64, shape (3, 3, 3)."""
+    """Return the rotations of all mesh views in the order of ``MESH_VIEWS``; float64, shape (3, 3, 3)."""
     return np.stack([view_frame(v) for v in MESH_VIEWS])

@@ -1,7 +1,7 @@
-"""Reduce a mesh to what lies in the cube shown: a neuron is often a hundred times larger than a view.
+"""Clip a mesh to the cube shown: a neuron is often a hundred times larger than a view.
 
-What does not depend on the view is computed once a mesh and kept as long as the mesh is: its normals, and its faces
-sorted into the cells of a grid, so that a view looks at the cells that it meets and at no other face.
+View-independent data are computed once per mesh and kept as long as the mesh: its normals, and its faces sorted into
+the cells of a grid, so that a view only tests the cells that it meets.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Point
 
-# Face normals are added up as integers, which gives the same sum in any order of faces. Unit: nm².
+# Face normals are summed as integers, so that the sum does not depend on the order of faces. Unit: nm².
 _NORMAL_UNIT = float(2**20)
 _NORMAL_LIMIT = float(2**56)
-_CELL_FACES = 24  # of a cell that a surface passes, about
-# A mesh that encloses less than minus this share of its area times its reach is taken to be turned inside out.
+_CELL_FACES = 24  # approximate number per cell that a surface crosses
+# A mesh that encloses less than minus this share of its area times its reach counts as inside out.
 _TURNED = 1e-4
 # An open mesh encloses nothing, and what is computed depends on the point it is seen from: by the sum of its directed
 # areas times the way to that point. So the volume has to be below minus this many times that, too. 1 holds for all
@@ -31,18 +31,18 @@ _OPEN = 2.0
 
 @dataclass(frozen=True)
 class ViewMesh:
-    """The faces of a mesh that may be seen in a cube.
+    """Faces of a mesh that may be visible in a cube.
 
     Attributes
     ----------
     points
         float32, shape (n, 3), axes x, y, z; the cube spans -1 to 1.
     normals
-        float32, shape (n, 3), unit length. As on the whole mesh: faces that were cut away count.
+        float32, shape (n, 3), unit length. As on the whole mesh: clipped faces count too.
     faces
         int32, shape (m, 3), indices into ``points``; counter-clockwise seen from outside.
     cells
-        int32, shape (k + 1,): where each run of faces that lie beside each other begins, and the number of faces.
+        int32, shape (k + 1,): start of each run of neighbouring faces, and the number of faces.
     """
 
     points: NDArray[np.float32]
@@ -53,7 +53,7 @@ class ViewMesh:
 
 @dataclass(frozen=True)
 class MeshIndex:
-    """A mesh with normals, its faces sorted by place.
+    """A mesh with normals and spatially sorted faces.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class MeshIndex:
     normals
         float32, shape (n, 3), unit length.
     faces
-        int32, shape (m, 3), counter-clockwise seen from outside, those of a cell beside each other.
+        int32, shape (m, 3), counter-clockwise seen from outside, grouped by cell.
     cells
-        int32, shape (k + 1,): where the faces of each cell begin; no cell is empty.
+        int32, shape (k + 1,): start of the faces of each cell; no cell is empty.
     lower_nm, upper_nm
         float32, shape (k, 3): bounding box of the faces of each cell.
     """
@@ -77,29 +77,29 @@ class MeshIndex:
     upper_nm: NDArray[np.float32]
 
 
-# by id of the mesh; an entry goes when its mesh does
+# by id of the mesh; an entry is removed together with its mesh
 _indices: dict[int, MeshIndex] = {}
 
 
 def index_mesh(mesh: Mesh) -> MeshIndex:
-    """Sort the faces of a mesh by place and compute its normals, or give what was made for this very mesh before.
+    """Sort the faces of a mesh spatially and compute its normals; the result is cached per mesh object.
 
-    Its arrays must not be changed afterwards.
+    The arrays of the mesh must not be changed afterwards.
 
     Parameters
     ----------
     mesh
-        Vertices in nm. Faces may be turned inside out, all together; that is put right.
+        Vertices in nm. Faces may all be inside out; this is corrected.
 
     Raises
     ------
     ConnectomeBenchError
-        If a vertex of a face is not finite or a face points at a vertex that is not there.
+        If a vertex of a face is not finite or a face refers to a missing vertex.
     """
     found = _indices.get(id(mesh))
     if found is None:
         found = _make_index(mesh)
-        # the entry is there before the finaliser is: whatever happens, no other mesh of this id can find it
+        # the entry is stored before the finaliser: whatever happens, no other mesh of this id can find it
         _indices[id(mesh)] = found
         weakref.finalize(mesh, _indices.pop, id(mesh), None)
     return found
@@ -108,7 +108,7 @@ def index_mesh(mesh: Mesh) -> MeshIndex:
 def clip_mesh(mesh: Mesh, center_nm: Point, extent_nm: float) -> ViewMesh:
     """Keep the faces whose bounding box overlaps a cube, with smooth normals at their vertices.
 
-    Faces on the border stay whole; what sticks out is cut away by the picture frame and the near and far planes.
+    Faces on the border stay whole; the image frame and the near and far planes cut off what sticks out.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def clip_mesh(mesh: Mesh, center_nm: Point, extent_nm: float) -> ViewMesh:
     Returns
     -------
     ViewMesh
-        In cube coordinates; without faces where the mesh does not reach the cube.
+        In cube coordinates; without faces if the mesh does not reach the cube.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def _make_index(mesh: Mesh) -> MeshIndex:
         faces = faces[:, ::-1].copy()
     corner = vertices.min(axis=0).astype(np.float64)
     span = vertices.max(axis=0).astype(np.float64) - corner
-    # an edge at which a surface leaves about that many faces in a cell, unless that made more cells than faces
+    # cell edge at which a surface has about that many faces per cell, unless that gives more cells than faces
     edge = max((_CELL_FACES * area / 2 / len(faces)) ** 0.5, 1e-6 * span.max(), 1e-6)
     while np.prod(np.floor(span / edge) + 1) > 2 * len(faces) + 64:
         edge *= 1.3
@@ -167,7 +167,7 @@ def _make_index(mesh: Mesh) -> MeshIndex:
 
 @numba.njit(cache=True, nogil=True)
 def _volume(vertices, faces, middle):
-    """Six times the signed volume around a point (nm³), twice the area and twice the directed area's length (nm²)."""
+    """Compute 6x the signed volume around a point (nm³), and 2x the area and the directed area's length (nm²)."""
     volume, area = 0.0, 0.0
     directed_x, directed_y, directed_z = 0.0, 0.0, 0.0  # their sum is 0 on a closed surface
     for f in range(len(faces)):
@@ -223,7 +223,7 @@ def _sort_faces(vertices, faces, corner, scale, shape):
 
 @numba.njit(cache=True, nogil=True)
 def _reorder(faces, order, vertices):
-    """Put faces into a new order and number vertices as they come first, so that what is near lies near in memory."""
+    """Reorder faces and number vertices by first use, so that neighbours lie close in memory."""
     number = np.full(len(vertices), -1, np.int32)
     new_faces = np.empty_like(faces)
     new_vertices = np.empty_like(vertices)
@@ -245,7 +245,7 @@ def _reorder(faces, order, vertices):
 
 @numba.njit(cache=True, nogil=True)
 def _cell_boxes(vertices, faces, cells):
-    """Bounding box of the faces of each cell."""
+    """Compute the bounding box of the faces of each cell."""
     n = len(cells) - 1
     lower = np.full((n, 3), np.inf, np.float32)
     upper = np.full((n, 3), -np.inf, np.float32)
@@ -284,7 +284,7 @@ def _vertex_normals(vertices, faces):
         length = np.sqrt(x * x + y * y + z * z)
         if length > 0:
             normals[v, 0], normals[v, 1], normals[v, 2] = x / length, y / length, z / length
-        else:  # only degenerate faces meet here; any direction will do, none is drawn
+        else:  # only degenerate faces meet here; any direction works, none is drawn
             normals[v, 0], normals[v, 1], normals[v, 2] = 0.0, 0.0, 1.0
     return normals
 
@@ -293,7 +293,7 @@ def _vertex_normals(vertices, faces):
 def _select(vertices, faces, cells, lower, upper, center, half):
     """Find the faces that are not wholly beyond one side of the cube, and number their vertices.
 
-    Cells beyond a side are skipped, cells inside taken whole; only the faces of cells on the border are looked at.
+    Cells beyond a side are skipped, cells inside taken whole; only faces of cells on the border are tested.
     """
     low = center - half
     high = center + half
@@ -346,7 +346,7 @@ def _extract(vertices, normals, faces, kept, number, n_points, center, scale):
             v = faces[kept[k], j]
             n = number[v]
             new_faces[k, j] = n
-            if n == done:  # vertices are numbered as they come first
+            if n == done:  # vertices are numbered by first use
                 done += 1
                 for axis in range(3):
                     points[n, axis] = (vertices[v, axis] - center[axis]) * scale

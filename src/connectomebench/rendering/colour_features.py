@@ -1,6 +1,6 @@
-"""Brightness and area of each colour: what needs no look at a shape.
+"""Measure brightness and area of each colour, ignoring shape.
 
-Controls are matched to cases on these numbers, and the trivial baseline learns from nothing else.
+Controls are matched to cases on these features, and the trivial baseline learns from nothing else.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from connectomebench.rendering.colours import BLUE, ORANGE
 EDGE_PX = 128
 
 
-MIN_SATURATION = 64  # of 255: below it there is no colour to speak of (grey tissue, its hatched outside, soft edges)
+MIN_SATURATION = 64  # of 255: below it a pixel counts as colourless (grey tissue, its hatched outside, soft edges)
 
 
 HUE_REACH = 28  # of 256, either side: shading leaves the hue alone, antialiasing hardly moves it
@@ -65,7 +65,7 @@ def image_features(image: Image.Image) -> NDArray[np.float64]:
 
 
 def coloured(image: Image.Image) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Find the pixels that are blue (base, source) and those that are orange (candidate, sink), however dark.
+    """Find blue (base, source) and orange (candidate, sink) pixels of any darkness.
 
     Returns
     -------
@@ -98,7 +98,7 @@ def trivial_features(
     Raises
     ------
     ConnectomeBenchError
-        If there are not as many images as views.
+        If the numbers of images and views differ.
     """
     if len(images) != len(views):
         raise ConnectomeBenchError(f"got {len(images)} images for the views {', '.join(views)}; give one for each")

@@ -1,4 +1,4 @@
-"""Every colour of the pictures, in one place, and how light turns it into pixels.
+"""Define every colour of the images and how shading turns it into pixels.
 
 Blue and orange are those of the palette of Okabe and Ito (Color Universal Design, 2008): they stay apart under the
 common forms of colour blindness and in grey.
@@ -19,9 +19,9 @@ ORANGE: RGB = (230, 159, 0)
 ROLE_COLOURS: dict[Role, RGB] = {"base": BLUE, "candidate": ORANGE, "source": BLUE, "sink": ORANGE}
 BACKGROUND: RGB = (255, 255, 255)
 
-# A lighter blue (sky blue of the same palette) than the meshes': it has to be seen on dark membranes.
+# A lighter blue (sky blue of the same palette) than the meshes': it must be visible on dark membranes.
 EM_OUTLINE: RGB = (86, 180, 233)
-# Where there are no data: two warm greys as a hatch, so that nobody takes it for black or white tissue.
+# Where there are no data: two warm greys as a hatch, so that it is not mistaken for black or white tissue.
 EM_OUTSIDE: tuple[RGB, RGB] = ((186, 180, 172), (208, 203, 196))
 
 # Lambert shading under one distant light fixed to the camera. Ambient and diffuse add up to 1: a surface that faces the
@@ -44,20 +44,20 @@ def light_direction() -> NDArray[np.float64]:
 
 
 def srgb_to_linear(colour: RGB) -> NDArray[np.float64]:
-    """Turn sRGB bytes into linear light between 0 and 1 (IEC 61966-2-1); shape (3,)."""
+    """Convert sRGB bytes to linear light between 0 and 1 (IEC 61966-2-1); shape (3,)."""
     s = np.array(colour) / 255
     return np.where(s <= 0.04045, s / 12.92, ((s + 0.055) / 1.055) ** 2.4)
 
 
 def linear_to_srgb(light: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """Turn linear light between 0 and 1 into sRGB bytes (IEC 61966-2-1); same shape."""
+    """Convert linear light between 0 and 1 to sRGB bytes (IEC 61966-2-1); same shape."""
     light = np.clip(light, 0, 1)
     s = np.where(light <= 0.0031308, light * 12.92, 1.055 * light ** (1 / 2.4) - 0.055)
     return np.round(s * 255).astype(np.uint8)
 
 
 def shade_table(colour: RGB, levels: int) -> NDArray[np.uint8]:
-    """Pixels of a surface from unlit to fully lit.
+    """Return the pixel values of a surface from unlit to fully lit.
 
     Parameters
     ----------
@@ -76,6 +76,6 @@ def shade_table(colour: RGB, levels: int) -> NDArray[np.uint8]:
 
 
 def cut_colour(colour: RGB) -> RGB:
-    """Colour of an object where the cube shown cuts it open, sRGB bytes."""
+    """Return the colour of an object where the cube shown cuts it open, sRGB bytes."""
     red, green, blue = (round(c + CUT_WHITE * (255 - c)) for c in colour)
     return red, green, blue

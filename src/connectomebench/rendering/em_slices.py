@@ -1,4 +1,4 @@
-"""A slice of image data as a picture, with the segment outlined."""
+"""Render slices of image data with the segment outlined."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ _STRIPES = 32  # of the hatch, across a picture
 
 
 def draw_em(em: EMSlice, segment_id: int, pixels: int) -> NDArray[np.uint8]:
-    """Draw a slice.
+    """Render a slice.
 
-    The grey values are left as they are but for the change of size. Where there are no data a hatch in two warm greys
-    is drawn, so that it is taken neither for tissue nor for an empty spot.
+    Grey values change only by resizing. Missing data are drawn as a hatch in two warm greys, so that they look
+    neither like tissue nor like an empty spot.
 
     Parameters
     ----------
     em
         Slice of any size.
     segment_id
-        The segment that is outlined; the line is 2 pixels wide on a picture of 512.
+        The segment to outline; the line is 2 pixels wide on an image of 512.
     pixels
-        Edge of the picture.
+        Edge of the image.
 
     Returns
     -------
@@ -36,7 +36,7 @@ def draw_em(em: EMSlice, segment_id: int, pixels: int) -> NDArray[np.uint8]:
     gray = np.asarray(Image.fromarray(em.gray).resize(size, Image.Resampling.BICUBIC))
     picture = np.repeat(gray[..., None], 3, axis=2)
     inside = _enlarge(em.inside, pixels)
-    # Smoothly enlarged: a mask of large voxels would give a line in steps, which image data of the same voxels do not.
+    # Smoothly enlarged: a mask of large voxels would give a stepped line, unlike image data of the same voxels.
     outline = _outline(_enlarge(em.segments == np.uint64(segment_id), pixels), max(1, round(pixels / 512)))
     picture[~inside] = _hatch(pixels)[~inside]
     picture[outline & inside] = EM_OUTLINE
@@ -49,7 +49,7 @@ def _enlarge(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:
 
 
 def _outline(mask: NDArray[np.bool_], width: int) -> NDArray[np.bool_]:
-    """Mark ``width`` pixels on either side of the border of a mask, none along the frame of the picture."""
+    """Mark ``width`` pixels on either side of the border of a mask, none along the image frame."""
     padded = np.pad(mask, width, mode="edge")
     grown, shrunk = padded, padded
     for _ in range(width):

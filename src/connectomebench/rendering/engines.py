@@ -1,4 +1,4 @@
-"""What draws the meshes: the CPU rasteriser or octarine, behind one interface."""
+"""Choose a rendering engine: the CPU rasteriser or octarine, behind one interface."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 class Engine(Protocol):
-    """Draws meshes in the three orthographic views of :mod:`connectomebench.rendering.camera`."""
+    """Render meshes in the three orthographic views of :mod:`connectomebench.rendering.camera`."""
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class Engine(Protocol):
     def render(
         self, meshes: Sequence[Mesh], colours: Sequence[RGB], center_nm: Point, extent_nm: float, pixels: int
     ) -> dict[str, NDArray[np.uint8]]:
-        """Draw one sample.
+        """Render one sample.
 
         Parameters
         ----------
@@ -44,7 +44,7 @@ class Engine(Protocol):
         center_nm, extent_nm
             Centre (x, y, z) and edge of the cube shown, nm.
         pixels
-            Edge of a picture.
+            Edge of an image.
 
         Returns
         -------
@@ -56,13 +56,13 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class CpuEngine:
-    """The multi-threaded rasteriser; needs no graphics at all.
+    """Multi-threaded CPU rasteriser; needs no graphics driver.
 
     Attributes
     ----------
     threads
-        How many threads draw a sample; all cores of the process by default. Pictures do not depend on it. With several
-        processes at work give 1.
+        Threads per sample; all cores of the process by default. Images do not depend on it. Use 1 with several
+        processes.
     """
 
     threads: int = field(default=0)
@@ -86,21 +86,21 @@ class CpuEngine:
 
 
 def choose_engine(name: EngineName = "auto", threads: int = 0) -> Engine:
-    """Take the named engine, or the one that suits the machine.
+    """Return the named engine, or the one that suits the machine.
 
     Parameters
     ----------
     name
-        ``auto``: octarine where it is installed and can draw on a graphics card, else ``cpu`` (octarine in a software
-        driver is tens of times slower than our rasteriser); the log says why octarine is not taken. ``cpu``,
-        ``octarine``: just that.
+        ``auto``: octarine if it is installed and can render on a graphics card, else ``cpu`` (octarine in a software
+        driver is tens of times slower than the CPU rasteriser); the reason for the fallback is logged. ``cpu`` or
+        ``octarine`` forces that engine.
     threads
         Threads of the CPU engine; 0 for all cores of the process.
 
     Raises
     ------
     ConnectomeBenchError
-        If the name is unknown, or ``octarine`` is named and cannot draw here.
+        If the name is unknown, or ``octarine`` is named and cannot render here.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def choose_engine(name: EngineName = "auto", threads: int = 0) -> Engine:
     if name == "auto":
         problem = octarine_problem(allow_software=False)
         if problem is not None:
-            if problem != NOT_INSTALLED:  # then nobody expects it
+            if problem != NOT_INSTALLED:  # octarine is optional: nothing to log
                 _log.info("drawing on the CPU: %s", problem)
             return CpuEngine(threads)
     from connectomebench.rendering.octarine_engine import OctarineEngine

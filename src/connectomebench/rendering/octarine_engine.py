@@ -1,4 +1,4 @@
-"""Draw with octarine3d (pygfx, wgpu), offscreen, with the cameras, light and colours of the CPU rasteriser."""
+"""Render offscreen with octarine3d (pygfx, wgpu), using the cameras, light and colours of the CPU rasteriser."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ _TO_PYGFX = np.diag([1.0, -1.0, -1.0])
 class OctarineEngine:
     """One offscreen viewer, reused for all samples.
 
-    The meshes are turned in front of a camera that stands still, which is the same as moving camera and light around
+    The meshes are rotated in front of a fixed camera, which is equivalent to moving camera and light around
     them. The camera sees the cube from -1 to 1 and nothing before or behind it.
 
     Raises
     ------
     ConnectomeBenchError
-        If octarine is not installed, or no graphics adapter has the features and limits that it asks for.
+        If octarine is not installed, or no graphics adapter has the features and limits that it needs.
     """
 
     name = "octarine"
@@ -45,7 +45,7 @@ class OctarineEngine:
         self._viewer: Any = octarine.Viewer(offscreen=True, show=False, camera="ortho")
         viewer = self._viewer
         viewer.renderer.pixel_ratio = SUPERSAMPLING
-        viewer.renderer.ppaa = "none"  # averaging samples is all the smoothing
+        viewer.renderer.ppaa = "none"  # averaging samples is the only smoothing
         viewer.set_bgcolor(_rgb(BACKGROUND))
         for light in viewer.lights:
             light.parent.remove(light)

@@ -1,4 +1,4 @@
-"""Centre mark and scale bar over a picture, for people: never in a stored picture, which is what models see."""
+"""Draw a centre mark and scale bar over images for people, never into stored images, which models see."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 _INK, _HALO = (20, 20, 20), (255, 255, 255)
-# shares of the edge of a picture
+# shares of the edge of an image
 _GAP, _TICK, _MARGIN = 0.03, 0.035, 0.04
 _LONGEST = 0.35  # of a scale bar
 
 
 @dataclass(frozen=True)
 class ScaleBar:
-    """A round length.
+    """Scale bar of a round length.
 
     Attributes
     ----------
     length_nm
         1, 2 or 5 times a power of ten, nm.
     share
-        The same as a share of the edge of the view.
+        Length as a share of the edge of the view.
     text
         With its unit: nm, or µm from 1,000 nm on.
     """
@@ -64,12 +64,12 @@ def scale_bar(extent_nm: float) -> ScaleBar:
 
 
 def has_overlay(view: str, extent_nm: float | None) -> bool:
-    """Tell whether a picture has a known centre and width: a view or slice of a row whose extent is known."""
+    """Check whether an image has a known centre and width: a view or slice of a row with a known extent."""
     return plane(view) is not None and extent_nm is not None and math.isfinite(extent_nm) and extent_nm > 0
 
 
 def overlay_svg(extent_nm: float) -> str:
-    """Write the overlay as an SVG element of class ``overlay`` that a page lays over the picture.
+    """Return the overlay as an SVG element of class ``overlay`` that a page lays over the image.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def overlay_svg(extent_nm: float) -> str:
     )
     left, right, foot = 100 * (1 - _MARGIN - bar.share), 100 * (1 - _MARGIN), 100 * (1 - _MARGIN)
     line = f"M{left:.4g} {foot:g}L{right:g} {foot:g}"
-    # strokes have the same width on a small and on a large picture
+    # strokes have the same width on small and large images
     strokes = "".join(
         f'<path d="{ticks} {line}" fill="none" stroke="{colour}" stroke-width="{width}" '
         'vector-effect="non-scaling-stroke"/>'
@@ -99,14 +99,14 @@ def overlay_svg(extent_nm: float) -> str:
 
 
 def draw_overlay(picture: Image.Image, extent_nm: float) -> Image.Image:
-    """Draw the overlay onto a copy of a picture.
+    """Draw the overlay onto a copy of an image.
 
     Parameters
     ----------
     picture
         RGB, square; a view or slice.
     extent_nm
-        Its edge, nm.
+        Edge of the view, nm.
     """
     from PIL import ImageDraw, ImageFont
 

@@ -1,14 +1,14 @@
-"""A small multi-threaded z-buffer: clipped meshes -> the three views, on the CPU alone.
+"""Rasterise clipped meshes into the three views with a small multi-threaded z-buffer on the CPU.
 
 Coordinates are snapped to 1/256 of a sample and edges decided in integers with the top-left rule, as graphics cards
 do, so that neighbouring faces neither overlap nor gape. A sample is one 32-bit number, nearest wins: depth (20 bits),
 part (3 bits), darkness (9 bits). At equal depth the earlier part wins and then the brighter face, never the face that
-happened to be drawn first: pictures depend neither on the order of faces nor on the number of threads.
+was drawn first: images depend neither on the order of faces nor on the number of threads.
 
-A face seen from behind is where the cube shown cuts an object open: it gets the even colour of a cut, no shading.
+A face seen from behind marks where the cube shown cuts an object open: it gets the flat colour of a cut, unshaded.
 
-Half of the faces of a neuron and more lie behind others. Faces are drawn from front to back, those that look at the
-viewer first, and a small one that lies behind all samples around it is dropped before it is shaded.
+At least half of the faces of a neuron lie behind others. Faces are drawn from front to back, those facing the viewer
+first, and a small one that lies behind all samples around it is dropped before it is shaded.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _SUBSAMPLE = 256
 _CODES = 8 * LEVELS
 _EMPTY = 2**32 - 1
 _DEPTH_STEPS = float(2**20 - 1)
-_BAND_ROWS = 128  # rows of samples drawn at a time, so that they stay in the cache of a core
+_BAND_ROWS = 128  # rows of samples drawn at a time, to fit into the cache of a core
 _FAR_AWAY = float(2**30)
-_SMALL = 1024  # samples around a face (width times height of its box) up to which it is tried against what is drawn
+_SMALL = 1024  # samples in the box of a face (width times height) up to which it is tested against what is drawn
 
 
 def available_threads() -> int:
@@ -49,12 +49,12 @@ def _make_pool(threads: int, process: int) -> ThreadPoolExecutor:
 
 
 def thread_pool(threads: int) -> ThreadPoolExecutor:
-    """Threads of this process; a forked child gets its own (numba's own pools do not survive a fork)."""
+    """Return the thread pool of this process; a forked child gets its own (numba's pools do not survive a fork)."""
     return _make_pool(threads, os.getpid())
 
 
 def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: int) -> NDArray[np.uint8]:
-    """Draw the three views.
+    """Render the three views.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
     packed = table[:, 0] | table[:, 1] << 10 | table[:, 2] << 20
 
     frames = view_frames()
-    # The light is given towards the viewer, the third axis of a frame points away.
+    # The light vector points towards the viewer, the third axis of a frame away.
     lights = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
     samples = pixels * SUPERSAMPLING
     n_bands = -(-samples // _BAND_ROWS)
@@ -104,7 +104,7 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
 
     def draw(worker: int) -> None:
         band = np.empty((min(_BAND_ROWS, samples), samples), np.uint32)
-        # Bands are dealt out in turn, so that all threads get their share of every view's crowded middle.
+        # Bands are assigned round-robin, so that all threads share every view's crowded middle.
         for job in range(worker, n_bands * len(frames), threads):
             b, v = divmod(job, len(frames))
             _draw_band(*views[v], normals, faces, parts, b * _BAND_ROWS, ramp, band)
@@ -137,7 +137,7 @@ def _prepare_view(points, normals, faces, cells, frame, light, samples):
     """Project onto the samples of one view, shade vertices, and sort faces into bands of rows, from front to back.
 
     Returns the columns and rows (int32, 1/256 samples), depths (0 near, 1 far) and cosines of the vertices, the faces
-    of each band that look at the viewer, band after band, then those that look away (int32), and where each of these
+    of each band that face the viewer, band after band, then those that face away (int32), and where each of these
     ``2 * bands`` runs starts.
     """
     n = len(points)
@@ -155,7 +155,7 @@ def _prepare_view(points, normals, faces, cells, frame, light, samples):
         depths[i] = (frame[2, 0] * x + frame[2, 1] * y + frame[2, 2] * z + 1.0) * 0.5
         cosines[i] = normals[i, 0] * light[0] + normals[i, 1] * light[1] + normals[i, 2] * light[2]
 
-    # First and last band of each face (none where it is not seen), and whether it looks away; the nearest depth of each
+    # First and last band of each face (none if it is not visible), and whether it faces away; the nearest depth of each
     # cell of faces beside each other. Sorting cells is enough: the order saves time and never changes the picture.
     n_bands = (samples + _BAND_ROWS - 1) // _BAND_ROWS
     first = np.empty(len(faces), np.int16)
@@ -176,7 +176,7 @@ def _prepare_view(points, normals, faces, cells, frame, light, samples):
             right = min((max(xa, xb, xc) - 128) >> 8, samples - 1)
             closest = min(depths[a], depths[b], depths[c])
             outside = closest > 1.0 or max(depths[a], depths[b], depths[c]) < 0.0
-            # Rows grow downwards: counter-clockwise from outside gives a negative area where a face looks this way.
+            # Rows grow downwards: counter-clockwise from outside gives a negative area if a face faces the viewer.
             area = (xb - xa) * (yc - ya) - (yb - ya) * (xc - xa)
             if low > high or left > right or outside or area == 0:
                 first[f], last[f] = 0, -1
@@ -214,7 +214,7 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
     toward = starts[index + 1] - starts[index]
     total = toward + starts[n_bands + index + 1] - starts[n_bands + index]
     for number in range(total):
-        # first the faces that look at the viewer, then those that look away
+        # first the faces towards the viewer, then those facing away
         f = order[starts[index] + number] if number < toward else order[starts[n_bands + index] + number - toward]
         a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
         x0, y0 = np.int64(columns[a]), np.int64(rows[a])
@@ -244,7 +244,7 @@ def _draw_band(columns, rows, depths, cosines, order, starts, normals, faces, pa
             continue
         area = (x1 - x0) * (y2 - y0) - (y1 - y0) * (x2 - x0)
         cut = area > 0
-        if not cut:  # turn it round, so that all edge functions are positive inside
+        if not cut:  # reverse it, so that all edge functions are positive inside
             b, c = c, b
             x1, y1, x2, y2 = x2, y2, x1, y1
             area = -area
@@ -327,7 +327,7 @@ def _inside(value, step, begin, end):
 
 @numba.njit(cache=True, nogil=True)
 def _resolve(band, table, first_row, picture):
-    """Turn samples into pixels: look colours up and average four, rounding halves up.
+    """Resolve samples to pixels: look up colours and average four, rounding halves up.
 
     ``table`` holds red, green and blue packed into 10 bits each, so that four of them add up in one number.
     """

@@ -1,4 +1,4 @@
-"""Measure silhouettes: pieces, holes, areas and shares at the centre, for each colour of a view."""
+"""Measure silhouettes: pieces, holes, areas and central shares of each colour of a view."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ COLOURS = ("blue", "orange", "any")
 
 SILHOUETTE_PX = 256
 
-MIN_PIECE_SHARE = 2e-4  # of the picture: smaller islands are specks of antialiasing
+MIN_PIECE_SHARE = 2e-4  # of the image: smaller islands are antialiasing specks
 
 CENTRES = (0.1, 0.25)  # radii of the two discs round the centre, in edges of the picture
 
 
 def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
-    """Measure the silhouettes of one view of meshes.
+    """Measure the silhouettes in one view of meshes.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _holes(mask: NDArray[np.bool_]) -> float:
 
 
 def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the pieces of a mask numbers from 1, and count the pixels of each number from 0."""
+    """Assign the pieces of a mask numbers from 1, and count the pixels of each number from 0."""
     from scipy.ndimage import label
 
     labels = np.zeros(mask.shape, np.int64)
@@ -78,12 +78,12 @@ def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.in
 
 
 def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:
-    """Measure what controls are matched to cases on: brightness, areas and silhouettes of the pictures of one row.
+    """Measure the features used to match controls: brightness, areas and silhouettes of the images of one row.
 
     Parameters
     ----------
     pictures
-        View -> picture.
+        View name -> image.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The pictures of a site: three orthographic views, and slices of image data where the task has them."""
+"""Render the images of a site: three orthographic views, and slices of image data if the task has them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ViewRules:
-    """How sites are drawn.
+    """How sites are rendered.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class ViewRules:
     engine
         ``auto``, ``cpu`` or ``octarine``; see :func:`connectomebench.rendering.engines.choose_engine`.
     min_visible_px
-        A part of the site has to cover this many pixels in at least one view, else the site is not drawn.
+        Each part must cover this many pixels in at least one view, else the site is not rendered.
     """
 
     image_px: int = 512
@@ -44,36 +44,36 @@ class ViewRules:
 
 
 class EmptyView(Exception):
-    """A site that would give a picture without anything, or without one of its parts; it is dropped and counted."""
+    """Raised for a site with an empty image or an invisible part; such sites are dropped and counted."""
 
 
 def render_site(
     site: Site, meshes: Sequence[Mesh], em: dict[str, EMSlice] | None, *, rules: ViewRules, engine: Engine
 ) -> dict[str, Image.Image]:
-    """Draw all pictures of a site.
+    """Render all images of a site.
 
     Parameters
     ----------
     site
-        What is shown and where.
+        The site to render.
     meshes
         Mesh of each part, in the order of ``site.parts``; they may be far larger than the view.
     em
-        Slices ``em_xy``, ``em_xz``, ``em_yz`` of edge ``site.extent_nm``; needed where the task shows image data.
+        Slices ``em_xy``, ``em_xz``, ``em_yz`` of edge ``site.extent_nm``; required if the task shows image data.
     rules, engine
-        How it is drawn.
+        Rendering rules and engine.
 
     Returns
     -------
     dict
-        View name -> RGB picture, in the order of the task's views.
+        View name -> RGB image, in the order of the task's views.
 
     Raises
     ------
     EmptyView
-        If a part does not reach the cube shown or is hardly to be seen in any view, or a picture has nothing on it.
+        If a part does not reach the cube shown or is hardly visible in any view, or an image is empty.
     ConnectomeBenchError
-        If the task shows image data and there are none.
+        If the task shows image data and none are available.
     """
     from PIL import Image
 
@@ -115,7 +115,7 @@ def visible_pixels(picture: NDArray[np.uint8], colours: Sequence[RGB]) -> NDArra
     picture
         uint8, shape (rows, columns, 3), of an engine.
     colours
-        Colour of each part. Parts of the same colour cannot be told apart: all of their pixels count for each.
+        Colour of each part. Parts of the same colour are indistinguishable: all of their pixels count for each.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""Candidate places, their labels and matched controls."""
+"""Find candidate places, label them and match controls."""

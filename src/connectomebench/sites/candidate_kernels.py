@@ -1,4 +1,4 @@
-"""Compiled walks along a skeleton: how much thinner a node is than both sides, and how long the way is."""
+"""Compiled walks along a skeleton: constriction of nodes and path length between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from numba import njit
 
 @njit(nogil=True, cache=True)
 def constrictions(starts, neighbours, lengths, radii, reach):
-    """Measure for each node how much thinner it is than the neurite on both sides of it.
+    """Measure how much thinner each node is than the neurite on both sides of it.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ def constrictions(starts, neighbours, lengths, radii, reach):
     radii
         float64, shape (n,), nm.
     reach
-        How far the walk goes on each side, nm.
+        Length of the walk on each side, nm.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def constrictions(starts, neighbours, lengths, radii, reach):
 
 @njit(nogil=True, cache=True)
 def detours(starts, neighbours, lengths, pairs, straight, longest):
-    """Measure how much longer the way along the skeleton is than the straight line between two nodes.
+    """Measure the ratio of path length along the skeleton to straight distance between two nodes.
 
     Parameters
     ----------
@@ -72,11 +72,11 @@ def detours(starts, neighbours, lengths, pairs, straight, longest):
     straight
         float64, shape (m,): distance of the two, nm.
     longest
-        Ratios above this are not told apart; nor are nodes that are not connected.
+        Upper limit of the ratio, also used for nodes that are not connected.
 
     Returns
     -------
-    float64, shape (m,): ratio, at most ``longest``. On a skeleton with cycles it is that of the way found first.
+    float64, shape (m,): ratio, at most ``longest``. On a skeleton with cycles it is that of the path found first.
     """
     n = len(starts) - 1
     found = np.full(len(pairs), longest)

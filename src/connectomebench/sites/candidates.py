@@ -1,6 +1,6 @@
-"""Candidate places for errors, found on skeletons alone, and how well they cover the corrections.
+"""Find candidate places for errors on skeletons alone, and measure how well they cover the corrections.
 
-Split errors are looked for at ends (degree 1). Merge errors are looked for where a segment seems to touch itself: at
+Split errors are searched at ends (degree 1). Merge errors are searched where a segment seems to touch itself: at
 branch points (degree above 2), at waists (much thinner than on both sides) and where branches run in parallel (nearer
 to each other than the way along the skeleton would have it).
 """
@@ -30,22 +30,22 @@ _CURVE_POINTS = 8
 
 @dataclass(frozen=True)
 class CandidateRules:
-    """Which skeleton nodes become candidates, and when a correction counts as being there.
+    """Which skeleton nodes become candidates, and when a correction counts as near one.
 
     Attributes
     ----------
     kinds
-        Which kinds are looked for: ``end`` for split errors; ``branch``, ``waist`` and ``parallel`` for merge errors.
+        Kinds to search for: ``end`` for split errors; ``branch``, ``waist`` and ``parallel`` for merge errors.
     radius_nm
         A correction within this distance makes the candidate an error (2 µm on whole brains).
     merge_radius_nm
-        The same for merge errors; the radius of the neurites' contact on small volumes.
+        The same for merge errors; on small volumes the radius of the neurites' contact.
     min_distance_nm
-        Candidates of a segment nearer than this to each other, ends apart, become one.
+        Candidates of a segment nearer than this to each other become one, except ends.
     min_nodes
         Skeletons with fewer nodes give no candidates.
     reach_nm
-        How far on each side of a node the neurite is compared with it to find waists, nm.
+        Length of neurite compared on each side of a node to find waists, nm.
     min_constriction
         A waist is thinner than the thickest place on either side by at least this share.
     parallel_gap_nm
@@ -80,7 +80,7 @@ class CandidateRules:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Candidate places, one row each.
+    """Candidate places, one per row.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Candidates:
     kinds
         Text, shape (n,): one of :data:`Kind`.
     scores
-        float32, shape (n,): how pronounced it is, to be compared within a kind: share of the calibre that is
+        float32, shape (n,): how pronounced it is, comparable within a kind: share of the calibre that is
         missing at a waist, ratio of the ways between parallel branches, degree of a branch point, 1 for an end.
     """
 
@@ -110,7 +110,7 @@ class Candidates:
         )
 
     def of_kind(self, *kinds: Kind) -> Candidates:
-        """Keep some kinds."""
+        """Select the candidates of some kinds."""
         return self.take(np.isin(self.kinds, kinds))
 
 
@@ -136,7 +136,7 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateR
     Returns
     -------
     Candidates
-        In the order of the skeletons, then of the kinds; each kind thinned to one a place by itself (see
+        In the order of the skeletons, then of the kinds; each kind thinned by itself to one per place (see
         :func:`one_a_place` for all kinds together).
     """
     found = []
@@ -166,7 +166,7 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateR
 def _nodes_of_kind(
     skeleton: Skeleton, kind: Kind, rules: CandidateRules
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Nodes of a kind (int64, ascending) with their scores."""
+    """Return the nodes of a kind (int64, ascending) with their scores."""
     degrees = skeleton.degrees()
     if kind == "end":
         scores = (degrees == 1).astype(np.float64)
@@ -181,7 +181,7 @@ def _nodes_of_kind(
 
 
 def _neighbour_table(skeleton: Skeleton) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Neighbours of each node as compressed sparse rows: starts, neighbours, lengths (nm)."""
+    """Return the neighbours of each node as compressed sparse rows: starts, neighbours, lengths (nm)."""
     a, b = skeleton.edges.T.astype(np.int64)
     length = np.linalg.norm(skeleton.nodes_nm[a].astype(np.float64) - skeleton.nodes_nm[b], axis=1)
     n = len(skeleton.nodes_nm)
@@ -192,7 +192,7 @@ def _neighbour_table(skeleton: Skeleton) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
-    """Constriction of nodes that are waists, 0 elsewhere; float64, shape (n_nodes,)."""
+    """Return the constriction of nodes that are waists, 0 elsewhere; float64, shape (n_nodes,)."""
     from connectomebench.sites.candidate_kernels import constrictions
 
     starts, neighbours, lengths = _neighbour_table(skeleton)
@@ -204,7 +204,7 @@ def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.floa
 
 
 def _parallel_detours(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
-    """Largest detour of nodes that have a parallel neighbour, 0 elsewhere; float64, shape (n_nodes,)."""
+    """Return the largest detour of nodes with a parallel neighbour, 0 elsewhere; float64, shape (n_nodes,)."""
     from connectomebench.sites.candidate_kernels import detours
     from connectomebench.sources.morphology.proximity import close_pairs
 
@@ -214,7 +214,7 @@ def _parallel_detours(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.f
         skeleton.nodes_nm[pairs[:, 0]].astype(np.float64) - skeleton.nodes_nm[pairs[:, 1]], axis=1
     )
     ratio = detours(*_neighbour_table(skeleton), pairs, straight, _LONGEST_DETOUR)
-    # nodes of one thick place lie near each other whatever the way is
+    # nodes of one thick place lie near each other whatever the path
     apart = straight * ratio > skeleton.radii_nm[pairs].sum(axis=1) + rules.parallel_gap_nm
     kept = (ratio >= rules.min_detour) & apart
     found = np.zeros(n)
@@ -224,7 +224,7 @@ def _parallel_detours(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.f
 
 
 def _first_of_each_place(points: NDArray[np.floating], distance_nm: float) -> NDArray[np.int64]:
-    """Rows that are not within a distance of an earlier row that was kept; ascending."""
+    """Return the rows farther than a distance from every earlier kept row; ascending."""
     if len(points) < 2:
         return np.arange(len(points))
     near = KDTree(points).query_ball_point(points, distance_nm)
@@ -238,16 +238,16 @@ def _first_of_each_place(points: NDArray[np.floating], distance_nm: float) -> ND
 
 
 def one_a_place(candidates: Candidates, kinds: Sequence[Kind], distance_nm: float) -> Candidates:
-    """Keep one candidate of each place of a segment: of the first kind named, then the most pronounced.
+    """Keep one candidate per place of a segment: of the first kind named, then the most pronounced.
 
     Parameters
     ----------
     candidates
         Of any kinds.
     kinds
-        The kinds that are kept, most trusted first.
+        Kinds to keep, most trusted first.
     distance_nm
-        What is one place, nm.
+        Candidates nearer than this are one place, nm.
     """
     rank = np.array([kinds.index(k) if k in kinds else -1 for k in candidates.kinds.tolist()], np.int64)
     rows = np.flatnonzero(rank >= 0)
@@ -261,7 +261,7 @@ def one_a_place(candidates: Candidates, kinds: Sequence[Kind], distance_nm: floa
 
 @dataclass(frozen=True)
 class Coverage:
-    """Recall and precision of candidates against corrections, and what they cost to look at.
+    """Recall and precision of candidates against corrections, and the length of skeleton searched.
 
     Attributes
     ----------
@@ -282,7 +282,7 @@ class Coverage:
     path_mm: float
 
     def as_dict(self) -> dict[str, float | int | None]:
-        """For the manifest; what cannot be divided is None."""
+        """Return values for the manifest; undefined ratios are None."""
         return {
             "candidates": self.candidates,
             "corrections": self.corrections,
@@ -293,7 +293,7 @@ class Coverage:
 
 
 def path_mm(skeletons: Iterable[Skeleton]) -> float:
-    """Length of skeletons, mm."""
+    """Sum the length of skeletons, mm."""
     total = 0.0
     for skeleton in skeletons:
         a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
@@ -308,7 +308,7 @@ def _targets(corrections: Corrections, kind: Kind) -> Sequence[MergeCorrection] 
 def nearest_correction(
     candidates: Candidates, corrections: Corrections, kind: Kind
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Find for each candidate the nearest correction that involves its own segment.
+    """Find the nearest correction of each candidate's own segment.
 
     Parameters
     ----------
@@ -322,9 +322,9 @@ def nearest_correction(
     Returns
     -------
     distances_nm
-        float64, shape (n,): to the nearest point of the correction's interface; infinite where the segment has none.
+        float64, shape (n,): to the nearest point of the correction's interface; infinite if the segment has none.
     index
-        int64, shape (n,): index into ``corrections.merges`` or ``corrections.splits``; -1 where there is none.
+        int64, shape (n,): index into ``corrections.merges`` or ``corrections.splits``; -1 if there is none.
     """
     places: dict[int, list[int]] = {}
     targets = _targets(corrections, kind)
@@ -365,7 +365,7 @@ def coverage(
     kind
         Which corrections count, as in :func:`nearest_correction`.
     radius_nm
-        What is near, nm.
+        Largest distance that counts as near, nm.
     path_mm
         Length of the skeletons that were searched, mm.
     """
@@ -384,7 +384,7 @@ def coverage(
 def measure(
     candidates: Candidates, corrections: Corrections, kinds: Sequence[Kind], rules: CandidateRules, path_mm: float
 ) -> dict[str, Any]:
-    """Measure the candidates of all kinds for one error together, and each kind by itself.
+    """Measure the candidates of all kinds for one error type together, and each kind by itself.
 
     Parameters
     ----------
@@ -393,7 +393,7 @@ def measure(
     corrections
         Ground truth.
     kinds
-        The kinds for this error.
+        The kinds for this error type.
     rules
         Radius and distance.
     path_mm
@@ -422,7 +422,7 @@ def measure(
 
 
 def _thresholds(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scores from high to low that keep ever more candidates; all of them with the last."""
+    """Return descending score thresholds that keep more and more candidates; the last keeps all."""
     if not len(scores):
         return scores
     cuts = np.quantile(scores, np.linspace(1, 0, _CURVE_POINTS + 1)[1:], method="lower")

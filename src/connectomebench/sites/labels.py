@@ -1,7 +1,7 @@
-"""Label rules: from corrections, contacts and candidates to labelled sites.
+"""Label sites from corrections, contacts and candidates.
 
 Each rule gives cases (answer yes) and a pool of controls (answer no) that are comparable in size and distance; places
-about which the truth is not sure are left out and counted. Locations never come from the truth: a contact, an end or a
+with uncertain truth are left out and counted. Locations never come from the truth: a contact, an end or a
 branch point of the automatic segmentation, or the place of the proposed cut.
 """
 
@@ -38,17 +38,17 @@ SECOND_BODY = "no correction is near, but a second body lies in the segment"
 
 @dataclass(frozen=True)
 class SiteRules:
-    """What is shown and which segments take part.
+    """View extents and the segments that take part.
 
     Attributes
     ----------
     extent_nm
-        Smallest and largest edge of a view; each place gets its own between them, so that zoom is no cue. Equal
+        Smallest and largest edge of a view; each place gets a value between them, so that zoom is no cue. Equal
         values fix it. 5000 to 8000 on whole brains.
     min_segment_voxels
         Smaller segments are left out.
     merge_match_nm
-        A contact of two segments is the place of their correction when it lies within this distance of it.
+        A contact of two segments is the place of their correction if it lies within this distance of it.
     """
 
     extent_nm: tuple[float, float] = (5000.0, 8000.0)
@@ -58,21 +58,21 @@ class SiteRules:
 
 @dataclass(frozen=True)
 class LabelledSites:
-    """Sites of one task, cases first, and what was left out."""
+    """Sites of one task, cases first, and counts of what was left out."""
 
     sites: list[Site]
     dropped: Counter[str]
 
 
 def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
-    """Edge of the view at a place, nm: between the two extents, drawn from a hash of the place alone."""
+    """Return the edge of the view at a place, nm: between the two extents, from a hash of the place alone."""
     low, high = rules.extent_nm
     digest = hashlib.sha256(repr([round(c, 1) for c in location_nm]).encode()).digest()
     return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
 
 
 def _view_content(skeleton: Skeleton | None, place: Point, extent_nm: float, role: str) -> dict[str, float]:
-    """Measure a segment in the cube shown, on its skeleton: logs of cable, volume, distance to an end (nm)."""
+    """Measure a segment's skeleton in the cube shown: logs of cable length, volume, distance to an end (nm)."""
     if skeleton is None or not len(skeleton.edges):
         return {f"log_cable_{role}": 0.0, f"log_volume_{role}": 0.0, f"log_end_{role}": float(np.log1p(extent_nm))}
     a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
@@ -101,7 +101,7 @@ def _origin(source: Source, case: bool) -> Origin:
 
 
 def _pool(cases: list[Site], controls: list[Site], rules: ControlRules, dropped: Counter[str]) -> list[Site]:
-    """Keep at most ``max_cases`` cases, those with the best controls, and the controls nearest in their covariates."""
+    """Keep at most ``max_cases`` cases, those with the best controls, and the controls nearest in covariates."""
     if not cases or not controls:
         return cases + controls
     x = standardise(np.asarray([list(s.covariates.values()) for s in cases + controls]))
@@ -135,7 +135,7 @@ def merge_action_sites(
     merges: dict[tuple[int, int], list[tuple[KDTree, str]]] = {}
     for merge in corrections.merges:
         merges.setdefault(_pair(*merge.segments), []).append((KDTree(merge.points_nm), merge.edit_id))
-    # why a correction has no case: the reason of the contacts of its pair
+    # why a correction has no case: the reason given for the contacts of its pair
     left_out = dict.fromkeys(merges, "no contact")
     dropped: Counter[str] = Counter()
     yes: dict[str, tuple[float, Site]] = {}
@@ -183,7 +183,7 @@ def merge_action_sites(
             covariates=covariates,
         )
         if edit_id is None:
-            # one control a pair: its largest contact comes first
+            # one control per pair: its largest contact comes first
             no.setdefault(pair, site)
         elif edit_id not in yes or distance < yes[edit_id][0]:
             yes[edit_id] = (distance, site)
@@ -197,7 +197,7 @@ def merge_action_sites(
 def _unsuitable(
     pair: tuple[int, int], corrections: Corrections, sizes: Mapping[int, int], rules: SiteRules
 ) -> str | None:
-    """Say why nothing is asked of a pair of segments; None where it is suitable."""
+    """Return why a pair of segments is left out; None if it is suitable."""
     body_of = corrections.body_of
     if any(s in corrections.fused for s in pair):
         return "segment is itself a merge error"
@@ -226,8 +226,8 @@ def endpoint_sites(
 ) -> LabelledSites:
     """Label ends of segments: yes = the interface of a merge of this segment lies within ``radius_nm``.
 
-    An end is left out at the border of the data, on a fused segment, and where no correction is near but the body goes
-    on outside the segment nevertheless (the correction was excluded, not localised, or is none of two segments).
+    An end is left out at the border of the data, on a fused segment, and where no correction is near although the
+    body continues outside the segment (the correction was excluded, not localised, or not between two segments).
     """
     return _candidate_sites(
         source, corrections, candidates.of_kind("end"), skeletons, task, radii.radius_nm, rules, controls
@@ -245,8 +245,8 @@ def merge_error_sites(
 ) -> LabelledSites:
     """Label places where a segment may fuse two bodies: yes = it does within ``merge_radius_nm``.
 
-    Candidates are those of all kinds for merge errors, one a place. Controls are places of sound segments, and of fused
-    segments far from the fusion; none has the cores of two bodies of the segment within the radius.
+    Candidates are those of all kinds for merge errors, one per place. Controls are places of sound segments, and of
+    fused segments far from the fusion; none has the cores of two bodies of the segment within the radius.
     """
     kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in radii.kinds]
     places = one_a_place(candidates, kinds, radii.min_distance_nm)
@@ -300,7 +300,7 @@ def _candidate_sites(
         if edit_id is None:
             no.append(site)
             continue
-        # one case a segment and correction: the nearest candidate
+        # one case per segment and correction: the nearest candidate
         key = f"{edit_id}/{segment}"
         if key in yes:
             dropped[_ALREADY_A_PLACE] += 1
@@ -323,10 +323,10 @@ def _left_out(
     rules: SiteRules,
     wants_fused: bool,
 ) -> list[str | None]:
-    """Why each candidate gets no label; None where it gets one.
+    """Return why each candidate gets no label; None if it gets one.
 
-    Whether a control is one is asked of the truth itself: corrections of other segments near it do not matter, and
-    those of its own may not be in the list.
+    Controls are checked against the truth itself: nearby corrections of other segments do not matter, and those of
+    the control's own segment may be missing from the list.
     """
     sizes = corrections.overlaps.segment_sizes()
     border = source.at_border(candidates.segments, candidates.points_nm)

@@ -1,7 +1,7 @@
-"""Controls that resemble the cases in everything a trivial model could use, so that only the question decides.
+"""Match controls to cases in everything a trivial model could use, so that only the question decides.
 
 Case-control matching: each case gets the control that is nearest in its covariates (optimal assignment), first on
-sizes and distances before anything is drawn, then on the trivial features of the pictures and on the propensity score
+sizes and distances before rendering, then on the trivial features of the images and on the propensity score
 learnt from them (Rosenbaum and Rubin, Biometrika 70, 1983).
 """
 
@@ -22,13 +22,13 @@ class ControlRules:
     Attributes
     ----------
     pool_per_case
-        Controls drawn for each case before the final match.
+        Controls rendered for each case before the final match.
     max_cases
-        At most this many cases of a task enter, those with the most similar controls; 0 for all.
+        Largest number of cases per task, those with the most similar controls; 0 for all.
     caliper
         Largest accepted difference of propensity logits within a pair, in standard deviations.
     seed
-        Of every random draw.
+        Seed of every random draw.
     """
 
     pool_per_case: int = 3
@@ -54,7 +54,7 @@ def assign_controls(
     caliper: float = np.inf,
     neighbours: int = 64,
 ) -> list[tuple[int, int]]:
-    """Pair cases with distinct controls: as many pairs as the caliper allows, and of these the least summed distance.
+    """Pair cases with distinct controls: as many pairs as the caliper allows, at the least summed distance.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ def assign_controls(
     controls
         Shape (n_controls, k).
     per_case
-        Controls wanted for each case; fewer where there are not enough. Each round of one control a case is the best
-        one by itself.
+        Controls wanted for each case; fewer if there are not enough. Each round of one control per case is optimal
+        by itself.
     scores
-        Shapes (n_cases,) and (n_controls,): what the caliper is about.
+        Shapes (n_cases,) and (n_controls,): the scores that the caliper applies to.
     caliper
-        A pair whose scores differ by more is never made.
+        Largest difference of scores within a pair.
     neighbours
-        In large problems only so many nearest controls of a case, and as many nearest cases of a control, are weighed
-        for distance. The number of pairs does not depend on it.
+        In large problems only this many nearest controls of a case, and as many nearest cases of a control, are
+        candidates for distance. The number of pairs does not depend on it.
 
     Returns
     -------
@@ -98,14 +98,14 @@ def _assign_once(
     caliper: float,
     neighbours: int,
 ) -> list[tuple[int, int]]:
-    """Solve one round: a full matching in which each case may also take a dear partner that stands for none."""
+    """Solve one round: a full matching in which each case may also take a costly dummy partner."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
     a, b = _allowed_pairs(cases, controls, own, other, caliper, neighbours)
     distance = np.linalg.norm(np.asarray(cases, np.float64)[a] - np.asarray(controls, np.float64)[b], axis=1)
     n, m = len(cases), len(controls)
-    # dearer than any difference that the other pairs can make; 1 is added since zeros are no edges
+    # costs more than any difference between the other pairs; 1 is added since zeros are no edges
     none = 2.0 + (n + 1) * float(distance.max(initial=0.0))
     rows, columns = np.append(a, np.arange(n)), np.append(b, m + np.arange(n))
     weights = np.append(1.0 + distance, np.full(n, none))
@@ -124,7 +124,7 @@ def _allowed_pairs(
     caliper: float,
     neighbours: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Pairs within the caliper: all of them, or in large problems the nearest ones and those of a largest matching."""
+    """Return pairs within the caliper: all, or in large problems the nearest ones and a largest matching."""
     n, m = len(cases), len(controls)
     if n * m <= _ALL_PAIRS:
         a, b = np.nonzero(np.abs(own[:, None] - other[None]) <= caliper)
@@ -143,7 +143,7 @@ def _allowed_pairs(
 
 
 def _largest_matching(own: NDArray[np.floating], other: NDArray[np.floating], caliper: float) -> NDArray[np.int64]:
-    """Make as many pairs as the caliper allows: on a line, each case from left to right takes the first control left.
+    """Find a largest matching within the caliper: from left to right, each case takes the first control left.
 
     Returns
     -------
@@ -168,33 +168,33 @@ def match_rendered(
     rules: ControlRules,
     strata: NDArray[np.str_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
-    """Choose pairs of one case and one control that look alike to a trivial model.
+    """Choose pairs of one case and one control that a trivial model cannot distinguish.
 
     Parameters
     ----------
     features
-        What is measured on the pictures (brightness, areas, silhouettes), shape (n, k).
+        Image features (brightness, areas, silhouettes), shape (n, k).
     is_case
         bool, shape (n,).
     groups
-        What the out-of-fold propensity keeps apart; shape (n,).
+        Groups that the folds of the propensity never split; shape (n,).
     rules
         Caliper and seed.
     strata
-        Pairs are made within one of these; shape (n,). None: among all.
+        Pairs are made within a stratum; shape (n,). None for a single stratum.
 
     Returns
     -------
     pairs
         (case, control) row indices, sorted; no row twice.
     apart
-        Pairs that could not be made: those missing from as many as there are cases, or controls if these are fewer.
+        Number of pairs that could not be made: the number of cases or controls, whichever is smaller, minus the pairs.
     """
     if not is_case.any() or is_case.all():
         return [], 0
     x = standardise(features)
     logit = _propensity_logit(features, is_case, groups, rules.seed)
-    # the propensity weighs as much as all other features together
+    # the propensity has as much weight as all other features together
     x = np.column_stack([x / np.sqrt(x.shape[1]), 2 * logit])
     pairs: list[tuple[int, int]] = []
     wanted = 0
@@ -210,7 +210,7 @@ def match_rendered(
 def _propensity_logit(
     features: NDArray[np.floating], is_case: NDArray[np.bool_], groups: NDArray[np.str_], seed: int
 ) -> NDArray[np.float64]:
-    """Out-of-fold logit of being a case given the trivial features, in standard deviations; float64, shape (n,)."""
+    """Estimate out-of-fold logits of being a case from trivial features, in standard deviations; float64, (n,)."""
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 

@@ -1,7 +1,7 @@
-"""What several segmentations of one volume share is asked once.
+"""Keep places shared by several segmentations of one volume once.
 
-Two segmentations often break a neuron at the same place, or fuse the same two: one correction, and rows of it in both
-would be copies of each other. So are controls at one place.
+Two segmentations often break a neuron at the same place, or fuse the same two: one correction, whose rows in both
+would be copies of each other. The same holds for controls at one place.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHARED_CONTROL = "the same place is a control in another segmentation"
 
 @dataclass(frozen=True)
 class Place:
-    """What a segmentation has at a place.
+    """A correction or site of a segmentation, reduced to bodies and place.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class Place:
     name
         Unique within the segmentation.
     bodies
-        What it concerns.
+        Bodies it concerns.
     place_nm
-        Where (x, y, z), nm.
+        Position (x, y, z), nm.
     """
 
     segmentation: str
@@ -46,22 +46,22 @@ class Place:
 
 
 def unlike(places: Sequence[Place], same_place_nm: float) -> NDArray[np.bool_]:
-    """Choose places so that no two of different segmentations are the same.
+    """Choose places such that no two of different segmentations are the same.
 
-    Two are the same that concern the same bodies at most ``same_place_nm`` apart. Those with the fewest others like
-    them are chosen first, which keeps many; ties are broken by a hash, so that no segmentation comes before another.
+    Two places are the same if they concern the same bodies and lie at most ``same_place_nm`` apart. Those with the
+    fewest duplicates are chosen first, which keeps many; ties are broken by a hash, which favours no segmentation.
 
     Parameters
     ----------
     places
-        In any order; what is chosen does not depend on it.
+        In any order; the choice does not depend on it.
     same_place_nm
-        In nm.
+        Largest distance of places that are the same, nm.
 
     Returns
     -------
     ndarray
-        bool, shape (len(places),). Each that is not chosen is like one of another segmentation that is.
+        bool, shape (len(places),). Each place not chosen is the same as a chosen one of another segmentation.
     """
     alike: list[list[int]] = [[] for _ in places]
     by_bodies: dict[tuple[int, ...], list[int]] = {}
@@ -87,7 +87,7 @@ def _digest(place: Place) -> bytes:
 def keep_once(
     labelled: Mapping[str, LabelledSites], corrections: Mapping[str, Corrections], same_place_nm: float
 ) -> LabelledSites:
-    """Put the sites of one task of all segmentations together, what is the same once.
+    """Combine the sites of one task over all segmentations, keeping shared ones once.
 
     All sites of one correction come from one segmentation (both ends of a cut, for example). Sites without a correction
     are the same where their bodies are and their places lie close.
@@ -137,7 +137,7 @@ def keep_once(
 
 
 def _places(corrections: Corrections) -> dict[str, tuple[tuple[int, ...], Point]]:
-    """Bodies and place of every correction."""
+    """Return bodies and place of every correction."""
     return {merge.edit_id: ((merge.body,), merge.location_nm) for merge in corrections.merges} | {
         split.edit_id: (tuple(split.bodies), split.location_nm) for split in corrections.splits
     }

@@ -1,1 +1,1 @@
-"""Where segments, corrections, meshes, skeletons and image data come from: one module a source, one protocol."""
+"""Sources of segments, corrections, meshes, skeletons and image data: one module per source, one protocol."""

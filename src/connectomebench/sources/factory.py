@@ -25,13 +25,13 @@ class MorphologyConfig:
     Attributes
     ----------
     rules
-        How errors are simulated.
+        Rules of the simulated errors.
     path
         Folder of SWC files, relative to the configuration file; None for the embedded hemibrain neurons.
     unit_nm
-        Length of the files' unit, nm; needed with ``path``.
+        Length of the files' unit, nm; required with ``path``.
     license, citation
-        Of the neurons in ``path``.
+        Licence and citation of the neurons in ``path``.
     """
 
     rules: MorphologyRules = field(default_factory=MorphologyRules)
@@ -43,7 +43,7 @@ class MorphologyConfig:
 
 @dataclass(frozen=True)
 class SourceConfig:
-    """Where the samples come from: exactly one of the three.
+    """Source of the samples: exactly one of the three.
 
     Attributes
     ----------
@@ -72,15 +72,15 @@ def open_source(
     Parameters
     ----------
     config
-        Which source, and its rules.
+        The source and its rules.
     species
         Species config of the samples.
     cache
-        Folder for what is computed once (meshes, skeletons, corrections).
+        Cache folder for meshes, skeletons and corrections.
     base
-        Folder that relative paths start from: that of the configuration file.
+        Base folder for relative paths: that of the configuration file.
     runner
-        Does what a source does in groups, before any site is known.
+        Runs the grouped work of a source before any site is known.
 
     Raises
     ------

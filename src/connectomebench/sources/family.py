@@ -1,4 +1,4 @@
-"""Several segmentations of one volume as sources that share truth and place."""
+"""Combine several segmentations of one volume that share truth and space."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connectomebench.core.source import EMSlice, Source, SourceInfo
 class SegmentationFamily:
     """Several segmentations of one volume; implements :class:`connectomebench.core.source.SiteSource`.
 
-    A site says in ``segmentation`` which of them it shows.
+    The ``segmentation`` of a site names the one it shows.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class SegmentationFamily:
     members
         Name -> source over that segmentation. Truth, scale and bounds are the same in all; ids of segments are not.
     same_place_nm
-        What concerns the same bodies no further apart than this is one correction, nm.
+        Places of the same bodies no further apart than this are one correction, nm.
 
     Raises
     ------
@@ -47,7 +47,7 @@ class SegmentationFamily:
 
     @property
     def info(self) -> SourceInfo:
-        """Provenance and scale of all members together."""
+        """Return provenance and scale of all members together."""
         return self._info
 
     def of(self, site: Site) -> Source:

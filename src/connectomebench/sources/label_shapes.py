@@ -1,4 +1,4 @@
-"""Shapes of labels: bounding boxes, meshes and skeletons (kimimaro) in world coordinates.
+"""Compute bounding boxes, meshes and skeletons (kimimaro) of labels in world coordinates.
 
 The centre of voxel ``i`` lies at ``(offset + i + 0.5) * voxel_size``. kimimaro puts nodes at ``i * voxel_size``, so
 half a voxel is added.
@@ -18,17 +18,17 @@ from connectomebench.core.geometry import EMPTY_MESH, Mesh, Skeleton
 from connectomebench.core.volume import IntPoint, Volume
 from connectomebench.sources.label_surfaces import find_net, label_surface, relax, settle_owners
 
-_BLOCK_VOXELS = 1 << 26  # voxels read at one time
+_BLOCK_VOXELS = 1 << 26  # voxels read at once
 
 
 @dataclass(frozen=True)
 class MeshRules:
-    """How surfaces are made from labels.
+    """Parameters of the surfaces made from labels.
 
     Attributes
     ----------
     margin_vx
-        Voxels read beyond the cube shown, so that a surface goes on where the cube ends.
+        Voxels read beyond the cube shown, so that a surface continues where the cube ends.
     smoothing
         Steps of averaging, which move a surface by half a voxel at most; 0 leaves the steps of voxels visible, 30
         flattens steps that are up to some 10 voxels long.
@@ -44,7 +44,7 @@ class MeshRules:
 
 @dataclass(frozen=True)
 class SkeletonRules:
-    """Parameters of TEASAR (Sato et al. 2000) as in kimimaro: branches begin where they leave balls around others.
+    """Parameters of TEASAR (Sato et al. 2000) as in kimimaro: branches start where they leave balls around other paths.
 
     Attributes
     ----------
@@ -52,13 +52,13 @@ class SkeletonRules:
         Radius of the ball: ``scale`` times the distance to the boundary, plus ``const_nm`` (nm). Smaller values follow
         smaller bumps. ``const_nm`` is 10 voxels (geometric mean of their edges) where not given.
     pdrf_scale, pdrf_exponent
-        How strongly paths keep to the middle.
+        How strongly paths are drawn to the middle.
     soma_detection_nm, soma_acceptance_nm
         Objects thicker than the first are tested for a soma, and those thicker than the second have one, nm.
     dust_voxels
         Connected parts with fewer voxels get no skeleton.
     downsample
-        Voxels along x, y, z that are taken together first (a voxel is kept where at least half is filled). A factor of
+        Voxels along x, y, z that are merged first (a voxel is kept if at least half is filled). A factor of
         2 makes skeletons some ten times faster.
     """
 
@@ -74,7 +74,7 @@ class SkeletonRules:
 
 @dataclass(frozen=True)
 class Extents:
-    """Where each label is, one row a label, sorted by id; 0 is left out.
+    """Bounding box and size of each label, one row per label, sorted by id, without 0.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Extents:
     voxels: NDArray[np.int64]
 
     def box(self, label: int) -> tuple[IntPoint, IntPoint] | None:
-        """Bounding box of a label, or None where there is no such label."""
+        """Return the bounding box of a label, or None if there is no such label."""
         row = int(np.searchsorted(self.ids, np.uint64(label)))
         if row == len(self.ids) or int(self.ids[row]) != label:
             return None
@@ -100,7 +100,7 @@ class Extents:
 
 
 def int_point(values: Sequence[Any] | NDArray[Any]) -> IntPoint:
-    """Three plain ints."""
+    """Convert to three Python integers."""
     x, y, z = (int(v) for v in values)
     return x, y, z
 
@@ -130,7 +130,7 @@ def find_extents(volume: Volume, block_vx: int = 256) -> Extents:
         pairs = sorted((new, old) for old, new in names.items() if old)
         rows = np.array([new for new, _ in pairs], np.int64)
         ids.append(np.array([old for _, old in pairs], np.uint64))
-        box = np.asarray(found["bounding_boxes"]).astype(np.int64)[rows].reshape(-1, 3, 2)  # both ends inclusive
+        box = np.asarray(found["bounding_boxes"]).astype(np.int64)[rows].reshape(-1, 3, 2)  # both bounds inclusive
         boxes.append(box + np.array(lower)[None, :, None] + [0, 1])
         counts.append(np.asarray(found["voxel_counts"]).astype(np.int64)[rows])
     unique, inverse = np.unique(np.concatenate(ids), return_inverse=True)
@@ -144,7 +144,7 @@ def find_extents(volume: Volume, block_vx: int = 256) -> Extents:
 
 
 def read_mask(volume: Volume, label: int, lower: IntPoint, upper: IntPoint, factor: IntPoint) -> NDArray[np.bool_]:
-    """Read where a label is, taken together by ``factor``; only the result is held as a whole.
+    """Read the mask of a label downsampled by ``factor``; only the result is held in memory as a whole.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def skeletonize(
     Returns
     -------
     Skeleton or None
-        None where the object has no part of ``dust_voxels``. Nodes are voxel centres in world coordinates.
+        None if the object has no part of ``dust_voxels``. Nodes are voxel centres in world coordinates.
     """
     import kimimaro
 
@@ -227,7 +227,7 @@ def skeletonize(
         np.asfortranarray(mask).view(np.uint8),
         teasar_params=parameters,
         anisotropy=tuple(step.tolist()),
-        # kimimaro leaves out parts of exactly the threshold too
+        # kimimaro also drops parts of exactly the threshold
         dust_threshold=max(0, rules.dust_voxels // int(factor.prod()) - 1),
         # the crop ends where the object does: its faces are no borders between chunks that need matching ends
         fix_borders=False,
@@ -251,7 +251,7 @@ def mesh_labels(
     ends: NDArray[np.bool_],
     rules: MeshRules,
 ) -> list[Mesh]:
-    """Make smooth surfaces of labels 1 to ``count`` of a crop, all together, so that none lies before its neighbour.
+    """Mesh labels 1 to ``count`` of a crop smoothly and jointly, so that none covers its neighbour.
 
     See :mod:`connectomebench.sources.label_surfaces`.
 
@@ -274,7 +274,7 @@ def mesh_labels(
     Returns
     -------
     list of Mesh
-        One a label, empty where the label is absent.
+        One per label, empty if the label is absent.
     """
     voxel = np.asarray(voxel_nm, np.float64)
     owners = settle_owners(labels, rules.dust_voxels)

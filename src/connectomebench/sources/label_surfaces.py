@@ -1,4 +1,4 @@
-"""Surfaces of several labels at once: surface nets (Gibson 1998) whose vertices neighbouring labels share.
+"""Mesh several labels jointly: surface nets (Gibson 1998) whose vertices are shared by neighbouring labels.
 
 Every corner of a voxel that lies on a surface is one vertex, whatever labels meet there, and is moved once for all of
 them. So two labels that touch have one surface between them: neither lies before the other, at any smoothing. (Marching
@@ -31,7 +31,7 @@ _WEIGHT = 0.7
 
 @dataclass(frozen=True)
 class Net:
-    """The surfaces between labels, as quadrilaterals between voxels.
+    """Surfaces between labels, as quadrilaterals between voxels.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class Net:
     below, above
         uint8, shape (m,): label on the lower and on the upper side along the axis that the quadrilateral crosses.
     neighbours
-        int32, shape (n, 6): neighbours of a vertex along -x, +x, -y, +y, -z, +z; -1 where no surface leads there.
+        int32, shape (n, 6): neighbours of a vertex along -x, +x, -y, +y, -z, +z; -1 if no surface leads there.
     fixed
         bool, shape (n,): vertices on the rim of an open surface.
     """
@@ -56,7 +56,7 @@ class Net:
 
 
 def settle_owners(labels: NDArray[np.uint8], dust_voxels: int) -> NDArray[np.uint8]:
-    """Take specks away that are noise of a segmentation: of one label in another's surface, and of dust beside it.
+    """Remove segmentation noise: specks of one label in another's surface, and small connected parts.
 
     A voxel on the surface between two labels goes to the one that most of the 27 voxels around it belong to (background
     has no vote, on a tie it stays), in `_ROUNDS` rounds. After that a connected part of a label that is smaller than
@@ -68,7 +68,7 @@ def settle_owners(labels: NDArray[np.uint8], dust_voxels: int) -> NDArray[np.uin
     labels
         uint8, axes x, y, z, 0 for background.
     dust_voxels
-        Smallest connected part (over faces, edges and corners) that is kept. The largest part of a label always is.
+        Smallest connected part (over faces, edges and corners) to keep. The largest part of a label is always kept.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def settle_owners(labels: NDArray[np.uint8], dust_voxels: int) -> NDArray[np.uin
 
 
 def _drop_dust(labels: NDArray[np.uint8], dust_voxels: int) -> None:
-    """Give small connected parts to the label that they touch most, or to the background; changed in place."""
+    """Assign small connected parts to the label they touch most, or to the background, in place."""
     import cc3d
 
     parts: Any = cc3d.connected_components(labels, connectivity=26)
@@ -99,7 +99,7 @@ def _drop_dust(labels: NDArray[np.uint8], dust_voxels: int) -> None:
         own = np.flatnonzero(owners == label)
         small[own[np.argmax(sizes[own])]] = False
     for part in np.flatnonzero(small):
-        # one voxel more on every side, so that what the part touches is in the box
+        # one voxel more on every side, so that the box includes what the part touches
         box = tuple(slice(max(b.start - 1, 0), b.stop + 1) for b in boxes[part])
         around, here = labels[box], parts[box] == part
         touching = np.zeros_like(here)
@@ -122,7 +122,7 @@ def find_net(labels: NDArray[np.uint8]) -> Net:
     """
     turned = np.ascontiguousarray(labels.T)
     corners, quads, below, above, neighbours, uses = _net(turned, _count_quads(turned))
-    # an edge of a surface that only one quadrilateral uses is its rim
+    # an edge that only one quadrilateral uses lies on the rim
     rim = ((neighbours >= 0) & (uses == 1)).any(axis=1)
     return Net(corners[:, ::-1].astype(np.float64), quads, below, above, neighbours[:, [4, 5, 2, 3, 0, 1]], rim)
 
@@ -166,9 +166,9 @@ def relax(net: Net, steps: int, reach: float = REACH) -> NDArray[np.float64]:
 
 
 def _distances(net: Net, moved: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Measure how far vertices are from where they were: from the nearest of the voxel faces that met there.
+    """Measure how far vertices moved from the nearest of the voxel faces that met at their corner.
 
-    Of each label by itself, and the largest of these distances counts, so that it holds for the surface of each.
+    Measured per label; the largest distance counts, so that it holds for the surface of each label.
 
     Parameters
     ----------
@@ -199,14 +199,14 @@ def _distances(net: Net, moved: NDArray[np.float64]) -> NDArray[np.float64]:
 def label_surface(
     net: Net, points: NDArray[np.float64], label: int, voxel_nm: NDArray[np.float64], gap: float = GAP
 ) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
-    """Take the surface of one label out of a net.
+    """Extract the surface of one label from a net.
 
     Parameters
     ----------
     net, points
         Of :func:`find_net` and :func:`relax`.
     label
-        Which one.
+        The label to extract.
     voxel_nm
         Edge of a voxel along x, y, z, nm, shape (3,).
     gap
@@ -240,7 +240,7 @@ def label_surface(
 
 
 def _triangles(vertices: NDArray[np.float64], quads: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Divide quadrilaterals along the shorter diagonal: the same one for both labels that share one."""
+    """Split quadrilaterals along the shorter diagonal, the same one for both labels that share it."""
     a, b, c, d = (vertices[quads[:, i]] for i in range(4))
     first, second = ((a - c) ** 2).sum(axis=1), ((b - d) ** 2).sum(axis=1)
     # on a tie the diagonal from the corner of the smallest number: numbers of both labels have one order
@@ -263,7 +263,7 @@ def _normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray
 
 @numba.njit(cache=True, nogil=True)
 def _vote(labels):
-    """Give voxels between two labels to the one that most voxels around them belong to; return how many changed."""
+    """Assign voxels between two labels to the majority label around them; return how many changed."""
     nz, ny, nx = labels.shape
     places = np.empty((1024, 3), np.int32)
     winners = np.empty(1024, np.uint8)
@@ -275,7 +275,7 @@ def _vote(labels):
                 own = labels[z, y, x]
                 if own == 0:
                     continue
-                # only voxels that touch another label over a face are looked at
+                # only voxels that touch another label over a face are considered
                 meets = (x > 0 and labels[z, y, x - 1] != own and labels[z, y, x - 1] != 0) or (
                     x + 1 < nx and labels[z, y, x + 1] != own and labels[z, y, x + 1] != 0
                 )
@@ -410,7 +410,7 @@ def _net(labels, n_quads):
 
 @numba.njit(cache=True, nogil=True)
 def _average(values, neighbours, fixed, steps):
-    """Move the values (float32, shape (n, k)) of each vertex towards the mean of its neighbours, again and again."""
+    """Move the values (float32, shape (n, k)) of each vertex towards the mean of its neighbours, step by step."""
     n, size = values.shape
     old = values.copy()
     new = values.copy()

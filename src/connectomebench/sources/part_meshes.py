@@ -1,4 +1,4 @@
-"""Meshes of the parts of a site, made from labels and kept under a content key."""
+"""Mesh the parts of a site from labels, cached under a content key."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class ArrayStore(Protocol):
 def paint_side(
     labels: NDArray[np.uint8], lower: IntPoint, pieces: Pieces, sides: NDArray[np.int8], side: int, number: int
 ) -> None:
-    """Write a number into the voxels of a crop that lie on one side of a cut.
+    """Label the voxels of a crop that lie on one side of a cut.
 
     Parameters
     ----------
     labels
         The crop, axes x, y, z; changed in place.
     lower
-        Index in the volume of its first voxel.
+        Index of its first voxel in the volume.
     pieces
         The segment in pieces.
     sides
@@ -41,7 +41,7 @@ def paint_side(
     side
         +1 or -1.
     number
-        What is written.
+        Number to write.
     """
     chosen = np.concatenate([[False], sides == side])
     low = np.maximum(lower, pieces.lower)
@@ -62,7 +62,7 @@ def stored_meshes(
     ends: NDArray[np.bool_],
     rules: MeshRules,
 ) -> list[Mesh]:
-    """Mesh labels 1 to ``count`` of a crop, or read what was made of the same voxels before.
+    """Mesh labels 1 to ``count`` of a crop, or read the cached meshes of the same voxels.
 
     See :func:`connectomebench.sources.label_shapes.mesh_labels` for the parameters.
     """

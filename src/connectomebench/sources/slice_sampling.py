@@ -1,4 +1,4 @@
-"""Slices of image data and segments through a place, resampled to a picture."""
+"""Cut slices of image data and segments through a place, resampled to image pixels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectomebench.core.source import EMSlice
 from connectomebench.core.volume import Volume
 from connectomebench.sources.label_shapes import int_point
 
-_PLANES = {"em_xy": (0, 1, 2), "em_xz": (0, 2, 1), "em_yz": (1, 2, 0)}  # columns, rows, the axis looked along
+_PLANES = {"em_xy": (0, 1, 2), "em_xz": (0, 2, 1), "em_yz": (1, 2, 0)}  # columns, rows, viewing axis
 
 
 def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int) -> dict[str, EMSlice]:
@@ -30,7 +30,7 @@ def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: flo
     extent_nm
         Edge of the square shown, nm.
     pixels
-        Edge of the picture, pixels.
+        Edge of the image, pixels.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: flo
 
 
 def _voxels(volume: Volume, center_nm: Point, extent_nm: float, pixels: int, axis: int) -> NDArray[np.int64]:
-    """Voxel index along an axis at the middle of each pixel."""
+    """Return the voxel index along an axis at the middle of each pixel."""
     middles = center_nm[axis] - extent_nm / 2 + (np.arange(pixels) + 0.5) * (extent_nm / pixels)
     return np.floor(middles / volume.voxel_size_nm[axis]).astype(np.int64) - volume.offset_vx[axis]
 
@@ -103,7 +103,7 @@ def _gray(
         [(center_nm[a] - extent_nm / 2) / volume.voxel_size_nm[a] - volume.offset_vx[a] for a in (column, row)]
     )
     size = np.array([extent_nm / volume.voxel_size_nm[a] for a in (column, row)])
-    # the filter looks beyond the square, by two voxels or two pixels
+    # the filter extends beyond the square, by two voxels or two pixels
     reach = int(np.ceil(2 * max(1.0, float(size.max()) / pixels))) + 1
     low, high = np.floor(start).astype(int) - reach, np.ceil(start + size).astype(int) + reach
     shape = np.array([volume.shape[column], volume.shape[row]])
@@ -111,7 +111,7 @@ def _gray(
     if (first >= last).any() or not 0 <= at < volume.shape[depth]:
         return np.zeros((pixels, pixels), np.uint8)
     block = _read_plane(volume, (first[0], first[1]), (last[0], last[1]), at, (column, row, depth))
-    # beyond the data the last voxel goes on, so that the filter leaves no dark rim inside
+    # beyond the data the last voxel is repeated, so that the filter leaves no dark rim inside
     pads = [(int(first[a] - low[a]), int(high[a] - last[a])) for a in (1, 0)]
     padded = np.pad(block, pads, mode="edge")
     box = (*(start - low).tolist(), *(start + size - low).tolist())

@@ -1,4 +1,4 @@
-"""A segment inside a cutout as a graph of small pieces, on which cuts are computed.
+"""Break a segment inside a cutout into a graph of small pieces, on which cuts are computed.
 
 With supervoxels, a piece is a connected part of a supervoxel inside the segment. Without them, pieces are the cells of
 the power diagram of the largest balls that fit inside the segment: their borders lie where balls meet, at the necks.
@@ -28,7 +28,7 @@ class PieceRules:
         Smallest distance between the centres of pieces where there are no supervoxels, in voxels (geometric mean).
     brightness_exponent
         With image data, a face between two pieces costs ``(gray / median gray of the segment) ** exponent``, at most 1:
-        a bright border (cytoplasm) is dear and a dark one (membrane) is cheap to cut, as the affinities of real
+        a bright border (cytoplasm) is costly and a dark one (membrane) cheap to cut, like the affinities of real
         systems. 0 counts the faces alone.
     """
 
@@ -38,14 +38,14 @@ class PieceRules:
 
 @dataclass(frozen=True)
 class Pieces:
-    """Pieces of a segment as voxels.
+    """Pieces of a segment as a label array and a graph.
 
     Attributes
     ----------
     labels
         uint32, axes x, y, z: 1 + row of the piece in the graph; 0 outside the segment.
     lower
-        Index in the volume of the first voxel.
+        Index of the first voxel in the volume.
     graph
         The same as a graph.
     """
@@ -92,7 +92,7 @@ def pieces_of_balls(mask: NDArray[np.bool_], voxel_nm: Sequence[float], spacing_
 
     Balls are taken from the largest to the smallest; one whose centre lies inside an earlier ball, or nearer than
     ``spacing_vx`` to its centre, is left out. A voxel belongs to the ball of smallest ``distance² - radius²``, and
-    cells that are not connected are told apart.
+    disconnected cells are separate pieces.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def piece_graph(
     voxel_nm: Sequence[float],
     rules: PieceRules,
 ) -> CutGraph:
-    """Make the graph of pieces: who touches whom, over how much, and which bodies they belong to.
+    """Build the graph of pieces: neighbours, contact areas, and the bodies they belong to.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def piece_graph(
 
 
 def _relative_brightness(gray: NDArray[np.uint8] | None, pieces: NDArray[np.uint32]) -> NDArray[np.float32] | None:
-    """Divide the image by the median of the segment."""
+    """Divide the image by its median in the segment."""
     if gray is None:
         return None
     return gray.astype(np.float32) / np.float32(max(float(np.median(gray[pieces > 0])), 1.0))

@@ -1,6 +1,6 @@
-"""What the truth says round a place of a segment: does its body go on outside, does a second body lie in it.
+"""Check in the truth whether the body at a place continues outside its segment, or a second body lies in it.
 
-Both are read off the voxels themselves, not off the list of corrections: a correction that was not localised, a part
+Both are read from the voxels, not from the list of corrections: a correction that was not localised, a part
 too small to count and one without a segment all leave voxels of the body outside the segment.
 """
 
@@ -19,14 +19,14 @@ from connectomebench.core.site import Point
 from connectomebench.core.source import Question, Surroundings
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 
-_MARGIN_VX = 16  # seen beyond the radius: whatever still goes on at the end of it is large
-_RADIUS_VX = 48  # larger radii are looked at on every second, third ... voxel
-_READ_VOXELS = 1 << 24  # read at one time
+_MARGIN_VX = 16  # read beyond the radius: whatever still continues at its end is large
+_RADIUS_VX = 48  # larger radii are sampled at every second, third ... voxel
+_READ_VOXELS = 1 << 24  # read at once
 
 
 @dataclass(frozen=True)
 class CertaintyRules:
-    """What may not lie near a control.
+    """Rules for what may not lie near a control.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class CertaintyRules:
         differ by boundary slop alone. Where a body is too thin to have a core, voxels count that are further than this
         from the part of the body inside the segment.
     min_voxels
-        A connected part of a core with fewer voxels is slop too, unless it goes on beyond what is looked at.
+        A connected part of a core with fewer voxels is slop too, unless it continues beyond the voxels read.
     """
 
     erosion_vx: int = 2
@@ -50,7 +50,7 @@ class CertaintyRules:
 
 @dataclass(frozen=True)
 class Neighbourhood:
-    """Segments and bodies round a place.
+    """Segments and bodies around a place.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Neighbourhood:
     near
         bool, same shape: within the radius of the place, and the erosion.
     open_faces
-        bool, shape (3, 2): faces (axis; lower, upper) beyond which the data go on.
+        bool, shape (3, 2): faces (axis; lower, upper) beyond which the data continue.
     erosion_vx, min_voxels
         As in :class:`CertaintyRules`, in voxels of these arrays.
     """
@@ -75,7 +75,7 @@ class Neighbourhood:
 def read_neighbourhood(
     segments: Volume, bodies: Volume, point_nm: Point, radius_nm: float, rules: CertaintyRules
 ) -> Neighbourhood:
-    """Read the voxels round a place.
+    """Read the voxels around a place.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def read_neighbourhood(
         shape = [1, 1, 1]
         shape[axis] = n
         axes.append(((centres - point_nm[axis]) ** 2).reshape(shape))
-    # an interface within the radius is near, and the core behind it begins further on
+    # an interface within the radius is near, and the core behind it starts further on
     reach = radius_nm + (1 + rules.erosion_vx) * float((voxel * step).max())
     near = axes[0] + axes[1] + axes[2] <= reach**2
     open_faces = np.stack([np.greater(lower, 0), np.less(upper, segments.shape)], axis=1)
@@ -129,7 +129,7 @@ def _sampled(volume: Volume, lower: IntPoint, upper: IntPoint, step: NDArray[np.
 
 
 def goes_on_outside(around: Neighbourhood, segment: int, bodies: Iterable[int]) -> bool:
-    """Tell whether a core of one of the segment's bodies goes on outside the segment within the radius."""
+    """Check whether a core of one of the segment's bodies continues outside the segment within the radius."""
     own = around.segments == around.segments.dtype.type(segment)
     for body in bodies:
         inside = around.bodies == around.bodies.dtype.type(body)
@@ -141,7 +141,7 @@ def goes_on_outside(around: Neighbourhood, segment: int, bodies: Iterable[int]) 
 
 
 def holds_second_body(around: Neighbourhood, segment: int) -> bool:
-    """Tell whether cores of two bodies of the segment lie within the radius."""
+    """Check whether cores of two bodies of the segment lie within the radius."""
     own = around.segments == around.segments.dtype.type(segment)
     near = around.bodies[own & around.near]
     held, counts = np.unique(around.bodies[own], return_counts=True)
@@ -162,7 +162,7 @@ Slices = tuple[slice, slice, slice]
 
 
 def _bounding_box(mask: NDArray[np.bool_], margin: int) -> Slices:
-    """Smallest box that holds a mask, with a margin on each side."""
+    """Return the smallest box that holds a mask, with a margin on each side."""
     spans = [np.flatnonzero(mask.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
     x, y, z = (
         slice(max(int(s[0]) - margin, 0), min(int(s[-1]) + 1 + margin, n))
@@ -174,7 +174,7 @@ def _bounding_box(mask: NDArray[np.bool_], margin: int) -> Slices:
 def _is_part_of(
     body: NDArray[np.bool_], where: NDArray[np.bool_], other: NDArray[np.bool_], box: Slices, around: Neighbourhood
 ) -> bool:
-    """Tell whether a large part of a body that is no boundary slop lies where it is asked for, near the place.
+    """Check whether a large part of a body, beyond boundary slop, lies in a region near the place.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ def _is_part_of(
 
     if not around.erosion_vx:
         return _has_large_part(body & where, box, around)
-    # the body may go on beyond the arrays
+    # the body may continue beyond the arrays
     core = np.asarray(binary_erosion(body, iterations=around.erosion_vx, border_value=1), np.bool_)
     if _has_large_part(core & where, box, around):
         return True
@@ -203,7 +203,7 @@ def _is_part_of(
 
 
 def _has_large_part(mask: NDArray[np.bool_], box: Slices, around: Neighbourhood) -> bool:
-    """Tell whether a connected part (26 neighbours) of a mask in a box is near, and large or cut where arrays end."""
+    """Check whether a connected part (26 neighbours) of a mask in a box is near, and large or cut where arrays end."""
     import cc3d
 
     near = around.near[box] & mask
@@ -238,22 +238,22 @@ def volume_surroundings(
     rules: CertaintyRules,
     question: Question = "both",
 ) -> Surroundings:
-    """Look round places of segments in label volumes.
+    """Check the surroundings of places of segments in label volumes.
 
     Parameters
     ----------
     segments, bodies
         Label volumes of the same box.
     bodies_of
-        Segment -> the bodies that it is known to hold.
+        Segment -> the bodies it is known to hold.
     segment_ids, points_nm
         Shapes (n,) and (n, 3), nm: the places.
     radius_nm
         What is near, nm.
     rules
-        What counts.
+        Rules of what counts.
     question
-        What is looked for.
+        What to check.
     """
     from tqdm import tqdm
 

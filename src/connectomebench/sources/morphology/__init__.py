@@ -1,1 +1,1 @@
-"""Proofread neurons as meshes or skeletons, with simulated errors."""
+"""Source of proofread neurons with simulated errors."""

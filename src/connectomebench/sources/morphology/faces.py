@@ -1,7 +1,7 @@
-"""Faces at which neurites end: flat or ragged, straight across or along the neurite, with a gap or without.
+"""Draw faces at which neurites end: flat or ragged, across or along the neurite, with or without a gap.
 
 The same faces are drawn where a neurite is cut, where two neurites meet end to end or end to side, at natural ends, and
-where a cut is proposed, so that the look of a face tells none of these apart.
+where a cut is proposed, so that the look of a face distinguishes none of these.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _STEP_NM = 60.0
 
 @dataclass(frozen=True)
 class Stretch:
-    """Centre line of a neurite around a face: places at distances ``along_nm``, with radii; nm."""
+    """Centre line of a neurite around a face: points at distances ``along_nm``, with radii; nm."""
 
     points_nm: NDArray[np.float64]
     radii_nm: NDArray[np.float64]
     along_nm: NDArray[np.float64]
 
     def at(self, along: NDArray[np.float64] | float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Points, shape (..., 3), and radii at distances along the stretch, nm."""
+        """Return points, shape (..., 3), and radii at distances along the stretch, nm."""
         points = np.stack([np.interp(along, self.along_nm, self.points_nm[:, k]) for k in range(3)], axis=-1)
         return points, np.asarray(np.interp(along, self.along_nm, self.radii_nm))
 
@@ -42,7 +42,7 @@ class Stretch:
 
 @dataclass(frozen=True)
 class Opening:
-    """What a face makes of a stretch: new ends of the two skeletons, and the tubes that are drawn around them.
+    """A stretch opened at a face: new ends of the two skeletons, and the tubes around them.
 
     Attributes
     ----------
@@ -94,7 +94,7 @@ class FaceDraw:
 
 
 def draw_face(rng: np.random.Generator, max_gap_nm: float) -> FaceDraw:
-    """Draw the numbers of a face; always as many of them."""
+    """Draw the random numbers of a face; always the same count."""
     kind, flat, closed, tilt, turn, gap, roughness, wave, first, second = rng.random(10)
     wavelength = 70.0 + 130.0 * wave
     return FaceDraw(
@@ -112,7 +112,7 @@ def draw_face(rng: np.random.Generator, max_gap_nm: float) -> FaceDraw:
 def face_row(
     place_nm: NDArray[np.floating], normal: NDArray[np.floating], draw: FaceDraw, least_gap_nm: float = 0.0
 ) -> NDArray[np.float64]:
-    """Put a face into numbers: point, normal, half the gap, amplitude, wavelength, salt; float64, shape (10,)."""
+    """Encode a face: point, normal, half the gap, amplitude, wavelength, salt; float64, shape (10,)."""
     tail = [max(draw.gap_nm, least_gap_nm) / 2, draw.amplitude_nm, draw.wavelength_nm, float(draw.salt)]
     return np.concatenate([np.asarray(place_nm, np.float64), normal, tail])
 
@@ -120,7 +120,7 @@ def face_row(
 def tilted(
     direction: NDArray[np.floating], angle: float, turn: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Tilt a unit vector by an angle; returns it, and the unit vector across towards which it was tilted."""
+    """Tilt a unit vector by an angle; return it and the perpendicular unit vector it was tilted towards."""
     direction = np.asarray(direction, np.float64)
     helper = np.eye(3)[int(np.argmin(np.abs(direction)))]
     one = np.cross(direction, helper)
@@ -137,14 +137,14 @@ def open_stretch(
     taper_nm: float = 1.0,
     stub: bool = False,
 ) -> Opening | None:
-    """Part a stretch at a face.
+    """Split a stretch at a face.
 
     Parameters
     ----------
     stretch
-        Centre line; both neurites of a meeting on end.
+        Centre line; for a meeting, both neurites end to end.
     at_nm
-        Place of the face along it, nm.
+        Position of the face along it, nm.
     draw
         The face.
     tapers, taper_nm
@@ -156,7 +156,7 @@ def open_stretch(
     Returns
     -------
     Opening or None
-        None where there is no room.
+        None if there is no room.
     """
     radius = float(stretch.at(at_nm)[1])
     along = draw.along and not stub
@@ -206,7 +206,7 @@ def _taper(distance_nm: NDArray[np.float64], taper: float, over_nm: float) -> ND
 def _cones(
     stretch: Stretch, start: float, end: float, at_nm: float, taper: float, taper_nm: float
 ) -> NDArray[np.float64]:
-    """Tubes along the stretch between two places, nm."""
+    """Return the tubes along the stretch between two positions, nm."""
     start, end = (float(np.clip(v, stretch.along_nm[0], stretch.along_nm[-1])) for v in (start, end))
     places = np.linspace(start, end, max(1, round(abs(end - start) / _STEP_NM)) + 1)
     points, radii = stretch.at(places)
@@ -215,7 +215,7 @@ def _cones(
 
 
 def has_face(cones: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell which tubes are cut off at a face; shape (n,)."""
+    """Check which tubes are cut off at a face; bool, shape (n,)."""
     from connectomebench.sources.morphology.tube_kernels import HALF_GAP
 
     return cones[:, HALF_GAP] != NO_FACE

@@ -1,4 +1,4 @@
-"""Five real neurons of the fly hemibrain, as carried by the package navis: the embedded default.
+"""Locate the embedded default: five real neurons of the fly hemibrain that ship with navis.
 
 The files are located without importing navis (its code is GPL-3; the data are CC BY 4.0).
 """
@@ -21,7 +21,7 @@ def hemibrain_folder() -> Path:
     Raises
     ------
     ConnectomeBenchError
-        If navis is not installed, or carries no such files.
+        If navis is not installed, or does not ship these files.
     """
     spec = find_spec("navis")
     if spec is None or spec.origin is None:

@@ -16,9 +16,9 @@ from connectomebench.sources.morphology.faces import Stretch, draw_face, open_st
 from connectomebench.sources.morphology.neurites import chains
 from connectomebench.sources.morphology.windows import Window
 
-END_REACH_NM = 800.0  # largest distance of two ends that are made to meet
-SIDE_REACH_NM = 600.0  # largest distance of an end from the centre line that it is made to touch
-_RUN_NM = 1500.0  # cable looked at behind an end
+END_REACH_NM = 800.0  # largest distance between two ends that are made to meet
+SIDE_REACH_NM = 600.0  # largest distance of an end from the centre line it is made to touch
+_RUN_NM = 1500.0  # length of cable considered behind an end
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def find_meetings(
     max_gap_nm: float,
     rng: np.random.Generator,
 ) -> list[Window]:
-    """Choose natural ends and what they meet.
+    """Choose natural ends and the neurites they meet.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def find_meetings(
     free
         bool, shape (n,): nodes that are neither new ends of cuts nor at the border of the data.
     share
-        Of the natural ends that may take part, how many do at most.
+        Largest share of the eligible natural ends that meet another neuron.
     max_gap_nm
         Largest distance between the two sides of a face, nm.
     rng
@@ -57,7 +57,7 @@ def find_meetings(
     Returns
     -------
     list of Window
-        No node in two of them.
+        No node is in two of them.
     """
     ends = _natural_ends(nodes_nm, edges, free)
     if not ends:
@@ -124,7 +124,7 @@ def _stretch(nodes_nm: NDArray[np.float32], radii_nm: NDArray[np.float32], run: 
 def _natural_ends(
     nodes_nm: NDArray[np.float32], edges: NDArray[np.integer], free: NDArray[np.bool_]
 ) -> dict[int, _End]:
-    """Find the runs behind natural ends: to a branch point, half way to another end, or to what is not free."""
+    """Find the runs behind natural ends: up to a branch point, halfway to another end, or a node that is not free."""
     degree = np.bincount(edges.ravel(), minlength=len(nodes_nm))
     found = {}
     for chain in chains(edges, len(nodes_nm)):

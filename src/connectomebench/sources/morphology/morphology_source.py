@@ -1,4 +1,4 @@
-"""Proofread neurons with simulated errors: the source for data that publish neurons but no edit history.
+"""Source of proofread neurons with simulated errors, for data published without an edit history.
 
 Neurons are real; the automatic segmentation is simulated (see :mod:`simulated_errors`), and so is the image data (see
 :mod:`simulated_em`). The embedded default are five neurons of the fly hemibrain (see :mod:`hemibrain_neurons`).
@@ -42,27 +42,27 @@ if TYPE_CHECKING:
 
 __all__ = ["MorphologyRules", "MorphologySource"]
 
-_SOMA_NM = 1500.0  # nothing neuronal but a soma is so thick; ends in it are no ends
+_SOMA_NM = 1500.0  # only a soma is that thick; ends inside it do not count
 _BORDER_NM = 500.0
 _MARGIN = 1.06  # meshes reach beyond the cube shown by this factor
 _EM_AXES = {"em_xy": (0, 1), "em_xz": (0, 2), "em_yz": (1, 2)}  # columns, rows
 
 
 class MorphologySource:
-    """Proofread neurons, cut and fused at random; implements :class:`connectomebench.core.source.Source`.
+    """Randomly cut and fused proofread neurons; implements :class:`connectomebench.core.source.Source`.
 
     Parameters
     ----------
     rules
-        How errors are simulated.
+        Rules of the simulated errors.
     species
         Species config of the samples.
     path
         Folder of SWC files, one neuron each; None for the embedded hemibrain neurons.
     unit_nm
-        Length of the files' unit in nm; needed with ``path``.
+        Length of the files' unit in nm; required with ``path``.
     license, citation
-        Of the neurons in ``path``.
+        Licence and citation of the neurons in ``path``.
 
     Raises
     ------
@@ -116,7 +116,7 @@ class MorphologySource:
 
     @property
     def info(self) -> SourceInfo:
-        """Provenance and scale."""
+        """Return provenance and scale."""
         return self._info
 
     def corrections(self) -> Corrections:
@@ -128,14 +128,14 @@ class MorphologySource:
         return self._contacts
 
     def skeletons(self, segment_ids: Iterable[int]) -> Iterator[tuple[int, Skeleton]]:
-        """Yield the skeleton of each segment before the correction; ids that do not exist are left out."""
+        """Yield the skeleton of each segment before correction; unknown ids are skipped."""
         for segment_id in segment_ids:
             row = self._index.row(int(segment_id))
             if row is not None:
                 yield int(segment_id), self._index.skeleton(row)
 
     def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which places lie where the data of their segment stop: thick or torn natural ends, and in somas.
+        """Check which places lie where the data of their segment stop: thick or torn natural ends, and in somas.
 
         Thick ends are those above ``border_radius_quantile``; torn ones face a detached piece of the same neuron.
         """
@@ -154,7 +154,7 @@ class MorphologySource:
         radius_nm: float,
         question: Question = "both",
     ) -> Surroundings:
-        """Look at the skeletons of the neurons round places; see :func:`reconstruction.look_around`."""
+        """Check the skeletons of the neurons around places; see :func:`reconstruction.look_around`."""
         found = look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
         return Surroundings(found.goes_on & (question != "second_body"), found.second_body & (question != "goes_on"))
 
@@ -184,13 +184,13 @@ class MorphologySource:
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh of each part of the site, covering the cube shown and a margin, closed where the margin ends.
 
-        Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are not
-        drawn.
+        Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are
+        omitted.
 
         Raises
         ------
         ConnectomeBenchError
-            If a segment does not exist, or a part is a side of a cut and the site has none.
+            If a segment does not exist, or a part is a side of a cut and the site has no cut.
         """
         box = Box.around(site.location_nm, site.extent_nm * _MARGIN)
         voxel_nm = float(np.clip(site.extent_nm / 110, 20.0, 44.0))
@@ -209,7 +209,7 @@ class MorphologySource:
         return meshes
 
     def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:
-        """Tubes of both sides of the site's cut, which part at faces like those of errors."""
+        """Return the tubes of both sides of the site's cut, separated at faces like those of errors."""
         from connectomebench.cuts.min_cut import apply_cut
 
         if site.cut is None:
@@ -221,7 +221,7 @@ class MorphologySource:
         return {"source": source, "sink": sink}
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
-        """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. There is data everywhere."""
+        """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. Data are never missing."""
         from connectomebench.sources.morphology.simulated_em import em_slice
         from connectomebench.sources.morphology.tube_kernels import SEEN_NM
 

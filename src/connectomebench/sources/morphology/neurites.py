@@ -1,4 +1,4 @@
-"""Make smooth, evenly sampled neurites of hand-sized skeletons."""
+"""Make smooth, evenly sampled neurites from published skeletons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectomebench.core.geometry import Skeleton
 
 
 def chains(edges: NDArray[np.integer], n_nodes: int) -> list[NDArray[np.int64]]:
-    """Break a forest into its unbranched stretches.
+    """Split a forest into its unbranched stretches.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def chains(edges: NDArray[np.integer], n_nodes: int) -> list[NDArray[np.int64]]:
                 a, b = others[start[here]], others[start[here] + 1]
                 before, here = here, (b if a == before else a)
                 chain.append(here)
-            if first < here:  # each stretch is met from both sides
+            if first < here:  # each stretch is visited from both sides
                 found.append(np.array(chain))
     return found
 
@@ -48,7 +48,7 @@ def chains(edges: NDArray[np.integer], n_nodes: int) -> list[NDArray[np.int64]]:
 def prune_hidden_twigs(skeleton: Skeleton) -> Skeleton:
     """Remove twigs that end inside the tube they grow from.
 
-    Skeletons bristle where a neurite is thick (most of all in the soma). Such an end cannot be seen from outside.
+    Skeletons have short twigs where a neurite is thick (mostly in the soma). Their ends are invisible from outside.
     """
     nodes, edges, radii = skeleton.nodes_nm, skeleton.edges, skeleton.radii_nm
     while True:
@@ -74,14 +74,14 @@ def _keep(
 
 
 def resample(skeleton: Skeleton, step_nm: float) -> Skeleton:
-    """Put nodes at even distances along each unbranched stretch.
+    """Resample each unbranched stretch at even distances.
 
     Parameters
     ----------
     skeleton
         A forest.
     step_nm
-        Wanted distance of nodes, nm; stretches are divided evenly, ends and branch points stay.
+        Target distance of nodes, nm; stretches are divided evenly, ends and branch points stay.
 
     Returns
     -------
@@ -110,21 +110,21 @@ def resample(skeleton: Skeleton, step_nm: float) -> Skeleton:
 
 
 def smooth(skeleton: Skeleton, rounds: int, min_radius_nm: float) -> Skeleton:
-    """Round off the lattice steps of a skeleton and its radii.
+    """Smooth the lattice steps of a skeleton and its radii.
 
     Parameters
     ----------
     skeleton
         Evenly sampled.
     rounds
-        Number of averagings over neighbours; each moves a node halfway to the mean of its neighbours.
+        Number of averaging steps; each moves a node halfway to the mean of its neighbours.
     min_radius_nm
         Radii are raised to this, nm.
 
     Returns
     -------
     Skeleton
-        Ends and branch points where they were; radii smoothed everywhere.
+        Ends and branch points unchanged; radii smoothed everywhere.
     """
     n = len(skeleton.nodes_nm)
     ends = np.concatenate([skeleton.edges, skeleton.edges[:, ::-1]])

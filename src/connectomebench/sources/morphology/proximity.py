@@ -1,4 +1,4 @@
-"""Where tubes come close to one another."""
+"""Find where tubes come close to one another."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def close_pairs(
     radii_nm
         Shape (n,): radius of the sphere around each node, nm.
     owners
-        Shape (n,): pairs of the same owner are left out.
+        Shape (n,): pairs of the same owner are skipped.
     gap_nm
         Largest distance between the two surfaces, nm; overlapping spheres have a negative one.
 
@@ -32,7 +32,7 @@ def close_pairs(
     gaps
         float64, shape (m,): distance between the surfaces, nm.
     """
-    # a pair is found from its thicker side, so that one soma does not widen every search
+    # pairs are searched from the thicker side, so that one soma does not widen every search
     tree = KDTree(nodes_nm)
     near = tree.query_ball_point(nodes_nm, 2 * radii_nm + gap_nm, return_sorted=True)
     counts = np.fromiter((len(row) for row in near), np.int64, len(near))
@@ -52,7 +52,7 @@ def close_pairs(
 def between(
     nodes_nm: NDArray[np.floating], radii_nm: NDArray[np.floating], pairs: NDArray[np.integer]
 ) -> NDArray[np.float64]:
-    """Point midway between the surfaces of two spheres, on the line of their centres; float64, shape (n, 3), nm."""
+    """Return the midpoint between the surfaces of two spheres, on the line of centres; float64, shape (n, 3), nm."""
     a, b = nodes_nm[pairs[:, 0]].astype(np.float64), nodes_nm[pairs[:, 1]].astype(np.float64)
     distance = np.linalg.norm(b - a, axis=1)
     along = (distance + radii_nm[pairs[:, 0]] - radii_nm[pairs[:, 1]]) / 2
@@ -61,7 +61,7 @@ def between(
 
 
 def patches(points_nm: NDArray[np.floating], keys: NDArray[np.integer], reach_nm: float) -> NDArray[np.int64]:
-    """Group points of equal key that hang together.
+    """Group connected points of equal key.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def yield_to_neighbours(
     clearance_nm: float,
     min_radius_nm: float,
 ) -> NDArray[np.float64]:
-    """Make tubes of different owners thinner where they would run into one another.
+    """Make tubes of different owners thinner where they would overlap.
 
     Real neurites are not round: circles of equal area overlap where neurites are flattened against each other.
 
@@ -107,9 +107,9 @@ def yield_to_neighbours(
     nodes_nm, radii_nm, owners
         As for :func:`close_pairs`.
     clearance_nm
-        Distance that is left between the surfaces, nm.
+        Distance left between the surfaces, nm.
     min_radius_nm
-        No radius falls below this, nm; where centre lines cross, tubes still overlap.
+        Smallest radius, nm; where centre lines cross, tubes still overlap.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Truth and automatic segmentation of neurons as one table of nodes, and what follows from the two.
+"""Represent truth and automatic segmentation of neurons as one table of nodes, and derive corrections from it.
 
 Each node has two ids, body (truth) and segment (automatic). There are three kinds of edges: those of both, *gaps*
 (of the body alone, where a neurite was cut) and *bridges* (of the segment alone, where two were fused). Corrections are
@@ -31,7 +31,7 @@ class Reconstruction:
     nodes_nm
         float32, shape (n, 3), axes x, y, z in nm.
     radii_nm, body_radii_nm
-        float32, shape (n,): of the segment, which tapers towards the ends of cuts, and of the body, which does not.
+        float32, shape (n,): radius of the segment, which tapers towards cuts, and of the body, which does not.
     bodies, segments
         uint64, shape (n,).
     edges
@@ -45,11 +45,11 @@ class Reconstruction:
     border_nodes
         int64, shape (b,): natural ends where the data stop.
     hidden
-        bool, shape (m,): edges that are not drawn, because ``flesh`` and ``through`` stand for them.
+        bool, shape (m,): edges that are not drawn, because ``flesh`` and ``through`` replace them.
     flesh
         Tubes of the segments around their faces.
     through
-        Tubes of the bodies there: on through cuts, up to the face where two bodies meet.
+        Tubes of the bodies there: continuing through cuts, up to the face where two bodies meet.
     tips
         int64, shape (t,), and float64, shape (t, 10): edges near natural ends, and the faces that they stop at.
     meetings
@@ -73,17 +73,17 @@ class Reconstruction:
     meetings: NDArray[np.int32]
 
     def degrees(self) -> NDArray[np.int64]:
-        """Edges at each node inside its fragment (no gaps, no bridges); int64, shape (n,)."""
+        """Count the edges at each node inside its fragment (no gaps, no bridges); int64, shape (n,)."""
         return np.bincount(self.edges.ravel(), minlength=len(self.nodes_nm))
 
     def lengths_nm(self) -> NDArray[np.float64]:
-        """Cable that each node stands for, nm: half of each edge at it; float64, shape (n,)."""
+        """Return the cable length per node, nm: half of each edge at it; float64, shape (n,)."""
         steps = self.nodes_nm[self.edges[:, 0]].astype(np.float64) - self.nodes_nm[self.edges[:, 1]]
         half = np.linalg.norm(steps, axis=1) / 2
         return _sums(self.edges.ravel(), np.repeat(half, 2), len(self.nodes_nm))
 
     def volumes_nm3(self) -> NDArray[np.float64]:
-        """Volume of neurite that each node stands for, nm³: half of each frustum at it; float64, shape (n,)."""
+        """Return the neurite volume per node, nm³: half of each frustum at it; float64, shape (n,)."""
         a, b = self.edges[:, 0], self.edges[:, 1]
         nodes, radii = self.nodes_nm.astype(np.float64), self.radii_nm.astype(np.float64)
         frustum = np.linalg.norm(nodes[a] - nodes[b], axis=1) * np.pi / 3
@@ -107,7 +107,7 @@ def find_contacts(rec: Reconstruction, gap_nm: float, reach_nm: float, voxel_nm:
     reach_nm
         Places of one pair of segments nearer than this are one contact, nm.
     voxel_nm
-        Edge of the voxel whose faces areas are counted in, nm.
+        Edge of the voxel whose faces are the unit of area, nm.
 
     Returns
     -------
@@ -140,7 +140,7 @@ def find_contacts(rec: Reconstruction, gap_nm: float, reach_nm: float, voxel_nm:
 
 
 def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -> Corrections:
-    """Corrections as the set difference of body and segment.
+    """Derive corrections as the set difference of body and segment.
 
     A gap between two segments of one body is a merge, a bridge between two bodies in one segment a split. A merge of a
     segment that is itself to be split is a tangle: excluded, counted, and its place is kept.
@@ -218,14 +218,14 @@ def _point(place: NDArray[np.floating]) -> Point:
 
 
 def _end_points(rec: Reconstruction, pairs: NDArray[np.int32]) -> list[tuple[Point, ...]]:
-    """Both nodes of each pair: where skeletons reach the interface, however thick the neurite is there."""
+    """Return both nodes of each pair: where skeletons reach the interface, however thick the neurite is there."""
     return [(_point(rec.nodes_nm[a]), _point(rec.nodes_nm[b])) for a, b in pairs.tolist()]
 
 
 def look_around(
     rec: Reconstruction, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating], radius_nm: float
 ) -> Surroundings:
-    """Look for neurons that go on outside a segment, and for second neurons in it, near places.
+    """Check for neurons that continue outside a segment, and for second neurons in it, near places.
 
     Parameters
     ----------
@@ -239,13 +239,13 @@ def look_around(
     Returns
     -------
     Surroundings
-        One row a place.
+        One row per place.
     """
     goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
     held = {int(s): np.unique(rec.bodies[rec.segments == s]) for s in np.unique(segment_ids)}
     at_cut, at_fusion = np.zeros((2, len(rec.nodes_nm)), np.bool_)
     at_cut[rec.gaps], at_fusion[rec.bridges] = True, True
-    # thick nodes reach further than their number is worth in the tree
+    # search as far as the thickest node reaches, then test the surface of each node
     thickest = float(rec.body_radii_nm.max(initial=0.0))
     tree = KDTree(rec.nodes_nm)
     for row, (segment, point) in enumerate(zip(np.asarray(segment_ids).tolist(), points_nm, strict=True)):
@@ -266,14 +266,14 @@ def _area_at(contacts: Contacts, a: int, b: int, place: NDArray[np.floating]) ->
 
 
 def _overlaps(rec: Reconstruction, voxel_nm: float) -> Overlaps:
-    """Voxels of each segment in each body; a skeleton has no boundary slop, so all of them are core."""
+    """Count the voxels of each segment in each body; a skeleton has no boundary slop, so all of them are core."""
     pairs, inverse = np.unique(np.stack([rec.segments, rec.bodies], axis=1), axis=0, return_inverse=True)
     voxels = np.rint(np.bincount(inverse.ravel(), rec.volumes_nm3()) / voxel_nm**3).astype(np.int64)
     return Overlaps(pairs[:, 0], pairs[:, 1], voxels, voxels.copy())
 
 
 class SegmentIndex:
-    """Nodes and edges of each segment, looked up at once.
+    """Index of the nodes and edges of each segment.
 
     Parameters
     ----------
@@ -307,20 +307,20 @@ class SegmentIndex:
         self._edge_start = np.searchsorted(self.edge_segment, rows)
 
     def row(self, segment_id: int) -> int | None:
-        """Row of a segment in ``ids``; None where there is no such segment."""
+        """Return the row of a segment in ``ids``; None if there is no such segment."""
         at = int(np.searchsorted(self.ids, np.uint64(segment_id)))
         return at if at < len(self.ids) and int(self.ids[at]) == segment_id else None
 
     def nodes_of(self, row: int) -> NDArray[np.int64]:
-        """Nodes of a segment, ascending."""
+        """Return the nodes of a segment, ascending."""
         return self._nodes[self._node_start[row] : self._node_start[row + 1]]
 
     def edges_of(self, row: int) -> slice:
-        """Rows of ``edges`` that belong to a segment."""
+        """Return the rows of ``edges`` that belong to a segment."""
         return slice(int(self._edge_start[row]), int(self._edge_start[row + 1]))
 
     def skeleton(self, row: int) -> Skeleton:
-        """Skeleton of a segment, with the bridge that fuses it if there is one."""
+        """Return the skeleton of a segment, with the bridge that fuses it if there is one."""
         nodes = self.nodes_of(row)
         edges = np.searchsorted(nodes, self.edges[self.edges_of(row)]).astype(np.int32)
         return Skeleton(self._rec.nodes_nm[nodes], edges, self._rec.radii_nm[nodes])

@@ -1,4 +1,4 @@
-"""Which tubes are drawn of a segment, of a body, and of the two sides of a proposed cut."""
+"""Select the tubes of a segment, of a body, and of the two sides of a proposed cut."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ class SegmentTubes:
     nodes: NDArray[np.int64]
 
     def of(self, row: int) -> slice:
-        """Tubes of a segment."""
+        """Return the rows of the tubes of a segment."""
         low, high = np.searchsorted(self.tubes.owners, [row, row + 1])
         return slice(int(low), int(high))
 
 
 def edge_chains(edges: NDArray[np.integer], n_nodes: int) -> NDArray[np.int64]:
-    """Give each edge the number of its unbranched stretch; int64, shape (m,)."""
+    """Return the number of the unbranched stretch of each edge; int64, shape (m,)."""
     ends = edges.ravel()
     order = np.argsort(ends, kind="stable")
     degree = np.bincount(ends, minlength=n_nodes)
@@ -53,7 +53,7 @@ def edge_chains(edges: NDArray[np.integer], n_nodes: int) -> NDArray[np.int64]:
 
 
 def segment_tubes(rec: Reconstruction, index: SegmentIndex) -> SegmentTubes:
-    """Tubes of the segments: along edges, and beside the faces of cuts and meetings."""
+    """Return the tubes of the segments: along edges, and beside the faces of cuts and meetings."""
     edges = np.concatenate([rec.edges, rec.bridges]).astype(np.int64)
     radii = np.concatenate([rec.radii_nm[rec.edges], np.repeat(rec.bridge_radii_nm[:, None], 2, axis=1)])
     cones = _edge_cones(rec, edges, radii)
@@ -67,7 +67,7 @@ def segment_tubes(rec: Reconstruction, index: SegmentIndex) -> SegmentTubes:
 
 
 def body_tubes(rec: Reconstruction) -> Tubes:
-    """Tubes of the whole neurons: on through cuts, no end of a cut tapered."""
+    """Return the tubes of the whole neurons: continuing through cuts, without tapering at them."""
     edges = rec.edges.astype(np.int64)
     cones = _edge_cones(rec, edges, rec.body_radii_nm[edges])
     every = np.concatenate([cones[~rec.hidden], _joined(rec.through, rec, cones)])
@@ -76,7 +76,7 @@ def body_tubes(rec: Reconstruction) -> Tubes:
 
 
 def _edge_cones(rec: Reconstruction, edges: NDArray[np.int64], radii: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Tubes along edges, those near natural ends cut off."""
+    """Return the tubes along edges, cut off near natural ends."""
     chains = edge_chains(edges, len(rec.nodes_nm))
     a, b = edges[:, 0], edges[:, 1]
     cones = cones_between(rec.nodes_nm[a], rec.nodes_nm[b], radii[:, 0], radii[:, 1], chains)
@@ -86,7 +86,7 @@ def _edge_cones(rec: Reconstruction, edges: NDArray[np.int64], radii: NDArray[np
 
 
 def _joined(flesh: Flesh, rec: Reconstruction, cones: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Tubes around faces, as part of the stretch that they go on from; those of stubs are stretches of their own."""
+    """Return the tubes around faces, joined to the stretch they continue; those of stubs are separate stretches."""
     chain_of = np.full(len(rec.nodes_nm), -1.0)
     rows = np.flatnonzero(rec.hidden)
     chain_of[rec.edges[rows]] = cones[rows, CHAIN][:, None]
@@ -105,7 +105,7 @@ def part_tubes(
     sides: NDArray[np.int8],
     radii_nm: NDArray[np.floating],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Part the tubes of a segment between the two sides of a cut.
+    """Split the tubes of a segment between the two sides of a cut.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ def part_tubes(
 def _cut_faces(
     graph: CutGraph, sides: NDArray[np.int8], radii_nm: NDArray[np.floating]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Faces of the edges that are cut, shape (k, 10), pointing to the sink side, and the face near each piece or -1."""
+    """Return the faces of cut edges, shape (k, 10), pointing to the sink side, and the face near each piece or -1."""
     a, b = graph.edges[:, 0].astype(np.int64), graph.edges[:, 1].astype(np.int64)
     swap = sides[a] < sides[b]
     a, b = np.where(swap, b, a), np.where(swap, a, b)

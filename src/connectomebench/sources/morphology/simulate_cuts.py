@@ -1,4 +1,4 @@
-"""Cut a neuron where automatic segmentation fails: in thin neurites, of the calibre that ends have by nature."""
+"""Cut neurons where automatic segmentation fails: in thin neurites, of the calibre of natural ends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STUB_SHARE = 0.3  # of cuts where a twig leaves its trunk
 
 @dataclass(frozen=True)
 class NaturalEnds:
-    """What ends look like by nature, which the ends of cuts are to resemble.
+    """Statistics of natural ends, which the ends of cuts should resemble.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ def measure_ends(
 
 @dataclass(frozen=True)
 class _Tree:
-    """Each node's subtree as an interval of the preorder, and the cable below it (nm)."""
+    """Subtree of each node as an interval of the preorder, and the cable below it (nm)."""
 
     first: NDArray[np.int64]
     last: NDArray[np.int64]
@@ -114,7 +114,7 @@ def _root_tree(nodes: NDArray[np.float32], edges: NDArray[np.integer]) -> _Tree:
 
 
 def _calibre_weights(candidates_nm: NDArray[np.float32], natural_nm: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Weights that give cuts the calibres of natural ends: ratio of the two histograms, shape (n_candidates,).
+    """Compute weights that give cuts the calibres of natural ends: ratio of the two histograms, shape (n_candidates,).
 
     Thin places are used up first (no two cuts lie close together), hence the extra preference for them.
     """
@@ -127,7 +127,7 @@ def _calibre_weights(candidates_nm: NDArray[np.float32], natural_nm: NDArray[np.
 
 
 def _draw_tapers(radii_nm: NDArray[np.float32], natural: NaturalEnds, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Give each node, for the two ends of a cut there, tapers of natural ends of about its calibre; shape (n, 2)."""
+    """Draw for each node tapers of natural ends of similar calibre, for the two ends of a cut there; shape (n, 2)."""
     near = rng.integers(-20, 21, (len(radii_nm), 2))
     if len(natural.taper) == 0:  # no neurite long enough to measure
         return np.ones((len(radii_nm), 2), np.float32)
@@ -152,7 +152,7 @@ def cut_neuron(
     edges
         Shape (m, 2); a forest.
     natural
-        Calibres and tapers that the ends of cuts are to have.
+        Calibres and tapers that the ends of cuts should have.
     rules
         Spacing, sizes and gaps.
     rng
@@ -211,7 +211,7 @@ def cut_neuron(
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a cut may be: on a chain (``nodes``, seen from the trunk if it is to be a stub), at a distance, nm."""
+    """Possible place of a cut: on a chain (``nodes``, from the trunk if it makes a stub), at a distance, nm."""
 
     chain: int
     backwards: bool
@@ -227,7 +227,7 @@ def _along(nodes_nm: NDArray[np.float32], chain: NDArray[np.int64]) -> NDArray[n
 def _places_for_cuts(
     nodes_nm: NDArray[np.float32], radii_nm: NDArray[np.float32], edges: NDArray[np.integer], rules: SimulatedCutRules
 ) -> dict[int, _Place]:
-    """Find the nodes at which a neurite can be cut; those nearest to a trunk stand for a cut of the whole twig."""
+    """Find the nodes at which a neurite can be cut; those nearest to a trunk mean a cut of the whole twig."""
     found: dict[int, _Place] = {}
     degree = np.bincount(edges.ravel(), minlength=len(nodes_nm))
     for number, chain in enumerate(chains(edges, len(nodes_nm))):
@@ -253,7 +253,7 @@ def _window(
     draw: FaceDraw,
     tapers: NDArray[np.float32],
 ) -> Window | None:
-    """Open a neurite; where there is no room for a face along it, across it."""
+    """Open a neurite at the drawn face, or straight across if a face along it has no room."""
     along = _along(nodes_nm, place.nodes)
     stretch = Stretch(nodes_nm[place.nodes].astype(np.float64), radii_nm[place.nodes].astype(np.float64), along)
     for attempt in (draw, replace(draw, along=False)):

@@ -1,7 +1,7 @@
-"""Simulated slices of image data around tubes: membranes, cytoplasm, mitochondria, and neuropil in between.
+"""Simulate slices of image data around tubes: membranes, cytoplasm, mitochondria, and neuropil in between.
 
-Everything is a function of the place in the world, so that slices through one place agree. Membranes follow bodies, not
-segments: where a neurite was wrongly cut its cytoplasm goes on, and where two were wrongly fused a membrane stays.
+Everything is a function of world position, so that slices through one place agree. Membranes follow bodies, not
+segments: where a neurite was wrongly cut its cytoplasm continues, and where two were wrongly fused a membrane stays.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def em_slice(
         Tubes, shape (n, 20) (see :func:`tubes.cones_between`), and the number >= 0 of the body or segment of each,
         shape (n,).
     center_nm
-        Place in the middle of the slice (x, y, z), nm.
+        Centre of the slice (x, y, z), nm.
     extent_nm
         Edge of the square, nm.
     axes
@@ -44,7 +44,7 @@ def em_slice(
     gray
         uint8, shape (rows, columns).
     labels
-        int64, shape (rows, columns): number of the segment, -1 where there is none.
+        int64, shape (rows, columns): number of the segment, -1 if there is none.
     """
     column, row = axes
     normal = 3 - column - row

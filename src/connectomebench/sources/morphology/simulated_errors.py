@@ -1,4 +1,4 @@
-"""Simulate what an automatic segmentation does to proofread neurons: cut neurites, fuse neighbours.
+"""Simulate errors of an automatic segmentation in proofread neurons: cut neurites, fuse neighbours.
 
 The result is a :class:`reconstruction.Reconstruction`, which holds truth and error side by side.
 """
@@ -26,14 +26,14 @@ from connectomebench.sources.morphology.windows import Flesh, open_windows
 
 
 def simulate(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
-    """Make smooth tubes of the neurons, cut them into fragments, and fuse some of the fragments.
+    """Make smooth tubes of the neurons, cut them into fragments, and fuse some fragments.
 
     Parameters
     ----------
     neurons
         Proofread neurons.
     rules
-        How.
+        Rules of the simulation.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def simulate(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstructio
 
 
 def _tubes(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
-    """All neurons in one table, not yet cut: every segment is a body."""
+    """Put all neurons into one table, not yet cut: every segment is a body."""
     tubes = [smooth(resample(prune_hidden_twigs(n.skeleton), rules.step_nm), 4, rules.min_radius_nm) for n in neurons]
     sizes = [len(t.nodes_nm) for t in tubes]
     starts = np.concatenate([[0], np.cumsum(sizes)])
@@ -159,7 +159,7 @@ def _meet(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
     number_of = np.full(len(cut.nodes_nm), -1)
     old = opened.came_from >= 0
     number_of[opened.came_from[old]] = np.flatnonzero(old)
-    # edges that were there before keep their order, new ones follow
+    # existing edges keep their order, new ones follow
     kept = (number_of[cut.edges] >= 0).all(axis=1)
     hidden = np.concatenate([cut.hidden[kept], opened.hidden[kept.sum() :]])
     new = opened.flesh.cones.copy()
@@ -191,7 +191,7 @@ def _meet(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
 def _tips(
     met: Reconstruction, rules: MorphologyRules, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Give the remaining natural ends faces; returns edges near them and the face of each, shape (t, 10)."""
+    """Add faces to the remaining natural ends; return edges near them and the face of each, shape (t, 10)."""
     degree = met.degrees()
     rows: list[int] = []
     faces: list[NDArray[np.float64]] = []
@@ -205,7 +205,7 @@ def _tips(
     at_cut = np.isin(np.arange(len(nodes)), met.gaps)
     for end in np.flatnonzero((degree == 1) & ~closed).tolist():
         draw = draw_face(rng, 0.0)
-        if at_cut[end]:  # a trunk of which all twigs were cut off, no natural end
+        if at_cut[end]:  # a trunk whose twigs were all cut off, not a natural end
             continue
         radius = float(met.radii_nm[end])
         run, here, length = [], end, 0.0
@@ -228,7 +228,7 @@ def _tips(
 
 
 def _random_ids(count: int, seed: int) -> NDArray[np.uint64]:
-    """Distinct 64-bit ids that tell nothing (splitmix64 of the index, a bijection); uint64, shape (count,)."""
+    """Return distinct uninformative 64-bit ids (splitmix64 of the index, a bijection); uint64, shape (count,)."""
     with np.errstate(over="ignore"):
         start = np.uint64(np.random.default_rng(seed + 1).integers(1 << 63))
         x = start + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -259,7 +259,7 @@ def _fuse(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
     nearest = nearest[np.unique(patch[nearest], return_index=True)[1]]  # the closest pair of each patch
     nearest = nearest[np.argsort(rng.random(len(nearest)), kind="stable")]
     wanted = round(rules.fused_fraction * len(np.unique(cut.segments)) / 2)
-    # a fused fragment makes tangles of all its cuts: those with few cuts are fused first, so that many merges stay pure
+    # fusing a fragment turns all its cuts into tangles: those with few cuts come first, so that many merges stay pure
     names, cuts = np.unique(cut.segments[cut.gaps], return_counts=True)
     at = np.minimum(np.searchsorted(names, couples), len(names) - 1)
     tangles = np.where(names[at] == couples, cuts[at], 0).sum(axis=1) if len(names) else np.zeros(len(couples))
@@ -279,7 +279,7 @@ def _fuse(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
                 break
     bridges = pairs[np.array(chosen, np.int64)].astype(np.int32)
     segments = cut.segments.copy()
-    # an id of their own: the smaller of the two would tell fused segments from others
+    # a new id: reusing the smaller of the two would reveal fused segments
     fragments_before = len(np.unique(cut.segments))
     ids = _random_ids(fragments_before + len(bridges), rules.seed)[fragments_before:]
     for (a, b), fused in zip(cut.segments[bridges], ids, strict=True):

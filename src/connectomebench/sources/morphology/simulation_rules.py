@@ -9,32 +9,32 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 @dataclass(frozen=True)
 class MorphologyRules:
-    """How errors are simulated, and at what scale neurons are drawn.
+    """Parameters of the simulated errors, and the scale at which neurons are drawn.
 
     Attributes
     ----------
     seed
-        Of every random draw.
+        Seed of every random draw.
     step_nm
         Distance of skeleton nodes, nm.
     min_radius_nm
-        Thinnest neurite, nm; radii below it are raised.
+        Smallest radius of a neurite, nm; radii below it are raised.
     clearance_nm
         Distance left between the surfaces of different neurons, nm (two membranes and the space between them).
     cut_spacing_nm
-        Mean cable between cuts, nm, so the mean length of a fragment.
+        Mean cable between cuts and so mean length of a fragment, nm.
     min_fragment_nm, max_fragment_nm
-        No cut leaves less cable than the first; fragments above the second are cut further where that can be done, nm.
+        No cut leaves less cable than the first; fragments above the second are cut further where possible, nm.
     max_cut_gap_nm
         Gap between the surfaces of the two ends of a cut, nm: uniform between 0 and this.
     meeting_fraction
-        Share of the natural ends that are made to meet another neuron, end to end or end to side, at most.
+        Largest share of the natural ends that are made to meet another neuron, end to end or end to side.
     fused_fraction
         Share of the fragments that are fused with one of another neuron (each with one at most).
     fusion_gap_nm
         Largest distance between the surfaces of fragments that are fused, nm.
     fusion_spacing_nm
-        Least distance between two fusions, nm.
+        Smallest distance between two fusions, nm.
     contact_gap_nm
         Segments whose surfaces are nearer than this touch, nm.
     border_radius_quantile
@@ -63,7 +63,7 @@ class MorphologyRules:
     em_voxel_nm: float = 8.0
 
     def __post_init__(self) -> None:
-        """Refuse rules that contradict each other."""
+        """Reject contradictory rules."""
         if self.max_cut_gap_nm > self.contact_gap_nm:
             raise ConnectomeBenchError(
                 f"max_cut_gap_nm {self.max_cut_gap_nm:g} is above contact_gap_nm {self.contact_gap_nm:g}, "

@@ -22,7 +22,7 @@ class Neuron:
     Attributes
     ----------
     body
-        Unsigned 64-bit id: the file name where that is a number, else a hash of it.
+        Unsigned 64-bit id: the file name if that is a number, else a hash of it.
     skeleton
         Curve skeleton with radii, nm; a forest (no cycle).
     digest
@@ -57,7 +57,7 @@ def read_swc(path: Path, unit_nm: float) -> Neuron:
     """
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an empty file is told below, in our words
+            warnings.simplefilter("ignore", UserWarning)  # an empty file is reported below
             table = np.loadtxt(path, comments="#", usecols=range(_COLUMNS), ndmin=2, encoding="utf-8")
     except (OSError, ValueError) as error:
         raise ConnectomeBenchError(f"cannot read {path} as SWC: {error}") from error
@@ -79,7 +79,7 @@ def read_swc(path: Path, unit_nm: float) -> Neuron:
         raise ConnectomeBenchError(f"{path} has no radius above zero; tubes cannot be drawn without radii")
     above = np.full(len(table), -1)
     above[child] = parent
-    for _ in range(len(table).bit_length() + 1):  # jump twice as far each time: all must arrive at a root
+    for _ in range(len(table).bit_length() + 1):  # pointer jumping: all nodes must reach a root
         above = np.where(above >= 0, above[above], -1)
     if np.any(above >= 0):
         raise ConnectomeBenchError(f"{path} has parents that form a circle; a neuron must be a tree")

@@ -1,4 +1,4 @@
-"""Compiled kernels of tubes: their distance and roughness, their surface, and slices of simulated image data.
+"""Compiled kernels of tubes: distance and roughness, surfaces, and slices of simulated image data.
 
 All in one file: numba's cache on disk notices a change of the file a kernel stands in, not of another that it calls.
 """
@@ -26,7 +26,7 @@ NO_FACE = -1e9  # half gap of a tube without a face
 
 @nb.njit(cache=True, nogil=True)
 def hash3(x, y, z, salt):
-    """Hash a lattice place and a salt to 32 bits, held in 64, where numba keeps products; lowbias32 as the finisher."""
+    """Hash a lattice point and a salt to 32 bits, held in 64, since numba widens products; lowbias32 as finaliser."""
     low = np.uint64(0xFFFFFFFF)
     h = np.uint64(x) * np.uint64(0x8DA6B343) ^ np.uint64(y) * np.uint64(0xD8163841)
     h ^= np.uint64(z) * np.uint64(0xCB1AB31F) ^ np.uint64(salt) * np.uint64(0x9E3779B1)
@@ -40,13 +40,13 @@ def hash3(x, y, z, salt):
 
 @nb.njit(cache=True, nogil=True)
 def unit(h):
-    """Turn a 32-bit hash into a number in [0, 1)."""
+    """Convert a 32-bit hash to a number in [0, 1)."""
     return np.float64(h) * (1.0 / 4294967296.0)
 
 
 @nb.njit(cache=True, nogil=True)
 def smooth_noise(x, y, z, salt):
-    """Value noise in [-1, 1] with features of about one unit, smooth in x, y and z."""
+    """Compute value noise in [-1, 1] with features of about one unit, smooth in x, y and z."""
     xf, yf, zf = np.floor(x), np.floor(y), np.floor(z)
     i, j, k = np.int64(xf), np.int64(yf), np.int64(zf)
     u, v, w = x - xf, y - yf, z - zf
@@ -63,7 +63,7 @@ def smooth_noise(x, y, z, salt):
 
 @nb.njit(cache=True, nogil=True)
 def roughness(x, y, z):
-    """Surface noise at a place (nm), about in [-1, 1]; the same for all tubes, ends and cuts."""
+    """Compute surface noise at a place (nm), about in [-1, 1]; the same for all tubes, ends and cuts."""
     a, b = ROUGHNESS_NM
     return 0.7 * smooth_noise(x / a, y / a, z / a, np.uint64(11)) + 0.3 * smooth_noise(
         x / b, y / b, z / b, np.uint64(12)
@@ -72,7 +72,7 @@ def roughness(x, y, z):
 
 @nb.njit(cache=True, nogil=True, inline="always")
 def tube_distance(px, py, pz, c):
-    """Signed distance to a tapering tube with round ends, and its radius there.
+    """Compute the signed distance to a tapering tube with round ends, and its radius there.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def tube_distance(px, py, pz, c):
 
 @nb.njit(cache=True, nogil=True)
 def cut_off(x, y, z, d, c):
-    """Cut a tube of distance ``d`` (nm) off at its face, where it has one; returns the distance to what is left, nm.
+    """Cut off a tube of distance ``d`` (nm) at its face, if it has one; return the distance to the rest, nm.
 
-    A face is a plane with noise on it. What two tubes keep at the two sides of one face fits without gap or overlap.
+    A face is a noisy plane. Two tubes cut at the two sides of one face fit without gap or overlap.
     """
     if c[HALF_GAP] == NO_FACE:
         return d
@@ -140,7 +140,7 @@ def face_field(lower, voxel, face, field):
 
 @nb.njit(cache=True, nogil=True, inline="always")
 def _blended(d, old, width):
-    """Polynomial smooth minimum: rounds off the creases of branch points."""
+    """Blend two distances with a polynomial smooth minimum, which rounds off creases at branch points."""
     blend = max(width - abs(d - old), 0.0)
     return min(d, old) - blend * blend / (8 * width)
 
@@ -149,8 +149,8 @@ def _blended(d, old, width):
 def tube_field(cones, first, voxel, field):
     """Write the distance to the union of rough tubes into the voxels near them.
 
-    Tubes of one chain, which must stand together, are joined as they are: a smooth union would bulge at every joint.
-    Chains are joined smoothly.
+    Tubes of one chain, which must be contiguous, use a plain union: a smooth union would bulge at every joint.
+    Chains are blended smoothly.
     """
     nx, ny, nz = field.shape
     reach_out = 1.5 * voxel + ROUGHNESS_MAX_NM
@@ -197,7 +197,7 @@ def tube_field(cones, first, voxel, field):
 
 @nb.njit(cache=True, nogil=True)
 def surface_nets(field):
-    """Naive surface nets (Gibson 1998) at level 0: one vertex a cell that the surface crosses, one quad a grid edge."""
+    """Run naive surface nets (Gibson 1998) at level 0: one vertex per crossed cell, one quad per crossed grid edge."""
     nx, ny, nz = field.shape
     index = np.full((2, ny, nz), -1, np.int32)  # vertices of the last two layers of cells
     vertices = np.empty((1024, 3), np.float32)
@@ -267,7 +267,7 @@ def surface_nets(field):
 
 @nb.njit(cache=True, nogil=True)
 def distances(cones, numbers, lower, pixel, column, row, normal, pixels):
-    """Distance to the nearest owner of tubes, its number, and the distance to the next owner; shape (rows, columns)."""
+    """Compute distance and number of the nearest owner, and distance of the next owner; shape (rows, columns)."""
     best = np.full((pixels, pixels), 1e6)
     owner = np.full((pixels, pixels), -1, np.int64)
     second = np.full((pixels, pixels), 1e6)
@@ -309,7 +309,7 @@ def distances(cones, numbers, lower, pixel, column, row, normal, pixels):
 
 @nb.njit(cache=True, nogil=True)
 def seeds(lower, extent, normal):
-    """Seeds of the neuropil's profiles around a slice: first lattice place (3,), and x, y, z, weight, gray of each."""
+    """Place neuropil profile seeds around a slice: first lattice point (3,), and x, y, z, weight, gray of each."""
     first = np.empty(3, np.int64)
     shape = np.empty(3, np.int64)
     for k in range(3):
@@ -331,7 +331,7 @@ def seeds(lower, extent, normal):
 
 @nb.njit(cache=True, nogil=True)
 def organelles(lower, extent, normal):
-    """Mitochondria near a slice: centre (x, y, z), axis (x, y, z), half length and radius; shape (n, 8), nm."""
+    """Place mitochondria near a slice: centre (x, y, z), axis (x, y, z), half length and radius; shape (n, 8), nm."""
     found = np.empty((4096, 8))
     count = 0
     first = np.empty(3, np.int64)
@@ -362,7 +362,7 @@ def organelles(lower, extent, normal):
 
 @nb.njit(cache=True, nogil=True)
 def _neuropil(x, y, z, seeds, first):
-    """Distance to the nearest border between profiles (nm), and the gray of the profile, at a place (nm)."""
+    """Compute the distance to the nearest border between profiles (nm), and the profile's gray, at a place (nm)."""
     bend = smooth_noise(x / 260, y / 260, z / 260, np.uint64(31)) * WARP_NM
     twist = smooth_noise(x / 260, y / 260, z / 260, np.uint64(32)) * WARP_NM
     x, y, z = x + bend, y + twist, z + (bend - twist) * 0.5
@@ -384,7 +384,7 @@ def _neuropil(x, y, z, seeds, first):
 
 @nb.njit(cache=True, nogil=True)
 def _organelle_depth(x, y, z, organelles):
-    """How deep a place lies in a mitochondrion (nm, negative outside) and the place along its axis (nm)."""
+    """Compute the depth of a place in a mitochondrion (nm, negative outside) and its position along the axis (nm)."""
     deepest, along = -1e6, 0.0
     for n in range(len(organelles)):
         o = organelles[n]
@@ -403,7 +403,7 @@ def _organelle_depth(x, y, z, organelles):
 
 @nb.njit(cache=True, nogil=True)
 def shade(own, owner, other, seeds, first, organelles, lower, pixel, column, row, normal, grain):
-    """Gray of each pixel; uint8, shape (rows, columns)."""
+    """Shade each pixel; uint8, shape (rows, columns)."""
     rows, columns = own.shape
     gray = np.empty((rows, columns), np.uint8)
     place = np.empty(3)
@@ -433,7 +433,7 @@ def shade(own, owner, other, seeds, first, organelles, lower, pixel, column, row
                     rim = np.exp(-((inner / soft) ** 2))
                     value = 108 + 14 * np.sin(along / 9 + 2 * slow) + 6 * fine - 38 * rim
             value -= 112 * np.exp(-((depth / soft) ** 2))
-            # staining and contrast differ from place to place, so that a grey value alone says little
+            # staining and contrast vary in space, so that a grey value alone carries little information
             gain = 1.0 + STAINING_GAIN * smooth_noise(x / a_nm, y / a_nm, z / a_nm, np.uint64(71))
             shift = STAINING_SHIFT * smooth_noise(x / a_nm, y / a_nm, z / a_nm, np.uint64(72))
             value = 150.0 + gain * (value - 150.0) + shift

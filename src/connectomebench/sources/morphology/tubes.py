@@ -1,7 +1,7 @@
-"""Meshes of tubes: the union of round cones, cut off at faces, as an iso-surface.
+"""Mesh tubes as an iso-surface of the union of round cones, cut off at faces.
 
-Ends that a neurite has by nature, ends of cuts, branch points and fusions all come out of the same field, so that
-nothing but the shape of the neurite tells them apart.
+Natural ends, ends of cuts, branch points and fusions all come out of the same field, so that
+only the shape of the neurite distinguishes them.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def with_faces(cones: NDArray[np.float64], faces: NDArray[np.float64], side: int
     faces
         Shape (10,) or (n, 10), see :func:`faces.draw_face`.
     side
-        +1 keeps what lies behind the face (its normal points outwards), -1 what lies before it.
+        +1 keeps the part behind the face (its normal points outwards), -1 the part in front of it.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def with_faces(cones: NDArray[np.float64], faces: NDArray[np.float64], side: int
 
 
 class Tubes:
-    """Many tapering tubes, found by place.
+    """Many tapering tubes with a spatial index.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ def tube_grid(
     voxel_nm: float,
     apart_from: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float32]:
-    """Distance to the union of tubes on a grid, nm, negative inside.
+    """Compute the distance to the union of tubes on a grid, nm, negative inside.
 
     Parameters
     ----------
@@ -147,9 +147,9 @@ def tube_mesh(
     Parameters
     ----------
     cones
-        Shape (n, 20), see :func:`cones_between`, nm; best only those near the box.
+        Shape (n, 20), see :func:`cones_between`, nm; preferably only those near the box.
     box
-        What is meshed.
+        Region to mesh.
     voxel_nm
         Edge of the grid on which the surface is found, nm; the grid stands fixed in the world.
     apart_from
@@ -158,7 +158,7 @@ def tube_mesh(
     Returns
     -------
     Mesh
-        Closed surface, empty where no tube reaches the box.
+        Closed surface, empty if no tube reaches the box.
     """
     if len(cones) == 0:
         return EMPTY_MESH
@@ -176,7 +176,7 @@ def tube_mesh(
         return EMPTY_MESH
     nx, ny, nz = (int(n) for n in shape)
     field = tube_grid(cones, first, (nx, ny, nz), voxel_nm, apart_from)
-    for axis in range(3):  # a rim of outside closes the surface at the box
+    for axis in range(3):  # a rim of outside values closes the surface at the box
         rim = np.moveaxis(field, axis, 0)
         rim[0], rim[-1] = np.maximum(rim[0], 0.5 * voxel_nm), np.maximum(rim[-1], 0.5 * voxel_nm)
     vertices, faces = surface_nets(field)

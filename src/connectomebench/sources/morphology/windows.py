@@ -1,4 +1,4 @@
-"""Open skeletons at faces: cable around each face is replaced by new ends and by tubes that stop at the face."""
+"""Open skeletons at faces: replace the cable around each face by new ends and tubes that stop at the face."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Window:
     at_nm
         Place of the face, nm.
     opening
-        What comes in place of the cable around it.
+        Replacement of the cable around it.
     tapers
         Radius at the face over that of the neurite, per side.
     stub
@@ -39,7 +39,7 @@ class Window:
     stub: bool
 
     def span(self, backwards: bool) -> tuple[float, float]:
-        """Cable that is replaced, nm from the first node, or from the last where the run was read backwards."""
+        """Return the replaced cable, nm from the first node, or from the last if the run is read backwards."""
         low, high = (0.0 if self.stub else self.at_nm - self.opening.reach_nm), self.at_nm + self.opening.reach_nm
         length = float(self.along_nm[-1])
         return (length - high, length - low) if backwards else (low, high)
@@ -47,7 +47,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Flesh:
-    """Tubes that stand for nodes whose edges are not drawn.
+    """Tubes that replace nodes whose edges are not drawn.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Flesh:
 
     @staticmethod
     def join(parts: Sequence[tuple[NDArray[np.float64], NDArray[np.int64]]]) -> Flesh:
-        """Put tables together."""
+        """Concatenate tables."""
         cones = [cones for cones, _ in parts]
         nodes = [nodes for _, nodes in parts]
         return Flesh(
@@ -92,9 +92,9 @@ class Opened:
     grown_from
         int64, shape (n,): node before; of new ones that of the cable they stand at the end of.
     flesh
-        What is drawn of each side.
+        Tubes of each side.
     through
-        The neurites themselves, going on through the faces.
+        The neurites themselves, continuing through the faces.
     """
 
     nodes_nm: NDArray[np.float32]
@@ -123,7 +123,7 @@ def open_windows(
     nodes_nm, radii_nm, edges
         Shapes (n, 3), (n,) and (m, 2), nm; forests.
     windows
-        Where.
+        Where to open them.
     taper_nm
         Length over which the radius changes towards a face, nm.
     """

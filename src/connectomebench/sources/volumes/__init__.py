@@ -1,1 +1,1 @@
-"""Label volumes of an automatic and a proofread segmentation."""
+"""Source of label volumes: an automatic and a proofread segmentation."""

@@ -1,4 +1,4 @@
-"""Open a volume wherever it is kept: npz, npy, HDF5, Zarr, TIFF stacks, or any CloudVolume path.
+"""Open volumes from npz, npy, HDF5, Zarr, TIFF stacks, or any CloudVolume path.
 
 Arrays carry no scale, so their axis order, voxel size and offset must be stated. Precomputed volumes carry all three in
 their info file; what is stated beside it may not contradict it.
@@ -22,12 +22,12 @@ from connectomebench.sources.volumes.containers import open_array
 Kind = Literal["labels", "image"]
 
 _CLOUD = ("precomputed://", "file://", "gs://", "s3://", "https://", "http://")
-_HASHED_BYTES = 1 << 30  # files up to this size are told apart by content, larger ones by size and time of change
+_HASHED_BYTES = 1 << 30  # files up to this size are identified by content, larger ones by size and modification time
 
 
 @dataclass(frozen=True)
 class VolumeSpec:
-    """Where a volume is and how its array lies in the world.
+    """Location of a volume and placement of its array in the world.
 
     Attributes
     ----------
@@ -35,18 +35,18 @@ class VolumeSpec:
         A file or folder (.npz, .npy, .h5, .zarr, .tif, a folder of .tif slices) or a CloudVolume path
         (``precomputed://``, ``file://``, ``gs://``, ``s3://``, ``https://``).
     key
-        Name of the array inside an npz, HDF5 or Zarr container; may be left out where there is only one.
+        Name of the array inside an npz, HDF5 or Zarr container; optional if there is only one.
     axes
         Order of the axes as stored: a permutation of ``xyz``, with ``c`` anywhere for a channel axis of length 1.
         Required for arrays.
     voxel_size_nm
-        Edge of a voxel, nm, always in the order x, y, z whatever ``axes`` says. Required for arrays.
+        Edge of a voxel, nm, always in the order x, y, z regardless of ``axes``. Required for arrays.
     offset_vx
         Absolute voxel coordinate of the first voxel, always x, y, z. Required for arrays.
     mip
         Resolution level of a CloudVolume path.
     fill_missing
-        Read missing chunks of a CloudVolume path as zeros instead of refusing.
+        Read missing chunks of a CloudVolume path as zeros instead of raising an error.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class VolumeSpec:
 
 @dataclass(frozen=True)
 class ArrayVolume:
-    """A volume over any array that answers slices (numpy, memmap, h5py, Zarr, TIFF pages). See ``Volume``.
+    """A volume over any sliceable array (numpy, memmap, h5py, Zarr, TIFF pages). See ``Volume``.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class ArrayVolume:
     kind
         Labels are returned as unsigned integers, image data as uint8.
     fingerprint
-        Hash of the content and of how it lies in the world.
+        Hash of the content and its placement in the world.
     """
 
     array: Any
@@ -96,7 +96,7 @@ class ArrayVolume:
         for axis, start, stop in zip(self.order, lower, upper, strict=True):
             index[axis] = slice(start, stop)
         block = np.asarray(self.array[tuple(index)])
-        # the channel axis is gone, so the remaining axes close ranks
+        # the channel axis is dropped, so later axes move up
         ranks = np.argsort(np.argsort(self.order))
         return _checked(block.transpose(ranks), self.kind, self.name)
 
@@ -112,7 +112,7 @@ class CloudVolumeVolume:
     kind: Kind
     fingerprint: str
     name: str
-    # CloudVolume does not promise that one object may be read from several threads
+    # CloudVolume does not guarantee that one object can be read from several threads
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
     def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[Any]:
@@ -138,30 +138,30 @@ StoredVolume = ArrayVolume | CloudVolumeVolume
 
 
 def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name: str = "volume") -> StoredVolume:
-    """Open a volume for reading block by block.
+    """Open a volume for block-wise reading.
 
-    npz arrays are held in memory; everything else is read as it is asked for.
+    npz arrays are held in memory; everything else is read on demand.
 
     Parameters
     ----------
     spec
-        Where it is and how it lies.
+        Location and placement of the volume.
     kind
         ``labels`` (integers) or ``image`` (uint8).
     base
-        Folder that relative paths start from; the working directory by default.
+        Base folder for relative paths; the working directory by default.
     name
-        What the volume is called in messages, for example ``automatic``.
+        Name of the volume in messages, for example ``automatic``.
 
     Returns
     -------
     StoredVolume
-        A :class:`connectomebench.core.volume.Volume` (axes x, y, z) with a ``fingerprint`` besides.
+        A :class:`connectomebench.core.volume.Volume` (axes x, y, z) with a ``fingerprint``.
 
     Raises
     ------
     ConnectomeBenchError
-        If it is missing or damaged, of an unknown kind or of a wrong type, or if axes, voxel size or offset are missing
+        If it is missing or damaged, of an unknown format or a wrong type, or if axes, voxel size or offset are missing
         or contradict what is stored.
 
     Examples
@@ -259,7 +259,7 @@ def _with_channel(axes: str, stored: tuple[int, ...], name: str, path: Path) -> 
 
 
 def _identity(path: Path) -> list[Any]:
-    """Tell one content from another: hashes of small files, size and time of change of large ones."""
+    """Identify the content: hashes of small files, size and modification time of large ones."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     total = sum(p.stat().st_size for p in files)
     named = [p.name if p == path else p.relative_to(path).as_posix() for p in files]
@@ -297,7 +297,7 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
         raise ConnectomeBenchError(f"{name}: no precomputed volume (info file) at {location}") from None
     except ScaleUnavailableError:
         raise ConnectomeBenchError(f"{name}: {location} has no mip {spec.mip}") from None
-    except Exception as error:  # storage back ends each raise their own kinds
+    except Exception as error:  # each storage back end raises its own exceptions
         reason = " ".join(str(error).split())[:300]
         raise ConnectomeBenchError(f"{name}: cannot open {location} ({type(error).__name__}: {reason})") from error
     if cloud.num_channels != 1:
@@ -326,7 +326,7 @@ def _check_dtype(dtype: np.dtype[Any], kind: Kind, name: str) -> None:
 
 
 def _checked(block: NDArray[Any], kind: Kind, name: str) -> NDArray[Any]:
-    """Bring labels to unsigned integers in native byte order; negative ones are an error, never wrapped."""
+    """Convert labels to unsigned integers in native byte order; negative labels raise an error, never wrap."""
     if kind == "labels" and block.dtype.kind == "i":
         if block.size and int(block.min()) < 0:
             raise ConnectomeBenchError(f"{name}: labels must not be negative; use 0 for background")

@@ -1,4 +1,4 @@
-"""Arrays inside files: npz, npy, HDF5, Zarr, TIFF and crackle, read slice by slice where they can be."""
+"""Open arrays inside files: npz, npy, HDF5, Zarr, TIFF and crackle, read slice by slice where possible."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 
 
 def open_array(path: Path, key: str | None, name: str) -> Any:
-    """Open whatever lies at ``path`` as something with shape, dtype and slices, axes as stored.
+    """Open the array at ``path`` as an object with shape, dtype and slicing, axes as stored.
 
     Parameters
     ----------
     path
         An existing file or folder.
     key
-        Name of the array inside a container; None where there is only one.
+        Name of the array inside a container; None if there is only one.
     name
-        What the volume is called in messages.
+        Name of the volume in messages.
 
     Raises
     ------
     ConnectomeBenchError
-        If the kind of file is unknown, the array is not in it, or a package for it is missing.
+        If the file format is unknown, the array is not in it, or a package for it is missing.
     OSError, ValueError
-        If the file is damaged or holds pickled objects; the caller words these.
+        If the file is damaged or holds pickled objects; the caller rewords these.
     """
     suffix = path.suffix.lower()
     if suffix == ".npz":

@@ -1,4 +1,4 @@
-"""Corrections, contacts and extents as plain arrays, so that they can be kept in an ArrayCache (npz, never pickled)."""
+"""Convert corrections, contacts and extents to plain arrays for an ArrayCache (npz, never pickled) and back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 def pack_corrections(corrections: Corrections) -> Arrays:
-    """Lay corrections out as named arrays (ids uint64, texts unicode); the reverse of :func:`unpack_corrections`."""
+    """Convert corrections to named arrays (ids uint64, texts unicode); the inverse of :func:`unpack_corrections`."""
     merges, splits = corrections.merges, corrections.splits
     fused = sorted(corrections.fused.items())
     return {
@@ -45,7 +45,7 @@ def pack_corrections(corrections: Corrections) -> Arrays:
 
 
 def unpack_corrections(arrays: Arrays) -> Corrections:
-    """Make corrections from the arrays of :func:`pack_corrections`."""
+    """Restore corrections from the arrays of :func:`pack_corrections`."""
     merges = zip(
         arrays["merge_ids"].tolist(),
         arrays["merge_segments"].tolist(),
@@ -90,12 +90,12 @@ def _patches(arrays: Arrays, kind: str) -> list[tuple[Point, ...]]:
 
 
 def pack_contacts(contacts: Contacts) -> Arrays:
-    """Lay contacts out as named arrays."""
+    """Convert contacts to named arrays."""
     return {"segments": contacts.segments, "points_nm": contacts.points_nm, "areas": contacts.areas}
 
 
 def unpack_contacts(arrays: Arrays) -> Contacts:
-    """Make contacts from the arrays of :func:`pack_contacts`."""
+    """Restore contacts from the arrays of :func:`pack_contacts`."""
     return Contacts(arrays["segments"], arrays["points_nm"], arrays["areas"])
 
 

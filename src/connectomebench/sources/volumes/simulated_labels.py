@@ -1,4 +1,4 @@
-"""Simulate errors in labels without truth: objects of a real segmentation are cut, and fused where they really touch.
+"""Simulate errors in labels without truth: cut objects of a real segmentation, and fuse them where they touch.
 
 The labels themselves count as the truth. What is real is the shape of the objects and the contacts between them; the
 errors are not.
@@ -19,8 +19,8 @@ from connectomebench.sources.morphology.faces import LARGEST_OVERLAP_NM, FaceDra
 from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
 
 _BACKGROUND = 0
-_REACH_NM = 700.0  # half the edge of the cube in which a face is laid
-_APART_NM = 1500.0  # least distance of two faces of an object
+_REACH_NM = 700.0  # half the edge of the cube in which a face is placed
+_APART_NM = 1500.0  # smallest distance of two faces of an object
 _LARGEST_RADIUS_NM = 450.0
 
 
@@ -36,14 +36,14 @@ def simulate_label_errors(
     extents
         Bounding box and size of each of its objects.
     contact_rules
-        How contacts are found.
+        Rules for finding contacts.
     rules
-        How many errors, of which size.
+        Number and size of errors.
 
     Returns
     -------
     uint32, shape of the volume
-        The segmentation with errors, axes x, y, z. Its ids are drawn at random, so that they say nothing.
+        The segmentation with errors, axes x, y, z. Its ids are random, so that they carry no information.
 
     Raises
     ------
@@ -61,13 +61,13 @@ def simulate_label_errors(
             "min_object_voxels or max_object_voxels of `simulated`"
         )
     rng = np.random.default_rng(rules.seed)
-    # numbers 1, 2, ... in the order of the ids in place of the ids themselves
+    # numbers 1, 2, ... in the order of the ids replace the ids
     numbers = {int(label): row + 1 for row, label in enumerate(extents.ids)} | {_BACKGROUND: _BACKGROUND}
     labels = fastremap.remap(truth.read((0, 0, 0), int_point(truth.shape)), numbers).astype(np.uint32)
     contacts = find_contacts(truth, truth, contact_rules)
     couples = np.searchsorted(extents.ids, contacts.segments)
     fusions = _choose_fusions(couples, able, rules, rng)
-    spared = set(couples[fusions].ravel().tolist())  # what is fused and cut as well is a tangle: nothing can be asked
+    spared = set(couples[fusions].ravel().tolist())  # an object both fused and cut is a tangle: it gives no sample
     count = len(extents.ids)
     for row in np.flatnonzero(able).tolist():
         if row not in spared:
@@ -84,7 +84,7 @@ def simulate_label_errors(
 def _choose_fusions(
     couples: NDArray[np.int64], able: NDArray[np.bool_], rules: LabelErrorRules, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Draw contacts at which two objects are fused, no object twice; rows of the contacts."""
+    """Draw contacts at which two objects are fused, no object twice; return rows of the contacts."""
     wanted = round(rules.fused_fraction * int(able.sum()) / 2)
     usable = np.flatnonzero(able[couples].all(axis=1))
     taken: set[int] = set()
@@ -113,7 +113,7 @@ def _bridge(
 
 @dataclass(frozen=True)
 class _Sheet:
-    """Voxels of an object on one face: what parts it. ``field`` is the distance to the face in ``box``, nm."""
+    """Voxels of an object on one face that separates it. ``field`` is the distance to the face in ``box``, nm."""
 
     box: tuple[slice, slice, slice]
     mask: NDArray[np.bool_]
@@ -154,7 +154,7 @@ def _cut_object(
     pieces = np.asarray(cc3d.connected_components(open_mask, connectivity=6))
     sizes = np.bincount(pieces[mask])
     sizes[0] = 0
-    joined = list(range(len(sizes)))  # union of the pieces that no valid face parts
+    joined = list(range(len(sizes)))  # union of the pieces that no valid face separates
     sheets_between: list[tuple[_Sheet, int, int]] = []
     for sheet in sheets:
         before, after = _neighbours(pieces, sheet, sizes)
@@ -166,7 +166,7 @@ def _cut_object(
     main = int(np.argmax(sizes))
     for piece in range(1, len(sizes)):
         if sizes[piece] < rules.min_fragment_voxels and _root(joined, piece) == piece:
-            joined[piece] = _root(joined, main)  # bits that were never connected stay with the object
+            joined[piece] = _root(joined, main)  # parts that were never connected stay with the object
     roots = np.array([_root(joined, piece) for piece in range(len(sizes))])
     own_root = roots[main]
     new = [r for r in np.unique(roots[1:]).tolist() if r != own_root]
@@ -195,7 +195,7 @@ def _grown(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _neighbours(pieces: NDArray[np.integer], sheet: _Sheet, sizes: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the largest piece that touches a sheet from behind and from before; 0 where there is none."""
+    """Return the largest pieces that touch a sheet from behind and from the front; 0 if there is none."""
     rim = _grown(sheet.mask) & ~sheet.mask
     found = []
     for behind in (True, False):
@@ -208,7 +208,7 @@ def _neighbours(pieces: NDArray[np.integer], sheet: _Sheet, sizes: NDArray[np.in
 def _sheet(
     mask: NDArray[np.bool_], place: NDArray[np.int64], voxel_nm: NDArray[np.float64], draw: FaceDraw
 ) -> _Sheet | None:
-    """Lay a face through a place of an object; None where it is no neurite there, or the face is too large."""
+    """Place a face through a point of an object; None if it is no neurite there, or the face is too large."""
     import cc3d
 
     from connectomebench.sources.morphology.tube_kernels import face_field
@@ -238,14 +238,14 @@ def _sheet(
     sheet = band == band[at]
     faces = [sheet.take(end, axis) for axis in range(3) for end in (0, -1)]
     if any(face.any() for face in faces) and not _at_border(sheet, lower, upper, mask.shape):
-        return None  # it goes on beyond the cube: too large
+        return None  # it extends beyond the cube: too large
     return _Sheet(box, sheet, field, draw.gap_nm > 0)
 
 
 def _at_border(
     sheet: NDArray[np.bool_], lower: NDArray[np.int64], upper: NDArray[np.int64], shape: tuple[int, ...]
 ) -> bool:
-    """Tell whether a sheet leaves its cube only where the object itself ends."""
+    """Check whether a sheet leaves its cube only where the object itself ends."""
     inner = [
         sheet.take(end, axis).any()
         for axis in range(3)

@@ -9,26 +9,26 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 @dataclass(frozen=True)
 class LabelErrorRules:
-    """How errors are simulated in labels.
+    """Parameters of simulated errors in labels.
 
     Attributes
     ----------
     seed
-        Of every random draw.
+        Seed of every random draw.
     min_object_voxels
-        Smaller objects are left as they are.
+        Smaller objects are left unchanged.
     max_object_voxels
         Larger objects (cell bodies, glia) are not cut.
     cut_voxels
         Mean size of the fragments that objects are cut into, voxels.
     min_fragment_voxels
-        No cut leaves a smaller fragment.
+        Smallest fragment that a cut may leave.
     max_gap_nm
         Largest gap between the two sides of a cut, nm; half of the cuts have none.
     fused_fraction
         Share of the objects of at least ``min_object_voxels`` that are fused with another (each with one at most).
     bridge_nm
-        Radius in which the background between two fused objects is filled, nm.
+        Radius within which the background between two fused objects is filled, nm.
     """
 
     seed: int = 0
@@ -41,7 +41,7 @@ class LabelErrorRules:
     bridge_nm: float = 120.0
 
     def __post_init__(self) -> None:
-        """Refuse rules that contradict each other."""
+        """Reject contradictory rules."""
         if not 0 <= self.fused_fraction <= 1:
             raise ConnectomeBenchError(f"fused_fraction is {self.fused_fraction:g}; it must lie between 0 and 1")
         if not 0 < 2 * self.min_fragment_voxels <= self.min_object_voxels <= self.max_object_voxels:

@@ -1,4 +1,4 @@
-"""TIFF stacks as an array that is read page by page: one file with many pages, or a folder with one slice a file."""
+"""Read TIFF stacks page by page as an array: one multi-page file, or a folder with one slice per file."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _PAGE_CACHE_BYTES = 256 << 20
 
 
 class PageStack:
-    """Pages of equal shape as an array of axes page, row, column; recently read pages stay in memory.
+    """Pages of equal shape as an array with axes page, row, column; recently read pages are cached.
 
     Parameters
     ----------
     count
         Number of pages.
     page_shape, dtype
-        Rows and columns of a page, and its type.
+        Rows and columns of a page, and its dtype.
     load
         Returns page ``i``.
     """
@@ -56,12 +56,12 @@ def open_tiff(path: Path, name: str) -> Any:
     path
         The file or folder.
     name
-        What the volume is called in messages.
+        Name of the volume in messages.
 
     Returns
     -------
     array-like
-        With shape, dtype and slices; axes page, row, column.
+        With shape, dtype and slicing; axes page, row, column.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def open_tiff(path: Path, name: str) -> Any:
         return _open_folder(path, name, tifffile)
     file = tifffile.TiffFile(path)
     series = file.series[0]
-    if len(series.pages) == 1:  # one page that holds it all: contiguous (ImageJ, tifffile) or a single slice
+    if len(series.pages) == 1:  # a single page holds all data: contiguous (ImageJ, tifffile) or a single slice
         array = series.asarray()
         return array[None] if array.ndim == 2 else array
     if len(series.shape) != 3 or series.shape[0] != len(series.pages):

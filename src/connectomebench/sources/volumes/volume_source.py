@@ -1,6 +1,6 @@
-"""The source `volumes`: an automatic and a proofread segmentation of the same place, with image data.
+"""Source `volumes`: an automatic and a proofread segmentation of the same place, with image data.
 
-Corrections are the set difference of the two. Everything costly is kept on disk: meshes and skeletons by the content of
+Corrections are the set difference of the two. Costly results are cached on disk: meshes and skeletons by the content of
 the voxels they come from, corrections and contacts by the fingerprints of the volumes.
 """
 
@@ -67,25 +67,25 @@ class VolumesConfig:
     Attributes
     ----------
     name, version
-        Of the data; stored with every sample. A hash of the data and of the rules is added to the version.
+        Name and version of the data, stored with every sample. A hash of data and rules is appended to the version.
     automatic
-        The segmentation to be corrected; or several of the same place, each under a name (letters, digits, ``.-_``).
+        The segmentation to correct, or several named ones of the same place (names of letters, digits, ``.-_``).
     proofread
-        The truth. Where there is none, errors are simulated: see ``simulated``.
+        The truth. If None, errors are simulated: see ``simulated``.
     simulated
-        How errors are simulated in ``automatic``, which then counts as the truth; only without ``proofread``.
+        Rules of simulated errors in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
-        Image data (uint8), on the same voxels or on finer ones by whole factors; None where there are none.
+        Image data (uint8), on the same voxels or finer ones by whole factors; None if there are none.
     supervoxels
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
     license, citation
-        Of the data; those of the species where left out.
+        Licence and citation of the data; those of the species by default.
     corrections, mesh, skeleton, pieces, certainty
         Rules of each step.
     border_nm
-        A place nearer than this to a face of the volume lies at the border, nm.
+        Places nearer than this to a face of the volume lie at the border, nm.
     same_place_nm
-        With several segmentations: what concerns the same bodies no further apart than this is one correction, nm.
+        With several segmentations: places of the same bodies no further apart than this are one correction, nm.
     """
 
     name: str
@@ -106,7 +106,7 @@ class VolumesConfig:
     same_place_nm: float = 1000.0
 
     def __post_init__(self) -> None:
-        """Refuse what leaves the truth or a name open."""
+        """Reject a configuration that leaves the truth or a name undefined."""
         if (self.proofread is None) == (self.simulated is None):
             raise ConnectomeBenchError(
                 "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in "
@@ -126,20 +126,20 @@ class VolumesConfig:
 
 
 class VolumeSource:
-    """Implements :class:`connectomebench.core.source.Source` over volumes.
+    """Implement :class:`connectomebench.core.source.Source` over volumes.
 
     Parameters
     ----------
     config
-        Where the volumes are, and the rules.
+        Locations of the volumes, and the rules.
     species
         Species config the samples belong to.
     cache
-        Folder for meshes, skeletons, corrections and contacts.
+        Cache folder for meshes, skeletons, corrections and contacts.
     base
-        Folder that relative paths start from; the working directory by default.
+        Base folder for relative paths; the working directory by default.
     like
-        A source over another segmentation of the same configuration: what both share is not opened again.
+        A source over another segmentation of the same configuration, whose shared volumes are reused.
 
     Raises
     ------
@@ -187,7 +187,7 @@ class VolumeSource:
         self._extents: Extents | None = None
 
     def _with_errors(self, truth: StoredVolume, rules: LabelErrorRules) -> ArrayVolume:
-        """Make the segmentation with simulated errors, or read it from the cache."""
+        """Simulate the segmentation with errors, or read it from the cache."""
         from connectomebench.sources.volumes.simulated_labels import simulate_label_errors
 
         key = content_key("simulated labels 1", truth.fingerprint, asdict(self.config.corrections), asdict(rules))
@@ -223,7 +223,7 @@ class VolumeSource:
 
     @property
     def info(self) -> SourceInfo:
-        """Provenance and scale."""
+        """Return provenance and scale."""
         return self._info
 
     def corrections(self) -> Corrections:
@@ -255,7 +255,7 @@ class VolumeSource:
         return unpack_contacts(stored)
 
     def extents(self) -> Extents:
-        """Bounding box and size of every segment of the automatic segmentation."""
+        """Return bounding box and size of every segment of the automatic segmentation."""
         if self._extents is None:
             key = content_key("extents 1", self.automatic.fingerprint)
             stored = self._cache.get(key)
@@ -279,7 +279,7 @@ class VolumeSource:
         if box is None:
             raise ConnectomeBenchError(f"segment {segment} is not in the automatic segmentation")
         rules = self.config.skeleton
-        # a layer of background around the object, or kimimaro takes the faces of the crop for its inside
+        # add a layer of background around the object, else kimimaro treats the faces of the crop as its inside
         lower = int_point(np.maximum(np.subtract(box[0], rules.downsample), 0))
         upper = int_point(np.minimum(np.add(box[1], rules.downsample), self.automatic.shape))
         mask = read_mask(self.automatic, segment, lower, upper, rules.downsample)
@@ -294,7 +294,7 @@ class VolumeSource:
         return Skeleton(**stored) if len(stored["nodes_nm"]) else None
 
     def at_border(self, segment_ids: NDArray[np.uint64], points_nm: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Tell which places (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
+        """Check which places (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
         bounds, border = self._info.bounds_nm, self.config.border_nm
         inner = Box(
             _point(np.asarray(bounds.lower_nm) + border),
@@ -309,7 +309,7 @@ class VolumeSource:
         radius_nm: float,
         question: Question = "both",
     ) -> Surroundings:
-        """Look for bodies that go on or are fused near places; see :mod:`connectomebench.sources.surroundings`."""
+        """Check for bodies that continue or are fused near places; see :mod:`connectomebench.sources.surroundings`."""
         return volume_surroundings(
             self.automatic,
             self.proofread,
@@ -352,7 +352,7 @@ class VolumeSource:
         return Pieces(labels, lower, piece_graph(labels, bodies, gray, place, voxel, rules))
 
     def _gray_on_labels(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8]:
-        """Image data at the centres of label voxels."""
+        """Read the image data at the centres of label voxels."""
         assert self.image is not None
         index = []
         for axis in range(3):
@@ -366,8 +366,8 @@ class VolumeSource:
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh each part of the site inside the cube shown.
 
-        Where the volume itself ends inside the view, an object ends in a flat cap: it is cut there. Where the cube
-        shown ends, the surface goes on beyond it and is open.
+        Where the volume itself ends inside the view, an object ends in a flat cap. Where the cube shown ends,
+        the surface continues beyond it and is open.
         """
         from connectomebench.cuts.min_cut import apply_cut
 
@@ -391,7 +391,7 @@ class VolumeSource:
         return stored_meshes(self._cache, labels, len(site.parts), place, voxel, ends, self.config.mesh)
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
-        """Cut the slices xy, xz and yz through the site; None where there are no image data."""
+        """Cut the slices xy, xz and yz through the site; None if there are no image data."""
         if self.image is None:
             return None
         return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels)
@@ -439,7 +439,7 @@ def _check_finer(labels: Volume, image: Volume) -> None:
     for volume, nm in ((labels, label_nm), (image, image_nm)):
         lower = np.asarray(volume.offset_vx) * nm
         ends.append(np.concatenate([lower, lower + np.asarray(volume.shape) * nm]))
-    if (np.abs(ends[0] - ends[1]) >= np.tile(label_nm, 2)).any():  # a rest smaller than a voxel is rounding of mips
+    if (np.abs(ends[0] - ends[1]) >= np.tile(label_nm, 2)).any():  # less than a voxel is rounding of mips
         raise ConnectomeBenchError(
             f"image and automatic cover different places: {ends[1].tolist()} and {ends[0].tolist()} nm "
             "(lower x, y, z, upper x, y, z); check shape, axes and `offset_vx`"
