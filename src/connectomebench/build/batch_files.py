@@ -32,7 +32,7 @@ class RenderSummary:
     size
         Total size of its images, bytes.
     problem
-        Why there are no images; None where there are.
+        Why there are no images; None if there are.
     failed
         True where the data were unavailable, so that another run may succeed.
     """
@@ -44,7 +44,7 @@ class RenderSummary:
 
     @property
     def reason(self) -> str | None:
-        """Why the data were unavailable, as the source reports it; None where they were available."""
+        """Why the data were unavailable, as the source reports it; None if they were available."""
         return (self.problem or "").removeprefix(_UNAVAILABLE) if self.failed else None
 
 

@@ -28,7 +28,7 @@ def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: S
     Parameters
     ----------
     task
-        Task that was asked.
+        Task of the question.
     views
         RGB, in the order of the task's views.
     note

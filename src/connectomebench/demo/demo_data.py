@@ -37,7 +37,7 @@ def embedded_folder(folder: Path | None = None) -> Path:
     Parameters
     ----------
     folder
-        Where; ``quickstart`` in `cache_folder` by default. An interrupted run is resumed.
+        Output folder; ``quickstart`` in `cache_folder` by default. An interrupted run is resumed.
     """
     from connectomebench.quickstart import quickstart
 
@@ -51,19 +51,19 @@ def embedded_folder(folder: Path | None = None) -> Path:
 def space_folder(folder: Path | None = None) -> Path:
     """Fetch the data of a Space: the datasets named in ``CONNECTOMEBENCH_DATASETS``, records from ``..._RESULTS``.
 
-    Both hold names of dataset repositories, ``ORG/NAME``, with spaces between them. The one of results, which may
-    be missing, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; of models,
-    only their records are fetched. A Space that runs without secrets sees public repositories alone.
+    Both hold names of dataset repositories, ``ORG/NAME``, separated by spaces. The results repository, which
+    is optional, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; only the
+    records of models are fetched. A Space without secrets sees public repositories only.
 
     Parameters
     ----------
     folder
-        Where to keep them; ``hub`` in `cache_folder` by default.
+        Output folder; ``hub`` in `cache_folder` by default.
 
     Raises
     ------
     ConnectomeBenchError
-        If a name is none, there is no such repository, or the Hub cannot be reached.
+        If a name is invalid, a repository does not exist, or the Hub is unreachable.
     """
     out = folder or cache_folder() / "hub"
     for repo in named_repositories(DATASETS_VARIABLE) or DATASETS:
@@ -74,12 +74,12 @@ def space_folder(folder: Path | None = None) -> Path:
 
 
 def named_repositories(variable: str) -> list[str]:
-    """Return the repositories that an environment variable names, ``ORG/NAME`` with spaces between them.
+    """Return the repositories named in an environment variable, ``ORG/NAME`` separated by spaces.
 
     Raises
     ------
     ConnectomeBenchError
-        If a name is none.
+        If a name is invalid.
     """
     names = os.environ.get(variable, "").split()
     for name in names:

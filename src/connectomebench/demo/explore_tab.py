@@ -1,4 +1,4 @@
-"""The tab "Explore": all samples with filters, and everything that is known of one."""
+"""Tab "Explore": all samples with filters, and all details of one sample."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _MODELS = {
     f"a model is wrong and sure (at least {_SURE:.0%})": "sure_wrong",
     f"no model is sure (at least {_SURE:.0%})": "unsure",
 }
-# a click on a sample tells its row, which says nothing about the answer
+# a click on a sample reveals its row number, which is unrelated to the answer
 _CLICK = """
 element.addEventListener("click", (event) => {
   const tile = event.target.closest(".cb-tile");
@@ -42,7 +42,7 @@ element.addEventListener("click", (event) => {
 
 @dataclass(frozen=True)
 class ExploreFilter:
-    """What the filters ask for; `ANY` asks for nothing. ``models`` is a value of the last filter."""
+    """Values of the filters; `ANY` lets everything pass. ``models`` is a value of the last filter."""
 
     partition: str = ANY
     origin: str = ANY
@@ -51,9 +51,9 @@ class ExploreFilter:
 
 
 def matching(content: AppData, found: RecordedAnswers, key: tuple[str, str], wanted: ExploreFilter) -> list[int]:
-    """Return the rows of one task and species that pass all filters, by sample, which mixes answers.
+    """Return the rows of one task and species that pass all filters, ordered by sample id, which mixes answers.
 
-    Samples that no model was asked about pass no filter on models.
+    Samples without any model answer pass no filter on models.
     """
     rows = content.samples.rows[key].select(["sample_id", "partition", "origin", "answer"]).to_pydict()
     plain = [(rows[name], value) for name, value in _plain(wanted) if value != ANY]
@@ -133,7 +133,7 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         kept = task if task in known else known[0]
         rows = samples.rows[kept, species]
         partitions, *present = ([ANY, *rows[name].unique().to_pylist()] for name in ("partition", "origin", "answer"))
-        # models are asked about the test partition
+        # models are evaluated on the test partition
         first = "test" if "test" in partitions else ANY
         return [
             gr.Dropdown(content.tasks(species), value=kept),

@@ -29,7 +29,7 @@ EM_OUTSIDE: tuple[RGB, RGB] = ((186, 180, 172), (208, 203, 196))
 AMBIENT = 0.22
 DIFFUSE = 0.78
 # Towards the light in the camera's frame (right, down, towards the viewer). From the upper left, since people (and
-# pictures people take) assume light from there; exactly along the line of sight everything looks flat.
+# images people take) assume light from there; exactly along the line of sight everything looks flat.
 LIGHT_DIRECTION: tuple[float, float, float] = (-0.4, -0.5, 1.0)
 
 # A surface seen from inside, where the cube shown cuts an object open, is drawn as the cut: even, without shading, its

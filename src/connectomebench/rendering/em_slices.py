@@ -9,7 +9,7 @@ from PIL import Image
 from connectomebench.core.source import EMSlice
 from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
 
-_STRIPES = 32  # of the hatch, across a picture
+_STRIPES = 32  # of the hatch, across an image
 
 
 def draw_em(em: EMSlice, segment_id: int, pixels: int) -> NDArray[np.uint8]:

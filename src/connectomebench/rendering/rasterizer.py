@@ -63,7 +63,7 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
     colours
         sRGB colour of each mesh.
     pixels
-        Edge of a picture.
+        Edge of an image.
     threads
         How many threads draw; the result does not depend on it.
 
@@ -156,7 +156,7 @@ def _prepare_view(points, normals, faces, cells, frame, light, samples):
         cosines[i] = normals[i, 0] * light[0] + normals[i, 1] * light[1] + normals[i, 2] * light[2]
 
     # First and last band of each face (none if it is not visible), and whether it faces away; the nearest depth of each
-    # cell of faces beside each other. Sorting cells is enough: the order saves time and never changes the picture.
+    # cell of faces beside each other. Sorting cells is enough: the order saves time and never changes the image.
     n_bands = (samples + _BAND_ROWS - 1) // _BAND_ROWS
     first = np.empty(len(faces), np.int16)
     last = np.empty(len(faces), np.int16)

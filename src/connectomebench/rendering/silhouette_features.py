@@ -17,7 +17,7 @@ SILHOUETTE_PX = 256
 
 MIN_PIECE_SHARE = 2e-4  # of the image: smaller islands are antialiasing specks
 
-CENTRES = (0.1, 0.25)  # radii of the two discs round the centre, in edges of the picture
+CENTRES = (0.1, 0.25)  # radii of the two discs around the centre, in image edges
 
 
 def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
@@ -32,8 +32,8 @@ def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
     -------
     float32, shape (15,)
         In the order of :data:`SILHOUETTE_NAMES`: for blue, orange and both together the number of pieces and of holes
-        (above 0.02% of the picture, pieces and background joined over edges), the area as a share of the picture, and
-        which shares of that area lie in the discs of radius 0.1 and 0.25 edges round the centre.
+        (above 0.02% of the image, pieces and background joined over edges), the area as a share of the image, and
+        which shares of that area lie in the discs of radius 0.1 and 0.25 edges around the centre.
     """
     rgb = image.convert("RGB")
     blue, orange = coloured(rgb.reduce(max(1, min(rgb.size) // SILHOUETTE_PX)))

@@ -194,7 +194,7 @@ def skeletonize(
     Parameters
     ----------
     mask
-        The object, with a layer of background around it except where the data end; axes x, y, z, taken together by
+        The object, with a layer of background around it except where the data end; axes x, y, z, downsampled by
         ``rules.downsample``.
     lower_vx
         Absolute voxel coordinate of the mask's first voxel, in full voxels.
@@ -267,7 +267,7 @@ def mesh_labels(
         Edge of a voxel along x, y, z, nm.
     ends
         bool, shape (3, 2): faces of the crop (axis; lower, upper) where the data end. There an object is closed with a
-        flat cap, as it really is cut; at the other faces it is left open, since it goes on.
+        flat cap, since it really is cut there; at the other faces it stays open, since it continues.
     rules
         Smoothing.
 

@@ -3,7 +3,7 @@
 Every corner of a voxel that lies on a surface is one vertex, whatever labels meet there, and is moved once for all of
 them. So two labels that touch have one surface between them: neither lies before the other, at any smoothing. (Marching
 cubes of one label at a time gives two surfaces there; smoothed and simplified by themselves they cross each other, and
-the picture shows islets of one colour on the other.)
+the image shows islets of one colour on the other.)
 
 Arrays of kernels have the axes z, y, x, as a crop in Fortran order lies in memory.
 """
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 # half a voxel, and corners that are neighbours never change places, so that a sheet of one voxel keeps two sides.
 REACH = 0.45
 # Each label draws back from a surface that it shares by this much, in voxels: what lies behind a shared surface is
-# never as near to the viewer as what lies before it, in any arithmetic. Half a pixel of a picture at most.
+# never as near to the viewer as what lies before it, in any arithmetic. Half an image pixel at most.
 GAP = 0.05
 # Rounds of the vote on the surface between labels: specks of up to some 3 voxels go, a sheet frays as much at its rim.
 _ROUNDS = 3

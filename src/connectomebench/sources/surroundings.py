@@ -86,7 +86,7 @@ def read_neighbourhood(
     radius_nm
         What is near, nm.
     rules
-        Size of a core; with a step between voxels that are looked at, it is that of fewer voxels.
+        Size of a core; scaled down if only every k-th voxel is read.
     """
     voxel = np.asarray(segments.voxel_size_nm, np.float64)
     step = np.maximum(1, np.floor(radius_nm / voxel / _RADIUS_VX)).astype(np.int64)

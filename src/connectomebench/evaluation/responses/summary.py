@@ -48,7 +48,7 @@ class CueUse:
         the answer: a no to a merge affirms a gap. None as above, or where no answer was given both with and
         without the cue.
     holm
-        The p-value of ``right_same_answer``, corrected for all cues of these replies (Holm); NaN where there is none.
+        The p-value of ``right_same_answer``, corrected for all cues of these replies (Holm); NaN if there is none.
     """
 
     cue: str

@@ -78,7 +78,7 @@ class FaceDraw:
     gap_nm
         Distance of the two sides, nm.
     amplitude_nm, wavelength_nm, salt
-        Of the noise.
+        Parameters of the surface noise.
     depth
         Per side, 0 to 1: how deep in the neurite the skeleton ends.
     """

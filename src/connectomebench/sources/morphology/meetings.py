@@ -1,7 +1,7 @@
 """Let ends of different neurons meet: end to end, end along end, and end to side.
 
 Without such meetings two ends that face each other would always be the two sides of a cut. Ends grow straight on from
-where they are; what they show is whether calibre and direction go on.
+where they are; they show whether calibre and direction continue.
 """
 
 from __future__ import annotations

@@ -182,7 +182,7 @@ class MorphologySource:
         return row
 
     def meshes(self, site: Site) -> list[Mesh]:
-        """Mesh of each part of the site, covering the cube shown and a margin, closed where the margin ends.
+        """Mesh each part of the site, covering the cube shown and a margin, closed where the margin ends.
 
         Sides of a cut come from :func:`connectomebench.cuts.min_cut.apply_cut`; nodes that it does not reach are
         omitted.
