@@ -131,10 +131,12 @@ def draw(config: BuildConfig, folder: Path, runner: Runner, remote: bool) -> tup
     gathered = collect_sites(source, config)
     ids = [source.info.sample_id(site) for site in gathered.sites]
     if remote:
-        studio = RemoteRenderer(config.source, config.species, cache, folder, source.info.version, "cpu", config.views)
+        renderer = RemoteRenderer(
+            config.source, config.species, cache, folder, source.info.version, "cpu", config.views
+        )
     else:
-        studio = SiteRenderer(source, choose_engine("cpu"), config.views)
-    render_sites(gathered.sites, ids, studio, runner, folder / "drawn", config.failures)
+        renderer = SiteRenderer(source, choose_engine("cpu"), config.views)
+    render_sites(gathered.sites, ids, renderer, runner, folder / "drawn", config.failures)
     return source, gathered
 
 

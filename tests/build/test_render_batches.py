@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench.build import render_worker as studio_module
+from connectomebench.build import render_worker
 from connectomebench.build.batch_files import read_rendered, read_summaries
 from connectomebench.build.config import load_config
 from connectomebench.build.failure_policy import FailureRules
@@ -96,8 +96,8 @@ def names(sites: Sequence[Site]) -> list[str]:
 
 
 def draw(sites: Sequence[Site], source: Any, folder: Path, runner: Any = None, failures: FailureRules = LENIENT):
-    studio = SiteRenderer(source, CpuEngine(1), RULES)
-    return render_sites(sites, names(sites), studio, runner or SerialRunner(), folder, failures)
+    renderer = SiteRenderer(source, CpuEngine(1), RULES)
+    return render_sites(sites, names(sites), renderer, runner or SerialRunner(), folder, failures)
 
 
 places = st.tuples(*[st.floats(-1e6, 1e6, allow_nan=False)] * 3)
@@ -141,15 +141,15 @@ def test_drawings_come_in_the_order_of_the_sites(tmp_path: Path) -> None:
         others = [draw(sites, source, tmp_path / "b", runner) for runner in (Shuffled(), ThreadRunner(pool))]
         others.append(draw(sites, source, tmp_path / "c", ThreadRunner(pool)))
     for other in others:
-        for i, sketch in enumerate(plain.sketches):
-            assert sketch.problem == other.sketches[i].problem
-            np.testing.assert_array_equal(sketch.features, other.sketches[i].features)
+        for i, summary in enumerate(plain.summaries):
+            assert summary.problem == other.summaries[i].problem
+            np.testing.assert_array_equal(summary.features, other.summaries[i].features)
         assert list(other.images(range(len(sites)))) == list(plain.images(range(len(sites))))
     alone = draw([sites[3]], source, tmp_path / "d")
     assert list(plain.images([3])) == list(alone.images([0]))
-    assert plain.sketches[3].size == sum(map(len, next(plain.images([3])).values())) > 0
+    assert plain.summaries[3].size == sum(map(len, next(plain.images([3])).values())) > 0
     empty = [i for i, s in enumerate(sites) if s.parts[0].segment_id in (15, 101)]
-    assert [i for i, s in enumerate(plain.sketches) if s.problem] == empty
+    assert [i for i, s in enumerate(plain.summaries) if s.problem] == empty
     assert not any(plain.images(empty))
 
 
@@ -159,7 +159,7 @@ def test_what_is_drawn_is_not_drawn_again(tmp_path: Path) -> None:
     assert set(source.asked.values()) == {1}
     again = draw(list(reversed(sites)), source, tmp_path)
     assert set(source.asked.values()) == {1}
-    assert [s.size for s in again.sketches] == [s.size for s in reversed(first.sketches)]
+    assert [s.size for s in again.summaries] == [s.size for s in reversed(first.summaries)]
 
 
 def test_a_damaged_file_is_drawn_again_and_a_lost_one_is_told(tmp_path: Path) -> None:
@@ -179,8 +179,8 @@ def test_a_damaged_file_is_drawn_again_and_a_lost_one_is_told(tmp_path: Path) ->
 def test_another_look_is_another_file(tmp_path: Path) -> None:
     sites, source = [site(i) for i in range(3)], Blocks()
     draw(sites, source, tmp_path)
-    studio = SiteRenderer(source, CpuEngine(1), replace(RULES, image_px=16))  # type: ignore[arg-type]
-    render_sites(sites, names(sites), studio, SerialRunner(), tmp_path, LENIENT)
+    renderer = SiteRenderer(source, CpuEngine(1), replace(RULES, image_px=16))  # type: ignore[arg-type]
+    render_sites(sites, names(sites), renderer, SerialRunner(), tmp_path, LENIENT)
     assert len(list(tmp_path.glob("*.parquet"))) == 2
 
 
@@ -188,7 +188,7 @@ def test_sites_without_their_data_are_left_out_and_tried_again_by_the_next_run(t
     sites, source = [site(i) for i in range(64)], Blocks()
     source.unavailable = {5: "503 from\nthe server", 6: "id 13 is gone", 40: "id 81 is gone"}
     drawn = draw(sites, source, tmp_path)
-    failed = {i: s for i, s in enumerate(drawn.sketches) if s.failed}
+    failed = {i: s for i, s in enumerate(drawn.summaries) if s.failed}
     assert {i: s.reason for i, s in failed.items()} == {
         5: "503 from the server",
         6: "id 13 is gone",
@@ -199,9 +199,9 @@ def test_sites_without_their_data_are_left_out_and_tried_again_by_the_next_run(t
     asked = source.asked.copy()
     again = draw(sites, source, tmp_path)
     assert source.asked - asked == Counter([5, 6, 40])
-    assert [i for i, s in enumerate(again.sketches) if s.failed] == [6, 40]
+    assert [i for i, s in enumerate(again.summaries) if s.failed] == [6, 40]
     assert len(next(again.images([5]))) == 3
-    assert [s.reason for s in again.sketches if not s.failed] == [None] * 62
+    assert [s.reason for s in again.summaries if not s.failed] == [None] * 62
 
 
 @pytest.mark.parametrize(("failures", "stops"), [(3, False), (4, True), (64, True)])
@@ -211,7 +211,7 @@ def test_too_many_sites_without_their_data_stop_the_run(tmp_path: Path, failures
     source.unavailable = {i: "timed out" if i % 3 else "gone" for i in range(63, 63 - failures, -1)}
     rules = FailureRules(max_share=0.05, min_sites=64)
     if not stops:
-        assert sum(s.failed for s in draw(sites, source, tmp_path, failures=rules).sketches) == failures
+        assert sum(s.failed for s in draw(sites, source, tmp_path, failures=rules).summaries) == failures
         return
     with pytest.raises(ConnectomeBenchError) as caught:
         draw(sites, source, tmp_path, failures=rules)
@@ -219,7 +219,7 @@ def test_too_many_sites_without_their_data_stop_the_run(tmp_path: Path, failures
     assert told.startswith(f"merge_action: the data of {failures} of 64 sites ({failures / 64:.1%})")
     assert "most often: timed out" in told and "run the same command again" in told and "\n" not in told
     before, source.unavailable = source.asked.copy(), {}
-    assert not any(s.failed for s in draw(sites, source, tmp_path, failures=rules).sketches)
+    assert not any(s.failed for s in draw(sites, source, tmp_path, failures=rules).summaries)
     assert (source.asked - before).total() == failures
 
 
@@ -259,12 +259,12 @@ def test_a_stopped_batch_is_not_written(tmp_path: Path) -> None:
     stop = threading.Event()
     stop.set()
     path = tmp_path / "batch.parquet"
-    studio = SiteRenderer(Blocks(), CpuEngine(1), RULES)  # type: ignore[arg-type]
+    renderer = SiteRenderer(Blocks(), CpuEngine(1), RULES)  # type: ignore[arg-type]
     with pytest.raises(Stopped):
-        studio.draw(SiteBatch((site(0),), path), stop)
+        renderer.draw(SiteBatch((site(0),), path), stop)
     assert not list(tmp_path.iterdir())
-    sketches = studio.draw(SiteBatch((site(0), site(1)), path))
-    assert [s.size for s in sketches] == [s.size for s in read_summaries(path) or []]
+    summaries = renderer.draw(SiteBatch((site(0), site(1)), path))
+    assert [s.size for s in summaries] == [s.size for s in read_summaries(path) or []]
     assert len(read_rendered(path) or []) == 2
 
 
@@ -279,7 +279,7 @@ def test_a_worker_opens_the_source_once_and_draws_the_same(
     remote: RemoteRenderer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     opened = []
-    monkeypatch.setattr(studio_module, "open_source", lambda *a: opened.append(open_source(*a)) or opened[-1])
+    monkeypatch.setattr(render_worker, "open_source", lambda *a: opened.append(open_source(*a)) or opened[-1])
     for number in range(2):
         there = pickle.loads(pickle.dumps(remote))
         assert there == remote

@@ -17,7 +17,7 @@ from connectomebench.core.files import atomic_path
 RENDERED_BY = b"drawn by"
 
 _UNAVAILABLE = "not available: "
-_SKETCH = ["features", "size", "problem", "failed"]
+_SUMMARY = ["features", "size", "problem", "failed"]
 _PICTURES = ["views", "images"]
 
 
@@ -56,7 +56,7 @@ class RenderedSite:
     """
 
     images: dict[str, bytes]
-    sketch: RenderSummary
+    summary: RenderSummary
 
 
 def not_rendered(problem: str) -> RenderedSite:
@@ -84,10 +84,10 @@ def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
 
     table = pa.table(
         {
-            "features": pa.array([d.sketch.features.tolist() for d in drawings], pa.list_(pa.float64())),
-            "size": pa.array([d.sketch.size for d in drawings], pa.int64()),
-            "problem": pa.array([d.sketch.problem for d in drawings], pa.string()),
-            "failed": pa.array([d.sketch.failed for d in drawings], pa.bool_()),
+            "features": pa.array([d.summary.features.tolist() for d in drawings], pa.list_(pa.float64())),
+            "size": pa.array([d.summary.size for d in drawings], pa.int64()),
+            "problem": pa.array([d.summary.problem for d in drawings], pa.string()),
+            "failed": pa.array([d.summary.failed for d in drawings], pa.bool_()),
             "views": pa.array([list(d.images) for d in drawings], pa.list_(pa.string())),
             "images": pa.array([list(d.images.values()) for d in drawings], pa.list_(pa.binary())),
         }
@@ -100,14 +100,14 @@ def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
 
 def read_summaries(path: Path) -> list[RenderSummary] | None:
     """Read the summaries of a batch without its images; None if the file is missing or damaged."""
-    rows = _read(path, _SKETCH)
-    return None if rows is None else [_sketch(row) for row in rows]
+    rows = _read(path, _SUMMARY)
+    return None if rows is None else [_summary(row) for row in rows]
 
 
 def read_rendered(path: Path) -> list[RenderedSite] | None:
     """Read a whole batch; None if the file is missing or damaged."""
-    rows = _read(path, [*_SKETCH, *_PICTURES])
-    return None if rows is None else [RenderedSite(_images(row), _sketch(row)) for row in rows]
+    rows = _read(path, [*_SUMMARY, *_PICTURES])
+    return None if rows is None else [RenderedSite(_images(row), _summary(row)) for row in rows]
 
 
 def read_images(path: Path, row: int) -> dict[str, bytes]:
@@ -140,7 +140,7 @@ def _read(path: Path, columns: list[str]) -> list[dict] | None:
         return None
 
 
-def _sketch(row: dict) -> RenderSummary:
+def _summary(row: dict) -> RenderSummary:
     return RenderSummary(np.asarray(row["features"], np.float64), row["size"], row["problem"], row["failed"])
 
 

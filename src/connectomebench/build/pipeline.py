@@ -142,8 +142,8 @@ class _Pool:
 
     def of(self, task: str) -> list[tuple[int, Site, RenderSummary]]:
         """Return index, site and summary of each site of a task."""
-        every = zip(count(), self.gathered.sites, self.drawn.sketches)
-        return [(i, site, sketch) for i, site, sketch in every if site.task == task]
+        every = zip(count(), self.gathered.sites, self.drawn.summaries)
+        return [(i, site, summary) for i, site, summary in every if site.task == task]
 
 
 def _drawn_folder(out: Path, species: str) -> Path:
@@ -162,13 +162,13 @@ def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _P
         info = source.info
         gathered = collect_sites(source, config)
         if engine is not None:
-            studio = SiteRenderer(source, engine, config.views)
+            renderer = SiteRenderer(source, engine, config.views)
         else:
             name = _engine_of_workers(runner, config.views.engine)
-            studio = RemoteRenderer(config.source, config.species, cache, base, info.version, name, config.views)
+            renderer = RemoteRenderer(config.source, config.species, cache, base, info.version, name, config.views)
         ids = [info.sample_id(site) for site in gathered.sites]
-        drawn = render_sites(gathered.sites, ids, studio, runner, _drawn_folder(out, config.species), config.failures)
-    return _Pool(config, info, gathered, ids, drawn, studio.engine_name)
+        drawn = render_sites(gathered.sites, ids, renderer, runner, _drawn_folder(out, config.species), config.failures)
+    return _Pool(config, info, gathered, ids, drawn, renderer.engine_name)
 
 
 def _engine_of_workers(runner: Runner, wanted: EngineName) -> EngineName:
@@ -204,10 +204,10 @@ def _match(task: str, pool: _Pool) -> _Matched:
     """Pair cases with controls that a trivial model cannot distinguish from them."""
     rules = pool.config.controls
     entries = pool.of(task)
-    dropped = Counter(sketch.problem for _, _, sketch in entries if sketch.problem is not None)
+    dropped = Counter(summary.problem for _, _, summary in entries if summary.problem is not None)
     visible = [entry for entry in entries if entry[2].problem is None]
     pairs, apart = match_rendered(
-        np.asarray([sketch.features for _, _, sketch in visible]),
+        np.asarray([summary.features for _, _, summary in visible]),
         np.asarray([site.answer == "yes" for _, site, _ in visible], np.bool_),
         np.asarray([f"{site.segmentation}/{site.segment_ids[0]}" for _, site, _ in visible]),
         rules,
@@ -264,7 +264,7 @@ def _write_task(
             make_row(row.site, images, row.group, pool.info, gathered.edit_times.get(row.site.edit_id or ""))
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
-        size = sum(pool.drawn.sketches[i].size for i in index)
+        size = sum(pool.drawn.summaries[i].size for i in index)
         digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     species_folders = {t: out / t / config.species for t in config.tasks}
@@ -313,11 +313,11 @@ def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
                 "sample_id": pool.ids[i],
                 "segment_ids": [int(s) for s in site.segment_ids],
                 "location_nm": [float(c) for c in site.location_nm],
-                "reason": sketch.reason,
+                "reason": summary.reason,
             }
         )
-        for i, site, sketch in pool.of(task)
-        if sketch.failed
+        for i, site, summary in pool.of(task)
+        if summary.failed
     ]
     if lines:
         write_text(path, "\n".join(lines) + "\n")
@@ -329,10 +329,10 @@ def _cases_by_step(
     task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult
 ) -> dict[str, int]:
     """Count the cases (answer yes) left after each step, to show which step costs most."""
-    entries = [sketch for _, site, sketch in pool.of(task) if site.answer == "yes"]
+    entries = [summary for _, site, summary in pool.of(task) if site.answer == "yes"]
     return {
         "labelled": len(entries),
-        "visible": sum(sketch.problem is None for sketch in entries),
+        "visible": sum(summary.problem is None for summary in entries),
         "matched": sum(site.answer == "yes" for site in matched.sites),
         "in a partition": sum(counts["yes"] for counts in divided.counts[task].values()),
         "written": sum(row.site.answer == "yes" for row in kept),

@@ -35,13 +35,13 @@ class RenderedPool:
 
     Attributes
     ----------
-    sketches
+    summaries
         In the order of the sites.
     places
         File and row of the images of each site.
     """
 
-    sketches: tuple[RenderSummary, ...]
+    summaries: tuple[RenderSummary, ...]
     places: tuple[tuple[Path, int], ...]
 
     def images(self, indices: Iterable[int]) -> Iterator[dict[str, bytes]]:
@@ -59,7 +59,7 @@ class RenderedPool:
 def render_sites(
     sites: Sequence[Site],
     ids: Sequence[str],
-    studio: SiteRenderer | RemoteRenderer,
+    renderer: SiteRenderer | RemoteRenderer,
     runner: Runner,
     folder: Path,
     failures: FailureRules,
@@ -70,7 +70,7 @@ def render_sites(
     ----------
     sites, ids
         What is drawn, and its sample ids.
-    studio
+    renderer
         Renders a batch: a :class:`connectomebench.build.render_worker.SiteRenderer` where the runner works in this
         process.
     runner
@@ -87,28 +87,28 @@ def render_sites(
     """
     folder.mkdir(parents=True, exist_ok=True)
     groups = batches_of(sites, ids)
-    names = [content_key([ids[i] for i in group], studio.look) for group in groups]
+    names = [content_key([ids[i] for i in group], renderer.look) for group in groups]
     batches = [
         SiteBatch(tuple(sites[i] for i in group), folder / f"{name}.parquet")
         for group, name in zip(groups, names, strict=True)
     ]
-    sketches: dict[int, RenderSummary] = {}
+    summaries: dict[int, RenderSummary] = {}
     tally = FailureTally(failures)
     stop = threading.Event()
-    draw = partial(studio.draw, stop=stop) if isinstance(studio, SiteRenderer) else studio.draw
+    draw = partial(renderer.draw, stop=stop) if isinstance(renderer, SiteRenderer) else renderer.draw
     with tqdm(total=len(sites), desc="draw", unit="site", delay=1) as bar:
 
         def note(number: int, found: Sequence[RenderSummary]) -> None:
-            for i, sketch in zip(groups[number], found, strict=True):
-                sketches[i] = sketch
-                tally.count(sites[i].task, sketch.reason)
+            for i, summary in zip(groups[number], found, strict=True):
+                summaries[i] = summary
+                tally.count(sites[i].task, summary.reason)
             bar.update(len(found))
             tally.check()
 
         todo = []
         for number, batch in enumerate(batches):
             found = read_summaries(batch.path)
-            if found is None or any(sketch.failed for sketch in found):
+            if found is None or any(summary.failed for summary in found):
                 todo.append(number)
             else:
                 note(number, found)
@@ -121,7 +121,7 @@ def render_sites(
             raise
     places = {i: (batch.path, row) for batch, group in zip(batches, groups, strict=True) for row, i in enumerate(group)}
     every = range(len(sites))
-    return RenderedPool(tuple(sketches[i] for i in every), tuple(places[i] for i in every))
+    return RenderedPool(tuple(summaries[i] for i in every), tuple(places[i] for i in every))
 
 
 def batches_of(sites: Sequence[Site], ids: Sequence[str]) -> list[list[int]]:

@@ -82,7 +82,7 @@ class SiteRenderer:
         """
         # a worker may have been lost after it wrote the file and before it reported back
         drawings: list[RenderedSite | None] = [*(read_rendered(batch.path) or [None] * len(batch.sites))]
-        missing = [i for i, drawing in enumerate(drawings) if drawing is None or drawing.sketch.failed]
+        missing = [i for i, drawing in enumerate(drawings) if drawing is None or drawing.summary.failed]
         for i in missing:
             if stop is not None and stop.is_set():
                 raise Stopped
@@ -90,7 +90,7 @@ class SiteRenderer:
         complete = [drawing for drawing in drawings if drawing is not None]
         if missing:
             write_rendered(batch.path, complete)
-        return [drawing.sketch for drawing in complete]
+        return [drawing.summary for drawing in complete]
 
 
 @dataclass(frozen=True)
