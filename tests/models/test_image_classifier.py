@@ -433,7 +433,7 @@ def edit_weights(change_state: Callable[[dict], object]) -> Change:
 
 BROKEN = [
     (lambda folder: (folder / "config.json").unlink(), "config.json is missing"),
-    (lambda folder: (folder / "config.json").write_text("["), "not that of an image classifier"),
+    (lambda folder: (folder / "config.json").write_text("["), "not the configuration of an image classifier"),
     (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04"), "cannot read"),
     (edit("config.json", classes=["yes", "no"]), "classes are not no, yes"),
     (edit("config.json", views=[]), "views are no names"),

@@ -114,14 +114,16 @@ def load_image_classifier(folder: Path) -> ImageClassifier:
 
     record = read_record(folder)
     if record.kind != KIND:
-        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, no image classifier; load it as one")
+        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, not an image classifier; load it as one")
     settings = _read_settings(folder / CONFIG, get_task(record.task).labels)
     try:
         with torch.device("meta"):
             wanted = {name: value.shape for name, value in ViewClassifier(**settings).state_dict().items()}
     except Exception as error:  # from outside: a configuration can be wrong in any way
         reason = " ".join(str(error).split())[:120]
-        raise ConnectomeBenchError(f"{folder / CONFIG} describes no backbone of transformers ({reason})") from None
+        raise ConnectomeBenchError(
+            f"{folder / CONFIG} is not the configuration of a transformers backbone ({reason})"
+        ) from None
     try:
         state = load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
@@ -175,5 +177,5 @@ def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise ConnectomeBenchError(f"{path} is missing; get the model again") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConnectomeBenchError(f"{path} is not that of an image classifier ({error!s:.160})") from None
+        raise ConnectomeBenchError(f"{path} is not the configuration of an image classifier ({error!s:.160})") from None
     return raw
