@@ -114,7 +114,9 @@ def load_image_classifier(folder: Path) -> ImageClassifier:
 
     record = read_record(folder)
     if record.kind != KIND:
-        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, not an image classifier; load it as one")
+        raise ConnectomeBenchError(
+            f"{folder} holds a model of kind {record.kind}, not an image classifier; load it as one"
+        )
     settings = _read_settings(folder / CONFIG, get_task(record.task).labels)
     try:
         with torch.device("meta"):
