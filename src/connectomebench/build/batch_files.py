@@ -126,7 +126,7 @@ def read_images(path: Path, row: int) -> dict[str, bytes]:
             return _images(file.read_row_group(row, columns=_PICTURES).to_pylist()[0])
     except (pa.ArrowInvalid, OSError) as error:
         raise ConnectomeBenchError(
-            f"{path} is damaged or gone; delete it and run the same command again to draw it anew"
+            f"{path} is damaged or gone; delete it and run the same command again to render it again"
         ) from error
 
 

@@ -116,7 +116,7 @@ class SiteSource(Protocol):
         ``cut_graph(segment, site.cut.center_nm, site.cut.cutout_nm)`` or by the source's own multicut; pieces that
         the cut does not reach (outside its cutout, or not connected to a seed) belong to neither side.
 
-        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data of the place cannot be had.
+        Raises :class:`connectomebench.core.errors.SiteUnavailable` where the data of the place are unavailable.
         """
         ...
 
