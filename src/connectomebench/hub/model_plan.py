@@ -117,8 +117,14 @@ def _results(
     frames: list[pd.DataFrame] = []
     if options.results is not None:
         given = default_rows(read_results(options.results))
-        own = given[(given["model"] == record.name) & (given["model_revision"] == record.revision)]
-        own = own[own["task"] == record.task]
+        # by revision alone: evaluated under --name, or from the Hub, the records have another name
+        own = given[(given["model_revision"] == record.revision) & (given["task"] == record.task)]
+        if len(names := sorted(set(own["model"]))) > 1:
+            raise ConnectomeBenchError(
+                f"{options.results} holds results of revision {record.revision} under several names "
+                f"({', '.join(names)}); give --results the folder of one of them"
+            )
+        own = own.assign(model=record.name)
         if own.empty:
             raise ConnectomeBenchError(
                 f"{options.results} holds no results of {record.name}, revision {record.revision}, on {record.task}; "
