@@ -18,6 +18,7 @@ from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_text, render
 from connectomebench.dataset.column_docs import COLUMNS, LABEL_RULES, REPLIES_CONTENT
 from connectomebench.dataset.licences import strictest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.sample_grid import SAMPLES, picture_name
 from connectomebench.dataset.schema import TEACHER_REPLIES, features, shard_paths
 
@@ -227,7 +228,12 @@ def _card_data(
 
 
 def _species_facts(folder: Path) -> dict[str, PartitionFacts]:
-    return {name: partition_facts(partial(open, p, "rb") for p in shard_paths(folder, name)) for name in PARTITIONS}
+    found = {}
+    for name in PARTITIONS:
+        paths = shard_paths(folder, name)
+        with parquet_errors(paths):
+            found[name] = partition_facts(partial(open, p, "rb") for p in paths)
+    return found
 
 
 def _config(
