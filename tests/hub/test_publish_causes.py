@@ -39,11 +39,14 @@ def line_of(done: Done) -> str:
 
 @pytest.mark.parametrize(
     ("status", "words"),
-    [(404, "HF_HUB_DISABLE_XET=1"), (501, "HF_HUB_DISABLE_XET=1"), (403, "may not write to"), (401, "may not write to")],
+    [
+        (404, "HF_HUB_DISABLE_XET=1"),
+        (501, "HF_HUB_DISABLE_XET=1"),
+        (403, "may not write to"),
+        (401, "may not write to"),
+    ],
 )
-def test_a_server_without_xet(
-    hub: HubServer, with_xet: HubClient, folder: Path, status: int, words: str
-) -> None:
+def test_a_server_without_xet(hub: HubServer, with_xet: HubClient, folder: Path, status: int, words: str) -> None:
     hub.faults.append(Fault("GET /api/.*/xet-write-token/", status))
     line = line_of(with_xet.publish(folder, "--repo", REPO, token=WRITER))
     assert words in line and "no network" not in line

@@ -91,7 +91,9 @@ def test_the_published_space_names_the_datasets_of_its_owner(hub: HubServer, cli
     published(client, resource_path("spaces/demo"), "--repo", "brains/demo")
     card = hub.content("brains/demo", "README.md", kind="space").decode()
     assert yaml.safe_load(card.split("---\n")[1])["datasets"][0] == "brains/merge_action"
-    assert published(client, resource_path("spaces/demo"), "--repo", "brains/demo") == "brains/demo: nothing to change\n"
+    assert (
+        published(client, resource_path("spaces/demo"), "--repo", "brains/demo") == "brains/demo: nothing to change\n"
+    )
 
 
 def test_models_of_several_tasks_name_their_data_by_the_hub(hub: HubServer, client: HubClient, out: Path) -> None:

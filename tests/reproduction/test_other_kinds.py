@@ -83,10 +83,17 @@ def test_a_folder_of_one_kind_alone_whatever_its_names(tmp_path: Path, kind: str
     name, content = KINDS[kind]
     found = read(tmp_path / "in", {name: content})
     assert [f.used for f in found.files] == [True] and "left out" not in found.files[0].state
+
+
+def test_the_page_says_whether_there_are_programs(tmp_path: Path) -> None:
+    write_file(tmp_path / "in" / "a.json", {FROZEN: outputs()})
     page = report_published(tmp_path / "in", tmp_path / "out", resamples=20).read_text()
-    assert "not in it: a way of" in page
+    assert "not in it: a way of" in page and "ResNet-50 (frozen)" in page
     write_file(tmp_path / "in" / "plot.py", "print(1)")
-    assert "Programs in it are not run or read" in report_published(tmp_path / "in", tmp_path / "b", resamples=20).read_text()
+    assert (
+        "Programs in it are not run or read"
+        in report_published(tmp_path / "in", tmp_path / "b", resamples=20).read_text()
+    )
 
 
 def test_outputs_give_balanced_accuracy_and_an_interval(tmp_path: Path) -> None:

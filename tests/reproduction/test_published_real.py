@@ -52,7 +52,12 @@ def test_every_known_file_is_read_whole(real: Published) -> None:
     models = [r for r in real.runs if not r.model.startswith("person") and not r.is_network]
     assert len(models) == 12 and all(len(r.samples) == 128 for r in models)
     networks = Counter((r.task, len(r.samples)) for r in real.runs if r.is_network)
-    assert networks == {(IDENTIFY, 463): 2, (MEND, 1319): 6, ("merge_error_identification", 1200): 2, ("split_action", 1662): 2}
+    assert networks == {
+        (IDENTIFY, 463): 2,
+        (MEND, 1319): 6,
+        ("merge_error_identification", 1200): 2,
+        ("split_action", 1662): 2,
+    }
     assert len(real.checkpoints) == 38 and all(s.task in COLUMNS for s in real.checkpoints)
     assert Counter(s.species for s in real.checkpoints) == {"mouse": 23, "fly": 5, "human": 5, "zebrafish": 5}
     people = [r for r in real.runs if r.model.startswith("person")]

@@ -249,7 +249,17 @@ def _evaluate_person(arguments: argparse.Namespace) -> None:
 
     if arguments.rater is None:
         raise ConnectomeBenchError("name yourself for the records: --rater NAME")
-    others = ("name", "ablation", "fallback_model", "endpoint", "base", "model_revision", "batch_size", "max_usd", "overwrite")
+    others = (
+        "name",
+        "ablation",
+        "fallback_model",
+        "endpoint",
+        "base",
+        "model_revision",
+        "batch_size",
+        "max_usd",
+        "overwrite",
+    )
     if any(getattr(arguments, name) for name in others) or _answer_mode(arguments) or _prompt_variant(arguments):
         raise ConnectomeBenchError("a person sees the rows unchanged; leave out the options for models")
     rows = load_rows(

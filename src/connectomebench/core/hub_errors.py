@@ -65,9 +65,9 @@ def _in_one_line(error: BaseException, repo_id: str) -> ConnectomeBenchError:
             return HubUnreachable(text)
     if isinstance(error, OSError) and error.filename:
         return ConnectomeBenchError(f"{repo_id}: cannot read {error.filename}: {error.strerror}")
-    first = (str(error).strip().splitlines() or ["no message"])[0]
+    first = _WITHOUT_ADDRESS.sub("...", (str(error).strip().splitlines() or ["no message"])[0])
     return ConnectomeBenchError(
-        f"{repo_id}: the client of the Hub failed ({type(error).__name__}: {_WITHOUT_ADDRESS.sub('...', first)[:200]}); "
+        f"{repo_id}: the client of the Hub failed ({type(error).__name__}: {first[:200]}); "
         "if it fails again, this server may not be a Hub that huggingface_hub knows"
     )
 

@@ -119,7 +119,7 @@ def _load_folder(folder: Path, species: str, partition: str, options: dict[str, 
         if not glob.has_magic(str(folder.resolve())):
             return load_dataset(str(folder), species, **options)
         files = [glob.escape(str(path.resolve())) for path in shard_paths(folder / species, partition)]
-        return load_dataset("parquet", data_files={partition: files}, **options | {"revision": None})
+        return load_dataset("parquet", data_files={partition: files}, split=partition, cache_dir=options["cache_dir"])
 
 
 @contextmanager

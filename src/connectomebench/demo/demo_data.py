@@ -50,9 +50,9 @@ def space_folder(folder: Path | None = None) -> Path:
     """Fetch the data of a Space: the datasets named in ``CONNECTOMEBENCH_DATASETS``, records from ``..._RESULTS``.
 
     Where they name nothing, these are ``OWNER/TASK`` of `TASKS` and ``OWNER/results``, of the Space's owner, as far as
-    they are there. Both hold names of dataset repositories, ``ORG/NAME``, separated by spaces. The results repository, which
-    is optional, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; only the
-    records of models are fetched. A Space without secrets sees public repositories only.
+    they are there. Both hold names of dataset repositories, ``ORG/NAME``, separated by spaces. The results repository,
+    which is optional, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; only
+    the records of models are fetched. A Space without secrets sees public repositories only.
 
     Parameters
     ----------

@@ -296,7 +296,7 @@ def _already_evaluated(path: Path, name: str, model: Model, fingerprint: str, da
                 "choose another --out, or add --overwrite to replace them"
             )
     return (
-        (frame["code_version"] == __version__).all()
+        bool((frame["code_version"] == __version__).all())
         and frame["sample_id"].tolist() == list(dataset["sample_id"])
         and frame["answer"].tolist() == list(dataset["answer"])
     )

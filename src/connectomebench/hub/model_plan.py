@@ -76,7 +76,10 @@ def model_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOp
         results = _results(remote if same else None, record, options, Path(name))
         dataset = _evaluated_dataset(api, record, options, remote if same else None)
         record = _with_dataset(record, there if same else None, dataset, options)
-        contents: dict[str, Path | bytes] = {**local.files, **_generated_files(local, record, repo_id, results, dataset)}
+        contents: dict[str, Path | bytes] = {
+            **local.files,
+            **_generated_files(local, record, repo_id, results, dataset),
+        }
     changes, kept = compare(contents, remote.files)
     changes += [
         FileChange("delete", path, file.size, None)
@@ -168,7 +171,7 @@ class _HubDataset:
 def _evaluated_dataset(
     api: HfApi | None, record: ModelRecord, options: PublishOptions, remote: RemoteRepo | None
 ) -> _HubDataset | None:
-    """Return the dataset of the model's task: of those named, else the one of the training or an earlier publication."""
+    """Return the dataset of the model's task: one of those named, else that of the training or an earlier commit."""
     named = options.datasets or tuple(filter(None, [_dataset_of(record, remote)]))
     if not named or (not options.datasets and options.results is None and remote is None):
         return None

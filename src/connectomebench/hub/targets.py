@@ -56,8 +56,8 @@ def find_targets(folder: Path, repo: str | None, org: str | None) -> list[Target
     repo
         ``ORG/NAME``, for a single folder.
     org
-        Owner of repositories named after their content (datasets: task; models: name, task, species; result records: ``results``; others: folder);
-        used where ``repo`` is None.
+        Owner of repositories named after their content (datasets: task; models: name, task, species; result records:
+        ``results``; others: folder); used where ``repo`` is None.
 
     Raises
     ------

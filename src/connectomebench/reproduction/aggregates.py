@@ -10,10 +10,19 @@ from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import SPECIES
-from connectomebench.reproduction.json_reading import parse
+from connectomebench.reproduction.json_reading import parse, parse_collection
 from connectomebench.reproduction.published_names import UNNAMED_SPECIES, task_name
 
-_SHARES = ("accuracy", "balanced_accuracy", "individual_accuracy", "majority_accuracy", "ece", "mce", "brier_score", "cross_validated")
+_SHARES = (
+    "accuracy",
+    "balanced_accuracy",
+    "individual_accuracy",
+    "majority_accuracy",
+    "ece",
+    "mce",
+    "brier_score",
+    "cross_validated",
+)
 _METHODS = {
     "small_model": "resnet_small",
     "frozen_model": "resnet_frozen",
@@ -232,8 +241,8 @@ class _Transfer:
 
 
 def read_transfer(data: bytes, file: str, left_out: list[str]) -> list[Cell]:
-    """Read ``cross_species_summary.json`` or one of its entries: a probe trained on mouse, tested on another species."""
-    content = parse(data, list[dict[str, Any]] | dict[str, Any])
+    """Read ``cross_species_summary.json`` or one of its entries: a probe of mouse, tested on another species."""
+    content = parse_collection(data)
     entries = []
     for entry in content if isinstance(content, list) else [content]:
         stored = parse(json.dumps(entry).encode(), _Transfer)

@@ -156,7 +156,9 @@ def read_checkpoint_score(data: bytes, file: str) -> list[CheckpointScore]:
     ]
 
 
-def name_trainings(checkpoint: Checkpoint, task: str, values: Sequence[Cell], scores: Sequence[CheckpointScore]) -> Checkpoint:
+def name_trainings(
+    checkpoint: Checkpoint, task: str, values: Sequence[Cell], scores: Sequence[CheckpointScore]
+) -> Checkpoint:
     """Find how a checkpoint was trained where its name does not say it.
 
     Its scores are looked up among the totals of ResNets: if those of one method alone hold one of them, to the last

@@ -99,8 +99,8 @@ def _outputs_and_totals(published: Published) -> PublishedDifference | None:
     return PublishedDifference(
         "outputs",
         "A stated number of a ResNet is not that of its stored outputs",
-        "Ours is the balanced accuracy of the stored predictions. Where the stated number is of other rows or of another "
-        "checkpoint, the two are different measurements.",
+        "Ours is the balanced accuracy of the stored predictions. Where the stated number is of other rows or of "
+        "another checkpoint, the two are different measurements.",
         ("cell", "stated", "from the outputs (ours)", "why"),
         tuple(rows),
         frozenset(places),
@@ -196,10 +196,11 @@ def _probe_rows(published: Published) -> PublishedDifference | None:
             None,
         )
         folds = fit.values.get("cross_validated")
+        rows_words = f"{fit.values['train_samples']:.0f} trained on, {fit.n} tested"
         rows.append(
             (
                 get_task(task).title,
-                f"{percent(fit.values['balanced_accuracy'])} ({int(fit.values['train_samples'])} trained on, {fit.n} tested)",
+                f"{percent(fit.values['balanced_accuracy'])} ({rows_words})",
                 percent(folds) if folds is not None else "",
                 f"{percent(repeated.values['balanced_accuracy'])} ({repeated.n} tested)" if repeated else "",
             )

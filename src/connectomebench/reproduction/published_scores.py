@@ -78,7 +78,9 @@ def stated_scores(published: Published) -> list[Score]:
                 n=found.total,
                 how="as published, of one checkpoint",
                 source=found.file,
-                train_samples=train_samples(published, place[0], found.task) if found.species == UNNAMED_SPECIES else None,
+                train_samples=train_samples(published, place[0], found.task)
+                if found.species == UNNAMED_SPECIES
+                else None,
             )
             scores.setdefault((*place, "balanced_accuracy", round(score.value, 6)), score)
     return [s for s in scores.values() if s.method != "vlm_derived"]

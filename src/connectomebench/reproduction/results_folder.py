@@ -7,13 +7,12 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.reproduction import aggregates, checkpoints, network_outputs, people, replies
 from connectomebench.reproduction.aggregates import Cell, SweepPoint, TrainCount
 from connectomebench.reproduction.checkpoints import CheckpointScore, name_trainings, parse_checkpoint
-from connectomebench.reproduction.json_reading import parse, read_bytes
+from connectomebench.reproduction.json_reading import parse_collection, read_bytes
 from connectomebench.reproduction.published_records import Run
 
 Part = Run | Cell | SweepPoint | TrainCount | CheckpointScore
@@ -48,7 +47,7 @@ CONTENTS: tuple[tuple[frozenset[str], Reader], ...] = (
     (frozenset({"task", "species", "test_balanced_accuracy"}), aggregates.read_transfer),
     (frozenset({"task", "val_tpr", "val_tnr"}), aggregates.read_fit),
 )
-"""Fields of a file, or of all entries of one, and who reads it; for files of other names, the first that fits counts."""
+"""Fields of a file, or of all its entries, and who reads it; for files of other names, the first that fits counts."""
 
 
 @dataclass(frozen=True)
@@ -141,14 +140,16 @@ def _with_training(run: Run, cells: Sequence[Cell], scores: Sequence[CheckpointS
     if not run.is_network:
         return run
     checkpoint = parse_checkpoint(run.revision)
-    return run if checkpoint.training else replace(run, model=name_trainings(checkpoint, run.task, cells, scores).method)
+    return (
+        run if checkpoint.training else replace(run, model=name_trainings(checkpoint, run.task, cells, scores).method)
+    )
 
 
 def _reader_of(name: str, data: bytes) -> Reader | None:
     """Return who reads a file, by its name or else by its fields."""
     if named := next((read for pattern, read in READERS if fnmatch.fnmatchcase(name, pattern)), None):
         return named
-    content = parse(data, dict[str, Any] | list[Any])
+    content = parse_collection(data)
     entries = content if isinstance(content, list) else list(content.values())
     fields = [set(e) if isinstance(e, dict) else set() for e in entries]
     shared = set.intersection(*fields) if fields else set()
@@ -186,7 +187,8 @@ def _summary(found: Sequence[Part]) -> str:
     runs = [part for part in found if isinstance(part, Run)]
     if runs:
         if runs[0].is_network:
-            return f"outputs of {len(runs)} network{'s' if len(runs) > 1 else ''} for {sum(len(r.samples) for r in runs)} samples"
+            samples = sum(len(run.samples) for run in runs)
+            return f"outputs of {len(runs)} network{'s' if len(runs) > 1 else ''} for {samples} samples"
         people_ = f" by {len(runs)} people" if len(runs) > 1 else ""
         return f"{len(runs[0].samples)} samples, {runs[0].votes} answer{'s' if runs[0].votes > 1 else ''} each{people_}"
     kinds = {

@@ -66,7 +66,8 @@ def _from_transfer(published: Published) -> list[tuple[str, str, str, str, str]]
                 value = cell.values.get(measure)
                 if value is not None and abs(value - fit.values.get(measure, -1.0)) < SAME:
                     what = f"{style(cell.method).title}, {get_task(cell.task).title}, {cell.species}"
-                    source = f"one fit on {fit.values['fitted_samples']:.0f} mouse samples, {fit.n} tested ({base(fit.file)})"
+                    fitted = f"{fit.values['fitted_samples']:.0f}"
+                    source = f"one fit on {fitted} mouse samples, {fit.n} tested ({base(fit.file)})"
                     rows.append((base(cell.file), what, measure, f"{value:.4f}", source))
     return rows
 

@@ -15,7 +15,16 @@ from connectomebench.reproduction.results_folder import Published
 from connectomebench.reproduction.score_table import Score
 from connectomebench.reproduction.unanswered import unanswered_scores
 
-EXPECTED = ("person-1", "linear_probe", "linear_probe_single", "resnet_frozen", "resnet_finetuned", "vlm", "gpt-5", "gemini-3-pro-preview")
+EXPECTED = (
+    "person-1",
+    "linear_probe",
+    "linear_probe_single",
+    "resnet_frozen",
+    "resnet_finetuned",
+    "vlm",
+    "gpt-5",
+    "gemini-3-pro-preview",
+)
 """Methods that have their lines in the table whether there are records or not."""
 
 _LINES = (
@@ -253,7 +262,9 @@ def _unanswered_texts(run: Run | None) -> dict[str, str]:
         return {}
     return {
         "ours_as_no": _percent(scores.as_no[1]),
-        "ours_answered": f"{_percent(scores.left_out[0])} (accuracy of {scores.answered})" if scores.answered else "none",
+        "ours_answered": f"{_percent(scores.left_out[0])} (accuracy of {scores.answered})"
+        if scores.answered
+        else "none",
     }
 
 

@@ -81,10 +81,10 @@ def test_extents_times_and_pieces_of_both_releases(first_release: Path, second_r
         prompts = {str(build_messages(row, PromptVariant(adaptation="context"))) for row in rows[:4]}
         assert all(("from edge to edge" in prompt) == (None not in extents) for prompt in prompts)
         splits = [row for row in rows if row["origin"] == "edit"]
-        for row in splits:
-            (before,) = row["segment_ids"]
-            assert row["body_ids"] == [before - 2, before - 1] and row["edit_time"].second == 49
-            assert row["answer"] == "yes"
+        for split in splits:
+            (before,) = split["segment_ids"]
+            assert split["body_ids"] == [before - 2, before - 1] and split["edit_time"].second == 49
+            assert split["answer"] == "yes"
         assert splits and all(not row["body_ids"] for row in rows if row["origin"] == "control")
 
 

@@ -165,9 +165,7 @@ def load_public(
     return Rows(rows, _record(request, rows["sample_id"], rows["answer"]))
 
 
-def _request(
-    name: str, task: str, species: str, partition: str, revision: str | None, *, em: bool = False
-) -> _Request:
+def _request(name: str, task: str, species: str, partition: str, revision: str | None, *, em: bool = False) -> _Request:
     get_task(task)
     request = _Request(find_files(name, revision), task, check_species(species), check_partition(partition), em)
     if em and request.found.form.name != "connectomebench2":
@@ -271,8 +269,8 @@ def _log_em(origins: list[str], skipped: Mapping[str, int]) -> None:
     kept = Counter(origins)
     shares = {o: kept[o] / max(1, kept[o] + skipped.get(reason, 0)) for o, reason in _WITHOUT_EM.items()}
     _log.warning(
-        "slices of image data: %.0f%% of the edits and %.0f%% of the controls have them; only those are kept. Whether a "
-        "row has them tells much of its answer, so do not compare scores with those of all rows",
+        "slices of image data: %.0f%% of the edits and %.0f%% of the controls have them; only those are kept. Whether "
+        "a row has them tells much of its answer, so do not compare scores with those of all rows",
         100 * shares["edit"],
         100 * shares["control"],
     )
