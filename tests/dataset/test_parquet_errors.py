@@ -18,6 +18,7 @@ from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.parquet_errors import damage, parquet_errors
 from connectomebench.dataset.schema import read_images, read_small_columns
+from connectomebench.hub.dataset_folder import read_dataset
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n"
 DAMAGES: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -52,12 +53,15 @@ def test_a_damaged_file_is_named_by_whatever_reads_it(
 ) -> None:
     folder = damaged(dataset, tmp_path / "damaged", how)
     model = train_model(dataset, tmp_path / "model")
-    for read in (
+    readers: list[Callable[[], object]] = [
         lambda: load_rows(str(folder), "fly", "test"),
         lambda: read_small_columns(folder / "fly", "test"),
         lambda: list(read_images(folder / "fly", "test")),
         lambda: write_card(folder, read_manifest(folder)),
-    ):
+    ]
+    if how != "zeroed":  # to publish, footers alone are read, and that one is whole
+        readers.append(lambda: read_dataset(folder))
+    for read in readers:
         with pytest.raises(ConnectomeBenchError, match=DAMAGES[how][1]) as raised:
             read()
         assert "test-00000-of-00001.parquet" in str(raised.value) and "\n" not in str(raised.value)

@@ -70,6 +70,7 @@ KINDS: dict[str, tuple[str, Any]] = {
     "outputs of one network": ("per_sample.json", outputs()),
     "outputs of several": ("all/summary.json", {FROZEN: outputs(), "b_test": outputs("resnet50_b_test")}),
     "a checkpoint": ("resnet50_x.json", checkpoint_file("resnet50_merge_action_test", 8, 10, 0.75)),
+    "checkpoints": ("list.json", [checkpoint_file("resnet50_merge_action_test", n, 10, 0.75) for n in (7, 8)]),
     "transfer of a probe": ("one.json", TRANSFER),
     "transfers of a probe": ("cross.json", [TRANSFER, TRANSFER | {"species": "human"}]),
     "a sweep": ("sweep_of_mine.json", PUBLISHED["linear_probe_sweep/data_sweep_merge_action.json"]),

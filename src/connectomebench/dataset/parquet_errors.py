@@ -11,10 +11,24 @@ from connectomebench.core.errors import ConnectomeBenchError
 _POINTER = b"version https://git-lfs.github.com/spec/"
 
 
+_REMEDY = "copy or fetch it again, or build the dataset again"
+
+
+def check_readable(paths: Sequence[Path], *, remedy: str = _REMEDY) -> None:
+    """Read Parquet files whole and raise at the first that cannot be.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        With the file, what is wrong with it, and what to do.
+    """
+    for path in paths:
+        if found := damage(path):
+            raise ConnectomeBenchError(f"{path} {found}{'' if _is_pointer(path) else f'; {remedy}'}")
+
+
 @contextmanager
-def parquet_errors(
-    paths: Sequence[Path], *, remedy: str = "copy or fetch it again, or build the dataset again"
-) -> Iterator[None]:
+def parquet_errors(paths: Sequence[Path], *, remedy: str = _REMEDY) -> Iterator[None]:
     """Convert errors of reading Parquet files inside the block into one line with the file that is at fault.
 
     Parameters
@@ -35,9 +49,7 @@ def parquet_errors(
     try:
         yield
     except (DatasetsError, pa.ArrowException, OSError, ValueError) as error:
-        for path in paths:
-            if found := damage(path):
-                raise ConnectomeBenchError(f"{path} {found}{'' if _is_pointer(path) else f'; {remedy}'}") from error
+        check_readable(paths, remedy=remedy)
         if isinstance(error, DatasetsError):
             reason = str(error.__cause__ or error).strip().splitlines() or ["no message"]
             raise ConnectomeBenchError(f"the rows cannot be read ({reason[0][:200]})") from error

@@ -244,7 +244,8 @@ def read_transfer(data: bytes, file: str, left_out: list[str]) -> list[Cell]:
     """Read ``cross_species_summary.json`` or one of its entries: a probe of mouse, tested on another species."""
     content = parse_collection(data)
     entries = []
-    for entry in content if isinstance(content, list) else [content]:
+    single = isinstance(content, dict) and "test_accuracy" in content
+    for entry in [content] if single else list(content.values() if isinstance(content, dict) else content):
         stored = parse(json.dumps(entry).encode(), _Transfer)
         values: dict[str, Any] = {
             "accuracy": stored.test_accuracy,

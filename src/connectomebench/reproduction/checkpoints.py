@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
+from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.reproduction.aggregates import Cell
-from connectomebench.reproduction.json_reading import parse
+from connectomebench.reproduction.json_reading import parse, parse_collection
 from connectomebench.reproduction.published_names import plain_name, species_name, task_in
 
 _STAMP = re.compile(r"\d{8}_\d{6}$")
@@ -125,14 +127,21 @@ class _Score:
 
 
 def read_checkpoint_score(data: bytes, file: str) -> list[CheckpointScore]:
-    """Read one file of ``resnet_evaluations``: a checkpoint, its accuracies and rows.
+    """Read one file of ``resnet_evaluations``: a checkpoint, its accuracies and rows; or a list or mapping of such.
 
     Raises
     ------
     ConnectomeBenchError
         If the file is damaged, names no task, or its numbers do not go together.
     """
-    stored = parse(data, _Score)
+    content = parse_collection(data)
+    if isinstance(content, dict) and "checkpoint" in content:
+        return [_score(content, file)]
+    return [_score(entry, file) for entry in (content if isinstance(content, list) else content.values())]
+
+
+def _score(entry: Any, file: str) -> CheckpointScore:
+    stored = parse(json.dumps(entry).encode(), _Score)
     shares = (stored.accuracy, stored.balanced_accuracy)
     if not all(math.isfinite(s) and 0 <= s <= 1 for s in shares) or not 0 <= stored.correct <= stored.total:
         raise ConnectomeBenchError("an accuracy lies outside [0, 1], or more rows are correct than there are")
@@ -140,20 +149,18 @@ def read_checkpoint_score(data: bytes, file: str) -> list[CheckpointScore]:
         raise ConnectomeBenchError(
             f"states an accuracy of {stored.accuracy:g}, but {stored.correct} of {stored.total} rows correct"
         )
-    return [
-        CheckpointScore(
-            file=file,
-            checkpoint=parse_checkpoint(stored.checkpoint),
-            task=task_in(stored.task, stored.checkpoint),
-            species=species_name(stored.dataset_path or ""),
-            dataset=PurePosixPath(stored.dataset_path or "").name,
-            test_rows=stored.use_test_set,
-            accuracy=stored.accuracy,
-            balanced_accuracy=stored.balanced_accuracy,
-            correct=stored.correct,
-            total=stored.total,
-        )
-    ]
+    return CheckpointScore(
+        file=file,
+        checkpoint=parse_checkpoint(stored.checkpoint),
+        task=task_in(stored.task, stored.checkpoint),
+        species=species_name(stored.dataset_path or ""),
+        dataset=PurePosixPath(stored.dataset_path or "").name,
+        test_rows=stored.use_test_set,
+        accuracy=stored.accuracy,
+        balanced_accuracy=stored.balanced_accuracy,
+        correct=stored.correct,
+        total=stored.total,
+    )
 
 
 def name_trainings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -60,8 +61,6 @@ def read_network_outputs(data: bytes, file: str, left_out: list[str]) -> list[Ru
 
 
 def _run(key: str, entry: Any, file: str) -> Run:
-    import json
-
     stored = parse(json.dumps(entry).encode(), _Outputs)
     n = len(stored.labels)
     if not n or not len(stored.confidences) == len(stored.predictions) == n:
