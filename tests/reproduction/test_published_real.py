@@ -131,6 +131,7 @@ def test_cells_of_networks_come_from_their_outputs_and_say_why_they_differ(
         "another checkpoint (resnet50_split_action_20260128_082058 "
     )
     assert not any("not known" in row[3] for row in differences["outputs"].rows)
+    assert sum("always “no”" in row[2] for row in differences["outputs"].rows) == 2
     assert not any("not the stated" in row[2] for row in differences["network_ece"].rows)
     without = [row[0] for row in differences["checkpoints"].rows if row[2] == "none in the folder"]
     assert len(without) == 5 and all("mouse" not in cell for cell in without)

@@ -89,7 +89,7 @@ def _outputs_and_totals(published: Published) -> PublishedDifference | None:
                 (
                     f"{style(run.model).title}, {get_task(run.task).title.lower()}",
                     f"{percent(value)} ({base(cell.file)}{f', {cell.n} samples' if cell.n is not None else ''})",
-                    f"{percent(own)} ({len(run.samples)} samples)",
+                    f"{percent(own)} ({len(run.samples)} samples{_constant_words(run)})",
                     _why(cell, run, published.checkpoints),
                 )
             )
@@ -105,6 +105,11 @@ def _outputs_and_totals(published: Published) -> PublishedDifference | None:
         tuple(rows),
         frozenset(places),
     )
+
+
+def _constant_words(run: Run) -> str:
+    answers = {s.votes[0] for s in run.samples}
+    return f", always “{word(answers.pop())}”" if len(answers) == 1 else ""
 
 
 def _why(cell: Cell, run: Run, scores: tuple[CheckpointScore, ...]) -> str:
