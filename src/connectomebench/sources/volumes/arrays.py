@@ -287,10 +287,11 @@ def _stated(spec: VolumeSpec, name: str, path: Path) -> tuple[str, tuple[float, 
     axes = str(spec.axes).lower()
     if len(set(axes)) != len(axes) or not set("xyz") <= set(axes) or not axes.isalpha():
         raise ConnectomeBenchError(f"{name}: axes {spec.axes!r} must be x, y, z in some order, for example zyx")
-    voxel, offset = _triple(spec.voxel_size_nm, "voxel_size_nm", name), _triple(spec.offset_vx, "offset_vx", name)
+    voxel = _triple(spec.voxel_size_nm, "voxel_size_nm", name)
     if not all(0 < v < np.inf for v in voxel):
         raise ConnectomeBenchError(f"{name}: voxel_size_nm {list(voxel)} must be positive")
-    return axes, voxel, _whole(offset, "offset_vx", f"{name}:")
+    assert spec.offset_vx is not None
+    return axes, voxel, _whole(spec.offset_vx, "offset_vx", f"{name}:")
 
 
 def _whole(values: Sequence[Any], what: str, where: str) -> IntPoint:
@@ -298,10 +299,10 @@ def _whole(values: Sequence[Any], what: str, where: str) -> IntPoint:
     try:
         numbers = [float(v) for v in values]
     except (TypeError, ValueError):
-        numbers = []
+        raise ConnectomeBenchError(f"{where} {what} must be three whole voxels (x, y, z), not {values!r}") from None
     if len(numbers) != 3 or not all(n.is_integer() for n in numbers):
         raise ConnectomeBenchError(
-            f"{where} {what} {values if isinstance(values, str) else list(values)} must be three whole voxels (x, y, "
+            f"{where} {what} {list(values)} must be three whole voxels (x, y, "
             "z); mend it, or resample the volume to whole voxels"
         )
     return int(values[0]), int(values[1]), int(values[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ from connectomebench.sources.volumes.placement import (
     ome_zarr_placement,
 )
 from connectomebench.sources.volumes.slices import JPEG, PNG, TIFF, open_slices, slice_files
+from connectomebench.sources.volumes.zarr_chunks import absent_chunks
+
+_log = logging.getLogger(__name__)
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
 _CRACKLE = (".ckl", ".ckl.gz")
@@ -41,7 +45,7 @@ class OpenedArray:
     linked
         Files outside the container that hold a part of it.
     absent
-        Chunks that were never written, and all chunks. Readers return the fill value in their place.
+        Chunks that are missing, and all chunks. Readers return the fill value in their place.
     lossy
         Values may differ from those that were stored: of no use for labels.
     """
@@ -135,13 +139,14 @@ def _open_hdf5(path: Path, key: str | None, name: str) -> OpenedArray:
     found = _hdf5_arrays(file)
     asked = (key or "").strip("/")
     if asked and asked not in found:
-        link = file.get(asked, getlink=True) if asked in file or _has_link(file, asked) else None
-        if isinstance(link, h5py.SoftLink | h5py.ExternalLink) and asked not in file:
+        link = _link(file, asked)
+        if isinstance(link, h5py.SoftLink | h5py.ExternalLink) and not _leads_somewhere(file, asked):
             target = link.path if isinstance(link, h5py.SoftLink) else f"{link.filename}:{link.path}"
             raise ConnectomeBenchError(
                 f"{name}: {key!r} in {path} is a link to {target}, which is not there; copy it too"
             )
-        if isinstance(item := file.get(asked), h5py.Dataset):  # through a link inside a linked group
+        item = file[asked] if _leads_somewhere(file, asked) else None
+        if isinstance(item, h5py.Dataset):  # through a link inside a linked group
             found[asked] = item
         elif isinstance(item, h5py.Group):
             inside = {f"{asked}/{n}": array for n, array in _hdf5_arrays(item).items()}
@@ -158,10 +163,17 @@ def _open_hdf5(path: Path, key: str | None, name: str) -> OpenedArray:
     return OpenedArray(dataset, _hdf5_placement(dataset), tuple(linked), _absent_in_hdf5(dataset))
 
 
-def _has_link(file: Any, key: str) -> bool:
+def _link(file: Any, key: str) -> Any:
     try:
-        return file.get(key, getlink=True) is not None
+        return file.get(key, getlink=True)
     except (KeyError, ValueError):
+        return None
+
+
+def _leads_somewhere(file: Any, key: str) -> bool:
+    try:
+        return file[key] is not None
+    except (KeyError, OSError):
         return False
 
 
@@ -290,7 +302,11 @@ def _open_zarr(path: Path, key: str | None, name: str) -> OpenedArray:
             break
     else:
         placement = attribute_placement(dict(array.attrs), array.ndim, "of the array") or NOTHING
-    return OpenedArray(array, placement, absent=(array.nchunks - array.nchunks_initialized, array.nchunks))
+    absent, chunks, lost = absent_chunks(array, path)
+    if absent and not lost:
+        _log.info("%s: %d of %d chunks of %s were not written: they are read as background", name, absent, chunks, path)
+        absent = 0
+    return OpenedArray(array, placement, absent=(absent, chunks))
 
 
 def _zarr_arrays(root: Any) -> dict[str, Any]:
