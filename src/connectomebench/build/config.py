@@ -63,13 +63,19 @@ class BuildConfig:
     def fingerprint(self) -> str:
         """Hash all values that affect a dataset; the same hash and data give the same dataset.
 
-        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones.
+        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones, and the list
+        of tasks, so that one can be added.
         """
-        values = {name: value for name, value in self.as_dict().items() if name != "failures"}
-        if values["source"]["cave"] is not None:
+        values = {name: value for name, value in self.as_dict().items() if name not in ("failures", "tasks")}
+        return content_key(values | {"source": self.source_values()})
+
+    def source_values(self) -> dict[str, Any]:
+        """Return the settings of the source that affect what is seen in it."""
+        values = dataclasses.asdict(self.source)
+        if values["cave"] is not None:
             for name in ("max_failed_share", "cache_gb", "requests"):
-                del values["source"]["cave"][name]
-        return content_key(values)
+                del values["cave"][name]
+        return values
 
 
 def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:

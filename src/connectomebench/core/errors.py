@@ -23,6 +23,22 @@ class ConnectomeBenchError(Exception):
     """
 
 
+class TaskLacking(ConnectomeBenchError):
+    """One task of a build has too few sites; the others can still be built.
+
+    Parameters
+    ----------
+    task
+        Name of the task.
+    problem
+        What it lacks and what to do.
+    """
+
+    def __init__(self, task: str, problem: str) -> None:
+        super().__init__(f"{task}: {problem}")
+        self.task, self.problem = task, problem
+
+
 class SiteUnavailable(Exception):
     """The data of a site are unavailable; the message gives the reason in a few words.
 
