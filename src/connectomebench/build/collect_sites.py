@@ -49,6 +49,8 @@ class CollectedSites:
         ``edit_id`` -> time of the correction, where known.
     segmentations
         For a source with several segmentations: name -> counts of its ``corrections``, and its ``candidates``.
+    warnings
+        What seems wrong with the data, one line each.
     """
 
     sites: tuple[Site, ...]
@@ -58,6 +60,7 @@ class CollectedSites:
     skipped: tuple[Skipped, ...]
     edit_times: dict[str, datetime]
     segmentations: dict[str, dict[str, Any]]
+    warnings: tuple[str, ...] = ()
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
@@ -102,7 +105,8 @@ def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> C
         name: {"corrections": dict(found.corrections.counts), "candidates": found.measured}
         for name, found in members.items()
     }
-    together = replace(next(iter(every.values())), counts=dict(counts))
+    doubts = tuple(f"{name}: {warning}" for name, own in every.items() for warning in own.warnings)
+    together = replace(next(iter(every.values())), counts=dict(counts), warnings=doubts)
     return _collected(config, labelled, measured, together, segmentations)
 
 
@@ -161,6 +165,7 @@ def _collected(
         corrections.skipped,
         corrections.times,
         segmentations,
+        corrections.warnings,
     )
 
 

@@ -417,6 +417,7 @@ def _write_task(
         "source": _source_entry(pool.info),
         "engine": pool.engine,
         "corrections": gathered.corrections,
+        "warnings": list(gathered.warnings),
         **_segmentations_entry(kept, gathered, pool.info),
         "candidates": gathered.candidates.get(task),
         "cases": _cases_by_step(task, kept, matched, pool, divided),
