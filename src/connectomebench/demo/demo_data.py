@@ -17,7 +17,13 @@ DATASETS_VARIABLE = "CONNECTOMEBENCH_DATASETS"
 RESULTS_VARIABLE = "CONNECTOMEBENCH_RESULTS"
 SPACE_VARIABLE = "SPACE_ID"
 """Set by the Hub in every Space: ``OWNER/NAME``."""
-TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+TASKS = (
+    "merge_action",
+    "endpoint_error_identification",
+    "endpoint_error_identification_with_em",
+    "merge_error_identification",
+    "split_action",
+)
 """A Space shows ``OWNER/TASK`` of these where `DATASETS_VARIABLE` names nothing else."""
 
 _SAMPLES = [FILE_NAME, "*/test-*.parquet"]
