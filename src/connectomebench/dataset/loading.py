@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.dataset.rows import DataRecord, Rows
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ def load_rows(
     task: str | None = None,
 ) -> Rows:
     """Load one partition of one species.
+
+    The rows are those of the manifest: the files are compared with the hashes in it, and the cache on disk is keyed by
+    their content, so that neither a copied card nor a replaced file gives the rows of another folder.
 
     Parameters
     ----------
@@ -45,7 +52,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, or the Hub cannot be reached.
+        If there is no such dataset, species or partition, its files are not those of its manifest, or the Hub cannot
+        be reached.
 
     Examples
     --------
@@ -58,8 +66,6 @@ def load_rows(
     >>> len(rows.dataset[0]["images"])
     3
     """
-    from datasets import load_dataset
-
     from connectomebench.dataset.public.load_public import recognise
 
     load_public = recognise(name)
@@ -83,13 +89,9 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
-    options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
-    if local:
-        rows = load_dataset(str(folder), species, **options)
-    else:
-        with hub_errors(name):
-            rows = load_dataset(name, species, **options)
-    rows = cast("Dataset", rows)
+    check_species_name(species, name)
+    where = folder if commit is None else _fetch_rows(name, commit, species, partition, entry)
+    rows = _read_rows(where / species, partition, entry, cache)
     data = DataRecord(
         task=manifest["task"],
         species=species,
@@ -101,6 +103,43 @@ def load_rows(
         source=entry["source"],
     )
     return Rows(rows, data)
+
+
+def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
+    """Read the files of a partition, through a cache whose name is their content."""
+    import datasets
+
+    paths, key = check_partition(folder, partition, entry)
+    root = cache or Path(datasets.config.HF_DATASETS_CACHE)
+    with _file_errors(folder):
+        rows = datasets.Dataset.from_parquet(
+            [str(path) for path in paths],
+            split=datasets.NamedSplit(partition),
+            cache_dir=str(root / "connectomebench" / key),
+        )
+    return cast("Dataset", rows)
+
+
+@contextmanager
+def _file_errors(folder: Path) -> Iterator[None]:
+    """Convert errors of a damaged Parquet file into one line."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error.__cause__ or error).strip().splitlines() or ["no message"])[0]
+        raise ConnectomeBenchError(f"{folder}: a Parquet file cannot be read ({reason[:200]})") from error
+
+
+def _fetch_rows(repo: str, commit: str, species: str, partition: str, entry: Mapping[str, Any]) -> Path:
+    """Fetch the files of a partition from the Hub; all of the species where the manifest names no files."""
+    from huggingface_hub import snapshot_download
+
+    pattern = f"{species}/{partition}-*.parquet" if FILES in entry else f"{species}/*.parquet"
+    with hub_errors(repo):
+        folder = snapshot_download(
+            repo, repo_type="dataset", revision=commit, allow_patterns=[pattern], library_name="connectomebench"
+        )
+    return Path(folder)
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:
