@@ -4,4 +4,4 @@ from connectomebench.demo.demo_data import space_folder
 from connectomebench.demo.server import serve
 
 if __name__ == "__main__":
-    serve(space_folder())
+    serve(space_folder(), public=True)
