@@ -55,7 +55,9 @@ def forest() -> Head:
     return fitted(*HEADS["forest"])
 
 
-def forge(folder: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None], packing: int = zipfile.ZIP_STORED) -> Path:
+def forge(
+    folder: Path, change: Callable[[dict[str, Any], dict[str, bytes]], None], packing: int = zipfile.ZIP_STORED
+) -> Path:
     """Change the description and the arrays of a saved head, with a hash that fits."""
     with zipfile.ZipFile(folder / "head.skops") as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -207,9 +209,7 @@ def test_nothing_is_unpacked_before_its_size_is_known(forest: Head, tmp_path: Pa
     def announce(_: dict[str, Any], files: dict[str, bytes]) -> None:
         name = next(name for name in files if name.endswith(".npy"))
         header = io.BytesIO()
-        np.lib.format.write_array_header_1_0(
-            header, {"descr": "<f8", "fortran_order": False, "shape": (10**11,)}
-        )
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f8", "fortran_order": False, "shape": (10**11,)})
         files[name] = header.getvalue()
 
     put(tmp_path, original)

@@ -15,6 +15,7 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.parquet_errors import check_readable
 from connectomebench.dataset.schema import partition_digest, row_digest, shard_paths
 
 FILES = "files"
@@ -99,6 +100,7 @@ def check_files(paths: Sequence[Path], entry: Mapping[str, Any]) -> dict[str, st
     found = {path.name: _sha256(path) for path in paths}
     for path in paths:
         if named.get(path.name) != found[path.name]:
+            check_readable([path])
             raise ConnectomeBenchError(f"{path} is not the file that the manifest beside it describes; {_MEND}")
     return found
 

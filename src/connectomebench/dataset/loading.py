@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
 from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.dataset.rows import DataRecord, Rows
 
@@ -90,8 +92,12 @@ def load_rows(
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
     check_species_name(species, name)
-    where = folder if commit is None else _fetch_rows(name, commit, species, partition, entry)
-    rows = _read_rows(where / species, partition, entry, cache)
+    if commit is None:
+        rows = _read_rows(folder / species, partition, entry, cache)
+    else:
+        fetched = _fetch_rows(name, commit, species, partition, entry)
+        with _published(name):
+            rows = _read_rows(fetched, partition, entry, cache)
     data = DataRecord(
         task=manifest["task"],
         species=species,
@@ -111,9 +117,10 @@ def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Pa
 
     paths, key = check_partition(folder, partition, entry)
     root = cache or Path(datasets.config.HF_DATASETS_CACHE)
-    with _file_errors(folder):
+    with parquet_errors(paths):
         rows = datasets.Dataset.from_parquet(
-            [str(path) for path in paths],
+            # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several
+            [glob.escape(str(path.resolve())) for path in paths],
             split=datasets.NamedSplit(partition),
             cache_dir=str(root / "connectomebench" / key),
         )
@@ -121,13 +128,14 @@ def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Pa
 
 
 @contextmanager
-def _file_errors(folder: Path) -> Iterator[None]:
-    """Convert errors of a damaged Parquet file into one line."""
+def _published(repo: str) -> Iterator[None]:
+    """Say of a file of the Hub that is damaged, or not that of its manifest, who can mend it."""
     try:
         yield
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error.__cause__ or error).strip().splitlines() or ["no message"])[0]
-        raise ConnectomeBenchError(f"{folder}: a Parquet file cannot be read ({reason[:200]})") from error
+    except ConnectomeBenchError as error:
+        raise ConnectomeBenchError(
+            f"{repo}: its rows cannot be read ({error}); if a second try does not help, they must be published again"
+        ) from error
 
 
 def _fetch_rows(repo: str, commit: str, species: str, partition: str, entry: Mapping[str, Any]) -> Path:
@@ -139,7 +147,7 @@ def _fetch_rows(repo: str, commit: str, species: str, partition: str, entry: Map
         folder = snapshot_download(
             repo, repo_type="dataset", revision=commit, allow_patterns=[pattern], library_name="connectomebench"
         )
-    return Path(folder)
+    return Path(folder) / species
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:

@@ -153,7 +153,9 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
 
     def answer(*values: Any) -> Markup:
         given = [_content(path) for path in values[-len(uploads) :]]
-        wish = AskRequest(*values[: -len(uploads)], meshes=tuple(given[: -len(views)]), views=tuple(given[-len(views) :]))
+        wish = AskRequest(
+            *values[: -len(uploads)], meshes=tuple(given[: -len(views)]), views=tuple(given[-len(views) :])
+        )
         chosen = _known(wish.task)
         drawn, note = _views_of(wish, chosen)
         return answer_html(chosen, drawn, note, ask(_found(models())[chosen.name], chosen, drawn))

@@ -245,7 +245,10 @@ def _plain_primitive(primitive: dict[str, Any], accessors: _Renumbered) -> dict[
     mode = primitive.get("mode", _TRIANGLES)
     if mode not in (_TRIANGLES, _STRIP, _FAN):
         return None
-    kept: dict[str, Any] = {"mode": mode, "attributes": {"POSITION": accessors.number(primitive["attributes"]["POSITION"])}}
+    kept: dict[str, Any] = {
+        "mode": mode,
+        "attributes": {"POSITION": accessors.number(primitive["attributes"]["POSITION"])},
+    }
     position = accessors.kept[kept["attributes"]["POSITION"]]
     if (position["type"], position["componentType"]) != ("VEC3", _FLOAT):
         raise ValueError("positions are three floats")

@@ -69,7 +69,9 @@ def read_mesh_apart(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
     """Read an uploaded mesh as `read_mesh` does, in a process with a limit on memory and time."""
     if len(data) > MOST_BYTES:
         raise _too_many_bytes(data)
-    vertices, faces = run_limited(f"{__name__}:_parts_of_mesh", [data, np.asarray(unit_nm, "<f8").tobytes()], "the mesh")
+    vertices, faces = run_limited(
+        f"{__name__}:_parts_of_mesh", [data, np.asarray(unit_nm, "<f8").tobytes()], "the mesh"
+    )
     return Mesh(
         np.frombuffer(vertices, np.float32).reshape(-1, 3).copy(), np.frombuffer(faces, np.int32).reshape(-1, 3).copy()
     )

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.demo.demo_data import cache_folder
 from connectomebench.web.access import UPLOAD, Access, checked_names
 from connectomebench.web.launch import ServedPage, launch
@@ -49,6 +50,22 @@ class Demo:
     def close(self) -> None:
         """Stop it and remove what visitors uploaded."""
         self._opened.close()
+
+
+def serve_space() -> None:
+    """Fetch the data of a Space and serve the demo until it is stopped.
+
+    Raises
+    ------
+    SystemExit
+        With one line, which the Hub shows in the log of the Space, if data are missing.
+    """
+    from connectomebench.demo.demo_data import space_folder
+
+    try:
+        serve(space_folder(), public=True)
+    except ConnectomeBenchError as error:
+        raise SystemExit(f"connectomebench: {error}") from None
 
 
 def serve(
