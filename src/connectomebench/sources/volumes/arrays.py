@@ -312,7 +312,7 @@ def _triple(value: Any, field: str, name: str) -> tuple[float, float, float]:
     try:
         x, y, z = (float(v) for v in value)
     except (TypeError, ValueError):
-        raise ConnectomeBenchError(f"{name}: {field} must be three numbers (x, y, z), not {value!r}") from None
+        raise ConnectomeBenchError(f"{name}: {field} must be three numbers (x, y, z), not {value!r}; mend it") from None
     return x, y, z
 
 
@@ -402,7 +402,7 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
             raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; one is needed")
         _check_dtype(np.dtype(cloud.dtype), kind, name)
         scale = cloud.info["scales"][spec.mip]
-        x, y, z = _triple(scale["resolution"], "resolution in the info", name)
+        x, y, z = _triple(scale["resolution"], f"resolution in the info of {location}", name)
         if not all(0 < v < np.inf for v in (x, y, z)):
             raise ConnectomeBenchError(f"{name}: resolution {[x, y, z]} in the info of {location} must be positive")
         offset = _whole(scale.get("voxel_offset", [0, 0, 0]), "voxel_offset", f"{name}: in the info of {location}")
