@@ -48,6 +48,8 @@ class OpenedArray:
         Files outside the container that hold a part of it.
     absent
         Chunks that are missing, and all chunks. Readers return the fill value in their place.
+    left_out
+        Chunks that the writer left out since they hold background alone; not in ``absent``.
     lossy
         Values may differ from those that were stored: of no use for labels.
     """
@@ -56,6 +58,7 @@ class OpenedArray:
     placement: Placement = NOTHING
     linked: tuple[Path, ...] = ()
     absent: tuple[int, int] = (0, 0)
+    left_out: int = 0
     lossy: bool = False
 
 
@@ -317,7 +320,7 @@ def _open_zarr(path: Path, key: str | None, name: str) -> OpenedArray:
     absent, chunks, lost = absent_chunks(array, path, name)
     if absent and not lost:
         _log.info("%s: %d of %d chunks of %s were not written: they are read as background", name, absent, chunks, path)
-        absent = 0
+        return OpenedArray(array, placement, absent=(0, chunks), left_out=absent)
     return OpenedArray(array, placement, absent=(absent, chunks))
 
 
