@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.build.config import BuildConfig
+from connectomebench.build.config import TASK_KINDS, BuildConfig
 from connectomebench.core.correction import Corrections, Skipped
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
+from connectomebench.sites.candidates import find_candidates, measure, path_mm
 from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
@@ -141,12 +141,11 @@ def _find(source: Source, config: BuildConfig) -> _Found:
             labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
-            merge_errors = task == "merge_error_identification"
-            kinds = MERGE_ERROR_KINDS if merge_errors else SPLIT_ERROR_KINDS
-            rules = config.candidates
+            kinds, rules = TASK_KINDS[task], config.candidates
             measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
-            label = merge_error_sites if merge_errors else endpoint_sites
-            labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
+            asked = (source, corrections, found, skeletons, config.sites, config.controls, rules)
+            merge_errors = task == "merge_error_identification"
+            labelled[task] = merge_error_sites(*asked) if merge_errors else endpoint_sites(*asked, task)
     return _Found(labelled, measured, corrections)
 
 

@@ -23,9 +23,11 @@ from connectomebench.sites.labels import SiteRules
 from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
-FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+DEFAULT_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+BUILDABLE_TASKS = (*DEFAULT_TASKS, "endpoint_error_identification")
 # tasks that ask about candidates -> kinds of candidates
 TASK_KINDS = {
+    "endpoint_error_identification": SPLIT_ERROR_KINDS,
     "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
     "merge_error_identification": MERGE_ERROR_KINDS,
 }
@@ -47,7 +49,7 @@ class BuildConfig:
 
     species: str
     source: SourceConfig
-    tasks: tuple[str, ...] = FIRST_TASKS
+    tasks: tuple[str, ...] = DEFAULT_TASKS
     sites: SiteRules = field(default_factory=SiteRules)
     candidates: CandidateRules = field(default_factory=CandidateRules)
     proposals: ProposalRules = field(default_factory=ProposalRules)
@@ -134,7 +136,7 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
         raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
     get_species(config.species)
     if not config.tasks:
-        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
+        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
     for task, kinds in TASK_KINDS.items():
@@ -161,8 +163,8 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
 def check_buildable(task: str) -> None:
     """Reject a task that does not exist or that no builder makes yet."""
     get_task(task)
-    if task not in FIRST_TASKS:
-        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
+    if task not in BUILDABLE_TASKS:
+        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(BUILDABLE_TASKS)}")
 
 
 def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:

@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
-from connectomebench.dataset.leakage import check_leaks, count_bodies
+from connectomebench.dataset.leak_words import MOST_LISTED
+from connectomebench.dataset.leakage import check_leaks, count_bodies, look_alikes
 from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
 from connectomebench.dataset.manifest import add_species, is_built, library_versions, read_manifest, remove_other_build
 from connectomebench.dataset.sample_grid import write_grid
@@ -409,7 +410,8 @@ def _write_task(
     species_folders = {
         t: out / t / config.species for t in config.tasks if t == task or is_built(out / t, config.species, fingerprint)
     }
-    leaks = check_leaks(species_folders, task, config.partition.group_by)
+    similar = look_alikes(folder)
+    leaks = check_leaks(species_folders, task, config.partition.group_by, similar)
     entry = {
         "config_fingerprint": fingerprint,
         "fingerprint": content_key(digests),
@@ -435,6 +437,7 @@ def _write_task(
             "groups": {p: len({r.group for r in kept if r.partition == p}) for p in PARTITIONS},
         },
         "leaks": leaks,
+        "look_alikes": [asdict(pair) for pair in similar[:MOST_LISTED]],
         "config": config.as_dict(),
         "versions": library_versions(),
     }

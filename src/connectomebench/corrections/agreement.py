@@ -206,9 +206,7 @@ def _best_shifts(one: NDArray[np.bool_], two: NDArray[np.bool_], labels: list[ND
     for _ in range(_SHIFTS_TRIED):
         place = np.unravel_index(int(np.argmax(near)), near.shape)
         x, y, z = (int(p) - r for p, r in zip(place, reach, strict=True))
-        near[
-            tuple(slice(max(int(p) - 2, 0), int(p) + 3) for p in place)
-        ] = -np.inf  # neighbours score the same
+        near[tuple(slice(max(int(p) - 2, 0), int(p) + 3) for p in place)] = -np.inf  # neighbours score the same
         if any((x, y, z)):
             found.append((x, y, z))
     return found
