@@ -44,6 +44,6 @@ def check_same_data(config: BuildConfig, built: Mapping[str, Path], cache: Path,
         then = read_manifest(folder)["species"][config.species]["source"]["version"]
         if then != now:
             raise ConnectomeBenchError(
-                f"{folder / config.species} was built from other data (version {then}; the volumes are now {now}); choose "
-                "another --out, or delete that folder to build it from what is there now"
+                f"{folder / config.species} was built from other data (version {then}; the volumes are now {now}); "
+                "choose another --out, or delete that folder to build it from what is there now"
             )

@@ -49,12 +49,16 @@ def absent_chunks(array: Any, root: Path, name: str) -> tuple[int, int, bool]:
     for place in np.ndindex(grid):
         present[place] = (folder / array.metadata.encode_chunk_key(place)).is_file()
     absent = np.argwhere(~present)
-    lost = bool(len(absent)) and (not present.any() or _objects_run_into(array, present, absent, edges, name, root))
+    fill = 0 if array.fill_value is None else array.fill_value
+    lost = bool(len(absent)) and (
+        not present.any() or _objects_run_into(array, fill, present, absent, edges, name, root)
+    )
     return len(absent), total, lost
 
 
 def _objects_run_into(
     array: Any,
+    fill: Any,
     present: NDArray[np.bool_],
     absent: NDArray[np.int64],
     edges: tuple[int, ...],
@@ -75,6 +79,6 @@ def _objects_run_into(
                 box[axis] = slice(face, face + 1)
                 with reading(name, root, f"chunk {array.metadata.encode_chunk_key(tuple(beside))}"):
                     values = np.asarray(array[tuple(box)])
-                if (values != array.fill_value).any():
+                if (values != fill).any():
                     return True
     return False
