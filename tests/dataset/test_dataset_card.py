@@ -145,6 +145,23 @@ def test_the_strictest_licence_does_not_depend_on_the_order(licences: list[str],
     assert strictest(licences) == strictest(licences[::-1]) == wanted
 
 
+def test_terms_that_were_not_stated_are_said_to_be_so(two_species: Path) -> None:
+    manifest = with_licences(two_species, fly="unknown", mouse="cc-by-4.0")
+    manifest["species"]["fly"]["source"]["citation"] = ""
+    text = dataset_card(two_species, manifest).text
+    assert "| fly | not stated |" in text and "- `fly`: not stated by those who built it" in text
+    assert "Dorkenwald" not in text
+
+
+def test_a_species_of_ones_own_has_its_title(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    manifest = read_manifest(folder)
+    manifest["species"]["fly"]["config"]["own_species"] = {"name": "rat", "title": "Rat hippocampus"}
+    manifest["species"] = {"rat": manifest["species"]["fly"]}
+    (folder / "fly").rename(folder / "rat")
+    assert "Rat hippocampus" in dataset_card(folder, manifest).text
+
+
 def test_pictures_are_shown_where_they_are(two_species: Path) -> None:
     manifest = read_manifest(two_species)
     assert "![" not in dataset_card(two_species, manifest).text

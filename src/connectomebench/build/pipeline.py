@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from connectomebench.build.batch_files import RenderSummary
+from connectomebench.build.changed_data import check_same_data
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, check_buildable
 from connectomebench.build.render_batches import RenderedPool, render_sites
@@ -84,7 +85,8 @@ def build_datasets(
     TaskLacking
         If every wanted task has too few sites.
     ConnectomeBenchError
-        If the data cannot be read, ``out`` holds another configuration, or the data of too many sites are unavailable.
+        If the data cannot be read or have changed since a task was built, ``out`` holds another configuration, or the
+        data of too many sites are unavailable.
 
     Examples
     --------
@@ -103,6 +105,7 @@ def build_datasets(
         for folder in folders.values():
             remove_other_build(folder, config.species, config.fingerprint())
     built = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
+    check_same_data(config, {task: folders[task] for task in sorted(built)}, out / ".cache" / "source", base)
     record = _LeftOut(out, config)
     lacking = record.read()
     for task in wanted:

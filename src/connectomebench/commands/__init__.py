@@ -5,6 +5,7 @@ NAMES = (
     "quickstart",
     "report",
     "doctor",
+    "inspect",
     "publish",
     "evaluate",
     "teacher",

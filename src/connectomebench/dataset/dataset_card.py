@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.core.species import get_species
+from connectomebench.core.species import declare_from_manifest, get_species
 from connectomebench.core.task_explanations import BASELINES
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_text, render
@@ -144,6 +144,7 @@ def dataset_card(
     """
     from huggingface_hub import DatasetCard
 
+    declare_from_manifest(manifest)  # a manifest merged from several has been read in parts
     task = get_task(manifest["task"])
     if pictures is None:
         pictures = {name for name in manifest["species"] if (folder / picture_name(name)).is_file()}

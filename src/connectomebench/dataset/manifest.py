@@ -12,6 +12,7 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
 from connectomebench.dataset.integrity import FILES, file_hashes
 from connectomebench.dataset.schema import shard_paths
@@ -71,6 +72,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
     if major > int(FORMAT_VERSION.split(".")[0]):
         raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
+    declare_from_manifest(manifest)
     return manifest
 
 

@@ -171,6 +171,17 @@ def test_zarr_chunks_that_were_left_out_are_background(tmp_path: Path) -> None:
     refused(made, "lacks 8 of 8 chunks")
 
 
+@pytest.mark.parametrize("separator", [".", "/"])
+def test_absent_chunks_of_zarr_2(separator: str, tmp_path: Path) -> None:
+    made = spec(tmp_path / "a.zarr", key="g/labels")
+    root = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    key = {"name": "v2", "separator": separator}
+    root.create_array("g/labels", data=toy()[0].T.copy(), chunks=(28, 32, 60), chunk_key_encoding=key)
+    assert np.array_equal(read(made), toy()[0])
+    (tmp_path / "a.zarr/g/labels" / separator.join("010")).unlink()
+    refused(made, "lacks 3 of 8 chunks")
+
+
 def test_absent_shards_are_counted(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "s.zarr", data=toy()[0].T + 1, chunks=(14, 16, 30), shards=(28, 32, 60))
     assert (read(spec(tmp_path / "s.zarr")) == toy()[0] + 1).all()

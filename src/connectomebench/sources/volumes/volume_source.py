@@ -25,7 +25,7 @@ from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
-from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE
+from connectomebench.core.species import own_terms
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
@@ -84,7 +84,8 @@ class VolumesConfig:
     supervoxels
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
     license, citation
-        Licence and citation of the data. Where they are left out, the card says that they were not stated.
+        Licence and citation of the data. Where they are left out, those of a species that the configuration declares;
+        else the card says that they were not stated.
     corrections, mesh, skeleton, pieces, certainty
         Rules of each step.
     border_nm
@@ -218,8 +219,8 @@ class VolumeSource:
             simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
-            license=self.config.license or NOT_STATED_LICENSE,
-            citation=self.config.citation or NOT_STATED_CITATION,
+            license=self.config.license or own_terms(species)[0],
+            citation=self.config.citation or own_terms(species)[1],
         )
 
     def _fingerprints(self) -> list[str | None]:
