@@ -14,6 +14,7 @@ from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
+from connectomebench.dataset.integrity import FILES, file_hashes
 from connectomebench.dataset.schema import shard_paths
 
 FORMAT_VERSION = "1.0"
@@ -135,7 +136,7 @@ def _is_whole(folder: Path, partition: str, rows: int) -> bool:
 def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Write the entry of a species and keep all other entries.
 
-    Written last: a species with an entry is complete.
+    Written last: a species with an entry is complete. The SHA-256 of its Parquet files is added as ``files``.
 
     Parameters
     ----------
@@ -163,7 +164,8 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
         manifest = read_manifest(folder)
         if manifest["task"] != task:
             raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
-    species_entries = {**manifest["species"], species: dict(entry)}
+    own = {**entry, FILES: file_hashes(folder / species)}
+    species_entries = {**manifest["species"], species: own}
     manifest = {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,

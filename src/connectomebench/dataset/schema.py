@@ -35,6 +35,7 @@ __all__ = [
     "features",
     "make_row",
     "parquet_layout",
+    "partition_digest",
     "read_images",
     "read_small_columns",
     "row_digest",
@@ -240,6 +241,19 @@ def write_partition(
     for path in folder.glob(f"{partition}-*.parquet"):
         if path not in paths:
             path.unlink()
+    return partition_digest(partition, digests)
+
+
+def partition_digest(partition: str, digests: Mapping[str, str]) -> str:
+    """Hash the rows of a partition, whatever their order and files; 64 hex digits.
+
+    Parameters
+    ----------
+    partition
+        Which one.
+    digests
+        Sample -> :func:`row_digest` of its row.
+    """
     text = "\n".join(f"{name} {digests[name]}" for name in sorted(digests))
     return hashlib.sha256(f"{partition}\n{text}".encode()).hexdigest()
 
