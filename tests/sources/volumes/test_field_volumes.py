@@ -353,6 +353,10 @@ def test_scales_of_hdf5_and_tiff_may_not_be_contradicted(tmp_path: Path) -> None
             ("ilastik", "element_size_um", (0.04, 0.004, 0.004)),
         ):
             file.create_dataset(key, data=zyx).attrs[name] = value
+        file.create_dataset("x first", data=zyx).attrs["resolution"] = (4, 4, 40)
+    assert (
+        read(dataclasses.replace(spec(tmp_path / "a.h5", key="x first"), voxel_size_nm=(4.0, 4.0, 40.0))).shape == SHAPE
+    )
     for key in ("cremi", "ilastik"):
         made = spec(tmp_path / "a.h5", key=key)
         refused(made, "contradicts [4.0, 4.0, 40.0]")
