@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,14 @@ class LocalDataset:
     files: dict[str, Path]
 
 
+def _refuse_links(folder: Path, files: Iterable[Path]) -> None:
+    """Raise if a file, or a folder that it lies in, is a link: what it leads to may be anything of this machine."""
+    for file in files:
+        below = [file, *(parent for parent in file.parents if parent != folder and folder in parent.parents)]
+        if any(path.is_symlink() for path in below):
+            raise ConnectomeBenchError(f"{file} is a link, which is not published; put the file itself there")
+
+
 def read_dataset(folder: Path) -> LocalDataset:
     """Read a dataset folder and list the files to publish.
 
@@ -46,7 +55,7 @@ def read_dataset(folder: Path) -> LocalDataset:
     Raises
     ------
     ConnectomeBenchError
-        If a species is unknown or incomplete, or a file is not the one that the manifest describes.
+        If a species is unknown or incomplete, or a file is a link or not the one that the manifest describes.
     """
     manifest = read_manifest(folder)
     get_task(manifest["task"])
@@ -61,6 +70,7 @@ def read_dataset(folder: Path) -> LocalDataset:
         files |= {f"{species}/{path.name}": path for path in paths}
         beside = [folder / name for name in extra_files(species)]
         files |= {path.name: path for path in beside if path.is_file()}
+    _refuse_links(folder, files.values())
     if not files:
         raise ConnectomeBenchError(f"{folder} holds no species; build one first")
     return LocalDataset(folder, manifest, files)
