@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 def decompress(stored: bytes) -> NDArray[Any]:
     """Decode a crackle file or chunk; axes x, y, z.
 
-    crackle 0.55 writes a check sum of its labels and one of each slice (CRC-32C of the connected components, numbered in
-    the order of memory), but compares neither.
+    crackle 0.55 writes a check sum of the labels and one of each slice (CRC-32C of its connected components, numbered
+    in the order of memory), but compares neither.
 
     Raises
     ------
