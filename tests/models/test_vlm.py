@@ -221,10 +221,12 @@ def test_tokens_are_counted_up_to_the_end_of_the_reply(
     first = int(next_token(vlm.model, vlm.processor, rows[0], []).argmax())
     monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", [first])
     short, other = vlm.reply([conversation(one) for one in rows], Sampling(max_new_tokens=5))
-    assert short.tokens == 1
+    assert (short.tokens, short.whole) == (1, True)
+    assert not other.whole
     assert other == vlm.reply([conversation(rows[1])], Sampling(max_new_tokens=5))[0]
     monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", None)
-    assert vlm.reply([conversation(rows[0])], Sampling(max_new_tokens=5))[0].tokens == 5
+    cut = vlm.reply([conversation(rows[0])], Sampling(max_new_tokens=5))[0]
+    assert (cut.tokens, cut.whole) == (5, False)
 
 
 def test_any_wording_is_scored_with_earlier_turns_and_without_images(vlm: VisionLanguageModel) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN
+from connectomebench.models.reply_parsing import ANSWER_CLOSE, ANSWER_OPEN
 
 Tokens = tuple[int, ...]
 

@@ -71,12 +71,16 @@ class Reply:
         Prompt tokens (including images) and generated tokens; None if unknown.
     cost_usd
         Cost of the reply; None if the price is unknown.
+    whole
+        False if the reply was cut at its maximum length or withheld by a filter: it has no answer then, whatever its
+        text holds so far.
     """
 
     text: str
     prompt_tokens: int | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    whole: bool = True
 
 
 class ChatModel(Protocol):

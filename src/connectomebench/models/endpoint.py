@@ -15,7 +15,13 @@ from connectomebench.core.files import content_key
 from connectomebench.core.retry_policy import RetryPolicy, TransientError, asked_wait_s, failure_of
 from connectomebench.models.chat import Conversation, Reply, Sampling
 from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, read_refusal
-from connectomebench.models.endpoint_requests import Completion, Dialect, chat_messages, read_completion
+from connectomebench.models.endpoint_requests import (
+    UNFINISHED,
+    Completion,
+    Dialect,
+    chat_messages,
+    read_completion,
+)
 from connectomebench.models.endpoint_settings import (
     EndpointSettings,
     key_headers,
@@ -92,7 +98,7 @@ class Endpoint:
         Returns
         -------
         list of Reply
-            Truncated or withheld text is kept as received; such a row may have no answer.
+            Truncated or withheld text is kept as received and marked as not whole, so that no answer is read from it.
 
         Raises
         ------
@@ -105,7 +111,15 @@ class Endpoint:
             draw = asked[id(conversation)]
             asked[id(conversation)] += 1
             completion = self._ask(conversation, sampling, conversation.seed + draw)
-            replies.append(Reply(completion.text, completion.prompt_tokens, completion.tokens, self._cost(completion)))
+            replies.append(
+                Reply(
+                    completion.text,
+                    completion.prompt_tokens,
+                    completion.tokens,
+                    self._cost(completion),
+                    whole=completion.finish not in UNFINISHED,
+                )
+            )
         return replies
 
     def greet(self) -> None:
@@ -233,7 +247,7 @@ class Endpoint:
         if completion.finish == "length":
             self._tell_once(
                 f"{self._where}: a reply was truncated at {sampling.max_new_tokens} tokens (including reasoning); "
-                "it is parsed as is; raise --max-new-tokens to allow more"
+                "it has no answer; raise --max-new-tokens to allow more"
             )
         if completion.finish == "content_filter":
             self._tell_once(f"{self._where}: a reply was withheld by a content filter and counts as wrong")

@@ -18,6 +18,9 @@ _TRANSIENT = (408, 409, 425, 429)
 _UNPAID = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _BLOCKED = ("content_filter", "content_policy_violation", "invalid_prompt")
 _CUT = "output limit was reached"
+# what is read of a message; all that says what is wrong stands at its beginning
+_READ_LETTERS = 4000
+_MARKUP = re.compile(rf"<(style|script)\b.{{0,{_READ_LETTERS}}}?</\1>|<[^>]{{0,{_READ_LETTERS}}}>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,12 @@ def refusal_of(status: int, told: Any, wait_s: float | None = None) -> Refusal:
 
 
 def _one_line(message: Any) -> str:
-    text = message if isinstance(message, str) else json.dumps(message)
-    if text.lstrip().startswith("<"):
-        text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)  # the page of a proxy
+    try:
+        text = message if isinstance(message, str) else json.dumps(message)
+    except RecursionError:
+        text = "an error that is nested too deeply"
+    text = text.lstrip()[:_READ_LETTERS]
+    if text.startswith("<"):
+        text = _MARKUP.sub(" ", text)  # the page of a proxy
     # drop control characters that could move a terminal's cursor
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

@@ -12,6 +12,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.models.answer_tokens import Tokens, answer_endings, forced_tokens
 from connectomebench.models.base import Answer, Batch, column
 from connectomebench.models.chat import Conversation, Reply, Sampling
+from connectomebench.models.chat_template import opens_thoughts
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import messages
 
@@ -28,6 +29,8 @@ class VisionLanguageModel:
     batch_size
         Rows per batch. Answers depend on it only through rounding, which
         is coarse in bfloat16.
+    can_score
+        False for a model that thinks before it answers: its answers are generated, never scored.
 
     Parameters
     ----------
@@ -43,6 +46,7 @@ class VisionLanguageModel:
         self.model = model.eval()
         self.processor = processor
         self.batch_size = batch_size
+        self.can_score = not opens_thoughts(processor)
 
     def predict(self, batch: Batch) -> list[Answer]:
         """Answer every row with the most probable label of its task; no text is generated.
@@ -97,8 +101,10 @@ class VisionLanguageModel:
         Raises
         ------
         ConnectomeBenchError
-            If GPU memory runs out.
+            If the model thinks before it answers, or GPU memory runs out.
         """
+        if not self.can_score:
+            raise ConnectomeBenchError(f"{self.name} thinks before it answers and cannot be scored; use generated")
         shared, endings = answer_endings(self.processor.tokenizer, labels)
         found: dict[int, dict[str, float]] = {}
         for numbers in _chunks(conversations, self.batch_size):
@@ -156,10 +162,11 @@ class VisionLanguageModel:
         texts = self.processor.batch_decode(new, skip_special_tokens=True)
         ends = torch.isin(new, torch.tensor(self._end_tokens(), dtype=new.dtype, device=new.device)).int()
         written = (ends.cumsum(-1) - ends == 0).sum(-1).tolist()
+        ended = ends.any(-1).tolist()
         read = inputs["attention_mask"].sum(-1).tolist()
         return [
-            Reply(text, prompt_tokens=before, tokens=after)
-            for text, before, after in zip(texts, read, written, strict=True)
+            Reply(text, prompt_tokens=before, tokens=after, whole=whole)
+            for text, before, after, whole in zip(texts, read, written, ended, strict=True)
         ]
 
     def _end_tokens(self) -> list[int]:
