@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -84,12 +86,19 @@ def load_rows(
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
     options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
-    if local:
-        rows = load_dataset(str(folder), species, **options)
-    else:
-        with hub_errors(name):
-            rows = load_dataset(name, species, **options)
+    with _damage_in_one_line(f"{species}/{partition} of {name}"):
+        if local:
+            rows = load_dataset(str(folder), species, **options)
+        else:
+            with hub_errors(name):
+                rows = load_dataset(name, species, **options)
     rows = cast("Dataset", rows)
+    said = sum(entry["counts"][partition].values())
+    if len(rows) != said:
+        raise ConnectomeBenchError(
+            f"{species}/{partition} of {name} holds {len(rows)} rows, but its manifest says {said}; fetch or build it "
+            "again"
+        )
     data = DataRecord(
         task=manifest["task"],
         species=species,
@@ -101,6 +110,33 @@ def load_rows(
         source=entry["source"],
     )
     return Rows(rows, data)
+
+
+@contextmanager
+def _damage_in_one_line(where: str) -> Iterator[None]:
+    """Convert the errors of `datasets` over missing, empty or damaged files to one line."""
+    from datasets.exceptions import DatasetGenerationError
+    from datasets.utils.info_utils import NonMatchingSplitsSizesError
+
+    again = "fetch or build it again"
+    try:
+        yield
+    except NonMatchingSplitsSizesError as error:
+        counts = "; ".join(
+            f"{entry['expected'].name}: {entry['recorded'].num_examples} rows, not {entry['expected'].num_examples}"
+            for entry in error.args[0]
+        )
+        raise ConnectomeBenchError(
+            f"{where} holds other numbers of rows than its card says ({counts}); {again}"
+        ) from None
+    except DatasetGenerationError as error:
+        cause: BaseException = error.__cause__ or error
+        reason = " ".join(str(cause).split())[:160]
+        raise ConnectomeBenchError(f"{where} has an empty or damaged file ({reason}); {again}") from None
+    except (ValueError, OSError) as error:
+        if isinstance(error, ConnectomeBenchError):
+            raise
+        raise ConnectomeBenchError(f"{where} cannot be read ({' '.join(str(error).split())[:160]}); {again}") from None
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:

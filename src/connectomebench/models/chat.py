@@ -12,6 +12,23 @@ MAX_NEW_TOKENS = 512
 """Default maximum reply length, as in the published runs."""
 
 
+class UnansweredError(ConnectomeBenchError):
+    """A request got no answer in time, and may be billed nevertheless.
+
+    Attributes
+    ----------
+    requests
+        Number of requests sent.
+    cost_usd
+        At most what they cost together; None if unknown.
+    """
+
+    def __init__(self, message: str, requests: int, cost_usd: float | None) -> None:
+        super().__init__(message)
+        self.requests = requests
+        self.cost_usd = cost_usd
+
+
 @dataclass(frozen=True)
 class Conversation:
     """Messages and images for a model.
