@@ -37,7 +37,13 @@ from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards, whole_replies
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
-from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
+from connectomebench.finetuning.settings import (
+    AdapterSettings,
+    DataSettings,
+    check_optimizer,
+    check_reporting,
+    usable_optimizer,
+)
 from connectomebench.finetuning.trainer import explain_errors, finish_adapter, load_for_training
 from connectomebench.models.chat import MAX_NEW_TOKENS
 from connectomebench.models.checkpoints import prepare_output, resume_training
@@ -129,6 +135,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     if args.output_dir in (None, "trainer_output"):
         args.output_dir = "-".join([Path(adapter.model).name, rows.task, *rows.species, "grpo"])
     args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), args.process_index == 0)
+    check_optimizer(args)
 
     ################
     # Dataset

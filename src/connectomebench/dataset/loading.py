@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -12,6 +12,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.rows import DataRecord, Rows
+from connectomebench.dataset.schema import shard_paths
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -86,7 +87,7 @@ def load_rows(
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
     options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
-    with _damage_in_one_line(f"{species}/{partition} of {name}"):
+    with _damage_in_one_line(name, species, entry["counts"]):
         if local:
             rows = load_dataset(str(folder), species, **options)
         else:
@@ -113,30 +114,45 @@ def load_rows(
 
 
 @contextmanager
-def _damage_in_one_line(where: str) -> Iterator[None]:
-    """Convert the errors of `datasets` over missing, empty or damaged files to one line."""
+def _damage_in_one_line(name: str, species: str, counts: Mapping[str, Mapping[str, int]]) -> Iterator[None]:
+    """Convert the errors of `datasets` over missing, empty, short or damaged files to one line that names them.
+
+    Parameters
+    ----------
+    name, species
+        Of the dataset, a folder or a repository.
+    counts
+        Rows by partition and answer, from the manifest.
+    """
     from datasets.exceptions import DatasetGenerationError
     from datasets.utils.info_utils import NonMatchingSplitsSizesError
 
-    again = "fetch or build it again"
     try:
         yield
-    except NonMatchingSplitsSizesError as error:
-        counts = "; ".join(
-            f"{entry['expected'].name}: {entry['recorded'].num_examples} rows, not {entry['expected'].num_examples}"
-            for entry in error.args[0]
-        )
-        raise ConnectomeBenchError(
-            f"{where} holds other numbers of rows than its card says ({counts}); {again}"
-        ) from None
-    except DatasetGenerationError as error:
-        cause: BaseException = error.__cause__ or error
-        reason = " ".join(str(cause).split())[:160]
-        raise ConnectomeBenchError(f"{where} has an empty or damaged file ({reason}); {again}") from None
-    except (ValueError, OSError) as error:
-        if isinstance(error, ConnectomeBenchError):
-            raise
-        raise ConnectomeBenchError(f"{where} cannot be read ({' '.join(str(error).split())[:160]}); {again}") from None
+    except (DatasetGenerationError, NonMatchingSplitsSizesError, ValueError, OSError) as error:
+        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
+        reason = f"cannot be read ({' '.join(str(cause).split())[:160]})"
+        found = _damaged_files(Path(name) / species, counts) if Path(name).is_dir() else None
+        raise ConnectomeBenchError(f"{found or f'{species} of {name} {reason}'}; fetch or build it again") from None
+
+
+def _damaged_files(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> str | None:
+    """Say which file of a species is damaged or short, or raise if one is missing; None if all are as they should be."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for partition, by_answer in counts.items():
+        paths = shard_paths(folder, partition)
+        rows = 0
+        for path in paths:
+            try:
+                metadata: pq.FileMetaData = pq.read_metadata(path)
+            except (OSError, pa.ArrowInvalid):
+                return f"{path} is {'damaged' if path.stat().st_size else 'empty'}"
+            rows += metadata.num_rows
+        if rows != sum(by_answer.values()):
+            return f"{folder} holds {rows} rows of {partition}, but its manifest says {sum(by_answer.values())}"
+    return None
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:
