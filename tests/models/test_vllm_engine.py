@@ -45,6 +45,7 @@ class LoRARequest:
 class CompletionOutput:
     text: str
     token_ids: list[int]
+    finish_reason: str = "stop"
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,13 @@ class LLM:
         return [
             RequestOutput(
                 list(range(len(turns[0]["content"]))),
-                [CompletionOutput(f"{turns[0]['content'][-1]['text']}/{k}", [1] * (k + 2)) for k in range(params.n)],
+                [
+                    CompletionOutput(f"{text}/{k}", [1] * (k + 2), "length" if "long" in text else "stop")
+                    for k in range(params.n)
+                ],
             )
             for turns, params in zip(messages, sampling_params, strict=True)
+            for text in [turns[0]["content"][-1]["text"]]
         ]
 
 
@@ -123,6 +128,11 @@ def test_pictures_and_sampling_reach_the_engine(vllm: ModuleType, tiny_vlm: Path
     assert engine.asked == [([chat_messages(shown)], [SamplingParams(1, 0.0, 32, 0)], None)]
     assert (reply.prompt_tokens, reply.tokens, reply.cost_usd) == (len(shown.messages[0]["content"]), 2, None)
     assert reply.text.endswith("/0")
+
+
+def test_a_reply_that_was_cut_is_not_whole(vllm: ModuleType, tiny_vlm: Path) -> None:
+    replies = open_vllm(str(tiny_vlm)).reply([talk("long"), talk("short")], Sampling())
+    assert [reply.whole for reply in replies] == [False, True]
 
 
 def test_draws_of_a_conversation_are_computed_together_and_told_apart(vllm: ModuleType, tiny_vlm: Path) -> None:

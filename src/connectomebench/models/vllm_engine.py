@@ -100,6 +100,7 @@ class VllmModel:
                     written.text,
                     prompt_tokens=len(output.prompt_token_ids or ()),
                     tokens=len(written.token_ids),
+                    whole=written.finish_reason == "stop",
                 )
         return [replies[number] for number in range(len(conversations))]
 
