@@ -19,6 +19,7 @@ from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.schema import read_small_columns
 
 
@@ -120,5 +121,5 @@ def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
 
 def test_the_manifest_is_plain_json(built: Path) -> None:
     text = (built / "merge_action" / "manifest.json").read_text()
-    assert json.loads(text)["format_version"] == "1.0"
+    assert json.loads(text)["format_version"] == FORMAT_VERSION
     assert "/tmp" not in text

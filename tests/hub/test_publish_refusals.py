@@ -93,7 +93,7 @@ def test_a_repository_with_other_content(hub: HubServer, client: HubClient, fold
     ("changes", "words"),
     [
         ({"task": "split_action"}, "holds the task 'split_action'"),
-        ({"format_version": "2.0"}, "later format"),
+        ({"format_version": "3.0"}, "later format"),
         ({"format_version": None}, "damaged"),
         ({"species": []}, "damaged"),
         ({"species": {"mouse": 1}}, "damaged"),

@@ -28,6 +28,7 @@ from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.leakage import check_leaks, count_bodies
 from connectomebench.dataset.manifest import add_species, is_built, library_versions
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.dataset.schema import make_row, write_partition
 from connectomebench.execution.open_runner import open_runner
@@ -270,6 +271,7 @@ def _write_task(
     species_folders = {t: out / t / config.species for t in config.tasks}
     leaks = check_leaks(species_folders, task, config.partition.group_by)
     entry = {
+        "format_version": FORMAT_VERSION,
         "config_fingerprint": config.fingerprint(),
         "fingerprint": content_key(digests),
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},

@@ -45,7 +45,7 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, or the Hub cannot be reached.
+        If there is no such dataset, species or partition, the partition has no rows, or the Hub cannot be reached.
 
     Examples
     --------
@@ -83,6 +83,8 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
+    if not sum(entry["counts"][partition].values()):
+        raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
     options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
     if local:
         rows = load_dataset(str(folder), species, **options)

@@ -11,7 +11,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.manifest import FILE_NAME, is_built, read_manifest
-from connectomebench.dataset.repo_layout import check_species_name, extra_files
+from connectomebench.dataset.repo_layout import check_species_name, extra_files, scene_files
 from connectomebench.dataset.schema import shard_paths
 
 
@@ -26,7 +26,7 @@ class LocalDataset:
     manifest
         Its manifest.
     files
-        Path in the repository -> file, for rows, pictures and skip lists; all other files are generated.
+        Path in the repository -> file, for rows, scenes, pictures and skip lists; all other files are generated.
     """
 
     folder: Path
@@ -57,6 +57,7 @@ def read_dataset(folder: Path) -> LocalDataset:
             raise ConnectomeBenchError(f"{folder / species} is not complete; build it again")
         paths = [path for partition in PARTITIONS for path in shard_paths(folder / species, partition)]
         files |= {f"{species}/{path.name}": path for path in paths}
+        files |= {name: folder / name for name in scene_files(folder, species)}
         beside = [folder / name for name in extra_files(species)]
         files |= {path.name: path for path in beside if path.is_file()}
     if not files:
