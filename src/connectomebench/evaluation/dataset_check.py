@@ -151,7 +151,7 @@ def check_dataset(
 
     Examples
     --------
-    >>> from connectomebench.evaluation.dataset_check import check_dataset
+    >>> from connectomebench import check_dataset
     >>> check = check_dataset("quickstart-out/merge_action", "fly")
     >>> [score.cue for score in check.scores]
     ['trivial', 'one_piece', 'silhouette', 'grey', 'metadata']
