@@ -26,7 +26,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
-from connectomebench.dataset.leakage import check_leaks, count_bodies
+from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodies
 from connectomebench.dataset.manifest import add_species, is_built, library_versions
 from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
@@ -256,7 +256,7 @@ def _write_task(
     """Write the rows of one task, check for leakage, and write card and manifest."""
     config, gathered = pool.config, pool.gathered
     folder = out / task / config.species
-    digests = {}
+    digests, memo = {}, PictureMemo()
     for partition in PARTITIONS:
         rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
         index = [row.index for row in rows]
@@ -266,10 +266,10 @@ def _write_task(
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
         size = sum(pool.drawn.summaries[i].size for i in index)
-        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
+        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size, on_picture=memo.remember)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     species_folders = {t: out / t / config.species for t in config.tasks}
-    leaks = check_leaks(species_folders, task, config.partition.group_by)
+    leaks = check_leaks(species_folders, task, config.partition.group_by, memo)
     entry = {
         "format_version": FORMAT_VERSION,
         "config_fingerprint": config.fingerprint(),

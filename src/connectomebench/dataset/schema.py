@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
@@ -24,6 +24,7 @@ from connectomebench.core.source import SourceInfo
 from connectomebench.core.tasks import Task, get_task
 
 if TYPE_CHECKING:
+    import PIL.Image
     import pyarrow as pa
     from datasets import Features
 
@@ -191,7 +192,10 @@ def make_row(
     }
 
 
-def row_digest(row: Mapping[str, Any]) -> str:
+OnPicture: TypeAlias = "Callable[[bytes, PIL.Image.Image], None]"
+
+
+def row_digest(row: Mapping[str, Any], on_picture: OnPicture | None = None) -> str:
     """Hash the content of a row: small columns and decoded pixels; 64 hex digits.
 
     Columns that older formats lack count where they hold something, so that the same row has the same digest in all
@@ -201,6 +205,8 @@ def row_digest(row: Mapping[str, Any]) -> str:
     ----------
     row
         Column -> value, images as PNG files.
+    on_picture
+        Gets the file and the decoded picture of each of ``images``.
     """
     import numpy as np
     from PIL import Image
@@ -214,6 +220,8 @@ def row_digest(row: Mapping[str, Any]) -> str:
         for image in images:
             with Image.open(io.BytesIO(image["bytes"])) as picture:
                 pixels = np.asarray(picture)
+                if on_picture is not None and column == "images":
+                    on_picture(image["bytes"], picture)
             digest.update(f"{pixels.shape}{pixels.dtype}".encode())
             digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
@@ -228,6 +236,7 @@ def write_partition(
     n_bytes: int,
     *,
     geometry: bool = False,
+    on_picture: OnPicture | None = None,
 ) -> str:
     """Write one partition of one species as Parquet shards, atomically.
 
@@ -245,6 +254,8 @@ def write_partition(
         Size of all their images, which decides the number of shards.
     geometry
         The rows have the column ``geometry``; the manifest entry of the species must have the key, too.
+    on_picture
+        As for :func:`row_digest`.
 
     Returns
     -------
@@ -267,7 +278,7 @@ def write_partition(
         for i, path in enumerate(paths):
             share = n_rows * (i + 1) // n_shards - n_rows * i // n_shards
             kinds = features(get_task(task), geometry=geometry)
-            _write_shard(stack.enter_context(atomic_path(path)), kinds.arrow_schema, stream, share, digests)
+            _write_shard(stack.enter_context(atomic_path(path)), kinds.arrow_schema, stream, share, digests, on_picture)
         surplus = sum(1 for _ in stream)
         if surplus or len(digests) != n_rows:
             raise ConnectomeBenchError(
@@ -295,7 +306,12 @@ def parquet_layout() -> dict[str, Any]:
 
 
 def _write_shard(
-    path: Path, schema: pa.Schema, rows: Iterator[Mapping[str, Any]], n_rows: int, digests: dict[str, str]
+    path: Path,
+    schema: pa.Schema,
+    rows: Iterator[Mapping[str, Any]],
+    n_rows: int,
+    digests: dict[str, str],
+    on_picture: OnPicture | None,
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -312,7 +328,7 @@ def _write_shard(
             size = 0
 
         for row in islice(rows, n_rows):
-            digests[row["sample_id"]] = row_digest(row)
+            digests[row["sample_id"]] = row_digest(row, on_picture)
             batch.append(row)
             size += sum(len(image["bytes"]) for column in _PICTURES for image in row.get(column) or ())
             if size >= ROW_GROUP_BYTES or len(batch) >= ROW_GROUP_ROWS:
