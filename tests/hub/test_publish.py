@@ -87,9 +87,9 @@ def test_a_species_is_added_and_replaced_without_touching_the_other(
     }
     history = hub.repo(REPO).history("main")
     assert [c.title for c in history] == [
-        "Replace fly (merge_action, format v1.0)",
-        "Add mouse (merge_action, format v1.0)",
-        "Add fly (merge_action, format v1.0)",
+        f"Replace fly (merge_action, format {TAG})",
+        f"Add mouse (merge_action, format {TAG})",
+        f"Add fly (merge_action, format {TAG})",
         "initial commit",
     ]
     assert hub.repo(REPO).tags[TAG] == history[0].oid
@@ -123,7 +123,7 @@ def test_a_dry_run_lists_all_and_changes_nothing(hub: HubServer, client: HubClie
         "manifest.json",
         train("fly"),
     }
-    assert "3 files stay as they are" in out and "tag v1.0 moves" in out and "dry run: nothing was changed" in out
+    assert "3 files stay as they are" in out and f"tag {TAG} moves" in out and "dry run: nothing was changed" in out
     assert (hub.files(REPO), dict(hub.repo(REPO).tags), hub.repo(REPO).branches["main"]) == before
     assert all(line.startswith(("GET", "HEAD")) for line in hub.requests[start:])
 
