@@ -2,6 +2,7 @@
 
 NAMES = (
     "build",
+    "check",
     "quickstart",
     "report",
     "doctor",
