@@ -31,7 +31,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     model.add_argument("--model-revision", metavar="REV", help="branch, tag or commit (default: main)")
     model.add_argument("--base", help="adapters: base model, if it cannot be found by its name")
-    model.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help="inference engine")
+    model.add_argument(
+        "--engine",
+        choices=("transformers", "vllm", "vllm-head"),
+        default="transformers",
+        help="inference engine; vllm-head only gives the probabilities of yes and no, in one pass",
+    )
     model.add_argument(
         "--batch-size", type=int, metavar="N", help="rows a language model processes at once (default: 4)"
     )

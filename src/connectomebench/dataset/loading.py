@@ -137,7 +137,7 @@ def _damage_in_one_line(name: str, species: str, counts: Mapping[str, Mapping[st
 
 
 def _damaged_files(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> str | None:
-    """Say which file of a species is damaged or short, or raise if one is missing; None if all are as they should be."""
+    """Say which file of a species is damaged or short; raise if one is missing, None if all are as they should be."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
