@@ -14,13 +14,15 @@ from typing import Any
 
 import pytest
 from endpoint_server import GREEDY, Server, completion, error, one, opened, talk
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models import endpoint as endpoint_module
 from connectomebench.models.chat import Sampling, UnansweredError
 from connectomebench.models.endpoint import EndpointSettings, open_endpoint
-from connectomebench.models.endpoint_errors import read_refusal
+from connectomebench.models.endpoint_errors import masked, read_refusal
 
 KEY = "sk-very-secret-0123456789"
 
@@ -371,3 +373,20 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[endpoint\]'"):
         open_endpoint(EndpointSettings("http://127.0.0.1:9/v1", "m"))
+
+
+KEY = "sk-proj-Ab3dE6gH9jKlMnOp"
+
+
+@given(start=st.integers(0, len(KEY) - 4), length=st.integers(4, len(KEY)), around=st.text(max_size=20))
+def test_no_part_of_a_key_is_quoted(start: int, length: int, around: str) -> None:
+    part = KEY[start : start + length]
+    for said in (part, part.upper(), f"{part[:4]}...{part[-4:]}"):
+        shown = masked(f"{around} {said} {around}", KEY).lower()
+        assert all(KEY[i : i + 4].lower() not in shown for i in range(len(KEY) - 3))
+
+
+def test_other_words_stay() -> None:
+    assert masked("the model is not there; see the list", KEY) == "the model is not there; see the list"
+    assert masked(f"Incorrect key: {KEY[:8]}***{KEY[-4:]}. Find it", KEY) == "Incorrect key: *********. Find it"
+    assert masked("none of these", "none") == "*** of these" and masked("a", None) == "a" == masked("a", "")

@@ -276,7 +276,7 @@ def test_scores_are_those_of_transformers_and_share_their_prompt(vllm: ModuleTyp
         assert any(prompt["prompt_token_ids"][: len(own)] == own for own in tokens)
     # yes and no; or >a, >b, >c, >d, > and none
     assert len(first) + len(rest) == len(talks) * {"merge_action": 2, "merge_action_multiple_choice": 6}[task]
-    assert model_defaults(LoadedModel(model, None))[0] == AnswerMode("generated")
+    assert model_defaults(LoadedModel(model, None, model.name))[0] == AnswerMode("generated")
     adapted = ChatModelAdapter(model, AnswerMode("scored")).predict(
         {name: [value] for name, value in row(1, labels[0], task).items()}
     )

@@ -2,9 +2,11 @@
 
 NAMES = (
     "build",
+    "check",
     "quickstart",
     "report",
     "doctor",
+    "inspect",
     "publish",
     "evaluate",
     "teacher",

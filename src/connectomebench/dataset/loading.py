@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,9 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
+from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.dataset.rows import DataRecord, Rows
-from connectomebench.dataset.schema import shard_paths
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,6 +31,9 @@ def load_rows(
     task: str | None = None,
 ) -> Rows:
     """Load one partition of one species.
+
+    The rows are those of the manifest: the files are compared with the hashes in it, and the cache on disk is keyed by
+    their content, so that neither a copied card nor a replaced file gives the rows of another folder.
 
     Parameters
     ----------
@@ -48,7 +54,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, or the Hub cannot be reached.
+        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
+        manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -61,8 +68,6 @@ def load_rows(
     >>> len(rows.dataset[0]["images"])
     3
     """
-    from datasets import load_dataset
-
     from connectomebench.dataset.public.load_public import recognise
 
     load_public = recognise(name)
@@ -86,20 +91,15 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
-    options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
-    with _damage_in_one_line(name, species, entry["counts"]):
-        if local:
-            rows = load_dataset(str(folder), species, **options)
-        else:
-            with hub_errors(name):
-                rows = load_dataset(name, species, **options)
-    rows = cast("Dataset", rows)
-    said = sum(entry["counts"][partition].values())
-    if len(rows) != said:
-        raise ConnectomeBenchError(
-            f"{species}/{partition} of {name} holds {len(rows)} rows, but its manifest says {said}; fetch or build it "
-            "again"
-        )
+    check_species_name(species, name)
+    if not sum(entry["counts"][partition].values()):
+        raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
+    if commit is None:
+        rows = _read_rows(folder / species, partition, entry, cache)
+    else:
+        fetched = _fetch_rows(name, commit, species, partition, entry)
+        with _published(name):
+            rows = _read_rows(fetched, partition, entry, cache)
     data = DataRecord(
         task=manifest["task"],
         species=species,
@@ -113,46 +113,43 @@ def load_rows(
     return Rows(rows, data)
 
 
+def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
+    """Read the files of a partition, through a cache whose name is their content."""
+    import datasets
+
+    paths, key = check_partition(folder, partition, entry)
+    root = cache or Path(datasets.config.HF_DATASETS_CACHE)
+    with parquet_errors(paths):
+        rows = datasets.Dataset.from_parquet(
+            # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several
+            [glob.escape(str(path.resolve())) for path in paths],
+            split=datasets.NamedSplit(partition),
+            cache_dir=str(root / "connectomebench" / key),
+        )
+    return cast("Dataset", rows)
+
+
 @contextmanager
-def _damage_in_one_line(name: str, species: str, counts: Mapping[str, Mapping[str, int]]) -> Iterator[None]:
-    """Convert the errors of `datasets` over missing, empty, short or damaged files to one line that names them.
-
-    Parameters
-    ----------
-    name, species
-        Of the dataset, a folder or a repository.
-    counts
-        Rows by partition and answer, from the manifest.
-    """
-    from datasets.exceptions import DatasetGenerationError
-    from datasets.utils.info_utils import NonMatchingSplitsSizesError
-
+def _published(repo: str) -> Iterator[None]:
+    """Say of a file of the Hub that is damaged, or not that of its manifest, who can mend it."""
     try:
         yield
-    except (DatasetGenerationError, NonMatchingSplitsSizesError, ValueError, OSError) as error:
-        cause = error.__cause__ if isinstance(error, DatasetGenerationError) else error
-        reason = f"cannot be read ({' '.join(str(cause).split())[:160]})"
-        found = _damaged_files(Path(name) / species, counts) if Path(name).is_dir() else None
-        raise ConnectomeBenchError(f"{found or f'{species} of {name} {reason}'}; fetch or build it again") from None
+    except ConnectomeBenchError as error:
+        raise ConnectomeBenchError(
+            f"{repo}: its rows cannot be read ({error}); if a second try does not help, they must be published again"
+        ) from error
 
 
-def _damaged_files(folder: Path, counts: Mapping[str, Mapping[str, int]]) -> str | None:
-    """Say which file of a species is damaged or short; raise if one is missing, None if all are as they should be."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _fetch_rows(repo: str, commit: str, species: str, partition: str, entry: Mapping[str, Any]) -> Path:
+    """Fetch the files of a partition from the Hub; all of the species where the manifest names no files."""
+    from huggingface_hub import snapshot_download
 
-    for partition, by_answer in counts.items():
-        paths = shard_paths(folder, partition)
-        rows = 0
-        for path in paths:
-            try:
-                metadata: pq.FileMetaData = pq.read_metadata(path)
-            except (OSError, pa.ArrowInvalid):
-                return f"{path} is {'damaged' if path.stat().st_size else 'empty'}"
-            rows += metadata.num_rows
-        if rows != sum(by_answer.values()):
-            return f"{folder} holds {rows} rows of {partition}, but its manifest says {sum(by_answer.values())}"
-    return None
+    pattern = f"{species}/{partition}-*.parquet" if FILES in entry else f"{species}/*.parquet"
+    with hub_errors(repo):
+        folder = snapshot_download(
+            repo, repo_type="dataset", revision=commit, allow_patterns=[pattern], library_name="connectomebench"
+        )
+    return Path(folder) / species
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:

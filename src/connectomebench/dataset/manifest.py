@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,10 +12,12 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
+from connectomebench.dataset.integrity import FILES, file_hashes
+from connectomebench.dataset.row_format import FORMAT_VERSION, entry_format, parse_format
 from connectomebench.dataset.schema import shard_paths
 
-FORMAT_VERSION = "1.0"
 FILE_NAME = "manifest.json"
 
 # libraries that affect a sample
@@ -55,20 +58,19 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ConnectomeBenchError
-        If there is none, it is damaged, or a later format wrote it.
+        If there is none, it is damaged, or its format cannot be read.
     """
     path = folder / FILE_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        written = manifest["format_version"]
-        major = int(written.split(".")[0])
-        manifest["species"].items()
+        parse_format(manifest["format_version"], str(path))
+        for entry in manifest["species"].values():
+            entry_format(entry)
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
-    if major > int(FORMAT_VERSION.split(".")[0]):
-        raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
+    declare_from_manifest(manifest)
     return manifest
 
 
@@ -96,9 +98,27 @@ def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
         return False
     if entry["config_fingerprint"] != config_fingerprint:
         raise ConnectomeBenchError(
-            f"{folder} holds {species} built from another configuration; choose another --out or delete the folder"
+            f"{folder} holds {species} built from another configuration; choose another --out or give --overwrite"
         )
     return all(_is_whole(folder / species, p, sum(entry["counts"][p].values())) for p in PARTITIONS)
+
+
+def remove_other_build(folder: Path, species: str, config_fingerprint: str) -> None:
+    """Remove the rows and the entry of a species that was built from another configuration; other species stay.
+
+    Parameters
+    ----------
+    folder, species, config_fingerprint
+        As for :func:`is_built`.
+    """
+    if not (folder / FILE_NAME).exists():
+        return
+    manifest = read_manifest(folder)
+    entry = manifest["species"].get(species)
+    if entry is not None and entry["config_fingerprint"] != config_fingerprint:
+        del manifest["species"][species]
+        write_json(folder / FILE_NAME, manifest)
+        shutil.rmtree(folder / species, ignore_errors=True)
 
 
 def _is_whole(folder: Path, partition: str, rows: int) -> bool:
@@ -114,7 +134,7 @@ def _is_whole(folder: Path, partition: str, rows: int) -> bool:
 def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Write the entry of a species and keep all other entries.
 
-    Written last: a species with an entry is complete.
+    Written last: a species with an entry is complete. The SHA-256 of its Parquet files is added as ``files``.
 
     Parameters
     ----------
@@ -123,9 +143,10 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
     task, species
         What the entry is about.
     entry
-        Plain values: ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition and answer), ``source``,
-        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``. Scores
-        of the baselines come later (``baselines``, from :func:`connectomebench.cards.add_baselines`).
+        Plain values: ``format_version`` of its rows, ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition
+        and answer), ``source``, ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``,
+        ``versions``. Scores come later: ``baselines``, from :func:`connectomebench.cards.baselines.add_baselines`, and
+        ``cues``, from :func:`connectomebench.cards.cues.add_cues`.
 
     Returns
     -------
@@ -142,7 +163,8 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
         manifest = read_manifest(folder)
         if manifest["task"] != task:
             raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
-    species_entries = {**manifest["species"], species: dict(entry)}
+    own = {**entry, FILES: file_hashes(folder / species)}
+    species_entries = {**manifest["species"], species: own}
     manifest = {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,

@@ -14,7 +14,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.retry_policy import RetryPolicy, TransientError, asked_wait_s, failure_of
 from connectomebench.models.chat import Conversation, Reply, Sampling, UnansweredError
-from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, read_refusal
+from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, masked, read_refusal
 from connectomebench.models.endpoint_requests import (
     UNFINISHED,
     Completion,
@@ -350,7 +350,7 @@ class Endpoint:
                 return ConnectomeBenchError(f"{self._where} needs a key; set it in {variable} (--key-variable)")
             return ConnectomeBenchError(f"{self._where} refuses the key in {variable} ({refusal.status}); correct it")
         if refusal.status == 404:
-            names = [str(entry.get("id"))[:MAX_MESSAGE] for entry in self._listed()]
+            names = [masked(str(entry.get("id")), self._key)[:MAX_MESSAGE] for entry in self._listed()]
             known = (
                 f"it serves {', '.join(names[:20])}" if names else "check the name, and that the address ends in /v1"
             )
@@ -358,9 +358,8 @@ class Endpoint:
         return ConnectomeBenchError(f"{self._where} refuses the request: {self._quote(refusal)}")
 
     def _quote(self, refusal: Refusal) -> str:
-        """Quote a server's message, shortened and without the key."""
-        message = refusal.message.replace(self._key, "***") if self._key else refusal.message
-        return f"{refusal.status} {message[:MAX_MESSAGE]}".strip()
+        """Quote a server's message, shortened and without any part of the key."""
+        return f"{refusal.status} {masked(refusal.message, self._key)[:MAX_MESSAGE]}".strip()
 
     @property
     def _where(self) -> str:

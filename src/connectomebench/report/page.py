@@ -21,6 +21,7 @@ from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.report.figures import interval_plot, reliability_diagram
+from connectomebench.report.look_alikes import show_closest
 from connectomebench.report.measures import TaskMeasures, measure_task
 from connectomebench.report.provenance import Provenance, read_provenance
 from connectomebench.report.samples import DatasetSummary, summarise_dataset
@@ -74,6 +75,7 @@ def write_report(
         .render(
             css=Markup(files("connectomebench.report").joinpath("templates/report.css").read_text(encoding="utf-8")),
             species=get_species(species),
+            species_name=species,
             tasks=tasks,
             reality_lines=_reality([t["provenance"] for t in tasks]),
             any_em=any(t["provenance"].shows_em for t in tasks),
@@ -114,6 +116,7 @@ def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
         "title": task.title,
         "explanation": explain(name),
         "provenance": provenance,
+        "look_alike": show_closest(folder / species, provenance.look_alikes),
         "dataset": dataset,
         "measures": measures,
         "interval_plot": interval_plot(accuracy, f"{name}-accuracy", f"Balanced accuracy with 95% intervals: {spoken}"),

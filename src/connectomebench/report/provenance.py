@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
+from connectomebench.dataset.leak_words import LookAlike, look_alike_text, read_look_alikes
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,19 @@ class CoverageRow:
     corrections: int
     recall: float | None
     precision: float | None
+
+
+@dataclass(frozen=True)
+class CueRow:
+    """Score of a cheap cue: balanced accuracy and its interval, NaN if undefined; ``note`` says what to expect."""
+
+    looks_at: str
+    value: float
+    lower: float
+    upper: float
+    n: int
+    n_groups: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -45,10 +60,12 @@ class Provenance:
     fingerprint: str
     versions: list[tuple[str, str]]
     coverage: list[CoverageRow]
+    cues: list[CueRow]
     dropped: list[Dropped]
     group_by: str
     partition_rule: str
     leak_check: str
+    look_alikes: tuple[LookAlike, ...] = ()
 
 
 def read_provenance(folder: Path, task: str, species: str) -> Provenance:
@@ -78,6 +95,7 @@ def read_provenance(folder: Path, task: str, species: str) -> Provenance:
 
 def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
     source = entry["source"]
+    look_alikes = read_look_alikes(entry)
     rules = entry["config"]["partition"]
     return Provenance(
         source=f"{source['name']} {source['version']}",
@@ -89,6 +107,7 @@ def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
         fingerprint=entry["fingerprint"],
         versions=list(entry["versions"].items()),
         coverage=_coverage(entry["candidates"], task),
+        cues=[_cue(row) for row in entry.get("cues", [])],
         dropped=[
             Dropped(step, reason, count)
             for step, reasons in entry["dropped"].items()
@@ -97,7 +116,8 @@ def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
         ],
         group_by=rules["group_by"],
         partition_rule=_partition_rule(rules, entry["partition"]),
-        leak_check=_leak_check(entry["leaks"]),
+        leak_check=_leak_check(entry["leaks"], look_alikes),
+        look_alikes=look_alikes,
     )
 
 
@@ -122,6 +142,13 @@ def _coverage(measured: Mapping[str, Any] | None, task: str) -> list[CoverageRow
     ]
 
 
+def _cue(row: Mapping[str, Any]) -> CueRow:
+    notes = {"inherent": "part of what the task asks", "matched": "at chance by design"}
+    note = "; ".join(words for key, words in notes.items() if row[key])
+    value, lower, upper = (math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high"))
+    return CueRow(row["looks_at"], value, lower, upper, int(row["n"]), int(row["n_groups"]), note)
+
+
 def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     kept_apart = "no segment, no body and no place" if rules["group_by"] == "body" else "no segment and no place"
     half = rules.get("test_half")  # datasets of format 1.0 have none
@@ -138,8 +165,8 @@ def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     return text
 
 
-def _leak_check(leaks: Mapping[str, Any]) -> str:
-    found = {name.replace("_", " "): count for name, count in leaks.items() if count}
-    if not found:
-        return f"Passed on the written files: {', '.join(n.replace('_', ' ') for n in leaks)}."
-    return "Leaks found: " + ", ".join(f"{count} {name}" for name, count in found.items()) + "."
+def _leak_check(leaks: Mapping[str, Any], pairs: Sequence[LookAlike]) -> str:
+    ids = {name.replace("_", " "): count for name, count in leaks.items() if name != "pictures"}
+    found = ", ".join(f"{count} {name}" for name, count in ids.items() if count)
+    first = f"Leaks found: {found}." if found else f"Passed on the written files: {', '.join(ids)}."
+    return f"{first} {look_alike_text(leaks, pairs)}"

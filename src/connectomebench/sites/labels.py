@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy.spatial import KDTree
 
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import ProposedCut
-from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import (
@@ -30,9 +31,11 @@ from connectomebench.sites.candidates import (
     one_a_place,
 )
 from connectomebench.sites.matched_controls import ControlRules, assign_controls, standardise
+from connectomebench.sites.view_content import index_skeleton, view_content
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"
+FRINGE = "a correction is near, but the core of no second body is in the view"
 SECOND_BODY = "no correction is near, but a second body lies in the segment"
 
 
@@ -69,24 +72,6 @@ def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
     low, high = rules.extent_nm
     digest = hashlib.sha256(repr([round(c, 1) for c in location_nm]).encode()).digest()
     return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
-
-
-def _view_content(skeleton: Skeleton | None, place: Point, extent_nm: float, role: str) -> dict[str, float]:
-    """Measure a segment's skeleton in the cube shown: logs of cable length, volume, distance to an end (nm)."""
-    if skeleton is None or not len(skeleton.edges):
-        return {f"log_cable_{role}": 0.0, f"log_volume_{role}": 0.0, f"log_end_{role}": float(np.log1p(extent_nm))}
-    a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
-    inside = Box.around(place, extent_nm).contains((skeleton.nodes_nm[a] + skeleton.nodes_nm[b]) / 2)
-    a, b = a[inside], b[inside]
-    length = np.linalg.norm(skeleton.nodes_nm[a] - skeleton.nodes_nm[b], axis=1)
-    radius = (skeleton.radii_nm[a] + skeleton.radii_nm[b]) / 2
-    ends = skeleton.nodes_nm[skeleton.degrees() == 1]
-    nearest = np.linalg.norm(ends - np.asarray(place), axis=1).min(initial=extent_nm)
-    return {
-        f"log_cable_{role}": float(np.log1p(length.sum())),
-        f"log_volume_{role}": float(np.log1p((length * np.pi * radius**2).sum())),
-        f"log_end_{role}": float(np.log1p(nearest)),
-    }
 
 
 def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
@@ -140,6 +125,7 @@ def merge_action_sites(
     dropped: Counter[str] = Counter()
     yes: dict[str, tuple[float, Site]] = {}
     no: dict[tuple[int, int], Site] = {}
+    indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     order = np.lexsort((contacts.points_nm[:, 2], contacts.points_nm[:, 0], -contacts.areas))
     for row in order.tolist():
         pair = _pair(*contacts.segments[row].tolist())
@@ -158,7 +144,7 @@ def merge_action_sites(
             "log_area": float(np.log1p(contacts.areas[row])),
         }
         for role, segment in (("base", base), ("candidate", candidate)):
-            covariates |= _view_content(skeletons.get(segment), place, extent, role)
+            covariates |= view_content(indexed(segment), place, extent, role)
         same = body_of[base] == body_of[candidate]
         distance, edit_id = 0.0, None
         if same:
@@ -246,7 +232,8 @@ def merge_error_sites(
     """Label places where a segment may fuse two bodies: yes = it does within ``merge_radius_nm``.
 
     Candidates are those of all kinds for merge errors, one per place. Controls are places of sound segments, and of
-    fused segments far from the fusion; none has the cores of two bodies of the segment within the radius.
+    fused segments far from the fusion; none has the cores of two bodies of the segment within the radius. A case has
+    them within half of the smallest view.
     """
     kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in radii.kinds]
     places = one_a_place(candidates, kinds, radii.min_distance_nm)
@@ -274,6 +261,7 @@ def _candidate_sites(
     sizes = corrections.overlaps.segment_sizes()
     yes: dict[str, tuple[float, Site]] = {}
     no: list[Site] = []
+    indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     for i, segment in enumerate(candidates.segments.tolist()):
         if reasons[i] is not None:
             continue
@@ -295,7 +283,7 @@ def _candidate_sites(
                 "log_radius": float(np.log1p(candidates.radii_nm[i])),
             }
             | {f"is_{kind}": float(candidates.kinds[i] == kind) for kind in MERGE_ERROR_KINDS if wants_fused}
-            | _view_content(skeletons.get(segment), place, extent, "base"),
+            | view_content(indexed(segment), place, extent, "base"),
         )
         if edit_id is None:
             no.append(site)
@@ -326,7 +314,7 @@ def _left_out(
     """Return why each candidate gets no label; None if it gets one.
 
     Controls are checked against the truth itself: nearby corrections of other segments do not matter, and those of
-    the control's own segment may be missing from the list.
+    the control's own segment may be missing from the list. So are cases of merge errors: the second body must be there.
     """
     sizes = corrections.overlaps.segment_sizes()
     border = source.at_border(candidates.segments, candidates.points_nm)
@@ -346,6 +334,13 @@ def _left_out(
     wrong, reason = (around.second_body, SECOND_BODY) if wants_fused else (around.goes_on, GOES_ON)
     for i in asked[wrong].tolist():
         reasons[i] = reason
+    if wants_fused:
+        # an interface may be the fringe of a body whose core lies beyond the view: nobody sees two neurons there
+        asked = np.flatnonzero(case & np.array([reason is None for reason in reasons], np.bool_))
+        reach_nm = max(radius_nm, rules.extent_nm[0] / 2)
+        around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], reach_nm, question)
+        for i in asked[~around.second_body].tolist():
+            reasons[i] = FRINGE
     return reasons
 
 
