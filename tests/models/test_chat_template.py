@@ -99,7 +99,7 @@ def test_a_model_that_thinks_generates_by_default_and_is_neither_scored_nor_trai
     model = load_vlm(folder, device="cpu")
     one = row(1, "yes")
     asked = Conversation(messages(one), one["images"])
-    assert model_defaults(LoadedModel(model, None))[0] == AnswerMode("generated")
+    assert model_defaults(LoadedModel(model, None, model.name))[0] == AnswerMode("generated")
     (reply,) = model.reply([asked], Sampling(max_new_tokens=2))
     assert reply.tokens == 2
     with pytest.raises(ConnectomeBenchError, match="tiny-thinking thinks before it answers and cannot be scored"):
@@ -110,4 +110,4 @@ def test_a_model_that_thinks_generates_by_default_and_is_neither_scored_nor_trai
         ChatModelAdapter(model, AnswerMode("scored"))
     with pytest.raises(ConnectomeBenchError, match="choose an Instruct model"):
         open_base(AdapterSettings(model=str(folder)))
-    assert model_defaults(LoadedModel(load_vlm(tiny_vlm, device="cpu"), None))[0] == AnswerMode("scored")
+    assert model_defaults(LoadedModel(load_vlm(tiny_vlm, device="cpu"), None, "tiny"))[0] == AnswerMode("scored")

@@ -65,3 +65,8 @@ class AnswerMode:
 def can_score(model: object) -> bool:
     """Check whether a chat model gives the probability of given answers; one that thinks before it answers does not."""
     return hasattr(model, "score") and bool(getattr(model, "can_score", True))
+
+
+def scores_by_default(model: object) -> bool:
+    """Check whether a chat model is scored where no answer mode is asked for."""
+    return can_score(model) and bool(getattr(model, "scored_by_default", True))
