@@ -157,7 +157,7 @@ def test_supervoxels_fill_their_segments_and_their_edges_are_contacts(with_given
         mask = pieces == row + 1
         assert set(labels[mask].tolist()) == {int(found.segments[row])} and ndimage.label(mask)[1] == 1
         assert mask.sum() == found.voxels[row]
-        centre = (np.argwhere(mask).mean(axis=0) + [3.5, 0.5, 0.5]) * VOXEL
+        centre = (np.argwhere(mask).mean(axis=0) + np.array([3.5, 0.5, 0.5])) * VOXEL
         assert np.allclose(centre, found.points_nm[row], atol=1e-2)
         if given is not None:
             assert set(given[mask].tolist()) == {int(found.sources[row])}

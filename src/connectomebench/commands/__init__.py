@@ -2,6 +2,7 @@
 
 NAMES = (
     "build",
+    "proofread",
     "quickstart",
     "report",
     "doctor",

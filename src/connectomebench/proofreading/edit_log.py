@@ -1,4 +1,4 @@
-"""`edits.jsonl`: applied edits in the terms of CAVE, on disk as soon as they are made, from which a state is replayed."""
+"""`edits.jsonl`: applied edits in the terms of CAVE, on disk as soon as they are made, to replay a state from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Break a whole segmentation into supervoxels: those of the configuration inside each segment, or balls without them."""
+"""Break a whole segmentation into supervoxels: those of the configuration inside each segment, or balls."""
 
 from __future__ import annotations
 
@@ -54,10 +54,7 @@ def find_supervoxels(
     """
     labels = np.ascontiguousarray(labels)
     given = None if given is None else np.ascontiguousarray(given)
-    if given is not None:
-        pieces = _inside_segments(labels, given)
-    else:
-        pieces = _of_balls(labels, voxel_nm, rules, min_voxels)
+    pieces = _of_balls(labels, voxel_nm, rules, min_voxels) if given is None else _inside_segments(labels, given)
     n = int(pieces.max(initial=0))
     flat = pieces.ravel()
     first = np.full(n + 1, -1, np.int64)

@@ -1,7 +1,7 @@
 """A segmentation as a graph of supervoxels: merges unite objects, splits cut them between seeds.
 
 As in a ChunkedGraph, an object is a set of supervoxels, every edit gives its objects new ids, and an edge counts where
-both of its supervoxels belong to one object. So a split needs no list of removed edges: its sides are different objects.
+both of its supervoxels belong to one object. So a split needs no list of removed edges: its sides are two objects.
 """
 
 from __future__ import annotations

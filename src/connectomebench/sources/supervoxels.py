@@ -180,7 +180,8 @@ def piece_graph(
     sizes = np.bincount(rows, minlength=n)
     centres = np.stack([np.bincount(rows, weights=w, minlength=n) for w in where], axis=1) / sizes[:, None]
     points = (centres + np.asarray(lower_vx, np.float64) + 0.5) * np.asarray(voxel_nm, np.float64)
-    edges, capacities = touching_pieces(pieces, n, relative_brightness(gray, pieces), voxel_nm, rules.brightness_exponent)
+    brightness = relative_brightness(gray, pieces)
+    edges, capacities = touching_pieces(pieces, n, brightness, voxel_nm, rules.brightness_exponent)
     bodies, inverse = np.unique(proofread[where], return_inverse=True)
     codes = np.zeros(pieces.shape, np.uint32)
     codes[where] = inverse.ravel()
