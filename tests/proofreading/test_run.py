@@ -181,14 +181,15 @@ def test_trusted_bodies_are_never_joined(tmp_path: Path):
     mapping = pq.read_table(tmp_path / "out/mapping.parquet").to_pandas()
     held = mapping.groupby("object")["segment"].agg(set)
     assert any({1, 2} <= own or {2, 3} <= own for own in held) and not any({1, 3} <= own for own in held)
-    assert "refused: two trusted bodies would be joined: 1" in (tmp_path / "out/report/index.html").read_text()
+    assert "refused: two trusted bodies would be joined: 2" in (tmp_path / "out/report/index.html").read_text()
 
 
 def test_a_budget_is_kept(tmp_path: Path):
     config = config_of(tmp_path, truth=False)
     models = toy_models("merge_action", cost_usd=0.01)
-    lines = run(tmp_path, "out", config, models, ProofreadOptions(max_usd=0.025))
-    assert models["merge_action"].model.asked == 2 and "the budget in USD is spent" in lines[-2]
+    lines = run(tmp_path, "out", config, models, ProofreadOptions(max_usd=0.015))
+    assert models["merge_action"].model.asked == 1 and "the budget in USD is spent" in lines[-2]
+    assert "1 edits applied" in lines[-2]
     with pytest.raises(ConnectomeBenchError, match="does not say what its answers cost"):
         run(tmp_path, "unknown", config, toy_models("merge_action"), ProofreadOptions(max_usd=1.0))
 

@@ -106,12 +106,14 @@ def test_run_length_by_hand():
     whole, other = line(11), line(6)  # 100 and 50 nm
     ids = np.ones(11, np.uint64), np.full(6, 2, np.uint64)
     perfect = expected_run_length([(whole, ids[0]), (other, ids[1])])
-    assert perfect.erl_nm == pytest.approx((100**2 + 50**2) / 150) and perfect.normalised == 1
+    assert perfect.erl_nm == pytest.approx((100**2 + 50**2) / 150)
+    assert perfect.normalised == perfect.edge_accuracy == 1
     # cut between nodes 4 and 5: runs of 40 and 50 nm, the edge between them is lost
     cut = ids[0].copy()
     cut[5:] = 3
     found = expected_run_length([(whole, cut), (other, ids[1])])
     assert found.erl_nm == pytest.approx((40**2 + 50**2 + 50**2) / 150)
+    assert found.edge_accuracy == pytest.approx(140 / 150)
     # the second half is fused with the other body: both runs are wrong
     cut[5:] = 2
     assert expected_run_length([(whole, cut), (other, ids[1])]).erl_nm == pytest.approx(40**2 / 150)

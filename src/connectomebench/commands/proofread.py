@@ -69,7 +69,7 @@ def _run(arguments: argparse.Namespace) -> None:
             arguments.min_confidence, arguments.min_identification, arguments.max_decisions, arguments.max_rounds
         ),
         segmentation=arguments.segmentation,
-        box_nm=None if arguments.box is None else tuple(arguments.box),
+        box_nm=None if arguments.box is None else _box(*arguments.box),
         trusted=() if arguments.trusted is None else _read_ids(arguments.trusted),
         max_usd=arguments.max_usd,
         serve_url=arguments.serve_url,
@@ -77,6 +77,11 @@ def _run(arguments: argparse.Namespace) -> None:
     )
     config = load_config(arguments.config, truth_needed=False)
     proofread(config, open_task_models(arguments.models), arguments.out, arguments.config.parent, options)
+
+
+def _box(*numbers: float) -> tuple[float, float, float, float, float, float]:
+    a, b, c, d, e, f = numbers
+    return a, b, c, d, e, f
 
 
 def _read_ids(path: Path) -> tuple[int, ...]:

@@ -70,7 +70,7 @@ def separate(graph: CutGraph, sources: NDArray[np.integer], sinks: NDArray[np.in
     SeedsTouch
         If a source is also a sink.
     """
-    sources, sinks = np.unique(sources), np.unique(sinks)
+    sources, sinks = np.unique(sources).astype(np.int64), np.unique(sinks).astype(np.int64)
     if np.intersect1d(sources, sinks).size:
         raise SeedsTouch("a source and a sink lie in the same piece")
     n = len(graph.points_nm)

@@ -146,7 +146,8 @@ def open_place(
                 f"the box {list(box_nm)} holds no voxel of the volume, which spans {list(bounds.lower_nm)} to "
                 f"{list(bounds.upper_nm)} nm"
             )
-    voxel, offset = np.asarray(automatic.voxel_size_nm), np.asarray(automatic.offset_vx) + lower
+    voxel = np.asarray(automatic.voxel_size_nm)
+    offset = np.add(automatic.offset_vx, lower).astype(np.int64)
     size = np.subtract(upper, lower)
     low_nm, high_nm = (offset * voxel).tolist(), ((offset + size) * voxel).tolist()
     box = Box((low_nm[0], low_nm[1], low_nm[2]), (high_nm[0], high_nm[1], high_nm[2]))

@@ -32,10 +32,13 @@ class RunLength:
         Expected length of the correct run at a random point of the truth skeletons, nm.
     normalised
         The same, divided by what the truth itself reaches; 1 is perfect.
+    edge_accuracy
+        Share of the length of the skeletons that is correct, however long its runs are.
     """
 
     erl_nm: float
     normalised: float
+    edge_accuracy: float
 
 
 def adapted_rand_error(table: Any) -> float:
@@ -79,7 +82,7 @@ def expected_run_length(
     Returns
     -------
     RunLength
-        Both 0 where there is no length. Objects that fuse a body with one that has no skeleton go unnoticed.
+        All 0 where there is no length. Objects that fuse a body with one that has no skeleton go unnoticed.
     """
     known = list(skeletons)
     holders: dict[int, int] = {}
@@ -88,17 +91,18 @@ def expected_run_length(
         for one in ids[counts >= min_merged_nodes].tolist():
             holders[one] = holders.get(one, 0) + 1
     fused = np.array([one for one, n in holders.items() if n > 1], np.uint64)
-    total, squares, best = 0.0, 0.0, 0.0
+    total, correct, squares, best = 0.0, 0.0, 0.0, 0.0
     for skeleton, objects in known:
         a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
         length = np.linalg.norm(skeleton.nodes_nm[a].astype(np.float64) - skeleton.nodes_nm[b], axis=1)
         right = (objects[a] == objects[b]) & (objects[a] > 0) & ~np.isin(objects[a], fused)
         total += float(length.sum())
+        correct += float(length[right].sum())
         squares += _sum_of_squared_runs(len(objects), a[right], b[right], length[right])
         best += _sum_of_squared_runs(len(objects), a, b, length)
     if not total:
-        return RunLength(0.0, 0.0)
-    return RunLength(squares / total, squares / best)
+        return RunLength(0.0, 0.0, 0.0)
+    return RunLength(squares / total, squares / best, correct / total)
 
 
 def _sum_of_squared_runs(n: int, a: NDArray[np.integer], b: NDArray[np.integer], length: NDArray[np.float64]) -> float:
@@ -143,8 +147,8 @@ class Scorer:
         Returns
         -------
         dict
-            ``vi_split``, ``vi_merge`` (bits), ``adapted_rand``, ``erl_nm``, ``erl_normalised``, ``errors``: the
-            fragments of bodies beyond the first (``split_errors``) and pairs of bodies in one object
+            ``vi_split``, ``vi_merge`` (bits), ``adapted_rand``, ``erl_nm``, ``erl_normalised``, ``edge_accuracy``;
+            ``errors``: the fragments of bodies beyond the first (``split_errors``) and pairs of bodies in one object
             (``merge_errors``) by the rules of :func:`connectomebench.corrections.find.find_corrections`; ``objects``.
         """
         split, merge = self._table.variation(of_rows)
@@ -158,6 +162,7 @@ class Scorer:
             "adapted_rand": adapted_rand_error(self._table.objects_by_body(of_rows)),
             "erl_nm": run.erl_nm,
             "erl_normalised": run.normalised,
+            "edge_accuracy": run.edge_accuracy,
             "errors": fragments + pairs,
             "split_errors": fragments,
             "merge_errors": pairs,

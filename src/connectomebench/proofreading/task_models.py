@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.geometry import Box
@@ -39,6 +39,8 @@ class ModelEntry:
     min_confidence
         Of the cascade.
     """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     model: str
     revision: str | None = None
@@ -104,12 +106,11 @@ def open_task_models(path: Path) -> dict[str, TaskModel]:
 
 def _read_entries(file: Path) -> dict[str, ModelEntry]:
     import yaml
-    from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+    from pydantic import TypeAdapter, ValidationError
 
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        checked = with_config(ConfigDict(extra="forbid"))(ModelEntry)
-        entries = TypeAdapter(dict[str, checked]).validate_python(raw)
+        entries = TypeAdapter(dict[str, ModelEntry]).validate_python(raw)
     except (OSError, yaml.YAMLError) as error:
         raise ConnectomeBenchError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from None
     except ValidationError as error:

@@ -84,7 +84,7 @@ class TruthTable:
         _, inverse = np.unique(of_rows, return_inverse=True)
         n = len(of_rows)
         gather = coo_array((np.ones(n), (inverse.ravel(), np.arange(n))), shape=(int(inverse.max(initial=0)) + 1, n))
-        table = (gather.tocsr() @ self.overlaps).tocsr()
+        table = csr_array(gather.tocsr() @ self.overlaps)
         table.eliminate_zeros()
         return table
 
