@@ -6,6 +6,7 @@ NAMES = (
     "quickstart",
     "report",
     "doctor",
+    "inspect",
     "publish",
     "evaluate",
     "teacher",

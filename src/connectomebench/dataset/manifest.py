@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
+from connectomebench.dataset.integrity import FILES, file_hashes
 from connectomebench.dataset.schema import shard_paths
 
 FORMAT_VERSION = "1.0"
@@ -69,6 +72,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
     if major > int(FORMAT_VERSION.split(".")[0]):
         raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
+    declare_from_manifest(manifest)
     return manifest
 
 
@@ -96,9 +100,27 @@ def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
         return False
     if entry["config_fingerprint"] != config_fingerprint:
         raise ConnectomeBenchError(
-            f"{folder} holds {species} built from another configuration; choose another --out or delete the folder"
+            f"{folder} holds {species} built from another configuration; choose another --out or give --overwrite"
         )
     return all(_is_whole(folder / species, p, sum(entry["counts"][p].values())) for p in PARTITIONS)
+
+
+def remove_other_build(folder: Path, species: str, config_fingerprint: str) -> None:
+    """Remove the rows and the entry of a species that was built from another configuration; other species stay.
+
+    Parameters
+    ----------
+    folder, species, config_fingerprint
+        As for :func:`is_built`.
+    """
+    if not (folder / FILE_NAME).exists():
+        return
+    manifest = read_manifest(folder)
+    entry = manifest["species"].get(species)
+    if entry is not None and entry["config_fingerprint"] != config_fingerprint:
+        del manifest["species"][species]
+        write_json(folder / FILE_NAME, manifest)
+        shutil.rmtree(folder / species, ignore_errors=True)
 
 
 def _is_whole(folder: Path, partition: str, rows: int) -> bool:
@@ -114,7 +136,7 @@ def _is_whole(folder: Path, partition: str, rows: int) -> bool:
 def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Write the entry of a species and keep all other entries.
 
-    Written last: a species with an entry is complete.
+    Written last: a species with an entry is complete. The SHA-256 of its Parquet files is added as ``files``.
 
     Parameters
     ----------
@@ -142,7 +164,8 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
         manifest = read_manifest(folder)
         if manifest["task"] != task:
             raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
-    species_entries = {**manifest["species"], species: dict(entry)}
+    own = {**entry, FILES: file_hashes(folder / species)}
+    species_entries = {**manifest["species"], species: own}
     manifest = {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,

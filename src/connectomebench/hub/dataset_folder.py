@@ -10,9 +10,10 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
+from connectomebench.dataset.integrity import check_partition
 from connectomebench.dataset.manifest import FILE_NAME, is_built, read_manifest
+from connectomebench.dataset.parquet_errors import check_readable
 from connectomebench.dataset.repo_layout import check_species_name, extra_files
-from connectomebench.dataset.schema import shard_paths
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ def read_dataset(folder: Path) -> LocalDataset:
     Raises
     ------
     ConnectomeBenchError
-        If a species is unknown or incomplete.
+        If a species is unknown or incomplete, or a file is not the one that the manifest describes.
     """
     manifest = read_manifest(folder)
     get_task(manifest["task"])
@@ -54,8 +55,9 @@ def read_dataset(folder: Path) -> LocalDataset:
         check_species_name(species, str(folder / FILE_NAME))
         get_species(species)
         if not is_built(folder, species, entry["config_fingerprint"]):
+            check_readable(sorted((folder / species).glob("*.parquet")))
             raise ConnectomeBenchError(f"{folder / species} is not complete; build it again")
-        paths = [path for partition in PARTITIONS for path in shard_paths(folder / species, partition)]
+        paths = [path for p in PARTITIONS for path in check_partition(folder / species, p, entry)[0]]
         files |= {f"{species}/{path.name}": path for path in paths}
         beside = [folder / name for name in extra_files(species)]
         files |= {path.name: path for path in beside if path.is_file()}
