@@ -26,8 +26,6 @@ from connectomebench.sources.volumes.volume_source import VolumeSource
 
 _log = logging.getLogger(__name__)
 
-_SURE = 1e-6
-
 
 @dataclass(frozen=True)
 class LoopRules:
@@ -148,19 +146,14 @@ class LoopResult:
 
 
 def combine(identification: float | None, correction: float | None) -> float:
-    """Combine two probabilities of one error, from models that were trained on as many cases as controls.
+    """Combine two probabilities into the confidence of an edit.
 
     Returns
     -------
     float
-        The odds multiply, since each model sees another picture (naive Bayes); None counts as no evidence.
+        Their product: an edit is right if there is an error and this corrects it. None (not asked) counts as 1.
     """
-    odds = 1.0
-    for p in (identification, correction):
-        if p is not None:
-            clipped = min(max(p, _SURE), 1 - _SURE)
-            odds *= clipped / (1 - clipped)
-    return odds / (1 + odds)
+    return (1.0 if identification is None else identification) * (1.0 if correction is None else correction)
 
 
 def run_loop(

@@ -16,6 +16,7 @@ from connectomebench.core.volume import IntPoint, voxel_box
 from connectomebench.proofreading.find_supervoxels import find_supervoxels
 from connectomebench.proofreading.segmentation_graph import Supervoxels
 from connectomebench.sources.volumes.arrays import ArrayVolume, StoredVolume
+from connectomebench.sources.volumes.cropped import CroppedVolume
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
 
@@ -170,7 +171,7 @@ def open_place(
     return Place(config, source, box, labels, truth, image, pieces, supervoxels, key)
 
 
-def _cropped(volume: StoredVolume, box: Box) -> ArrayVolume:
+def _cropped(volume: StoredVolume | CroppedVolume, box: Box) -> ArrayVolume:
     """Read a box of image data into memory."""
     lower, upper = voxel_box(volume, box)
     x, y, z = (int(a + b) for a, b in zip(volume.offset_vx, lower, strict=True))
