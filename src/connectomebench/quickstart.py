@@ -15,6 +15,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.resources import resource_path
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.evaluation.dataset_check import check_dataset
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.runner import evaluate_model
@@ -142,7 +143,8 @@ def _records_of(path: Path) -> str | None:
 
     if not path.exists():
         return None
-    return pq.read_table(path, columns=["dataset_fingerprint"])[0][0].as_py()
+    with parquet_errors([path], remedy="delete it, and it is made again"):
+        return pq.ParquetFile(path).read(columns=["dataset_fingerprint"])[0][0].as_py()
 
 
 def report(out: Path, species: str | None = None) -> Path:

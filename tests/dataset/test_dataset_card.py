@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from datasets import ClassLabel
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
 from stored_rows import partition_rows, write_dataset
 
-from connectomebench.build.config import FIRST_TASKS
+from connectomebench.build.config import BUILDABLE_TASKS
 from connectomebench.cards.baselines import add_baselines, baselines_entry
 from connectomebench.core import resources
 from connectomebench.core.errors import ConnectomeBenchError
@@ -81,7 +82,7 @@ def test_markdown_has_no_leftovers_and_tables_are_whole(tmp_path):
 
 
 def test_every_task_that_can_be_built_has_its_label_rule():
-    assert set(FIRST_TASKS) <= set(LABEL_RULES)
+    assert set(BUILDABLE_TASKS) <= set(LABEL_RULES)
 
 
 def test_missing_files_are_told(tmp_path):
@@ -143,6 +144,23 @@ def test_mixed_licences_are_listed_and_the_strictest_named(two_species: Path) ->
 )
 def test_the_strictest_licence_does_not_depend_on_the_order(licences: list[str], wanted: str) -> None:
     assert strictest(licences) == strictest(licences[::-1]) == wanted
+
+
+def test_terms_that_were_not_stated_are_said_to_be_so(two_species: Path) -> None:
+    manifest = with_licences(two_species, fly="unknown", mouse="cc-by-4.0")
+    manifest["species"]["fly"]["source"]["citation"] = ""
+    text = dataset_card(two_species, manifest).text
+    assert "| fly | not stated |" in text and "- `fly`: not stated by those who built it" in text
+    assert "Dorkenwald" not in text
+
+
+def test_a_species_of_ones_own_has_its_title(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    manifest = read_manifest(folder)
+    manifest["species"]["fly"]["config"]["own_species"] = {"name": "rat", "title": "Rat hippocampus"}
+    manifest["species"] = {"rat": manifest["species"]["fly"]}
+    (folder / "fly").rename(folder / "rat")
+    assert "Rat hippocampus" in dataset_card(folder, manifest).text
 
 
 def test_pictures_are_shown_where_they_are(two_species: Path) -> None:
@@ -256,3 +274,15 @@ def test_light_microscopy_is_not_called_electron_microscopy(tmp_path: Path) -> N
     write_dataset(tmp_path, species="fly")
     tags = DatasetCard.load(folder / "README.md").data.to_dict()["tags"]
     assert {"light-microscopy", "electron-microscopy"} <= set(tags)
+
+
+def test_no_value_is_html_and_the_front_matter_stays(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    manifest = read_manifest(folder)
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    source = manifest["species"]["fly"]["source"]
+    source |= {"name": f"a{evil}", "citation": f"Someone {evil} & others", "version": evil}
+    text = str(dataset_card(folder, manifest, "org/name"))
+    _, front, body = text.split("---\n", 2)
+    assert "<script" not in body and "<img" not in body and "&lt;script>" in body
+    assert "n<1K" in front and yaml.safe_load(front)["size_categories"]

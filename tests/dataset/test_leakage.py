@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from stored_rows import HIGH, partition_rows, png
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.dataset import leakage
+from connectomebench.dataset.leak_words import look_alike_text, read_look_alikes
 from connectomebench.dataset.leakage import (
     NEAR_BITS,
     SAME_CORRELATION,
@@ -21,6 +23,7 @@ from connectomebench.dataset.leakage import (
     count_bodies,
     hash_pictures,
     id_leaks,
+    look_alikes,
     near_pictures,
 )
 from connectomebench.dataset.schema import write_partition
@@ -120,6 +123,17 @@ def test_near_identical_pictures_are_counted(tmp_path):
     pairs = near_pictures(hash_pictures(tmp_path, "train"), hash_pictures(tmp_path, "test"))
     first, copy = rows["train"][0]["sample_id"], rows["test"][0]["sample_id"]
     assert pairs == [(f"{first}/{v}", f"{copy}/{v}") for v in ("front", "side", "top")]
+    similar = look_alikes(tmp_path)
+    assert {(p.first, p.second) for p in similar} == set(pairs) and similar[0].bits == 0
+    assert {(p.first_partition, p.second_partition) for p in similar} == {("train", "test")}
+    assert similar[-1].first.endswith("/front") and 0.98 <= similar[-1].correlation <= similar[0].correlation
+    entry = {"look_alikes": [asdict(p) for p in similar]}
+    assert read_look_alikes(entry) == tuple(similar)
+    text = look_alike_text({"segments": 0, "pictures": 3}, similar)
+    assert text.startswith("3 pairs of look-alike pictures: no leak") and similar[0].distance in text
+    for damage in ({"first": "<b>/x"}, {"bits": "0"}, {"second_partition": "all"}):
+        with pytest.raises(ValueError, match="names no pictures"):
+            read_look_alikes({"look_alikes": [asdict(similar[0]) | damage]})
 
 
 def test_blank_pictures_and_different_thin_neurites_are_no_copies(tmp_path):
@@ -222,7 +236,7 @@ def test_every_picture_is_decoded_once(tmp_path, monkeypatch):
     memo, folder = PictureMemo(), tmp_path / "once"
     for p in PARTITIONS:
         write_partition(folder, "merge_action", p, rows[p], len(rows[p]), 1, on_picture=memo.remember)
-    assert check_leaks({"merge_action": folder}, "merge_action", "segment", memo)["pictures"] == 0
+    assert look_alikes(folder, memo) == []
     assert len(opened) == 3 * sum(map(len, rows.values()))
     for p in PARTITIONS:
         mine, theirs = hash_pictures(folder, p, memo), hash_pictures(plain["merge_action"], p)

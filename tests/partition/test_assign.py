@@ -14,16 +14,19 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
+from connectomebench.partition import overlaps
 from connectomebench.partition.assign import (
     OVER_SIZE,
     SHARED_BODY,
     SHARED_PLACE,
     SHARED_SEGMENT,
+    TIED,
     PartitionRules,
-    overlapping_views,
     partition_sites,
 )
+from connectomebench.partition.earlier_rows import EarlierRow
 from connectomebench.partition.kernel import resolve
+from connectomebench.partition.overlaps import overlapping_views
 
 EDGE = 1000.0
 BOUNDS = Box((0.0, 0.0, 0.0), (EDGE, EDGE, EDGE))
@@ -263,16 +266,35 @@ def test_a_group_that_runs_through_everything_is_broken_up_by_cube():
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), extent=st.floats(0.1, 500))
-def test_overlapping_views_are_all_found(seed, n, extent):
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 40),
+    extent=st.floats(0.1, 500),
+    edge=st.sampled_from([50.0, 200.0, 500.0, EDGE]),
+    at_once=st.sampled_from([0, 10**6]),
+)
+def test_overlapping_views_across_cubes_are_all_found(seed, n, extent, edge, at_once):
     rng = np.random.default_rng(seed)
     location, extents = rng.uniform(0, EDGE, (n, 3)), extent * rng.uniform(0.1, 1, n)
+    cube = np.unique(location // edge, axis=0, return_inverse=True)[1].ravel()
     expected = [
         [i, j]
         for i, j in itertools.combinations(range(n), 2)
-        if np.abs(location[i] - location[j]).max() < (extents[i] + extents[j]) / 2
+        if np.abs(location[i] - location[j]).max() < (extents[i] + extents[j]) / 2 and cube[i] != cube[j]
     ]
-    assert overlapping_views(location, extents).tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlaps, "_AT_ONCE", at_once)
+        assert overlapping_views(location, extents, cube).tolist() == expected
+
+
+def test_too_many_overlaps_are_told_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(overlaps, "_AT_ONCE", 0)
+    monkeypatch.setattr(overlaps, "MAX_PAIRS", 1000)
+    rng = np.random.default_rng(0)
+    location = rng.uniform(0, EDGE, (400, 3))
+    cube = np.unique(location // 100, axis=0, return_inverse=True)[1].ravel()
+    with pytest.raises(ConnectomeBenchError, match="more than 1000 pairs of views overlap across cubes"):
+        overlapping_views(location, np.full(400, 400.0), cube)
 
 
 def test_what_cannot_be_divided_is_told():
@@ -356,3 +378,21 @@ def test_groups_of_several_segmentations_hold_what_shares_a_body():
             linked += 1
     assert linked > 20
     assert max(n / sizes[task, p] for (task, p, _), n in in_group.items() if p == "train") < 0.5
+
+
+@pytest.mark.parametrize("group_by", ["segment", "body"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by):
+    sites = random_sites(seed, 200, 3000, 30.0, tasks=("merge_action",))
+    rules = PartitionRules(cube_nm=200.0, group_by=group_by, seed=seed)
+    first = partition_sites(sites, rules, BOUNDS)
+    rows = [
+        EarlierRow(s.location_nm, s.extent_nm, s.segment_keys, s.body_ids, p)
+        for s, p in zip(sites, first.partitions, strict=True)
+        if p is not None
+    ]
+    added = random_sites(seed + 100, 200, 3000, 30.0, tasks=("split_action",))
+    result = partition_sites(added, rules, BOUNDS, rows)
+    assert TIED in result.reasons
+    check_leak_proof([*sites, *added], replace(result, partitions=first.partitions + result.partitions), group_by)
+    assert sum(p is not None for p in result.partitions) > 100

@@ -14,7 +14,7 @@ from connectomebench.build.failure_policy import FailureRules
 from connectomebench.core.cut import ProposalRules
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.files import content_key
-from connectomebench.core.species import get_species
+from connectomebench.core.species import OwnSpecies, declare_species, get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.partition.assign import PartitionRules
 from connectomebench.rendering.views import ViewRules
@@ -23,9 +23,12 @@ from connectomebench.sites.labels import SiteRules
 from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
-FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+_LABEL_VOLUMES = ("automatic", "proofread", "supervoxels")
+DEFAULT_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+BUILDABLE_TASKS = (*DEFAULT_TASKS, "endpoint_error_identification")
 # tasks that ask about candidates -> kinds of candidates
 TASK_KINDS = {
+    "endpoint_error_identification": SPLIT_ERROR_KINDS,
     "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
     "merge_error_identification": MERGE_ERROR_KINDS,
 }
@@ -38,16 +41,18 @@ class BuildConfig:
     Attributes
     ----------
     species
-        Species config the samples go to.
+        Species config the samples go to. In a file, one of one's own is a mapping in its place: see ``own_species``.
     source
         Where the samples come from.
     tasks
         Tasks that share one partition.
+    own_species
+        Declares ``species`` where it is none of the five.
     """
 
     species: str
     source: SourceConfig
-    tasks: tuple[str, ...] = FIRST_TASKS
+    tasks: tuple[str, ...] = DEFAULT_TASKS
     sites: SiteRules = field(default_factory=SiteRules)
     candidates: CandidateRules = field(default_factory=CandidateRules)
     proposals: ProposalRules = field(default_factory=ProposalRules)
@@ -55,6 +60,15 @@ class BuildConfig:
     partition: PartitionRules = field(default_factory=PartitionRules)
     views: ViewRules = field(default_factory=ViewRules)
     failures: FailureRules = field(default_factory=FailureRules)
+    own_species: OwnSpecies | None = None
+
+    def __post_init__(self) -> None:
+        if self.own_species is not None:
+            if self.species != self.own_species.name:
+                raise ConnectomeBenchError(
+                    f"species is {self.species!r}, but own_species declares {self.own_species.name!r}; name one species"
+                )
+            object.__setattr__(self, "species", declare_species(self.own_species))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the manifest."""
@@ -63,16 +77,24 @@ class BuildConfig:
     def fingerprint(self) -> str:
         """Hash all values that affect a dataset; the same hash and data give the same dataset.
 
-        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones.
+        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones, and the list
+        of tasks, so that one can be added.
         """
-        values = {name: value for name, value in self.as_dict().items() if name != "failures"}
-        if values["source"]["cave"] is not None:
+        values = {name: value for name, value in self.as_dict().items() if name not in ("failures", "tasks")}
+        if values["own_species"] is None:  # a configuration without one has the fingerprint that it always had
+            del values["own_species"]
+        return content_key(values | {"source": self.source_values()})
+
+    def source_values(self) -> dict[str, Any]:
+        """Return the settings of the source that affect what is seen in it."""
+        values = dataclasses.asdict(self.source)
+        if values["cave"] is not None:
             for name in ("max_failed_share", "cache_gb", "requests"):
-                del values["source"]["cave"][name]
-        return content_key(values)
+                del values["cave"][name]
+        return values
 
 
-def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
+def load_config(path: Path, overrides: dict[str, Any] | None = None, *, truth_needed: bool = True) -> BuildConfig:
     """Read a build configuration.
 
     Parameters
@@ -81,6 +103,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         YAML file.
     overrides
         Values that replace those of the file, with dotted keys (``"partition.group_by"``).
+    truth_needed
+        False to accept volumes without truth, which can be proofread but give no datasets.
 
     Raises
     ------
@@ -111,24 +135,33 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = value
-    return parse_config(data, str(path))
+    return parse_config(data, str(path), truth_needed=truth_needed)
 
 
-def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildConfig:
+def parse_config(data: dict[str, Any], origin: str = "configuration", *, truth_needed: bool = True) -> BuildConfig:
     """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors."""
     from pydantic import TypeAdapter, ValidationError
 
+    data = _with_own_species(data)
     _reject_unknown_keys(BuildConfig, data, origin)
     try:
         config = TypeAdapter(BuildConfig).validate_python(data)
     except ValidationError as error:
         # where one or several are allowed, both are tried: the one that got furthest was meant
         first = max(error.errors(), key=lambda found: len(found["loc"]))
-        where = ".".join(str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec", str(p)))
+        where = ".".join(
+            str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec|int|tuple\[.*\]", str(p))
+        )
         raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
+    volumes = config.source.volumes
+    if truth_needed and volumes is not None and volumes.proofread is None and volumes.simulated is None:
+        raise ConnectomeBenchError(
+            f"{origin}: source.volumes: add `proofread` (the truth) or `simulated` (how errors are simulated in labels "
+            "without truth); without either a segmentation can only be proofread (connectomebench proofread)"
+        )
     get_species(config.species)
     if not config.tasks:
-        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
+        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
     for task, kinds in TASK_KINDS.items():
@@ -152,11 +185,36 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
     return config
 
 
+def _with_own_species(data: dict[str, Any]) -> dict[str, Any]:
+    """Move a declared species to its own key, and use its view and voxel size where nothing else states them."""
+    own = data.get("species")
+    if not isinstance(own, dict):
+        return data
+    data = {**data, "species": own.get("name"), "own_species": own}
+    extent, voxel = own.get("view_extent_nm"), own.get("voxel_size_nm")
+    sites = data.get("sites") or {}
+    if extent is not None and isinstance(sites, dict) and "extent_nm" not in sites:
+        data["sites"] = {**sites, "extent_nm": extent}
+    source = data.get("source")
+    volumes = source.get("volumes") if isinstance(source, dict) else None
+    if voxel is not None and isinstance(source, dict) and isinstance(volumes, dict):
+        filled = {k: _with_voxel_size(volumes[k], voxel) for k in _LABEL_VOLUMES if k in volumes}
+        data["source"] = {**source, "volumes": {**volumes, **filled}}
+    return data
+
+
+def _with_voxel_size(volume: Any, voxel_nm: Any) -> Any:
+    """State the voxel size of a volume, or of several named ones, where it is not."""
+    if _is_named(volume):
+        return {name: _with_voxel_size(one, voxel_nm) for name, one in volume.items()}
+    return {"voxel_size_nm": voxel_nm, **volume} if isinstance(volume, dict) else volume
+
+
 def check_buildable(task: str) -> None:
     """Reject a task that does not exist or that no builder makes yet."""
     get_task(task)
-    if task not in FIRST_TASKS:
-        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
+    if task not in BUILDABLE_TASKS:
+        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(BUILDABLE_TASKS)}")
 
 
 def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:

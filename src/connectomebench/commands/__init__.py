@@ -3,9 +3,11 @@
 NAMES = (
     "build",
     "check",
+    "proofread",
     "quickstart",
     "report",
     "doctor",
+    "inspect",
     "publish",
     "evaluate",
     "teacher",

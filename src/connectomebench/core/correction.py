@@ -118,6 +118,8 @@ class Corrections:
         Locations whose data are unavailable.
     times
         ``edit_id`` -> time of the correction, UTC, where known.
+    warnings
+        What makes these corrections doubtful, one line each.
     """
 
     merges: tuple[MergeCorrection, ...]
@@ -130,6 +132,7 @@ class Corrections:
     complete: frozenset[int] | None = None
     skipped: tuple[Skipped, ...] = ()
     times: dict[str, datetime] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
     def bodies_of(self) -> dict[int, tuple[int, ...]]:
         """Segment -> the bodies that it is known to hold."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
+from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.dataset.rows import DataRecord, Rows
 
 if TYPE_CHECKING:
@@ -25,6 +31,9 @@ def load_rows(
     task: str | None = None,
 ) -> Rows:
     """Load one partition of one species.
+
+    The rows are those of the manifest: the files are compared with the hashes in it, and the cache on disk is keyed by
+    their content, so that neither a copied card nor a replaced file gives the rows of another folder.
 
     Parameters
     ----------
@@ -45,7 +54,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, the partition has no rows, or the Hub cannot be reached.
+        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
+        manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -58,8 +68,6 @@ def load_rows(
     >>> len(rows.dataset[0]["images"])
     3
     """
-    from datasets import load_dataset
-
     from connectomebench.dataset.public.load_public import recognise
 
     load_public = recognise(name)
@@ -83,15 +91,15 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
+    check_species_name(species, name)
     if not sum(entry["counts"][partition].values()):
         raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
-    options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
-    if local:
-        rows = load_dataset(str(folder), species, **options)
+    if commit is None:
+        rows = _read_rows(folder / species, partition, entry, cache)
     else:
-        with hub_errors(name):
-            rows = load_dataset(name, species, **options)
-    rows = cast("Dataset", rows)
+        fetched = _fetch_rows(name, commit, species, partition, entry)
+        with _published(name):
+            rows = _read_rows(fetched, partition, entry, cache)
     data = DataRecord(
         task=manifest["task"],
         species=species,
@@ -100,9 +108,59 @@ def load_rows(
         revision=commit,
         fingerprint=entry["fingerprint"],
         rows=dict(sorted(Counter(rows["answer"]).items())),
-        source=entry["source"],
+        source={**entry["source"], "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)
+
+
+def _places_nm(rows: Dataset) -> list[list[float]]:
+    """Return the box of everything that rows show: lower and upper corner (x, y, z), nm; empty without rows."""
+    import numpy as np
+
+    if not len(rows):
+        return []
+    centres = np.asarray(rows["location_nm"], np.float64).reshape(-1, 3)
+    halves = np.asarray(rows["extent_nm"], np.float64)[:, None] / 2
+    return [(centres - halves).min(axis=0).tolist(), (centres + halves).max(axis=0).tolist()]
+
+
+def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
+    """Read the files of a partition, through a cache whose name is their content."""
+    import datasets
+
+    paths, key = check_partition(folder, partition, entry)
+    root = cache or Path(datasets.config.HF_DATASETS_CACHE)
+    with parquet_errors(paths):
+        rows = datasets.Dataset.from_parquet(
+            # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several
+            [glob.escape(str(path.resolve())) for path in paths],
+            split=datasets.NamedSplit(partition),
+            cache_dir=str(root / "connectomebench" / key),
+        )
+    return cast("Dataset", rows)
+
+
+@contextmanager
+def _published(repo: str) -> Iterator[None]:
+    """Say of a file of the Hub that is damaged, or not that of its manifest, who can mend it."""
+    try:
+        yield
+    except ConnectomeBenchError as error:
+        raise ConnectomeBenchError(
+            f"{repo}: its rows cannot be read ({error}); if a second try does not help, they must be published again"
+        ) from error
+
+
+def _fetch_rows(repo: str, commit: str, species: str, partition: str, entry: Mapping[str, Any]) -> Path:
+    """Fetch the files of a partition from the Hub; all of the species where the manifest names no files."""
+    from huggingface_hub import snapshot_download
+
+    pattern = f"{species}/{partition}-*.parquet" if FILES in entry else f"{species}/*.parquet"
+    with hub_errors(repo):
+        folder = snapshot_download(
+            repo, repo_type="dataset", revision=commit, allow_patterns=[pattern], library_name="connectomebench"
+        )
+    return Path(folder) / species
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:

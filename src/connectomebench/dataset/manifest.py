@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
+from connectomebench.dataset.integrity import FILES, file_hashes
 from connectomebench.dataset.row_format import FORMAT_VERSION, entry_format, parse_format
 from connectomebench.dataset.schema import shard_paths
 
@@ -67,6 +70,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
+    declare_from_manifest(manifest)
     return manifest
 
 
@@ -94,9 +98,27 @@ def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
         return False
     if entry["config_fingerprint"] != config_fingerprint:
         raise ConnectomeBenchError(
-            f"{folder} holds {species} built from another configuration; choose another --out or delete the folder"
+            f"{folder} holds {species} built from another configuration; choose another --out or give --overwrite"
         )
     return all(_is_whole(folder / species, p, sum(entry["counts"][p].values())) for p in PARTITIONS)
+
+
+def remove_other_build(folder: Path, species: str, config_fingerprint: str) -> None:
+    """Remove the rows and the entry of a species that was built from another configuration; other species stay.
+
+    Parameters
+    ----------
+    folder, species, config_fingerprint
+        As for :func:`is_built`.
+    """
+    if not (folder / FILE_NAME).exists():
+        return
+    manifest = read_manifest(folder)
+    entry = manifest["species"].get(species)
+    if entry is not None and entry["config_fingerprint"] != config_fingerprint:
+        del manifest["species"][species]
+        write_json(folder / FILE_NAME, manifest)
+        shutil.rmtree(folder / species, ignore_errors=True)
 
 
 def _is_whole(folder: Path, partition: str, rows: int) -> bool:
@@ -112,7 +134,7 @@ def _is_whole(folder: Path, partition: str, rows: int) -> bool:
 def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Write the entry of a species and keep all other entries.
 
-    Written last: a species with an entry is complete.
+    Written last: a species with an entry is complete. The SHA-256 of its Parquet files is added as ``files``.
 
     Parameters
     ----------
@@ -141,7 +163,8 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
         manifest = read_manifest(folder)
         if manifest["task"] != task:
             raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
-    species_entries = {**manifest["species"], species: dict(entry)}
+    own = {**entry, FILES: file_hashes(folder / species)}
+    species_entries = {**manifest["species"], species: own}
     manifest = {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,

@@ -22,6 +22,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.core.tasks import Task, get_task
+from connectomebench.dataset.parquet_errors import parquet_errors
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -39,6 +40,7 @@ __all__ = [
     "features",
     "make_row",
     "parquet_layout",
+    "partition_digest",
     "read_images",
     "read_small_columns",
     "row_digest",
@@ -287,6 +289,19 @@ def write_partition(
     for path in folder.glob(f"{partition}-*.parquet"):
         if path not in paths:
             path.unlink()
+    return partition_digest(partition, digests)
+
+
+def partition_digest(partition: str, digests: Mapping[str, str]) -> str:
+    """Hash the rows of a partition, whatever their order and files; 64 hex digits.
+
+    Parameters
+    ----------
+    partition
+        Which one.
+    digests
+        Sample -> :func:`row_digest` of its row.
+    """
     text = "\n".join(f"{name} {digests[name]}" for name in sorted(digests))
     return hashlib.sha256(f"{partition}\n{text}".encode()).hexdigest()
 
@@ -399,7 +414,9 @@ def read_small_columns(folder: Path, partition: str, columns: Sequence[str] = SM
     import pyarrow.parquet as pq
 
     names = list(columns)
-    return pa.concat_tables([pq.ParquetFile(path).read(columns=names) for path in shard_paths(folder, partition)])
+    paths = shard_paths(folder, partition)
+    with parquet_errors(paths):
+        return pa.concat_tables([pq.ParquetFile(path).read(columns=names) for path in paths])
 
 
 def read_images(folder: Path, partition: str) -> Iterator[tuple[str, list[str], list[bytes]]]:
@@ -415,8 +432,10 @@ def read_images(folder: Path, partition: str) -> Iterator[tuple[str, list[str], 
     import pyarrow.parquet as pq
 
     for path in shard_paths(folder, partition):
-        file = pq.ParquetFile(path)
+        with parquet_errors([path]):
+            file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["sample_id", "views", "images"])
+            with parquet_errors([path]):
+                table = file.read_row_group(group, columns=["sample_id", "views", "images"])
             for row in table.to_pylist():
                 yield row["sample_id"], row["views"], [image["bytes"] for image in row["images"]]

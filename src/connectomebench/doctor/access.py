@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import Species
 from connectomebench.doctor.checks import Check, CheckResult, run_checks
-from connectomebench.doctor.tokens import Token, how_to_log_in, read_token, token_finding
+from connectomebench.doctor.tokens import how_to_log_in, token_finding
+from connectomebench.sources.cave.tokens import Token, is_known, read_token, same_server
 
 _TIMEOUT_S = 5.0
 
@@ -58,10 +59,17 @@ def _network(species: Species, login: str | None, token: Token | None) -> list[t
     paths = {"labels": species.segmentation, "proofread labels": species.proofread_segmentation, "images": species.em}
     for name, path in paths.items():
         if path is not None:
-            # as in a build, no other server receives the token
-            theirs = token if path.startswith("graphene://") else None
-            checks.append((name, partial(_volume, name, path, login, theirs)))
+            checks.append((name, partial(_volume, name, path, login, _token_of_volume(path, login, token))))
     return checks
+
+
+def _token_of_volume(path: str, login: str | None, token: Token | None) -> Token | None:
+    """Return the token of a volume as in a build: no server receives that of another."""
+    if login is None or token is None or not path.startswith("graphene://"):
+        return None
+    if same_server(path, login) or (is_known(path) and is_known(login)):
+        return token
+    return read_token(path)
 
 
 def _not_asked(name: str) -> list[CheckResult]:

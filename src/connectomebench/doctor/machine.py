@@ -84,11 +84,11 @@ def space(out: Path, extra: str) -> list[CheckResult]:
     extra
         ``cave`` or ``volumes``; the cache of the second is small.
     """
-    from connectomebench.build.config import FIRST_TASKS
+    from connectomebench.build.config import DEFAULT_TASKS
     from connectomebench.partition.assign import PartitionRules
 
     rules = PartitionRules()
-    rows = round(len(FIRST_TASKS) * rules.max_test / rules.test_fraction)
+    rows = round(len(DEFAULT_TASKS) * rules.max_test / rules.test_fraction)
     needed = rows * MB_PER_ROW * 1e6
     cache_limit = 0.0
     if extra == "cave":

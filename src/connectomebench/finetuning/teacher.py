@@ -18,7 +18,9 @@ from connectomebench.core.files import atomic_path
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, add_species, is_built, read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name, extra_files, scene_files
 from connectomebench.dataset.row_format import entry_features
 from connectomebench.dataset.schema import TEACHER_REPLIES, parquet_layout, shard_paths
@@ -120,7 +122,7 @@ def add_teacher(
             )
         own: list[_Shard] = []
         for partition in PARTITIONS:
-            found, summary = _plan(dataset, out, species, partition, teacher)
+            found, summary = _plan(dataset, out, species, partition, teacher, entry)
             own += found
             if summary is not None:
                 added.append(summary)
@@ -132,13 +134,13 @@ def add_teacher(
 
 
 def _plan(
-    dataset: Path, out: Path, species: str, partition: str, teacher: Teacher
+    dataset: Path, out: Path, species: str, partition: str, teacher: Teacher, entry: Mapping[str, Any]
 ) -> tuple[list[_Shard], TeacherCounts | None]:
     """Compute the new column of every file of a partition, and its counts."""
     given = dict(teacher.replies[species].get(partition, {}))
     shards: list[_Shard] = []
     rows = replied = kept = 0
-    for source in shard_paths(dataset / species, partition):
+    for source in check_partition(dataset / species, partition, entry)[0]:
         stored = _small_columns(source)
         column: list[list[dict[str, Any]]] = []
         for row in stored:
@@ -165,7 +167,7 @@ def _plan(
 def _small_columns(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with parquet_errors([path]), pq.ParquetFile(path) as file:
         has = TEACHER_REPLIES in file.schema_arrow.names
         names = ["sample_id", "task", "answer", "target_nm", *([TEACHER_REPLIES] if has else [])]
         return [{TEACHER_REPLIES: None, **row} for row in file.read(columns=names).to_pylist()]
@@ -198,9 +200,15 @@ def _check_target(dataset: Path, out: Path, task: str, entries: Mapping[str, Any
     same = all(path.relative_to(out) in wanted for path in out.glob("*/*.parquet"))
     if (out / FILE_NAME).exists():
         there = read_manifest(out)
-        same &= (there["task"], there["species"]) == (task, json.loads(json.dumps(entries)))
+        same &= (there["task"], _without_files(there["species"])) == (task, _without_files(entries))
     if not same:
         raise ConnectomeBenchError(f"{out} holds other rows or replies; choose another --out, or delete the folder")
+
+
+def _without_files(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries as JSON gives them back, without the hashes of their files, which the new column changes."""
+    plain = json.loads(json.dumps(entries))
+    return {species: {k: v for k, v in entry.items() if k != FILES} for species, entry in plain.items()}
 
 
 def _write(
@@ -235,6 +243,7 @@ def _write_shard(shard: _Shard, kinds: pa.Schema) -> None:
     place = schema.get_field_index(TEACHER_REPLIES)
     stored = [name for name in schema.names if name != TEACHER_REPLIES]
     with (
+        parquet_errors([shard.source]),
         pq.ParquetFile(shard.source) as source,
         atomic_path(shard.target) as temporary,
         pq.ParquetWriter(temporary, schema, **parquet_layout()) as writer,

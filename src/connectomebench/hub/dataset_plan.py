@@ -31,7 +31,7 @@ from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_yaml
 from connectomebench.hub.options import PublishOptions
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
-from connectomebench.hub.secret_scan import check_private
+from connectomebench.hub.secret_scan import check_private, check_rows_private
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -40,7 +40,7 @@ _MAX_MANIFEST_BYTES = 16_000_000
 _FINGERPRINTS = ("config_fingerprint", "fingerprint")
 
 
-def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def dataset_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a dataset folder with a repository.
 
     Species that are only in the repository stay, with their files and their part of the card. A species that is in
@@ -49,7 +49,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     Parameters
     ----------
     api
-        The Hub.
+        The Hub; None plans against an empty repository.
     folder
         ``OUT/TASK``.
     repo_id
@@ -86,6 +86,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     fingerprints = {str(entry.get(key)) for entry in manifest["species"].values() for key in _FINGERPRINTS}
     fingerprints |= _teacher_revisions(manifest["species"])
     check_private(texts(changes), fingerprints)
+    check_rows_private({c.path: c.content for c in changes if isinstance(c.content, Path)})
     summary, description = _commit_message(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)

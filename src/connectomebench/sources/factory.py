@@ -8,6 +8,7 @@ from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.source import Source
+from connectomebench.core.species import own_terms
 from connectomebench.execution.runner import Runner
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.family import SegmentationFamily
@@ -31,14 +32,15 @@ class MorphologyConfig:
     unit_nm
         Length of the files' unit, nm; required with ``path``.
     license, citation
-        Licence and citation of the neurons in ``path``.
+        Licence and citation of the neurons in ``path``. Where they are left out, those of a species that the
+        configuration declares; else the card says that they were not stated.
     """
 
     rules: MorphologyRules = field(default_factory=MorphologyRules)
     path: str | None = None
     unit_nm: float | None = None
-    license: str = "other"
-    citation: str = ""
+    license: str | None = None
+    citation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,10 @@ def open_source(
 
     neurons = config.morphology or MorphologyConfig()
     path = None if neurons.path is None else base / neurons.path
-    return MorphologySource(neurons.rules, species, path, neurons.unit_nm, neurons.license, neurons.citation)
+    license, citation = own_terms(species)
+    return MorphologySource(
+        neurons.rules, species, path, neurons.unit_nm, neurons.license or license, neurons.citation or citation
+    )
 
 
 def _need(source: str, packages: tuple[str, ...]) -> None:

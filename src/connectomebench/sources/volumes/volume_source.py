@@ -6,6 +6,8 @@ the voxels they come from, corrections and contacts by the fingerprints of the v
 
 from __future__ import annotations
 
+import copy
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,7 +26,7 @@ from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
-from connectomebench.core.species import get_species
+from connectomebench.core.species import own_terms
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
@@ -54,10 +56,18 @@ from connectomebench.sources.volumes.correction_store import (
     unpack_contacts,
     unpack_corrections,
 )
+from connectomebench.sources.volumes.cropped import fit_image
 from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
+
+_log = logging.getLogger(__name__)
+
+_ONE_TRUTH = (
+    "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in labels without "
+    "truth)"
+)
 
 
 @dataclass(frozen=True)
@@ -71,15 +81,17 @@ class VolumesConfig:
     automatic
         The segmentation to correct, or several named ones of the same place (names of letters, digits, ``.-_``).
     proofread
-        The truth. If None, errors are simulated: see ``simulated``.
+        The truth. If None, errors are simulated: see ``simulated``. Only `connectomebench proofread` needs neither.
     simulated
         Rules of simulated errors in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
-        Image data (uint8), on the same voxels or finer ones by whole factors; None if there are none.
+        Image data (uint8), on the same voxels or finer ones by whole factors; cropped to the labels; None if there are
+        none.
     supervoxels
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
     license, citation
-        Licence and citation of the data; those of the species by default.
+        Licence and citation of the data. Where they are left out, those of a species that the configuration declares;
+        else the card says that they were not stated.
     corrections, mesh, skeleton, pieces, certainty
         Rules of each step.
     border_nm
@@ -106,12 +118,9 @@ class VolumesConfig:
     same_place_nm: float = 1000.0
 
     def __post_init__(self) -> None:
-        """Reject a configuration that leaves the truth or a name undefined."""
-        if (self.proofread is None) == (self.simulated is None):
-            raise ConnectomeBenchError(
-                "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in "
-                "labels without truth)"
-            )
+        """Reject a configuration with two truths, or an undefined name."""
+        if self.proofread is not None and self.simulated is not None:
+            raise ConnectomeBenchError(_ONE_TRUTH)
         if not isinstance(self.automatic, dict):
             return
         if self.simulated is not None:
@@ -140,6 +149,8 @@ class VolumeSource:
         Base folder for relative paths; the working directory by default.
     like
         A source over another segmentation of the same configuration, whose shared volumes are reused.
+    truth_needed
+        False to open a configuration without truth, whose segmentation then stands in for it: no errors are found.
 
     Raises
     ------
@@ -155,6 +166,7 @@ class VolumeSource:
         cache: Path,
         base: Path | None = None,
         like: VolumeSource | None = None,
+        truth_needed: bool = True,
     ) -> None:
         if isinstance(config.automatic, dict):
             raise ConnectomeBenchError("automatic: one segmentation is needed here, not several")
@@ -168,18 +180,21 @@ class VolumeSource:
             if config.simulated is not None:
                 self.automatic, self.proofread = self._with_errors(labels, config.simulated), labels
             else:
-                assert config.proofread is not None
-                self.automatic = labels
-                self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
-            self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+                if config.proofread is None and truth_needed:
+                    raise ConnectomeBenchError(_ONE_TRUTH)
+                self.automatic = self.proofread = labels
+                if config.proofread is not None:
+                    self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+            image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+            self.image = image and fit_image(image, self.automatic)
             self.supervoxels = config.supervoxels and open_volume(
                 config.supervoxels, kind="labels", base=base, name="supervoxels"
             )
         _check_equal("automatic", self.automatic, "proofread", self.proofread)
         if self.supervoxels is not None:
             _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
-        if self.image is not None:
-            _check_finer(self.automatic, self.image)
+        if self.image is not None and like is not None:
+            fit_image(self.image, self.automatic)
         self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
         self._offset = np.asarray(self.automatic.offset_vx, np.int64)
         self._info = self._make_info(species)
@@ -200,7 +215,6 @@ class VolumeSource:
         return ArrayVolume(stored["labels"], (0, 1, 2), *place, "labels", key, "automatic")
 
     def _make_info(self, species: str) -> SourceInfo:
-        known = get_species(species)
         c = self.config
         rules = [asdict(r) for r in (c.corrections, c.mesh, c.skeleton, c.pieces, c.certainty)]
         lower = self._offset * self._voxel
@@ -213,13 +227,35 @@ class VolumeSource:
             simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
-            license=self.config.license or known.license,
-            citation=self.config.citation or known.citation,
+            license=self.config.license or own_terms(species)[0],
+            citation=self.config.citation or own_terms(species)[1],
         )
 
     def _fingerprints(self) -> list[str | None]:
         volumes = (self.automatic, self.proofread, self.image, self.supervoxels)
         return [v.fingerprint if v is not None else None for v in volumes]
+
+    def over(
+        self, automatic: StoredVolume, proofread: StoredVolume, image: StoredVolume | None, supervoxels: StoredVolume
+    ) -> VolumeSource:
+        """Return a source with the same rules and cache over other volumes.
+
+        Parameters
+        ----------
+        automatic, proofread, supervoxels
+            Label volumes of one shape and place. Where ``proofread`` is ``automatic`` itself, the source has no access
+            to any truth.
+        image
+            Image data of the same place, or None.
+        """
+        other = copy.copy(self)
+        other.automatic, other.proofread, other.image, other.supervoxels = automatic, proofread, image, supervoxels
+        other._voxel = np.asarray(automatic.voxel_size_nm, np.float64)
+        other._offset = np.asarray(automatic.offset_vx, np.int64)
+        other._info = other._make_info(self._info.species)
+        other._pieces = lru_cache(maxsize=8)(other._make_pieces)
+        other._extents = None
+        return other
 
     @property
     def info(self) -> SourceInfo:
@@ -231,21 +267,23 @@ class VolumeSource:
         from connectomebench.corrections.find import find_corrections
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
-        key = content_key("corrections 2", pair, asdict(self.config.corrections))
+        key = content_key("corrections 3", pair, self.config.version, asdict(self.config.corrections))
         stored = self._cache.get(key)
-        if stored is None:
-            stored = pack_corrections(
-                find_corrections(self.automatic, self.proofread, self.config.corrections, progress=True)
-            )
-            self._cache.put(key, **stored)
-        return unpack_corrections(stored)
+        if stored is not None:
+            found = unpack_corrections(stored)
+            for warning in found.warnings:
+                _log.warning("warning: %s", warning)
+            return found
+        found = find_corrections(self.automatic, self.proofread, self.config.corrections, progress=True)
+        self._cache.put(key, **pack_corrections(found))
+        return found
 
     def contacts(self) -> Contacts:
         """Find the touching pairs of segments, or read them from the cache."""
         from connectomebench.corrections.contacts import find_contacts
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
-        key = content_key("contacts 1", pair, asdict(self.config.corrections))
+        key = content_key("contacts 2", pair, self.config.version, asdict(self.config.corrections))
         stored = self._cache.get(key)
         if stored is None:
             stored = pack_contacts(
@@ -257,7 +295,7 @@ class VolumeSource:
     def extents(self) -> Extents:
         """Return bounding box and size of every segment of the automatic segmentation."""
         if self._extents is None:
-            key = content_key("extents 1", self.automatic.fingerprint)
+            key = content_key("extents 2", self.automatic.fingerprint, self.config.version)
             stored = self._cache.get(key)
             if stored is None:
                 stored = asdict(find_extents(self.automatic))
@@ -324,6 +362,14 @@ class VolumeSource:
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
         return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm)).graph
+
+    def pieces(self, segment_id: int, center_nm: Point, cutout_nm: float) -> Pieces:
+        """Return the pieces behind :meth:`cut_graph`, with their label array."""
+        return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm))
+
+    def gray(self) -> NDArray[np.uint8] | None:
+        """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
+        return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""
@@ -420,27 +466,9 @@ def _check_equal(name: str, volume: Volume, other_name: str, other: Volume) -> N
     for what in ("shape", "voxel_size_nm", "offset_vx"):
         mine, theirs = getattr(volume, what), getattr(other, what)
         if not np.allclose(mine, theirs, rtol=1e-6, atol=1e-6):
+            remedy = "both must cover the same voxels: crop one"
+            if sorted(mine) == sorted(theirs):
+                remedy = "the numbers are the same in another order: check `axes` of both"
             raise ConnectomeBenchError(
-                f"{name} and {other_name} differ in {what} (x, y, z): {list(mine)} and {list(theirs)}; "
-                "both must cover the same voxels"
+                f"{name} and {other_name} differ in {what} (x, y, z): {list(mine)} and {list(theirs)}; {remedy}"
             )
-
-
-def _check_finer(labels: Volume, image: Volume) -> None:
-    """Check that label voxels are whole multiples of image voxels, and that both volumes cover the same place."""
-    label_nm, image_nm = np.asarray(labels.voxel_size_nm), np.asarray(image.voxel_size_nm)
-    factor = np.rint(label_nm / image_nm)
-    if (factor < 1).any() or not np.allclose(factor * image_nm, label_nm, rtol=1e-6):
-        raise ConnectomeBenchError(
-            f"image voxels {list(image.voxel_size_nm)} nm do not divide those of automatic "
-            f"{list(labels.voxel_size_nm)} nm by whole numbers; choose a matching mip or check `voxel_size_nm`"
-        )
-    ends = []
-    for volume, nm in ((labels, label_nm), (image, image_nm)):
-        lower = np.asarray(volume.offset_vx) * nm
-        ends.append(np.concatenate([lower, lower + np.asarray(volume.shape) * nm]))
-    if (np.abs(ends[0] - ends[1]) >= np.tile(label_nm, 2)).any():  # less than a voxel is rounding of mips
-        raise ConnectomeBenchError(
-            f"image and automatic cover different places: {ends[1].tolist()} and {ends[0].tolist()} nm "
-            "(lower x, y, z, upper x, y, z); check shape, axes and `offset_vx`"
-        )
