@@ -54,8 +54,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, its files are not those of its manifest, or the Hub cannot
-        be reached.
+        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
+        manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -92,6 +92,8 @@ def load_rows(
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
     check_species_name(species, name)
+    if not sum(entry["counts"][partition].values()):
+        raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
     if commit is None:
         rows = _read_rows(folder / species, partition, entry, cache)
     else:
@@ -106,9 +108,20 @@ def load_rows(
         revision=commit,
         fingerprint=entry["fingerprint"],
         rows=dict(sorted(Counter(rows["answer"]).items())),
-        source=entry["source"],
+        source={**entry["source"], "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)
+
+
+def _places_nm(rows: Dataset) -> list[list[float]]:
+    """Return the box of everything that rows show: lower and upper corner (x, y, z), nm; empty without rows."""
+    import numpy as np
+
+    if not len(rows):
+        return []
+    centres = np.asarray(rows["location_nm"], np.float64).reshape(-1, 3)
+    halves = np.asarray(rows["extent_nm"], np.float64)[:, None] / 2
+    return [(centres - halves).min(axis=0).tolist(), (centres + halves).max(axis=0).tolist()]
 
 
 def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:

@@ -14,7 +14,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.dataset.integrity import check_partition
 from connectomebench.dataset.manifest import FILE_NAME, is_built, read_manifest
 from connectomebench.dataset.parquet_errors import check_readable
-from connectomebench.dataset.repo_layout import check_species_name, extra_files
+from connectomebench.dataset.repo_layout import check_species_name, extra_files, scene_files
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class LocalDataset:
     manifest
         Its manifest.
     files
-        Path in the repository -> file, for rows, pictures and skip lists; all other files are generated.
+        Path in the repository -> file, for rows, scenes, pictures and skip lists; all other files are generated.
     """
 
     folder: Path
@@ -68,6 +68,7 @@ def read_dataset(folder: Path) -> LocalDataset:
             raise ConnectomeBenchError(f"{folder / species} is not complete; build it again")
         paths = [path for p in PARTITIONS for path in check_partition(folder / species, p, entry)[0]]
         files |= {f"{species}/{path.name}": path for path in paths}
+        files |= {name: folder / name for name in scene_files(folder, species)}
         beside = [folder / name for name in extra_files(species)]
         files |= {path.name: path for path in beside if path.is_file()}
     _refuse_links(folder, files.values())

@@ -20,6 +20,9 @@ _BLOCKED = ("content_filter", "content_policy_violation", "invalid_prompt")
 # letters of a key in a row that no other text has by chance
 _PART = 4
 _CUT = "output limit was reached"
+# what is read of a message; all that says what is wrong stands at its beginning
+_READ_LETTERS = 4000
+_MARKUP = re.compile(rf"<(style|script)\b.{{0,{_READ_LETTERS}}}?</\1>|<[^>]{{0,{_READ_LETTERS}}}>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -124,8 +127,12 @@ def masked(text: str, key: str | None) -> str:
 
 
 def _one_line(message: Any) -> str:
-    text = message if isinstance(message, str) else json.dumps(message)
-    if text.lstrip().startswith("<"):
-        text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)  # the page of a proxy
+    try:
+        text = message if isinstance(message, str) else json.dumps(message)
+    except RecursionError:
+        text = "an error that is nested too deeply"
+    text = text.lstrip()[:_READ_LETTERS]
+    if text.startswith("<"):
+        text = _MARKUP.sub(" ", text)  # the page of a proxy
     # drop control characters that could move a terminal's cursor
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
