@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -201,7 +201,7 @@ def _hdf5_arrays(group: Any) -> dict[str, Any]:
     waiting = [("", group)]
     while waiting:
         prefix, parent = waiting.pop()
-        mark = (parent.file.filename, h5py.h5o.get_info(parent.id).addr)
+        mark = (parent.file.filename, cast("Any", h5py).h5o.get_info(parent.id).addr)
         if mark in seen:
             continue
         seen.add(mark)
@@ -223,7 +223,7 @@ def _same_arrays(found: Mapping[str, Any]) -> list[list[str]]:
 
     names: dict[tuple[str, int], list[str]] = {}
     for name, dataset in found.items():
-        names.setdefault((dataset.file.filename, h5py.h5o.get_info(dataset.id).addr), []).append(name)
+        names.setdefault((dataset.file.filename, cast("Any", h5py).h5o.get_info(dataset.id).addr), []).append(name)
     return list(names.values())
 
 
