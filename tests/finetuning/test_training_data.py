@@ -152,7 +152,8 @@ def test_refuses_training_rows_that_are_tested_on(tmp_path: Path, monkeypatch) -
 def test_a_truncated_picture_is_named_by_its_row_and_view() -> None:
     whole, cut = row(1, "yes"), row(2, "no")
     cut["images"][1] = {"bytes": cut["images"][1]["bytes"][:200], "path": None}
-    rows = Dataset.from_list([one | {"images": [dict(image) for image in one["images"]]} for one in (whole, cut)])
+    names = ("sample_id", "task", "question", "answer", "target_nm", "views", "images")
+    rows = Dataset.from_list([{name: one[name] for name in names} for one in (whole, cut)])
     prompts = as_prompts(rows, CompletionTargets([0, 1], [None, None], {}))
     assert len(prompts[0]["images"]) == 3
     with pytest.raises(ConnectomeBenchError, match=rf"row {cut['sample_id']}, side: a picture is damaged"):
