@@ -234,7 +234,7 @@ def test_a_process_reads_the_same_and_refuses_in_the_same_words() -> None:
     here, apart = read_mesh(data, (8.0, 8.0, 40.0)), read_mesh_apart(data, (8.0, 8.0, 40.0))
     assert np.array_equal(here.vertices_nm, apart.vertices_nm) and np.array_equal(here.faces, apart.faces)
     assert apart.vertices_nm.flags.writeable
-    with pytest.raises(ConnectomeBenchError, match="^the file is no whole PLY file; export it again$"):
+    with pytest.raises(ConnectomeBenchError, match=r"^the file is no whole PLY file; export it again$"):
         read_mesh_apart(b"ply\n<b>rubbish</b>")
 
 

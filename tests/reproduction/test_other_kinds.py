@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_files import HUMAN_TRUTH, evaluation, files, sitting, write_file
+from published_files import HUMAN_TRUTH, evaluation, files, open_bins, sitting, write_file
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results
@@ -108,6 +108,15 @@ def test_outputs_give_balanced_accuracy_and_an_interval(tmp_path: Path) -> None:
     assert score.value == pytest.approx((5 / 6 + 3 / 4) / 2) and score.lower < score.value < score.upper
 
 
+def test_the_calibration_of_outputs_by_the_published_rule(tmp_path: Path) -> None:
+    found = read(tmp_path / "in", {"a.json": {FROZEN: outputs()}})
+    frame = read_results(write_records(found.runs, tmp_path / "records"))
+    (score,) = (s for s in own_scores(found, frame, resamples=50) if s.metric == "ece")
+    right = [float(a == t) for a, t in zip(ANSWERS, LABELS, strict=True)]
+    assert score.value == pytest.approx(open_bins(outputs()["confidences"], [bool(r) for r in right]))
+    assert score.lower <= score.value <= score.upper and score.interval and score.how.endswith("ten bins")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -201,7 +210,7 @@ def test_a_left_out_session_is_not_said_to_be_absent(tmp_path: Path) -> None:
     session = sitting() | {"task_name": "sorting"}
     found = read(tmp_path, {"human_eval_x.json": session, "a.json": outputs()})
     lines = benchmark_table(found, stated_scores(found), [], sweep_scores(found), []).empty
-    assert any("1 files are left out" in line for line in lines if line.startswith("Person 1"))
+    assert any("1 file is left out" in line for line in lines if line.startswith("Person 1"))
 
 
 def test_samples_without_any_answer_under_each_rule(tmp_path: Path) -> None:

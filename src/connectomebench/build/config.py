@@ -149,7 +149,9 @@ def parse_config(data: dict[str, Any], origin: str = "configuration", *, truth_n
     except ValidationError as error:
         # where one or several are allowed, both are tried: the one that got furthest was meant
         first = max(error.errors(), key=lambda found: len(found["loc"]))
-        where = ".".join(str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec", str(p)))
+        where = ".".join(
+            str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec|int|tuple\[.*\]", str(p))
+        )
         raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
     volumes = config.source.volumes
     if truth_needed and volumes is not None and volumes.proofread is None and volumes.simulated is None:

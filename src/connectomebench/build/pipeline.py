@@ -28,9 +28,10 @@ from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.leak_words import MOST_LISTED
-from connectomebench.dataset.leakage import check_leaks, count_bodies, look_alikes
+from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodies, look_alikes
 from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
 from connectomebench.dataset.manifest import add_species, is_built, library_versions, read_manifest, remove_other_build
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.dataset.schema import make_row, read_small_columns, write_partition
 from connectomebench.execution.open_runner import open_runner
@@ -394,7 +395,7 @@ def _write_task(
     """Write the rows of one task, check for leakage, and write card and manifest."""
     gathered = pool.gathered
     folder = out / task / config.species
-    digests = {}
+    digests, memo = {}, PictureMemo()
     for partition in PARTITIONS:
         rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
         index = [row.index for row in rows]
@@ -404,15 +405,16 @@ def _write_task(
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
         size = sum(pool.drawn.summaries[i].size for i in index)
-        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
+        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size, on_picture=memo.remember)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     fingerprint = config.fingerprint()
     species_folders = {
         t: out / t / config.species for t in config.tasks if t == task or is_built(out / t, config.species, fingerprint)
     }
-    similar = look_alikes(folder)
+    similar = look_alikes(folder, memo)
     leaks = check_leaks(species_folders, task, config.partition.group_by, similar)
     entry = {
+        "format_version": FORMAT_VERSION,
         "config_fingerprint": fingerprint,
         "fingerprint": content_key(digests),
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},

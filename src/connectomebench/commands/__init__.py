@@ -2,6 +2,7 @@
 
 NAMES = (
     "build",
+    "check",
     "proofread",
     "quickstart",
     "report",

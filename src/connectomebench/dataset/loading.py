@@ -54,8 +54,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, its files are not those of its manifest, or the Hub cannot
-        be reached.
+        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
+        manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -92,6 +92,8 @@ def load_rows(
     if partition not in entry["counts"]:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
     check_species_name(species, name)
+    if not sum(entry["counts"][partition].values()):
+        raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
     if commit is None:
         rows = _read_rows(folder / species, partition, entry, cache)
     else:

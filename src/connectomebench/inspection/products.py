@@ -35,6 +35,11 @@ def datasets_in(path: Path) -> list[Path]:
     return sorted(p.parent for p in path.glob(f"*/{MANIFEST}"))
 
 
+def models_in(path: Path) -> list[Path]:
+    """Return the models in a folder, which lie in ``MODEL/TASK/SPECIES``."""
+    return sorted(p.parent for depth in ("*", "*/*", "*/*/*") for p in path.glob(f"{depth}/{MODEL_RECORD}"))
+
+
 def describe_dataset(path: Path) -> Finding:
     """Describe a dataset: rows by species and partition, source, and whether its files are whole."""
     manifest = read_manifest(path)

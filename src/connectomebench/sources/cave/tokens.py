@@ -1,7 +1,7 @@
 """Which token a CAVE server gets: the common one only servers that this package knows, and none without encryption.
 
-caveclient sends the common token (``cave-secret.json``) to any address that a configuration names. Here another server gets
-a token only if there is a file for it, named after it as caveclient and cloud-volume name it.
+caveclient sends the common token (``cave-secret.json``) to any address that a configuration names. Here another server
+gets a token only if there is a file for it, named after it as caveclient and cloud-volume name it.
 """
 
 from __future__ import annotations
