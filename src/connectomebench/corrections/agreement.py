@@ -198,8 +198,8 @@ def _best_shifts(one: NDArray[np.bool_], two: NDArray[np.bool_], labels: list[ND
     if not (one.all() and two.all()):  # foregrounds help where they are not everything
         edges = [e + 0.5 * mask for e, mask in zip(edges, (one, two), strict=True)]
     size = [int(next_fast_len(2 * n) or 2 * n) for n in edges[0].shape]
-    spectra = [np.asarray(rfftn((e - e.mean()).astype(np.float32), size)) for e in edges]
-    scores = np.asarray(irfftn(spectra[0] * np.conj(spectra[1]), size))
+    one_spectrum, two_spectrum = (np.asarray(rfftn((e - e.mean()).astype(np.float32), size)) for e in edges)
+    scores = np.asarray(irfftn(one_spectrum * two_spectrum.conj(), size))
     reach = [min(_SHIFT_VX, n // 2) for n in edges[0].shape]
     near = scores[np.ix_(*(np.arange(-r, r + 1) % n for r, n in zip(reach, size, strict=True)))]
     found: list[IntPoint] = []
