@@ -10,7 +10,8 @@ from importlib import import_module
 from pathlib import Path
 
 from connectomebench.commands import NAMES
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.extras import missing_extra
 
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
@@ -60,6 +61,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parsed.run(parsed) or 0
     except ConnectomeBenchError as error:
         print(f"connectomebench: {error}", file=sys.stderr)
+        return _EXIT_USER_ERROR
+    except ImportError as error:
+        problem = missing_extra(error)
+        if problem is None:
+            raise
+        print(f"connectomebench: {parsed.command}: {problem}", file=sys.stderr)
+        return _EXIT_USER_ERROR
+    except SiteUnavailable as error:
+        print(f"connectomebench: {error}; run the same command again to resume", file=sys.stderr)
         return _EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("connectomebench: interrupted; run the same command again to resume", file=sys.stderr)

@@ -10,7 +10,7 @@ import pytest
 from species_stand_in import SECRETS, TOKEN, LocalServer, by_name, local_fly
 
 from connectomebench.doctor.access import access
-from connectomebench.doctor.tokens import read_token
+from connectomebench.sources.cave.tokens import read_token
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from connectomebench.build.config import BuildConfig
-from connectomebench.core.correction import Corrections, Skipped
+from connectomebench.core.correction import Corrections, GivenIds, Skipped
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
@@ -49,6 +49,8 @@ class CollectedSites:
         ``edit_id`` -> time of the correction, where known.
     segmentations
         For a source with several segmentations: name -> counts of its ``corrections``, and its ``candidates``.
+    given_ids
+        What became of ids that the configuration names.
     """
 
     sites: tuple[Site, ...]
@@ -58,6 +60,7 @@ class CollectedSites:
     skipped: tuple[Skipped, ...]
     edit_times: dict[str, datetime]
     segmentations: dict[str, dict[str, Any]]
+    given_ids: GivenIds
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
@@ -161,6 +164,7 @@ def _collected(
         corrections.skipped,
         corrections.times,
         segmentations,
+        corrections.given_ids,
     )
 
 

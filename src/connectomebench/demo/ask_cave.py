@@ -17,7 +17,7 @@ from connectomebench.core.geometry import Box, Mesh
 from connectomebench.core.site import Point
 from connectomebench.core.species import SPECIES, Species
 from connectomebench.demo.demo_data import cache_folder
-from connectomebench.doctor.tokens import read_token
+from connectomebench.sources.cave.tokens import read_token
 
 if TYPE_CHECKING:
     from connectomebench.sources.cave.cave_config import CaveConfig

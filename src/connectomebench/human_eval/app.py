@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 from connectomebench.core.view_layout import PLANES, plane_columns
 from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import messages
@@ -93,7 +94,7 @@ def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPag
         import gradio
         from gradio import themes
     except ImportError as error:
-        raise ConnectomeBenchError("rating needs gradio; pip install 'connectomebench[apps]'") from error
+        raise ConnectomeBenchError(f"rating needs gradio; {install_hint('apps')}") from error
     logging.getLogger("httpx").setLevel(logging.WARNING)
     finished = threading.Event()
     blocks = _blocks(gradio, session, dataset, texts, finished)

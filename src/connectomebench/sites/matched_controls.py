@@ -53,6 +53,7 @@ def assign_controls(
     scores: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
     caliper: float = np.inf,
     neighbours: int = 64,
+    first: NDArray[np.bool_] | None = None,
 ) -> list[tuple[int, int]]:
     """Pair cases with distinct controls: as many pairs as the caliper allows, at the least summed distance.
 
@@ -72,6 +73,9 @@ def assign_controls(
     neighbours
         In large problems only this many nearest controls of a case, and as many nearest cases of a control, are
         candidates for distance. The number of pairs does not depend on it.
+    first
+        bool, shape (n_controls,): controls to use before others. There are as many pairs as without it, as many as
+        possible with these controls, and then the least summed distance.
 
     Returns
     -------
@@ -80,11 +84,14 @@ def assign_controls(
     """
     own, other = (np.zeros(len(cases)), np.zeros(len(controls))) if scores is None else scores
     free = np.arange(len(controls))
+    preferred = np.zeros(len(controls), np.bool_) if first is None else np.asarray(first)
     pairs: list[tuple[int, int]] = []
     for _ in range(per_case):
         if not len(cases) or not len(free):
             break
-        made = _assign_once(cases, controls[free], np.asarray(own), np.asarray(other)[free], caliper, neighbours)
+        made = _assign_once(
+            cases, controls[free], np.asarray(own), np.asarray(other)[free], caliper, neighbours, preferred[free]
+        )
         pairs += [(case, int(free[control])) for case, control in made]
         free = np.delete(free, [control for _, control in made])
     return sorted(pairs)
@@ -97,6 +104,7 @@ def _assign_once(
     other: NDArray[np.floating],
     caliper: float,
     neighbours: int,
+    first: NDArray[np.bool_],
 ) -> list[tuple[int, int]]:
     """Solve one round: a full matching in which each case may also take a costly dummy partner."""
     from scipy.sparse import coo_array
@@ -105,6 +113,9 @@ def _assign_once(
     a, b = _allowed_pairs(cases, controls, own, other, caliper, neighbours)
     distance = np.linalg.norm(np.asarray(cases, np.float64)[a] - np.asarray(controls, np.float64)[b], axis=1)
     n, m = len(cases), len(controls)
+    if first.any():
+        # a control that is not preferred costs more than any difference of summed distances
+        distance = distance + np.where(first[b], 0.0, 1.0 + n * float(distance.max(initial=0.0)))
     # costs more than any difference between the other pairs; 1 is added since zeros are no edges
     none = 2.0 + (n + 1) * float(distance.max(initial=0.0))
     rows, columns = np.append(a, np.arange(n)), np.append(b, m + np.arange(n))
@@ -167,6 +178,7 @@ def match_rendered(
     groups: NDArray[np.str_],
     rules: ControlRules,
     strata: NDArray[np.str_] | None = None,
+    first: NDArray[np.bool_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Choose pairs of one case and one control that a trivial model cannot distinguish.
 
@@ -182,6 +194,8 @@ def match_rendered(
         Caliper and seed.
     strata
         Pairs are made within a stratum; shape (n,). None for a single stratum.
+    first
+        bool, shape (n,): controls to use before others; see :func:`assign_controls`.
 
     Returns
     -------
@@ -199,9 +213,17 @@ def match_rendered(
     pairs: list[tuple[int, int]] = []
     wanted = 0
     strata = np.zeros(len(is_case), "U1") if strata is None else strata
+    preferred = np.zeros(len(is_case), np.bool_) if first is None else first
     for stratum in np.unique(strata):
         cases, controls = (np.flatnonzero((is_case == case) & (strata == stratum)) for case in (True, False))
-        made = assign_controls(x[cases], x[controls], 1, scores=(logit[cases], logit[controls]), caliper=rules.caliper)
+        made = assign_controls(
+            x[cases],
+            x[controls],
+            1,
+            scores=(logit[cases], logit[controls]),
+            caliper=rules.caliper,
+            first=preferred[controls],
+        )
         pairs += [(int(cases[c]), int(controls[k])) for c, k in made]
         wanted += min(len(cases), len(controls))
     return sorted(pairs), wanted - len(pairs)

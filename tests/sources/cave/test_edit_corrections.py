@@ -228,4 +228,4 @@ def test_of_the_recorded_edits_all_that_stand_are_corrections(archive: Archive, 
         rows = ground.segments(standing[split.edit_id].operation.before) == np.uint64(split.segment)
         assert len(set(split.bodies)) == 2 and np.isin(np.asarray(split.bodies, np.uint64), ground.final[rows]).all()
     assert made.counts["merges"] == 35 and made.counts["splits"] == 8 and made.counts["proofread roots"] == 26
-    assert made.complete == frozenset(archive.roots[0].tolist())
+    assert made.complete == frozenset(archive.roots.ids.tolist())

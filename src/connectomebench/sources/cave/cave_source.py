@@ -20,11 +20,12 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
-from connectomebench.sources.cave.archive import Archive, final_state
+from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
 from connectomebench.sources.cave.cut_sides import Cutting
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
+from connectomebench.sources.cave.meshes import require_meshes
 from connectomebench.sources.surroundings import (
     CertaintyRules,
     goes_on_outside,
@@ -59,7 +60,8 @@ class CaveSource:
     Raises
     ------
     ConnectomeBenchError
-        If the server cannot be reached, refuses the token, or does not state what is needed.
+        If the server cannot be reached, refuses the token, does not state what is needed, or has no meshes or image
+        data where these are configured.
     """
 
     def __init__(self, config: CaveConfig, species: str, cache: Path, base: Path, runner: Runner) -> None:
@@ -67,6 +69,11 @@ class CaveSource:
         spec = JobSpec(config, species, cache, final_state(config, species, cache))
         self._context = spec.open()
         self._context.connection.graph.voxel_nm()
+        # what a later step needs is opened now: surveys take hours
+        if config.meshes == "level2":
+            require_meshes(self._context.supervoxels.cloud)
+        with answers_needed("the volumes of the dataset"):
+            _ = self._image, self._outlined
         self.archive = Archive(spec, base, runner)
         self._info = self._make_info(spec)
 
