@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,6 +14,12 @@ from connectomebench.commands import NAMES
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.extras import missing_extra
 
+_PROGRESS_IN_LOGS = {
+    "TQDM_MININTERVAL": "60",
+    "TQDM_MAXINTERVAL": "120",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
 
@@ -54,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 interrupted.
     """
     parsed = _parser().parse_args(arguments)
+    if not sys.stderr.isatty():
+        quiet_progress()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("numba", "matplotlib", "datasets", "fsspec", "urllib3", "httpx", "httpx2", "openai"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -78,6 +87,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a full disk or a read-only folder, raised inside a library
         print(f"connectomebench: {error}; free space or choose another folder", file=sys.stderr)
         return _EXIT_USER_ERROR
+
+
+def quiet_progress() -> None:
+    """Keep progress bars from flooding a log: ours appear once a minute, those of the Hub and of `datasets` never.
+
+    Packages read these variables when they are imported, which no command has done yet; what is set already stays.
+    """
+    for name, value in _PROGRESS_IN_LOGS.items():
+        os.environ.setdefault(name, value)
 
 
 def run_builder(task: str, arguments: Sequence[str] | None = None) -> int:

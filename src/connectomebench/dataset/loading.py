@@ -73,6 +73,8 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} is a folder, which has no revisions; leave the revision out")
     if not local and (name.startswith((".", "/")) or name.count("/") != 1):
         raise ConnectomeBenchError(f"there is no dataset folder {name}; build it first, or name ORG/NAME on the Hub")
+    if local and not (folder / FILE_NAME).exists():
+        _point_to_tasks(folder)
     commit = None if local else resolve_dataset(name, revision)
     manifest = read_manifest(folder) if commit is None else fetch_manifest(name, commit)
     if task is not None and task != manifest["task"]:
@@ -101,6 +103,13 @@ def load_rows(
         source=entry["source"],
     )
     return Rows(rows, data)
+
+
+def _point_to_tasks(folder: Path) -> None:
+    """Raise for the output folder of a build: it holds a dataset a task, one of which is meant."""
+    tasks = sorted(path.parent.name for path in folder.glob(f"*/{FILE_NAME}"))
+    if tasks:
+        raise ConnectomeBenchError(f"{folder} holds several datasets; give {folder}/TASK: {', '.join(tasks)}")
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:
