@@ -111,7 +111,7 @@ def test_merge_action() -> None:
 
 
 def test_merges_that_were_taken_back_are_the_first_controls() -> None:
-    """One case has room for one control: of many pairs that fit it better, it gets the one that a person took for one."""
+    """One case has room for one control: the pair that a person took for one, though many others fit it better."""
     sizes = dict.fromkeys(range(1, 21), 5000) | {20: 900}
     taken_back = TakenBackMerge("wrong", (3, 20), ((9000, 0, 0), (9000, 200, 0)))
     corrections = replace(

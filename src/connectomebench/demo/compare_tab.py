@@ -31,8 +31,8 @@ _NOTE = (
 )
 _SMALL = (
     "The error of calibration (ECE, with 15 bins) is the mean distance between the probabilities that a model states "
-    "and how often they come true. It is never below 0, so noise raises it, the more the fewer samples there are. It is "
-    "about 0 for a model that tells nothing too: one that says 0.5 of every sample where half are “yes”."
+    "and how often they come true. It is never below 0, so noise raises it, the more the fewer samples there are. It "
+    "is about 0 for a model that tells nothing too: one that says 0.5 of every sample where half are “yes”."
 )
 _UNMEASURED = Markup('<p class="cb-soft">{}</p>')
 

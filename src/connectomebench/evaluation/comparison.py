@@ -21,7 +21,6 @@ from connectomebench.evaluation.statistics import (
     paired_difference,
     two_class_balanced_accuracy_statistic,
 )
-
 from connectomebench.evaluation.summary import only_answer
 
 if TYPE_CHECKING:

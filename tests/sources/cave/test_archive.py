@@ -27,7 +27,7 @@ from connectomebench.sources.cave.archive import Archive, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cave_source import CaveSource
 from connectomebench.sources.cave.history import UNREADABLE_DETAILS, UNREADABLE_ROOTS
-from connectomebench.sources.cave.jobs import JobSpec
+from connectomebench.sources.cave.jobs import HistoryJob, JobSpec, read_history
 
 UNKNOWN_ROOT = 288230376159999999
 
@@ -126,12 +126,14 @@ def test_a_server_that_answers_nothing_is_one_line(tmp_path: Path, force: dict[s
 def test_a_server_that_goes_away_is_one_line_that_names_the_waits(tmp_path: Path) -> None:
     with replay_server(FIXTURE) as server:
         archive = archive_of(config_of(server.url), tmp_path)
-        _ = archive.roots
+        archive.spec.open()
     with pytest.raises(
         ConnectomeBenchError, match=r"ConnectionError; run the same command again .*attempts, wait_s"
     ) as e:
         _ = archive.history
     assert "\n" not in str(e.value)
+    with pytest.raises(ConnectomeBenchError, match=r"edit history cannot be read: .*ConnectionError; run the same"):
+        read_history(HistoryJob(archive.spec, (1,)))
 
 
 def test_meshes_that_are_not_there_are_told_at_opening(server: ReplayServer, tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ from connectomebench.sources.cave.history import (
     differences,
 )
 from connectomebench.sources.cave.jobs import (
-    RUN_AGAIN,
     History,
     HistoryJob,
     JobSpec,
@@ -42,6 +41,7 @@ from connectomebench.sources.cave.jobs import (
     make_surveys,
     read_history,
 )
+from connectomebench.sources.cave.retries import RUN_AGAIN
 from connectomebench.sources.cave.root_files import read_root_ids
 from connectomebench.sources.cave.survey_index import State, SurveyIndex
 

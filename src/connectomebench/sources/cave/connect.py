@@ -18,7 +18,14 @@ from connectomebench.core.ids import exact_column
 from connectomebench.core.species import Species
 from connectomebench.sources.cave.cave_config import CaveConfig, RootsConfig
 from connectomebench.sources.cave.graph import Graph, utc
-from connectomebench.sources.cave.retries import RetryAdapter, ServerAway, refused, unusable_token, with_retries
+from connectomebench.sources.cave.retries import (
+    RUN_AGAIN,
+    RetryAdapter,
+    ServerAway,
+    refused,
+    unusable_token,
+    with_retries,
+)
 from connectomebench.sources.cave.root_files import read_root_ids
 from connectomebench.sources.cave.tokens import read_token
 
@@ -215,7 +222,7 @@ def proofread_roots(
         else:
             roots = _in_table(connection, table, until)
     except SiteUnavailable as error:
-        raise ConnectomeBenchError(f"the proofread roots cannot be read: {error}") from None
+        raise ConnectomeBenchError(f"the proofread roots cannot be read: {error}; {RUN_AGAIN}") from None
     roots = np.unique(roots[roots != 0])
     if not len(roots):
         raise ConnectomeBenchError("no proofread root found; check source.cave.roots and source.cave.until")

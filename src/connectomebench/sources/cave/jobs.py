@@ -23,12 +23,8 @@ from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 from connectomebench.sources.cave.cloud_volumes import CloudLayer
 from connectomebench.sources.cave.connect import Connection, connect
 from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations, read_operations
+from connectomebench.sources.cave.retries import RUN_AGAIN
 from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
-
-RUN_AGAIN = (
-    "run the same command again to continue from here, or let it wait longer (source.cave.requests: attempts, wait_s, "
-    "longest_wait_s)"
-)
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,12 @@ T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+RUN_AGAIN = (
+    "run the same command again to continue from here, or let it wait longer (source.cave.requests: attempts, wait_s, "
+    "longest_wait_s)"
+)
+"""What to do where a server gave no answers."""
+
 _IF_500 = 4  # the ChunkedGraph also answers 500 for unknown ids, and then every time
 BUSY = frozenset({429, 502, 503, 504})
 """Answers of a server that may be able to answer later."""
