@@ -11,6 +11,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -89,12 +90,11 @@ def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPag
     ConnectomeBenchError
         If gradio is not installed or the port is taken.
     """
+    require_page()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-        from gradio import themes
-    except ImportError as error:
-        raise ConnectomeBenchError(f"rating needs gradio; {install_hint('apps')}") from error
+    import gradio
+    from gradio import themes
+
     logging.getLogger("httpx").setLevel(logging.WARNING)
     finished = threading.Event()
     blocks = _blocks(gradio, session, dataset, texts, finished)
@@ -162,6 +162,12 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
         "seconds": session.seconds(number),
         "columns": [[pictures[i] for i in column] for column in plane_columns(list(row["views"]))],
     }
+
+
+def require_page() -> None:
+    """Raise :class:`ConnectomeBenchError` if pages cannot be shown; called before any file is made."""
+    if find_spec("gradio") is None:
+        raise ConnectomeBenchError(f"rating needs gradio; {install_hint('apps')}")
 
 
 def _blocks(
