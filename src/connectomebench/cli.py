@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 
 from connectomebench.commands import NAMES
-from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable, disk_advice
 from connectomebench.core.extras import missing_extra
 
 _PROGRESS_IN_LOGS = {
@@ -83,9 +83,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("connectomebench: interrupted; run the same command again to resume", file=sys.stderr)
         return _EXIT_INTERRUPTED
-    except OSError as error:
-        # a full disk or a read-only folder, raised inside a library
-        print(f"connectomebench: {error}; free space or choose another folder", file=sys.stderr)
+    except OSError as error:  # raised inside a library: a full disk, but also what a library calls so
+        advice = disk_advice(error)
+        reason = " ".join(str(error).split())
+        print(f"connectomebench: {reason}{(advice and f'; {advice}') or ''}", file=sys.stderr)
         return _EXIT_USER_ERROR
 
 

@@ -17,6 +17,7 @@ from connectomebench.core.extras import require_modules
 from connectomebench.core.resources import resource_path
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.runner import evaluate_model
 from connectomebench.models.encoders import EFFICIENTNET
@@ -137,7 +138,8 @@ def _records_of(path: Path) -> str | None:
 
     if not path.exists():
         return None
-    return pq.read_table(path, columns=["dataset_fingerprint"])[0][0].as_py()
+    with parquet_errors([path], remedy="delete it, and it is made again"):
+        return pq.ParquetFile(path).read(columns=["dataset_fingerprint"])[0][0].as_py()
 
 
 def report(out: Path, species: str | None = None) -> Path:

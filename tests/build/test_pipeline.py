@@ -10,16 +10,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from connectomebench.build.config import FIRST_TASKS, load_config
+from connectomebench.build import pipeline, render_worker
+from connectomebench.build.config import DEFAULT_TASKS, load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.site import Site
+from connectomebench.dataset.leakage import id_leaks
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns
+from connectomebench.sites.matched_controls import match_rendered
 
 
 def entry(out: Path, task: str) -> dict:
@@ -30,7 +35,7 @@ def fingerprints(out: Path) -> dict[str, str]:
     return {path.parent.name: entry(out, path.parent.name)["fingerprint"] for path in out.glob("*/manifest.json")}
 
 
-@pytest.mark.parametrize("task", FIRST_TASKS)
+@pytest.mark.parametrize("task", DEFAULT_TASKS)
 def test_both_answers_are_in_every_partition_as_often(built: Path, task: str) -> None:
     for partition in PARTITIONS:
         answers = read_small_columns(built / task / "fly", partition, ["answer"])["answer"].to_pylist()
@@ -38,7 +43,7 @@ def test_both_answers_are_in_every_partition_as_often(built: Path, task: str) ->
         assert entry(built, task)["counts"][partition] == {a: answers.count(a) for a in set(answers)}
 
 
-@pytest.mark.parametrize("task", FIRST_TASKS)
+@pytest.mark.parametrize("task", DEFAULT_TASKS)
 def test_simulated_samples_say_so_everywhere(built: Path, task: str) -> None:
     for partition in PARTITIONS:
         assert set(read_small_columns(built / task / "fly", partition, ["origin"])["origin"].to_pylist()) == {
@@ -116,6 +121,64 @@ def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
     assert fingerprints(out) == fingerprints(built) != {}
     assert pq.read_metadata(next((out / "merge_action" / "fly").glob("test-*.parquet"))).num_rows > 0
     assert {p: p.stat().st_mtime_ns for p in untouched} == untouched
+
+
+def test_a_task_that_is_added_leaves_the_others_as_they_are(short_config: Path, tmp_path: Path) -> None:
+    """It keeps clear of their rows, and ends up the same where its own build has to be repeated."""
+    first, second = "merge_action", "endpoint_error_identification"
+    build_datasets(load_config(short_config, {"tasks": [first]}), tmp_path, short_config.parent)
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / first).rglob("*")}
+    both = load_config(short_config, {"tasks": [first, second]})
+    assert list(build_datasets(both, tmp_path, short_config.parent)) == [first, second]
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert (entry(tmp_path, second)["partition"]["tasks"], entry(tmp_path, second)["partition"]["after"]) == (
+        [second],
+        [first],
+    )
+    found = id_leaks({task: tmp_path / task / "fly" for task in (first, second)}, "segment")
+    assert not any(found.values())
+    complete = fingerprints(tmp_path)
+    for task in (second, first):
+        next((tmp_path / task / "fly").glob("train-*.parquet")).unlink()
+        build_datasets(both, tmp_path, short_config.parent)
+        assert fingerprints(tmp_path) == complete
+
+
+def test_a_corrected_configuration_renders_only_what_changed(
+    short_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A build that leaves one task out and one that is stopped keep what they rendered; other tasks are written."""
+    rendered: list[Site] = []
+    render, match = render_worker.render_site_or_reason, match_rendered
+
+    def counted(site: Site, *arguments: Any) -> Any:
+        rendered.append(site)
+        return render(site, *arguments)
+
+    monkeypatch.setattr(render_worker, "render_site_or_reason", counted)
+    monkeypatch.setattr(pipeline, "match_rendered", lambda *a: ([], 0))
+    config = load_config(short_config, {"controls.max_cases": 12})
+    with pytest.raises(ConnectomeBenchError, match="no pair of a case and a comparable control"):
+        build_datasets(config, tmp_path, short_config.parent)
+    once = len(rendered)
+    with pytest.raises(ConnectomeBenchError, match="no pair of a case"):
+        build_datasets(config, tmp_path, short_config.parent)
+    assert len(rendered) == once > 20, "what is left out is looked for again"
+
+    calls: list[int] = []
+    monkeypatch.setattr(
+        pipeline, "match_rendered", lambda *a: calls.append(1) or (([], 0) if len(calls) == 1 else match(*a))
+    )
+    corrected = load_config(short_config, {"controls.max_cases": 12, "controls.caliper": 5.0, "partition.seed": 1})
+    folders = build_datasets(corrected, tmp_path, short_config.parent)
+    assert list(folders) == ["endpoint_error_identification_with_em"]
+    assert len(rendered) == once
+    with pytest.raises(ConnectomeBenchError, match="--overwrite"):
+        build_datasets(config, tmp_path, short_config.parent)
+    wider = load_config(short_config, {"controls.max_cases": 12, "controls.caliper": 4.0})
+    folders = build_datasets(wider, tmp_path, short_config.parent, overwrite=True)
+    assert len(folders) == 2 and len(rendered) == once
+    assert not list((tmp_path / ".cache").glob("drawn/**/*.parquet"))
 
 
 def test_the_manifest_is_plain_json(built: Path) -> None:

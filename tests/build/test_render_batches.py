@@ -162,6 +162,15 @@ def test_what_is_drawn_is_not_drawn_again(tmp_path: Path) -> None:
     assert [s.size for s in again.summaries] == [s.size for s in reversed(first.summaries)]
 
 
+def test_other_sites_beside_them_do_not_draw_sites_again(tmp_path: Path) -> None:
+    """Batches are of neighbours, so that one site more moves many; what is drawn is found wherever it is."""
+    sites, source = [site(i) for i in range(70)], Blocks()
+    first = draw(sites[10:], source, tmp_path)
+    again = draw(sites[:60], source, tmp_path)
+    assert set(source.asked.values()) == {1} and len(source.asked) == 70
+    assert list(again.images(range(10, 60))) == list(first.images(range(50)))
+
+
 def test_a_damaged_file_is_drawn_again_and_a_lost_one_is_told(tmp_path: Path) -> None:
     sites, source = [site(i) for i in range(40)], Blocks()
     draw(sites, source, tmp_path)
@@ -261,10 +270,10 @@ def test_a_stopped_batch_is_not_written(tmp_path: Path) -> None:
     path = tmp_path / "batch.parquet"
     renderer = SiteRenderer(Blocks(), CpuEngine(1), RULES)  # type: ignore[arg-type]
     with pytest.raises(Stopped):
-        renderer.draw(SiteBatch((site(0),), path), stop)
+        renderer.draw(SiteBatch((site(0),), ("a",), path), stop)
     assert not list(tmp_path.iterdir())
-    summaries = renderer.draw(SiteBatch((site(0), site(1)), path))
-    assert [s.size for s in summaries] == [s.size for s in read_summaries(path) or []]
+    summaries = renderer.draw(SiteBatch((site(0), site(1)), ("a", "b"), path))
+    assert [s.size for s in summaries] == [s.size for _, s in read_summaries(path) or []]
     assert len(read_rendered(path) or []) == 2
 
 
@@ -283,7 +292,7 @@ def test_a_worker_opens_the_source_once_and_draws_the_same(
     for number in range(2):
         there = pickle.loads(pickle.dumps(remote))
         assert there == remote
-        assert [s.problem for s in there.draw(SiteBatch((), tmp_path / f"{number}.parquet"))] == []
+        assert [s.problem for s in there.draw(SiteBatch((), (), tmp_path / f"{number}.parquet"))] == []
     assert len(opened) == 1
     source = opened[0]
     contacts = source.contacts()
@@ -295,7 +304,7 @@ def test_a_worker_opens_the_source_once_and_draws_the_same(
     here = SiteRenderer(source, CpuEngine(2), RULES)
     assert here.look == remote.look
     (near,), (far,) = (
-        s.draw(SiteBatch((one,), tmp_path / f"{name}.parquet")) for s, name in ((here, "a"), (remote, "b"))
+        s.draw(SiteBatch((one,), ("a",), tmp_path / f"{name}.parquet")) for s, name in ((here, "a"), (remote, "b"))
     )
     assert near.size == far.size > 0
     assert read_rendered(tmp_path / "a.parquet")[0].images == read_rendered(tmp_path / "b.parquet")[0].images  # type: ignore[index]
@@ -312,12 +321,12 @@ def test_a_worker_that_differs_says_so(
     remote: RemoteRenderer, tmp_path: Path, change: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(ConnectomeBenchError, match=words):
-        replace(remote, **change).draw(SiteBatch((), tmp_path / "batch.parquet"))
+        replace(remote, **change).draw(SiteBatch((), (), tmp_path / "batch.parquet"))
 
 
 def test_a_worker_that_does_not_see_the_folder_says_so(remote: RemoteRenderer, tmp_path: Path) -> None:
     with pytest.raises(ConnectomeBenchError, match="that all machines see"):
-        remote.draw(SiteBatch((), tmp_path / "elsewhere" / "batch.parquet"))
+        remote.draw(SiteBatch((), (), tmp_path / "elsewhere" / "batch.parquet"))
     assert not (tmp_path / "elsewhere").exists()
 
 

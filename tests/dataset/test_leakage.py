@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,15 @@ from stored_rows import HIGH, partition_rows, png
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.dataset.leakage import check_leaks, count_bodies, hash_pictures, id_leaks, near_pictures
+from connectomebench.dataset.leak_words import look_alike_text, read_look_alikes
+from connectomebench.dataset.leakage import (
+    check_leaks,
+    count_bodies,
+    hash_pictures,
+    id_leaks,
+    look_alikes,
+    near_pictures,
+)
 from connectomebench.dataset.schema import write_partition
 
 
@@ -107,6 +116,17 @@ def test_near_identical_pictures_are_counted(tmp_path):
     pairs = near_pictures(hash_pictures(tmp_path, "train"), hash_pictures(tmp_path, "test"))
     first, copy = rows["train"][0]["sample_id"], rows["test"][0]["sample_id"]
     assert pairs == [(f"{first}/{v}", f"{copy}/{v}") for v in ("front", "side", "top")]
+    similar = look_alikes(tmp_path)
+    assert {(p.first, p.second) for p in similar} == set(pairs) and similar[0].bits == 0
+    assert {(p.first_partition, p.second_partition) for p in similar} == {("train", "test")}
+    assert similar[-1].first.endswith("/front") and 0.98 <= similar[-1].correlation <= similar[0].correlation
+    entry = {"look_alikes": [asdict(p) for p in similar]}
+    assert read_look_alikes(entry) == tuple(similar)
+    text = look_alike_text({"segments": 0, "pictures": 3}, similar)
+    assert text.startswith("3 pairs of look-alike pictures: no leak") and similar[0].distance in text
+    for damage in ({"first": "<b>/x"}, {"bits": "0"}, {"second_partition": "all"}):
+        with pytest.raises(ValueError, match="names no pictures"):
+            read_look_alikes({"look_alikes": [asdict(similar[0]) | damage]})
 
 
 def test_blank_pictures_and_different_thin_neurites_are_no_copies(tmp_path):

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from connectomebench.core.resources import resource_path
 from connectomebench.core.version import __version__
-from connectomebench.demo.demo_data import DATASETS
+from connectomebench.demo.demo_data import TASKS
 from connectomebench.demo.texts import INTRODUCTION
 from connectomebench.hub.space_plan import read_settings
 
@@ -18,7 +18,7 @@ def test_the_settings_name_what_is_there() -> None:
     settings = read_settings(FOLDER)
     assert settings is not None and settings["sdk"] == "gradio"
     assert settings["sdk_version"] == version("gradio")
-    assert settings["datasets"] == list(DATASETS)
+    assert settings["datasets"] == [f"connectomebench/{task}" for task in TASKS]
     assert len(str(settings["short_description"])) <= 60  # more, and the Hub refuses the folder
     assert (FOLDER / "requirements.txt").read_text().split() == [f"connectomebench[apps]=={__version__}"]
 

@@ -85,6 +85,35 @@ def test_a_model_that_does_not_talk(run: Run, trivial: Path) -> None:
     assert "is not a chat model" in run(trivial, "--prompt", "hints", fails=True)
 
 
+def test_records_of_another_model_or_other_data_are_not_replaced_unasked(
+    run: Run, trivial: Path, split: Path, tmp_path: Path
+) -> None:
+    other = train_model(split, tmp_path / "other", seed=1)
+    run(trivial)
+    first = run.records()
+    line = run(other, fails=True)
+    assert "model_revision" in line and "--name" in line and "--overwrite" in line
+    assert run.records().equals(first) and not list(run.out.rglob("*.partial"))
+    assert "second/try" in run(other, "--name", "second/try")
+    both = read_results(run.out)
+    assert both.groupby("model")["model_revision"].nunique().to_dict() == {"second/try": 1, "trivial": 1}
+    assert (run.out / "second--try/merge_action/fly/test.parquet").exists()
+    run(other, "--overwrite")
+    assert set(read_results(run.out / "trivial")["model_revision"]) != set(first["model_revision"])
+
+    copied = Path(shutil.copytree(split, tmp_path / "copied"))
+    manifest = json.loads((copied / "manifest.json").read_text())
+    manifest["species"]["fly"]["fingerprint"] = "0" * 32
+    (copied / "manifest.json").write_text(json.dumps(manifest))
+    assert "dataset_fingerprint" in Run(copied, run.out, run.capsys)(other, fails=True)
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b/c", "", ".hidden", "at@sign", "x" * 201])
+def test_a_name_that_cannot_stand_in_the_records(run: Run, trivial: Path, name: str) -> None:
+    assert "cannot be the name of a model" in run(trivial, f"--name={name}", fails=True)
+    assert not run.out.exists()
+
+
 def test_a_part_of_the_rows_stands_apart(run: Run, trivial: Path) -> None:
     out = run(trivial, "--max-samples", "2", "--seed", "1")
     assert "trivial@sample2-seed1 on" in out

@@ -82,6 +82,9 @@ def test_training_species_come_from_records_and_not_from_elsewhere(folder: Path,
     save_record(tmp_path / "other", "mouse", revision="another")
     found = recorded_species(frame, find_records([str(tmp_path)]), "test")
     assert found == {("probe", "abc", TASK): ("fly",)}
+    # from the Hub it has the name of its repository
+    published = recorded_species(frame.assign(model="brains/probe"), find_records([str(tmp_path)]), "test")
+    assert published == {("brains/probe", "abc", TASK): ("fly",)}
     assert recorded_species(frame, find_records([str(tmp_path / "other")]), "test") == {}
     with pytest.raises(ConnectomeBenchError, match="a model whose training is known"):
         transfer_rows(frame, {})
@@ -151,13 +154,13 @@ def test_what_the_command_cannot_do_is_told(folder: Path, capsys, words: list[st
 
 
 def test_what_is_left_out_or_unknown_is_said(folder: Path, tmp_path: Path, capsys):
-    for rows in answers("grey"):
+    for rows in answers("grey", model_revision="def"):
         write(tmp_path / "more", rows)
     save_record(tmp_path / "model", "rat")
     words = [str(folder), str(tmp_path / "more"), "--models", str(tmp_path / "model")]
     assert main(["transfer", *words]) == 0
     out, err = capsys.readouterr()
-    assert "left out, no training record: grey (revision abc, merge_action)" in err
+    assert "left out, no training record: grey (revision def, merge_action)" in err
     assert "no drop for probe (abc): not evaluated on rat" in out and "grey" not in out
 
 

@@ -22,6 +22,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
 def hub(serving: HubServer, tmp_path: Path) -> Iterator[HubServer]:
     serving.store = Store(tmp_path / "hub")
     serving.faults.clear()
+    serving.before = lambda line: None
     serving.requests.clear()
     serving.received.clear()
     yield serving

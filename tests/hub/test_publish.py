@@ -52,6 +52,10 @@ def test_small_columns_alone_at_the_tag(hub: HubServer, client: HubClient, folde
     small = client.load(REPO, "fly", columns=["sample_id", "answer"], revision="v1.0")
     assert small["train"]["columns"] == ["sample_id", "answer"] and len(small["train"]["ids"]) == 8
     assert hub.repo(REPO).tags == {"v1.0": hub.repo(REPO).branches["main"]}
+    filtered = {"filters": [["answer", "==", "yes"]], "verification_mode": "no_checks"}
+    assert len(client.load(REPO, "fly", **filtered)["train"]["ids"]) == 4
+    with pytest.raises(AssertionError, match="NonMatchingSplitsSizesError"):
+        client.load(REPO, "fly", filters=[["answer", "==", "no"]])
 
 
 def test_a_species_is_added_and_replaced_without_touching_the_other(

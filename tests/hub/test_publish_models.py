@@ -88,11 +88,39 @@ def test_a_model_comes_back_with_its_results(
     words = ["--model", MODEL, "--dataset", DATA, "--species", "fly", "--out", tmp_path / "pulled"]
     done = client.evaluate(*words)
     assert done.status == 0, done.err
-    path = tmp_path / "pulled" / "trivial" / "merge_action" / "fly" / "test.parquet"
+    path = tmp_path / "pulled" / "brains--trivial" / "merge_action" / "fly" / "test.parquet"
     assert str(path) in done.out and "4 rows in 4 groups" in done.out
     here, there = (read_results(folder).drop(columns="latency_s") for folder in (results, path))
-    assert here.equals(there)
+    assert set(there["model"]) == {MODEL} and here.drop(columns="model").equals(there.drop(columns="model"))
     assert published(client, model, "--repo", MODEL) == f"{MODEL}: nothing to change\n", "results there stay"
+    # records under the published name are this model's too
+    published(client, model, "--repo", MODEL, "--results", tmp_path / "pulled", "--dataset", DATA)
+    name = "results/merge_action/fly/test.parquet"
+    held = pq.read_table(pa.BufferReader(hub.content(MODEL, name, kind="model")))
+    assert set(held["model"].to_pylist()) == {record.name}
+
+
+def test_two_published_models_of_one_kind_stand_beside_each_other(
+    hub: HubServer, client: HubClient, dataset: Path, trained: tuple[Path, Path], tmp_path: Path
+) -> None:
+    published(client, dataset, "--repo", DATA)
+    other = train_model(dataset, tmp_path / "model", seed=1)
+    folders = {"brains/first": trained[0], "brains/second": other}
+    out = tmp_path / "results"
+    for repo, folder in folders.items():
+        published(client, folder, "--repo", repo)
+        words = ["--model", repo, "--dataset", DATA, "--species", "fly", "--out", out]
+        assert client.evaluate(*words).status == 0
+    found = read_results(out).groupby("model")["model_revision"].unique()
+    assert {name: tuple(of) for name, of in found.items()} == {
+        repo: (read_record(folder).revision,) for repo, folder in folders.items()
+    }
+    # a new version of a repository is another model: its records do not replace those of the old one unasked
+    published(client, other, "--repo", "brains/first", "--replace")
+    words = ["--model", "brains/first", "--dataset", DATA, "--species", "fly", "--out", out]
+    assert "--name" in line_of(client.evaluate(*words))
+    assert client.evaluate(*words, "--name", "brains/first-2").status == 0
+    assert set(read_results(out)["model"]) == {*folders, "brains/first-2"}
 
 
 def test_ablations_are_not_published(
@@ -124,7 +152,7 @@ def test_another_model_needs_replace_and_the_old_one_stays_at_its_commit(
     assert "2 deleted" in out and "Replace trivial" in hub.repo(MODEL, "model").history("main")[0].title
     words = ["--model", MODEL, "--dataset", DATA, "--species", "fly", "--out", tmp_path / "out"]
     for revision, folder in ((first, model), ("main", other)):
-        assert client.evaluate(*words, "--model-revision", revision).status == 0
+        assert client.evaluate(*words, "--model-revision", revision, "--overwrite").status == 0
         (path,) = (tmp_path / "out").rglob("*.parquet")
         assert set(pq.read_table(path)["model_revision"].to_pylist()) == {read_record(folder).revision}
 

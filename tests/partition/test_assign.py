@@ -19,10 +19,12 @@ from connectomebench.partition.assign import (
     SHARED_BODY,
     SHARED_PLACE,
     SHARED_SEGMENT,
+    TIED,
     PartitionRules,
     overlapping_views,
     partition_sites,
 )
+from connectomebench.partition.earlier_rows import EarlierRow
 from connectomebench.partition.kernel import resolve
 
 EDGE = 1000.0
@@ -356,3 +358,21 @@ def test_groups_of_several_segmentations_hold_what_shares_a_body():
             linked += 1
     assert linked > 20
     assert max(n / sizes[task, p] for (task, p, _), n in in_group.items() if p == "train") < 0.5
+
+
+@pytest.mark.parametrize("group_by", ["segment", "body"])
+@pytest.mark.parametrize("seed", range(3))
+def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by):
+    sites = random_sites(seed, 200, 3000, 30.0, tasks=("merge_action",))
+    rules = PartitionRules(cube_nm=200.0, group_by=group_by, seed=seed)
+    first = partition_sites(sites, rules, BOUNDS)
+    rows = [
+        EarlierRow(s.location_nm, s.extent_nm, s.segment_keys, s.body_ids, p)
+        for s, p in zip(sites, first.partitions, strict=True)
+        if p is not None
+    ]
+    added = random_sites(seed + 100, 200, 3000, 30.0, tasks=("split_action",))
+    result = partition_sites(added, rules, BOUNDS, rows)
+    assert TIED in result.reasons
+    check_leak_proof([*sites, *added], replace(result, partitions=first.partitions + result.partitions), group_by)
+    assert sum(p is not None for p in result.partitions) > 100

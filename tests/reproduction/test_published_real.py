@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from pathlib import Path
@@ -13,10 +14,13 @@ from connectomebench.evaluation.results import read_results
 from connectomebench.reproduction.accuracy_differences import accuracy_differences
 from connectomebench.reproduction.calibration_differences import calibration_differences
 from connectomebench.reproduction.differences import PublishedDifference, right_share
+from connectomebench.reproduction.network_differences import network_differences
+from connectomebench.reproduction.published_names import COLUMNS
 from connectomebench.reproduction.published_records import majority, write_records
 from connectomebench.reproduction.published_scores import own_scores, sweep_scores
 from connectomebench.reproduction.results_folder import Published, read_published
 from connectomebench.reproduction.score_table import Score
+from connectomebench.reproduction.sources import trace_totals
 
 FOLDER = Path(__file__).parents[2].parent / "shared/data/published_results"
 pytestmark = pytest.mark.skipif(not FOLDER.exists(), reason="needs ../shared/data/published_results, which is not here")
@@ -37,23 +41,25 @@ def scores(real: Published, tmp_path_factory: pytest.TempPathFactory) -> list[Sc
 
 @pytest.fixture(scope="module")
 def differences(real: Published) -> dict[str, PublishedDifference]:
-    return {d.key: d for d in (*accuracy_differences(real), *calibration_differences(real))}
+    found = (*accuracy_differences(real), *network_differences(real), *calibration_differences(real))
+    return {d.key: d for d in found}
 
 
 def test_every_known_file_is_read_whole(real: Published) -> None:
     assert {f.name for f in real.files} == {p.relative_to(FOLDER).as_posix() for p in FOLDER.rglob("*") if p.is_file()}
-    # the single networks' records have no reader: they are listed, as left out, and nothing else is
-    unread = [f for f in real.files if not f.used]
-    assert {f.state for f in unread} == {"left out: no known name of a file of results"}
-    assert Counter(f.name.split("/")[0] for f in unread) == {
-        "resnet_evaluations": 38,
-        "calibration_results_all": 1,
-        "linear_probe_cross_species": 1,
-    }
-    read = [f for f in real.files if f.used]
-    assert len(read) == 26 and not any("left out" in f.state for f in read)
-    models = [r for r in real.runs if not r.model.startswith("person")]
+    assert len(real.files) == 66 and all(f.used for f in real.files)
+    assert not any("left out" in f.state for f in real.files)
+    models = [r for r in real.runs if not r.model.startswith("person") and not r.is_network]
     assert len(models) == 12 and all(len(r.samples) == 128 for r in models)
+    networks = Counter((r.task, len(r.samples)) for r in real.runs if r.is_network)
+    assert networks == {
+        (IDENTIFY, 463): 2,
+        (MEND, 1319): 6,
+        ("merge_error_identification", 1200): 2,
+        ("split_action", 1662): 2,
+    }
+    assert len(real.checkpoints) == 38 and all(s.task in COLUMNS for s in real.checkpoints)
+    assert Counter(s.species for s in real.checkpoints) == {"mouse": 23, "fly": 5, "human": 5, "zebrafish": 5}
     people = [r for r in real.runs if r.model.startswith("person")]
     assert len(people) == 4 and all(len(r.samples) == 31 for r in people)
     assert {r.species for r in real.runs} == {"mouse"}
@@ -102,6 +108,49 @@ def test_recomputed_cells(scores: list[Score]) -> None:
     assert math.isclose(shares["vlm", MEND].value, 603 / 640)
 
 
+def test_cells_of_networks_come_from_their_outputs_and_say_why_they_differ(
+    scores: list[Score], differences: dict[str, PublishedDifference]
+) -> None:
+    """Counted from the stored predictions, by hand: right yes and right no."""
+    outputs = json.loads((FOLDER / "calibration_results_all/calibration_summary.json").read_text())
+    own = {(s.method, s.task): s for s in scores if s.metric == "balanced_accuracy" and s.how == "one answer a sample"}
+    for key, method in {
+        "resnet50_resnet50_merge_action_test": "resnet_finetuned",
+        "resnet50_resnet50_split_action_test_frozen": "resnet_frozen",
+        "vit_l_32_resnet50_merge_action_test_frozen_wide_resnet101_2": "vit_l_32_frozen",
+    }.items():
+        entry = outputs[key]
+        pairs = Counter(zip(entry["labels"], entry["predictions"], strict=True))
+        by_hand = (pairs[1, 1] / (pairs[1, 1] + pairs[1, 0]) + pairs[0, 0] / (pairs[0, 0] + pairs[0, 1])) / 2
+        score = own[method, entry["task_name"]]
+        assert math.isclose(score.value, by_hand) and score.lower <= by_hand <= score.upper
+        assert score.n == len(entry["labels"])
+    why = {row[0]: row[3] for row in differences["outputs"].rows}
+    assert why["ResNet-50 (fine-tuned), merge error identification"].startswith("the same checkpoint, other rows (128 ")
+    assert why["ResNet-50 (fine-tuned), split action evaluation"].startswith(
+        "another checkpoint (resnet50_split_action_20260128_082058 "
+    )
+    assert not any("not known" in row[3] for row in differences["outputs"].rows)
+    assert sum("always “no”" in row[2] for row in differences["outputs"].rows) == 2
+    assert not any("not the stated" in row[2] for row in differences["network_ece"].rows)
+    without = [row[0] for row in differences["checkpoints"].rows if row[2] == "none in the folder"]
+    assert len(without) == 5 and all("mouse" not in cell for cell in without)
+
+
+def test_both_rows_of_the_probe(real: Published, differences: dict[str, PublishedDifference]) -> None:
+    rows = {row[0]: (row[1].split("%")[0], row[3].split("%")[0]) for row in differences["probe"].rows}
+    printed = {"Split error identification": "72.25", "Split error correction": "97.17"}
+    assert {title: single for title, (single, _) in rows.items()} == printed | {
+        "Merge error identification": "64.51",
+        "Split action evaluation": "60.42",
+    }
+    assert [repeated for _, repeated in rows.values()] == ["72.11", "95.91", "78.10", "69.77"]
+    traced = trace_totals(real)
+    assert traced is not None
+    assert sum("one fit on" in row[4] for row in traced.rows) >= 22
+    assert sum("outputs of resnet50_resnet50_" in row[4] for row in traced.rows) >= 3
+
+
 def test_the_probe_of_the_table_is_the_end_of_its_sweep(real: Published) -> None:
     last = [s for s in sweep_scores(real) if s.train_samples == 4096 and s.metric == "balanced_accuracy"]
     stated = {c.task: c for c in real.cells if "linear_probe_cross" in c.file and c.species == "mouse"}
@@ -118,7 +167,7 @@ def test_differences_that_the_folder_shows(differences: dict[str, PublishedDiffe
     assert {row[1] for row in differences["zeros"].rows} == {"460 of 3199", "15 of 128"}
     assert "ResNet-50 (512 samples)" in differences["totals"].rows[0][3]
     assert len(differences["other_accuracy"].rows) == 2
-    assert {row[3] for row in differences["samples"].rows} == {"128", "31"}
+    assert {row[3] for row in differences["samples"].rows} == {"128", "31", "463", "1319", "1200", "1662"}
 
 
 def test_no_name_of_a_machine_or_a_person_is_kept(real: Published) -> None:

@@ -132,7 +132,7 @@ def test_cut_off_unknown_and_linked_files_are_left_out(tmp_path: Path) -> None:
     (folder / "eval_linked.json").symlink_to(outside)
     published = read_published(folder)
     assert "damaged or of another shape: Invalid JSON" in state(published, EVALUATION).state
-    assert state(published, "notes.json").state == "left out: no known name of a file of results"
+    assert "neither its name nor its fields" in state(published, "notes.json").state
     linked = state(published, "eval_linked.json")
     assert "leads out of the folder" in linked.state and linked.sha256 == ""
 

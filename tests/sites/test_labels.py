@@ -22,6 +22,7 @@ from connectomebench.core.source import SourceInfo, Surroundings
 from connectomebench.cuts.proposals import propose_cuts
 from connectomebench.sites.candidates import CandidateRules, find_candidates
 from connectomebench.sites.labels import (
+    FRINGE,
     SiteRules,
     endpoint_sites,
     merge_action_sites,
@@ -196,7 +197,12 @@ def test_merge_errors() -> None:
     split = SplitCorrection("s", 1, (10, 11), (1100, 100, 0), 4)
     corrections = truth({1: 5000, 2: 5000, 3: 5000}, {2: 12}, fused={1: (10, 11)}, splits=[split])
     candidates = find_candidates(skeletons.items(), RADII)
-    found = merge_error_sites(Double(simulated=True), corrections, candidates, skeletons, RULES, CONTROLS, RADII)
+    source = Double(simulated=True)
+    found = merge_error_sites(source, corrections, candidates, skeletons, RULES, CONTROLS, RADII)
+    assert [s.answer for s in found.sites] == ["no"] and found.dropped[FRINGE] == 1, "no core of a second body there"
+
+    source.unsure_x_nm = candidates.points_nm[candidates.segments == 1, 0].tolist()
+    found = merge_error_sites(source, corrections, candidates, skeletons, RULES, CONTROLS, RADII)
     assert [(s.segment_ids, s.answer, s.body_ids) for s in found.sites] == [
         ((1,), "yes", (10, 11)),
         ((2,), "no", (12,)),

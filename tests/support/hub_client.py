@@ -77,6 +77,10 @@ class HubClient:
         """What PEFT alone makes of an adapter; see :func:`adapted`."""
         return self._call("adapted", {}, base=base, adapter=adapter, ids=ids)
 
+    def space(self, **env: str) -> str:
+        """Fetch what a Space shows, without a login; the folder."""
+        return self._call("space", env)
+
     def whole_way(self, kind: str, repo: str, token: str) -> dict[str, Any]:
         """What huggingface_hub does with one repository; see :func:`whole_way`."""
         return self._call("whole_way", {"HF_TOKEN": token}, kind=kind, repo=repo)
@@ -128,6 +132,13 @@ def adapted(base: str, adapter: str, ids: list[int]) -> list[float]:
         return model(input_ids=torch.tensor([ids])).logits[0, -1].float().tolist()
 
 
+def space() -> str:
+    """Fetch the data of a Space."""
+    from connectomebench.demo.demo_data import space_folder
+
+    return str(space_folder())
+
+
 def whole_way(kind: str, repo: str) -> dict[str, Any]:
     """Make a repository, commit, fetch, branch, tag, delete: all that the server claims to speak."""
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
@@ -160,7 +171,14 @@ def whole_way(kind: str, repo: str) -> dict[str, Any]:
     return found | {"refs": [[b.name for b in refs.branches], [t.name for t in refs.tags]]}
 
 
-_CALLS = {"command": command, "load": load, "metric": metric, "adapted": adapted, "whole_way": whole_way}
+_CALLS = {
+    "command": command,
+    "load": load,
+    "metric": metric,
+    "adapted": adapted,
+    "space": space,
+    "whole_way": whole_way,
+}
 
 
 def _stop_when_orphaned() -> None:

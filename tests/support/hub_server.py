@@ -12,7 +12,7 @@ import asyncio
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,11 +75,14 @@ class HubServer(Hub):
         Those of them that this server does not know.
     faults
         What goes wrong.
+    before
+        Called with each request before it is answered: what other people do meanwhile.
     """
 
     def __init__(self, folder: Path, port: int) -> None:
         super().__init__(folder, port)
         self.faults: list[Fault] = []
+        self.before: Callable[[str], None] = lambda line: None
         self.requests: list[str] = []
         self.unknown: list[str] = []
 
@@ -103,6 +106,7 @@ class HubServer(Hub):
         path = scope["raw_path"].decode().partition("?")[0]
         line = f"{request.method} {path}"
         self.requests.append(line)
+        self.before(line)
         fault = next((f for f in self.faults if f.strikes(line)), None)
         if fault is not None and fault.what == "hang":
             await asyncio.sleep(3600)

@@ -17,7 +17,7 @@ from connectomebench.core.files import atomic_path
 RENDERED_BY = b"drawn by"
 
 _UNAVAILABLE = "not available: "
-_SUMMARY = ["features", "size", "problem", "failed"]
+_SUMMARY = ["sample_id", "features", "size", "problem", "failed"]
 _PICTURES = ["views", "images"]
 
 
@@ -69,8 +69,8 @@ def unavailable(reason: str) -> RenderedSite:
     return RenderedSite({}, RenderSummary(np.zeros(0), 0, _UNAVAILABLE + " ".join(reason.split()), failed=True))
 
 
-def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
-    """Write the rendered sites of a batch, all or none, one row group per site.
+def write_rendered(path: Path, ids: Sequence[str], drawings: Sequence[RenderedSite]) -> None:
+    """Write the rendered sites of a batch with their sample ids, all or none, one row group per site.
 
     The file also records host and process, to trace images that look wrong.
 
@@ -84,6 +84,7 @@ def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
 
     table = pa.table(
         {
+            "sample_id": pa.array(ids, pa.string()),
             "features": pa.array([d.summary.features.tolist() for d in drawings], pa.list_(pa.float64())),
             "size": pa.array([d.summary.size for d in drawings], pa.int64()),
             "problem": pa.array([d.summary.problem for d in drawings], pa.string()),
@@ -98,10 +99,10 @@ def write_rendered(path: Path, drawings: Sequence[RenderedSite]) -> None:
         )
 
 
-def read_summaries(path: Path) -> list[RenderSummary] | None:
-    """Read the summaries of a batch without its images; None if the file is missing or damaged."""
+def read_summaries(path: Path) -> list[tuple[str, RenderSummary]] | None:
+    """Read sample ids and summaries of a batch without its images; None if the file is missing or damaged."""
     rows = _read(path, _SUMMARY)
-    return None if rows is None else [_summary(row) for row in rows]
+    return None if rows is None else [(row["sample_id"], _summary(row)) for row in rows]
 
 
 def read_rendered(path: Path) -> list[RenderedSite] | None:
@@ -136,7 +137,8 @@ def _read(path: Path, columns: list[str]) -> list[dict] | None:
 
     try:
         return pq.read_table(path, columns=columns).to_pylist()
-    except (FileNotFoundError, pa.ArrowInvalid):  # not written yet, or truncated by a crash
+    # not written yet, truncated by a crash, or of an earlier version
+    except (FileNotFoundError, pa.ArrowInvalid):
         return None
 
 

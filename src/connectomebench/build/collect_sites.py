@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.build.config import BuildConfig
+from connectomebench.build.config import TASK_KINDS, BuildConfig
 from connectomebench.core.correction import Corrections, GivenIds, Skipped
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, find_candidates, measure, path_mm
+from connectomebench.sites.candidates import find_candidates, measure, path_mm
 from connectomebench.sites.labels import (
     LabelledSites,
     endpoint_sites,
@@ -51,6 +51,8 @@ class CollectedSites:
         For a source with several segmentations: name -> counts of its ``corrections``, and its ``candidates``.
     given_ids
         What became of ids that the configuration names.
+    warnings
+        What seems wrong with the data, one line each.
     """
 
     sites: tuple[Site, ...]
@@ -61,6 +63,7 @@ class CollectedSites:
     edit_times: dict[str, datetime]
     segmentations: dict[str, dict[str, Any]]
     given_ids: GivenIds
+    warnings: tuple[str, ...] = ()
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
@@ -105,7 +108,8 @@ def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> C
         name: {"corrections": dict(found.corrections.counts), "candidates": found.measured}
         for name, found in members.items()
     }
-    together = replace(next(iter(every.values())), counts=dict(counts))
+    doubts = tuple(f"{name}: {warning}" for name, own in every.items() for warning in own.warnings)
+    together = replace(next(iter(every.values())), counts=dict(counts), warnings=doubts)
     return _collected(config, labelled, measured, together, segmentations)
 
 
@@ -140,12 +144,11 @@ def _find(source: Source, config: BuildConfig) -> _Found:
             labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
             labelled[task].dropped.update(missing)
         else:
-            merge_errors = task == "merge_error_identification"
-            kinds = MERGE_ERROR_KINDS if merge_errors else SPLIT_ERROR_KINDS
-            rules = config.candidates
+            kinds, rules = TASK_KINDS[task], config.candidates
             measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
-            label = merge_error_sites if merge_errors else endpoint_sites
-            labelled[task] = label(source, corrections, found, skeletons, config.sites, config.controls, rules)
+            asked = (source, corrections, found, skeletons, config.sites, config.controls, rules)
+            merge_errors = task == "merge_error_identification"
+            labelled[task] = merge_error_sites(*asked) if merge_errors else endpoint_sites(*asked, task)
     return _Found(labelled, measured, corrections)
 
 
@@ -165,6 +168,7 @@ def _collected(
         corrections.times,
         segmentations,
         corrections.given_ids,
+        corrections.warnings,
     )
 
 

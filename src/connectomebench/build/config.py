@@ -25,9 +25,11 @@ from connectomebench.sites.labels import SiteRules
 from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
-FIRST_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+DEFAULT_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
+BUILDABLE_TASKS = (*DEFAULT_TASKS, "endpoint_error_identification")
 # tasks that ask about candidates -> kinds of candidates
 TASK_KINDS = {
+    "endpoint_error_identification": SPLIT_ERROR_KINDS,
     "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
     "merge_error_identification": MERGE_ERROR_KINDS,
 }
@@ -49,7 +51,7 @@ class BuildConfig:
 
     species: str
     source: SourceConfig
-    tasks: tuple[str, ...] = FIRST_TASKS
+    tasks: tuple[str, ...] = DEFAULT_TASKS
     sites: SiteRules = field(default_factory=SiteRules)
     candidates: CandidateRules = field(default_factory=CandidateRules)
     proposals: ProposalRules = field(default_factory=ProposalRules)
@@ -65,13 +67,19 @@ class BuildConfig:
     def fingerprint(self) -> str:
         """Hash all values that affect a dataset; the same hash and data give the same dataset.
 
-        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones.
+        Failure, retry and cache settings are left out, so that a stopped build can resume with other ones, and the list
+        of tasks, so that one can be added.
         """
-        values = {name: value for name, value in self.as_dict().items() if name != "failures"}
-        if values["source"]["cave"] is not None:
+        values = {name: value for name, value in self.as_dict().items() if name not in ("failures", "tasks")}
+        return content_key(values | {"source": self.source_values()})
+
+    def source_values(self) -> dict[str, Any]:
+        """Return the settings of the source that affect what is seen in it."""
+        values = dataclasses.asdict(self.source)
+        if values["cave"] is not None:
             for name in ("max_failed_share", "cache_gb", "requests"):
-                del values["source"]["cave"][name]
-        return content_key(values)
+                del values["cave"][name]
+        return values
 
 
 def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
@@ -176,7 +184,7 @@ def parse_config(data: dict[str, Any], origin: str = "configuration", text: str 
         raise ConnectomeBenchError(f"{at}: {where or 'top level'}: {reason}") from error
     get_species(config.species)
     if not config.tasks:
-        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(FIRST_TASKS)}")
+        raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
     for task, kinds in TASK_KINDS.items():
@@ -203,8 +211,8 @@ def parse_config(data: dict[str, Any], origin: str = "configuration", text: str 
 def check_buildable(task: str) -> None:
     """Reject a task that does not exist or that no builder makes yet."""
     get_task(task)
-    if task not in FIRST_TASKS:
-        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(FIRST_TASKS)}")
+    if task not in BUILDABLE_TASKS:
+        raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(BUILDABLE_TASKS)}")
 
 
 def _reject_unknown_keys(kind: Any, data: Any, where: str) -> None:

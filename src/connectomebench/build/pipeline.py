@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count, product
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,22 @@ from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, check_buildable
 from connectomebench.build.render_batches import RenderedPool, render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer, suitable_engine
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.files import content_key, write_json, write_text
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
-from connectomebench.dataset.leakage import check_leaks, count_bodies
-from connectomebench.dataset.manifest import add_species, is_built, library_versions
+from connectomebench.dataset.leak_words import MOST_LISTED
+from connectomebench.dataset.leakage import check_leaks, count_bodies, look_alikes
+from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
+from connectomebench.dataset.manifest import add_species, is_built, library_versions, read_manifest, remove_other_build
 from connectomebench.dataset.sample_grid import write_grid
-from connectomebench.dataset.schema import make_row, write_partition
+from connectomebench.dataset.schema import make_row, read_small_columns, write_partition
 from connectomebench.execution.open_runner import open_runner
 from connectomebench.execution.runner import IN_PROCESS, Runner
 from connectomebench.partition.assign import PartitionResult, partition_sites
+from connectomebench.partition.earlier_rows import EarlierRow
 from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
 from connectomebench.rendering.rasterizer import available_threads
 from connectomebench.sites.matched_controls import match_rendered
@@ -42,9 +45,18 @@ _log = logging.getLogger(__name__)
 
 
 def build_datasets(
-    config: BuildConfig, out: Path, base: Path, tasks: Sequence[str] | None = None, scheduler: str = IN_PROCESS
+    config: BuildConfig,
+    out: Path,
+    base: Path,
+    tasks: Sequence[str] | None = None,
+    scheduler: str = IN_PROCESS,
+    overwrite: bool = False,
 ) -> dict[str, Path]:
     """Build the datasets of a configuration; existing output is kept.
+
+    A task with too few sites is left out with one line, and the others are written. Rendered sites are kept until all
+    tasks are written, so that a corrected configuration renders only what it shows in another way. A task that is added
+    to a finished build keeps clear of the rows of the others, which stay as they are.
 
     Parameters
     ----------
@@ -59,17 +71,20 @@ def build_datasets(
     scheduler
         Where the work is done; see :func:`connectomebench.execution.open_runner.open_runner`. The datasets do not
         depend on it.
+    overwrite
+        Replace tasks that were built from another configuration.
 
     Returns
     -------
     dict
-        Task -> dataset folder.
+        Task -> dataset folder, without the tasks that were left out.
 
     Raises
     ------
+    TaskLacking
+        If every wanted task has too few sites.
     ConnectomeBenchError
-        If the data cannot be read, ``out`` holds another configuration, there are too few sites, or the data
-        of too many sites are unavailable.
+        If the data cannot be read, ``out`` holds another configuration, or the data of too many sites are unavailable.
 
     Examples
     --------
@@ -83,24 +98,31 @@ def build_datasets(
     quickstart-out/merge_action
     """
     wanted = _wanted(config, tasks)
-    folders = {task: out / task for task in wanted}
-    fingerprint = config.fingerprint()
-    todo = [task for task in wanted if not is_built(out / task, config.species, fingerprint)]
+    folders = {task: out / task for task in config.tasks}
+    if overwrite:
+        for folder in folders.values():
+            remove_other_build(folder, config.species, config.fingerprint())
+    built = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
+    record = _LeftOut(out, config)
+    lacking = record.read()
     for task in wanted:
-        if task not in todo:
+        if task in built:
             _log.info("%s/%s is there already", task, config.species)
+        elif task in lacking:
+            _log.warning("%s is left out: %s", task, lacking[task])
+    todo = [task for task in wanted if task not in built and task not in lacking]
     if todo:
-        _claim(out, config.species, fingerprint)
-        pool = _draw_pool(config, out.resolve(), base.resolve(), scheduler)
-        matched = {task: _match(task, pool) for task in config.tasks}
-        sites = [site for m in matched.values() for site in m.sites]
-        divided = partition_sites(sites, config.partition, pool.info.bounds_nm)
-        kept = _balance(sites, divided, matched, config)
-        for task in todo:
-            _write_task(task, [row for row in kept if row.site.task == task], matched[task], pool, divided, out)
-        if all(is_built(out / task, config.species, fingerprint) for task in config.tasks):
+        for division, own in _divisions(config, folders, todo).items():
+            lacking |= _build(own, division, config, out, base, scheduler)
+        record.write(lacking)
+        done = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
+        if done == {*config.tasks}:
             shutil.rmtree(_drawn_folder(out, config.species), ignore_errors=True)
-    return folders
+    left = {task: lacking[task] for task in wanted if task in lacking}
+    if len(left) == len(wanted):
+        task, problem = next(iter(left.items()))
+        raise TaskLacking(task, problem)
+    return {task: folders[task] for task in wanted if task not in left}
 
 
 def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]:
@@ -113,24 +135,124 @@ def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]
     return tuple(dict.fromkeys(tasks))
 
 
-def _claim(out: Path, species: str, fingerprint: str) -> None:
-    """Record which configuration an unfinished build belongs to, and refuse to mix two."""
-    path = out / ".cache" / f"{species}.json"
-    if path.exists():
-        other = json.loads(path.read_text())["config_fingerprint"]
-        if other != fingerprint:
-            raise ConnectomeBenchError(
-                f"{out} holds an unfinished build of another configuration of {species}; choose another --out or "
-                f"delete {path.parent}"
-            )
-    write_json(path, {"config_fingerprint": fingerprint})
+@dataclass(frozen=True)
+class _LeftOut:
+    """The record of tasks that a configuration leaves out for want of sites, so that the next run need not look."""
+
+    out: Path
+    config: BuildConfig
+
+    @property
+    def path(self) -> Path:
+        return self.out / ".cache" / f"{self.config.species}-left-out.json"
+
+    def read(self) -> dict[str, str]:
+        """Return task -> what it lacks; empty where another configuration left them out."""
+        if not self.path.exists():
+            return {}
+        found = json.loads(self.path.read_text())
+        return found["tasks"] if found["config_fingerprint"] == self.config.fingerprint() else {}
+
+    def write(self, tasks: dict[str, str]) -> None:
+        write_json(self.path, {"config_fingerprint": self.config.fingerprint(), "tasks": tasks})
+
+
+@dataclass(frozen=True)
+class _Division:
+    """Tasks that are divided into partitions at once, after others whose rows they keep clear of."""
+
+    tasks: tuple[str, ...]
+    after: tuple[str, ...]
+
+
+def _divisions(config: BuildConfig, folders: dict[str, Path], todo: Sequence[str]) -> dict[_Division, list[str]]:
+    """Group tasks that are to be written by the division they belong to.
+
+    Tasks of an unfinished or damaged build are divided again with those they came with, so that it ends as if unbroken.
+    """
+    known: dict[str, _Division] = {}
+    for folder in folders.values():
+        entry = read_manifest(folder)["species"].get(config.species) if (folder / MANIFEST).exists() else None
+        if entry is not None:
+            division = _Division(*(tuple(entry["partition"][name]) for name in ("tasks", "after")))
+            known |= dict.fromkeys(division.tasks, division)
+    new = _Division(
+        tuple(task for task in config.tasks if task not in known), tuple(task for task in config.tasks if task in known)
+    )
+    own: dict[_Division, list[str]] = {}
+    for task in todo:
+        own.setdefault(known.get(task, new), []).append(task)
+    return own
+
+
+def _build(
+    todo: Sequence[str], division: _Division, config: BuildConfig, out: Path, base: Path, scheduler: str
+) -> dict[str, str]:
+    """Build some of the tasks of a division; return what those lack that are left out."""
+    pool = _draw_pool(replace(config, tasks=division.tasks), out.resolve(), base.resolve(), scheduler)
+    lacking = dict(pool.lacking)
+    matched: dict[str, _Matched] = {}
+    for task in division.tasks:
+        try:
+            if task not in lacking:
+                matched[task] = _match(task, pool)
+        except TaskLacking as error:
+            _leave_out(error, lacking)
+    sites = [site for m in matched.values() for site in m.sites]
+    earlier = _written_rows(division.after, config, out, pool.info)
+    divided = _divide(sites, config, pool.info, earlier, lacking)
+    if divided is not None:
+        # the division drops whole tasks only before any row of them is chosen
+        matched = {task: m for task, m in matched.items() if task not in lacking}
+        kept = _balance([s for s in sites if s.task in matched], divided, matched, config)
+        for task in todo:
+            if task in matched:
+                rows = [row for row in kept if row.site.task == task]
+                _write_task(task, rows, matched[task], pool, divided, out, config, division)
+    return {task: problem for task, problem in lacking.items() if task in todo}
+
+
+def _leave_out(error: TaskLacking, lacking: dict[str, str]) -> None:
+    _log.warning("%s is left out: %s", error.task, error.problem)
+    lacking[error.task] = error.problem
+
+
+def _divide(
+    sites: Sequence[Site],
+    config: BuildConfig,
+    info: SourceInfo,
+    earlier: Sequence[EarlierRow],
+    lacking: dict[str, str],
+) -> PartitionResult | None:
+    """Divide the sites, without the tasks that have too few; these are added to ``lacking``. None if none is left."""
+    while left := [site for site in sites if site.task not in lacking]:
+        try:
+            return partition_sites(left, config.partition, info.bounds_nm, earlier)
+        except TaskLacking as error:
+            _leave_out(error, lacking)
+    return None
+
+
+def _written_rows(tasks: Sequence[str], config: BuildConfig, out: Path, info: SourceInfo) -> list[EarlierRow]:
+    """Read what the rows of tasks show and where they are."""
+    segmentations = {own.name: name for name, own in (info.segmentations or {}).items()}
+    columns = ["location_nm", "extent_nm", "segment_ids", "body_ids", "source"]
+    rows: list[EarlierRow] = []
+    for task, partition in product(tasks, PARTITIONS):
+        for row in read_small_columns(out / task / config.species, partition, columns).to_pylist():
+            segmentation = segmentations.get(row["source"], "")
+            segments = tuple((segmentation, segment) for segment in row["segment_ids"])
+            x, y, z = row["location_nm"]
+            rows.append(EarlierRow((x, y, z), row["extent_nm"], segments, tuple(row["body_ids"]), partition))
+    return rows
 
 
 @dataclass(frozen=True)
 class _Pool:
     """All rendered sites of a build, more than the dataset keeps.
 
-    ``ids`` are the sample ids of ``gathered.sites``, and ``drawn`` holds them as the named engine rendered them.
+    ``ids`` are the sample ids of ``gathered.sites``, and ``drawn`` holds them as the named engine rendered them. What
+    ``lacking`` tasks lack was clear before rendering.
     """
 
     config: BuildConfig
@@ -139,6 +261,7 @@ class _Pool:
     ids: list[str]
     drawn: RenderedPool
     engine: EngineName
+    lacking: dict[str, str]
 
     def of(self, task: str) -> list[tuple[int, Site, RenderSummary]]:
         """Return index, site and summary of each site of a task."""
@@ -166,9 +289,14 @@ def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _P
         else:
             name = _engine_of_workers(runner, config.views.engine)
             renderer = RemoteRenderer(config.source, config.species, cache, base, info.version, name, config.views)
+        lacking: dict[str, str] = {}
+        # what cannot be divided before rendering cannot be divided after it, when there are fewer
+        _divide(gathered.sites, config, info, (), lacking)
+        gathered = replace(gathered, sites=tuple(s for s in gathered.sites if s.task not in lacking))
         ids = [info.sample_id(site) for site in gathered.sites]
-        drawn = render_sites(gathered.sites, ids, renderer, runner, _drawn_folder(out, config.species), config.failures)
-    return _Pool(config, info, gathered, ids, drawn, renderer.engine_name)
+        folder = _drawn_folder(out, config.species) / content_key(config.source_values())
+        drawn = render_sites(gathered.sites, ids, renderer, runner, folder, config.failures)
+    return _Pool(config, info, gathered, ids, drawn, renderer.engine_name, lacking)
 
 
 def _engine_of_workers(runner: Runner, wanted: EngineName) -> EngineName:
@@ -217,9 +345,10 @@ def _match(task: str, pool: _Pool) -> _Matched:
     dropped["pair too different to a trivial model"] += 2 * apart
     dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
     if not pairs:
-        raise ConnectomeBenchError(
-            f"{task}: no pair of a case and a comparable control; use more data, a larger controls.caliper or "
-            "controls.pool_per_case"
+        raise TaskLacking(
+            task,
+            "no pair of a case and a comparable control; use more data, a larger controls.caliper or "
+            "controls.pool_per_case",
         )
     chosen = [visible[row] for pair in pairs for row in pair]
     return _Matched([site for _, site, _ in chosen], [i for i, _, _ in chosen], dropped)
@@ -258,10 +387,17 @@ def _balance(
 
 
 def _write_task(
-    task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult, out: Path
+    task: str,
+    kept: Sequence[_Kept],
+    matched: _Matched,
+    pool: _Pool,
+    divided: PartitionResult,
+    out: Path,
+    config: BuildConfig,
+    division: _Division,
 ) -> None:
     """Write the rows of one task, check for leakage, and write card and manifest."""
-    config, gathered = pool.config, pool.gathered
+    gathered = pool.gathered
     folder = out / task / config.species
     digests = {}
     for partition in PARTITIONS:
@@ -275,10 +411,14 @@ def _write_task(
         size = sum(pool.drawn.summaries[i].size for i in index)
         digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
-    species_folders = {t: out / t / config.species for t in config.tasks}
-    leaks = check_leaks(species_folders, task, config.partition.group_by)
+    fingerprint = config.fingerprint()
+    species_folders = {
+        t: out / t / config.species for t in config.tasks if t == task or is_built(out / t, config.species, fingerprint)
+    }
+    similar = look_alikes(folder)
+    leaks = check_leaks(species_folders, task, config.partition.group_by, similar)
     entry = {
-        "config_fingerprint": config.fingerprint(),
+        "config_fingerprint": fingerprint,
         "fingerprint": content_key(digests),
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},
         "origins": dict(sorted(Counter(r.site.origin for r in kept).items())),
@@ -287,6 +427,7 @@ def _write_task(
         "corrections": gathered.corrections,
         **_hard_negatives_entry(task, kept, gathered),
         **_given_ids_entry(gathered),
+        "warnings": list(gathered.warnings),
         **_segmentations_entry(kept, gathered, pool.info),
         "candidates": gathered.candidates.get(task),
         "cases": _cases_by_step(task, kept, matched, pool, divided),
@@ -296,11 +437,14 @@ def _write_task(
             "partition": divided.dropped.get(task, {}),
         },
         "partition": {
+            "tasks": list(division.tasks),
+            "after": list(division.after),
             **count_bodies(folder),
             "cubes": divided.cubes,
             "groups": {p: len({r.group for r in kept if r.partition == p}) for p in PARTITIONS},
         },
         "leaks": leaks,
+        "look_alikes": [asdict(pair) for pair in similar[:MOST_LISTED]],
         "config": config.as_dict(),
         "versions": library_versions(),
     }

@@ -76,7 +76,8 @@ def render_sites(
     runner
         Runs the batches.
     folder
-        For the files of the batches. Sites that are already there are not rendered again, unless they failed.
+        For the files of the batches. Sites that are already there with this look are not rendered again, whichever
+        batch they were in, unless they failed. The data must be the same for all files there.
     failures
         When to stop the build.
 
@@ -86,42 +87,56 @@ def render_sites(
         If the data of too many sites of a task are unavailable, or a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    groups = batches_of(sites, ids)
-    names = [content_key([ids[i] for i in group], renderer.look) for group in groups]
-    batches = [
-        SiteBatch(tuple(sites[i] for i in group), folder / f"{name}.parquet")
-        for group, name in zip(groups, names, strict=True)
+    # the same for every file of this look, so that what another look left behind is not read
+    prefix = renderer.look[:16]
+    drawn = _find_drawn(folder, prefix)
+    missing = [i for i, name in enumerate(ids) if name not in drawn]
+    groups = [
+        [missing[k] for k in group] for group in batches_of([sites[i] for i in missing], [ids[i] for i in missing])
     ]
-    summaries: dict[int, RenderSummary] = {}
+    batches = []
+    for group in groups:
+        own = tuple(ids[i] for i in group)
+        path = folder / f"{prefix}-{content_key(own)}.parquet"
+        batches.append(SiteBatch(tuple(sites[i] for i in group), own, path))
     tally = FailureTally(failures)
     stop = threading.Event()
     draw = partial(renderer.draw, stop=stop) if isinstance(renderer, SiteRenderer) else renderer.draw
     with tqdm(total=len(sites), desc="draw", unit="site", delay=1) as bar:
-
-        def note(number: int, found: Sequence[RenderSummary]) -> None:
-            for i, summary in zip(groups[number], found, strict=True):
-                summaries[i] = summary
-                tally.count(sites[i].task, summary.reason)
-            bar.update(len(found))
-            tally.check()
-
-        todo = []
-        for number, batch in enumerate(batches):
-            found = read_summaries(batch.path)
-            if found is None or any(summary.failed for summary in found):
-                todo.append(number)
-            else:
-                note(number, found)
+        bar.update(len(sites) - len(missing))
+        for i, name in enumerate(ids):
+            if name in drawn:
+                tally.count(sites[i].task, drawn[name].summary.reason)
         try:
-            with closing(runner.run(draw, [batches[number] for number in todo], "draw")) as results:
+            with closing(runner.run(draw, batches, "draw")) as results:
                 for job, found in results:
-                    note(todo[job], found)
+                    for row, (i, summary) in enumerate(zip(groups[job], found, strict=True)):
+                        drawn[ids[i]] = _Drawn(summary, (batches[job].path, row))
+                        tally.count(sites[i].task, summary.reason)
+                    bar.update(len(found))
+                    tally.check()
         except BaseException:
             stop.set()
             raise
-    places = {i: (batch.path, row) for batch, group in zip(batches, groups, strict=True) for row, i in enumerate(group)}
-    every = range(len(sites))
-    return RenderedPool(tuple(summaries[i] for i in every), tuple(places[i] for i in every))
+    return RenderedPool(tuple(drawn[name].summary for name in ids), tuple(drawn[name].place for name in ids))
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Summary of a rendered site, and the file and row of its images."""
+
+    summary: RenderSummary
+    place: tuple[Path, int]
+
+
+def _find_drawn(folder: Path, prefix: str) -> dict[str, _Drawn]:
+    """Find what is rendered already, whichever batch it was in; sites that failed are left out."""
+    return {
+        name: _Drawn(summary, (path, row))
+        for path in sorted(folder.glob(f"{prefix}-*.parquet"))
+        for row, (name, summary) in enumerate(read_summaries(path) or [])
+        if not summary.failed
+    }
 
 
 def batches_of(sites: Sequence[Site], ids: Sequence[str]) -> list[list[int]]:

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SiteBatch:
-    """Sites that are rendered together, and their output file."""
+    """Sites that are rendered together, their sample ids, and their output file."""
 
     sites: tuple[Site, ...]
+    ids: tuple[str, ...]
     path: Path
 
 
@@ -89,7 +90,7 @@ class SiteRenderer:
             drawings[i] = render_site_or_reason(batch.sites[i], self.source, self.engine, self.rules)
         complete = [drawing for drawing in drawings if drawing is not None]
         if missing:
-            write_rendered(batch.path, complete)
+            write_rendered(batch.path, batch.ids, complete)
         return [drawing.summary for drawing in complete]
 
 

@@ -39,7 +39,13 @@ _SOURCE_KEYS = ("name", "version", "license", "citation", "simulated_errors", "s
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def model_card(record: ModelRecord, results: pd.DataFrame | None, repo_id: str, files: Collection[str]) -> ModelCard:
+def model_card(
+    record: ModelRecord,
+    results: pd.DataFrame | None,
+    repo_id: str,
+    files: Collection[str],
+    dataset: str | None = None,
+) -> ModelCard:
     """Build the card of a model.
 
     Parameters
@@ -52,6 +58,8 @@ def model_card(record: ModelRecord, results: pd.DataFrame | None, repo_id: str, 
         Where it will be on the Hub, ``ORG/NAME``.
     files
         Names of the files of the repository; the calibration plot is shown where it is among them.
+    dataset
+        ``ORG/NAME`` of the dataset it was evaluated on, for the example; None takes the one it was trained on.
 
     Returns
     -------
@@ -89,7 +97,7 @@ def model_card(record: ModelRecord, results: pd.DataFrame | None, repo_id: str, 
         repo_id=repo_id,
         base=base,
         base_on_hub=_is_on_hub(record),
-        dataset=hub.repo if hub else f"out/{task.name}",
+        dataset=hub.repo if hub else dataset or f"out/{task.name}",
         trained_on=[_data(d) for d in record.trained_on],
         licences=sorted({d.source["license"] for d in record.trained_on}),
         license=data.license,

@@ -20,6 +20,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="where to run: none (this process, default), local or local:N (N local processes), "
         "a Dask scheduler address (tcp://..., tls://...) or the path of its JSON file",
     )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace tasks in --out that were built from another configuration"
+    )
     parser.set_defaults(run=_run)
 
 
@@ -30,6 +33,8 @@ def _run(arguments: argparse.Namespace) -> None:
 
     overrides = {"partition.group_by": arguments.group_by} if arguments.group_by else {}
     config = load_config(arguments.config, overrides)
-    folders = build_datasets(config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler)
+    folders = build_datasets(
+        config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler, arguments.overwrite
+    )
     for task, folder in folders.items():
         print(f'{task}: load_dataset("{folder}", "{config.species}")')

@@ -48,6 +48,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="folder, or ORG/NAME on the Hub; with --endpoint its name there; person to answer yourself",
     )
     model.add_argument("--model-revision", metavar="REV", help="branch, tag or commit (default: main)")
+    model.add_argument(
+        "--name",
+        help="name of the model in the records (default: ORG/NAME of a model from the Hub, else the model's own name)",
+    )
     model.add_argument("--base", help="adapters: base model, if it cannot be found by its name")
     model.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help="inference engine")
     model.add_argument(
@@ -164,6 +168,7 @@ def _evaluate_model(arguments: argparse.Namespace) -> None:
         engine=arguments.engine,
         without_adapter=arguments.ablation == BASE_MODEL,
         batch_size=arguments.batch_size,
+        name=arguments.name,
     )
     cascade_rule = None
     # in a cascade, the endpoint, engine and batch options apply to the fallback model
@@ -259,7 +264,17 @@ def _evaluate_person(arguments: argparse.Namespace) -> None:
 
     if arguments.rater is None:
         raise ConnectomeBenchError("name yourself for the records: --rater NAME")
-    others = ("ablation", "fallback_model", "endpoint", "base", "model_revision", "batch_size", "max_usd", "overwrite")
+    others = (
+        "name",
+        "ablation",
+        "fallback_model",
+        "endpoint",
+        "base",
+        "model_revision",
+        "batch_size",
+        "max_usd",
+        "overwrite",
+    )
     if any(getattr(arguments, name) for name in others) or _answer_mode(arguments) or _prompt_variant(arguments):
         raise ConnectomeBenchError("a person sees the rows unchanged; leave out the options for models")
     rows = load_rows(

@@ -19,13 +19,19 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--private", action="store_true", help="make new repositories private")
     parser.add_argument("--replace", action="store_true", help="replace what differs there")
     parser.add_argument("--results", type=Path, metavar="DIR", help="models: result records for the card")
-    parser.add_argument("--dataset", metavar="ORG/NAME", help="models: dataset of those results")
+    parser.add_argument(
+        "--dataset",
+        action="append",
+        default=[],
+        metavar="ORG/NAME",
+        help="models: dataset they were trained and evaluated on (repeat it for models of several tasks)",
+    )
     parser.add_argument("--dry-run", action="store_true", help="list changes without making them")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Publish a dataset (one repository per task, one config per species), model, metric or Space to the Hub."""
+    """Publish a dataset (a repository per task, a config per species), model, result records, metric or Space."""
     from connectomebench.hub.options import PublishOptions
     from connectomebench.hub.publish import publish
 
@@ -34,6 +40,6 @@ def _run(arguments: argparse.Namespace) -> None:
         private=arguments.private,
         replace=arguments.replace,
         results=arguments.results,
-        dataset=arguments.dataset,
+        datasets=tuple(arguments.dataset),
     )
     publish(arguments.folder, arguments.repo, arguments.org, options, dry_run=arguments.dry_run)

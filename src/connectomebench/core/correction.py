@@ -151,6 +151,8 @@ class Corrections:
         Merges that were taken back, sorted by operation; their pairs are the hardest controls.
     given_ids
         What became of ids that the configuration names.
+    warnings
+        What makes these corrections doubtful, one line each.
     """
 
     merges: tuple[MergeCorrection, ...]
@@ -165,6 +167,7 @@ class Corrections:
     times: dict[str, datetime] = field(default_factory=dict)
     taken_back: tuple[TakenBackMerge, ...] = ()
     given_ids: GivenIds = field(default_factory=GivenIds)
+    warnings: tuple[str, ...] = ()
 
     def bodies_of(self) -> dict[int, tuple[int, ...]]:
         """Segment -> the bodies that it is known to hold."""

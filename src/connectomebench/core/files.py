@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, disk_advice
 
 
 @contextmanager
@@ -43,6 +43,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
+        if disk_advice(error) is None:  # not of the disk: libraries raise it for what they cannot decode or reach
+            raise
         raise _cannot_write(path, error) from error
     finally:
         with suppress(FileNotFoundError):
@@ -50,7 +52,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def _cannot_write(path: Path, error: OSError) -> ConnectomeBenchError:
-    return ConnectomeBenchError(f"cannot write {path}: {error.strerror or error}; free space or choose another --out")
+    advice = disk_advice(error)
+    reason = " ".join(str(error.strerror or error).split())
+    return ConnectomeBenchError(f"cannot write {path}: {reason}{(advice and f'; {advice}') or ''}")
 
 
 def write_text(path: Path, text: str) -> None:

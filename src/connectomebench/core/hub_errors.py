@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import cast
@@ -9,6 +10,13 @@ from typing import cast
 from connectomebench.core.errors import ConnectomeBenchError
 
 _AGAIN = "run the same command again: it goes on where it stopped"
+_WITHOUT_ADDRESS = re.compile(r"\w+://\S+")
+# hf_xet, which is written in Rust, knows a refusal by its text alone
+_XET_STATUS = re.compile(r"HTTP status (?:client|server) error \((\d{3})")
+
+
+class HubUnreachable(ConnectomeBenchError):
+    """The Hub gave no answer at all: no network, a lost connection, or ``HF_HUB_OFFLINE``."""
 
 
 @contextmanager
@@ -25,15 +33,16 @@ def hub_errors(repo_id: str) -> Iterator[None]:
     Raises
     ------
     ConnectomeBenchError
-        For an answer that is no success, a lost connection, a missing login or an unreadable file.
+        For an answer that is no success, a missing login or an unreadable file; `HubUnreachable` where there was no
+        answer.
     """
     try:
         yield
     except (_http_error(), OSError, RuntimeError, ValueError) as error:
-        raise ConnectomeBenchError(_one_line(error, repo_id)) from error
+        raise _in_one_line(error, repo_id) from error
 
 
-def _one_line(error: BaseException, repo_id: str) -> str:
+def _in_one_line(error: BaseException, repo_id: str) -> ConnectomeBenchError:
     from huggingface_hub.errors import (
         HfHubHTTPError,
         LocalEntryNotFoundError,
@@ -43,17 +52,51 @@ def _one_line(error: BaseException, repo_id: str) -> str:
 
     for cause in _causes(error):
         if isinstance(cause, LocalTokenNotFoundError):
-            return "you are not logged in to the Hub; run `hf auth login` with a token that may write"
+            text = "you are not logged in to the Hub; run `hf auth login` with a token that may write"
+            return ConnectomeBenchError(text)
         if isinstance(cause, OfflineModeIsEnabled):
-            return "HF_HUB_OFFLINE is set, so the Hub cannot be asked; unset it"
+            return HubUnreachable("HF_HUB_OFFLINE is set, so the Hub cannot be asked; unset it")
         if isinstance(cause, HfHubHTTPError):
-            return _refusal(cause, repo_id)
+            return ConnectomeBenchError(_refusal(cause, repo_id))
+        if found := _XET_STATUS.search(str(cause)):
+            return ConnectomeBenchError(_xet_refusal(int(found[1]), str(cause), repo_id))
         if isinstance(cause, _http_error() | ConnectionError | TimeoutError | LocalEntryNotFoundError):
-            return f"{repo_id}: no network, or the connection to the Hub was lost; {_AGAIN}"
+            text = f"{repo_id}: no network, or the connection to the Hub was lost{_why(cause)}; {_AGAIN}"
+            return HubUnreachable(text)
     if isinstance(error, OSError) and error.filename:
-        return f"{repo_id}: cannot read {error.filename}: {error.strerror}"
-    first = (str(error).strip().splitlines() or ["no message"])[0]
-    return f"{repo_id}: the client of the Hub failed ({type(error).__name__}: {first[:200]}); {_AGAIN}"
+        return ConnectomeBenchError(f"{repo_id}: cannot read {error.filename}: {error.strerror}")
+    first = _WITHOUT_ADDRESS.sub("...", (str(error).strip().splitlines() or ["no message"])[0])
+    return ConnectomeBenchError(
+        f"{repo_id}: the client of the Hub failed ({type(error).__name__}: {first[:200]}); "
+        "if it fails again, this server may not be a Hub that huggingface_hub knows"
+    )
+
+
+def _why(cause: BaseException) -> str:
+    """Return the reason in brackets, without addresses; empty where the client gives none."""
+    first = (str(cause).strip().splitlines() or [""])[0]
+    text = _WITHOUT_ADDRESS.sub("...", first)[:120].rstrip(". ")
+    return f" ({text})" if text else ""
+
+
+def _xet_refusal(status: int, text: str, repo_id: str) -> str:
+    """Word a refusal of the storage for large files, which hf_xet reports as a lost connection."""
+    if "/xet-" in text and status in (404, 405, 410, 501):
+        return (
+            f"{repo_id}: this server has no Xet storage (it answers {status}), which the client of the Hub wants for "
+            "large files; set HF_HUB_DISABLE_XET=1 and run the same command again"
+        )
+    if status in (401, 403):
+        reads = "read-token" in text
+        return f"you may not read {repo_id}; log in with `hf auth login`" if reads else _may_not_write(repo_id)
+    if status == 429 or status >= 500:
+        return f"{repo_id}: the storage of the Hub answers {status}; wait a few minutes, then {_AGAIN}"
+    return f"{repo_id}: the storage of the Hub refuses the files with status {status}"
+
+
+def _may_not_write(repo_id: str) -> str:
+    owner = repo_id.split("/")[0]
+    return f"you may not write to {repo_id}; use a token with the role `write`, or ask for write access to {owner}"
 
 
 def _http_error() -> type[Exception]:
@@ -75,13 +118,12 @@ def _refusal(error: BaseException, repo_id: str) -> str:
 
     assert isinstance(error, HfHubHTTPError)
     status = error.response.status_code
-    owner = repo_id.split("/")[0]
     if isinstance(error, RepositoryNotFoundError):
         return f"{repo_id} is not there, or your token may not see it; check the name, or log in with `hf auth login`"
     if status == 401:
         return "the Hub does not accept your login; run `hf auth login` with a valid token that may write"
     if status == 403:
-        return f"you may not write to {repo_id}; use a token with the role `write`, or ask for write access to {owner}"
+        return _may_not_write(repo_id)
     if status in (409, 412):
         return f"{repo_id} was changed by someone else meanwhile; run the same command again"
     if status == 429:

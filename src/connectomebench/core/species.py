@@ -55,6 +55,10 @@ class Species:
     microscopy: Literal["electron", "light"] = "electron"
 
 
+# what a card says where neither a licence nor a citation was stated; the Hub knows this name of a licence
+NOT_STATED_LICENSE = "unknown"
+NOT_STATED_CITATION = ""
+
 _GLOBAL = "https://global.daf-apis.com"
 _BRAIN_WIRE = "https://global.brain-wire-test.org/"
 _EXTENT = (5000.0, 8000.0)

@@ -6,10 +6,14 @@ corrected by a split.
 
 from __future__ import annotations
 
+import logging
+
 from connectomebench.core.correction import CorrectionRules, Corrections
 from connectomebench.core.volume import IntPoint, Volume
 from connectomebench.corrections.block_walk import BlockWalk
 from connectomebench.corrections.steps import assemble, count_overlaps, error_parts, find_interfaces
+
+_log = logging.getLogger(__name__)
 
 
 def find_corrections(
@@ -56,8 +60,9 @@ def find_corrections(
         (pairs of bodies in them), `split_error_bodies`, `extra_fragments` (real segments of these bodies beyond the
         first of each); of what came out: `merges`, `splits`, `excluded_tangles` (places), `not_localised_merges`
         (fragments that no localised interface, tangled or not, joins to the rest of their body),
-        `not_localised_splits` (bodies likewise within a segment), `not_localised` (both together), and
-        `ambiguous_segments`.
+        `not_localised_splits` (bodies likewise within a segment), `not_localised` (both together),
+        `ambiguous_segments`, and `bodies_without_core` and `segments_without_core`, which are too thin to have errors
+        by the rules. ``warnings`` say what seems wrong with the input; they are logged too.
 
     Raises
     ------
@@ -89,4 +94,7 @@ def find_corrections(
     walk = BlockWalk(automatic, proofread, block, threads, progress)
     overlaps = count_overlaps(walk, rules)
     parts = error_parts(overlaps, rules)
-    return assemble(overlaps, parts, find_interfaces(walk, rules, overlaps, parts), walk, rules)
+    found = assemble(overlaps, parts, find_interfaces(walk, rules, overlaps, parts), walk, rules)
+    for warning in found.warnings:
+        _log.warning("warning: %s", warning)
+    return found

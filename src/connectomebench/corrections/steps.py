@@ -18,6 +18,8 @@ from connectomebench.core.correction import (
 )
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.site import Point
+from connectomebench.corrections.agreement import Agreement, agreement_of, disagreement
+from connectomebench.corrections.background import FaceLabels, background_suspects, labels_on_faces
 from connectomebench.corrections.block_walk import BlockWalk, Bounds, LabelBlock, Scratch
 from connectomebench.corrections.contact_kernels import contact_table, core_table, pair_codes
 from connectomebench.corrections.contact_patches import (
@@ -34,6 +36,7 @@ from connectomebench.corrections.contact_patches import (
 from connectomebench.corrections.hash_tables import RowSum, fill_table, used_rows
 from connectomebench.corrections.overlap_kernels import core_mask, overlap_table
 
+_THIN_SHARE = 0.25  # of the voxels in bodies: where more lies in bodies without a core, most errors are missed
 _LOW_HALF = np.uint64(0xFFFFFFFF)
 
 
@@ -51,12 +54,22 @@ class OverlapCount:
         Number of bodies.
     pairs_in_blocks
         For each block a uint32 digest of each pair in it, to find the blocks that hold a pair.
+    body_sizes, body_cores
+        All voxels, and all core voxels, of each body, with those outside any segment.
+    agreement
+        How well the two segmentations agree.
+    suspects
+        Labels that may be background: see :func:`background_suspects`.
     """
 
     table: Overlaps
     segment_sizes: dict[int, int]
     bodies: int
     pairs_in_blocks: list[tuple[Bounds, NDArray[np.uint32]]]
+    body_sizes: NDArray[np.int64]
+    body_cores: NDArray[np.int64]
+    agreement: Agreement
+    suspects: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -120,16 +133,19 @@ def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
     """
     scratch = Scratch()
 
-    def count(block: LabelBlock) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    def count(block: LabelBlock) -> tuple[NDArray[np.uint64], NDArray[np.int64], FaceLabels]:
         core = _core_of(block, rules, scratch)
-        return used_rows(*overlap_table(block.automatic, block.proofread, core, block.lower, block.upper))
+        rows = used_rows(*overlap_table(block.automatic, block.proofread, core, block.lower, block.upper))
+        return *rows, labels_on_faces(block, walk.automatic.shape)
 
     total = RowSum(2, 2)
     pairs_in_blocks = []
+    faces: FaceLabels = []
     blocks = walk.blocks
     results = walk.map(count, blocks, halo_below=rules.erosion, halo_above=rules.erosion, title="overlaps")
-    for bounds, (keys, values) in zip(blocks, results, strict=True):
+    for bounds, (keys, values, on_faces) in zip(blocks, results, strict=True):
         total.add(keys, values)
+        faces += on_faces
         pairs_in_blocks.append((bounds, _digest(keys[:, 0], keys[:, 1])))
     keys, values = total.rows()
     segments, bodies = keys[:, 0], keys[:, 1]
@@ -145,11 +161,18 @@ def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
         )
     ids, inverse = np.unique(segments, return_inverse=True)
     sizes = np.bincount(inverse, weights=values[:, 0]).astype(np.int64)
+    in_body = bodies != 0
+    _, body = np.unique(bodies[in_body], return_inverse=True)
+    body_sizes, body_cores = (np.bincount(body, values[in_body, c]).astype(np.int64) for c in (0, 1))
     return OverlapCount(
         table=Overlaps(segments[both], bodies[both], values[both, 0], values[both, 1]),
         segment_sizes={int(i): int(n) for i, n in zip(ids, sizes, strict=True) if i},
         bodies=int(np.count_nonzero(np.unique(bodies))),
         pairs_in_blocks=pairs_in_blocks,
+        body_sizes=body_sizes,
+        body_cores=body_cores,
+        agreement=agreement_of(segments, bodies, values[:, 0]),
+        suspects=background_suspects({"automatic": segments, "proofread": bodies}, values[:, 0], faces),
     )
 
 
@@ -353,6 +376,8 @@ def assemble(
         "not_localised_merges": apart_merges,
         "not_localised_splits": apart_splits,
         "ambiguous_segments": ambiguous,
+        "bodies_without_core": int((overlaps.body_cores == 0).sum()),
+        "segments_without_core": _without_core(overlaps.table),
     }
     return Corrections(
         merges=tuple(sorted(merges, key=lambda merge: merge.edit_id)),
@@ -362,7 +387,32 @@ def assemble(
         fused=fused,
         unresolved_nm=np.array([p for row in sorted(unresolved) for p in cells[row]], np.float32).reshape(-1, 3),
         counts=counts,
+        warnings=doubts(overlaps, walk, rules),
     )
+
+
+def doubts(overlaps: OverlapCount, walk: BlockWalk, rules: CorrectionRules) -> tuple[str, ...]:
+    """Word what makes the corrections doubtful: background that counts as an object, bodies too thin, wrong axes."""
+    found = [*overlaps.suspects]
+    thin = (overlaps.body_cores < rules.min_core_voxels) & (overlaps.body_sizes >= rules.min_core_voxels)
+    share = overlaps.body_sizes[thin].sum() / overlaps.body_sizes.sum()
+    if share >= _THIN_SHARE:
+        found.append(
+            f"{int(thin.sum())} of {overlaps.bodies} bodies, {share:.0%} of the voxels in bodies, have fewer than "
+            f"min_core_voxels ({rules.min_core_voxels}) voxels left after erosion by erosion_vx ({rules.erosion_vx}): "
+            "errors in them are not found; for thin neurites or thick slices set smaller ones, for example "
+            "`corrections: {erosion_vx: [1, 1, 0], min_core_voxels: 200}`"
+        )
+    apart = disagreement(overlaps.agreement, walk.automatic, walk.proofread)
+    if apart is not None:
+        found.append(apart)
+    return tuple(found)
+
+
+def _without_core(table: Overlaps) -> int:
+    """Count segments in bodies that hold no core voxel of any."""
+    _, segment = np.unique(table.segments, return_inverse=True)
+    return int((np.bincount(segment, table.core_voxels) == 0).sum())
 
 
 def _by_patch(interfaces: Interfaces, cells_nm: NDArray[np.float64]) -> dict[int, tuple[Point, ...]]:

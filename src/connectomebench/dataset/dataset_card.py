@@ -17,7 +17,9 @@ from connectomebench.core.task_explanations import BASELINES
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_text, render
 from connectomebench.dataset.column_docs import COLUMNS, LABEL_RULES, REPLIES_CONTENT
+from connectomebench.dataset.leak_words import look_alike_text, read_look_alikes, shared_text
 from connectomebench.dataset.licences import strictest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.sample_grid import SAMPLES, picture_name
 from connectomebench.dataset.schema import TEACHER_REPLIES, features, shard_paths
 
@@ -227,7 +229,12 @@ def _card_data(
 
 
 def _species_facts(folder: Path) -> dict[str, PartitionFacts]:
-    return {name: partition_facts(partial(open, p, "rb") for p in shard_paths(folder, name)) for name in PARTITIONS}
+    found = {}
+    for name in PARTITIONS:
+        paths = shard_paths(folder, name)
+        with parquet_errors(paths):
+            found[name] = partition_facts(partial(open, p, "rb") for p in paths)
+    return found
 
 
 def _config(
@@ -254,7 +261,7 @@ def _config(
         "segmentations": [(name, found["rows"]) for name, found in entry.get("segmentations", {}).items()],
         "bodies": result["bodies"],
         "bodies_shared": result["bodies_shared"],
-        "leaks": ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items()),
+        "leaks": f"{shared_text(entry['leaks'])}. {look_alike_text(entry['leaks'], read_look_alikes(entry))}",
         "dropped": [(s, r, n) for s, reasons in entry["dropped"].items() for r, n in reasons.items() if n],
         "teachers": [_teacher(one) for one in entry.get(TEACHER_REPLIES, {}).get("teachers", [])],
         "fingerprint": entry["fingerprint"],

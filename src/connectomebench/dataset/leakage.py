@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.leak_words import LookAlike
 from connectomebench.dataset.schema import read_images, read_small_columns
 
 # pictures with hashes at most this many bits apart are compared pixel by pixel, as thumbnails
@@ -50,7 +51,12 @@ class PictureHashes:
         return np.logical_not(np.any(self.thumbnails, axis=1))
 
 
-def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segment", "body"]) -> dict[str, int]:
+def check_leaks(
+    folders: Mapping[str, Path],
+    task: str,
+    group_by: Literal["segment", "body"],
+    pictures: Sequence[LookAlike] | None = None,
+) -> dict[str, int]:
     """Check the files of a task against those of all written tasks of the build.
 
     Parameters
@@ -61,6 +67,8 @@ def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segme
         The task that was just written.
     group_by
         What the partition keeps apart; with ``body``, bodies are checked too.
+    pictures
+        What :func:`look_alikes` found; None looks for them.
 
     Returns
     -------
@@ -82,9 +90,30 @@ def check_leaks(folders: Mapping[str, Path], task: str, group_by: Literal["segme
             f"{folders[task]}: {len(examples)} {name.replace('_', ' ')} are in two partitions, for example "
             f"{examples[0]}; delete the datasets of this species and build again"
         )
-    hashes = {p: hash_pictures(folders[task], p) for p in PARTITIONS}
-    pictures = sum(len(near_pictures(hashes[a], hashes[b])) for a, b in itertools.combinations(PARTITIONS, 2))
-    return {name: 0 for name in found} | {"pictures": pictures}
+    similar = look_alikes(folders[task]) if pictures is None else pictures
+    return {name: 0 for name in found} | {"pictures": len(similar)}
+
+
+def look_alikes(folder: Path) -> list[LookAlike]:
+    """Find pictures of different partitions that hardly differ, the closest pair first.
+
+    They are no leak where the ids and places of the partitions are apart: a straight neurite looks like another one.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK/SPECIES``.
+    """
+    hashes = {p: hash_pictures(folder, p) for p in PARTITIONS}
+    found = []
+    for a, b in itertools.combinations(PARTITIONS, 2):
+        place = {side: {name: i for i, name in enumerate(hashes[side].names)} for side in (a, b)}
+        for first, second in near_pictures(hashes[a], hashes[b]):
+            i, j = place[a][first], place[b][second]
+            bits = int(np.bitwise_count(hashes[a].hashes[i] ^ hashes[b].hashes[j]))
+            correlation = min(1.0, float(hashes[a].thumbnails[i] @ hashes[b].thumbnails[j]))
+            found.append(LookAlike(first, second, a, b, bits, round(correlation, 4)))
+    return sorted(found, key=lambda pair: (-pair.correlation, pair.bits, pair.first, pair.second))
 
 
 def count_bodies(folder: Path) -> dict[str, int]:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import glob
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.rows import DataRecord, Rows
+from connectomebench.dataset.schema import shard_paths
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,9 +92,9 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
     options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
     if local:
-        rows = load_dataset(str(folder), species, **options)
+        rows = _load_folder(folder, species, partition, options)
     else:
-        with hub_errors(name):
+        with hub_errors(name), _rows_errors(name):
             rows = load_dataset(name, species, **options)
     rows = cast("Dataset", rows)
     data = DataRecord(
@@ -110,6 +115,39 @@ def _point_to_tasks(folder: Path) -> None:
     tasks = sorted(path.parent.name for path in folder.glob(f"*/{FILE_NAME}"))
     if tasks:
         raise ConnectomeBenchError(f"{folder} holds several datasets; give {folder}/TASK: {', '.join(tasks)}")
+
+
+def _load_folder(folder: Path, species: str, partition: str, options: dict[str, Any]) -> Any:
+    """Load a partition of a folder.
+
+    `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several folders.
+    """
+    from datasets import load_dataset
+
+    with parquet_errors(sorted((folder / species).glob("*.parquet"))):
+        if not glob.has_magic(str(folder.resolve())):
+            return load_dataset(str(folder), species, **options)
+        files = [glob.escape(str(path.resolve())) for path in shard_paths(folder / species, partition)]
+        return load_dataset("parquet", data_files={partition: files}, split=partition, cache_dir=options["cache_dir"])
+
+
+@contextmanager
+def _rows_errors(name: str) -> Iterator[None]:
+    """Convert the error of a file on the Hub that cannot be decoded; a lost connection keeps its own error."""
+    from datasets.exceptions import DatasetsError
+
+    try:
+        yield
+    except DatasetsError as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, OSError) and not isinstance(error, OSError) and type(cause) is not OSError:
+            raise cause from error
+        if isinstance(error, OSError):
+            raise
+        reason = (str(cause or error).strip().splitlines() or ["no message"])[0]
+        raise ConnectomeBenchError(
+            f"{name}: its rows cannot be read ({reason[:200]}); a file there is damaged, so it must be published again"
+        ) from error
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:

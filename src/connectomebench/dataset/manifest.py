@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -96,9 +97,27 @@ def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
         return False
     if entry["config_fingerprint"] != config_fingerprint:
         raise ConnectomeBenchError(
-            f"{folder} holds {species} built from another configuration; choose another --out or delete the folder"
+            f"{folder} holds {species} built from another configuration; choose another --out or give --overwrite"
         )
     return all(_is_whole(folder / species, p, sum(entry["counts"][p].values())) for p in PARTITIONS)
+
+
+def remove_other_build(folder: Path, species: str, config_fingerprint: str) -> None:
+    """Remove the rows and the entry of a species that was built from another configuration; other species stay.
+
+    Parameters
+    ----------
+    folder, species, config_fingerprint
+        As for :func:`is_built`.
+    """
+    if not (folder / FILE_NAME).exists():
+        return
+    manifest = read_manifest(folder)
+    entry = manifest["species"].get(species)
+    if entry is not None and entry["config_fingerprint"] != config_fingerprint:
+        del manifest["species"][species]
+        write_json(folder / FILE_NAME, manifest)
+        shutil.rmtree(folder / species, ignore_errors=True)
 
 
 def _is_whole(folder: Path, partition: str, rows: int) -> bool:

@@ -22,6 +22,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.core.tasks import Task, get_task
+from connectomebench.dataset.parquet_errors import parquet_errors
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -345,7 +346,9 @@ def read_small_columns(folder: Path, partition: str, columns: Sequence[str] = SM
     import pyarrow.parquet as pq
 
     names = list(columns)
-    return pa.concat_tables([pq.ParquetFile(path).read(columns=names) for path in shard_paths(folder, partition)])
+    paths = shard_paths(folder, partition)
+    with parquet_errors(paths):
+        return pa.concat_tables([pq.ParquetFile(path).read(columns=names) for path in paths])
 
 
 def read_images(folder: Path, partition: str) -> Iterator[tuple[str, list[str], list[bytes]]]:
@@ -361,8 +364,10 @@ def read_images(folder: Path, partition: str) -> Iterator[tuple[str, list[str], 
     import pyarrow.parquet as pq
 
     for path in shard_paths(folder, partition):
-        file = pq.ParquetFile(path)
+        with parquet_errors([path]):
+            file = pq.ParquetFile(path)
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group, columns=["sample_id", "views", "images"])
+            with parquet_errors([path]):
+                table = file.read_row_group(group, columns=["sample_id", "views", "images"])
             for row in table.to_pylist():
                 yield row["sample_id"], row["views"], [image["bytes"] for image in row["images"]]

@@ -9,18 +9,22 @@ from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.card_template import ORGANISATION
 from connectomebench.dataset.manifest import FILE_NAME
 from connectomebench.models.model_files import REPO_ID
 
 DATASETS_VARIABLE = "CONNECTOMEBENCH_DATASETS"
 RESULTS_VARIABLE = "CONNECTOMEBENCH_RESULTS"
-DATASETS = (
-    "connectomebench/merge_action",
-    "connectomebench/endpoint_error_identification_with_em",
-    "connectomebench/merge_error_identification",
-    "connectomebench/split_action",
+SPACE_VARIABLE = "SPACE_ID"
+"""Set by the Hub in every Space: ``OWNER/NAME``."""
+TASKS = (
+    "merge_action",
+    "endpoint_error_identification",
+    "endpoint_error_identification_with_em",
+    "merge_error_identification",
+    "split_action",
 )
-"""What a Space shows where `DATASETS_VARIABLE` names nothing else."""
+"""A Space shows ``OWNER/TASK`` of these where `DATASETS_VARIABLE` names nothing else."""
 
 _SAMPLES = [FILE_NAME, "*/test-*.parquet"]
 _RESULTS = ["results/*.parquet", "results/**/*.parquet", "models/**/connectomebench.json"]
@@ -51,9 +55,10 @@ def embedded_folder(folder: Path | None = None) -> Path:
 def space_folder(folder: Path | None = None) -> Path:
     """Fetch the data of a Space: the datasets named in ``CONNECTOMEBENCH_DATASETS``, records from ``..._RESULTS``.
 
-    Both hold names of dataset repositories, ``ORG/NAME``, separated by spaces. The results repository, which
-    is optional, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; only the
-    records of models are fetched. A Space without secrets sees public repositories only.
+    Where they name nothing, these are ``OWNER/TASK`` of `TASKS` and ``OWNER/results``, of the Space's owner, as far as
+    they are there. Both hold names of dataset repositories, ``ORG/NAME``, separated by spaces. The results repository,
+    which is optional, holds ``results`` and ``models`` as `connectomebench evaluate` and the trainings write them; only
+    the records of models are fetched. A Space without secrets sees public repositories only.
 
     Parameters
     ----------
@@ -63,14 +68,41 @@ def space_folder(folder: Path | None = None) -> Path:
     Raises
     ------
     ConnectomeBenchError
-        If a name is invalid, a repository does not exist, or the Hub is unreachable.
+        If a name is invalid, a named repository does not exist, no dataset is there, or the Hub is unreachable.
     """
     out = folder or cache_folder() / "hub"
-    for repo in named_repositories(DATASETS_VARIABLE) or DATASETS:
+    owner = space_owner()
+    named = named_repositories(DATASETS_VARIABLE)
+    datasets = named or _present([f"{owner}/{task}" for task in TASKS])
+    if not datasets:
+        raise ConnectomeBenchError(
+            f"{owner} has none of the datasets {', '.join(TASKS)}; publish one (connectomebench publish OUT/TASK --org "
+            f"{owner}), or name others in the variable {DATASETS_VARIABLE} of the Space"
+        )
+    for repo in datasets:
         _fetch(repo, out / repo.replace("/", "--"), _SAMPLES)
-    for repo in named_repositories(RESULTS_VARIABLE):
+    for repo in named_repositories(RESULTS_VARIABLE) or _present([f"{owner}/results"]):
         _fetch(repo, out, _RESULTS)
     return out
+
+
+def space_owner() -> str:
+    """Return the owner of the Space that this process runs in; the project's organisation elsewhere."""
+    owner, _, name = os.environ.get(SPACE_VARIABLE, "").partition("/")
+    return owner if name and REPO_ID.fullmatch(f"{owner}/{name}") else ORGANISATION
+
+
+def _present(repos: Sequence[str]) -> list[str]:
+    """Return those of the dataset repositories that can be seen."""
+    from huggingface_hub import HfApi
+
+    api = HfApi(library_name="connectomebench")
+    found = []
+    for repo in repos:
+        with hub_errors(repo):
+            if api.repo_exists(repo, repo_type="dataset"):
+                found.append(repo)
+    return found
 
 
 def named_repositories(variable: str) -> list[str]:

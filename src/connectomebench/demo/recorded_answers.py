@@ -163,9 +163,12 @@ def _load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
         by_sample.setdefault((task, species, sample), []).append(said)
     ordered = {key: tuple(sorted(said, key=lambda one: one.model)) for key, said in by_sample.items()}
     summaries = tuple(summarise(frame)) if len(frame) else ()
-    models = _models(folder / "models")
-    rows = {(m.name, m.revision, m.task): sum(sum(data.rows.values()) for data in m.trained_on) for m in models}
-    kinds = {model.name: model.kind for model in models}
+    # by revision and task: the records of a model from the Hub are named after its repository
+    models = {(model.revision, model.task): model for model in _models(folder / "models")}
+    answered = set(zip(frame["model"], frame["model_revision"], frame["task"], strict=True))
+    known = {key: models[key[1:]] for key in answered if key[1:] in models}
+    rows = {key: sum(sum(data.rows.values()) for data in model.trained_on) for key, model in known.items()}
+    kinds = {name: model.kind for (name, _, _), model in known.items()}
     return RecordedAnswers(frame, len(everything) - len(frame), ordered, summaries, rows, kinds)
 
 

@@ -58,6 +58,22 @@ class OwnServerOnly:
         await self.app(scope, receive, with_headers)
 
 
+def serve_space() -> None:
+    """Fetch the data of a Space and serve the demo until it is stopped.
+
+    Raises
+    ------
+    SystemExit
+        With one line, which the Hub shows in the log of the Space, if data are missing.
+    """
+    from connectomebench.demo.demo_data import space_folder
+
+    try:
+        serve(space_folder())
+    except ConnectomeBenchError as error:
+        raise SystemExit(f"connectomebench: {error}") from None
+
+
 def serve(folder: Path, host: str | None = None, port: int | None = None, *, wait: bool = True) -> Any:
     """Open a folder and serve the demo.
 

@@ -87,11 +87,11 @@ def space(out: Path, source: str, cache_gb: float | None = None) -> list[CheckRe
     cache_gb
         Limit of that cache, GB; the default of the source where left out.
     """
-    from connectomebench.build.config import FIRST_TASKS
+    from connectomebench.build.config import DEFAULT_TASKS
     from connectomebench.partition.assign import PartitionRules
 
     rules = PartitionRules()
-    rows = round(len(FIRST_TASKS) * rules.max_test / rules.test_fraction)
+    rows = round(len(DEFAULT_TASKS) * rules.max_test / rules.test_fraction)
     needed = rows * MB_PER_ROW * 1e6
     cache_limit = 0.0
     if source == "cave":

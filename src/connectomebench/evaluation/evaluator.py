@@ -113,7 +113,8 @@ def evaluate(
 ) -> Path:
     """Evaluate a model on every row of a partition and write one record per row.
 
-    An interrupted run resumes. Existing records of the same model, data and condition are kept.
+    An interrupted run resumes. Existing records of the same model, data and condition are kept; those of another
+    revision of the model, or of other data, are replaced only with ``overwrite``.
 
     Parameters
     ----------
@@ -142,8 +143,8 @@ def evaluate(
     Raises
     ------
     ConnectomeBenchError
-        If model or dataset cannot be loaded or do not fit together, the model does not support the options, or the
-        budget is spent.
+        If model or dataset cannot be loaded or do not fit together, the model does not support the options, the
+        budget is spent, or the records there are of another model or other data.
 
     Examples
     --------
@@ -166,13 +167,15 @@ def evaluate(
 
         loaded.append(load_model_spec(cascade_rule.fallback_model))
         second, named = _prepare_model(loaded[1], prompt_options, rows, eval_data, prepare)
-        model = Cascade(model, second, cascade_rule.min_confidence)
+        names = (loaded[0].name, loaded[1].name)
+        model = Cascade(model, second, cascade_rule.min_confidence, names=names)
     # an interrupted call loses all its rows, so it never exceeds the model's own batch size
     together = min(getattr(one.model, "batch_size", run_options.batch_rows) for one in loaded)
     dataset = _select_rows(rows.dataset, eval_data)
     data = rows.data
-    path = result_path(out, model.name, data.task, data.species, data.partition, named)
-    if overwrite or not _already_evaluated(path, model, data.fingerprint, dataset):
+    name = loaded[0].name if cascade_rule is None else model_spec.name or model.name
+    path = result_path(out, name, data.task, data.species, data.partition, named)
+    if overwrite or not _already_evaluated(path, name, model, data.fingerprint, dataset):
         evaluate_model(
             model,
             dataset,
@@ -180,6 +183,7 @@ def evaluate(
             data.fingerprint,
             path,
             condition=named,
+            name=name,
             prepare=prepare,
             run_options=replace(run_options, batch_rows=min(together, run_options.batch_rows)),
         )
@@ -274,14 +278,25 @@ def _chat_model(
     return ChatModelAdapter(cast(Any, loaded.model), answer_mode, prompt_variant, examples)
 
 
-def _already_evaluated(path: Path, model: Model, fingerprint: str, dataset: Dataset) -> bool:
-    """Return whether the records hold this model's answers to these rows."""
+def _already_evaluated(path: Path, name: str, model: Model, fingerprint: str, dataset: Dataset) -> bool:
+    """Return whether the records hold this model's answers to these rows.
+
+    Records of another model or other data are never replaced unasked: two models may share a name, and two datasets a
+    task and a species.
+    """
     if not path.is_file():
         return False
     frame = read_results(path)
-    same = {"model_revision": model.revision, "dataset_fingerprint": fingerprint, "code_version": __version__}
+    same = {"model_revision": model.revision, "dataset_fingerprint": fingerprint}
+    for what, value in same.items():
+        other = sorted(set(frame[what]) - {value})
+        if other:
+            raise ConnectomeBenchError(
+                f"{path} holds answers of {name} with {what} {other[0]}, this one has {value}; give this one a --name, "
+                "choose another --out, or add --overwrite to replace them"
+            )
     return (
-        all((frame[name] == value).all() for name, value in same.items())
+        bool((frame["code_version"] == __version__).all())
         and frame["sample_id"].tolist() == list(dataset["sample_id"])
         and frame["answer"].tolist() == list(dataset["answer"])
     )

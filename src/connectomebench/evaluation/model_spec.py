@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from connectomebench.models.model_record import ModelRecord
 
 Engine = Literal["transformers", "vllm"]
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)?")
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class ModelSpec:
         Evaluate the base model of an adapter.
     batch_size
         Rows a local language model processes at once; None takes 4.
+    name
+        Name of the model in result records; None takes ``ORG/NAME`` for a model from the Hub, else the model's own.
 
     Examples
     --------
@@ -47,6 +52,7 @@ class ModelSpec:
     engine: Engine = "transformers"
     without_adapter: bool = False
     batch_size: int | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -59,10 +65,13 @@ class LoadedModel:
         A classifier, a chat model, or both.
     record
         Training record; None for models not trained by this package.
+    name
+        Name of the model in result records.
     """
 
     model: Model | ChatModel
     record: ModelRecord | None
+    name: str
 
 
 def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
@@ -71,9 +80,12 @@ def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
     Raises
     ------
     ConnectomeBenchError
-        If the model does not exist, is damaged, or the server cannot be reached.
+        If the model does not exist, is damaged, or the server cannot be reached; or its name cannot be one.
     """
-    loaded = _load(model_spec)
+    if model_spec.name is not None:
+        check_model_name(model_spec.name)
+    model, record = _load(model_spec)
+    loaded = LoadedModel(model, record, model_spec.name or _published_name(model_spec) or model.name)
     if model_spec.batch_size is not None:
         from connectomebench.models.vlm import VisionLanguageModel
 
@@ -85,7 +97,27 @@ def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
     return loaded
 
 
-def _load(model_spec: ModelSpec) -> LoadedModel:
+def check_model_name(name: str) -> None:
+    """Raise unless a name can stand in result records and in the paths of their files.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        For anything but letters, digits, ``._+-`` and one slash inside.
+    """
+    if len(name) > 200 or not _NAME.fullmatch(name):
+        raise ConnectomeBenchError(
+            f"{name[:60]!r} cannot be the name of a model in the records; use letters, digits, ._+- and one slash"
+        )
+
+
+def _published_name(model_spec: ModelSpec) -> str | None:
+    """Return ``ORG/NAME`` of a model from the Hub: models of two people often have the same short name."""
+    elsewhere = model_spec.endpoint is not None or model_spec.without_adapter
+    return None if elsewhere or Path(model_spec.model).is_dir() else model_spec.model
+
+
+def _load(model_spec: ModelSpec) -> tuple[Model | ChatModel, ModelRecord | None]:
     if model_spec.endpoint is not None:
         if model_spec.base or model_spec.revision or model_spec.without_adapter or model_spec.engine != "transformers":
             raise ConnectomeBenchError(
@@ -93,15 +125,15 @@ def _load(model_spec: ModelSpec) -> LoadedModel:
             )
         from connectomebench.models.endpoint import open_endpoint
 
-        return LoadedModel(open_endpoint(model_spec.endpoint), None)
+        return open_endpoint(model_spec.endpoint), None
     if model_spec.engine == "vllm":
         from connectomebench.models.vllm_engine import open_vllm
 
-        return LoadedModel(open_vllm(model_spec.model, model_spec.revision, base=model_spec.base), None)
+        return open_vllm(model_spec.model, model_spec.revision, base=model_spec.base), None
     if model_spec.without_adapter:
         from connectomebench.models.vlm_loading import load_base
 
-        return LoadedModel(load_base(model_spec.model, model_spec.revision, model_spec.base), None)
+        return load_base(model_spec.model, model_spec.revision, model_spec.base), None
     from connectomebench.models.registry import open_model
 
-    return LoadedModel(*open_model(model_spec.model, model_spec.revision, base=model_spec.base))
+    return open_model(model_spec.model, model_spec.revision, base=model_spec.base)

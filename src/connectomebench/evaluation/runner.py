@@ -59,6 +59,7 @@ def evaluate_model(
     path: Path,
     *,
     condition: str = DEFAULT,
+    name: str | None = None,
     prepare: Prepare | None = None,
     run_options: RunOptions = DEFAULT_RUN,
 ) -> Path:
@@ -81,6 +82,8 @@ def evaluate_model(
         Parquet file to write; written whole or not at all.
     condition
         Name of the condition (:func:`connectomebench.evaluation.prompt_variants.condition`).
+    name
+        Name of the model in the records; None takes its own.
     prepare
         Applied to a batch before the model sees it, for example an ablation.
     run_options
@@ -98,7 +101,7 @@ def evaluate_model(
     """
     ids: list[str] = list(dataset["sample_id"])
     constant = {
-        "model": model.name,
+        "model": name or model.name,
         "model_revision": model.revision,
         "dataset_fingerprint": fingerprint,
         "partition": partition,
@@ -110,7 +113,7 @@ def evaluate_model(
         with tqdm(
             total=len(ids),
             initial=len(ids) - len(left),
-            desc=f"evaluate {model.name}",
+            desc=f"evaluate {constant['model']}",
             unit="row",
             leave=False,
             delay=1,

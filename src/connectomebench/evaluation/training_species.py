@@ -51,7 +51,9 @@ def find_records(sources: Iterable[str]) -> list[ModelRecord]:
 def recorded_species(
     frame: pd.DataFrame, records: Sequence[ModelRecord], partition: str
 ) -> dict[TrainedModel, tuple[str, ...]]:
-    """Match result records with the records of their models, by name, revision and task.
+    """Match result records with the records of their models, by revision and task.
+
+    Names are left out: the same model has one name in its folder, and on the Hub that of its repository.
 
     Parameters
     ----------
@@ -72,10 +74,10 @@ def recorded_species(
     ConnectomeBenchError
         If a model was trained on the evaluated partition.
     """
-    by_model = {(record.name, record.revision, record.task): record for record in records}
+    by_model = {(record.revision, record.task): record for record in records}
     found = {}
     for model in models_in(frame):
-        if (record := by_model.get(model)) is None:
+        if (record := by_model.get(model[1:])) is None:
             continue
         if learnt := [data.species for data in record.trained_on if data.partition == partition]:
             raise ConnectomeBenchError(
@@ -106,8 +108,8 @@ def stated_species(frame: pd.DataFrame, species: Sequence[str]) -> dict[TrainedM
 
 def simulated_species(records: Iterable[ModelRecord], training: Iterable[TrainedModel]) -> list[str]:
     """Return the sorted species on which any of the models was trained with simulated errors."""
-    wanted = set(training)
-    learnt = [d for r in records if (r.name, r.revision, r.task) in wanted for d in r.trained_on]
+    wanted = {model[1:] for model in training}
+    learnt = [d for r in records if (r.revision, r.task) in wanted for d in r.trained_on]
     return sorted({data.species for data in learnt if data.source.get("simulated_errors")})
 
 

@@ -19,6 +19,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import FILE_NAME, add_species, is_built, read_manifest
+from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name, extra_files
 from connectomebench.dataset.schema import TEACHER_REPLIES, features, parquet_layout, shard_paths
 from connectomebench.finetuning.completions import ANALYSIS, StyleSettings, kept_reply
@@ -163,7 +164,7 @@ def _plan(
 def _small_columns(path: Path) -> list[dict[str, Any]]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with parquet_errors([path]), pq.ParquetFile(path) as file:
         has = TEACHER_REPLIES in file.schema_arrow.names
         names = ["sample_id", "task", "answer", "target_nm", *([TEACHER_REPLIES] if has else [])]
         return [{TEACHER_REPLIES: None, **row} for row in file.read(columns=names).to_pylist()]
@@ -233,6 +234,7 @@ def _write_shard(shard: _Shard, task: str) -> None:
     place = schema.get_field_index(TEACHER_REPLIES)
     stored = [name for name in schema.names if name != TEACHER_REPLIES]
     with (
+        parquet_errors([shard.source]),
         pq.ParquetFile(shard.source) as source,
         atomic_path(shard.target) as temporary,
         pq.ParquetWriter(temporary, schema, **parquet_layout()) as writer,

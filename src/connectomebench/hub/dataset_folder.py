@@ -11,6 +11,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.manifest import FILE_NAME, is_built, read_manifest
+from connectomebench.dataset.parquet_errors import check_readable
 from connectomebench.dataset.repo_layout import check_species_name, extra_files
 from connectomebench.dataset.schema import shard_paths
 
@@ -54,6 +55,7 @@ def read_dataset(folder: Path) -> LocalDataset:
         check_species_name(species, str(folder / FILE_NAME))
         get_species(species)
         if not is_built(folder, species, entry["config_fingerprint"]):
+            check_readable(sorted((folder / species).glob("*.parquet")))
             raise ConnectomeBenchError(f"{folder / species} is not complete; build it again")
         paths = [path for partition in PARTITIONS for path in shard_paths(folder / species, partition)]
         files |= {f"{species}/{path.name}": path for path in paths}

@@ -39,7 +39,7 @@ _MAX_MANIFEST_BYTES = 16_000_000
 _FINGERPRINTS = ("config_fingerprint", "fingerprint")
 
 
-def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def dataset_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a dataset folder with a repository.
 
     Species that are only in the repository stay, with their files and their part of the card. A species that is in
@@ -48,7 +48,7 @@ def dataset_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions
     Parameters
     ----------
     api
-        The Hub.
+        The Hub; None plans against an empty repository.
     folder
         ``OUT/TASK``.
     repo_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +28,7 @@ from connectomebench.hub.model_folder import (
 from connectomebench.hub.options import PublishOptions
 from connectomebench.hub.remote import RemoteRepo, check_repo_id, read_repo, refuse_other_content, refuse_public
 from connectomebench.hub.secret_scan import check_private
-from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, record_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ _MAX_BYTES = 16_000_000
 _MAX_RESULT_BYTES = 200_000_000
 
 
-def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def model_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare a model folder with a repository.
 
     Result records of the same model that are in the repository stay, and count for its card.
@@ -45,7 +46,7 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     Parameters
     ----------
     api
-        The Hub.
+        The Hub; None plans against an empty repository.
     folder
         Of the model; see :func:`connectomebench.hub.model_folder.read_model`.
     repo_id
@@ -73,8 +74,12 @@ def model_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
         )
     with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
         results = _results(remote if same else None, record, options, Path(name))
-        dataset = options.dataset or _dataset_of(record, remote if same else None)
-        contents: dict[str, Path | bytes] = {**local.files, **_generated_files(local, repo_id, results, dataset)}
+        dataset = _evaluated_dataset(api, record, options, remote if same else None)
+        record = _with_dataset(record, there if same else None, dataset, options)
+        contents: dict[str, Path | bytes] = {
+            **local.files,
+            **_generated_files(local, record, repo_id, results, dataset),
+        }
     changes, kept = compare(contents, remote.files)
     changes += [
         FileChange("delete", path, file.size, None)
@@ -117,8 +122,14 @@ def _results(
     frames: list[pd.DataFrame] = []
     if options.results is not None:
         given = default_rows(read_results(options.results))
-        own = given[(given["model"] == record.name) & (given["model_revision"] == record.revision)]
-        own = own[own["task"] == record.task]
+        # by revision alone: evaluated under --name, or from the Hub, the records have another name
+        own = given[(given["model_revision"] == record.revision) & (given["task"] == record.task)]
+        if len(names := sorted(set(own["model"]))) > 1:
+            raise ConnectomeBenchError(
+                f"{options.results} holds results of revision {record.revision} under several names "
+                f"({', '.join(names)}); give --results the folder of one of them"
+            )
+        own = own.assign(model=record.name)
         if own.empty:
             raise ConnectomeBenchError(
                 f"{options.results} holds no results of {record.name}, revision {record.revision}, on {record.task}; "
@@ -148,6 +159,61 @@ def _remote_results(remote: RemoteRepo, folder: Path) -> list[pd.DataFrame]:
     return frames
 
 
+@dataclass(frozen=True)
+class _HubDataset:
+    """A dataset on the Hub: its name, commit and manifest; the latter two are None where the Hub cannot be asked."""
+
+    repo: str
+    commit: str | None
+    manifest: dict[str, Any] | None
+
+
+def _evaluated_dataset(
+    api: HfApi | None, record: ModelRecord, options: PublishOptions, remote: RemoteRepo | None
+) -> _HubDataset | None:
+    """Return the dataset of the model's task: one of those named, else that of the training or an earlier commit."""
+    named = options.datasets or tuple(filter(None, [_dataset_of(record, remote)]))
+    if not named or (not options.datasets and options.results is None and remote is None):
+        return None
+    if api is None:
+        return _HubDataset(named[0], None, None) if len(named) == 1 else None
+    tasks = {}
+    for repo in named:
+        commit = resolve_dataset(repo, None)
+        manifest = fetch_manifest(repo, commit)
+        if manifest["task"] == record.task:
+            return _HubDataset(repo, commit, manifest)
+        tasks[repo] = str(manifest["task"])[:60]
+    held = ", ".join(f"{repo} holds the task {task}" for repo, task in tasks.items())
+    raise ConnectomeBenchError(
+        f"{held}, but {record.name} was trained for {record.task}; add --dataset with the dataset of that task"
+    )
+
+
+def _with_dataset(
+    record: ModelRecord, there: ModelRecord | None, dataset: _HubDataset | None, options: PublishOptions
+) -> ModelRecord:
+    """Name the training data by their repository, where it holds the same data.
+
+    A model is often trained on a folder that is published too. Which data that is, the fingerprint says; the entry of
+    an earlier publication is kept, so that a dataset that moves on does not change the model.
+    """
+    earlier = {(d.species, d.partition, d.fingerprint): d for d in (there.trained_on if there else ()) if d.repo}
+    found = []
+    for data in record.trained_on:
+        known = earlier.get((data.species, data.partition, data.fingerprint))
+        species = dataset.manifest["species"] if dataset is not None and dataset.manifest is not None else {}
+        if data.repo is not None:
+            found.append(data)
+        elif known is not None and (not options.datasets or known.repo in options.datasets):
+            found.append(known)
+        elif dataset is not None and species.get(data.species, {}).get("fingerprint") == data.fingerprint:
+            found.append(replace(data, repo=dataset.repo, revision=dataset.commit))
+        else:
+            found.append(data)
+    return replace(record, trained_on=tuple(found))
+
+
 def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
     """Return the evaluated dataset: the one trained on, or the one named in an earlier publication."""
     import yaml
@@ -166,18 +232,20 @@ def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
 
 
 def _generated_files(
-    local: LocalModel, repo_id: str, results: pd.DataFrame | None, dataset: str | None
+    local: LocalModel, record: ModelRecord, repo_id: str, results: pd.DataFrame | None, dataset: _HubDataset | None
 ) -> dict[str, bytes]:
-    """Generate the card, result files, calibration plot and leaderboard entries."""
+    """Generate the record, card, result files, calibration plot and leaderboard entries."""
     made: dict[str, bytes] = {}
+    if record != local.record:
+        made[FILE_NAME] = record_text(record).encode()
     if results is not None:
         made |= _result_files(results)
         made[CALIBRATION] = calibration_figure(results)
-        if dataset is not None:
-            commit = resolve_dataset(dataset, None)
-            entries = eval_results(results, local.record, dataset, commit, fetch_manifest(dataset, commit))
+        if dataset is not None and dataset.manifest is not None:
+            entries = eval_results(results, record, dataset.repo, dataset.commit, dataset.manifest)
             made |= {f"{EVAL_RESULTS}/{name}": text.encode() for name, text in entries.items()}
-    made[CARD] = str(model_card(local.record, results, repo_id, {*local.files, *made})).encode()
+    evaluated = None if dataset is None else dataset.repo
+    made[CARD] = str(model_card(record, results, repo_id, {*local.files, *made}, evaluated)).encode()
     return made
 
 

@@ -22,12 +22,13 @@ class PublishOptions:
         Allow replacing other data of a species, another model, or other files.
     results
         Folder with result records; those of the published model go into its repository and card.
-    dataset
-        ``ORG/NAME`` of the dataset evaluated; None means the one the model was trained on.
+    datasets
+        ``ORG/NAME`` of the datasets evaluated, one for each task of the models; none means the ones the models were
+        trained on.
     """
 
     branch: str = MAIN
     private: bool = False
     replace: bool = False
     results: Path | None = None
-    dataset: str | None = None
+    datasets: tuple[str, ...] = ()

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.hub_errors import hub_errors
+from connectomebench.core.hub_errors import HubUnreachable, hub_errors
 from connectomebench.hub.dataset_plan import dataset_plan
 from connectomebench.hub.diff import FileChange, PublicationPlan
 from connectomebench.hub.model_plan import model_plan
 from connectomebench.hub.options import PublishOptions
 from connectomebench.hub.remote import check_branch_name, check_repo_id
+from connectomebench.hub.results_plan import results_plan
 from connectomebench.hub.space_plan import space_plan
 from connectomebench.hub.targets import Target, find_targets
 
@@ -25,7 +26,7 @@ _log = logging.getLogger(__name__)
 # files are sent in portions of this size, so that a publication shows how far it is; what was sent is not sent again
 PORTION_BYTES = 2_000_000_000
 
-_PLANS = {"dataset": dataset_plan, "model": model_plan, "space": space_plan}
+_PLANS = {"dataset": dataset_plan, "model": model_plan, "results": results_plan, "space": space_plan}
 
 
 def publish(
@@ -37,7 +38,7 @@ def publish(
     dry_run: bool = False,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Publish a dataset, model, metric or Space, or all of one kind in a folder.
+    """Publish a dataset, a model, result records, a metric or a Space, or all of one kind in a folder.
 
     All are compared with the Hub and validated before anything is sent.
 
@@ -50,7 +51,7 @@ def publish(
     options
         Defaults if None.
     dry_run
-        Report the changes without making them.
+        Report the changes without making them. Without a network, they are those to an empty repository.
     report
         Receives the lines to show.
 
@@ -79,28 +80,52 @@ def publish(
     if not dry_run:
         with hub_errors(targets[0].repo_id):
             api.whoami()
+    if dry_run:
+        _report_plans(api, targets, options, report)
+        return
     plans = [_plan(api, target, options) for target in targets]
-    for plan in plans:
-        if dry_run:
-            report(as_text(plan))
-        elif plan.is_empty:
+    for target, plan in zip(targets, plans, strict=True):
+        if plan.is_empty:
             report(f"{plan.remote.repo_id}: nothing to change")
         else:
-            report(_send(api, plan))
-    if dry_run:
-        report("dry run: nothing was changed")
+            report(_send(api, plan if plan.remote.exists else _create(api, target, plan, options)))
+
+
+def _report_plans(api: HfApi, targets: list[Target], options: PublishOptions, report: Callable[[str], None]) -> None:
+    """Report what would change; against empty repositories where the Hub gives no answer."""
+    try:
+        plans = [_plan(api, target, options) for target in targets]
+    except HubUnreachable as error:
+        plans = [_plan(None, target, options) for target in targets]
+        report(f"the Hub cannot be asked, so this is the plan for an empty repository: {error}")
+    for plan in plans:
+        report(as_text(plan))
+    report("dry run: nothing was changed")
+
+
+def _create(api: HfApi, target: Target, plan: PublicationPlan, options: PublishOptions) -> PublicationPlan:
+    """Create a repository and plan again.
+
+    Someone else may have created it meanwhile, and put something into it: what is there then counts like in any other
+    repository, and the commit has a parent that guards it.
+    """
+    with hub_errors(target.repo_id):
+        api.create_repo(
+            target.repo_id, repo_type=target.repo_type, private=plan.private, space_sdk=plan.sdk, exist_ok=True
+        )
+    return _plan(api, target, options)
 
 
 def _check_options(targets: list[Target], options: PublishOptions) -> None:
-    given = {"--results": options.results, "--dataset": options.dataset}
+    given = {"--results": options.results, "--dataset": options.datasets or None}
     for name, value in given.items():
         if value is not None and targets[0].kind != "model":
             raise ConnectomeBenchError(f"{name} is for models, and {targets[0].folder} is a {targets[0].kind}")
-    if options.dataset is not None:
-        check_repo_id(options.dataset)
+    for name in options.datasets:
+        check_repo_id(name)
 
 
-def _plan(api: HfApi, target: Target, options: PublishOptions) -> PublicationPlan:
+def _plan(api: HfApi | None, target: Target, options: PublishOptions) -> PublicationPlan:
     with hub_errors(target.repo_id):
         return _PLANS[target.kind](api, target.folder, target.repo_id, options)
 
@@ -108,7 +133,9 @@ def _plan(api: HfApi, target: Target, options: PublishOptions) -> PublicationPla
 def as_text(plan: PublicationPlan) -> str:
     """Format a plan: one line per file with its size, and the changes to repository and tag."""
     remote = plan.remote
-    if not remote.exists:
+    if not remote.asked:
+        state = f"a {'private' if plan.private else 'public'} {remote.repo_type}; what is there now is not known"
+    elif not remote.exists:
         state = (
             f"a new {'private' if plan.private else 'public'} {remote.repo_type}, or one that your login may not see"
         )
@@ -146,8 +173,6 @@ def _send(api: HfApi, plan: PublicationPlan) -> str:
 
     remote, repo_id, repo_type = plan.remote, plan.remote.repo_id, plan.remote.repo_type
     with hub_errors(repo_id):
-        if not remote.exists:
-            api.create_repo(repo_id, repo_type=repo_type, private=plan.private, space_sdk=plan.sdk, exist_ok=True)
         if not remote.has_branch:
             api.create_branch(repo_id, branch=remote.branch, repo_type=repo_type, revision=remote.head, exist_ok=True)
         done: list[str] = []

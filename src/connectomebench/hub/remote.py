@@ -57,6 +57,8 @@ class RemoteRepo:
         Path -> file.
     tagged
         The commit that the requested tag points to, if any.
+    asked
+        False where the Hub could not be asked, and an empty repository stands for the real one.
     """
 
     repo_id: str
@@ -68,6 +70,7 @@ class RemoteRepo:
     head: str | None
     files: dict[str, RemoteFile]
     tagged: str | None
+    asked: bool = True
 
     @property
     def own_files(self) -> set[str]:
@@ -109,13 +112,13 @@ class RemoteRepo:
             return stream.read(limit + 1)
 
 
-def read_repo(api: HfApi, repo_id: str, repo_type: RepoType, branch: str, tag: str | None = None) -> RemoteRepo:
+def read_repo(api: HfApi | None, repo_id: str, repo_type: RepoType, branch: str, tag: str | None = None) -> RemoteRepo:
     """Read the state of a repository.
 
     Parameters
     ----------
     api
-        The Hub.
+        The Hub; None where it cannot be asked, which gives an empty repository.
     repo_id, repo_type
         ``ORG/NAME`` and what it is.
     branch
@@ -130,6 +133,8 @@ def read_repo(api: HfApi, repo_id: str, repo_type: RepoType, branch: str, tag: s
     """
     from huggingface_hub.errors import RepositoryNotFoundError
 
+    if api is None:
+        return RemoteRepo(repo_id, repo_type, branch, False, branch == MAIN, None, None, {}, None, asked=False)
     try:
         private = bool(api.repo_info(repo_id, repo_type=repo_type).private)
     except RepositoryNotFoundError:

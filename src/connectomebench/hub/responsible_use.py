@@ -11,6 +11,7 @@ from typing import Any
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import Task
 from connectomebench.dataset.column_docs import LABEL_RULES
+from connectomebench.dataset.leak_words import look_alike_text, read_look_alikes, shared_text
 from connectomebench.dataset.repo_layout import TAG
 
 
@@ -109,10 +110,11 @@ def _dropped(species: str, entry: Mapping[str, Any]) -> str:
 def _partition_rule(species: str, entry: Mapping[str, Any]) -> str:
     rule = entry["config"]["partition"]
     kept_apart = "no segment, no body and no place" if rule["group_by"] == "body" else "no segment and no place"
-    leaks = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in entry["leaks"].items())
+    leaks, pairs = entry["leaks"], read_look_alikes(entry)
     return (
         f"`{species}`: cubes of {rule['cube_nm']:g} nm go to one partition each, then whatever is shared is dropped, "
-        f"so that {kept_apart} is in two partitions. Found shared in the written files: {leaks}."
+        f"so that {kept_apart} is in two partitions. Found shared in the written files: {shared_text(leaks)}. "
+        f"{look_alike_text(leaks, pairs)}"
     )
 
 

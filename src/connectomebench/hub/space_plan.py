@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.card_template import ORGANISATION
 from connectomebench.dataset.repo_layout import CARD
 from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.options import PublishOptions
@@ -40,13 +42,13 @@ def is_metric(settings: dict[str, object]) -> bool:
     return isinstance(tags, list) and {"evaluate", "metric"} <= set(tags)
 
 
-def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def space_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
     """Compare the folder of a metric or another Space with a repository; every file is published.
 
     Parameters
     ----------
     api
-        The Hub.
+        The Hub; None plans against an empty repository.
     folder
         With README.md (its YAML names ``sdk`` and ``app_file``) and the app.
     repo_id
@@ -64,7 +66,7 @@ def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     assert settings is not None
     files = _files(folder)
     _check(folder, repo_id, settings, files)
-    contents: dict[str, Path | bytes] = {**files}
+    contents: dict[str, Path | bytes] = {**files, CARD: _own_card(files[CARD], repo_id)}
     remote = read_repo(api, repo_id, "space", options.branch)
     refuse_public(remote, options.private)
     foreign = sorted(remote.own_files - set(contents))
@@ -79,6 +81,13 @@ def space_plan(api: HfApi, folder: Path, repo_id: str, options: PublishOptions) 
     verb = "Update" if remote.own_files else "Add"
     summary = f"{verb} {'metric' if is_metric(settings) else 'Space'} {folder.resolve().name}"
     return PublicationPlan(remote, options.private, ordered, kept, summary, "", sdk=str(settings["sdk"]))
+
+
+def _own_card(path: Path, repo_id: str) -> bytes:
+    """Return the README of a Space, with the datasets of its owner where it names those of the project."""
+    text = path.read_text(encoding="utf-8")
+    owner = repo_id.split("/")[0]
+    return re.sub(rf"(?m)^- {ORGANISATION}/([a-z_]+)$", rf"- {owner}/\1", text).encode()
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -10,11 +10,13 @@ from typing import Literal
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
 from connectomebench.dataset.manifest import read_manifest
+from connectomebench.hub.remote import RepoType
+from connectomebench.hub.results_plan import RESULTS_NAME, result_files
 from connectomebench.hub.space_plan import read_settings
 from connectomebench.models.model_record import FILE_NAME as RECORD
 from connectomebench.models.model_record import read_record
 
-Kind = Literal["dataset", "model", "space"]
+Kind = Literal["dataset", "model", "results", "space"]
 # models lie in OUT/MODEL/TASK/SPECIES
 _MODEL_DEPTH = 4
 
@@ -26,7 +28,7 @@ class Target:
     Attributes
     ----------
     kind
-        What it holds; the type of its repository.
+        What it holds.
     folder
         Where it is.
     repo_id
@@ -37,6 +39,11 @@ class Target:
     folder: Path
     repo_id: str
 
+    @property
+    def repo_type(self) -> RepoType:
+        """Type of its repository; result records go to a dataset repository."""
+        return "dataset" if self.kind == "results" else self.kind
+
 
 def find_targets(folder: Path, repo: str | None, org: str | None) -> list[Target]:
     """Find the folders to publish and the repository of each.
@@ -44,12 +51,13 @@ def find_targets(folder: Path, repo: str | None, org: str | None) -> list[Target
     Parameters
     ----------
     folder
-        A dataset (``OUT/TASK``), a model, a metric or a Space; or a folder with several of one kind.
+        A dataset (``OUT/TASK``), a model, result records (``OUT/results``), a metric or a Space; or a folder with
+        several of one kind.
     repo
         ``ORG/NAME``, for a single folder.
     org
-        Owner of repositories named after their content (datasets: task; models: name, task, species; others: folder);
-        used where ``repo`` is None.
+        Owner of repositories named after their content (datasets: task; models: name, task, species; result records:
+        ``results``; others: folder); used where ``repo`` is None.
 
     Raises
     ------
@@ -79,7 +87,9 @@ def _kind(folder: Path) -> Kind | None:
         return "dataset"
     if (folder / RECORD).is_file():
         return "model"
-    return "space" if read_settings(folder) is not None else None
+    if read_settings(folder) is not None:
+        return "space"
+    return "results" if result_files(folder) else None
 
 
 def _inside(folder: Path) -> list[tuple[Kind, Path]]:
@@ -102,6 +112,7 @@ def _model_name(folder: Path) -> str:
 _NAMES: dict[Kind, Callable[[Path], str]] = {
     "dataset": lambda path: read_manifest(path)["task"],
     "model": _model_name,
+    "results": lambda path: RESULTS_NAME,
     "space": lambda path: path.resolve().name,
 }
 
@@ -125,6 +136,6 @@ def _no_targets_message(folder: Path) -> str:
         if list(folder.glob(pattern)):
             return f"{folder} holds {kind} without {RECORD}, which our training scripts write; train it so"
     return (
-        f"{folder} holds nothing to publish; name a dataset ({MANIFEST}), a model ({RECORD}), or a metric or Space "
-        "(README.md with `sdk`)"
+        f"{folder} holds nothing to publish; name a dataset ({MANIFEST}), a model ({RECORD}), result records "
+        "(MODEL/TASK/SPECIES/PARTITION.parquet), or a metric or Space (README.md with `sdk`)"
     )

@@ -34,6 +34,8 @@ class Cascade:
     ----------
     first, second, min_confidence, local_first
         As above.
+    names
+        Names of the two models within the cascade's name; None takes their own.
 
     Raises
     ------
@@ -41,18 +43,28 @@ class Cascade:
         If the threshold lies outside (0, 1].
     """
 
-    def __init__(self, first: Model, second: Model, min_confidence: float, *, local_first: bool = True) -> None:
+    def __init__(
+        self,
+        first: Model,
+        second: Model,
+        min_confidence: float,
+        *,
+        local_first: bool = True,
+        names: tuple[str, str] | None = None,
+    ) -> None:
         if not 0 < min_confidence <= 1:
             raise ConnectomeBenchError(f"the threshold is {min_confidence}; it must lie in (0, 1]")
         self.first = first
         self.second = second
         self.min_confidence = min_confidence
         self.local_first = local_first
+        self._names = names or (first.name, second.name)
         self._turn: AbstractContextManager[Any] = threading.Lock() if local_first else nullcontext()
 
     @property
     def name(self) -> str:  # noqa: D102
-        return f"{self.first.name}-then-{self.second.name}-below-{self.min_confidence:.{_REPORTED_DIGITS}g}"
+        first, second = self._names
+        return f"{first}-then-{second}-below-{self.min_confidence:.{_REPORTED_DIGITS}g}"
 
     @property
     def revision(self) -> str:  # noqa: D102

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.files import write_json
+from connectomebench.core.files import write_text
 from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.dataset.rows import DataRecord
@@ -72,7 +72,12 @@ def write_record(folder: Path, record: ModelRecord) -> None:
     record
         The record.
     """
-    write_json(folder / FILE_NAME, {"format": FORMAT, **asdict(record)})
+    write_text(folder / FILE_NAME, record_text(record))
+
+
+def record_text(record: ModelRecord) -> str:
+    """Return the content of `FILE_NAME` for a record."""
+    return json.dumps({"format": FORMAT, **asdict(record)}, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_record(folder: Path) -> ModelRecord:

@@ -18,16 +18,18 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.tasks import get_task
+from connectomebench.partition.earlier_rows import EarlierRow, tied_to
 from connectomebench.partition.search import Problem, best_assignment, conflicts
 
 SHARED_SEGMENT = "shares a segment with another partition"
 SHARED_BODY = "shares a body with another partition"
 SHARED_PLACE = "its view overlaps a view of another partition"
+TIED = "shares a segment, a body or a place with another partition of a task that was built before"
 OVER_SIZE = "over the wanted size of the partition"
 
 MAX_PAIRS = 40_000_000
@@ -121,7 +123,9 @@ class PartitionResult:
         return {"cubes": self.cubes, "bodies": self.bodies, "bodies_shared": self.bodies_shared}
 
 
-def partition_sites(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> PartitionResult:
+def partition_sites(
+    sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box, earlier: Sequence[EarlierRow] = ()
+) -> PartitionResult:
     """Divide the sites of all tasks of a build into partitions.
 
     Places and segments are assigned once for all tasks, so that what is in test for one task is not in train for
@@ -135,6 +139,8 @@ def partition_sites(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box
         How to divide them.
     bounds_nm
         The box that holds all data, nm; the cubes start at its lower corner.
+    earlier
+        Rows of other tasks of the same places, which stay where they are.
 
     Returns
     -------
@@ -143,16 +149,33 @@ def partition_sites(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box
 
     Raises
     ------
+    TaskLacking
+        If a yes/no task has one answer only, or if no assignment was found that has both answers of a task in every
+        partition.
     ConnectomeBenchError
-        If there is no site, if a yes/no task has one answer only, or if no assignment was found that has both answers
-        of each task in every partition.
+        If there is no site.
     """
     if not sites:
         raise ConnectomeBenchError("no site to divide into train, validation and test; loosen the label rules")
     problem, class_names = _problem(sites, rules, bounds_nm)
+    tied = tied_to(sites, earlier, rules.group_by)
+    _hold(problem, tied)
     part, kept, over = best_assignment(problem, rules.seed)
+    elsewhere = (tied.sum(axis=1) - tied[np.arange(len(part)), part]) > 0
+    kept &= ~elsewhere
     _check_complete(problem, class_names, part, kept, rules)
-    return _result(sites, rules, problem, part, kept, over)
+    return _result(sites, rules, problem, part, kept, over, elsewhere)
+
+
+def _hold(problem: Problem, tied: NDArray[np.bool_]) -> None:
+    """Hold each cube with sites that are tied to a partition in the one that most of them are tied to."""
+    single = tied.sum(axis=1) == 1
+    votes = np.zeros((len(problem.cube_center), 3), np.int64)
+    np.add.at(votes, problem.cube[single], tied[single])
+    votes[~problem.allowed] = 0
+    held = votes.any(axis=1)
+    problem.allowed[held] = False
+    problem.allowed[held, votes[held].argmax(axis=1)] = True
 
 
 def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
@@ -175,7 +198,7 @@ def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tu
     for task, is_yes_no in sorted(yes_no.items()):
         answers = [answer for name, answer in class_names if name == task]
         if is_yes_no and len(answers) < 2:
-            raise ConnectomeBenchError(f"{task}: all sites have the answer {answers[0]!r}; both answers are needed")
+            raise TaskLacking(task, f"all sites have the answer {answers[0]!r}; both answers are needed")
     number = {name: i for i, name in enumerate(class_names)}
     site_class = np.array([number[k] for k in keys], np.int64)
     totals = np.bincount(site_class, minlength=len(class_names)).astype(np.float64)
@@ -288,10 +311,11 @@ def _check_complete(
     for (task, answer), row in zip(class_names, counts, strict=True):
         for name, count in zip(PARTITIONS, row, strict=True):
             if count == 0:
-                what = f"no {task} site" + (f" with the answer {answer!r}" if answer else "")
-                raise ConnectomeBenchError(
+                what = "no site" + (f" with the answer {answer!r}" if answer else "")
+                raise TaskLacking(
+                    task,
                     f"{what} is left for {name} ({len(problem.cube_center)} cubes of {rules.cube_nm:g} nm hold sites); "
-                    "use a smaller cube_nm, a smaller extent, more sites or another seed"
+                    "use a smaller cube_nm, a smaller extent, more sites or another seed",
                 )
 
 
@@ -302,12 +326,13 @@ def _result(
     part: NDArray[np.int64],
     kept: NDArray[np.bool_],
     over: NDArray[np.bool_],
+    elsewhere: NDArray[np.bool_],
 ) -> PartitionResult:
     by_id, _ = conflicts(problem, part, kept)
     shared = SHARED_BODY if rules.group_by == "body" else SHARED_SEGMENT
     reasons: list[str | None] = [None] * len(sites)
     for i in np.flatnonzero(~kept).tolist():
-        reasons[i] = OVER_SIZE if over[i] else shared if by_id[i] else SHARED_PLACE
+        reasons[i] = TIED if elsewhere[i] else OVER_SIZE if over[i] else shared if by_id[i] else SHARED_PLACE
     partitions = [PARTITIONS[p] if k else None for p, k in zip(part.tolist(), kept.tolist(), strict=True)]
 
     counts: dict[str, dict[str, dict[str, int]]] = {}

@@ -39,7 +39,16 @@ def _hue(colour: tuple[int, int, int]) -> int:
     return Image.new("RGB", (1, 1), colour).convert("HSV").getpixel((0, 0))[0]  # type: ignore[index]
 
 
-_HUES = (_hue(BLUE), _hue(ORANGE))
+def _hue_kinds() -> NDArray[np.uint8]:
+    """Map each hue (0 to 255) to 1 for blue, 2 for orange, 0 for neither."""
+    kinds = np.zeros(256, np.uint8)
+    for kind, colour in enumerate((BLUE, ORANGE), 1):
+        apart = np.abs((np.arange(256) - _hue(colour) + 128) % 256 - 128)
+        kinds[apart <= HUE_REACH] = kind
+    return kinds
+
+
+_KINDS = _hue_kinds()
 
 
 def image_features(image: Image.Image) -> NDArray[np.float64]:
@@ -59,7 +68,8 @@ def image_features(image: Image.Image) -> NDArray[np.float64]:
     rgb = image.convert("RGB")
     small = rgb.reduce(max(1, min(rgb.size) // EDGE_PX))
     brightness = np.asarray(small.convert("L"), dtype=np.float64) / 255
-    background = np.asarray(small).min(axis=2) >= WHITE
+    pale = np.asarray(small) >= WHITE
+    background = pale[..., 0] & pale[..., 1] & pale[..., 2]
     values = [brightness.mean(), brightness.std(), background.mean()]
     return np.array(values + [mask.mean() for mask in coloured(small)])
 
@@ -72,10 +82,10 @@ def coloured(image: Image.Image) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     blue, orange
         bool, shape (rows, columns) each.
     """
-    hue, saturation, _ = np.moveaxis(np.asarray(image.convert("RGB").convert("HSV"), dtype=np.int16), 2, 0)
-    strong = saturation >= MIN_SATURATION
-    blue, orange = (strong & (np.abs((hue - centre + 128) % 256 - 128) <= HUE_REACH) for centre in _HUES)
-    return blue, orange
+    hsv = np.asarray(image.convert("RGB").convert("HSV"))
+    kinds = _KINDS[hsv[..., 0]]
+    kinds[hsv[..., 1] < MIN_SATURATION] = 0
+    return kinds == 1, kinds == 2
 
 
 def trivial_features(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -37,14 +39,13 @@ def silhouette_features(image: Image.Image) -> NDArray[np.float32]:
     """
     rgb = image.convert("RGB")
     blue, orange = coloured(rgb.reduce(max(1, min(rgb.size) // SILHOUETTE_PX)))
-    rows, columns = (np.arange(n) + 0.5 for n in blue.shape)
-    height, width = blue.shape
-    distance = np.hypot((rows[:, None] - height / 2) / height, (columns[None, :] - width / 2) / width)
+    discs = _discs(blue.shape)
+    least = MIN_PIECE_SHARE * blue.size
     values: list[float] = []
     for mask in (blue, orange, blue | orange):
-        area = float(mask.mean())
-        at_centre = [float(mask[distance < radius].sum()) / max(float(mask.sum()), 1.0) for radius in CENTRES]
-        values += [_pieces(mask), _holes(mask), area, *at_centre]
+        area = np.count_nonzero(mask)
+        at_centre = [np.count_nonzero(mask & disc) / max(area, 1) for disc in discs]
+        values += [count_pieces(mask, least, True), count_pieces(~mask, least, False), area / mask.size, *at_centre]
     return np.array(values, np.float32)
 
 
@@ -55,26 +56,78 @@ SILHOUETTE_NAMES: tuple[str, ...] = tuple(
 )
 
 
-def _pieces(mask: NDArray[np.bool_]) -> float:
-    _, sizes = _labelled(mask)
-    return float(np.count_nonzero(sizes[1:] >= MIN_PIECE_SHARE * mask.size))
+@lru_cache(maxsize=8)
+def _discs(shape: tuple[int, int]) -> list[NDArray[np.bool_]]:
+    """Mark the pixels of an image within each radius of ``CENTRES`` around its centre."""
+    rows, columns = ((np.arange(n) + 0.5 - n / 2) / n for n in shape)
+    distance = np.hypot(rows[:, None], columns[None, :])
+    return [distance < radius for radius in CENTRES]
 
 
-def _holes(mask: NDArray[np.bool_]) -> float:
-    """Count pieces of background that do not reach the frame."""
-    labels, sizes = _labelled(~mask)
-    inner = sizes >= MIN_PIECE_SHARE * mask.size
-    inner[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = False
-    return float(np.count_nonzero(inner[1:]))
+@numba.njit(cache=True, nogil=True)
+def count_pieces(mask: NDArray[np.bool_], least: float, at_frame: bool) -> int:
+    """Count the pieces of a mask that are joined over edges of pixels.
 
+    Parameters
+    ----------
+    mask
+        bool, shape (rows, columns).
+    least
+        Smallest piece that counts, pixels.
+    at_frame
+        Whether pieces that reach the frame of the image count.
 
-def _labelled(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Assign the pieces of a mask numbers from 1, and count the pixels of each number from 0."""
-    from scipy.ndimage import label
-
-    labels = np.zeros(mask.shape, np.int64)
-    label(mask, output=labels)
-    return labels, np.bincount(labels.ravel())
+    Returns
+    -------
+    int
+        Number of pieces.
+    """
+    rows, columns = mask.shape
+    # a piece is a tree of runs of pixels along rows; its root holds size and whether it reaches the frame
+    room = rows * (columns // 2 + 1)
+    parent = np.empty(room, np.int32)
+    size = np.zeros(room, np.int64)
+    framed = np.zeros(room, np.bool_)
+    begins = np.empty(room, np.int32)
+    ends = np.empty(room, np.int32)
+    above, here = 0, 0  # first runs of the row above and of this row
+    n = 0
+    for y in range(rows):
+        x = 0
+        candidate = above
+        while x < columns:
+            if not mask[y, x]:
+                x += 1
+                continue
+            begins[n] = x
+            while x < columns and mask[y, x]:
+                x += 1
+            ends[n] = x
+            parent[n], size[n] = n, x - begins[n]
+            framed[n] = y == 0 or y == rows - 1 or begins[n] == 0 or x == columns
+            while candidate < here and ends[candidate] <= begins[n]:
+                candidate += 1
+            other = candidate
+            while other < here and begins[other] < x:
+                a, b = n, other
+                while parent[a] != a:
+                    a = parent[a]
+                while parent[b] != b:
+                    parent[b] = parent[parent[b]]
+                    b = parent[b]
+                if a != b:  # the older root stays
+                    a, b = min(a, b), max(a, b)
+                    parent[b] = a
+                    size[a] += size[b]
+                    framed[a] |= framed[b]
+                other += 1
+            n += 1
+        above, here = here, n
+    count = 0
+    for k in range(n):
+        if parent[k] == k and size[k] >= least and (at_frame or not framed[k]):
+            count += 1
+    return count
 
 
 def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:

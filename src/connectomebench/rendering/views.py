@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
@@ -122,8 +123,24 @@ def visible_pixels(picture: NDArray[np.uint8], colours: Sequence[RGB]) -> NDArra
     int64, shape (len(colours),)
         A pixel belongs to the part whose hue it is nearest to, however dark.
     """
-    drawn = picture[(picture != np.array(BACKGROUND, np.uint8)).any(axis=2)].astype(np.float32)
     hues = np.array(colours, np.float32)
     hues /= np.linalg.norm(hues, axis=1, keepdims=True)
-    likeness = drawn @ hues.T
-    return (likeness >= likeness.max(axis=1, keepdims=True, initial=0)).sum(axis=0)
+    return _count_hues(np.ascontiguousarray(picture), hues, np.array(BACKGROUND, np.uint8))
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_hues(picture, hues, background):
+    """Count for each hue (float32, shape (n, 3), unit length) the pixels that no other hue is nearer to."""
+    counts = np.zeros(len(hues), np.int64)
+    likeness = np.empty(len(hues), np.float32)
+    for y in range(picture.shape[0]):
+        for x in range(picture.shape[1]):
+            r, g, b = picture[y, x, 0], picture[y, x, 1], picture[y, x, 2]
+            if r == background[0] and g == background[1] and b == background[2]:
+                continue
+            for k in range(len(hues)):
+                likeness[k] = r * hues[k, 0] + g * hues[k, 1] + b * hues[k, 2]
+            most = likeness.max()
+            for k in range(len(hues)):
+                counts[k] += likeness[k] >= most
+    return counts

@@ -21,6 +21,7 @@ from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.report.figures import interval_plot, reliability_diagram
+from connectomebench.report.look_alikes import show_closest
 from connectomebench.report.measures import TaskMeasures, measure_task
 from connectomebench.report.provenance import Provenance, read_provenance
 from connectomebench.report.samples import DatasetSummary, summarise_dataset
@@ -114,6 +115,7 @@ def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
         "title": task.title,
         "explanation": explain(name),
         "provenance": provenance,
+        "look_alike": show_closest(folder / species, provenance.look_alikes),
         "dataset": dataset,
         "measures": measures,
         "interval_plot": interval_plot(accuracy, f"{name}-accuracy", f"Balanced accuracy with 95% intervals: {spoken}"),

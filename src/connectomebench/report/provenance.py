@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
+from connectomebench.dataset.leak_words import LookAlike, look_alike_text, read_look_alikes
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Provenance:
     group_by: str
     partition_rule: str
     leak_check: str
+    look_alikes: tuple[LookAlike, ...] = ()
 
 
 def read_provenance(folder: Path, task: str, species: str) -> Provenance:
@@ -78,6 +80,7 @@ def read_provenance(folder: Path, task: str, species: str) -> Provenance:
 
 def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
     source = entry["source"]
+    look_alikes = read_look_alikes(entry)
     rules = entry["config"]["partition"]
     return Provenance(
         source=f"{source['name']} {source['version']}",
@@ -97,7 +100,8 @@ def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
         ],
         group_by=rules["group_by"],
         partition_rule=_partition_rule(rules, entry["partition"]),
-        leak_check=_leak_check(entry["leaks"]),
+        leak_check=_leak_check(entry["leaks"], look_alikes),
+        look_alikes=look_alikes,
     )
 
 
@@ -138,8 +142,8 @@ def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:
     return text
 
 
-def _leak_check(leaks: Mapping[str, Any]) -> str:
-    found = {name.replace("_", " "): count for name, count in leaks.items() if count}
-    if not found:
-        return f"Passed on the written files: {', '.join(n.replace('_', ' ') for n in leaks)}."
-    return "Leaks found: " + ", ".join(f"{count} {name}" for name, count in found.items()) + "."
+def _leak_check(leaks: Mapping[str, Any], pairs: Sequence[LookAlike]) -> str:
+    ids = {name.replace("_", " "): count for name, count in leaks.items() if name != "pictures"}
+    found = ", ".join(f"{count} {name}" for name, count in ids.items() if count)
+    first = f"Leaks found: {found}." if found else f"Passed on the written files: {', '.join(ids)}."
+    return f"{first} {look_alike_text(leaks, pairs)}"

@@ -22,6 +22,7 @@ from connectomebench.reproduction.methods import style
 from connectomebench.reproduction.published_names import UNNAMED_SPECIES
 from connectomebench.reproduction.published_records import Run, majority
 from connectomebench.reproduction.results_folder import Published
+from connectomebench.reproduction.unanswered import unanswered_scores
 
 
 def accuracy_differences(published: Published) -> list[PublishedDifference]:
@@ -31,6 +32,7 @@ def accuracy_differences(published: Published) -> list[PublishedDifference]:
         _one_or_majority,
         _two_names,
         _unparsed,
+        _unanswered,
         _other_samples,
         _people,
         _disagreeing_totals,
@@ -72,8 +74,14 @@ def _not_reproduced(published: Published) -> PublishedDifference | None:
             "majority_accuracy": right_share(run, [majority(s.votes) for s in run.samples]),
             "individual_accuracy": sum(v == t for v, t in votes) / max(1, sum(v is not None for v, _ in votes)),
         }
+        as_no = {
+            "accuracy": right_share(run, [bool(s.votes[0]) for s in run.samples]),
+            "majority_accuracy": right_share(run, [majority([bool(v) for v in s.votes]) for s in run.samples]),
+        }
         for measure, value in found.items():
-            if abs(run.stated.get(measure, value) - value) > SAME:
+            # a reply without an answer counts as "no" in some files: see `_unanswered`
+            rules = (value, as_no.get(measure, value))
+            if measure in run.stated and all(abs(run.stated[measure] - rule) > SAME for rule in rules):
                 rows.append((name(run), measure, percent(run.stated[measure]), percent(value)))
                 places.add(place_of(run))
     if not rows:
@@ -144,6 +152,38 @@ def _unparsed(published: Published) -> PublishedDifference | None:
         "Votes without a readable answer are left out of “individual_accuracy”",
         "The stated share divides by the votes that hold an answer. Ours counts a vote without one as wrong.",
         ("run", "votes without an answer", "stated (left out)", "ours (wrong)"),
+        tuple(rows),
+        frozenset(places),
+    )
+
+
+def _unanswered(published: Published) -> PublishedDifference | None:
+    """Score runs with samples that no vote answers under each rule for those."""
+    rows, places = [], set()
+    for run in published.runs:
+        scores = unanswered_scores(run)
+        if scores is None:
+            continue
+        stated = run.stated.get("majority_accuracy", run.stated.get("accuracy"))
+        rows.append(
+            (
+                name(run),
+                f"{scores.answered} of {scores.samples}",
+                percent(stated) if stated is not None else "",
+                f"{percent(scores.as_no[0])}, balanced {percent(scores.as_no[1])}",
+                f"{percent(scores.left_out[0])}, balanced {percent(scores.left_out[1])}",
+                f"{percent(scores.wrong[0])}, balanced {percent(scores.wrong[1])}",
+            )
+        )
+        places.add(place_of(run))
+    if not rows:
+        return None
+    return PublishedDifference(
+        "unanswered",
+        "Samples without an answer in any vote: counted as “no”, left out, or wrong",
+        "The publication counts a reply without an answer as “no”, which is right for every sample whose answer is no. "
+        "Ours counts it as wrong. On the answered samples alone, the rule makes no difference.",
+        ("run", "answered", "stated", "as “no”", "answered samples alone", "as wrong (ours)"),
         tuple(rows),
         frozenset(places),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,10 +10,19 @@ from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import SPECIES
-from connectomebench.reproduction.json_reading import parse
+from connectomebench.reproduction.json_reading import parse, parse_collection
 from connectomebench.reproduction.published_names import UNNAMED_SPECIES, task_name
 
-_SHARES = ("accuracy", "balanced_accuracy", "individual_accuracy", "majority_accuracy", "ece", "mce", "brier_score")
+_SHARES = (
+    "accuracy",
+    "balanced_accuracy",
+    "individual_accuracy",
+    "majority_accuracy",
+    "ece",
+    "mce",
+    "brier_score",
+    "cross_validated",
+)
 _METHODS = {
     "small_model": "resnet_small",
     "frozen_model": "resnet_frozen",
@@ -118,6 +128,7 @@ class _Fit:
     val_accuracy: float
     val_tpr: float
     val_tnr: float
+    cross_validation: dict[str, Any] | None = None
 
 
 def read_method_table(data: bytes, file: str, left_out: list[str]) -> list[Cell]:
@@ -207,7 +218,45 @@ def read_fit(data: bytes, file: str, left_out: list[str]) -> list[Cell]:
         "total": stored.val_samples,
         "train_samples": stored.train_samples,
     }
+    folds = stored.cross_validation or {}
+    if {"cv_tpr_mean", "cv_tnr_mean"} <= set(folds):
+        values["cross_validated"] = (folds["cv_tpr_mean"] + folds["cv_tnr_mean"]) / 2
     return _cells(file, left_out, [("linear_probe", stored.task, UNNAMED_SPECIES, values)])
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """A probe trained on one species and tested on another."""
+
+    task: str
+    species: str
+    test_samples: int
+    test_accuracy: float
+    test_balanced_accuracy: float
+    train_species: str | None = None
+    train_samples: int | None = None
+    ece: float | None = None
+    mce: float | None = None
+    brier_score: float | None = None
+
+
+def read_transfer(data: bytes, file: str, left_out: list[str]) -> list[Cell]:
+    """Read ``cross_species_summary.json`` or one of its entries: a probe of mouse, tested on another species."""
+    content = parse_collection(data)
+    entries = []
+    single = isinstance(content, dict) and "test_accuracy" in content
+    for entry in [content] if single else list(content.values() if isinstance(content, dict) else content):
+        stored = parse(json.dumps(entry).encode(), _Transfer)
+        values: dict[str, Any] = {
+            "accuracy": stored.test_accuracy,
+            "balanced_accuracy": stored.test_balanced_accuracy,
+            "test_samples": stored.test_samples,
+            **{k: v for k in ("ece", "mce", "brier_score") if (v := getattr(stored, k)) is not None},
+        }
+        if stored.train_samples is not None:
+            values["fitted_samples"] = stored.train_samples
+        entries.append(("linear_probe", stored.task, stored.species, values))
+    return _cells(file, left_out, entries)
 
 
 def read_train_counts(data: bytes, file: str) -> list[TrainCount]:

@@ -34,7 +34,23 @@ def species_caption(scores: Sequence[Score], tasks: Sequence[str], metric: Metri
     """Caption :func:`.drawing.draw_species`."""
     shown = one_each([s for s in scores if s.metric == metric and s.task in tasks])
     text = [f"{_WHAT[metric]} By species of the samples.", *_common(shown)]
+    also = _also_stated([s for s in scores if s.metric == metric and s.task in tasks], shown)
+    if also:
+        text.append(f"Of several values of a cell one is drawn, with its interval where it has one. Others: {also}.")
     return "\n".join([" ".join(text), *_tested(shown, tasks, by_species=True)])
+
+
+def _also_stated(scores: Sequence[Score], shown: Sequence[Score]) -> str:
+    """List the values of cells that are not drawn, since the cell has another one; those of a sweep are left out."""
+    drawn = {(s.method, s.task, s.species): s for s in shown}
+    found = []
+    for score in scores:
+        other = drawn[score.method, score.task, score.species]
+        if score.how.startswith("mean of") or round(score.value, 3) == round(other.value, 3):
+            continue
+        cell = f"{style(score.method).title} on {get_task(score.task).title.lower()}, {score.species}"
+        found.append(f"{cell}, {score.value:.3f} {score.how} (drawn: {other.value:.3f})")
+    return "; ".join(dict.fromkeys(found))
 
 
 def _left_out(shown: Sequence[Score], unknown: Sequence[Score]) -> list[str]:

@@ -1,7 +1,7 @@
 """Differences between published numbers and the records in the same folder.
 
-Every check compares numbers that are both in the folder, so that it is silent where one of them is missing. What made
-the numbers is not in the folder; a way of computing is named only where it gives a stated number exactly.
+Every check compares numbers that are both in the folder, so that it is silent where one of them is missing. Programs
+are neither run nor read; a way of computing is named only where it gives a stated number exactly.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ _LARGEST = 512 * 2**20
 _MISSING = re.compile(r"\s+")
 
 T = TypeVar("T")
+Collection = dict[str, Any] | list[Any]
 
 
 def read_bytes(path: Path) -> bytes:
@@ -28,6 +29,12 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ConnectomeBenchError(f"cannot be read ({error.strerror})") from error
+
+
+def parse_collection(data: bytes) -> Collection:
+    """Parse JSON into a mapping or a list; raise as :func:`parse` does."""
+    shape: Any = Collection
+    return parse(data, shape)
 
 
 def parse(data: bytes, shape: type[T]) -> T:

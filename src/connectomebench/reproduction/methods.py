@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from connectomebench.core.task_explanations import MODEL_NAMES
@@ -62,7 +63,22 @@ def style(method: str) -> Style:
     """Return the style of a method; unknown methods keep their name."""
     if method in _STYLES:
         return _STYLES[method]
-    return Style(MODEL_NAMES[method][0] if method in MODEL_NAMES else method, None)
+    return Style(MODEL_NAMES[method][0] if method in MODEL_NAMES else _network_title(method) or method, None)
+
+
+_NETWORK = re.compile(r"(?P<network>\w+?)_(?P<how>frozen|small|finetuned|run_(?P<stamp>\w+?))(?:-(?P<number>\d+))?")
+_HOW = {"frozen": "frozen", "small": "512 samples", "finetuned": "fine-tuned"}
+
+
+def _network_title(method: str) -> str | None:
+    """Return the title of another network, or of another run: ``convnext_large (frozen)``."""
+    found = _NETWORK.fullmatch(method)
+    if found is None:
+        return None
+    network = "ResNet-50" if found["network"] in ("resnet", "resnet50") else found["network"]
+    how = f"run {found['stamp']}" if found["stamp"] else _HOW[found["how"]]
+    number = f", {found['number']}" if found["number"] else ""
+    return f"{network} ({how}{number})"
 
 
 def colours(methods: list[str]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Read human answers: published files ``human_eval_*.json`` with response times.
 
-A sitting may hold the answers of a second person under ``NAME_answer``. People are numbered within a sitting, and no
+A sitting may hold the answers of a second person under ``NAME_answer``, or under the bare name, or in a list
+``NAME_responses`` of the whole file. People are numbered within a sitting, and no
 name is kept. Whether the first person of two sittings is the same, the files do not say.
 """
 
@@ -18,6 +19,7 @@ from connectomebench.reproduction.published_records import PublishedSample, Run
 
 PARTITION = "unstated"
 _SECOND = "_answer"
+_OF_A_PERSON = ("_responses", "_accuracy", "_num_correct", "_accuracy_se")
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,9 @@ def _others(data: bytes, first: Run) -> list[Run]:
     """Return the runs of the other raters of the same samples, which have no response times."""
     rows = parse(data, _Loose).responses
     top = parse(data, dict[str, Any])
-    names = [k.removesuffix(_SECOND) for k in rows[0] if k.endswith(_SECOND) and k != "human_answer"]
     runs = []
-    for number, name in enumerate(names, start=2):
-        answers = [row.get(name + _SECOND) for row in rows]
+    for number, name in enumerate(_names(rows, top), start=2):
+        answers = _answers_of(name, rows, top)
         if any(answer is not None and not isinstance(answer, bool) for answer in answers):
             raise ConnectomeBenchError("holds an answer of a second person that is not true, false or null")
         samples = tuple(
@@ -103,6 +104,29 @@ def _others(data: bytes, first: Run) -> list[Run]:
         stated = _stated(top.get(f"{name}_accuracy"), top.get(f"{name}_accuracy_se"))
         runs.append(replace(first, model=f"person-{number}", samples=samples, stated=stated))
     return runs
+
+
+def _names(rows: tuple[dict[str, Any], ...], top: dict[str, Any]) -> list[str]:
+    """Return the names of the further raters, in the order of the file.
+
+    A bare name is one only where the file states something of the same person: other fields of a response are true or
+    false as well.
+    """
+    keys = {key: None for row in rows for key in row}
+    long = [k.removesuffix(_SECOND) for k in keys if k.endswith(_SECOND) and k != f"human{_SECOND}"]
+    stated = [k.removesuffix(end) for end in _OF_A_PERSON for k in top if k.endswith(end)]
+    bare = [name for name in stated if name in keys or isinstance(top.get(f"{name}_responses"), list)]
+    return list(dict.fromkeys(name for name in (*long, *bare) if name not in ("human", "num", "")))
+
+
+def _answers_of(name: str, rows: tuple[dict[str, Any], ...], top: dict[str, Any]) -> list[Any]:
+    for key in (name + _SECOND, name):
+        if any(key in row for row in rows):
+            return [row.get(key) for row in rows]
+    answers = top[f"{name}_responses"]
+    if len(answers) != len(rows):
+        raise ConnectomeBenchError("holds not as many answers of a second person as samples")
+    return answers
 
 
 def _stated(accuracy: Any, error: Any) -> dict[str, float]:

@@ -23,7 +23,21 @@ COLUMNS = ("endpoint_error_identification_with_em", "merge_action", "merge_error
 UNNAMED_SPECIES = "mouse"
 """Species of files that name none: totals of mouse have the accuracies of such files (:mod:`.accuracy_differences`)."""
 
+ALIASES = {
+    "split_error_identification_with_em": "endpoint_error_identification_with_em",
+    "endpoint_em": "endpoint_error_identification_with_em",
+    "split_correction": "split_action",
+    "split_correction_evaluation": "split_action",
+    "merge_error_correction": "split_action",
+    "split_action_resnet": "split_action",
+    "merge_correction": "merge_action",
+    "merge_correction_evaluation": "merge_action",
+    "merge_identification": "merge_error_identification",
+}
+"""Other names of tasks in published files -> ours. A "split correction" is a split, which mends a merge error."""
+
 _IMAGE = re.compile(r"(\d+)_\d+_(.+)_\d+nm_[a-z_]+\.png")
+_OTHER_SPECIES = {"fish": "zebrafish", "drosophila": "fly"}
 _EDIT = re.compile(r"\d+_(\d+)_(\d+)")
 _QWEN = re.compile(r"Qwen\d*-VL-\d+B(-Instruct)?")
 _SAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -39,17 +53,35 @@ def task_name(text: str) -> str:
     """
     key = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
     titles = {re.sub(r"[^a-z0-9]+", "_", task.title.lower()): name for name, task in TASKS.items()}
-    if key in TASKS or key in titles:
-        return key if key in TASKS else titles[key]
+    found = key if key in TASKS else titles.get(key, ALIASES.get(key))
+    if found is not None:
+        return found
     raise ConnectomeBenchError(f"unknown task {text[:60]!r}")
+
+
+def task_in(stated: str | None, text: str) -> str:
+    """Return the stated task, or the one whose name or other name a text holds; the longest where there are several.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If neither names one.
+    """
+    if stated:
+        return task_name(stated)
+    names = sorted({*TASKS, *ALIASES}, key=len, reverse=True)
+    found = next((name for name in names if name in text), None)
+    if found is None:
+        raise ConnectomeBenchError("names no task")
+    return ALIASES.get(found, found)
 
 
 def species_name(*texts: str) -> str:
     """Return the species named in one of the texts, or `UNNAMED_SPECIES`."""
-    longest_first = sorted(SPECIES, key=len, reverse=True)
+    longest_first = sorted({*SPECIES, *_OTHER_SPECIES}, key=len, reverse=True)
     pattern = re.compile(rf"(?<![a-z])({'|'.join(longest_first)})(?![a-z])")
     found = next((match for text in texts if (match := pattern.search(text.lower()))), None)
-    return found[1] if found else UNNAMED_SPECIES
+    return _OTHER_SPECIES.get(found[1], found[1]) if found else UNNAMED_SPECIES
 
 
 def model_name(text: str) -> tuple[str, str]:

@@ -76,6 +76,8 @@ class Run:
         One entry a sample, in the order of the file.
     stated
         Numbers the file gives about itself, by its own names.
+    is_network
+        Whether an image network answered: its confidence is its probability.
     """
 
     file: str
@@ -89,6 +91,7 @@ class Run:
     states_confidence: bool
     samples: tuple[PublishedSample, ...]
     stated: Mapping[str, float]
+    is_network: bool = False
 
     @property
     def fingerprint(self) -> str:

@@ -64,6 +64,25 @@ def stated_scores(published: Published) -> list[Score]:
             key = (method, cell.task, cell.species, metric, round(score.value, 6))
             if key not in scores or (scores[key].n is None and score.n is not None):
                 scores[key] = score
+    places = {(c.method, c.task, c.species) for c in published.cells if "balanced_accuracy" in c.values}
+    for found in published.checkpoints:
+        place = (found.checkpoint.method, found.task, found.species)
+        # a total counts before the checkpoints: it says which of them is meant
+        if place not in places and found.checkpoint.training:
+            score = Score(
+                method=place[0],
+                task=found.task,
+                species=found.species,
+                metric="balanced_accuracy",
+                value=found.balanced_accuracy,
+                n=found.total,
+                how="as published, of one checkpoint",
+                source=found.file,
+                train_samples=train_samples(published, place[0], found.task)
+                if found.species == UNNAMED_SPECIES
+                else None,
+            )
+            scores.setdefault((*place, "balanced_accuracy", round(score.value, 6)), score)
     return [s for s in scores.values() if s.method != "vlm_derived"]
 
 
@@ -111,8 +130,8 @@ def own_scores(published: Published, frame: pd.DataFrame, *, resamples: int = RE
     trained = {
         (method, run.task): count
         for run in published.runs
-        if (method := published_method(run.model, run.main_condition)).startswith("vlm")
-        and (count := train_samples(published, "vlm", run.task)) is not None
+        if (method := published_method(run.model, run.main_condition)).startswith(("vlm", "resnet_"))
+        and (count := train_samples(published, "vlm" if method.startswith("vlm") else method, run.task)) is not None
     }
     return record_scores(frame, published_method, trained, resamples=resamples)
 
@@ -130,10 +149,15 @@ def figure_scores(published: Published, own: Sequence[Score]) -> list[Score]:
         voted = run.votes == 1 or score.how.startswith(("majority", "share of votes"))
         if score.metric == "balanced_accuracy" and voted:
             chosen.append(score)
+        if score.metric == "ece" and run.is_network:
+            chosen.append(score)
         if score.metric == "ece" and score.method == "vlm":
             chosen.append(replace(score, method="vlm_votes" if "+" in score.source else "vlm_stated"))
     have = {(s.method, s.task, s.species) for s in chosen if s.metric == "balanced_accuracy"}
+    same = {(s.method, s.task, s.species, s.metric, round(s.value, 4)) for s in chosen}
     for score in stated_scores(published):
+        if (score.method, score.task, score.species, score.metric, round(score.value, 4)) in same:
+            continue
         if score.metric == "balanced_accuracy" and score.method == "vlm_published":
             if ("vlm", score.task, score.species) in have:
                 continue

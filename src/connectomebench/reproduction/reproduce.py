@@ -13,6 +13,7 @@ from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.reproduction.accuracy_differences import accuracy_differences
 from connectomebench.reproduction.calibration_differences import calibration_differences
 from connectomebench.reproduction.comparison_page import published_page
+from connectomebench.reproduction.network_differences import network_differences
 from connectomebench.reproduction.paper_figures import Figure, write_figures
 from connectomebench.reproduction.published_names import COLUMNS
 from connectomebench.reproduction.published_records import write_records
@@ -61,7 +62,11 @@ def report_published(folder: Path, out: Path, *, resamples: int = RESAMPLES) -> 
     published = read_published(folder)
     own = _own_scores(published, out / "results", resamples)
     stated, swept = stated_scores(published), sweep_scores(published)
-    differences = [*accuracy_differences(published), *calibration_differences(published)]
+    differences = [
+        *accuracy_differences(published),
+        *network_differences(published),
+        *calibration_differences(published),
+    ]
     table = benchmark_table(published, stated, own, swept, differences)
     write_text(out / "table.tex", latex(table, resamples))
     scores = figure_scores(published, own)

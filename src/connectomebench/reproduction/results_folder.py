@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.reproduction import aggregates, people, replies
+from connectomebench.reproduction import aggregates, checkpoints, network_outputs, people, replies
 from connectomebench.reproduction.aggregates import Cell, SweepPoint, TrainCount
-from connectomebench.reproduction.json_reading import read_bytes
+from connectomebench.reproduction.checkpoints import CheckpointScore, name_trainings, parse_checkpoint
+from connectomebench.reproduction.json_reading import parse_collection, read_bytes
 from connectomebench.reproduction.published_records import Run
 
-Part = Run | Cell | SweepPoint | TrainCount
+Part = Run | Cell | SweepPoint | TrainCount | CheckpointScore
 Reader = Callable[[bytes, str, list[str]], Sequence[Part]]
 
 
@@ -27,15 +28,26 @@ READERS: tuple[tuple[str, Reader], ...] = (
     ("eval_*.json", _read_all(lambda data, file: [replies.read_replies(data, file)])),
     ("human_eval_*.json", _read_all(people.read_sitting)),
     ("data_sweep_*.json", _read_all(aggregates.read_sweep)),
-    ("linear_probe_cross_species_results.json", aggregates.read_probe_table),
+    ("linear_probe_cross_species_results*.json", aggregates.read_probe_table),
     ("linear_probe_*samples.json", aggregates.read_fit),
-    ("resnet_results.json", aggregates.read_method_table),
-    ("resnet_cross_species_results.json", aggregates.read_species_table),
-    ("calibration_cross_species_results.json", aggregates.read_calibration_table),
+    ("resnet_results*.json", aggregates.read_method_table),
+    ("resnet_cross_species_results*.json", aggregates.read_species_table),
+    ("calibration_cross_species_results*.json", aggregates.read_calibration_table),
     ("resnet_train_samples.json", _read_all(aggregates.read_train_counts)),
     ("model_metadata.json", _read_all(aggregates.read_train_counts)),
 )
 """Names of files and who reads them; the first name that fits counts."""
+
+CONTENTS: tuple[tuple[frozenset[str], Reader], ...] = (
+    (frozenset({"task_name", "predictions", "num_votes"}), READERS[0][1]),
+    (frozenset({"task_name", "responses", "session_id"}), READERS[1][1]),
+    (frozenset({"task", "all_repeat_results"}), READERS[2][1]),
+    (frozenset({"checkpoint", "balanced_accuracy", "total"}), _read_all(checkpoints.read_checkpoint_score)),
+    (frozenset({"confidences", "predictions", "labels"}), network_outputs.read_network_outputs),
+    (frozenset({"task", "species", "test_balanced_accuracy"}), aggregates.read_transfer),
+    (frozenset({"task", "val_tpr", "val_tnr"}), aggregates.read_fit),
+)
+"""Fields of a file, or of all its entries, and who reads it; for files of other names, the first that fits counts."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +83,21 @@ class Published:
         condition occurs once.
     cells, sweeps, counts
         Totals and means.
+    checkpoints
+        Accuracies of single networks.
     files
         Every JSON file of the folder, sorted by name.
+    programs
+        Whether the folder holds programs (Python files or notebooks).
     """
 
     runs: tuple[Run, ...] = ()
     cells: tuple[Cell, ...] = ()
     sweeps: tuple[SweepPoint, ...] = ()
     counts: tuple[TrainCount, ...] = ()
+    checkpoints: tuple[CheckpointScore, ...] = ()
     files: tuple[ResultFile, ...] = field(default=())
+    programs: bool = False
 
 
 def read_published(folder: Path) -> Published:
@@ -102,13 +120,41 @@ def read_published(folder: Path) -> Published:
         files.append(file)
     if not parts:
         raise ConnectomeBenchError(f"{folder} holds no published results (eval_*.json and others, see the docs)")
+    cells = tuple(part for part in parts if isinstance(part, Cell))
+    scores = [part for part in parts if isinstance(part, CheckpointScore)]
+    scores = [replace(s, checkpoint=name_trainings(s.checkpoint, s.task, cells, scores)) for s in scores]
+    runs = [_with_training(part, cells, scores) for part in parts if isinstance(part, Run)]
     return Published(
-        runs=_unique_runs([part for part in parts if isinstance(part, Run)]),
-        cells=tuple(part for part in parts if isinstance(part, Cell)),
+        runs=_unique_runs(runs),
+        cells=cells,
+        checkpoints=tuple(scores),
+        programs=any(next(folder.rglob(pattern), None) is not None for pattern in ("*.py", "*.ipynb")),
         sweeps=tuple(part for part in parts if isinstance(part, SweepPoint)),
         counts=tuple(part for part in parts if isinstance(part, TrainCount)),
         files=tuple(files),
     )
+
+
+def _with_training(run: Run, cells: Sequence[Cell], scores: Sequence[CheckpointScore]) -> Run:
+    """Name a network after its training where the totals show it."""
+    if not run.is_network:
+        return run
+    checkpoint = parse_checkpoint(run.revision)
+    return (
+        run if checkpoint.training else replace(run, model=name_trainings(checkpoint, run.task, cells, scores).method)
+    )
+
+
+def _reader_of(name: str, data: bytes) -> Reader | None:
+    """Return who reads a file, by its name or else by its fields."""
+    if named := next((read for pattern, read in READERS if fnmatch.fnmatchcase(name, pattern)), None):
+        return named
+    content = parse_collection(data)
+    entries = content if isinstance(content, list) else list(content.values())
+    fields = [set(e) if isinstance(e, dict) else set() for e in entries]
+    shared = set.intersection(*fields) if fields else set()
+    own = set(content) if isinstance(content, dict) else set()
+    return next((read for wanted, read in CONTENTS if wanted <= own or wanted <= shared), None)
 
 
 def _read(path: Path, folder: Path) -> tuple[ResultFile, Sequence[Part]]:
@@ -120,9 +166,9 @@ def _read(path: Path, folder: Path) -> tuple[ResultFile, Sequence[Part]]:
             raise ConnectomeBenchError("a link that leads out of the folder")
         data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-        reader = next((read for pattern, read in READERS if fnmatch.fnmatchcase(path.name, pattern)), None)
+        reader = _reader_of(path.name, data)
         if reader is None:
-            raise ConnectomeBenchError("no known name of a file of results")
+            raise ConnectomeBenchError("neither its name nor its fields are those of a file of results")
         found = reader(data, name, left_out)
         _check_unique(found)
     except ConnectomeBenchError as error:
@@ -140,9 +186,17 @@ def _check_unique(found: Sequence[Part]) -> None:
 def _summary(found: Sequence[Part]) -> str:
     runs = [part for part in found if isinstance(part, Run)]
     if runs:
+        if runs[0].is_network:
+            samples = sum(len(run.samples) for run in runs)
+            return f"outputs of {len(runs)} network{'s' if len(runs) > 1 else ''} for {samples} samples"
         people_ = f" by {len(runs)} people" if len(runs) > 1 else ""
         return f"{len(runs[0].samples)} samples, {runs[0].votes} answer{'s' if runs[0].votes > 1 else ''} each{people_}"
-    kinds = {Cell: "groups of totals", SweepPoint: "points of a sweep", TrainCount: "numbers of training samples"}
+    kinds = {
+        Cell: "groups of totals",
+        SweepPoint: "points of a sweep",
+        TrainCount: "numbers of training samples",
+        CheckpointScore: "accuracy of a checkpoint",
+    }
     return f"{len(found)} {kinds[type(found[0])]}" if found else "nothing in it"
 
 

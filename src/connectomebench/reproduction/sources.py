@@ -29,6 +29,7 @@ def trace_totals(published: Published) -> PublishedDifference | None:
             rows.append(
                 (base(cell.file), f"{style(cell.method).title}, {get_task(cell.task).title}", measure, value, source)
             )
+    rows += _from_transfer(published) + _from_outputs(published)
     if not rows:
         return None
     return PublishedDifference(
@@ -53,6 +54,35 @@ def _from_sweeps(published: Published, cell: Cell) -> list[tuple[str, str, str]]
             if abs(cell.values.get(measure, -1.0) - mean) < SAME:
                 found.append((measure, f"{mean:.4f}", where))
     return found
+
+
+def _from_transfer(published: Published) -> list[tuple[str, str, str, str, str]]:
+    """Trace a probe's totals of other species to the fits on mouse."""
+    rows = []
+    fits = [c for c in published.cells if "fitted_samples" in c.values]
+    for cell in (c for c in published.cells if c.method == "linear_probe" and "fitted_samples" not in c.values):
+        for fit in (f for f in fits if (f.task, f.species) == (cell.task, cell.species) and f.file != cell.file):
+            for measure in ("balanced_accuracy", "ece"):
+                value = cell.values.get(measure)
+                if value is not None and abs(value - fit.values.get(measure, -1.0)) < SAME:
+                    what = f"{style(cell.method).title}, {get_task(cell.task).title}, {cell.species}"
+                    fitted = f"{fit.values['fitted_samples']:.0f}"
+                    source = f"one fit on {fitted} mouse samples, {fit.n} tested ({base(fit.file)})"
+                    rows.append((base(cell.file), what, measure, f"{value:.4f}", source))
+    return rows
+
+
+def _from_outputs(published: Published) -> list[tuple[str, str, str, str, str]]:
+    """Trace ECEs of ResNets to the stored outputs of a checkpoint."""
+    rows = []
+    for cell in (c for c in published.cells if c.method.startswith("resnet") and "ece" in c.values):
+        for run in (r for r in published.runs if r.is_network):
+            same_place = (run.task, run.species) == (cell.task, cell.species)
+            if same_place and abs(run.stated.get("ece", -1.0) - cell.values["ece"]) < SAME:
+                what = f"{style(cell.method).title}, {get_task(cell.task).title}, {cell.species}"
+                source = f"outputs of {run.revision}, {len(run.samples)} samples ({base(run.file)})"
+                rows.append((base(cell.file), what, "ece", f"{cell.values['ece']:.4f}", source))
+    return rows
 
 
 def _from_votes(published: Published, cell: Cell) -> list[tuple[str, str, str]]:

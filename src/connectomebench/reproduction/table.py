@@ -13,8 +13,18 @@ from connectomebench.reproduction.published_names import COLUMNS, UNNAMED_SPECIE
 from connectomebench.reproduction.published_records import Run
 from connectomebench.reproduction.results_folder import Published
 from connectomebench.reproduction.score_table import Score
+from connectomebench.reproduction.unanswered import unanswered_scores
 
-EXPECTED = ("person-1", "linear_probe", "resnet_finetuned", "vlm", "gpt-5", "gemini-3-pro-preview")
+EXPECTED = (
+    "person-1",
+    "linear_probe",
+    "linear_probe_single",
+    "resnet_frozen",
+    "resnet_finetuned",
+    "vlm",
+    "gpt-5",
+    "gemini-3-pro-preview",
+)
 """Methods that have their lines in the table whether there are records or not."""
 
 _LINES = (
@@ -24,6 +34,8 @@ _LINES = (
     ("ours", "ours"),
     ("ours_first", "ours, one answer"),
     ("ours_votes", "ours, each vote"),
+    ("ours_as_no", "ours, no answer as “no”"),
+    ("ours_answered", "ours, answered samples alone"),
     ("n", "samples (groups)"),
 )
 _MARKED = {
@@ -32,6 +44,9 @@ _MARKED = {
     "two_names": ("stated",),
     "unparsed": ("stated_votes",),
     "people": ("stated",),
+    "unanswered": ("stated", "ours", "ours_as_no", "ours_answered"),
+    "outputs": ("stated", "ours"),
+    "probe": ("stated", "ours"),
     "totals": ("stated",),
     "samples": ("n",),
 }
@@ -124,6 +139,8 @@ def benchmark_table(
     runs = {(method_of(run), run.task): run for run in published.runs if run.species == UNNAMED_SPECIES}
     methods = in_order({*EXPECTED, *(method for method, _ in runs)})
     blocks, empty = [], []
+    unread = sum("left out" in file.state for file in published.files)
+    nothing = f"were read ({unread} files are left out, wholly or in part: see below)" if unread else "in the folder"
     for method in methods:
         lines = []
         texts = {place: _texts(place, runs.get(place), stated, own, swept) for place in ((method, t) for t in COLUMNS)}
@@ -138,9 +155,9 @@ def benchmark_table(
                 lines.append(TableLine(title, entries))
         blocks.append(Block(style(method).title, tuple(lines)))
         empty += [
-            f"{style(method).title}, {get_task(task).title.lower()}: no answers and no totals in the folder"
+            f"{style(method).title}, {get_task(task).title.lower()}: no answers and no totals {nothing}"
             for (_, task), found in texts.items()
-            if not found
+            if not found and (method in EXPECTED or method.startswith("person"))
         ]
     return Table(tuple(blocks), tuple(Note(marks[d.key], d.title, d.key) for d in used), tuple(empty))
 
@@ -189,7 +206,11 @@ def _texts(
     place: Place, run: Run | None, stated: Sequence[Score], own: Sequence[Score], swept: Sequence[Score]
 ) -> dict[str, str]:
     """Return the texts of a cell by the names in `_LINES`, without empty lines."""
-    found = _stated_texts(place, run, stated) | _own_texts(place, own)
+    found = _stated_texts(place, run, stated)
+    tested = found.pop("n", None)
+    found |= _own_texts(place, own) | _unanswered_texts(run)
+    if tested and found.get("n", "").split(" ")[0] != tested:
+        found["n"] = f"{tested}; ours {found['n']}" if "n" in found else tested
     best = [s for s in swept if (s.method, s.task) == place and s.metric == "balanced_accuracy"]
     if best:
         score = max(best, key=lambda s: s.train_samples or 0)
@@ -203,7 +224,7 @@ def _texts(
 
 
 def _stated_texts(place: Place, run: Run | None, stated: Sequence[Score]) -> dict[str, str]:
-    if run is None:
+    if run is None or run.is_network:
         scores = [s for s in stated if (s.method, s.task, s.species) == (*place, UNNAMED_SPECIES)]
         values = [s for s in scores if s.metric == "balanced_accuracy"]
         texts = {"stated": " or ".join(_percent(s.value) for s in values)}
@@ -233,6 +254,18 @@ def _own_texts(place: Place, own: Sequence[Score]) -> dict[str, str]:
             texts[line] += f" [{_percent(score.lower)}, {_percent(score.upper)}]"
         texts["n"] = f"{score.n} ({score.n_groups})"
     return texts
+
+
+def _unanswered_texts(run: Run | None) -> dict[str, str]:
+    scores = None if run is None else unanswered_scores(run)
+    if scores is None:
+        return {}
+    return {
+        "ours_as_no": _percent(scores.as_no[1]),
+        "ours_answered": f"{_percent(scores.left_out[0])} (accuracy of {scores.answered})"
+        if scores.answered
+        else "none",
+    }
 
 
 def _entry(text: str, marks: Sequence[str]) -> Entry:

@@ -33,6 +33,7 @@ from connectomebench.sites.matched_controls import ControlRules, assign_controls
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"
+FRINGE = "a correction is near, but the core of no second body is in the view"
 SECOND_BODY = "no correction is near, but a second body lies in the segment"
 
 
@@ -256,7 +257,8 @@ def merge_error_sites(
     """Label places where a segment may fuse two bodies: yes = it does within ``merge_radius_nm``.
 
     Candidates are those of all kinds for merge errors, one per place. Controls are places of sound segments, and of
-    fused segments far from the fusion; none has the cores of two bodies of the segment within the radius.
+    fused segments far from the fusion; none has the cores of two bodies of the segment within the radius. A case has
+    them within half of the smallest view.
     """
     kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in radii.kinds]
     places = one_a_place(candidates, kinds, radii.min_distance_nm)
@@ -336,7 +338,7 @@ def _left_out(
     """Return why each candidate gets no label; None if it gets one.
 
     Controls are checked against the truth itself: nearby corrections of other segments do not matter, and those of
-    the control's own segment may be missing from the list.
+    the control's own segment may be missing from the list. So are cases of merge errors: the second body must be there.
     """
     sizes = corrections.overlaps.segment_sizes()
     border = source.at_border(candidates.segments, candidates.points_nm)
@@ -356,6 +358,13 @@ def _left_out(
     wrong, reason = (around.second_body, SECOND_BODY) if wants_fused else (around.goes_on, GOES_ON)
     for i in asked[wrong].tolist():
         reasons[i] = reason
+    if wants_fused:
+        # an interface may be the fringe of a body whose core lies beyond the view: nobody sees two neurons there
+        asked = np.flatnonzero(case & np.array([reason is None for reason in reasons], np.bool_))
+        reach_nm = max(radius_nm, rules.extent_nm[0] / 2)
+        around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], reach_nm, question)
+        for i in asked[~around.second_body].tolist():
+            reasons[i] = FRINGE
     return reasons
 
 

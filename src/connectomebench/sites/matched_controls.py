@@ -239,7 +239,7 @@ def _propensity_logit(
     folds = int(min(5, is_case.sum(), (~is_case).sum(), len(np.unique(groups))))
     if folds < 2:
         return np.zeros(len(is_case))
-    forest = RandomForestClassifier(300, min_samples_leaf=5, class_weight="balanced", random_state=seed, n_jobs=2)
+    forest = RandomForestClassifier(100, min_samples_leaf=5, class_weight="balanced", random_state=seed, n_jobs=2)
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     probability = cross_val_predict(forest, features, is_case, groups=groups, cv=splitter, method="predict_proba")
     clipped = np.clip(np.asarray(probability)[:, 1], 0.02, 0.98)

@@ -9,6 +9,7 @@ from pathlib import Path
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import install_hint
 from connectomebench.core.source import Source
+from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE
 from connectomebench.execution.runner import Runner
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.family import SegmentationFamily
@@ -32,14 +33,15 @@ class MorphologyConfig:
     unit_nm
         Length of the files' unit, nm; required with ``path``.
     license, citation
-        Licence and citation of the neurons in ``path``.
+        Licence and citation of the neurons in ``path``. Where they are left out, the card says that they were not
+        stated.
     """
 
     rules: MorphologyRules = field(default_factory=MorphologyRules)
     path: str | None = None
     unit_nm: float | None = None
-    license: str = "other"
-    citation: str = ""
+    license: str = NOT_STATED_LICENSE
+    citation: str = NOT_STATED_CITATION
 
 
 @dataclass(frozen=True)

@@ -67,6 +67,8 @@ def metadata(number: int, kind: str) -> dict[str, Any]:
     if kind in ("merge_edit", "split_edit"):
         before, after = (ids[:2], ids[2:]) if kind == "merge_edit" else (ids[2:], ids[:2])
         roots = {"before_root_ids": before, "after_root_ids": after, "latest_root_id": ids[2]}
+        if kind == "split_edit":
+            roots["cutout_timestamp"] = 1733125248.9
         return known | roots | {"operation_id": str(1_340_000 + number), "base_root": None, "adjacent_root": None}
     if kind == "synapse_control":
         return known | {"pre_pt_root_id": int(ids[0]), "post_pt_root_id": int(ids[1]), "operation_id": None}
@@ -103,8 +105,14 @@ def row(number: int, kind: str, split: str, species: str = "mouse", release: int
             "false_split_correction_label": float(same) if merge else None,
             "false_merge_identification_label": None if merge else float(not same),
             "geometry": npz(dual if merge else single),
+            "has_after_mask": kind == "split_edit",
+            # the pieces of the true split: nothing of it may be read
+            **{f"split_mask_{view}": npz(dual) if kind == "split_edit" else None for view in ("front", "side", "top")},
             **{f"em_{plane}_before": {"bytes": png(number), "path": None} for plane in ("xy", "xz", "yz", "best")},
         }
+    # all controls have slices, and two edits in five
+    slices = not kind.endswith("_edit") or number % 5 < 2
+    common["has_em"] = slices
     return common | {
         # both labels stand in every row of the first release: the routing alone tells which one counts
         "false_split_correction_label": same,
@@ -113,7 +121,10 @@ def row(number: int, kind: str, split: str, species: str = "mouse", release: int
         "has_dual_mask": True,
         "geometry": npz(dual),
         "geometry_single": npz(single),
-        **{f"em_{plane}": {"bytes": png(number), "path": None} for plane in ("xy", "xz", "yz", "best")},
+        **{
+            f"em_{plane}": {"bytes": png(number), "path": None} if slices else None
+            for plane in ("xy", "xz", "yz", "best")
+        },
     }
 
 

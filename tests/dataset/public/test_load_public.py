@@ -20,6 +20,7 @@ from connectomebench.dataset.public import benchmark2, is_public, load_public, r
 from connectomebench.dataset.schema import features
 from connectomebench.evaluation.evaluator import EvalData, evaluate
 from connectomebench.evaluation.model_spec import ModelSpec
+from connectomebench.evaluation.prompt_variants import PromptVariant, build_messages
 from connectomebench.evaluation.results import read_results
 from connectomebench.models.registry import save_head_model
 from connectomebench.models.trivial_baseline import TrivialConfig, train_trivial
@@ -62,13 +63,48 @@ def test_the_columns_of_a_row(first_release: Path, tmp_path: Path) -> None:
     first = next(HIGH + 100 * n for n in numbers if edit["segment_ids"][0] == HIGH + 100 * n)
     assert edit["segment_ids"] == [first, first + 1] and edit["body_ids"] == [first + 2]
     assert edit["group"] == f"neuron-{first + 2}" and len(edit["sample_id"]) == 32
-    assert edit["extent_nm"] == 15_000 and edit["location_nm"][:2] == [585970.0, 713252.5]
+    # the middle of a range in the first release, and not what was drawn
+    assert edit["extent_nm"] is None and edit["location_nm"][:2] == [585970.0, 713252.5]
     assert edit["source"] == "jeffbbrown2/ConnectomeBench2" and edit["source_version"].startswith("files ")
     assert edit["edit_id"].startswith("134") and edit["edit_time"].year == 2024
     assert edit["views"] == list(MESH_VIEWS) and len(edit["images"]) == 3
     control = next(r for r in plain if r["origin"] == "control")
     assert control["edit_id"] is control["edit_time"] is None and control["answer"] == "no"
     assert control["body_ids"] == []
+
+
+def test_extents_times_and_pieces_of_both_releases(first_release: Path, second_release: Path) -> None:
+    task = "merge_error_identification"
+    for folder, extents in ((first_release, {None}), (second_release, {15_000.0})):
+        rows = list(stream_public(str(folder), task, "mouse", "test"))
+        assert {row["extent_nm"] for row in rows} == extents
+        prompts = {str(build_messages(row, PromptVariant(adaptation="context"))) for row in rows[:4]}
+        assert all(("from edge to edge" in prompt) == (None not in extents) for prompt in prompts)
+        splits = [row for row in rows if row["origin"] == "edit"]
+        for split in splits:
+            (before,) = split["segment_ids"]
+            assert split["body_ids"] == [before - 2, before - 1] and split["edit_time"].second == 49
+            assert split["answer"] == "yes"
+        assert splits and all(not row["body_ids"] for row in rows if row["origin"] == "control")
+
+
+def test_slices_of_image_data_with_their_leak_named(
+    first_release: Path, second_release: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder, share in ((first_release, 40), (second_release, 100)):
+        caplog.clear()
+        rows = load_public(str(folder), "merge_action", "mouse", "test", cache=tmp_path, em=True).dataset
+        assert rows[0]["views"] == [*MESH_VIEWS, "em_xy", "em_xz", "em_yz"]
+        assert all(len(images) == 6 for images in rows["images"])
+        origins = list(rows["origin"])
+        # 20 edits and 20 controls of the task, by hand
+        assert origins.count("control") == 20 and origins.count("edit") == 20 * share / 100
+        assert f"{share}% of the edits and 100% of the controls have them" in caplog.text
+        plain = load_public(str(folder), "merge_action", "mouse", "test", cache=tmp_path).dataset
+        assert len(plain) == 40 and plain[0]["views"] == list(MESH_VIEWS)
+        columns = pq.read_schema(folder / "test" / "test-00000.parquet").names
+        read = benchmark2.needed_columns("merge_action", columns, em=True)
+        assert not [name for name in read if "best" in name or "mask" in name or "after" in name]
 
 
 @pytest.mark.parametrize("release", ["first_release", "second_release"])

@@ -22,6 +22,11 @@ def test_what_each_kind_of_sample_tells() -> None:
     assert split.single == (first + 2,) and split.neuron == first + 2
     synapse = read_metadata(json.dumps(metadata(1, "synapse_control")))
     assert synapse.pair == (first, first + 1) and synapse.neuron == first
+    assert split.pieces == (first, first + 1) and split.newest == (first + 2,)
+    cut = read_metadata(json.dumps({"timestamp": None, "cutout_timestamp": "2024-12-02T08:40:49+01:00"}))
+    assert cut.time == datetime(2024, 12, 2, 7, 40, 49)
+    pair = read_metadata(json.dumps({"root_ids": [5, 6]}))
+    assert pair.pieces == (5, 6)
     junction = read_metadata(json.dumps(metadata(1, "junction_control")))
     assert junction.single == (first,) and junction.pair == ()
     bare = read_metadata(json.dumps({"interface_point_nm": [1, 2, 3]}))

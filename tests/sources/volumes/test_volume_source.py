@@ -252,7 +252,7 @@ def test_finer_image_data_show_the_same(tmp_path: Path) -> None:
     with pytest.raises(ConnectomeBenchError, match="whole numbers"):
         odd = dataclasses.replace(finer, voxel_size_nm=(7.0, 7.0, 20.0))
         VolumeSource(config({**specs, "image": odd}), "fly", tmp_path / "cache", tmp_path)
-    with pytest.raises(ConnectomeBenchError, match="different places"):
+    with pytest.raises(ConnectomeBenchError, match="do not cover automatic"):
         moved = dataclasses.replace(finer, offset_vx=OFFSET)
         VolumeSource(config({**specs, "image": moved}), "fly", tmp_path / "cache", tmp_path)
 

@@ -12,11 +12,13 @@ from typing import Any
 from connectomebench.dataset.public.archives import read_channels
 from connectomebench.dataset.public.convert_rows import stored_row
 from connectomebench.dataset.public.dataset_names import our_partition
-from connectomebench.dataset.public.metadata import SampleMetadata, read_metadata
+from connectomebench.dataset.public.metadata import read_metadata
 from connectomebench.dataset.public.pictures import draw_pair, draw_single, shows_pair
+from connectomebench.dataset.public.pngs import stored_png
 from connectomebench.dataset.public.unmapped import Unmapped
 
 _PAIR, _SINGLE = "geometry", "geometry_single"
+EM_VIEWS = ("em_xy", "em_xz", "em_yz")
 # task -> the name of its routing, the column of its label, the kinds of samples that it is made of
 _ROUTES = {
     "merge_action": (
@@ -33,11 +35,11 @@ _ROUTES = {
 TASKS = tuple(_ROUTES)
 
 
-def needed_columns(task: str, present: Collection[str]) -> list[str]:
+def needed_columns(task: str, present: Collection[str], *, em: bool = False) -> list[str]:
     """List the columns to read for a task.
 
-    No slice of image data is among them: neither task shows any, and the plane of ``em_best`` was chosen with the true
-    split.
+    Without ``em`` no slice of image data is among them. ``em_best``, masks of the true split and all that was drawn
+    after an edit are never read: they show the answer.
 
     Parameters
     ----------
@@ -45,13 +47,43 @@ def needed_columns(task: str, present: Collection[str]) -> list[str]:
         One of ``TASKS``.
     present
         Columns of the files. The first release has ``geometry_single`` besides ``geometry``.
+    em
+        Whether to read the slices of image data as well.
+
+    Raises
+    ------
+    Unmapped
+        If the files have no slices and they are wanted.
     """
     small = ["combined_sample_hash", "sample_type", "same_neuron", "task_routing", "split", "species", "metadata"]
     drawn = _SINGLE if task == "merge_error_identification" and _SINGLE in present else _PAIR
-    return [*small, _ROUTES[task][1], drawn]
+    return [*small, _ROUTES[task][1], drawn, *(_em_columns(present) if em else [])]
 
 
-def map_row(raw: Mapping[str, Any], task: str, species: str, partition: str, source: tuple[str, str]) -> dict[str, Any]:
+def is_first_release(columns: Collection[str]) -> bool:
+    """Return whether columns are those of the first release (tag ``v1-may06``)."""
+    return _SINGLE in columns
+
+
+def _em_columns(present: Collection[str]) -> list[str]:
+    """Return the columns of the three slices: of the second release those from before the edit."""
+    for end in ("_before", ""):
+        names = [f"{view}{end}" for view in EM_VIEWS]
+        if all(name in present for name in names):
+            return names
+    raise Unmapped("it has no slices of image data")
+
+
+def map_row(
+    raw: Mapping[str, Any],
+    task: str,
+    species: str,
+    partition: str,
+    source: tuple[str, str],
+    *,
+    first: bool,
+    em: bool = False,
+) -> dict[str, Any]:
     """Convert one row.
 
     Parameters
@@ -64,6 +96,11 @@ def map_row(raw: Mapping[str, Any], task: str, species: str, partition: str, sou
         Ours; the caller has seen to it that the row is of this species.
     source
         Repository and version.
+    first
+        Whether the row is of the first release, whose ``view_extent_nm`` is the middle of a range and not what was
+        drawn: the extent is unknown there.
+    em
+        Add the slices of image data, as the views ``em_xy``, ``em_xz`` and ``em_yz``.
 
     Raises
     ------
@@ -78,7 +115,8 @@ def map_row(raw: Mapping[str, Any], task: str, species: str, partition: str, sou
         raise Unmapped("its sample hash is no hash")
     known = read_metadata(raw["metadata"])
     is_edit = raw["sample_type"].endswith("_edit")
-    return stored_row(
+    slices = [stored_png(raw[name]) for name in _em_columns(raw)] if em else []
+    row = stored_row(
         task,
         species,
         sample_id,
@@ -88,12 +126,15 @@ def map_row(raw: Mapping[str, Any], task: str, species: str, partition: str, sou
         "edit" if is_edit else "control",
         source,
         location_nm=known.center_nm,
-        extent_nm=None if known.half_extent_nm is None else 2 * known.half_extent_nm,
+        extent_nm=None if first or known.half_extent_nm is None else 2 * known.half_extent_nm,
         segment_ids=known.pair if task == "merge_action" else known.single,
-        body_ids=_bodies(known),
+        body_ids=known.pieces if raw["sample_type"] == "split_edit" else known.newest,
         edit_id=known.operation if is_edit else None,
         edit_time=known.time if is_edit else None,
     )
+    row["images"] += [{"bytes": content, "path": None} for content in slices]
+    row["views"] += EM_VIEWS if em else ()
+    return row
 
 
 def _answer(raw: Mapping[str, Any], task: str) -> str:
@@ -123,7 +164,3 @@ def _pictures(raw: Mapping[str, Any], task: str) -> list[bytes]:
     if drawn == _PAIR and shows_pair(channels):
         raise Unmapped("its geometry shows the two parts of the true split")
     return draw_single(channels)
-
-
-def _bodies(known: SampleMetadata) -> list[int]:
-    return [known.ids["latest_root_id"]] if "latest_root_id" in known.ids else []

@@ -20,6 +20,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.dataset.public import benchmark1, benchmark2
 from connectomebench.dataset.public.dataset_names import check_partition, check_species, our_species
+from connectomebench.dataset.public.pngs import MISSING_PICTURE
 from connectomebench.dataset.public.repo_files import (
     PublicFiles,
     config_files,
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _SKIPPED = "skipped.json"
+_WITHOUT_EM = {
+    "edit": "an edit without slices of image data",
+    "control": "a control without slices of image data",
+}
 _TASKS = {"connectomebench": benchmark1.TASKS, "connectomebench2": benchmark2.TASKS}
 
 
@@ -49,6 +54,7 @@ class _Request:
     task: str
     species: str
     partition: str
+    em: bool = False
 
 
 def recognise(name: str) -> Callable[..., Rows] | None:
@@ -69,6 +75,8 @@ def stream_public(
     partition: str,
     revision: str | None = None,
     skipped: Counter[str] | None = None,
+    *,
+    em: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Stream rows with the columns of :func:`connectomebench.dataset.schema.features`; read only needed columns.
 
@@ -84,17 +92,29 @@ def stream_public(
         Branch, tag or commit on the Hub; None takes ``main``.
     skipped
         Counts the rows that are left out, by reason, while the rows are read.
+    em
+        Of ConnectomeBench2: add its three slices of image data to the pictures, and leave out rows without them. In
+        its first release all controls have them and 23 to 38% of the edits: that a row has slices tells much of the
+        answer, and the rows that are left hold the answers in other shares.
 
     Raises
     ------
     ConnectomeBenchError
         If there is no such dataset, species, partition or task in it, or its files cannot be read.
     """
-    return _rows(_request(name, task, species, partition, revision), Counter() if skipped is None else skipped)
+    request = _request(name, task, species, partition, revision, em=em)
+    return _rows(request, Counter() if skipped is None else skipped)
 
 
 def load_public(
-    name: str, task: str, species: str, partition: str, revision: str | None = None, cache: Path | None = None
+    name: str,
+    task: str,
+    species: str,
+    partition: str,
+    revision: str | None = None,
+    cache: Path | None = None,
+    *,
+    em: bool = False,
 ) -> Rows:
     """Load one partition of one species of a public dataset.
 
@@ -102,7 +122,7 @@ def load_public(
 
     Parameters
     ----------
-    name, task, species, partition, revision
+    name, task, species, partition, revision, em
         As for :func:`stream_public`. What was loaded is pinned to the commit that the revision stood for.
     cache
         Folder for the rows; that of `datasets` by default.
@@ -118,9 +138,9 @@ def load_public(
     from connectomebench.dataset.rows import Rows
     from connectomebench.dataset.schema import features
 
-    request = _request(name, task, species, partition, revision)
+    request = _request(name, task, species, partition, revision, em=em)
     key = content_key(
-        __version__, request.found.form.name, request.found.state, request.task, request.species, request.partition
+        __version__, request.found.form.name, request.found.state, request.task, request.species, request.partition, em
     )
     kept = Path(cache or config.HF_DATASETS_CACHE) / "public" / key
     try:
@@ -140,12 +160,16 @@ def load_public(
     skipped_path = kept / _SKIPPED
     skipped = json.loads(skipped_path.read_text(encoding="utf-8")) if skipped_path.exists() else {}
     _log_skipped(name, len(rows), skipped)
+    if em:
+        _log_em(rows["origin"], skipped)
     return Rows(rows, _record(request, rows["sample_id"], rows["answer"]))
 
 
-def _request(name: str, task: str, species: str, partition: str, revision: str | None) -> _Request:
+def _request(name: str, task: str, species: str, partition: str, revision: str | None, *, em: bool = False) -> _Request:
     get_task(task)
-    request = _Request(find_files(name, revision), task, check_species(species), check_partition(partition))
+    request = _Request(find_files(name, revision), task, check_species(species), check_partition(partition), em)
+    if em and request.found.form.name != "connectomebench2":
+        raise ConnectomeBenchError(f"{name} has no slices of image data; leave em out")
     tasks = _TASKS[request.found.form.name]
     if task not in tasks:
         raise ConnectomeBenchError(
@@ -180,15 +204,27 @@ def _second_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
             f"{files[0]} of {found.repo or found.root} lacks the columns {', '.join(missing)}; "
             "it is of a release that this version does not know"
         )
-    for raw in stream_files(found, files, benchmark2.needed_columns(request.task, present)):
+    try:
+        columns = benchmark2.needed_columns(request.task, present, em=request.em)
+    except Unmapped as reason:
+        raise ConnectomeBenchError(f"{files[0]} of {found.repo or found.root}: {reason}; leave em out") from None
+    first = benchmark2.is_first_release(present)
+    for raw in stream_files(found, files, columns):
         species = our_species(str(raw["species"]))
         if species is None:
             yield Unmapped("its species is not known")
         elif species == request.species:
             try:
-                yield benchmark2.map_row(raw, request.task, species, request.partition, found.source)
+                yield benchmark2.map_row(
+                    raw, request.task, species, request.partition, found.source, first=first, em=request.em
+                )
             except Unmapped as reason:
-                yield reason
+                missing_em = request.em and str(reason) == MISSING_PICTURE
+                yield Unmapped(_WITHOUT_EM[_origin(raw)]) if missing_em else reason
+
+
+def _origin(raw: Mapping[str, Any]) -> str:
+    return "edit" if str(raw["sample_type"]).endswith("_edit") else "control"
 
 
 def _first_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
@@ -226,6 +262,18 @@ def _all_rows(request: _Request, skipped_path: Path) -> Iterator[dict[str, Any]]
 def _log_skipped(name: str, n_rows: int, skipped: Mapping[str, int]) -> None:
     reasons = "; ".join(f"{n} left out: {reason}" for reason, n in skipped.items())
     _log.info("%s: %d rows%s", name, n_rows, f"; {reasons}" if reasons else "")
+
+
+def _log_em(origins: list[str], skipped: Mapping[str, int]) -> None:
+    """Name the leak of image data that only some rows have."""
+    kept = Counter(origins)
+    shares = {o: kept[o] / max(1, kept[o] + skipped.get(reason, 0)) for o, reason in _WITHOUT_EM.items()}
+    _log.warning(
+        "slices of image data: %.0f%% of the edits and %.0f%% of the controls have them; only those are kept. Whether "
+        "a row has them tells much of its answer, so do not compare scores with those of all rows",
+        100 * shares["edit"],
+        100 * shares["control"],
+    )
 
 
 def _record(request: _Request, ids: list[str], answers: list[str]) -> DataRecord:

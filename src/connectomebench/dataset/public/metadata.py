@@ -39,7 +39,8 @@ class SampleMetadata:
     operation
         Name of the edit.
     time
-        When it was made, UTC without a zone, as our rows hold it.
+        When it was made, UTC without a zone, as our rows hold it; where that is missing, the time that the shapes are
+        of (``cutout_timestamp``), just before a split.
     center_nm
         Centre of the views (x, y, z), nm: ``render_center_nm``, else ``interface_point_nm``.
     half_extent_nm
@@ -76,6 +77,22 @@ class SampleMetadata:
             ((self.ids[a], self.ids[b]) for a, b in _PAIRS if a in self.ids and b in self.ids),
             (),
         )
+
+    @property
+    def pieces(self) -> tuple[int, ...]:
+        """Ids of the pieces of a split: those after it, else the pair before and after it, else the newest root."""
+        for name in ("after_root_ids", "root_ids"):
+            if len(self.lists.get(name, ())) > 1:
+                return self.lists[name]
+        for a, b in _PAIRS:
+            if a in self.ids and b in self.ids:
+                return (self.ids[a], self.ids[b])
+        return self.newest
+
+    @property
+    def newest(self) -> tuple[int, ...]:
+        """Id of the newest root; empty if unknown."""
+        return (self.ids["latest_root_id"],) if "latest_root_id" in self.ids else ()
 
     @property
     def single(self) -> tuple[int, ...]:
@@ -115,7 +132,7 @@ def read_metadata(text: str | None) -> SampleMetadata:
     try:
         return SampleMetadata(
             operation=_operation(raw.get("operation_id")),
-            time=_time(raw.get("timestamp")),
+            time=_time(raw.get("timestamp")) or _time(raw.get("cutout_timestamp")),
             center_nm=_point(raw.get("render_center_nm")) or _point(raw.get("interface_point_nm")),
             half_extent_nm=_length(raw.get("view_extent_nm")),
             ids={name: _id(raw[name]) for name in _IDS if raw.get(name) is not None},
@@ -173,7 +190,11 @@ def _length(value: Any) -> float | None:
 def _time(value: Any) -> datetime | None:
     if value is None:
         return None
-    seconds = _number(value)
+    if isinstance(value, str):
+        moment = datetime.fromisoformat(value)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    else:
+        seconds = _number(value)
     if not 0 <= seconds <= _MAX_SECONDS:
         raise ValueError("no time")
     return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)

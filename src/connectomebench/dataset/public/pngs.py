@@ -13,6 +13,7 @@ from connectomebench.dataset.public.unmapped import Unmapped
 
 MAX_BYTES = 32_000_000
 MAX_PX = 4096
+MISSING_PICTURE = "a picture is missing"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # signature, length and name of the first chunk, width, height (PNG specification, 11.2.1)
 _HEADER = struct.Struct(">8s4s4sII")
@@ -38,7 +39,7 @@ def stored_png(value: Any) -> bytes:
     """
     content = value.get("bytes") if isinstance(value, Mapping) else value
     if not isinstance(content, bytes):
-        raise Unmapped("a picture is missing")
+        raise Unmapped(MISSING_PICTURE)
     if len(content) > MAX_BYTES:
         raise Unmapped(f"a picture is larger than {MAX_BYTES} bytes")
     if len(content) < _HEADER.size:

@@ -1,12 +1,13 @@
-"""Open volumes from npz, npy, HDF5, Zarr, TIFF stacks, or any CloudVolume path.
+"""Open volumes from npz, npy, HDF5, Zarr, TIFF, slices, or any precomputed path.
 
-Arrays carry no scale, so their axis order, voxel size and offset must be stated. Precomputed volumes carry all three in
-their info file; what is stated beside it may not contradict it.
+Arrays carry no scale that can be trusted, so their axis order, voxel size and offset must be stated; where a container
+has metadata, they may not contradict it. Precomputed volumes carry all three in their info file.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +18,16 @@ from numpy.typing import NDArray
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.volume import IntPoint
-from connectomebench.sources.volumes.containers import open_array
+from connectomebench.sources.volumes.containers import OpenedArray, damaged_chunk, n5_error, open_array
+from connectomebench.sources.volumes.placement import axis_order, check_contradiction
+from connectomebench.sources.volumes.precomputed_chunks import ChunkFiles, local_folder
+from connectomebench.sources.volumes.read_errors import reading
 
 Kind = Literal["labels", "image"]
 
 _CLOUD = ("precomputed://", "file://", "gs://", "s3://", "https://", "http://")
 _HASHED_BYTES = 1 << 30  # files up to this size are identified by content, larger ones by size and modification time
+_LARGEST_ID = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,13 @@ class VolumeSpec:
     Attributes
     ----------
     path
-        A file or folder (.npz, .npy, .h5, .zarr, .tif, a folder of .tif slices) or a CloudVolume path
-        (``precomputed://``, ``file://``, ``gs://``, ``s3://``, ``https://``).
+        A file or folder (.npz, .npy, .h5, .zarr, .tif, a folder of .tif or .png slices), or a precomputed volume: its
+        folder or its address (``precomputed://``, ``file://``, ``gs://``, ``s3://``, ``https://``).
     key
         Name of the array inside an npz, HDF5 or Zarr container; optional if there is only one.
     axes
-        Order of the axes as stored: a permutation of ``xyz``, with ``c`` anywhere for a channel axis of length 1.
-        Required for arrays.
+        Order of the axes as stored: x, y and z in some order. Other axes of length 1 (channel, time) may be named with
+        other letters or left out. Required for arrays.
     voxel_size_nm
         Edge of a voxel, nm, always in the order x, y, z regardless of ``axes``. Required for arrays.
     offset_vx
@@ -46,7 +51,9 @@ class VolumeSpec:
     mip
         Resolution level of a CloudVolume path.
     fill_missing
-        Read missing chunks of a CloudVolume path as zeros instead of raising an error.
+        Read missing chunks, and missing slices of a folder, as background instead of raising an error.
+    background
+        Label, or labels, that mean "no object" and are read as 0. If 0 is not among them, it may not occur.
 
     Examples
     --------
@@ -62,6 +69,12 @@ class VolumeSpec:
     offset_vx: IntPoint | None = None
     mip: int = 0
     fill_missing: bool = False
+    background: int | tuple[int, ...] = 0
+
+    @property
+    def backgrounds(self) -> tuple[int, ...]:
+        """Labels of the background, ascending."""
+        return (self.background,) if isinstance(self.background, int) else tuple(sorted(set(self.background)))
 
 
 @dataclass(frozen=True)
@@ -78,6 +91,10 @@ class ArrayVolume:
         Labels are returned as unsigned integers, image data as uint8.
     fingerprint
         Hash of the content and its placement in the world.
+    name, path
+        For messages.
+    backgrounds
+        Labels that are read as 0.
     """
 
     array: Any
@@ -88,6 +105,8 @@ class ArrayVolume:
     kind: Kind
     fingerprint: str
     name: str
+    path: str = ""
+    backgrounds: tuple[int, ...] = (0,)
 
     def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[Any]:
         """Read voxels ``lower`` to ``upper`` (exclusive); axes x, y, z."""
@@ -95,10 +114,11 @@ class ArrayVolume:
         index: list[Any] = [0] * len(self.array.shape)
         for axis, start, stop in zip(self.order, lower, upper, strict=True):
             index[axis] = slice(start, stop)
-        block = np.asarray(self.array[tuple(index)])
+        with reading(self.name, self.path, lambda: damaged_chunk(self.array, tuple(index))):
+            block = np.asarray(self.array[tuple(index)])
         # the channel axis is dropped, so later axes move up
         ranks = np.argsort(np.argsort(self.order))
-        return _checked(block.transpose(ranks), self.kind, self.name)
+        return _checked(block.transpose(ranks), self.kind, self.name, self.backgrounds)
 
 
 @dataclass(frozen=True)
@@ -112,6 +132,9 @@ class CloudVolumeVolume:
     kind: Kind
     fingerprint: str
     name: str
+    path: str = ""
+    backgrounds: tuple[int, ...] = (0,)
+    chunks: ChunkFiles | None = None
     # CloudVolume does not guarantee that one object can be read from several threads
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
@@ -122,16 +145,40 @@ class CloudVolumeVolume:
         _check_range(self.name, lower, upper, self.shape)
         if any(a == b for a, b in zip(lower, upper, strict=True)):
             return np.zeros([b - a for a, b in zip(lower, upper, strict=True)], self.cloud.dtype)
-        slices = tuple(slice(a + o, b + o) for a, b, o in zip(lower, upper, self.offset_vx, strict=True))
-        try:
-            with self.lock:
-                block = np.asarray(self.cloud[slices])[..., 0]
-        except EmptyVolumeException:
-            raise ConnectomeBenchError(
-                f"{self.name}: chunks are missing between voxels {lower} and {upper}; "
-                "set `fill_missing: true` to read them as background"
-            ) from None
-        return _checked(block, self.kind, self.name)
+        start, stop = (_shifted(corner, self.offset_vx) for corner in (lower, upper))
+        if self.chunks is not None:
+            with reading(self.name, self.path):
+                self.chunks.check(start, stop, self.name)
+        with self.lock, reading(self.name, self.path, lambda: self._damaged_chunk(start, stop)):
+            try:
+                block = self._read(start, stop)
+            except EmptyVolumeException:
+                raise ConnectomeBenchError(
+                    f"{self.name}: {self.path} lacks {self._absent(start, stop)} between voxels {lower} and {upper}; "
+                    "copy them again, or set `fill_missing: true` to read them as background"
+                ) from None
+        return _checked(block, self.kind, self.name, self.backgrounds)
+
+    def _read(self, start: IntPoint, stop: IntPoint) -> NDArray[Any]:
+        return np.asarray(self.cloud[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))])[..., 0]
+
+    def _absent(self, start: IntPoint, stop: IntPoint) -> str:
+        if self.chunks is None:
+            return "chunks"
+        return "{} of {} chunks".format(*self.chunks.absent(start, stop))
+
+    def _damaged_chunk(self, start: IntPoint, stop: IntPoint) -> str:
+        """Find the first chunk of a box that cannot be read; empty where each can, or they have no files here."""
+        for chunk, low, high in self.chunks.boxes(start, stop) if self.chunks is not None else ():
+            try:
+                self._read(low, high)
+            except Exception:  # each codec raises its own
+                return f"chunk {chunk}"
+        return ""
+
+
+def _shifted(corner: IntPoint, offset: IntPoint) -> IntPoint:
+    return corner[0] + offset[0], corner[1] + offset[1], corner[2] + offset[2]
 
 
 StoredVolume = ArrayVolume | CloudVolumeVolume
@@ -176,44 +223,89 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
     >>> volume.read((0, 0, 0), (3, 2, 1)).shape
     (3, 2, 1)
     """
+    _check_background(spec, kind, name)
     location = spec.path
     if location.startswith("graphene://"):
         raise ConnectomeBenchError(f"{name}: {location} is a ChunkedGraph; use the source `cave` for it")
-    if location.startswith(_CLOUD):
+    if "n5://" in location:
+        raise n5_error(name, location)
+    location = location.removeprefix("zarr://")
+    local = local_folder(_absolute(location, base))
+    if location.startswith(_CLOUD) and (local is None or (local / "info").is_file() or not local.exists()):
         return _open_cloud(spec, _absolute(location, base), kind, name)
-    path = (base or Path()) / location
+    if local is None and "://" in location:
+        raise ConnectomeBenchError(
+            f"{name}: {spec.path} has an address that is not read; known: {', '.join(_CLOUD)}; copy other data to a "
+            "folder here"
+        )
+    path = local or (base or Path()) / location
     if not path.exists():
         raise ConnectomeBenchError(f"{name}: there is no {path}; check `path`")
     if (path / "info").is_file():
         return _open_cloud(spec, f"precomputed://file://{path.resolve()}", kind, name)
-    order_and_scale = _stated(spec, name)
-    try:
-        array = open_array(path, spec.key, name)
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
-            raise ConnectomeBenchError(
-                f"{name}: {path} holds Python objects (a pickle), which are never loaded; save a plain integer array"
-            ) from None
-        reason = " ".join(str(error).split())
-        raise ConnectomeBenchError(f"{name}: cannot read {path} ({reason}); is the file damaged?") from error
-    return _array_volume(array, spec, path, kind, name, *order_and_scale)
+    axes, voxel, offset = _stated(spec, name, path)
+    with reading(name, path):
+        opened = open_array(path, spec.key, name, spec.fill_missing)
+        return _array_volume(opened, spec, path, kind, name, axes, voxel, offset)
 
 
-def _stated(spec: VolumeSpec, name: str) -> tuple[str, tuple[float, float, float], IntPoint]:
+def stored_placement(spec: VolumeSpec, base: Path | None = None, name: str = "volume") -> tuple[OpenedArray, Path]:
+    """Open the array of a specification without what must be stated about it; see :func:`open_volume` for errors.
+
+    Parameters
+    ----------
+    spec
+        Path and key of an array: no address.
+    base, name
+        As for :func:`open_volume`.
+    """
+    path = (base or Path()) / spec.path
+    if not path.exists():
+        raise ConnectomeBenchError(f"{name}: there is no {path}; check `path`")
+    with reading(name, path):
+        return open_array(path, spec.key, name, fill_missing=True), path
+
+
+def _check_background(spec: VolumeSpec, kind: Kind, name: str) -> None:
+    if kind == "image" and spec.backgrounds != (0,):
+        raise ConnectomeBenchError(f"{name}: `background` is a label; image data have none: leave it out")
+    if not spec.backgrounds:
+        raise ConnectomeBenchError(f"{name}: background is empty; name at least one label, or leave it out")
+    for label in spec.backgrounds:
+        if not -(2**63) <= label <= _LARGEST_ID:
+            raise ConnectomeBenchError(f"{name}: background {label} is no 64-bit integer; check the label")
+
+
+def _stated(spec: VolumeSpec, name: str, path: Path) -> tuple[str, tuple[float, float, float], IntPoint]:
     examples = {"axes": "xyz", "voxel_size_nm": "[8, 8, 40]", "offset_vx": "[0, 0, 0]"}
     for needed, example in examples.items():
         if getattr(spec, needed) is None:
             hint = "the order of the axes as stored" if needed == "axes" else "in the order x, y, z"
-            raise ConnectomeBenchError(f"{name}: add `{needed}: {example}` ({hint}); an array file does not say it")
+            raise ConnectomeBenchError(
+                f"{name}: add `{needed}: {example}` ({hint}); `connectomebench inspect {path}` shows what the file says"
+            )
     axes = str(spec.axes).lower()
-    if sorted(axes.replace("c", "")) != ["x", "y", "z"] or axes.count("c") > 1:
+    if len(set(axes)) != len(axes) or not set("xyz") <= set(axes) or not axes.isalpha():
         raise ConnectomeBenchError(f"{name}: axes {spec.axes!r} must be x, y, z in some order, for example zyx")
-    voxel, offset = _triple(spec.voxel_size_nm, "voxel_size_nm", name), _triple(spec.offset_vx, "offset_vx", name)
-    if min(voxel) <= 0:
+    voxel = _triple(spec.voxel_size_nm, "voxel_size_nm", name)
+    if not all(0 < v < np.inf for v in voxel):
         raise ConnectomeBenchError(f"{name}: voxel_size_nm {list(voxel)} must be positive")
-    if any(o != int(o) for o in offset):
-        raise ConnectomeBenchError(f"{name}: offset_vx {list(offset)} must be whole voxels")
-    return axes, voxel, (int(offset[0]), int(offset[1]), int(offset[2]))
+    assert spec.offset_vx is not None
+    return axes, voxel, _whole(spec.offset_vx, "offset_vx", f"{name}:")
+
+
+def _whole(values: Sequence[Any], what: str, where: str) -> IntPoint:
+    """Return three whole numbers as they are; a fraction is refused, never cut."""
+    try:
+        numbers = [float(v) for v in values]
+    except (TypeError, ValueError):
+        raise ConnectomeBenchError(f"{where} {what} must be three whole voxels (x, y, z), not {values!r}") from None
+    if len(numbers) != 3 or not all(n.is_integer() for n in numbers):
+        raise ConnectomeBenchError(
+            f"{where} {what} {list(values)} must be three whole voxels (x, y, "
+            "z); mend it, or resample the volume to whole voxels"
+        )
+    return int(values[0]), int(values[1]), int(values[2])
 
 
 def _triple(value: Any, field: str, name: str) -> tuple[float, float, float]:
@@ -225,7 +317,7 @@ def _triple(value: Any, field: str, name: str) -> tuple[float, float, float]:
 
 
 def _array_volume(
-    array: Any,
+    opened: OpenedArray,
     spec: VolumeSpec,
     path: Path,
     kind: Kind,
@@ -234,28 +326,29 @@ def _array_volume(
     voxel: tuple[float, float, float],
     offset: IntPoint,
 ) -> ArrayVolume:
+    array = opened.array
     stored = tuple(int(n) for n in array.shape)
-    if len(stored) == 4 and "c" not in axes:
-        axes = _with_channel(axes, stored, name, path)
-    if len(axes) != len(stored):
-        raise ConnectomeBenchError(f"{name}: {path} has shape {stored}, which axes {axes!r} do not describe")
-    if "c" in axes and stored[axes.index("c")] != 1:
-        raise ConnectomeBenchError(f"{name}: {path} has {stored[axes.index('c')]} channels; one is needed")
+    x, y, z = order = axis_order(axes, stored, opened.placement, name, path)
+    if opened.lossy and kind == "labels":
+        raise ConnectomeBenchError(f"{name}: {path} is JPEG, which changes labels; save them as PNG or TIFF")
     _check_dtype(np.dtype(array.dtype), kind, name)
-    x, y, z = (axes.index(a) for a in "xyz")
     shape = (stored[x], stored[y], stored[z])
     if 0 in shape:
         raise ConnectomeBenchError(f"{name}: {path} is empty (shape {stored})")
-    fingerprint = content_key(_identity(path), spec.key, axes, list(voxel), list(offset))
-    return ArrayVolume(array, (x, y, z), shape, voxel, offset, kind, fingerprint, name)
-
-
-def _with_channel(axes: str, stored: tuple[int, ...], name: str, path: Path) -> str:
-    if (stored[0] == 1) == (stored[-1] == 1):
+    check_contradiction(opened.placement, order, voxel, offset, name, path)
+    absent, chunks = opened.absent
+    if absent and not spec.fill_missing:
         raise ConnectomeBenchError(
-            f"{name}: {path} has four axes, shape {stored}; say which one is the channel with a c in `axes`"
+            f"{name}: {path} lacks {absent} of {chunks} chunks; copy them again, or, where the program that wrote it "
+            "left out chunks of background, set `fill_missing: true` to read them as such"
         )
-    return f"c{axes}" if stored[0] == 1 else f"{axes}c"
+    identity = [_identity(path), *(_identity(p) for p in opened.linked)]
+    fingerprint = content_key(*identity, spec.key, axes, list(voxel), list(offset), *_background_key(spec))
+    return ArrayVolume(array, (x, y, z), shape, voxel, offset, kind, fingerprint, name, str(path), spec.backgrounds)
+
+
+def _background_key(spec: VolumeSpec) -> list[Any]:
+    return [] if spec.backgrounds == (0,) else [["background", *spec.backgrounds]]
 
 
 def _identity(path: Path) -> list[Any]:
@@ -287,33 +380,62 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
     from cloudvolume import CloudVolume
     from cloudvolume.exceptions import InfoUnavailableError, ScaleUnavailableError
 
+    _quiet_cloudvolume()
     if spec.axes not in (None, "xyz"):
         raise ConnectomeBenchError(f"{name}: {location} is stored as xyz; leave `axes` out")
-    try:
-        cloud: Any = CloudVolume(
-            location, mip=spec.mip, bounded=True, fill_missing=spec.fill_missing, progress=False, parallel=1
-        )
-    except InfoUnavailableError:
-        raise ConnectomeBenchError(f"{name}: no precomputed volume (info file) at {location}") from None
-    except ScaleUnavailableError:
-        raise ConnectomeBenchError(f"{name}: {location} has no mip {spec.mip}") from None
-    except Exception as error:  # each storage back end raises its own exceptions
-        reason = " ".join(str(error).split())[:300]
-        raise ConnectomeBenchError(f"{name}: cannot open {location} ({type(error).__name__}: {reason})") from error
-    if cloud.num_channels != 1:
-        raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; one is needed")
-    _check_dtype(np.dtype(cloud.dtype), kind, name)
-    x, y, z = (float(v) for v in cloud.resolution)
-    ox, oy, oz = (int(v) for v in cloud.voxel_offset)
-    nx, ny, nz = (int(v) for v in cloud.volume_size)
-    for what, stored in (("voxel_size_nm", (x, y, z)), ("offset_vx", (ox, oy, oz))):
-        stated = getattr(spec, what)
-        if stated is not None and not np.allclose(_triple(stated, what, name), stored):
-            raise ConnectomeBenchError(
-                f"{name}: {what} {list(stated)} contradicts {list(stored)} in the info of {location}; leave it out"
+    folder = local_folder(location)
+    remedy = (
+        "check that its info is whole: copy it again" if folder is not None else "check the address and the network"
+    )
+    with reading(name, location, remedy=remedy):
+        try:
+            cloud: Any = CloudVolume(
+                location, mip=spec.mip, bounded=True, fill_missing=spec.fill_missing, progress=False, parallel=1
             )
-    fingerprint = content_key(location, cloud.info, spec.mip)
-    return CloudVolumeVolume(cloud, (nx, ny, nz), (x, y, z), (ox, oy, oz), kind, fingerprint, name)
+        except InfoUnavailableError:
+            raise ConnectomeBenchError(
+                f"{name}: no precomputed volume (info file) at {location}; check the path"
+            ) from None
+        except ScaleUnavailableError:
+            raise ConnectomeBenchError(f"{name}: {location} has no mip {spec.mip}; choose a smaller number") from None
+        if cloud.num_channels != 1:
+            raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; one is needed")
+        _check_dtype(np.dtype(cloud.dtype), kind, name)
+        scale = cloud.info["scales"][spec.mip]
+        x, y, z = _triple(scale["resolution"], "resolution in the info", name)
+        if not all(0 < v < np.inf for v in (x, y, z)):
+            raise ConnectomeBenchError(f"{name}: resolution {[x, y, z]} in the info of {location} must be positive")
+        offset = _whole(scale.get("voxel_offset", [0, 0, 0]), "voxel_offset", f"{name}: in the info of {location}")
+        shape = _whole(scale["size"], "size", f"{name}: in the info of {location}")
+        if min(shape) < 1:
+            raise ConnectomeBenchError(f"{name}: {location} is empty (shape {shape})")
+        for what, stored in (("voxel_size_nm", (x, y, z)), ("offset_vx", offset)):
+            stated = getattr(spec, what)
+            if stated is not None and not np.allclose(_triple(stated, what, name), stored):
+                raise ConnectomeBenchError(
+                    f"{name}: {what} {list(stated)} contradicts {list(stored)} in the info of {location}; leave it out"
+                )
+        chunks = None
+        content: list[Any] = []
+        if folder is not None:
+            content = [_identity(folder / str(scale["key"]))] if (folder / str(scale["key"])).is_dir() else [[]]
+            if scale.get("sharding") is None:
+                chunks = ChunkFiles(folder, scale, np.dtype(cloud.dtype))
+    fingerprint = content_key(location, cloud.info, spec.mip, *content, *_background_key(spec))
+    return CloudVolumeVolume(
+        cloud, shape, (x, y, z), offset, kind, fingerprint, name, location, spec.backgrounds, chunks
+    )
+
+
+def _quiet_cloudvolume() -> None:
+    """Silence two modules that print to the screen what they also raise."""
+    import cloudfiles.compression
+    import cloudvolume.datasource.precomputed.image.rx
+
+    def silent(*_: Any, **__: Any) -> None: ...
+
+    for module in (cloudfiles.compression, cloudvolume.datasource.precomputed.image.rx):
+        module.__dict__.setdefault("print", silent)
 
 
 def _check_dtype(dtype: np.dtype[Any], kind: Kind, name: str) -> None:
@@ -325,13 +447,34 @@ def _check_dtype(dtype: np.dtype[Any], kind: Kind, name: str) -> None:
         raise ConnectomeBenchError(f"{name}: image data must be uint8, not {dtype}; rescale them to 0-255 before use")
 
 
-def _checked(block: NDArray[Any], kind: Kind, name: str) -> NDArray[Any]:
-    """Convert labels to unsigned integers in native byte order; negative labels raise an error, never wrap."""
+def _checked(block: NDArray[Any], kind: Kind, name: str, backgrounds: tuple[int, ...]) -> NDArray[Any]:
+    """Convert labels to unsigned integers in native byte order, background 0; no label ever wraps."""
+    if kind == "labels" and backgrounds != (0,):
+        block = _without_background(block, name, backgrounds)
     if kind == "labels" and block.dtype.kind == "i":
-        if block.size and int(block.min()) < 0:
-            raise ConnectomeBenchError(f"{name}: labels must not be negative; use 0 for background")
+        if block.size and (least := int(block.min())) < 0:
+            raise ConnectomeBenchError(
+                f"{name}: labels must not be negative; if {least} is the background, set `background: {least}`"
+            )
         return block.astype(f"u{block.dtype.itemsize}")
     return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
+
+
+def _without_background(block: NDArray[Any], name: str, backgrounds: tuple[int, ...]) -> NDArray[Any]:
+    """Put 0 in place of all labels of the background."""
+    limits = np.iinfo(block.dtype)
+    zero = block.dtype.type(0)
+    if 0 not in backgrounds and (block == zero).any():
+        others = list(backgrounds)
+        raise ConnectomeBenchError(
+            f"{name}: label 0 occurs, though the background is {others[0] if len(others) == 1 else others}; if 0 is "
+            f"background too, set `background: {[0, *others]}`, else give that object another label"
+        )
+    result = block.copy()
+    for label in backgrounds:
+        if limits.min <= label <= limits.max:
+            result[block == block.dtype.type(label)] = zero
+    return result
 
 
 def _check_range(name: str, lower: IntPoint, upper: IntPoint, shape: IntPoint) -> None:

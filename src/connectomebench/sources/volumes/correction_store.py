@@ -41,6 +41,7 @@ def pack_corrections(corrections: Corrections) -> Arrays:
         "fused": np.array([(s, b) for s, bodies in fused for b in bodies], np.uint64).reshape(-1, 2),
         "unresolved_nm": corrections.unresolved_nm,
         "counts": np.array(json.dumps(corrections.counts)),
+        "warnings": np.array(json.dumps(corrections.warnings)),
     }
 
 
@@ -80,6 +81,7 @@ def unpack_corrections(arrays: Arrays) -> Corrections:
         fused=fused,
         unresolved_nm=arrays["unresolved_nm"],
         counts=json.loads(str(arrays["counts"])),
+        warnings=tuple(json.loads(str(arrays["warnings"]))),
     )
 
 

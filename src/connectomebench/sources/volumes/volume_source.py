@@ -6,6 +6,7 @@ the voxels they come from, corrections and contacts by the fingerprints of the v
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,7 +25,7 @@ from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
-from connectomebench.core.species import get_species
+from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
@@ -54,10 +55,13 @@ from connectomebench.sources.volumes.correction_store import (
     unpack_contacts,
     unpack_corrections,
 )
+from connectomebench.sources.volumes.cropped import fit_image
 from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalRules, ProposedCut
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,12 @@ class VolumesConfig:
     simulated
         Rules of simulated errors in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
-        Image data (uint8), on the same voxels or finer ones by whole factors; None if there are none.
+        Image data (uint8), on the same voxels or finer ones by whole factors; cropped to the labels; None if there are
+        none.
     supervoxels
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
     license, citation
-        Licence and citation of the data; those of the species by default.
+        Licence and citation of the data. Where they are left out, the card says that they were not stated.
     corrections, mesh, skeleton, pieces, certainty
         Rules of each step.
     border_nm
@@ -171,15 +176,16 @@ class VolumeSource:
                 assert config.proofread is not None
                 self.automatic = labels
                 self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
-            self.image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+            image = config.image and open_volume(config.image, kind="image", base=base, name="image")
+            self.image = image and fit_image(image, self.automatic)
             self.supervoxels = config.supervoxels and open_volume(
                 config.supervoxels, kind="labels", base=base, name="supervoxels"
             )
         _check_equal("automatic", self.automatic, "proofread", self.proofread)
         if self.supervoxels is not None:
             _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
-        if self.image is not None:
-            _check_finer(self.automatic, self.image)
+        if self.image is not None and like is not None:
+            fit_image(self.image, self.automatic)
         self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
         self._offset = np.asarray(self.automatic.offset_vx, np.int64)
         self._info = self._make_info(species)
@@ -200,7 +206,6 @@ class VolumeSource:
         return ArrayVolume(stored["labels"], (0, 1, 2), *place, "labels", key, "automatic")
 
     def _make_info(self, species: str) -> SourceInfo:
-        known = get_species(species)
         c = self.config
         rules = [asdict(r) for r in (c.corrections, c.mesh, c.skeleton, c.pieces, c.certainty)]
         lower = self._offset * self._voxel
@@ -213,8 +218,8 @@ class VolumeSource:
             simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
-            license=self.config.license or known.license,
-            citation=self.config.citation or known.citation,
+            license=self.config.license or NOT_STATED_LICENSE,
+            citation=self.config.citation or NOT_STATED_CITATION,
         )
 
     def _fingerprints(self) -> list[str | None]:
@@ -231,21 +236,23 @@ class VolumeSource:
         from connectomebench.corrections.find import find_corrections
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
-        key = content_key("corrections 2", pair, asdict(self.config.corrections))
+        key = content_key("corrections 3", pair, self.config.version, asdict(self.config.corrections))
         stored = self._cache.get(key)
-        if stored is None:
-            stored = pack_corrections(
-                find_corrections(self.automatic, self.proofread, self.config.corrections, progress=True)
-            )
-            self._cache.put(key, **stored)
-        return unpack_corrections(stored)
+        if stored is not None:
+            found = unpack_corrections(stored)
+            for warning in found.warnings:
+                _log.warning("warning: %s", warning)
+            return found
+        found = find_corrections(self.automatic, self.proofread, self.config.corrections, progress=True)
+        self._cache.put(key, **pack_corrections(found))
+        return found
 
     def contacts(self) -> Contacts:
         """Find the touching pairs of segments, or read them from the cache."""
         from connectomebench.corrections.contacts import find_contacts
 
         pair = [self.automatic.fingerprint, self.proofread.fingerprint]
-        key = content_key("contacts 1", pair, asdict(self.config.corrections))
+        key = content_key("contacts 2", pair, self.config.version, asdict(self.config.corrections))
         stored = self._cache.get(key)
         if stored is None:
             stored = pack_contacts(
@@ -257,7 +264,7 @@ class VolumeSource:
     def extents(self) -> Extents:
         """Return bounding box and size of every segment of the automatic segmentation."""
         if self._extents is None:
-            key = content_key("extents 1", self.automatic.fingerprint)
+            key = content_key("extents 2", self.automatic.fingerprint, self.config.version)
             stored = self._cache.get(key)
             if stored is None:
                 stored = asdict(find_extents(self.automatic))
@@ -420,27 +427,9 @@ def _check_equal(name: str, volume: Volume, other_name: str, other: Volume) -> N
     for what in ("shape", "voxel_size_nm", "offset_vx"):
         mine, theirs = getattr(volume, what), getattr(other, what)
         if not np.allclose(mine, theirs, rtol=1e-6, atol=1e-6):
+            remedy = "both must cover the same voxels: crop one"
+            if sorted(mine) == sorted(theirs):
+                remedy = "the numbers are the same in another order: check `axes` of both"
             raise ConnectomeBenchError(
-                f"{name} and {other_name} differ in {what} (x, y, z): {list(mine)} and {list(theirs)}; "
-                "both must cover the same voxels"
+                f"{name} and {other_name} differ in {what} (x, y, z): {list(mine)} and {list(theirs)}; {remedy}"
             )
-
-
-def _check_finer(labels: Volume, image: Volume) -> None:
-    """Check that label voxels are whole multiples of image voxels, and that both volumes cover the same place."""
-    label_nm, image_nm = np.asarray(labels.voxel_size_nm), np.asarray(image.voxel_size_nm)
-    factor = np.rint(label_nm / image_nm)
-    if (factor < 1).any() or not np.allclose(factor * image_nm, label_nm, rtol=1e-6):
-        raise ConnectomeBenchError(
-            f"image voxels {list(image.voxel_size_nm)} nm do not divide those of automatic "
-            f"{list(labels.voxel_size_nm)} nm by whole numbers; choose a matching mip or check `voxel_size_nm`"
-        )
-    ends = []
-    for volume, nm in ((labels, label_nm), (image, image_nm)):
-        lower = np.asarray(volume.offset_vx) * nm
-        ends.append(np.concatenate([lower, lower + np.asarray(volume.shape) * nm]))
-    if (np.abs(ends[0] - ends[1]) >= np.tile(label_nm, 2)).any():  # less than a voxel is rounding of mips
-        raise ConnectomeBenchError(
-            f"image and automatic cover different places: {ends[1].tolist()} and {ends[0].tolist()} nm "
-            "(lower x, y, z, upper x, y, z); check shape, axes and `offset_vx`"
-        )

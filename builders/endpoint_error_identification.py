@@ -1,0 +1,15 @@
+"""Build the dataset `endpoint_error_identification`.
+
+Is this end a split error?
+
+Run:
+    python builders/endpoint_error_identification.py --config examples/fib25.yaml --out out
+
+The species is a config of the dataset and comes from the file; other species in the same folder stay as they are.
+The partition is that of all tasks the file names, so that the datasets of one build can be mixed.
+"""
+
+from connectomebench.cli import run_builder
+
+if __name__ == "__main__":
+    raise SystemExit(run_builder("endpoint_error_identification"))
