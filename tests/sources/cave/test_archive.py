@@ -21,6 +21,7 @@ from replay_server import Faults, ReplayServer, replay_server
 
 from connectomebench.build.config import parse_config
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.sources.cave import archive as archives
 from connectomebench.sources.cave.archive import Archive, final_state
@@ -141,6 +142,14 @@ def test_meshes_that_are_not_there_are_told_at_opening(server: ReplayServer, tmp
     with pytest.raises(ConnectomeBenchError, match=r"does not state where its meshes are; set source\.cave\.meshes"):
         CaveSource(config_of(server.url, meshes="level2"), "fly", tmp_path, tmp_path, SerialRunner())
     assert not {"tabular_change_log_many", "operation_details", "delta_roots"} & set(server.endpoints - before)
+
+
+def test_licence_and_citation_are_never_those_of_another_dataset(server: ReplayServer, tmp_path: Path) -> None:
+    stated = CaveSource(config_of(server.url), "fly", tmp_path, tmp_path, SerialRunner()).info
+    assert stated.license == "cc-by-4.0" and "FIB-25" in stated.citation
+    bare = config_of(server.url, license=None, citation=None)
+    info = CaveSource(bare, "fly", tmp_path, tmp_path, SerialRunner()).info
+    assert (info.license, info.citation) == (NOT_STATED_LICENSE, NOT_STATED_CITATION)
 
 
 def test_image_data_that_are_not_there_are_told_at_opening(server: ReplayServer, tmp_path: Path) -> None:

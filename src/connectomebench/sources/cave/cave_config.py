@@ -167,7 +167,8 @@ class CaveConfig:
     segmentation, image
         CloudVolume paths (``graphene://`` and ``precomputed://``). ``image: none`` leaves image data out.
     license, citation
-        Of the data; those of the species where left out.
+        Of the data. Where they are left out, those of the species' own datastack; for any other one the card says that
+        they were not stated.
     meshes
         ``level2`` fetches the server's meshes, ``voxels`` makes them from the labels, for servers without a mesh
         service.

@@ -19,7 +19,7 @@ from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
-from connectomebench.core.species import get_species
+from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE, get_species
 from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
@@ -81,6 +81,8 @@ class CaveSource:
         layer, connection = self._context.supervoxels, self._context.connection
         voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
         c, known = self.config, get_species(spec.species)
+        # another datastack, graph or server holds other data, which have a licence and authors of their own
+        own = c.graph_table is None and connection.name == known.datastack and c.server in (None, known.server)
         rules = [asdict(r) for r in (c.roots, c.survey, c.mesh, c.skeleton)]
         until = spec.until.isoformat()
         key = content_key(layer.fingerprint, rules, c.meshes, connection.image, until)
@@ -92,8 +94,8 @@ class CaveSource:
             simulated_errors=False,
             simulated_em=False,
             voxel_nm3=float(voxel.prod()),
-            license=c.license or known.license,
-            citation=c.citation or known.citation,
+            license=c.license or (known.license if own else NOT_STATED_LICENSE),
+            citation=c.citation or (known.citation if own else NOT_STATED_CITATION),
         )
 
     @property
