@@ -14,7 +14,6 @@ import requests
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
-from connectomebench.core.ids import exact_id
 from connectomebench.core.site import Point
 from connectomebench.sources.cave.cave_config import RequestRules
 from connectomebench.sources.cave.retries import BUSY, ServerAway
@@ -199,7 +198,7 @@ class Graph:
 
         def ask(batch: list[int]) -> dict[int, NDArray[np.uint64]]:
             answer = _call("supervoxels", lambda: self._client.get_leaves_many(batch))
-            return _call("supervoxels", lambda: {exact_id(k): _exact(v) for k, v in answer.items()})
+            return _call("supervoxels", lambda: {int(k): np.asarray(v, np.uint64) for k, v in answer.items()})
 
         for _, answer in _halving(_chunks([int(n) for n in nodes], self._rules.roots_per_request), ask):
             if isinstance(answer, SiteUnavailable):
@@ -250,7 +249,7 @@ class Graph:
         """Return roots made by an edit between two times and still current at the later one; uint64, sorted."""
         _, new = _call("changed roots", lambda: self._client.get_delta_roots(since, until))
         # the answer repeats roots and holds those that were replaced meanwhile
-        roots = np.unique(_call("changed roots", lambda: _exact(new)))
+        roots = np.unique(np.asarray(new, np.uint64))
         return roots[self.are_latest(roots, until)] if len(roots) else roots
 
     def are_latest(self, roots: NDArray[np.uint64], until: datetime) -> NDArray[np.bool_]:
@@ -285,17 +284,6 @@ class Graph:
         found = self.roots(self.leaves([root])[root], until)
         ids, counts = np.unique(found[found != 0], return_counts=True)
         return int(ids[np.argmax(counts)]) if len(ids) else None
-
-
-def _exact(values: Any) -> NDArray[np.uint64]:
-    """Return ids of an answer; a ValueError where they went through floating-point numbers."""
-    if not isinstance(values, np.ndarray):
-        values = list(values)
-        if any(isinstance(value, float) for value in values):
-            raise ValueError("ids that went through floating-point numbers")
-    elif values.dtype.kind not in "ui" and len(values):
-        raise ValueError(f"ids of type {values.dtype}")
-    return np.asarray(values, np.uint64)
 
 
 def _chunks(values: list[int], size: int) -> list[list[int]]:
