@@ -369,7 +369,8 @@ def text_targets(scratch: Path) -> list[Target]:
     from connectomebench.sources.cave.root_files import read_root_ids
 
     configs = tuple(path.read_bytes() for path in sorted(resource_path("examples").glob("*.yaml")))
-    entry = {"config_fingerprint": "ab", "counts": {"train": {"yes": 1}, "validation": {}, "test": {}}, "config": {}}
+    counts = {"train": {"yes": 1}, "validation": {}, "test": {}}
+    entry = {"config_fingerprint": "ab", "fingerprint": "cd", "counts": counts, "source": {}, "config": {}}
     manifest = json.dumps({"format_version": "1.0", "task": "merge_action", "species": {"fly": entry}}).encode()
     roots = b"root_id,type\n720575940628857210,a\n720575940628857211,b\n# end\n"
     return [

@@ -88,8 +88,12 @@ def load_rows(
     if entry is None:
         known = ", ".join(manifest["species"])
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
-    if partition not in entry["counts"]:
-        raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
+    try:
+        fingerprint, source, partitions = entry["fingerprint"], entry["source"], list(entry["counts"])
+    except (KeyError, TypeError):
+        raise ConnectomeBenchError(f"{name}: {FILE_NAME} is damaged (entry of {species}); make it again") from None
+    if partition not in partitions:
+        raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(partitions)}")
     options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
     if local:
         rows = _load_folder(folder, species, partition, options)
@@ -103,9 +107,9 @@ def load_rows(
         partition=partition,
         repo=None if local else name,
         revision=commit,
-        fingerprint=entry["fingerprint"],
+        fingerprint=fingerprint,
         rows=dict(sorted(Counter(rows["answer"]).items())),
-        source=entry["source"],
+        source=source,
     )
     return Rows(rows, data)
 
