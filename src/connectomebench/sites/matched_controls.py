@@ -27,6 +27,9 @@ class ControlRules:
         Largest number of cases per task, those with the most similar controls; 0 for all.
     caliper
         Largest accepted difference of propensity logits within a pair, in standard deviations.
+    hard_caliper
+        The same for a hard negative (a merge that was taken back). It is wider: such controls are few, and worth more
+        than an exact match.
     seed
         Seed of every random draw.
     """
@@ -34,6 +37,7 @@ class ControlRules:
     pool_per_case: int = 3
     max_cases: int = 0
     caliper: float = 0.5
+    hard_caliper: float = 2.0
     seed: int = 0
 
 
@@ -54,6 +58,7 @@ def assign_controls(
     caliper: float = np.inf,
     neighbours: int = 64,
     first: NDArray[np.bool_] | None = None,
+    first_caliper: float | None = None,
 ) -> list[tuple[int, int]]:
     """Pair cases with distinct controls: as many pairs as the caliper allows, at the least summed distance.
 
@@ -76,6 +81,8 @@ def assign_controls(
     first
         bool, shape (n_controls,): controls to use before others. There are as many pairs as without it, as many as
         possible with these controls, and then the least summed distance.
+    first_caliper
+        Caliper of pairs with these controls; that of all where left out.
 
     Returns
     -------
@@ -85,13 +92,13 @@ def assign_controls(
     own, other = (np.zeros(len(cases)), np.zeros(len(controls))) if scores is None else scores
     free = np.arange(len(controls))
     preferred = np.zeros(len(controls), np.bool_) if first is None else np.asarray(first)
+    calipers = np.where(preferred, caliper if first_caliper is None else first_caliper, caliper)
     pairs: list[tuple[int, int]] = []
     for _ in range(per_case):
         if not len(cases) or not len(free):
             break
-        made = _assign_once(
-            cases, controls[free], np.asarray(own), np.asarray(other)[free], caliper, neighbours, preferred[free]
-        )
+        scores_left = np.asarray(own), np.asarray(other)[free]
+        made = _assign_once(cases, controls[free], *scores_left, calipers[free], neighbours, preferred[free])
         pairs += [(case, int(free[control])) for case, control in made]
         free = np.delete(free, [control for _, control in made])
     return sorted(pairs)
@@ -102,7 +109,7 @@ def _assign_once(
     controls: NDArray[np.floating],
     own: NDArray[np.floating],
     other: NDArray[np.floating],
-    caliper: float,
+    calipers: NDArray[np.floating],
     neighbours: int,
     first: NDArray[np.bool_],
 ) -> list[tuple[int, int]]:
@@ -110,7 +117,7 @@ def _assign_once(
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-    a, b = _allowed_pairs(cases, controls, own, other, caliper, neighbours)
+    a, b = _allowed_pairs(cases, controls, own, other, calipers, neighbours)
     distance = np.linalg.norm(np.asarray(cases, np.float64)[a] - np.asarray(controls, np.float64)[b], axis=1)
     n, m = len(cases), len(controls)
     if first.any():
@@ -132,13 +139,13 @@ def _allowed_pairs(
     controls: NDArray[np.floating],
     own: NDArray[np.floating],
     other: NDArray[np.floating],
-    caliper: float,
+    calipers: NDArray[np.floating],
     neighbours: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs within the caliper: all, or in large problems the nearest ones and a largest matching."""
+    """Return pairs within the caliper of the control: all, or in large problems the nearest and a largest matching."""
     n, m = len(cases), len(controls)
     if n * m <= _ALL_PAIRS:
-        a, b = np.nonzero(np.abs(own[:, None] - other[None]) <= caliper)
+        a, b = np.nonzero(np.abs(own[:, None] - other[None]) <= calipers[None])
         return a, b
     from scipy.spatial import KDTree
 
@@ -147,8 +154,8 @@ def _allowed_pairs(
     back = KDTree(cases).query(controls, k)[1].reshape(m, k)
     a = np.concatenate([np.repeat(np.arange(n), k), back.ravel()])
     b = np.concatenate([near.ravel(), np.repeat(np.arange(m), k)])
-    kept = np.abs(own[a] - other[b]) <= caliper
-    largest = _largest_matching(own, other, caliper)
+    kept = np.abs(own[a] - other[b]) <= calipers[b]
+    largest = _largest_matching(own, other, float(calipers.min()))
     codes = np.unique(np.append(a[kept] * m + b[kept], largest[:, 0] * m + largest[:, 1]))
     return codes // m, codes % m
 
@@ -223,6 +230,7 @@ def match_rendered(
             scores=(logit[cases], logit[controls]),
             caliper=rules.caliper,
             first=preferred[controls],
+            first_caliper=max(rules.caliper, rules.hard_caliper),
         )
         pairs += [(int(cases[c]), int(controls[k])) for c, k in made]
         wanted += min(len(cases), len(controls))
