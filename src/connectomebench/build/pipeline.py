@@ -357,7 +357,7 @@ def _match(task: str, pool: _Pool) -> _Matched:
 def _balance(
     sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
 ) -> list[_Kept]:
-    """Balance the answers in every partition and segmentation, preferring rows whose partner is there too."""
+    """Balance the answers in every partition and segmentation, preferring hard negatives, and rows with their partner there."""
     rng = np.random.default_rng(config.partition.seed)
     kept: list[_Kept] = []
     start = 0
@@ -373,8 +373,8 @@ def _balance(
             order = sorted(
                 here,
                 key=lambda i: (
-                    own.start + ((i - own.start) ^ 1) not in here,
                     not sites[i].hard_negative,
+                    own.start + ((i - own.start) ^ 1) not in here,
                     rng.random(),
                 ),
             )
