@@ -23,6 +23,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.dataset.leakage import id_leaks
 from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.schema import read_small_columns
 from connectomebench.sites.matched_controls import match_rendered
 
@@ -109,16 +110,16 @@ def test_a_build_killed_in_the_middle_ends_up_the_same(built_short: Path, short_
 
 
 def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
-    built: Path, small_config: Path, tmp_path: Path
+    built_short: Path, short_config: Path, tmp_path: Path
 ) -> None:
     """The partition is that of all tasks, also where one alone is written."""
     out = tmp_path / "copy"
-    shutil.copytree(built, out)
+    shutil.copytree(built_short, out)
     next((out / "merge_action" / "fly").glob("test-*.parquet")).unlink()
-    untouched = {p: p.stat().st_mtime_ns for p in (out / "split_action").rglob("*")}
-    folders = build_datasets(load_config(small_config), out, base=small_config.parent, tasks=["merge_action"])
+    untouched = {p: p.stat().st_mtime_ns for p in (out / "endpoint_error_identification_with_em").rglob("*")}
+    folders = build_datasets(load_config(short_config), out, base=short_config.parent, tasks=["merge_action"])
     assert list(folders) == ["merge_action"]
-    assert fingerprints(out) == fingerprints(built) != {}
+    assert fingerprints(out) == fingerprints(built_short) != {}
     assert pq.read_metadata(next((out / "merge_action" / "fly").glob("test-*.parquet"))).num_rows > 0
     assert {p: p.stat().st_mtime_ns for p in untouched} == untouched
 
@@ -183,5 +184,5 @@ def test_a_corrected_configuration_renders_only_what_changed(
 
 def test_the_manifest_is_plain_json(built: Path) -> None:
     text = (built / "merge_action" / "manifest.json").read_text()
-    assert json.loads(text)["format_version"] == "1.0"
+    assert json.loads(text)["format_version"] == FORMAT_VERSION
     assert "/tmp" not in text

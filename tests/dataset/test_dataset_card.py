@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from datasets import ClassLabel
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
@@ -145,6 +146,23 @@ def test_the_strictest_licence_does_not_depend_on_the_order(licences: list[str],
     assert strictest(licences) == strictest(licences[::-1]) == wanted
 
 
+def test_terms_that_were_not_stated_are_said_to_be_so(two_species: Path) -> None:
+    manifest = with_licences(two_species, fly="unknown", mouse="cc-by-4.0")
+    manifest["species"]["fly"]["source"]["citation"] = ""
+    text = dataset_card(two_species, manifest).text
+    assert "| fly | not stated |" in text and "- `fly`: not stated by those who built it" in text
+    assert "Dorkenwald" not in text
+
+
+def test_a_species_of_ones_own_has_its_title(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    manifest = read_manifest(folder)
+    manifest["species"]["fly"]["config"]["own_species"] = {"name": "rat", "title": "Rat hippocampus"}
+    manifest["species"] = {"rat": manifest["species"]["fly"]}
+    (folder / "fly").rename(folder / "rat")
+    assert "Rat hippocampus" in dataset_card(folder, manifest).text
+
+
 def test_pictures_are_shown_where_they_are(two_species: Path) -> None:
     manifest = read_manifest(two_species)
     assert "![" not in dataset_card(two_species, manifest).text
@@ -256,3 +274,15 @@ def test_light_microscopy_is_not_called_electron_microscopy(tmp_path: Path) -> N
     write_dataset(tmp_path, species="fly")
     tags = DatasetCard.load(folder / "README.md").data.to_dict()["tags"]
     assert {"light-microscopy", "electron-microscopy"} <= set(tags)
+
+
+def test_no_value_is_html_and_the_front_matter_stays(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    manifest = read_manifest(folder)
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    source = manifest["species"]["fly"]["source"]
+    source |= {"name": f"a{evil}", "citation": f"Someone {evil} & others", "version": evil}
+    text = str(dataset_card(folder, manifest, "org/name"))
+    _, front, body = text.split("---\n", 2)
+    assert "<script" not in body and "<img" not in body and "&lt;script>" in body
+    assert "n<1K" in front and yaml.safe_load(front)["size_categories"]

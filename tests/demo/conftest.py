@@ -10,6 +10,8 @@ import pytest
 from small_demo import make_demo_folder
 from stored_rows import write_dataset
 
+from connectomebench.demo.server import Demo
+
 
 @pytest.fixture(scope="session")
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -17,15 +19,15 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo_url(demo_folder: Path) -> Iterator[str]:
+def demo(demo_folder: Path) -> Iterator[Demo]:
     from connectomebench.demo.server import serve
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    blocks = serve(demo_folder, "127.0.0.1", port, wait=False)
-    yield blocks.local_url
-    blocks.close()
+    running = serve(demo_folder, "127.0.0.1", port, wait=False)
+    yield running
+    running.close()
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.demo import page as demo_page
 from connectomebench.demo.ask_pictures import draw_meshes, meeting_point
 from connectomebench.demo.mesh_files import read_mesh
+from connectomebench.demo.server import Demo
 
 CHROMIUM = Path("/usr/bin/chromium")
 SAID = "#cb-ask-said"
@@ -35,7 +36,7 @@ MICROMETRES = (1000.0, 1000.0, 1000.0)
 
 
 @contextmanager
-def served(folder: Path, scratch: Path, seconds: tuple[int, int]) -> Iterator[str]:
+def served(folder: Path, scratch: Path, seconds: tuple[int, int]) -> Iterator[Demo]:
     """Serve the demo; ``scratch/uploads`` is for uploads, removed after some seconds, ``scratch/home`` for tokens."""
     from connectomebench.demo.server import serve
 
@@ -46,11 +47,19 @@ def served(folder: Path, scratch: Path, seconds: tuple[int, int]) -> Iterator[st
         patch.setenv("GRADIO_TEMP_DIR", str(scratch / "uploads"))
         patch.setenv("HOME", str(scratch / "home"))
         patch.setattr(demo_page, "_CACHE_S", seconds)
-        blocks = serve(folder, "127.0.0.1", port, wait=False)
+        running = serve(folder, "127.0.0.1", port, wait=False)
         try:
-            yield blocks.local_url
+            yield running
         finally:
-            blocks.close()
+            running.close()
+
+
+@contextmanager
+def visit(running: Demo) -> Iterator[httpx.Client]:
+    """Open the page as a browser does: the secret of the address becomes a cookie."""
+    with httpx.Client(base_url=running.url, timeout=60) as client:
+        assert client.get(running.address, follow_redirects=True).status_code == 200
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -65,28 +74,30 @@ def meshes(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_uploads_are_removed_and_cannot_be_found(asked_folder: Path, meshes: list[Path], tmp_path: Path) -> None:
     content, uploads = meshes[0].read_bytes(), tmp_path / "uploads"
-    with served(asked_folder, tmp_path, (1, 1)) as url, httpx.Client(base_url=url) as client:
+    with served(asked_folder, tmp_path, (1, 1)) as running, visit(running) as client:
         assert "A place in CAVE" not in client.get("config").text
         (path,) = client.post("gradio_api/upload", files={"files": ("first.ply", content)}).json()
         # a hash with a secret of the server: not even those who have the same file know the address
-        assert re.fullmatch(re.escape(str(uploads)) + "/[0-9a-f]{64}/first.ply", path)
+        assert re.fullmatch(re.escape(str(uploads)) + "/run-[0-9a-f]{16}/[0-9a-f]{64}/first.ply", path)
         assert hashlib.sha256(content).hexdigest() not in path
         assert client.get(f"gradio_api/file={path}").content == content
-        for guess in (uploads, f"{uploads}/", uploads / "first.ply", Path(path).parent, f"{uploads}/*/first.ply"):
+        own = Path(path).parent.parent
+        for guess in (uploads, f"{own}/", own / "first.ply", Path(path).parent, f"{own}/*/first.ply"):
             assert client.get(f"gradio_api/file={guess}").status_code in (403, 404)
         until = time.monotonic() + 10
         while Path(path).exists() and time.monotonic() < until:
             time.sleep(0.1)
-        assert not [left for left in uploads.rglob("*") if left.is_file()]
+        assert not [left for left in own.rglob("*") if left.is_file()]
         assert client.get(f"gradio_api/file={path}").status_code in (403, 404)
+    assert not list(uploads.iterdir())
 
 
 def test_places_in_cave_are_offered_where_there_is_a_token(asked_folder: Path, tmp_path: Path) -> None:
     secrets = tmp_path / "home" / ".cloudvolume" / "secrets"
     secrets.mkdir(parents=True)
     (secrets / "cave-secret.json").write_text('{"token": "abc123"}')
-    with served(asked_folder, tmp_path, (60, 600)) as url:
-        config = httpx.get(f"{url}config").text
+    with served(asked_folder, tmp_path, (60, 600)) as running, visit(running) as client:
+        config = client.get("config").text
     assert "A place in CAVE" in config and "MICrONS" in config and "abc123" not in config
 
 
@@ -97,12 +108,12 @@ def page(asked_folder: Path, tmp_path: Path) -> Iterator[Any]:
     if not CHROMIUM.exists():
         pytest.skip("needs Chromium in /usr/bin")
     failed: list[str] = []
-    with served(asked_folder, tmp_path, (60, 600)) as url, sync_api.sync_playwright() as playwright:
+    with served(asked_folder, tmp_path, (60, 600)) as running, sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         opened = browser.new_page(viewport={"width": 1440, "height": 900})
         opened.set_default_timeout(20_000)
         opened.on("pageerror", lambda error: failed.append(str(error)))
-        opened.goto(url)
+        opened.goto(running.address)
         opened.get_by_role("tab", name="Ask the models").click()
         yield opened
         browser.close()

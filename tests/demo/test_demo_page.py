@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from small_demo import REPLY, evaluated_rows
 
+from connectomebench.demo.server import Demo
+
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
@@ -36,7 +38,7 @@ def context() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_page(context: Any, demo_url: str) -> Iterator[Any]:
+def open_page(context: Any, demo: Demo) -> Iterator[Any]:
     """Open the demo; afterwards nothing may have been asked of another server, and no script may have failed."""
     pages, foreign, failed = [], [], []
 
@@ -47,10 +49,10 @@ def open_page(context: Any, demo_url: str) -> Iterator[Any]:
         page.emulate_media(color_scheme=scheme)
         page.set_default_timeout(15_000)
         page.add_init_script(script)
-        page.on("request", lambda r: r.url.startswith((demo_url, "data:", "blob:")) or foreign.append(r.url))
+        page.on("request", lambda r: r.url.startswith((demo.url, "data:", "blob:")) or foreign.append(r.url))
         page.on("pageerror", lambda error: failed.append(str(error)))
         page.on("dialog", lambda dialog: (failed.append(dialog.message), dialog.dismiss()))
-        page.goto(demo_url)
+        page.goto(demo.address)
         page.wait_for_selector(SAMPLE)
         return page
 

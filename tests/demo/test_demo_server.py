@@ -13,11 +13,14 @@ import connectomebench
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.demo.demo_data import DATASETS_VARIABLE, space_folder
+from connectomebench.demo.server import Demo
 
 
 @pytest.fixture
-def client(demo_url: str):
-    with httpx.Client(base_url=demo_url, timeout=20) as opened:
+def client(demo: Demo):
+    with httpx.Client(base_url=demo.url, timeout=20) as opened:
+        # as a browser: the secret of the address becomes a cookie
+        assert opened.get(demo.address, follow_redirects=True).status_code == 200
         yield opened
 
 
@@ -79,8 +82,8 @@ def test_a_folder_without_datasets_is_told_in_one_line(tmp_path: Path, capsys) -
     assert capsys.readouterr().err.startswith(f"connectomebench: no dataset in {tmp_path}; run")
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(demo_url: str, demo_folder: Path, capsys) -> None:
-    port = demo_url.rstrip("/").rpartition(":")[2]
+def test_a_port_that_is_taken_is_told_in_one_line(demo: Demo, demo_folder: Path, capsys) -> None:
+    port = demo.url.rstrip("/").rpartition(":")[2]
     assert main(["demo", str(demo_folder), "--port", port]) == 2
     assert f"connectomebench: port {port} is taken" in capsys.readouterr().err
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import struct
 import threading
@@ -15,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.demo.mesh_counts import SUFFIXES
-from connectomebench.demo.mesh_files import MOST_FACES, read_mesh
+from connectomebench.demo.mesh_counts import SUFFIXES, count_glb
+from connectomebench.demo.mesh_files import MOST_FACES, read_mesh, read_mesh_apart
 
 BALL = trimesh.creation.icosphere(subdivisions=2, radius=120.0)
 
@@ -124,8 +125,14 @@ def test_what_is_too_large_is_not_parsed(monkeypatch: pytest.MonkeyPatch) -> Non
     # one small mesh, drawn very often
     tree, rest = tree_of(exported("glb", trimesh.creation.icosphere(subdivisions=4)))
     drawing = next(number for number, node in enumerate(tree["nodes"]) if "mesh" in node)
+    scene = tree["scenes"][tree["scene"]]
+    scene["nodes"] += range(len(tree["nodes"]), len(tree["nodes"]) + 900)
     tree["nodes"] += [dict(tree["nodes"][drawing]) for _ in range(900)]
     refused(glb(tree, rest), "at most 500000")
+    del tree["scenes"], tree["scene"]
+    refused(glb(tree, rest), "at most 500000")
+    tree, rest = tree_of(exported("glb"))
+    tree["scenes"][tree["scene"]]["nodes"] += [len(tree["nodes"]), len(tree["nodes"]) + 1]
     tree["nodes"] += [{"children": [1]}, {"children": [1]}]
     refused(glb(tree, rest), "no whole GLB")
     refused(glb({"x": "y" * 2_000_001}), "no whole GLB")
@@ -179,3 +186,96 @@ def test_what_is_no_surface_is_told() -> None:
         read_mesh(exported("stl"), unit_nm=(1.0, float("nan"), 1.0))
     refused(b"", "no faces")
     refused(b"MZ this is a program", "no faces")
+
+
+def sphere_tree() -> tuple[dict[str, Any], bytes]:
+    return tree_of(exported("glb", trimesh.creation.icosphere(subdivisions=4)))
+
+
+def drawn_tree(data: bytes) -> dict[str, Any]:
+    return tree_of(count_glb(data).data)[0]
+
+
+def test_positions_and_faces_alone_are_parsed() -> None:
+    tree, rest = sphere_tree()
+    primitive = tree["meshes"][0]["primitives"][0]
+    position = primitive["attributes"]["POSITION"]
+    # each would be an array of its own
+    primitive["attributes"] |= {f"_A{number}": position for number in range(5000)}
+    primitive["targets"] = [{"POSITION": position}] * 100
+    # nothing draws these
+    tree["meshes"] += [{"primitives": [{"attributes": {"POSITION": position}}] * 50} for _ in range(20)]
+    tree["nodes"] += [{"mesh": 3}]
+    lost = len(tree["accessors"])
+    tree["accessors"].append({"bufferView": 0, "componentType": 5126, "count": 1, "type": "MAT4", "sparse": {}})
+    kept = drawn_tree(glb(tree, rest))
+    assert len(kept["meshes"]) == 1 and len(kept["accessors"]) == 2 and lost >= 2
+    assert kept["meshes"][0]["primitives"] == [{"mode": 4, "attributes": {"POSITION": 0}, "indices": 1}]
+    mesh = read_mesh(glb(tree, rest))
+    assert len(mesh.faces) == 20 * 4**4
+
+
+def test_counts_are_those_of_the_parser() -> None:
+    tree, rest = sphere_tree()
+    drawing = next(number for number, node in enumerate(tree["nodes"]) if "mesh" in node)
+    tree["nodes"].append({"mesh": tree["nodes"][drawing]["mesh"], "translation": [1000.0, 0.0, 0.0]})
+    tree["scenes"][tree["scene"]]["nodes"].append(len(tree["nodes"]) - 1)
+    data = glb(tree, rest)
+    counts, mesh = count_glb(data), read_mesh(data)
+    assert (counts.vertices, counts.faces) == (len(mesh.vertices_nm), len(mesh.faces)) == (2 * 2562, 2 * 5120)
+    assert np.ptp(mesh.vertices_nm, axis=0)[0] == pytest.approx(1000 + 2, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"accessors": {"count": 10_000_000}},
+        {"accessors": {"count": -1}},
+        {"accessors": {"count": True}},
+        {"accessors": {"byteOffset": 10**9}},
+        {"accessors": {"type": "MAT4"}},
+        {"bufferViews": {"byteLength": 10**9}},
+        {"bufferViews": {"byteOffset": 10**9}},
+        {"bufferViews": {"byteStride": 0}},
+        {"bufferViews": {"buffer": 1}},
+    ],
+)
+def test_numbers_that_are_not_in_the_file_are_refused(change: dict[str, dict[str, Any]]) -> None:
+    tree, rest = sphere_tree()
+    for name, values in change.items():
+        for entry in tree[name]:
+            entry.update(values)
+    refused(glb(tree, rest), "no whole GLB")
+
+
+def test_a_process_reads_the_same_and_refuses_in_the_same_words() -> None:
+    data = exported("ply")
+    here, apart = read_mesh(data, (8.0, 8.0, 40.0)), read_mesh_apart(data, (8.0, 8.0, 40.0))
+    assert np.array_equal(here.vertices_nm, apart.vertices_nm) and np.array_equal(here.faces, apart.faces)
+    assert apart.vertices_nm.flags.writeable
+    with pytest.raises(ConnectomeBenchError, match=r"^the file is no whole PLY file; export it again$"):
+        read_mesh_apart(b"ply\n<b>rubbish</b>")
+
+
+def test_the_attack_that_took_14_gb_takes_no_more_than_its_positions() -> None:
+    points = np.zeros((1_400_000, 3), "<f4")
+    points[:3] = np.eye(3)
+    attributes = {"POSITION": 0, **{f"_A{number}": 0 for number in range(5000)}}
+    tree = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": attributes, "indices": 1}]}],
+        "accessors": [
+            {"bufferView": 0, "componentType": 5126, "count": len(points), "type": "VEC3"},
+            {"bufferView": 0, "componentType": 5125, "count": 3, "type": "SCALAR"},
+        ],
+        "bufferViews": [{"buffer": 0, "byteOffset": 0, "byteLength": points.nbytes}],
+        "buffers": [{"byteLength": points.nbytes}],
+    }
+    numbers = b"\0\0\0\0" + struct.pack("<II", 1, 2) + points.tobytes()[12:]
+    data = glb(tree, struct.pack("<I4s", len(numbers), b"BIN\0") + numbers)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    assert len(read_mesh_apart(data).faces) == 1
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 1_000_000)  # kB

@@ -71,6 +71,11 @@ def keep(home: Path, name: str = "cave-secret.json", token: str = TOKEN) -> None
     (home / SECRETS / name).write_text(json.dumps({"token": token}))
 
 
+def own(server: LocalServer) -> str:
+    """Return the name of the token file of a server that is not one of ours."""
+    return f"{server.url.removeprefix('http://')}-cave-secret.json"
+
+
 def local_fly(url: str) -> Species:
     """The fly, with everything on one local server."""
     labels = f"graphene://{url}/segmentation/1.0/flywire_public"

@@ -19,6 +19,7 @@ from species_stand_in import (
     keep,
     local_fly,
     local_server,
+    own,
 )
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -28,7 +29,7 @@ from connectomebench.doctor.checks import is_ready
 
 
 def test_all_is_well(server: LocalServer, home: Path) -> None:
-    keep(home)
+    keep(home, own(server))
     findings = access(local_fly(server.url))
     assert [(f.name, f.mark) for f in findings] == [(name, "ok") for name in ("token", "server", "labels", "images")]
     assert is_ready(findings) and TOKEN not in repr(findings)
@@ -37,14 +38,17 @@ def test_all_is_well(server: LocalServer, home: Path) -> None:
     assert sorted(server.asked) == [("GET", DATASTACK, bearer), ("GET", LABELS, bearer), ("HEAD", IMAGES, None)]
 
 
-def test_the_server_of_the_labels_gets_the_token_of_the_login(server: LocalServer, home: Path) -> None:
-    keep(home, f"{server.url.removeprefix('http://')}-cave-secret.json")
+def test_another_server_of_the_labels_gets_its_own_token_or_none(server: LocalServer, home: Path) -> None:
+    keep(home, own(server))
     with local_server() as other:
-        # the file in which cloud-volume alone would look
-        keep(home, f"{other.url.removeprefix('http://')}-cave-secret.json", token=TOKEN[::-1])
         species = replace(local_fly(server.url), segmentation=local_fly(other.url).segmentation)
+        access(species)
+        assert other.asked == [("GET", LABELS, None)]
+        other.asked.clear()
+        # the file in which cloud-volume alone would look
+        keep(home, own(other), token=TOKEN[::-1])
         assert is_ready(access(species))
-        assert other.asked == [("GET", LABELS, f"Bearer {TOKEN}")]
+        assert other.asked == [("GET", LABELS, f"Bearer {TOKEN[::-1]}")]
 
 
 @pytest.mark.parametrize("path", [DATASTACK, LABELS])
@@ -62,7 +66,7 @@ def test_the_server_of_the_labels_gets_the_token_of_the_login(server: LocalServe
 def test_answers_of_the_cave_services(
     server: LocalServer, home: Path, path: str, status: int, words: str, todo: str
 ) -> None:
-    keep(home)
+    keep(home, own(server))
     server.statuses = {path: status, GRAPH: 404}
     found = by_name(access(local_fly(server.url)))
     wrong, right = ("server", "labels") if path == DATASTACK else ("labels", "server")
@@ -83,7 +87,7 @@ def test_without_a_token_the_network_is_looked_at_all_the_same(server: LocalServ
 
 
 def test_a_token_in_an_address_is_not_shown(server: LocalServer, home: Path) -> None:
-    keep(home)
+    keep(home, own(server))
     server.statuses = {f"/{TOKEN}/em/info": 404}
     found = by_name(access(replace(local_fly(server.url), em=f"precomputed://{server.url}/{TOKEN}/em")))
     assert "/[token]/em/info" in found["images"].found and TOKEN not in repr(found)
@@ -91,14 +95,14 @@ def test_a_token_in_an_address_is_not_shown(server: LocalServer, home: Path) -> 
 
 @pytest.mark.parametrize(("status", "todo"), [(403, "public"), (404, "address"), (500, "later")])
 def test_image_data_that_are_not_there(server: LocalServer, home: Path, status: int, todo: str) -> None:
-    keep(home)
+    keep(home, own(server))
     server.statuses = {IMAGES: status}
     finding = by_name(access(local_fly(server.url)))["images"]
     assert finding.mark == "missing" and str(status) in finding.found and todo in finding.todo
 
 
 def test_a_graph_without_an_info_service(server: LocalServer, home: Path) -> None:
-    keep(home)
+    keep(home, own(server))
     server.statuses = {DATASTACK: 404}
     finding = by_name(access(local_fly(server.url)))["server"]
     assert finding.mark == "warning" and "source.cave.graph_table" in finding.todo
@@ -106,7 +110,7 @@ def test_a_graph_without_an_info_service(server: LocalServer, home: Path) -> Non
 
 def test_another_server_is_asked(server: LocalServer, home: Path) -> None:
     species = replace(local_fly(server.url), server="https://not.asked")
-    keep(home, f"{server.url.removeprefix('http://')}-cave-secret.json")
+    keep(home, own(server))
     found = by_name(access(species, server=f"{server.url}/"))
     assert all(f.mark == "ok" for f in found.values())
     assert ("GET", DATASTACK, f"Bearer {TOKEN}") in server.asked
@@ -143,7 +147,7 @@ def test_a_slow_server_is_not_waited_for(server: LocalServer, home: Path) -> Non
 
 
 def test_offline_asks_nobody(server: LocalServer, home: Path) -> None:
-    keep(home)
+    keep(home, own(server))
     findings = access(local_fly(server.url), offline=True)
     assert server.asked == [] and is_ready(findings)
     assert {f.name for f in findings if f.mark == "warning" and "--offline" in f.found} == {

@@ -7,8 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
-from species_stand_in import SECRETS, TOKEN, LocalServer, by_name, local_fly
+from species_stand_in import SECRETS, TOKEN, LocalServer, by_name, local_fly, own
 
+from connectomebench.core.species import get_species
 from connectomebench.doctor.access import access
 from connectomebench.sources.cave.tokens import read_token
 
@@ -28,7 +29,7 @@ from connectomebench.sources.cave.tokens import read_token
     ],
 )
 def test_token_files_of_no_use(server: LocalServer, home: Path, content: bytes, words: str) -> None:
-    path = home / SECRETS / "cave-secret.json"
+    path = home / SECRETS / own(server)
     path.write_bytes(content)
     found = by_name(access(local_fly(server.url)))
     assert found["token"].mark == "missing" and words in found["token"].found and str(path) in found["token"].found
@@ -40,7 +41,7 @@ def test_token_files_of_no_use(server: LocalServer, home: Path, content: bytes, 
 
 def test_a_token_file_that_cannot_be_read(server: LocalServer, home: Path) -> None:
     (home / SECRETS / "cave-secret.json").mkdir()
-    finding = by_name(access(local_fly(server.url), offline=True))["token"]
+    finding = by_name(access(get_species("fly"), offline=True))["token"]
     assert finding.mark == "missing" and "cannot be read" in finding.found
 
 
@@ -48,8 +49,9 @@ def test_the_token_is_the_one_that_caveclient_takes(home: Path) -> None:
     """All combinations of the three files, each absent, without a token, or with its own."""
     from caveclient.auth import AuthClient
 
-    url = "http://127.0.0.1:9"
-    names = ("127.0.0.1:9-cave-secret.json", "cave-secret.json", "chunkedgraph-secret.json")
+    url = get_species("fly").server
+    assert url is not None and url.startswith("https://")
+    names = (f"{url.removeprefix('https://')}-cave-secret.json", "cave-secret.json", "chunkedgraph-secret.json")
     taken = set()
     kinds = ("absent", "none", "null", "own")
     for contents in itertools.product((*kinds, "folder"), kinds, kinds):

@@ -31,7 +31,7 @@ def address(told: Callable[[], str]) -> str:
     text = ""
     for _ in range(600):
         text += told()
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", text):
+        if found := re.search(r"http://127\.0\.0\.1:\d+/\?key=[\w-]+", text):
             return found.group()
         time.sleep(0.05)
     raise AssertionError(text)

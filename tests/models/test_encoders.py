@@ -146,3 +146,19 @@ def test_a_model_that_cannot_be_loaded_says_so_in_one_line(tmp_path: Path) -> No
     with pytest.raises(ConnectomeBenchError, match="cannot load encoder") as caught:
         load_encoder(str(tmp_path))
     assert "\n" not in str(caught.value)
+
+
+def test_pickled_weights_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_tiny("vit", tmp_path)
+    weights = tmp_path / "model.safetensors"
+    from safetensors.torch import load_file
+
+    torch.save(load_file(weights), tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr(torch, "load", lambda *_, **__: pytest.fail("a pickle was read"))
+    revision = load_encoder(str(tmp_path)).revision  # with both there, safetensors
+    (tmp_path / "pytorch_model.bin").write_bytes(b"other")
+    assert load_encoder(str(tmp_path)).revision == revision
+    weights.unlink()
+    with pytest.raises(ConnectomeBenchError, match="cannot load encoder") as caught:
+        load_encoder(str(tmp_path))
+    assert "\n" not in str(caught.value)

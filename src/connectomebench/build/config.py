@@ -15,7 +15,7 @@ from connectomebench.build.failure_policy import FailureRules
 from connectomebench.core.cut import ProposalRules
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.files import content_key
-from connectomebench.core.species import get_species
+from connectomebench.core.species import OwnSpecies, declare_species, get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.core.text import decode_text
 from connectomebench.partition.assign import PartitionRules
@@ -25,6 +25,7 @@ from connectomebench.sites.labels import SiteRules
 from connectomebench.sites.matched_controls import ControlRules
 from connectomebench.sources.factory import SourceConfig
 
+_LABEL_VOLUMES = ("automatic", "proofread", "supervoxels")
 DEFAULT_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
 BUILDABLE_TASKS = (*DEFAULT_TASKS, "endpoint_error_identification")
 # tasks that ask about candidates -> kinds of candidates
@@ -42,11 +43,13 @@ class BuildConfig:
     Attributes
     ----------
     species
-        Species config the samples go to.
+        Species config the samples go to. In a file, one of one's own is a mapping in its place: see ``own_species``.
     source
         Where the samples come from.
     tasks
         Tasks that share one partition.
+    own_species
+        Declares ``species`` where it is none of the five.
     """
 
     species: str
@@ -59,6 +62,15 @@ class BuildConfig:
     partition: PartitionRules = field(default_factory=PartitionRules)
     views: ViewRules = field(default_factory=ViewRules)
     failures: FailureRules = field(default_factory=FailureRules)
+    own_species: OwnSpecies | None = None
+
+    def __post_init__(self) -> None:
+        if self.own_species is not None:
+            if self.species != self.own_species.name:
+                raise ConnectomeBenchError(
+                    f"species is {self.species!r}, but own_species declares {self.own_species.name!r}; name one species"
+                )
+            object.__setattr__(self, "species", declare_species(self.own_species))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the manifest."""
@@ -71,6 +83,8 @@ class BuildConfig:
         of tasks, so that one can be added.
         """
         values = {name: value for name, value in self.as_dict().items() if name not in ("failures", "tasks")}
+        if values["own_species"] is None:  # a configuration without one has the fingerprint that it always had
+            del values["own_species"]
         return content_key(values | {"source": self.source_values()})
 
     def source_values(self) -> dict[str, Any]:
@@ -82,7 +96,7 @@ class BuildConfig:
         return values
 
 
-def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
+def load_config(path: Path, overrides: dict[str, Any] | None = None, *, truth_needed: bool = True) -> BuildConfig:
     """Read a build configuration.
 
     Parameters
@@ -91,6 +105,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         YAML file.
     overrides
         Values that replace those of the file, with dotted keys (``"partition.group_by"``).
+    truth_needed
+        False to accept volumes without truth, which can be proofread but give no datasets.
 
     Raises
     ------
@@ -114,7 +130,7 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = value
-    return parse_config(data, str(path), text)
+    return parse_config(data, str(path), text, truth_needed=truth_needed)
 
 
 def _read_yaml(path: Path) -> tuple[str, Any]:
@@ -132,8 +148,8 @@ def _read_yaml(path: Path) -> tuple[str, Any]:
         return text, yaml.load(text, _Loader)
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read configuration {path}: {error.strerror}") from error
-    except (yaml.YAMLError, RecursionError) as error:
-        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
 
 
 def _line_of(text: str, place: Sequence[str | int]) -> int | None:
@@ -156,7 +172,9 @@ def _line_of(text: str, place: Sequence[str | int]) -> int | None:
     return line
 
 
-def parse_config(data: dict[str, Any], origin: str = "configuration", text: str = "") -> BuildConfig:
+def parse_config(
+    data: dict[str, Any], origin: str = "configuration", text: str = "", *, truth_needed: bool = True
+) -> BuildConfig:
     """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors.
 
     Parameters
@@ -167,21 +185,32 @@ def parse_config(data: dict[str, Any], origin: str = "configuration", text: str 
         Where they come from, for messages.
     text
         The YAML text they come from, so that messages can name a line.
+    truth_needed
+        As for :func:`load_config`.
     """
     from pydantic import TypeAdapter, ValidationError
 
+    data = _with_own_species(data)
     _reject_unknown_keys(BuildConfig, data, origin)
     try:
         config = TypeAdapter(BuildConfig).validate_python(data)
     except ValidationError as error:
         # where one or several are allowed, both are tried: the one that got furthest was meant
         first = max(error.errors(), key=lambda found: len(found["loc"]))
-        where = ".".join(str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec", str(p)))
+        where = ".".join(
+            str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec|int|tuple\[.*\]", str(p))
+        )
         line = _line_of(text, first["loc"]) if text else None
         at = origin if line is None else f"{origin} line {line}"
         reason = first["msg"].removeprefix("Value error, ")
         reason = reason if reason != first["msg"] else reason.lower()
         raise ConnectomeBenchError(f"{at}: {where or 'top level'}: {reason}") from error
+    volumes = config.source.volumes
+    if truth_needed and volumes is not None and volumes.proofread is None and volumes.simulated is None:
+        raise ConnectomeBenchError(
+            f"{origin}: source.volumes: add `proofread` (the truth) or `simulated` (how errors are simulated in labels "
+            "without truth); without either a segmentation can only be proofread (connectomebench proofread)"
+        )
     get_species(config.species)
     if not config.tasks:
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")
@@ -206,6 +235,31 @@ def parse_config(data: dict[str, Any], origin: str = "configuration", text: str 
             f"view ({high:g}) and at least proposals.reach_nm ({config.proposals.reach_nm:g})"
         )
     return config
+
+
+def _with_own_species(data: dict[str, Any]) -> dict[str, Any]:
+    """Move a declared species to its own key, and use its view and voxel size where nothing else states them."""
+    own = data.get("species")
+    if not isinstance(own, dict):
+        return data
+    data = {**data, "species": own.get("name"), "own_species": own}
+    extent, voxel = own.get("view_extent_nm"), own.get("voxel_size_nm")
+    sites = data.get("sites") or {}
+    if extent is not None and isinstance(sites, dict) and "extent_nm" not in sites:
+        data["sites"] = {**sites, "extent_nm": extent}
+    source = data.get("source")
+    volumes = source.get("volumes") if isinstance(source, dict) else None
+    if voxel is not None and isinstance(source, dict) and isinstance(volumes, dict):
+        filled = {k: _with_voxel_size(volumes[k], voxel) for k in _LABEL_VOLUMES if k in volumes}
+        data["source"] = {**source, "volumes": {**volumes, **filled}}
+    return data
+
+
+def _with_voxel_size(volume: Any, voxel_nm: Any) -> Any:
+    """State the voxel size of a volume, or of several named ones, where it is not."""
+    if _is_named(volume):
+        return {name: _with_voxel_size(one, voxel_nm) for name, one in volume.items()}
+    return {"voxel_size_nm": voxel_nm, **volume} if isinstance(volume, dict) else volume
 
 
 def check_buildable(task: str) -> None:

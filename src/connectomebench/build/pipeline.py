@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from connectomebench.build.batch_files import RenderSummary
+from connectomebench.build.changed_data import check_same_data
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, check_buildable
 from connectomebench.build.render_batches import RenderedPool, render_sites
@@ -27,9 +28,10 @@ from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.leak_words import MOST_LISTED
-from connectomebench.dataset.leakage import check_leaks, count_bodies, look_alikes
+from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodies, look_alikes
 from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
 from connectomebench.dataset.manifest import add_species, is_built, library_versions, read_manifest, remove_other_build
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.dataset.schema import make_row, read_small_columns, write_partition
 from connectomebench.execution.open_runner import open_runner
@@ -84,7 +86,8 @@ def build_datasets(
     TaskLacking
         If every wanted task has too few sites.
     ConnectomeBenchError
-        If the data cannot be read, ``out`` holds another configuration, or the data of too many sites are unavailable.
+        If the data cannot be read or have changed since a task was built, ``out`` holds another configuration, or the
+        data of too many sites are unavailable.
 
     Examples
     --------
@@ -103,6 +106,7 @@ def build_datasets(
         for folder in folders.values():
             remove_other_build(folder, config.species, config.fingerprint())
     built = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
+    check_same_data(config, {task: folders[task] for task in sorted(built)}, out / ".cache" / "source", base)
     record = _LeftOut(out, config)
     lacking = record.read()
     for task in wanted:
@@ -357,7 +361,7 @@ def _match(task: str, pool: _Pool) -> _Matched:
 def _balance(
     sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
 ) -> list[_Kept]:
-    """Balance the answers in every partition and segmentation, preferring hard negatives, and rows with their partner there."""
+    """Balance the answers in every partition and segmentation: hard negatives first, then rows with their partner."""
     rng = np.random.default_rng(config.partition.seed)
     kept: list[_Kept] = []
     start = 0
@@ -399,7 +403,7 @@ def _write_task(
     """Write the rows of one task, check for leakage, and write card and manifest."""
     gathered = pool.gathered
     folder = out / task / config.species
-    digests = {}
+    digests, memo = {}, PictureMemo()
     for partition in PARTITIONS:
         rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
         index = [row.index for row in rows]
@@ -409,15 +413,16 @@ def _write_task(
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
         size = sum(pool.drawn.summaries[i].size for i in index)
-        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
+        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size, on_picture=memo.remember)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     fingerprint = config.fingerprint()
     species_folders = {
         t: out / t / config.species for t in config.tasks if t == task or is_built(out / t, config.species, fingerprint)
     }
-    similar = look_alikes(folder)
+    similar = look_alikes(folder, memo)
     leaks = check_leaks(species_folders, task, config.partition.group_by, similar)
     entry = {
+        "format_version": FORMAT_VERSION,
         "config_fingerprint": fingerprint,
         "fingerprint": content_key(digests),
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},

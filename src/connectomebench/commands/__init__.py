@@ -2,9 +2,12 @@
 
 NAMES = (
     "build",
+    "check",
+    "proofread",
     "quickstart",
     "report",
     "doctor",
+    "inspect",
     "publish",
     "evaluate",
     "teacher",

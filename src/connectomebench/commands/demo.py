@@ -18,6 +18,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: local only)")
     parser.add_argument("--port", type=int, help="port to listen on (default: first free one from 7860)")
+    parser.add_argument(
+        "--allow-host",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="names of this machine or of a proxy under which browsers may open the page (default: its numbers alone)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -26,4 +33,4 @@ def _run(arguments: argparse.Namespace) -> None:
     from connectomebench.demo.demo_data import embedded_folder
     from connectomebench.demo.server import serve
 
-    serve(arguments.folder or embedded_folder(), arguments.host, arguments.port)
+    serve(arguments.folder or embedded_folder(), arguments.host, arguments.port, arguments.allow_host)

@@ -53,7 +53,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="name of the model in the records (default: ORG/NAME of a model from the Hub, else the model's own name)",
     )
     model.add_argument("--base", help="adapters: base model, if it cannot be found by its name")
-    model.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help="inference engine")
+    model.add_argument(
+        "--engine",
+        choices=("transformers", "vllm", "vllm-head"),
+        default="transformers",
+        help="inference engine; vllm-head only gives the probabilities of yes and no, in one pass",
+    )
     model.add_argument(
         "--batch-size", type=int, metavar="N", help="rows a language model processes at once (default: 4)"
     )
@@ -228,7 +233,7 @@ def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointSettings | N
 def _extra_body(text: str) -> dict[str, Any]:
     try:
         more = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         more = None
     if not isinstance(more, dict):
         raise ConnectomeBenchError(f"--extra-body takes a JSON object, not {text[:60]!r}")

@@ -25,6 +25,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--seed", type=int, default=0, help="seed of the draw; use the same for all raters")
     parser.add_argument("--out", type=Path, default=Path("results"), help="folder of records (default: results)")
     parser.add_argument("--port", type=int, default=0, help="local port (default: a free one)")
+    parser.add_argument(
+        "--allow-host", nargs="+", default=[], metavar="NAME", help="names under which a proxy of yours serves the page"
+    )
     parser.add_argument("--no-browser", action="store_true", help="print the address without opening a browser")
     parser.add_argument("--export", action="store_true", help="write records of the ratings so far, and stop")
 
@@ -71,7 +74,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from connectomebench.human_eval.rating import Rater, rate, summary_line
 
     rater = Rater(arguments.rater, None if arguments.all else arguments.max_samples, arguments.seed)
-    page = AppPage(arguments.port, not arguments.no_browser)
+    page = AppPage(arguments.port, not arguments.no_browser, tuple(arguments.allow_host))
     revision = arguments.dataset_revision
     rows = load_rows(arguments.dataset, arguments.species, arguments.partition, revision, task=arguments.task)
     if arguments.analyses is None:

@@ -1,14 +1,16 @@
-"""The five species configs: data paths, voxel size, views and licence.
+"""The five species configs: data paths, voxel size, views and licence; and species of one's own.
 
 Facts of the public releases: MICrONS minnie65, FlyWire FAFB, H01, Fish1 and LICONN.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from connectomebench.core.errors import unknown_name
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 
 
 @dataclass(frozen=True)
@@ -148,8 +150,146 @@ _SPECIES = (
 SPECIES: dict[str, Species] = {s.name: s for s in _SPECIES}
 
 
+@dataclass(frozen=True)
+class OwnSpecies:
+    """A species that is none of the five, as a configuration declares it.
+
+    Attributes
+    ----------
+    name
+        Config name of every dataset: lower-case letters, digits and ``_``.
+    title
+        For people.
+    license, citation
+        Licence of the data (an id of the Hub, such as ``cc-by-4.0``), and how to cite them. Where they are left out,
+        cards say that they were not stated.
+    view_extent_nm
+        Edge of a view, nm (smallest and largest used), where ``sites.extent_nm`` is not set.
+    voxel_size_nm
+        Voxel size x, y, z of label arrays that state none, nm.
+    microscopy
+        What made the image data: electrons or light.
+
+    Examples
+    --------
+    >>> from connectomebench.core.species import OwnSpecies, declare_species, get_species
+    >>> get_species(declare_species(OwnSpecies("rat", "Rat hippocampus"))).title
+    'Rat hippocampus'
+    """
+
+    name: str
+    title: str
+    license: str | None = None
+    citation: str | None = None
+    view_extent_nm: tuple[float, float] | None = None
+    voxel_size_nm: tuple[float, float, float] | None = None
+    microscopy: Literal["electron", "light"] = "electron"
+
+    def __post_init__(self) -> None:
+        if self.name in SPECIES:
+            raise ConnectomeBenchError(
+                f"species {self.name!r} is one of the five and cannot be declared; write `species: {self.name}`, or "
+                "choose another name"
+            )
+        if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", self.name):
+            raise ConnectomeBenchError(
+                f"species {self.name!r} is no config name; use lower-case letters, digits and _, a letter first"
+            )
+        for field in ("title", "license", "citation"):
+            text = getattr(self, field)
+            if text is not None and (not text.strip() or not text.isprintable()):
+                raise ConnectomeBenchError(f"species {self.name}: {field} must be one line of text")
+        if self.microscopy not in ("electron", "light"):
+            raise ConnectomeBenchError(f"species {self.name}: microscopy must be electron or light")
+        low, high = self.view_extent_nm or (1.0, 1.0)
+        if not 0 < low <= high < float("inf"):
+            raise ConnectomeBenchError(f"species {self.name}: view_extent_nm must be two lengths in nm, smallest first")
+        if self.voxel_size_nm is not None and not all(0 < v < float("inf") for v in self.voxel_size_nm):
+            raise ConnectomeBenchError(f"species {self.name}: voxel_size_nm must be three lengths above 0, nm")
+
+
+class _DeclaredName(str):
+    """Name of a declared species. Pickled, it brings the declaration along to workers in other processes."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return declare_species, (_OWN[str(self)],)
+
+
+_OWN: dict[str, OwnSpecies] = {}
+
+
+def declare_species(own: OwnSpecies) -> str:
+    """Make a species of one's own known to :func:`get_species` in this process, and in those its name is sent to.
+
+    Parameters
+    ----------
+    own
+        The species; it replaces an earlier one of its name.
+
+    Returns
+    -------
+    str
+        Its name.
+    """
+    _OWN[own.name] = own
+    return _DeclaredName(own.name)
+
+
+def own_terms(name: str) -> tuple[str, str]:
+    """Return licence and citation for data of which none are stated.
+
+    Parameters
+    ----------
+    name
+        Species config.
+
+    Returns
+    -------
+    license, citation
+        What the configuration declares with its species; never those of another dataset of one of the five.
+    """
+    own = _OWN.get(name)
+    if own is None:
+        return NOT_STATED_LICENSE, NOT_STATED_CITATION
+    return own.license or NOT_STATED_LICENSE, own.citation or NOT_STATED_CITATION
+
+
+def declare_from_manifest(manifest: Mapping[str, Any]) -> None:
+    """Declare the species of one's own that a manifest of a dataset describes; what is no such description is left."""
+    entries = manifest.get("species")
+    for entry in entries.values() if isinstance(entries, Mapping) else ():
+        config = entry.get("config") if isinstance(entry, Mapping) else None
+        stored = config.get("own_species") if isinstance(config, Mapping) else None
+        if not isinstance(stored, Mapping):
+            continue
+        try:
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+            declare_species(OwnSpecies(**values))
+        except (ConnectomeBenchError, TypeError, ValueError, AttributeError):  # a stranger's manifest
+            continue
+
+
+def _as_species(own: OwnSpecies) -> Species:
+    return Species(
+        name=own.name,
+        title=own.title,
+        datastack=None,
+        server=None,
+        proofread_table=None,
+        segmentation="",
+        proofread_segmentation=None,
+        em="",
+        segmentation_voxel_nm=own.voxel_size_nm,
+        em_voxel_nm=None,
+        view_extent_nm=own.view_extent_nm or _EXTENT,
+        license=own.license or NOT_STATED_LICENSE,
+        citation=own.citation or NOT_STATED_CITATION,
+        microscopy=own.microscopy,
+    )
+
+
 def get_species(name: str) -> Species:
-    """Return a species config by name.
+    """Return a species config by name, one of the five or a declared one.
 
     Raises
     ------
@@ -162,7 +302,12 @@ def get_species(name: str) -> Species:
     >>> get_species("fly").title
     'Fruit fly brain'
     """
-    try:
+    if name in SPECIES:
         return SPECIES[name]
-    except KeyError:
-        raise unknown_name("species", name, SPECIES) from None
+    if name in _OWN:
+        return _as_species(_OWN[name])
+    known = unknown_name("species", name, SPECIES)
+    raise ConnectomeBenchError(
+        f"{known}; a configuration may declare one of its own: `species: {{name: ..., title: ..., license: ..., "
+        "citation: ...}`"
+    )

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import glob
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
+from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.dataset.rows import DataRecord, Rows
-from connectomebench.dataset.schema import shard_paths
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,6 +31,9 @@ def load_rows(
     task: str | None = None,
 ) -> Rows:
     """Load one partition of one species.
+
+    The rows are those of the manifest: the files are compared with the hashes in it, and the cache on disk is keyed by
+    their content, so that neither a copied card nor a replaced file gives the rows of another folder.
 
     Parameters
     ----------
@@ -50,7 +54,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, or the Hub cannot be reached.
+        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
+        manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -63,8 +68,6 @@ def load_rows(
     >>> len(rows.dataset[0]["images"])
     3
     """
-    from datasets import load_dataset
-
     from connectomebench.dataset.public.load_public import recognise
 
     load_public = recognise(name)
@@ -89,18 +92,21 @@ def load_rows(
         known = ", ".join(manifest["species"])
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
     try:
-        fingerprint, source, partitions = entry["fingerprint"], entry["source"], list(entry["counts"])
-    except (KeyError, TypeError):
+        source, partitions = entry["source"], list(entry["counts"])
+        fingerprint, rows_there = entry["fingerprint"], {p: sum(n.values()) for p, n in entry["counts"].items()}
+    except (KeyError, TypeError, AttributeError):
         raise ConnectomeBenchError(f"{name}: {FILE_NAME} is damaged (entry of {species}); make it again") from None
     if partition not in partitions:
         raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(partitions)}")
-    options: dict[str, Any] = {"split": partition, "revision": commit, "cache_dir": str(cache) if cache else None}
-    if local:
-        rows = _load_folder(folder, species, partition, options)
+    check_species_name(species, name)
+    if not rows_there[partition]:
+        raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
+    if commit is None:
+        rows = _read_rows(folder / species, partition, entry, cache)
     else:
-        with hub_errors(name), _rows_errors(name):
-            rows = load_dataset(name, species, **options)
-    rows = cast("Dataset", rows)
+        fetched = _fetch_rows(name, commit, species, partition, entry)
+        with _published(name):
+            rows = _read_rows(fetched, partition, entry, cache)
     data = DataRecord(
         task=manifest["task"],
         species=species,
@@ -109,7 +115,7 @@ def load_rows(
         revision=commit,
         fingerprint=fingerprint,
         rows=dict(sorted(Counter(rows["answer"]).items())),
-        source=source,
+        source={**source, "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)
 
@@ -121,37 +127,55 @@ def _point_to_tasks(folder: Path) -> None:
         raise ConnectomeBenchError(f"{folder} holds several datasets; give {folder}/TASK: {', '.join(tasks)}")
 
 
-def _load_folder(folder: Path, species: str, partition: str, options: dict[str, Any]) -> Any:
-    """Load a partition of a folder.
+def _places_nm(rows: Dataset) -> list[list[float]]:
+    """Return the box of everything that rows show: lower and upper corner (x, y, z), nm; empty without rows."""
+    import numpy as np
 
-    `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several folders.
-    """
-    from datasets import load_dataset
+    if not len(rows):
+        return []
+    centres = np.asarray(rows["location_nm"], np.float64).reshape(-1, 3)
+    halves = np.asarray(rows["extent_nm"], np.float64)[:, None] / 2
+    return [(centres - halves).min(axis=0).tolist(), (centres + halves).max(axis=0).tolist()]
 
-    with parquet_errors(sorted((folder / species).glob("*.parquet"))):
-        if not glob.has_magic(str(folder.resolve())):
-            return load_dataset(str(folder), species, **options)
-        files = [glob.escape(str(path.resolve())) for path in shard_paths(folder / species, partition)]
-        return load_dataset("parquet", data_files={partition: files}, split=partition, cache_dir=options["cache_dir"])
+
+def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
+    """Read the files of a partition, through a cache whose name is their content."""
+    import datasets
+    from datasets.config import HF_DATASETS_CACHE
+
+    paths, key = check_partition(folder, partition, entry)
+    root = cache or Path(HF_DATASETS_CACHE)
+    with parquet_errors(paths):
+        rows = datasets.Dataset.from_parquet(
+            # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several
+            [glob.escape(str(path.resolve())) for path in paths],
+            split=datasets.NamedSplit(partition),
+            cache_dir=str(root / "connectomebench" / key),
+        )
+    return cast("Dataset", rows)
 
 
 @contextmanager
-def _rows_errors(name: str) -> Iterator[None]:
-    """Convert the error of a file on the Hub that cannot be decoded; a lost connection keeps its own error."""
-    from datasets.exceptions import DatasetsError
-
+def _published(repo: str) -> Iterator[None]:
+    """Say of a file of the Hub that is damaged, or not that of its manifest, who can mend it."""
     try:
         yield
-    except DatasetsError as error:
-        cause = error.__cause__ or error.__context__
-        if isinstance(cause, OSError) and not isinstance(error, OSError) and type(cause) is not OSError:
-            raise cause from error
-        if isinstance(error, OSError):
-            raise
-        reason = (str(cause or error).strip().splitlines() or ["no message"])[0]
+    except ConnectomeBenchError as error:
         raise ConnectomeBenchError(
-            f"{name}: its rows cannot be read ({reason[:200]}); a file there is damaged, so it must be published again"
+            f"{repo}: its rows cannot be read ({error}); if a second try does not help, they must be published again"
         ) from error
+
+
+def _fetch_rows(repo: str, commit: str, species: str, partition: str, entry: Mapping[str, Any]) -> Path:
+    """Fetch the files of a partition from the Hub; all of the species where the manifest names no files."""
+    from huggingface_hub import snapshot_download
+
+    pattern = f"{species}/{partition}-*.parquet" if FILES in entry else f"{species}/*.parquet"
+    with hub_errors(repo):
+        folder = snapshot_download(
+            repo, repo_type="dataset", revision=commit, allow_patterns=[pattern], library_name="connectomebench"
+        )
+    return Path(folder) / species
 
 
 def resolve_dataset(repo: str, revision: str | None) -> str:

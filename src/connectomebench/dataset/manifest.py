@@ -12,10 +12,12 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
+from connectomebench.dataset.integrity import FILES, file_hashes
+from connectomebench.dataset.row_format import FORMAT_VERSION, entry_format, parse_format
 from connectomebench.dataset.schema import shard_paths
 
-FORMAT_VERSION = "1.0"
 FILE_NAME = "manifest.json"
 
 # libraries that affect a sample
@@ -56,22 +58,21 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ConnectomeBenchError
-        If there is none, it is damaged, or a later format wrote it.
+        If there is none, it is damaged, or its format cannot be read.
     """
     path = folder / FILE_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        written = manifest["format_version"]
-        major = int(written.split(".")[0])
-        manifest["species"].items()
+        parse_format(manifest["format_version"], str(path))
+        for entry in manifest["species"].values():
+            entry_format(entry)
         if not isinstance(manifest["task"], str):
             raise TypeError("its task is no text")
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
-    if major > int(FORMAT_VERSION.split(".")[0]):
-        raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r:.200}); delete it and build again") from error
+    declare_from_manifest(manifest)
     return manifest
 
 
@@ -165,7 +166,7 @@ def _is_whole(folder: Path, partition: str, rows: int) -> bool:
 def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     """Write the entry of a species and keep all other entries.
 
-    Written last: a species with an entry is complete.
+    Written last: a species with an entry is complete. The SHA-256 of its Parquet files is added as ``files``.
 
     Parameters
     ----------
@@ -174,9 +175,10 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
     task, species
         What the entry is about.
     entry
-        Plain values: ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition and answer), ``source``,
-        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``. Scores
-        of the baselines come later (``baselines``, from :func:`connectomebench.cards.add_baselines`).
+        Plain values: ``format_version`` of its rows, ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition
+        and answer), ``source``, ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``,
+        ``versions``. Scores come later: ``baselines``, from :func:`connectomebench.cards.baselines.add_baselines`, and
+        ``cues``, from :func:`connectomebench.cards.cues.add_cues`.
 
     Returns
     -------
@@ -193,7 +195,8 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
         manifest = read_manifest(folder)
         if manifest["task"] != task:
             raise ConnectomeBenchError(f"{folder} holds the task {manifest['task']}, not {task}; choose another --out")
-    species_entries = {**manifest["species"], species: dict(entry)}
+    own = {**entry, FILES: file_hashes(folder / species)}
+    species_entries = {**manifest["species"], species: own}
     manifest = {
         "format_version": FORMAT_VERSION,
         "package_version": __version__,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from functools import lru_cache
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
+from connectomebench.core.limited_process import run_limited
 from connectomebench.core.site import Part, Point, Site
 from connectomebench.core.tasks import MESH_VIEWS, Task
 
@@ -96,7 +98,7 @@ def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: 
 
 
 def read_views(files: Sequence[bytes]) -> list[Image.Image]:
-    """Read three finished views; size and kind are checked before any pixel is decoded.
+    """Read three finished views; size and kind are checked before any pixel is decoded, in a process with limits.
 
     Parameters
     ----------
@@ -117,10 +119,22 @@ def read_views(files: Sequence[bytes]) -> list[Image.Image]:
 
     if len(files) != len(MESH_VIEWS):
         raise ConnectomeBenchError(f"upload one picture for each view: {', '.join(MESH_VIEWS)}")
-    views = []
     for name, data in zip(MESH_VIEWS, files, strict=True):
         if len(data) > MOST_PICTURE_BYTES:
             raise ConnectomeBenchError(f"the {name} view has more than {MOST_PICTURE_BYTES // 1_000_000} MB")
+    views = []
+    for pixels in run_limited(f"{__name__}:_pixels_of_views", files, "the views"):
+        edge = isqrt(len(pixels) // 3)
+        views.append(Image.frombytes("RGB", (edge, edge), pixels))
+    return views
+
+
+def _pixels_of_views(files: list[bytes]) -> list[bytes]:
+    """Decode pictures to RGB pixels; their size and kind are checked before."""
+    from PIL import Image
+
+    found = []
+    for name, data in zip(MESH_VIEWS, files, strict=True):
         try:
             picture = Image.open(io.BytesIO(data), formats=_FORMATS)
             width, height = picture.size
@@ -128,10 +142,10 @@ def read_views(files: Sequence[bytes]) -> list[Image.Image]:
                 raise ConnectomeBenchError(f"the {name} view must be 32 to {MOST_PIXELS} pixels wide and high")
             if width != height:
                 raise ConnectomeBenchError(f"the {name} view is {width} by {height} pixels; views are square")
-            views.append(picture.convert("RGB"))
+            found.append(picture.convert("RGB").tobytes())
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             raise ConnectomeBenchError(f"the {name} view is no whole PNG or JPEG picture") from None
-    return views
+    return found
 
 
 @lru_cache(maxsize=1)

@@ -19,11 +19,12 @@ from connectomebench.core.tasks import MESH_VIEWS, Task, get_task
 from connectomebench.demo.app_data import SOON, AppData, told
 from connectomebench.demo.ask_answer import answer_html, refusal_html
 from connectomebench.demo.ask_cave import WIDEST_NM, meshes_now, root_ids, species_with_token
+from connectomebench.demo.ask_line import AT_ONCE, WAITING, AskLine
 from connectomebench.demo.ask_models import MODELS_VARIABLE, AskableModel, ask, askable_tasks, find_models
 from connectomebench.demo.ask_pictures import EXTENTS_NM, draw_meshes, draw_something, meeting_point, read_views
 from connectomebench.demo.demo_data import named_repositories
 from connectomebench.demo.mesh_counts import SUFFIXES
-from connectomebench.demo.mesh_files import MOST_BYTES, MOST_FACES, read_mesh
+from connectomebench.demo.mesh_files import MOST_BYTES, MOST_FACES, read_mesh_apart
 from connectomebench.demo.texts import question, view_title
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 _MESHES, _VIEWS, _CAVE = "Meshes", "Three finished views", "A place in CAVE"
 _COLOURS = {"base": "Blue", "candidate": "Orange", "source": "Blue", "sink": "Orange"}
-_AT_ONCE = 2
+# events at once; Gradio runs 40 of all kinds
+_EVENTS = AT_ONCE + WAITING + 2
 _WAIT_S = 60.0
 _EXTENT_UM = 5.0
 _WIDTHS, _WIDTHS_CAVE = (f"{EXTENTS_NM[0] / 1000:g} to {widest / 1000:g}" for widest in (EXTENTS_NM[1], WIDEST_NM))
@@ -87,7 +89,7 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     with gr.Row() as of_meshes:
         suffixes = [f".{suffix}" for suffix in SUFFIXES]
         files = [
-            gr.File(label=label, file_types=suffixes, type="binary", height=140, elem_id=f"cb-mesh-{i}")
+            gr.File(label=label, file_types=suffixes, type="filepath", height=140, elem_id=f"cb-mesh-{i}")
             for i, label in enumerate(_labels(tasks[0]))
         ]
     with gr.Row(visible=False) as of_views:
@@ -95,7 +97,7 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             gr.File(
                 label=view_title(name),
                 file_types=[".png", ".jpg", ".jpeg"],
-                type="binary",
+                type="filepath",
                 height=140,
                 elem_id=f"cb-view-{name}",
             )
@@ -149,14 +151,20 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             *(gr.File(visible=True) if kind == _VIEWS else gr.File(visible=False, value=None) for _ in views),
         ]
 
-    def run(*values: Any) -> Markup:
+    def answer(*values: Any) -> Markup:
+        given = [_content(path) for path in values[-len(uploads) :]]
+        wish = AskRequest(
+            *values[: -len(uploads)], meshes=tuple(given[: -len(views)]), views=tuple(given[-len(views) :])
+        )
+        chosen = _known(wish.task)
+        drawn, note = _views_of(wish, chosen)
+        return answer_html(chosen, drawn, note, ask(_found(models())[chosen.name], chosen, drawn))
+
+    line = AskLine()
+
+    async def run(*values: Any) -> Markup:
         try:
-            wish = AskRequest(
-                *values[: -len(uploads)], meshes=values[-len(uploads) : -len(views)], views=values[-len(views) :]
-            )
-            chosen = _known(wish.task)
-            drawn, note = _views_of(wish, chosen)
-            return answer_html(chosen, drawn, note, ask(_found(models())[chosen.name], chosen, drawn))
+            return await line.run(partial(answer, *values))
         except ConnectomeBenchError as error:
             return refusal_html(str(error))
 
@@ -171,11 +179,22 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         run,
         [task, what, unit, extent, centre, dataset, roots, *uploads],
         said,
-        concurrency_limit=_AT_ONCE,
+        # each is in the line at once, or refused
+        concurrency_limit=_EVENTS,
         api_visibility="private",
     )
     # files that were removed meanwhile are reported before `run` starts
     asked.failure(lambda: refusal_html(_GONE), None, said, **SOON)
+
+
+def _content(path: str | None) -> bytes | None:
+    """Read an upload; only now, so that those who wait in line hold no memory."""
+    if path is None:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except OSError:
+        raise ConnectomeBenchError(_GONE) from None
 
 
 def _in_background(folder: Path) -> Future[dict[str, list[AskableModel]]]:
@@ -240,7 +259,7 @@ def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str]:
     files = [file for file in wish.meshes[: len(task.roles)] if file is not None]
     if len(files) < len(task.roles):
         raise ConnectomeBenchError(f"upload a mesh for the {' and the '.join(_labels(task)).lower()}")
-    meshes = [read_mesh(file, _unit_nm(wish.unit)) for file in files]
+    meshes = [read_mesh_apart(file, _unit_nm(wish.unit)) for file in files]
     point = _point(wish.centre) if wish.centre.strip() else meeting_point(meshes)
     return _drawn(task, meshes, point, wish.extent_um)
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
+from connectomebench.core.limited_process import run_limited
 from connectomebench.core.site import Point
 from connectomebench.demo.mesh_counts import (
     Counts,
@@ -60,7 +61,7 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
     if not (np.isfinite(unit_nm).all() and min(unit_nm) > 0):
         raise ConnectomeBenchError("the unit of the coordinates must be a number of nm above 0")
     if len(data) > MOST_BYTES:
-        raise ConnectomeBenchError(f"the file has {len(data) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} are taken")
+        raise _too_many_bytes(data)
     data = without_mark(data)
     suffix = kind_of(data)
     kind = suffix.upper()
@@ -71,6 +72,29 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
     _check_counts(counts, kind)
     vertices, faces = _parse(counts.data, suffix)
     return _checked(vertices * unit_nm, faces)
+
+
+def read_mesh_apart(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
+    """Read an uploaded mesh as `read_mesh` does, in a process with a limit on memory and time."""
+    if len(data) > MOST_BYTES:
+        raise _too_many_bytes(data)
+    vertices, faces = run_limited(
+        f"{__name__}:_parts_of_mesh", [data, np.asarray(unit_nm, "<f8").tobytes()], "the mesh"
+    )
+    return Mesh(
+        np.frombuffer(vertices, np.float32).reshape(-1, 3).copy(), np.frombuffer(faces, np.int32).reshape(-1, 3).copy()
+    )
+
+
+def _parts_of_mesh(parts: list[bytes]) -> list[bytes]:
+    data, unit = parts
+    x, y, z = np.frombuffer(unit, "<f8").tolist()
+    mesh = read_mesh(data, (x, y, z))
+    return [mesh.vertices_nm.tobytes(), mesh.faces.tobytes()]
+
+
+def _too_many_bytes(data: bytes) -> ConnectomeBenchError:
+    return ConnectomeBenchError(f"the file has {len(data) / 1e6:.0f} MB; at most {MOST_BYTES / 1e6:.0f} are taken")
 
 
 def _check_counts(counts: Counts, kind: str) -> None:

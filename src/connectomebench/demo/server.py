@@ -1,61 +1,55 @@
-"""Start the demo, with limits on load and headers that block other servers."""
+"""Start the demo, with limits on load and on who may open it."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.demo.demo_data import cache_folder
+from connectomebench.web.access import UPLOAD, Access, checked_names
+from connectomebench.web.launch import ServedPage, launch
+from connectomebench.web.uploads import upload_folder
 
-if TYPE_CHECKING:
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
-# length of the queue; further visitors see that it is full
-_QUEUE = 200
+# events that wait; asks, which take seconds, have a line of their own (`ask_line`)
+_QUEUE = 2000
 _AT_ONCE = 8
 _SESSIONS = 2000
-_UPLOAD = "20mb"
-
-_POLICY = "; ".join(
-    (
-        "default-src 'self'",
-        "img-src 'self' data: blob:",
-        "style-src 'self' 'unsafe-inline'",
-        # Gradio writes its settings into the page and compiles templates there
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "worker-src 'self' blob:",
-        "font-src 'self' data:",
-        "object-src 'none'",
-        "base-uri 'self'",
-        "form-action 'self'",
-    )
-)
+_UPLOAD_BYTES = 20_000_000
+# the parts of a form take some bytes as well
+_FORM_BYTES = 10_000
+SPACE_HOST_VARIABLE = "SPACE_HOST"
 
 
-class OwnServerOnly:
-    """Middleware that stops the browser from contacting other servers (Content-Security-Policy) or guessing file types.
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """A running demo.
 
-    Pages of other sites may still show the demo in a frame, as the Hub does with a Space.
+    Attributes
+    ----------
+    page
+        What is served.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
+    page: ServedPage
+    _opened: ExitStack
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on and add the headers to its answer."""
+    @property
+    def url(self) -> str:
+        """Address of the server, without the secret."""
+        return self.page.url
 
-        async def with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message.get("headers", []),
-                    (b"content-security-policy", _POLICY.encode()),
-                    (b"x-content-type-options", b"nosniff"),
-                    (b"referrer-policy", b"no-referrer"),
-                ]
-            await send(message)
+    @property
+    def address(self) -> str:
+        """Address to open in a browser."""
+        return self.page.address
 
-        await self.app(scope, receive, with_headers)
+    def close(self) -> None:
+        """Stop it and remove what visitors uploaded."""
+        self._opened.close()
 
 
 def serve_space() -> None:
@@ -69,12 +63,20 @@ def serve_space() -> None:
     from connectomebench.demo.demo_data import space_folder
 
     try:
-        serve(space_folder())
+        serve(space_folder(), public=True)
     except ConnectomeBenchError as error:
         raise SystemExit(f"connectomebench: {error}") from None
 
 
-def serve(folder: Path, host: str | None = None, port: int | None = None, *, wait: bool = True) -> Any:
+def serve(
+    folder: Path,
+    host: str | None = None,
+    port: int | None = None,
+    names: Sequence[str] = (),
+    *,
+    public: bool = False,
+    wait: bool = True,
+) -> Demo:
     """Open a folder and serve the demo.
 
     Parameters
@@ -84,53 +86,55 @@ def serve(folder: Path, host: str | None = None, port: int | None = None, *, wai
     host, port
         Where to listen: only this machine by default, at the first free port from 7860. On a Space, Gradio uses the
         values set by the Hub.
+    names
+        Names of this machine or of a proxy under which browsers may open the page.
+    public
+        Open to everyone, as a Space is. Otherwise the address holds a secret, a new one for each start.
     wait
         Return only when the demo is stopped.
 
     Returns
     -------
-    gradio.Blocks
-        With ``local_url``; if ``wait`` is false, it runs until its ``close()``.
+    Demo
+        It runs until its ``close()``; if ``wait`` is true, it has been stopped.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is no dataset in the folder, or the port is taken.
+        If there is no dataset in the folder, the port is taken, or a name is none.
     """
     # set before Gradio is imported, which would otherwise check for updates
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from connectomebench.demo.app_data import open_content
 
+    access = _access(host, names, public)
     content = open_content(folder)
-    from starlette.middleware import Middleware
-
     from connectomebench.demo.page import build_page, look
 
-    blocks = build_page(content)
-    blocks.queue(max_size=_QUEUE, default_concurrency_limit=_AT_ONCE, api_open=False)
-    try:
-        blocks.launch(
-            server_name=host,
-            server_port=port,
-            prevent_thread_lock=True,
-            share=False,
-            quiet=True,
-            footer_links=[],
-            run_history=False,
-            allowed_paths=[],
-            state_session_capacity=_SESSIONS,
-            max_file_size=_UPLOAD,
-            enable_monitoring=False,
-            ssr_mode=False,
-            mcp_server=False,
-            app_kwargs={"middleware": [Middleware(OwnServerOnly)], "docs_url": None, "redoc_url": None},
-            **look(),
+    with ExitStack() as stack:
+        stack.enter_context(upload_folder(cache_folder() / "uploads"))
+        blocks = build_page(content)
+        blocks.queue(max_size=_QUEUE, default_concurrency_limit=_AT_ONCE, api_open=False)
+        page = launch(
+            blocks, access, host, port, state_session_capacity=_SESSIONS, max_file_size=_UPLOAD_BYTES, **look()
         )
-    except OSError as error:  # Gradio raises it if no port is free
-        where = "the ports from 7860 are" if port is None else f"port {port} is"
-        raise ConnectomeBenchError(f"{where} taken or may not be used; name another with --port") from error
-    content.records.start()
-    print(f"The demo is at {blocks.local_url} (Ctrl+C stops it)", flush=True)
-    if wait:
+        stack.callback(page.close)
+        content.records.start()
+        print(f"The demo is at {page.address} (Ctrl+C stops it)", flush=True)
+        if not wait:
+            return Demo(page, stack.pop_all())
         blocks.block_thread()
-    return blocks
+    return Demo(page, stack)
+
+
+def _access(host: str | None, names: Sequence[str], public: bool) -> Access:
+    known = list(names)
+    # listening at a name is opening the page by it
+    if host and any(letter.isalpha() for letter in host) and ":" not in host:
+        known.append(host)
+    if public and (space := os.environ.get(SPACE_HOST_VARIABLE)):
+        known.append(space)
+    uploads = {UPLOAD: _UPLOAD_BYTES + _FORM_BYTES}
+    if public:
+        return Access(checked_names(known), None, upload_bytes=uploads)
+    return Access(checked_names(known), upload_bytes=uploads)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import TASKS, Task, get_task
+from connectomebench.dataset.integrity import check_files
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.repo_layout import check_species_name
-from connectomebench.dataset.schema import SMALL_COLUMNS
+from connectomebench.dataset.schema import RESERVED_COLUMNS, SMALL_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -132,11 +133,12 @@ def open_samples(folder: Path) -> StoredSamples:
     Raises
     ------
     ConnectomeBenchError
-        If there is no dataset, or a file cannot be read.
+        If there is no dataset, or a file cannot be read or is not the one that its manifest describes.
     """
     manifests = [folder] if (folder / FILE_NAME).is_file() else sorted(p.parent for p in folder.glob(f"*/{FILE_NAME}"))
     found: dict[tuple[str, str], Collection] = {}
     where: dict[tuple[str, str], Path] = {}
+    entries: dict[tuple[str, str], Mapping[str, Any]] = {}
     for dataset in manifests:
         manifest = read_manifest(dataset)
         task = get_task(str(manifest["task"]))
@@ -146,10 +148,11 @@ def open_samples(folder: Path) -> StoredSamples:
             if collection.key in found:
                 raise ConnectomeBenchError(f"{dataset} and {where[collection.key].parent} hold the same; remove one")
             found[collection.key], where[collection.key] = collection, dataset / species
+            entries[collection.key] = entry
     if not found:
         raise ConnectomeBenchError(f"no dataset in {folder}; run `connectomebench quickstart --out {folder}` first")
     order = sorted(found, key=lambda key: (list(TASKS).index(key[0]), key[1]))
-    read = {key: _read(where[key]) for key in order}
+    read = {key: _read(where[key], entries[key]) for key in order}
     return StoredSamples(
         {key: found[key] for key in order},
         {key: table for key, (table, _) in read.items()},
@@ -157,22 +160,25 @@ def open_samples(folder: Path) -> StoredSamples:
     )
 
 
-def _read(folder: Path) -> tuple[pa.Table, tuple[Place, ...]]:
-    """Read the small columns of one species and the locations of its images."""
+def _read(folder: Path, entry: Mapping[str, Any]) -> tuple[pa.Table, tuple[Place, ...]]:
+    """Read the small columns of one species and the locations of its images; its files are those of the manifest."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     tables: list[pa.Table] = []
     places: list[Place] = []
     for partition in PARTITIONS:
-        for file in sorted(folder.glob(f"{partition}-*.parquet")):
+        files = sorted(folder.glob(f"{partition}-*.parquet"))
+        # a Space has the test partition alone, so what an entry without hashes describes cannot be checked here
+        check_files(files, entry)
+        for file in files:
             try:
                 with pq.ParquetFile(file) as stored:
                     table = stored.read(columns=list(SMALL_COLUMNS))
                     sizes = [stored.metadata.row_group(i).num_rows for i in range(stored.num_row_groups)]
             except (OSError, pa.ArrowInvalid) as error:
                 raise ConnectomeBenchError(f"cannot read {file}: {error}; build the dataset again") from error
-            if missing := set(SMALL_COLUMNS) - set(table.column_names):
+            if missing := set(SMALL_COLUMNS) - set(RESERVED_COLUMNS) - set(table.column_names):
                 raise ConnectomeBenchError(f"{file} lacks the columns {', '.join(sorted(missing))}; build it again")
             tables.append(table.append_column("partition", pa.array([partition] * len(table), pa.string())))
             places += [Place(file, group, n) for group, size in enumerate(sizes) for n in range(size)]

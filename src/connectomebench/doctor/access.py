@@ -12,7 +12,7 @@ from connectomebench.core.species import Species
 from connectomebench.doctor.checks import Check, CheckResult, run_checks
 from connectomebench.doctor.targets import Target, species_target
 from connectomebench.doctor.tokens import token_finding
-from connectomebench.sources.cave.tokens import Token, how_to_log_in, read_token
+from connectomebench.sources.cave.tokens import Token, how_to_log_in, is_known, read_token, same_server
 
 _TIMEOUT_S = 5.0
 _ANSWERS = "answers"
@@ -65,10 +65,17 @@ def _network(target: Target, token: Token | None) -> list[tuple[str, Check]]:
     if login is not None and token is not None:
         checks.append(("server", partial(_server, login, target.datastack, target.graph_table, token)))
     for name, path in target.paths.items():
-        # as in a build, no other server receives the token
-        theirs = token if path.startswith("graphene://") else None
-        checks.append((name, partial(_volume, name, path, login, theirs)))
+        checks.append((name, partial(_volume, name, path, login, _token_of_volume(path, login, token))))
     return checks
+
+
+def _token_of_volume(path: str, login: str | None, token: Token | None) -> Token | None:
+    """Return the token of a volume as in a build: no server receives that of another."""
+    if login is None or token is None or not path.startswith("graphene://"):
+        return None
+    if same_server(path, login) or (is_known(path) and is_known(login)):
+        return token
+    return read_token(path)
 
 
 def _not_asked(name: str) -> list[CheckResult]:

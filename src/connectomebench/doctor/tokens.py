@@ -1,4 +1,4 @@
-"""Report on the token a build uses for a CAVE server."""
+"""Report the token that a build uses for a CAVE server. It is never shown or written."""
 
 from __future__ import annotations
 

@@ -18,14 +18,17 @@ from connectomebench.core.files import atomic_path
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, add_species, is_built, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
-from connectomebench.dataset.repo_layout import check_species_name, extra_files
-from connectomebench.dataset.schema import TEACHER_REPLIES, features, parquet_layout, shard_paths
+from connectomebench.dataset.repo_layout import check_species_name, extra_files, scene_files
+from connectomebench.dataset.row_format import entry_features
+from connectomebench.dataset.schema import TEACHER_REPLIES, parquet_layout, shard_paths
 from connectomebench.finetuning.completions import ANALYSIS, StyleSettings, kept_reply
 from connectomebench.finetuning.teacher_records import Teacher, read_teacher
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 _DIGEST = b"connectomebench_replies"
@@ -119,7 +122,7 @@ def add_teacher(
             )
         own: list[_Shard] = []
         for partition in PARTITIONS:
-            found, summary = _plan(dataset, out, species, partition, teacher)
+            found, summary = _plan(dataset, out, species, partition, teacher, entry)
             own += found
             if summary is not None:
                 added.append(summary)
@@ -131,13 +134,13 @@ def add_teacher(
 
 
 def _plan(
-    dataset: Path, out: Path, species: str, partition: str, teacher: Teacher
+    dataset: Path, out: Path, species: str, partition: str, teacher: Teacher, entry: Mapping[str, Any]
 ) -> tuple[list[_Shard], TeacherCounts | None]:
     """Compute the new column of every file of a partition, and its counts."""
     given = dict(teacher.replies[species].get(partition, {}))
     shards: list[_Shard] = []
     rows = replied = kept = 0
-    for source in shard_paths(dataset / species, partition):
+    for source in check_partition(dataset / species, partition, entry)[0]:
         stored = _small_columns(source)
         column: list[list[dict[str, Any]]] = []
         for row in stored:
@@ -197,9 +200,15 @@ def _check_target(dataset: Path, out: Path, task: str, entries: Mapping[str, Any
     same = all(path.relative_to(out) in wanted for path in out.glob("*/*.parquet"))
     if (out / FILE_NAME).exists():
         there = read_manifest(out)
-        same &= (there["task"], there["species"]) == (task, json.loads(json.dumps(entries)))
+        same &= (there["task"], _without_files(there["species"])) == (task, _without_files(entries))
     if not same:
         raise ConnectomeBenchError(f"{out} holds other rows or replies; choose another --out, or delete the folder")
+
+
+def _without_files(entries: Mapping[str, Any]) -> dict[str, Any]:
+    """Return entries as JSON gives them back, without the hashes of their files, which the new column changes."""
+    plain = json.loads(json.dumps(entries))
+    return {species: {k: v for k, v in entry.items() if k != FILES} for species, entry in plain.items()}
 
 
 def _write(
@@ -208,11 +217,12 @@ def _write(
     total = sum(len(shard.column) for shard in shards)
     with tqdm(total=total, desc=f"replies of {teacher.model}", unit="row", delay=1) as bar:
         for shard in shards:
-            _write_shard(shard, task)
+            _write_shard(shard, entry_features(get_task(task), entries[shard.target.parent.name]).arrow_schema)
             bar.update(len(shard.column))
     for species in entries:
         paths = [path for partition in PARTITIONS for path in shard_paths(dataset / species, partition)]
         names = [name for name in extra_files(species) if (dataset / name).is_file()]
+        names += scene_files(dataset, species)
         names += [f"{species}/{path.name}" for path in paths] if species not in teacher.replies else []
         for name in names:
             _copy(dataset / name, out / name)
@@ -223,13 +233,12 @@ def _write(
         write_card(out, manifest)
 
 
-def _write_shard(shard: _Shard, task: str) -> None:
+def _write_shard(shard: _Shard, kinds: pa.Schema) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if _is_written(shard):
         return
-    kinds = features(get_task(task), replies=True).arrow_schema
     schema = kinds.with_metadata({**(kinds.metadata or {}), _DIGEST: shard.digest.encode()})
     place = schema.get_field_index(TEACHER_REPLIES)
     stored = [name for name in schema.names if name != TEACHER_REPLIES]

@@ -21,20 +21,15 @@ from connectomebench.core.view_layout import PLANES, plane_columns
 from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import messages
 from connectomebench.rendering.overlay import has_overlay, overlay_svg
+from connectomebench.web.access import UPLOAD, Access, checked_names
+from connectomebench.web.launch import launch
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from gradio import Blocks
     from PIL import Image
-    from starlette.middleware import Middleware
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _ADDRESS = "127.0.0.1"
-# the page loads only from itself; Gradio's own page names fonts and scripts of other servers
-_POLICY = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; font-src 'self' data:; "
-    "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; worker-src 'self' blob:; connect-src 'self'"
-)
 
 
 @dataclass(frozen=True)
@@ -47,10 +42,13 @@ class AppPage:
         Local port; 0 takes a free one.
     browser
         Open the page in the browser.
+    hosts
+        Names under which a proxy serves the page.
     """
 
     port: int = 0
     browser: bool = True
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,56 +70,44 @@ class AppTexts:
 def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPage) -> None:
     """Serve the page until everything is rated and the person has confirmed it.
 
-    Only reachable from this machine.
+    Only reachable from this machine, and only with the address that is printed: each start makes a new secret.
 
     Parameters
     ----------
-    sitting
+    session
         The items to rate.
     dataset
         Stored rows, of which ``images`` and ``views`` are shown; ``extent_nm`` gives the scale bar.
-    words
+    texts
         Heading and introduction.
     page
-        Port and browser options.
+        Port, browser and proxy options.
 
     Raises
     ------
     ConnectomeBenchError
-        If gradio is not installed or the port is taken.
+        If gradio is not installed, the port is taken or a proxy has no proper name.
     """
     require_page()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio
     from gradio import themes
 
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     finished = threading.Event()
+    # nothing is uploaded here
+    access = Access(checked_names(page.hosts), upload_bytes={UPLOAD: 0})
     blocks = _blocks(gradio, session, dataset, texts, finished)
-    port = page.port or _free_port()
-    try:
-        _, url, _ = blocks.launch(
-            server_name=_ADDRESS,
-            server_port=port,
-            prevent_thread_lock=True,
-            quiet=True,
-            share=False,
-            ssr_mode=False,
-            footer_links=[],
-            theme=themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"]),
-            app_kwargs={"middleware": [_guard()]},
-        )
-    except OSError as error:
-        raise ConnectomeBenchError(f"port {port} cannot be used; leave out --port to take a free one") from error
-    print(f"rate at {url} (Ctrl-C stops; the same command resumes)", flush=True)
+    theme = themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    served = launch(blocks, access, _ADDRESS, page.port or _free_port(), theme=theme)
+    print(f"rate at {served.address} (Ctrl-C stops; the same command resumes)", flush=True)
     try:
         if page.browser:
             import webbrowser
 
-            webbrowser.open(url)
+            webbrowser.open(served.address)
         finished.wait()
     finally:
-        blocks.close(verbose=False)
+        served.close()
 
 
 def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> dict[str, Any]:
@@ -129,7 +115,7 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
 
     Parameters
     ----------
-    sitting
+    session
         The items to rate.
     dataset
         Stored rows.
@@ -231,21 +217,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind((_ADDRESS, 0))
         return probe.getsockname()[1]
-
-
-def _guard() -> Middleware:
-    """Add `_POLICY` to every response, so that the browser contacts no other server."""
-    from starlette.middleware import Middleware
-
-    def guarded(app: ASGIApp) -> ASGIApp:
-        async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_guarded(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    message["headers"] = [*message["headers"], (b"content-security-policy", _POLICY.encode())]
-                await send(message)
-
-            await app(scope, receive, send_guarded)
-
-        return answer
-
-    return Middleware(guarded)

@@ -222,7 +222,7 @@ class TransformersEncoder:
     Parameters
     ----------
     name
-        Hub id or local folder. Code from the repository is never run.
+        Hub id or local folder, with weights as safetensors. Code from the repository is never run, no pickle is read.
     revision
         Branch, tag or commit on the Hub; None takes the newest.
 
@@ -244,8 +244,14 @@ class TransformersEncoder:
             config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
             vision = getattr(config, "vision_config", config)
             self._processor = AutoImageProcessor.from_pretrained(name, revision=revision, trust_remote_code=False)
+            # never a pickle, which can run code; with both there, transformers would take either
             model, loading = AutoModel.from_pretrained(
-                name, config=vision, revision=revision, trust_remote_code=False, output_loading_info=True
+                name,
+                config=vision,
+                revision=revision,
+                trust_remote_code=False,
+                use_safetensors=True,
+                output_loading_info=True,
             )
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
@@ -294,7 +300,7 @@ def folder_revision(folder: Path) -> str:
     """Hash the files of a local model: 16 hex digits of SHA-256."""
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*")):
-        if path.suffix in {".json", ".safetensors", ".bin"}:
+        if path.suffix in {".json", ".safetensors"}:
             digest.update(path.name.encode())
             with open(path, "rb") as stream:
                 digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy.spatial import KDTree
 
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import ProposedCut
-from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import (
@@ -30,6 +31,7 @@ from connectomebench.sites.candidates import (
     one_a_place,
 )
 from connectomebench.sites.matched_controls import ControlRules, assign_controls, standardise
+from connectomebench.sites.view_content import index_skeleton, view_content
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"
@@ -70,24 +72,6 @@ def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
     low, high = rules.extent_nm
     digest = hashlib.sha256(repr([round(c, 1) for c in location_nm]).encode()).digest()
     return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
-
-
-def _view_content(skeleton: Skeleton | None, place: Point, extent_nm: float, role: str) -> dict[str, float]:
-    """Measure a segment's skeleton in the cube shown: logs of cable length, volume, distance to an end (nm)."""
-    if skeleton is None or not len(skeleton.edges):
-        return {f"log_cable_{role}": 0.0, f"log_volume_{role}": 0.0, f"log_end_{role}": float(np.log1p(extent_nm))}
-    a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
-    inside = Box.around(place, extent_nm).contains((skeleton.nodes_nm[a] + skeleton.nodes_nm[b]) / 2)
-    a, b = a[inside], b[inside]
-    length = np.linalg.norm(skeleton.nodes_nm[a] - skeleton.nodes_nm[b], axis=1)
-    radius = (skeleton.radii_nm[a] + skeleton.radii_nm[b]) / 2
-    ends = skeleton.nodes_nm[skeleton.degrees() == 1]
-    nearest = np.linalg.norm(ends - np.asarray(place), axis=1).min(initial=extent_nm)
-    return {
-        f"log_cable_{role}": float(np.log1p(length.sum())),
-        f"log_volume_{role}": float(np.log1p((length * np.pi * radius**2).sum())),
-        f"log_end_{role}": float(np.log1p(nearest)),
-    }
 
 
 def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
@@ -147,6 +131,7 @@ def merge_action_sites(
     taken_back: dict[tuple[int, int], list[KDTree]] = {}
     for merge in corrections.taken_back:
         taken_back.setdefault(_pair(*merge.segments), []).append(KDTree(merge.points_nm))
+    indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     order = np.lexsort((contacts.points_nm[:, 2], contacts.points_nm[:, 0], -contacts.areas))
     for row in order.tolist():
         pair = _pair(*contacts.segments[row].tolist())
@@ -165,7 +150,7 @@ def merge_action_sites(
             "log_area": float(np.log1p(contacts.areas[row])),
         }
         for role, segment in (("base", base), ("candidate", candidate)):
-            covariates |= _view_content(skeletons.get(segment), place, extent, role)
+            covariates |= view_content(indexed(segment), place, extent, role)
         same = body_of[base] == body_of[candidate]
         distance, edit_id = 0.0, None
         if same:
@@ -286,6 +271,7 @@ def _candidate_sites(
     sizes = corrections.overlaps.segment_sizes()
     yes: dict[str, tuple[float, Site]] = {}
     no: list[Site] = []
+    indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     for i, segment in enumerate(candidates.segments.tolist()):
         if reasons[i] is not None:
             continue
@@ -307,7 +293,7 @@ def _candidate_sites(
                 "log_radius": float(np.log1p(candidates.radii_nm[i])),
             }
             | {f"is_{kind}": float(candidates.kinds[i] == kind) for kind in MERGE_ERROR_KINDS if wants_fused}
-            | _view_content(skeletons.get(segment), place, extent, "base"),
+            | view_content(indexed(segment), place, extent, "base"),
         )
         if edit_id is None:
             no.append(site)

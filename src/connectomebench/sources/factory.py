@@ -9,7 +9,7 @@ from pathlib import Path
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import install_hint
 from connectomebench.core.source import Source
-from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE
+from connectomebench.core.species import own_terms
 from connectomebench.execution.runner import Runner
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.family import SegmentationFamily
@@ -33,15 +33,15 @@ class MorphologyConfig:
     unit_nm
         Length of the files' unit, nm; required with ``path``.
     license, citation
-        Licence and citation of the neurons in ``path``. Where they are left out, the card says that they were not
-        stated.
+        Licence and citation of the neurons in ``path``. Where they are left out, those of a species that the
+        configuration declares; else the card says that they were not stated.
     """
 
     rules: MorphologyRules = field(default_factory=MorphologyRules)
     path: str | None = None
     unit_nm: float | None = None
-    license: str = NOT_STATED_LICENSE
-    citation: str = NOT_STATED_CITATION
+    license: str | None = None
+    citation: str | None = None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,10 @@ def open_source(
 
     neurons = config.morphology or MorphologyConfig()
     path = None if neurons.path is None else base / neurons.path
-    return MorphologySource(neurons.rules, species, path, neurons.unit_nm, neurons.license, neurons.citation)
+    license, citation = own_terms(species)
+    return MorphologySource(
+        neurons.rules, species, path, neurons.unit_nm, neurons.license or license, neurons.citation or citation
+    )
 
 
 def _need(source: str, packages: tuple[str, ...]) -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-import math
 import zipfile
 import zlib
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from connectomebench.core.npy_header import npy_header
 from connectomebench.dataset.public.unmapped import Unmapped
 
 ENTRY = "arr_0.npy"
@@ -26,7 +25,6 @@ MAX_BYTES = 48_000_000
 # deflate compresses at most 1032:1, so a higher ratio is forged (an empty image comes near it)
 MAX_RATIO = 1040
 _EDGE_PX = (16, 1024)
-_HEADER_BYTES = 1024
 
 
 def read_channels(data: bytes) -> NDArray[np.float32]:
@@ -83,17 +81,12 @@ def _check_sizes(archive: zipfile.ZipFile) -> None:
 
 def _check_header(stream: Any, size: int) -> None:
     """Check the header of the array, because numpy allocates its announced size before it reads."""
-    start = io.BytesIO(stream.read(_HEADER_BYTES))
-    version = npy.read_magic(start)
-    if version not in ((1, 0), (2, 0)):
-        raise Unmapped("geometry is an array of an unusual version")
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(start)
+    shape, dtype, announced = npy_header(stream)
     if dtype.kind not in "fiub":
         raise Unmapped("geometry holds no numbers")
     if len(shape) != 4 or shape[0] != VIEWS or shape[1] not in CHANNELS or shape[2] != shape[3]:
         raise Unmapped("geometry does not have the shape of three views of channels")
     if not _EDGE_PX[0] <= shape[2] <= _EDGE_PX[1]:
         raise Unmapped("geometry has views of an unusual size")
-    if start.tell() + math.prod(shape) * dtype.itemsize != size:
+    if announced != size:
         raise Unmapped("geometry is not as large as its shape says")

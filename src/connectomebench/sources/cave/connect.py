@@ -64,7 +64,8 @@ class Connection:
 def connect(config: CaveConfig, species: Species) -> Connection:
     """Connect to the dataset of a species, or to the configured one.
 
-    The token is the one that caveclient stores for the server. No token and no address is written to disk.
+    The token is the one that caveclient stores for the server; the common one is for known servers alone. No token and
+    no address is written to disk.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
     from caveclient import CAVEclient
 
     def open_client() -> Any:
-        client: Any = CAVEclient(datastack, server_address=server, write_server_cache=False)
+        client: Any = CAVEclient(datastack, server_address=server, write_server_cache=False, **_login(server))
         for service in (client.info, client.chunkedgraph, client.materialize):
             _mount_retries(service, adapter)
         return client
@@ -120,7 +121,8 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
     if config.image is None:
         raise ConnectomeBenchError("source.cave.graph_table needs source.cave.image: a CloudVolume path, or none")
 
-    auth = AuthClient(server_address=server)
+    found = _login(server)
+    auth = AuthClient(server_address=server, token=found.get("auth_token"), token_key=found.get("auth_token_key"))
 
     def open_client() -> Any:
         client = ChunkedGraphClient(server_address=server, table_name=config.graph_table, auth_client=auth)
@@ -138,6 +140,13 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
         None,
         auth.token,
     )
+
+
+def _login(server: str) -> dict[str, Any]:
+    """Return the token of a server as options of `CAVEclient`, which otherwise gives the common one to any server."""
+    token = read_token(server).value
+    # without a token it would read its files; no file has this key
+    return {"auth_token": token} if token else {"auth_token_key": "connectomebench: no token for this server"}
 
 
 def _mount_retries(service: Any, adapter: RetryAdapter) -> None:

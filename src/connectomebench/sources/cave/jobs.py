@@ -25,6 +25,7 @@ from connectomebench.sources.cave.connect import Connection, connect
 from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations, read_operations
 from connectomebench.sources.cave.retries import RUN_AGAIN
 from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
+from connectomebench.sources.cave.tokens import volume_token
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def open_layer(
     requests: RequestRules,
 ) -> CloudLayer:
     """Open a volume of a dataset; see :class:`connectomebench.sources.cave.cloud_volumes.CloudLayer`."""
-    return CloudLayer(path, voxel_nm, kind, blobs, requests, connection.login, connection.token)
+    token = volume_token(path, connection.login, connection.token)
+    return CloudLayer(path, voxel_nm, kind, blobs, requests, connection.login, token)
 
 
 @dataclass(frozen=True)

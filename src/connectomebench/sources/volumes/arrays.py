@@ -10,10 +10,11 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Strict
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
@@ -24,6 +25,9 @@ from connectomebench.sources.volumes.precomputed_chunks import ChunkFiles, local
 from connectomebench.sources.volumes.read_errors import reading
 
 Kind = Literal["labels", "image"]
+
+# a number with a fraction or an exponent went through a float, which rounds large ids: such labels are refused
+Label = Annotated[int, Strict()]
 
 _CLOUD = ("precomputed://", "file://", "gs://", "s3://", "https://", "http://")
 _HASHED_BYTES = 1 << 30  # files up to this size are identified by content, larger ones by size and modification time
@@ -69,7 +73,7 @@ class VolumeSpec:
     offset_vx: IntPoint | None = None
     mip: int = 0
     fill_missing: bool = False
-    background: int | tuple[int, ...] = 0
+    background: Label | tuple[Label, ...] = 0
 
     @property
     def backgrounds(self) -> tuple[int, ...]:
@@ -263,7 +267,7 @@ def stored_placement(spec: VolumeSpec, base: Path | None = None, name: str = "vo
     if not path.exists():
         raise ConnectomeBenchError(f"{name}: there is no {path}; check `path`")
     with reading(name, path):
-        return open_array(path, spec.key, name, fill_missing=True), path
+        return open_array(path, spec.key, name, spec.fill_missing), path
 
 
 def _check_background(spec: VolumeSpec, kind: Kind, name: str) -> None:
@@ -312,7 +316,7 @@ def _triple(value: Any, field: str, name: str) -> tuple[float, float, float]:
     try:
         x, y, z = (float(v) for v in value)
     except (TypeError, ValueError):
-        raise ConnectomeBenchError(f"{name}: {field} must be three numbers (x, y, z), not {value!r}") from None
+        raise ConnectomeBenchError(f"{name}: {field} must be three numbers (x, y, z), not {value!r}; mend it") from None
     return x, y, z
 
 
@@ -402,7 +406,7 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
             raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; one is needed")
         _check_dtype(np.dtype(cloud.dtype), kind, name)
         scale = cloud.info["scales"][spec.mip]
-        x, y, z = _triple(scale["resolution"], "resolution in the info", name)
+        x, y, z = _triple(scale["resolution"], f"resolution in the info of {location}", name)
         if not all(0 < v < np.inf for v in (x, y, z)):
             raise ConnectomeBenchError(f"{name}: resolution {[x, y, z]} in the info of {location} must be positive")
         offset = _whole(scale.get("voxel_offset", [0, 0, 0]), "voxel_offset", f"{name}: in the info of {location}")

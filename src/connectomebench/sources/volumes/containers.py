@@ -26,6 +26,8 @@ from connectomebench.sources.volumes.zarr_chunks import absent_chunks
 _log = logging.getLogger(__name__)
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+_FIRST_BYTES = {".npy": b"\x93NUMPY", ".npz": b"PK"}
+_PICKLE = b"\x80"
 _CRACKLE = (".ckl", ".ckl.gz")
 _ZARR_FILES = ("zarr.json", ".zarray", ".zgroup")
 _N5_FILE = "attributes.json"
@@ -46,6 +48,8 @@ class OpenedArray:
         Files outside the container that hold a part of it.
     absent
         Chunks that are missing, and all chunks. Readers return the fill value in their place.
+    left_out
+        Chunks that the writer left out since they hold background alone; not in ``absent``.
     lossy
         Values may differ from those that were stored: of no use for labels.
     """
@@ -54,6 +58,7 @@ class OpenedArray:
     placement: Placement = NOTHING
     linked: tuple[Path, ...] = ()
     absent: tuple[int, int] = (0, 0)
+    left_out: int = 0
     lossy: bool = False
 
 
@@ -79,6 +84,8 @@ def open_array(path: Path, key: str | None, name: str, fill_missing: bool = Fals
         If the file is damaged: whatever the container's library raises; the caller rewords it.
     """
     suffix = path.suffix.lower()
+    if path.is_file() and suffix in _FIRST_BYTES:
+        _check_first_bytes(path, _FIRST_BYTES[suffix])
     if suffix == ".npz":
         return OpenedArray(_open_npz(path, key, name))
     if suffix == ".npy":
@@ -95,6 +102,14 @@ def open_array(path: Path, key: str | None, name: str, fill_missing: bool = Fals
         return _open_pictures(path, name, fill_missing)
     what = "a folder that holds no info, Zarr array or slices" if path.is_dir() else f"a {suffix or 'bare'} file"
     raise ConnectomeBenchError(f"{name}: {path} is {what}; known: {KNOWN}")
+
+
+def _check_first_bytes(path: Path, wanted: bytes) -> None:
+    """Refuse what numpy would take for a pickle, unless it is one: that has a message of its own."""
+    with open(path, "rb") as stream:
+        found = stream.read(len(wanted))
+    if found != wanted and not found.startswith(_PICKLE):
+        raise ValueError(f"it does not begin like a {path.suffix} file")
 
 
 def n5_error(name: str, path: str | Path) -> ConnectomeBenchError:
@@ -180,13 +195,14 @@ def _leads_somewhere(file: Any, key: str) -> bool:
 def _hdf5_arrays(group: Any) -> dict[str, Any]:
     """Return all arrays below a group by name, also those behind soft and external links; each group once."""
     import h5py
+    from h5py import h5o
 
     found: dict[str, Any] = {}
     seen: set[Any] = set()
     waiting = [("", group)]
     while waiting:
         prefix, parent = waiting.pop()
-        mark = (parent.file.filename, h5py.h5o.get_info(parent.id).addr)
+        mark = (parent.file.filename, h5o.get_info(parent.id).addr)
         if mark in seen:
             continue
         seen.add(mark)
@@ -204,11 +220,11 @@ def _hdf5_arrays(group: Any) -> dict[str, Any]:
 
 def _same_arrays(found: Mapping[str, Any]) -> list[list[str]]:
     """Group the names of one array."""
-    import h5py
+    from h5py import h5o
 
     names: dict[tuple[str, int], list[str]] = {}
     for name, dataset in found.items():
-        names.setdefault((dataset.file.filename, h5py.h5o.get_info(dataset.id).addr), []).append(name)
+        names.setdefault((dataset.file.filename, h5o.get_info(dataset.id).addr), []).append(name)
     return list(names.values())
 
 
@@ -302,10 +318,10 @@ def _open_zarr(path: Path, key: str | None, name: str) -> OpenedArray:
             break
     else:
         placement = attribute_placement(dict(array.attrs), array.ndim, "of the array") or NOTHING
-    absent, chunks, lost = absent_chunks(array, path)
+    absent, chunks, lost = absent_chunks(array, path, name)
     if absent and not lost:
         _log.info("%s: %d of %d chunks of %s were not written: they are read as background", name, absent, chunks, path)
-        absent = 0
+        return OpenedArray(array, placement, absent=(0, chunks), left_out=absent)
     return OpenedArray(array, placement, absent=(absent, chunks))
 
 
@@ -355,13 +371,15 @@ def _open_pictures(path: Path, name: str, fill_missing: bool) -> OpenedArray:
 
 def _open_crackle(path: Path, name: str) -> NDArray[Any]:
     try:
-        import crackle
+        import crackle  # noqa: F401
     except ImportError:
         raise _extra(name, path, "crackle-codec") from None
     import gzip
 
+    from connectomebench.sources.volumes.crackle_checks import decompress
+
     stored = path.read_bytes()
-    return crackle.decompress(gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored)
+    return decompress(gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored)
 
 
 def damaged_chunk(array: Any, index: tuple[slice | int, ...]) -> str:

@@ -79,19 +79,27 @@ class ChunkFiles:
             file = self.file_of(chunk)
             if file is not None and file.stat().st_size == 0:
                 raise ConnectomeBenchError(f"{name}: {file} is damaged: it has 0 bytes; copy it again")
-            if file is not None and not file.name.removeprefix(chunk) and self._is_compressed_segmentation():
-                problem = segmentation_problem(
-                    file.read_bytes(),
-                    np.subtract(high, low).tolist(),
-                    self._scale.get("compressed_segmentation_block_size", [8, 8, 8]),
-                    self._dtype,
-                )
+            if file is not None and not file.name.removeprefix(chunk):  # compressed files have a check sum
+                problem = self._problem(file.read_bytes(), np.subtract(high, low).tolist())
                 if problem is not None:
                     raise ConnectomeBenchError(f"{name}: {file} is damaged: {problem}; copy it again")
             self._checked.add(chunk)
 
-    def _is_compressed_segmentation(self) -> bool:
-        return self._scale.get("encoding") == "compressed_segmentation"
+    def _problem(self, data: bytes, shape: Sequence[int]) -> str | None:
+        """Return what is wrong with a chunk that is decoded without a check of its own."""
+        encoding = self._scale.get("encoding")
+        if encoding == "crackle":
+            from connectomebench.sources.volumes.crackle_checks import decompress
+
+            try:
+                decompress(data)
+            except Exception as error:  # crackle has several
+                return str(error)
+            return None
+        if encoding == "compressed_segmentation":
+            block = self._scale.get("compressed_segmentation_block_size", [8, 8, 8])
+            return segmentation_problem(data, shape, block, self._dtype)
+        return None
 
 
 def segmentation_problem(data: bytes, shape: Sequence[int], block: Sequence[int], dtype: np.dtype[Any]) -> str | None:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.sources.volumes.read_errors import reading
+
 _LARGEST_GRID = 4_000_000
 _LOOKED_AT = 256  # absent chunks whose neighbours are read
 
 
-def absent_chunks(array: Any, root: Path) -> tuple[int, int, bool]:
+def absent_chunks(array: Any, root: Path, name: str) -> tuple[int, int, bool]:
     """Count the absent chunks of an array.
 
     Parameters
@@ -25,6 +27,8 @@ def absent_chunks(array: Any, root: Path) -> tuple[int, int, bool]:
         A ``zarr.Array`` in a local store.
     root
         Folder of the store.
+    name
+        Name of the volume in messages.
 
     Returns
     -------
@@ -45,12 +49,21 @@ def absent_chunks(array: Any, root: Path) -> tuple[int, int, bool]:
     for place in np.ndindex(grid):
         present[place] = (folder / array.metadata.encode_chunk_key(place)).is_file()
     absent = np.argwhere(~present)
-    lost = bool(len(absent)) and (not present.any() or _objects_run_into(array, present, absent, edges))
+    fill = 0 if array.fill_value is None else array.fill_value
+    lost = bool(len(absent)) and (
+        not present.any() or _objects_run_into(array, fill, present, absent, edges, name, root)
+    )
     return len(absent), total, lost
 
 
 def _objects_run_into(
-    array: Any, present: NDArray[np.bool_], absent: NDArray[np.int64], edges: tuple[int, ...]
+    array: Any,
+    fill: Any,
+    present: NDArray[np.bool_],
+    absent: NDArray[np.int64],
+    edges: tuple[int, ...],
+    name: str,
+    root: Path,
 ) -> bool:
     """Return whether a chunk beside an absent one has anything but the fill value on their common face."""
     step = max(1, -(-len(absent) // _LOOKED_AT))
@@ -64,6 +77,8 @@ def _objects_run_into(
                 box = [slice(b * e, min((b + 1) * e, n)) for b, e, n in zip(beside, edges, array.shape, strict=True)]
                 face = box[axis].stop - 1 if side < 0 else box[axis].start
                 box[axis] = slice(face, face + 1)
-                if (np.asarray(array[tuple(box)]) != array.fill_value).any():
+                with reading(name, root, f"chunk {array.metadata.encode_chunk_key(tuple(beside))}"):
+                    values = np.asarray(array[tuple(box)])
+                if (values != fill).any():
                     return True
     return False
