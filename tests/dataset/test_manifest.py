@@ -16,7 +16,6 @@ from connectomebench.dataset.manifest import is_built, read_manifest
 DAMAGES: list[tuple[list[str], Any]] = [
     (["task"], 7),
     (["task"], None),
-    (["format_version"], 1.0),
     (["format_version"], "one"),
     (["species"], []),
     (["species", "fly"], 1),

@@ -44,6 +44,11 @@ GRAPH_INFO = "/segmentation/table/my_graph/info"
 STACK = "/info/api/v2/datastack/full/my_stack"
 
 
+def keep_own(home: Path, server: LocalServer) -> None:
+    """Store a token in the file of a server of one's own; the common one is for known servers."""
+    keep(home, f"{server.url.removeprefix('http://')}-cave-secret.json")
+
+
 def written(folder: Path, text: str, server: LocalServer) -> Path:
     path = folder / "build.yaml"
     path.write_text(text.replace("SERVER", server.url))
@@ -51,7 +56,7 @@ def written(folder: Path, text: str, server: LocalServer) -> Path:
 
 
 def test_a_graph_of_ones_own(server: LocalServer, home: Path, tmp_path: Path) -> None:
-    keep(home)
+    keep_own(home, server)
     path = written(tmp_path, OWN_GRAPH, server)
     target = config_target(load_config(path), tmp_path)
     assert (target.login, target.graph_table, target.datastack, target.cache_gb) == (server.url, "my_graph", None, 3)
@@ -66,7 +71,7 @@ def test_a_graph_of_ones_own(server: LocalServer, home: Path, tmp_path: Path) ->
 def test_a_datastack_of_ones_own_is_not_looked_for_at_the_species_paths(
     server: LocalServer, home: Path, tmp_path: Path
 ) -> None:
-    keep(home)
+    keep_own(home, server)
     target = config_target(load_config(written(tmp_path, OWN_DATASTACK, server)), tmp_path)
     assert is_ready(access_of(target))
     assert server.asked == [("GET", STACK, f"Bearer {TOKEN}")]
@@ -86,7 +91,7 @@ def test_volumes_are_looked_for_where_they_lie(server: LocalServer, home: Path, 
 def test_a_refused_token_is_told_though_the_info_service_answers_404(
     server: LocalServer, home: Path, tmp_path: Path, status: int
 ) -> None:
-    keep(home)
+    keep_own(home, server)
     server.statuses = {STACK: 404, "/segmentation/api/version": status}
     target = config_target(load_config(written(tmp_path, OWN_DATASTACK, server)), tmp_path)
     finding = by_name(access_of(target))["server"]
@@ -112,7 +117,7 @@ def test_an_address_that_is_none_is_told_before_anything_is_asked(server: LocalS
 
 
 def test_command_with_a_configuration(server: LocalServer, home: Path, tmp_path: Path) -> None:
-    keep(home)
+    keep_own(home, server)
     path = written(tmp_path, OWN_GRAPH, server)
     command = [sys.executable, "-m", "connectomebench", "doctor", "--out", str(home)]
     done = subprocess.run(

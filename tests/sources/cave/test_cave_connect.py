@@ -211,7 +211,7 @@ def test_a_stored_token_that_can_be_none_is_told_without_asking_anybody(
     server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, words: str
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    path = tmp_path / ".cloudvolume" / "secrets" / "cave-secret.json"
+    path = tmp_path / ".cloudvolume" / "secrets" / f"{server.url.removeprefix('http://')}-cave-secret.json"
     path.parent.mkdir(parents=True)
     path.write_text(content)
     asked = server.requests
