@@ -65,6 +65,25 @@ def test_written_formats(kind: str, options: dict[str, Any]) -> None:
     assert len(mesh.faces) == len(BALL.faces)
 
 
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", "utf-16"], ids=["UTF-8", "UTF-16"])
+@pytest.mark.parametrize(("kind", "options"), [("obj", {}), ("ply", {"encoding": "ascii"}), ("stl_ascii", {})])
+def test_text_with_a_byte_order_mark_is_read(kind: str, options: dict[str, Any], mark: bytes | str) -> None:
+    data = exported(kind, **options)
+    data = mark + data if isinstance(mark, bytes) else data.decode().encode(mark)
+    assert len(read_mesh(data).faces) == len(BALL.faces)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_vertex_that_no_face_uses_does_not_matter(value: float) -> None:
+    corners = np.asarray([[0, 0, 0], [value] * 3, [9, 0, 0], [0, 9, 0], [value] * 3], np.float32)
+    header = "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\n"
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    rows = "".join(f"{x} {y} {z}\n" for x, y, z in corners)
+    mesh = read_mesh((header + rows + "3 0 2 3\n").encode())
+    assert mesh.vertices_nm.tolist() == [[0, 0, 0], [9, 0, 0], [0, 9, 0]] and mesh.faces.tolist() == [[0, 1, 2]]
+    refused((header + rows + "3 0 1 3\n").encode(), "no numbers, or far too large")
+
+
 @pytest.mark.parametrize("kind", SUFFIXES)
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())

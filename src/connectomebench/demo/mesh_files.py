@@ -13,7 +13,15 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.limited_process import run_limited
 from connectomebench.core.site import Point
-from connectomebench.demo.mesh_counts import Counts, count_glb, count_obj, count_ply, count_stl, kind_of
+from connectomebench.demo.mesh_counts import (
+    Counts,
+    count_glb,
+    count_obj,
+    count_ply,
+    count_stl,
+    kind_of,
+    without_mark,
+)
 
 MOST_BYTES = 20_000_000
 MOST_FACES = 500_000
@@ -54,6 +62,7 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
         raise ConnectomeBenchError("the unit of the coordinates must be a number of nm above 0")
     if len(data) > MOST_BYTES:
         raise _too_many_bytes(data)
+    data = without_mark(data)
     suffix = kind_of(data)
     kind = suffix.upper()
     try:
@@ -123,6 +132,9 @@ def _checked(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Mesh:
         raise ConnectomeBenchError("the mesh has no faces; export a surface, not points")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise ConnectomeBenchError("the mesh has faces of vertices that are not there; export it again")
+    # vertices that no face uses are not drawn, whatever stands there
+    used, faces = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], faces.reshape(-1, 3)
     if len(faces) > MOST_FACES or len(vertices) > MOST_VERTICES:
         raise ConnectomeBenchError(f"the mesh has more than {MOST_FACES} faces; simplify it")
     if not np.isfinite(vertices).all() or np.abs(vertices).max() > _FARTHEST_NM:
