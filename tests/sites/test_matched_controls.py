@@ -94,3 +94,32 @@ def test_matching_removes_what_a_trivial_feature_tells():
 def test_without_cases_or_controls_nothing_is_kept():
     names = np.array(["a", "b", "c"])
     assert match_rendered(np.zeros((3, 2)), np.zeros(3, bool), names, ControlRules()) == ([], 0)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 60_000), (60_000, 40)])
+def test_few_of_one_side_and_very_many_of_the_other(n, m):
+    """As many candidates as the few and the many need, not 64 for each of the many."""
+    rng = np.random.default_rng(0)
+    cases, others = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
+    a, _ = controls._allowed_pairs(cases, others, np.zeros(n), np.zeros(m), np.inf, 64)
+    assert len(a) <= 2 * 64 * min(n, m) + 2 * max(n, m)
+    pairs = assign_controls(cases, others, 1)
+    assert len(pairs) == min(n, m) == len({c for c, _ in pairs}) == len({o for _, o in pairs})
+    if n < m:  # each has its nearest, or one that is hardly farther
+        nearest = np.array([np.linalg.norm(others - case, axis=1).min() for case in cases])
+        taken = np.array([np.linalg.norm(others[o] - cases[c]) for c, o in pairs])
+        assert (taken >= nearest - 1e-12).all() and taken.sum() < 1.2 * nearest.sum() + 1e-9
+
+
+def test_the_propensity_of_many_rows_is_learnt_from_a_part_of_them(monkeypatch):
+    rng = np.random.default_rng(0)
+    is_case = np.arange(1200) % 2 == 0
+    features = rng.normal(size=(1200, 3)) + 2.0 * is_case[:, None]
+    groups = np.array([str(i // 4) for i in range(1200)])
+    whole = controls._propensity_logit(features, is_case, groups, 0)
+    monkeypatch.setattr(controls, "_TREE_ROWS", 300)
+    part = controls._propensity_logit(features, is_case, groups, 0)
+    assert not np.array_equal(whole, part)
+    for logit in (whole, part):
+        assert (logit[is_case].mean() - logit[~is_case].mean()) > 1.5
+    assert np.corrcoef(whole, part)[0, 1] > 0.95

@@ -94,7 +94,7 @@ class BuildConfig:
         return values
 
 
-def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
+def load_config(path: Path, overrides: dict[str, Any] | None = None, *, truth_needed: bool = True) -> BuildConfig:
     """Read a build configuration.
 
     Parameters
@@ -103,6 +103,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         YAML file.
     overrides
         Values that replace those of the file, with dotted keys (``"partition.group_by"``).
+    truth_needed
+        False to accept volumes without truth, which can be proofread but give no datasets.
 
     Raises
     ------
@@ -133,10 +135,10 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = value
-    return parse_config(data, str(path))
+    return parse_config(data, str(path), truth_needed=truth_needed)
 
 
-def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildConfig:
+def parse_config(data: dict[str, Any], origin: str = "configuration", *, truth_needed: bool = True) -> BuildConfig:
     """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors."""
     from pydantic import TypeAdapter, ValidationError
 
@@ -151,6 +153,12 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
             str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec|int|tuple\[.*\]", str(p))
         )
         raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
+    volumes = config.source.volumes
+    if truth_needed and volumes is not None and volumes.proofread is None and volumes.simulated is None:
+        raise ConnectomeBenchError(
+            f"{origin}: source.volumes: add `proofread` (the truth) or `simulated` (how errors are simulated in labels "
+            "without truth); without either a segmentation can only be proofread (connectomebench proofread)"
+        )
     get_species(config.species)
     if not config.tasks:
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")

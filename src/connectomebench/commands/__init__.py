@@ -3,6 +3,7 @@
 NAMES = (
     "build",
     "check",
+    "proofread",
     "quickstart",
     "report",
     "doctor",

@@ -108,17 +108,29 @@ def load_rows(
         revision=commit,
         fingerprint=entry["fingerprint"],
         rows=dict(sorted(Counter(rows["answer"]).items())),
-        source=entry["source"],
+        source={**entry["source"], "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)
+
+
+def _places_nm(rows: Dataset) -> list[list[float]]:
+    """Return the box of everything that rows show: lower and upper corner (x, y, z), nm; empty without rows."""
+    import numpy as np
+
+    if not len(rows):
+        return []
+    centres = np.asarray(rows["location_nm"], np.float64).reshape(-1, 3)
+    halves = np.asarray(rows["extent_nm"], np.float64)[:, None] / 2
+    return [(centres - halves).min(axis=0).tolist(), (centres + halves).max(axis=0).tolist()]
 
 
 def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
     """Read the files of a partition, through a cache whose name is their content."""
     import datasets
+    from datasets.config import HF_DATASETS_CACHE
 
     paths, key = check_partition(folder, partition, entry)
-    root = cache or Path(datasets.config.HF_DATASETS_CACHE)
+    root = cache or Path(HF_DATASETS_CACHE)
     with parquet_errors(paths):
         rows = datasets.Dataset.from_parquet(
             # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_TREE_ROWS = 10_000  # most that one tree of the propensity is grown from
 _ALL_PAIRS = 1_000_000  # problems with more pairs than this are thinned
 
 
@@ -71,7 +72,7 @@ def assign_controls(
         Largest difference of scores within a pair.
     neighbours
         In large problems only this many nearest controls of a case, and as many nearest cases of a control, are
-        candidates for distance. The number of pairs does not depend on it.
+        candidates for distance; of the larger side, fewer in proportion. The number of pairs does not depend on it.
 
     Returns
     -------
@@ -131,11 +132,13 @@ def _allowed_pairs(
         return a, b
     from scipy.spatial import KDTree
 
-    k = min(neighbours, n, m)
+    # the larger side has fewer each: a thousand cases and a million controls are no 64 million candidates
+    k = max(1, min(neighbours, n, m) * min(n, m) // n)
+    k_back = max(1, min(neighbours, n, m) * min(n, m) // m)
     near = KDTree(controls).query(cases, k)[1].reshape(n, k)
-    back = KDTree(cases).query(controls, k)[1].reshape(m, k)
+    back = KDTree(cases).query(controls, k_back)[1].reshape(m, k_back)
     a = np.concatenate([np.repeat(np.arange(n), k), back.ravel()])
-    b = np.concatenate([near.ravel(), np.repeat(np.arange(m), k)])
+    b = np.concatenate([near.ravel(), np.repeat(np.arange(m), k_back)])
     kept = np.abs(own[a] - other[b]) <= caliper
     largest = _largest_matching(own, other, caliper)
     codes = np.unique(np.append(a[kept] * m + b[kept], largest[:, 0] * m + largest[:, 1]))
@@ -217,7 +220,11 @@ def _propensity_logit(
     folds = int(min(5, is_case.sum(), (~is_case).sum(), len(np.unique(groups))))
     if folds < 2:
         return np.zeros(len(is_case))
-    forest = RandomForestClassifier(100, min_samples_leaf=5, class_weight="balanced", random_state=seed, n_jobs=2)
+    # a tree of more rows tells cases from controls no better, and takes as much longer as there are rows
+    share = _TREE_ROWS / len(is_case) if len(is_case) > _TREE_ROWS else None
+    forest = RandomForestClassifier(
+        100, min_samples_leaf=5, class_weight="balanced", random_state=seed, max_samples=share, n_jobs=-1
+    )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     probability = cross_val_predict(forest, features, is_case, groups=groups, cv=splitter, method="predict_proba")
     clipped = np.clip(np.asarray(probability)[:, 1], 0.02, 0.98)
