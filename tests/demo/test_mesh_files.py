@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.demo.mesh_counts import SUFFIXES, count_glb
-from connectomebench.demo.mesh_files import MOST_FACES, read_mesh, read_mesh_apart
+from connectomebench.demo.mesh_files import MOST_FACES, read_mesh, read_meshes_apart
 
 BALL = trimesh.creation.icosphere(subdivisions=2, radius=120.0)
 
@@ -250,11 +250,13 @@ def test_numbers_that_are_not_in_the_file_are_refused(change: dict[str, dict[str
 
 def test_a_process_reads_the_same_and_refuses_in_the_same_words() -> None:
     data = exported("ply")
-    here, apart = read_mesh(data, (8.0, 8.0, 40.0)), read_mesh_apart(data, (8.0, 8.0, 40.0))
+    here = read_mesh(data, (8.0, 8.0, 40.0))
+    apart, other = read_meshes_apart([data, exported("stl")], (8.0, 8.0, 40.0))
+    assert len(other.faces) == len(BALL.faces)
     assert np.array_equal(here.vertices_nm, apart.vertices_nm) and np.array_equal(here.faces, apart.faces)
     assert apart.vertices_nm.flags.writeable
     with pytest.raises(ConnectomeBenchError, match=r"^the file is no whole PLY file; export it again$"):
-        read_mesh_apart(b"ply\n<b>rubbish</b>")
+        read_meshes_apart([data, b"ply\n<b>rubbish</b>"])
 
 
 def test_the_attack_that_took_14_gb_takes_no_more_than_its_positions() -> None:
@@ -277,5 +279,5 @@ def test_the_attack_that_took_14_gb_takes_no_more_than_its_positions() -> None:
     numbers = b"\0\0\0\0" + struct.pack("<II", 1, 2) + points.tobytes()[12:]
     data = glb(tree, struct.pack("<I4s", len(numbers), b"BIN\0") + numbers)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert len(read_mesh_apart(data).faces) == 1
+    assert [len(mesh.faces) for mesh in read_meshes_apart([data])] == [1]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 1_000_000)  # kB

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -74,23 +75,25 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
     return _checked(vertices * unit_nm, faces)
 
 
-def read_mesh_apart(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
-    """Read an uploaded mesh as `read_mesh` does, in a process with a limit on memory and time."""
-    if len(data) > MOST_BYTES:
-        raise _too_many_bytes(data)
-    vertices, faces = run_limited(
-        f"{__name__}:_parts_of_mesh", [data, np.asarray(unit_nm, "<f8").tobytes()], "the mesh"
-    )
-    return Mesh(
-        np.frombuffer(vertices, np.float32).reshape(-1, 3).copy(), np.frombuffer(faces, np.int32).reshape(-1, 3).copy()
-    )
+def read_meshes_apart(files: Sequence[bytes], unit_nm: Point = (1.0, 1.0, 1.0)) -> list[Mesh]:
+    """Read uploaded meshes as `read_mesh` does, in one process with a limit on memory and time."""
+    for data in files:
+        if len(data) > MOST_BYTES:
+            raise _too_many_bytes(data)
+    numbers = run_limited(f"{__name__}:_parts_of_meshes", [np.asarray(unit_nm, "<f8").tobytes(), *files], "the mesh")
+    return [
+        Mesh(
+            np.frombuffer(corners, np.float32).reshape(-1, 3).copy(),
+            np.frombuffer(faces, np.int32).reshape(-1, 3).copy(),
+        )
+        for corners, faces in zip(numbers[::2], numbers[1::2], strict=True)
+    ]
 
 
-def _parts_of_mesh(parts: list[bytes]) -> list[bytes]:
-    data, unit = parts
-    x, y, z = np.frombuffer(unit, "<f8").tolist()
-    mesh = read_mesh(data, (x, y, z))
-    return [mesh.vertices_nm.tobytes(), mesh.faces.tobytes()]
+def _parts_of_meshes(parts: list[bytes]) -> list[bytes]:
+    x, y, z = np.frombuffer(parts[0], "<f8").tolist()
+    meshes = [read_mesh(data, (x, y, z)) for data in parts[1:]]
+    return [numbers.tobytes() for mesh in meshes for numbers in (mesh.vertices_nm, mesh.faces)]
 
 
 def _too_many_bytes(data: bytes) -> ConnectomeBenchError:
