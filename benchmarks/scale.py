@@ -49,7 +49,9 @@ def volume_nm(n: int) -> float:
 def source_info(n: int) -> SourceInfo:
     """Describe a source whose box holds n sites."""
     edge = volume_nm(n)
-    return SourceInfo("synthetic", "1", SPECIES, Box((0, 0, 0), (edge,) * 3), False, False, 100.0, "cc0-1.0", "None.")
+    return SourceInfo(
+        "synthetic", "1", SPECIES, Box((0, 0, 0), (edge, edge, edge)), False, False, 100.0, "cc0-1.0", "None."
+    )
 
 
 def sites(n: int) -> list[Site]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -19,6 +20,7 @@ from stored_rows import write_dataset
 from connectomebench.build.config import parse_config
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.rows import DataRecord
 from connectomebench.evaluation.result_records import result_schema
 from connectomebench.inspection import Finding, as_json, as_text, inspect_pair, inspect_path
 from connectomebench.models.model_record import ModelRecord, write_record
@@ -158,9 +160,13 @@ def test_datasets_results_and_models_of_this_package(tmp_path: Path) -> None:
     assert finding.usage[0] == f'load_dataset("{folder}", "fly")' and not finding.warnings
     next((folder / "fly").glob("test-*")).unlink()
     assert "is not whole" in inspect_path(str(folder))[0].warnings[0]
-    record = ModelRecord("trivial", "trivial", "r1", "merge_action", None, None, {}, (), {})
+    data = DataRecord("merge_action", "fly", "train", "brains/merge_action", "c" * 40, "f" * 32, {}, {"name": "made"})
+    data = (data, replace(data, repo=None, species="mouse"))
+    record = ModelRecord("trivial", "trivial", "r1", "merge_action", None, None, {}, data, {})
     write_record(tmp_path / "models/trivial/merge_action/fly", record)
     (finding,) = inspect_path(str(tmp_path / "models"))
+    digest = "f" * 32
+    assert finding.facts["trained on"] == {"fly": f"brains/merge_action, {digest}", "mouse": f"made, {digest}"}
     assert finding.facts["kind"] == "trivial" and finding.usage[0].startswith("load_model(")
     pq.write_table(result_schema().empty_table(), tmp_path / "r.parquet")
     assert inspect_path(str(tmp_path / "r.parquet"))[0].kind == "result records of evaluations"

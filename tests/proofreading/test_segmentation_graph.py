@@ -10,27 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from small_graphs import chain
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.edit_log import Edit, apply_edit, open_edit_log, read_edits, replay
 from connectomebench.proofreading.find_supervoxels import find_supervoxels
-from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph, Supervoxels
+from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.sources.supervoxels import PieceRules
 
 VOXEL = np.array([10.0, 10.0, 20.0])
-
-
-def chain(segments: list[int], capacities: list[float] | None = None, voxels: list[int] | None = None) -> Supervoxels:
-    """Supervoxels in a row, each touching the next."""
-    n = len(segments)
-    return Supervoxels(
-        np.array(segments, np.uint64),
-        np.stack([np.arange(n) * 10.0, np.zeros(n), np.zeros(n)], axis=1).astype(np.float32),
-        np.array(voxels or [100] * n),
-        np.array([[i, i + 1] for i in range(n - 1)], np.int32).reshape(-1, 2),
-        np.array(capacities or [5.0] * (n - 1), np.float32),
-        np.arange(1, n + 1, dtype=np.uint64),
-    )
 
 
 def test_a_merge_unites_and_a_split_cuts_where_it_is_cheapest():

@@ -234,6 +234,21 @@ def test_samples_without_any_answer_under_each_rule(tmp_path: Path) -> None:
     assert "not_reproduced" in {d.key for d in accuracy_differences(found)}
 
 
+def test_files_with_less_and_other_detail_are_read(tmp_path: Path) -> None:
+    answers = evaluation("gpt-5", "test", [[True] * 3 for _ in range(12)], confident=False)
+    for number, entry in enumerate(answers["predictions"]):
+        entry["sample_id"] = [None, 7, {"interface_point": [1.5, 2.0], "split_hash": None}][number % 3]
+        entry["all_responses"] = [None] * 3
+    answers["calibration"] = {"ece": 0.2, "bins": [1, 2], "note": "ten"}
+    session = sitting()
+    session.pop("session_id")
+    for response in session["responses"]:
+        response["metadata"] = None
+    found = read(tmp_path, {"eval_a.json": answers, "human_eval_b.json": session})
+    assert [f.used for f in found.files] == [True, True], [f.state for f in found.files]
+    assert found.runs[0].stated["calibration_ece"] == 0.2 and len(found.runs) == 3
+
+
 def test_content_that_is_no_result_is_left_out(tmp_path: Path) -> None:
     found = read(tmp_path, {"a.json": outputs(), "b.json": {"hello": 1}, "c.json": [1, 2], "d.json": {}})
     assert [f.used for f in found.files] == [True, False, False, False]

@@ -125,8 +125,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None, *, truth_ne
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read configuration {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
     if not isinstance(data, dict):
         raise ConnectomeBenchError(f"{path} must be a mapping with at least `species` and `source`")
     for key, value in (overrides or {}).items():

@@ -218,7 +218,7 @@ def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointSettings | N
 def _extra_body(text: str) -> dict[str, Any]:
     try:
         more = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         more = None
     if not isinstance(more, dict):
         raise ConnectomeBenchError(f"--extra-body takes a JSON object, not {text[:60]!r}")

@@ -127,9 +127,10 @@ def _places_nm(rows: Dataset) -> list[list[float]]:
 def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
     """Read the files of a partition, through a cache whose name is their content."""
     import datasets
+    from datasets.config import HF_DATASETS_CACHE
 
     paths, key = check_partition(folder, partition, entry)
-    root = cache or Path(datasets.config.HF_DATASETS_CACHE)
+    root = cache or Path(HF_DATASETS_CACHE)
     with parquet_errors(paths):
         rows = datasets.Dataset.from_parquet(
             # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several

@@ -68,8 +68,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             entry_format(entry)
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r:.200}); delete it and build again") from error
     declare_from_manifest(manifest)
     return manifest
 

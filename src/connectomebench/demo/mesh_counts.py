@@ -232,7 +232,9 @@ def _reachable(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain_node(node: dict[str, Any], meshes: _Renumbered) -> dict[str, Any]:
-    kept = {name: [float(value) for value in node[name]] for name, n in _PLACES.items() if len(node.get(name, ())) == n}
+    kept: dict[str, Any] = {
+        name: [float(value) for value in node[name]] for name, n in _PLACES.items() if len(node.get(name, ())) == n
+    }
     if node["children"]:
         kept["children"] = node["children"]
     if "mesh" in node:

@@ -76,7 +76,7 @@ def _address(spec: str) -> str:
         address = json.loads(Path(spec).read_text(encoding="utf-8"))["address"]
     except OSError as error:
         raise ConnectomeBenchError(f"scheduler {spec!r} cannot be read ({error.strerror}); give {FORMS}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConnectomeBenchError(
             f"{spec} is not the JSON file of a Dask scheduler; start one with `dask scheduler --scheduler-file {spec}`"
         ) from error

@@ -90,7 +90,7 @@ def describe_model(path: Path) -> Finding:
             for key in ("base_model_name_or_path", "peft_type", "model_type", "architectures")
             if key in config
         }
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path / name} cannot be read ({error}); copy the model again") from error
     warnings = (
         () if any(path.glob("*.safetensors")) else ("there are no weights as safetensors; pickled ones are never read",)

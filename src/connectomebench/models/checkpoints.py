@@ -148,7 +148,7 @@ def is_whole(checkpoint: Path, processes: int = 1, weights: str = ADAPTER_WEIGHT
                     if archive.testzip() is not None:
                         return False
         step = state["global_step"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, zipfile.BadZipFile):
         return False
     states = [path for path in checkpoint.iterdir() if _RANDOM.fullmatch(path.name)]
     return (

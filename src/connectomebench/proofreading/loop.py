@@ -207,7 +207,7 @@ def run_loop(
         pending = {key: one for key, one in pending.items() if _exists(one, graph)} | best
         earlier = [edit for edit in logged if edit.round == current.number]
         left = None if rules.max_decisions is None else rules.max_decisions - done
-        changed = _apply(graph, decider, rules, current, list(best.values()), earlier, left, record, link)
+        changed = apply_round(graph, decider, rules, current, list(best.values()), earlier, left, record, link)
         done += len(current.applied)
         applied = {edit.edit_id for edit in current.applied}
         pending = {k: one for k, one in pending.items() if one.proposal.edit_id not in applied}
@@ -322,7 +322,7 @@ def best_of_candidates(current: Round) -> dict[str, Judged]:
     return distinct
 
 
-def _apply(
+def apply_round(
     graph: SegmentationGraph,
     decider: Decider,
     rules: LoopRules,
@@ -333,7 +333,37 @@ def _apply(
     record: Callable[[Edit], None],
     link: Callable[[Edit], str],
 ) -> set[int]:
-    """Apply the confident edits, and return the objects that they made."""
+    """Apply the confident edits of a round.
+
+    Parameters
+    ----------
+    graph
+        Edited in place.
+    decider
+        Says whether an accepted correction still holds after the others.
+    rules
+        ``min_confidence`` counts here.
+    current
+        Gets the applied edits, and why others were put off or refused.
+    judged
+        One correction a candidate.
+    earlier
+        Edits of this round that an interrupted run made; applied first.
+    limit
+        Most edits, those of the largest expected gain; None sets no limit.
+    record, link
+        As for :func:`run_loop`.
+
+    Returns
+    -------
+    set of int
+        The objects that the edits made.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If an earlier edit cannot be made again.
+    """
     confident = [one for one in judged if one.confidence >= rules.min_confidence]
     confident.sort(key=lambda one: (-one.confidence, -one.proposal.gain, one.proposal.edit_id))
     chosen = _compatible(graph.copy(), decider, confident, current)

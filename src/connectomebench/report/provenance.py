@@ -89,8 +89,10 @@ def read_provenance(folder: Path, task: str, species: str) -> Provenance:
         return _provenance(entry, task)
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConnectomeBenchError(f"{path} is not a manifest of {task}/{species} ({error!r}); build again") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ConnectomeBenchError(
+            f"{path} is not a manifest of {task}/{species} ({error!r:.200}); build again"
+        ) from error
 
 
 def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:

@@ -121,7 +121,7 @@ def read_lexicon(path: Path | None = None) -> Lexicon:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConnectomeBenchError(f"cannot read the lexicon {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path} is not YAML: {' '.join(str(error).split())[:160]}") from error
     try:
         return _lexicon(data)

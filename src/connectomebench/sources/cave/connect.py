@@ -126,7 +126,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
     )
 
 
-def _login(server: str) -> dict[str, str]:
+def _login(server: str) -> dict[str, Any]:
     """Return the token of a server as options of `CAVEclient`, which otherwise gives the common one to any server."""
     token = read_token(server).value
     # without a token it would read its files; no file has this key
