@@ -12,8 +12,8 @@ from connectomebench.core.cut import ProposalRules
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Part, Site
 from connectomebench.proofreading.deciders import Judgement
-from connectomebench.proofreading.effort import Curve, decide_rightly
-from connectomebench.proofreading.loop import Judged, LoopRules, Round, apply_round, best_of_candidates
+from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
+from connectomebench.proofreading.loop import Judged, LoopResult, LoopRules, Round, apply_round, best_of_candidates
 from connectomebench.proofreading.proposals import Candidate, Proposal, find_branches
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
@@ -118,3 +118,25 @@ def test_a_person_who_knows_accepts_what_is_right():
     assert graph.ids() == [1, 2, 3]
     assert curve.at(1.5) == 0.25 and curve.at(10) == 0.5
     assert curve.area(3, 0.5) == pytest.approx(2 / 3) and Curve(np.zeros(0), 0).area(3, 0.5) == 0
+
+
+def test_steps_are_scored_by_what_the_oracle_accepts():
+    graph = SegmentationGraph(chain([1, 1, 2, 3]))
+    # an end and a place of a merge error at one node
+    merge, cut = judged(graph, 0, 2, 0.8), judged(graph, 0, 1, 0.3)
+    known, asked = Round(1), Round(1)
+    for round_, sure in ((known, (1.0, 0.0)), (asked, (0.8, 0.3))):
+        for one, p in zip((merge, cut), sure, strict=True):
+            proposal = one.proposal
+            round_.candidates.append((proposal.candidate, Judgement(0.9)))
+            round_.judged.append(Judged(proposal, Judgement(0.9), Judgement(p), p, 1))
+    found = score_steps(LoopResult((asked,), (), ""), LoopResult((known,), (), ""), 0.7)
+    assert found["identification"]["ends"] == {
+        "asked": 1, "errors": 1, "recall": 1.0, "precision": 1.0, "false_positive_rate": None,
+    }  # fmt: skip
+    assert found["identification"]["merge_places"] == {
+        "asked": 1, "errors": 0, "recall": None, "precision": 0.0, "false_positive_rate": 1.0,
+    }  # fmt: skip
+    assert found["correction"] == {"right": 1, "wrong": 0, "none_when_should": 0, "none_correct": 1}
+    assert found["thresholds"][0] == {"min_confidence": 0.5, "edits": 1, "precision": 1.0}
+    assert found["thresholds"][-1] == {"min_confidence": 0.99, "edits": 0, "precision": None}

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from connectomebench.core.correction import Contacts
 from connectomebench.proofreading.deciders import edit_gain
 from connectomebench.proofreading.edit_log import Edit, apply_edit
-from connectomebench.proofreading.loop import LoopResult, best_of_candidates
+from connectomebench.proofreading.loop import Judged, LoopResult, best_of_candidates
 from connectomebench.proofreading.place import Place
-from connectomebench.proofreading.proposals import Proposal, site_key
+from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
 
@@ -205,25 +205,25 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules_min: float) -> dic
         edits at each confidence.
     """
     right = {one.proposal.edit_id: (one.correction.probability or 0.0) > 0.5 for one in oracle.rounds[0].judged}
-    errors: dict[str, bool] = {site_key(c.site): False for c, _ in oracle.rounds[0].candidates}
-    ends = {site_key(c.site): c.kind == "end" for c, _ in oracle.rounds[0].candidates}
-    places = {_where(c.site): site_key(c.site) for c, _ in oracle.rounds[0].candidates}
+    errors = {_where(candidate): False for candidate, _ in oracle.rounds[0].candidates}
     for one in oracle.rounds[0].judged:
-        key = site_key(one.proposal.candidate.site)
+        key = _where(one.proposal.candidate)
         errors[key] = errors.get(key, False) or right[one.proposal.edit_id]
     identification = {}
     for name, is_end in (("ends", True), ("merge_places", False)):
-        asked = [
-            (places[_where(c.site)], answer.probability)
-            for c, answer in result.rounds[0].candidates
-            if answer.probability is not None and _where(c.site) in places
-        ]
-        own = [(errors[key], p >= 0.5) for key, p in asked if ends[key] == is_end]
-        identification[name] = _rates(own)
+        identification[name] = _rates(
+            [
+                (errors[_where(candidate)], answer.probability >= 0.5)
+                for candidate, answer in result.rounds[0].candidates
+                if answer.probability is not None
+                and (candidate.kind == "end") == is_end
+                and _where(candidate) in errors
+            ]
+        )
     counts = {"right": 0, "wrong": 0, "none_when_should": 0, "none_correct": 0}
-    by_candidate: dict[str, list[Any]] = {}
+    by_candidate: dict[Any, list[Judged]] = {}
     for one in result.rounds[0].judged:
-        by_candidate.setdefault(places.get(_where(one.proposal.candidate.site), ""), []).append(one)
+        by_candidate.setdefault(_where(one.proposal.candidate), []).append(one)
     for key, own in by_candidate.items():
         best = max(own, key=lambda one: one.confidence)
         if best.confidence >= rules_min:
@@ -241,9 +241,9 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules_min: float) -> dic
     return {"identification": identification, "correction": counts, "thresholds": thresholds}
 
 
-def _where(site: Any) -> tuple[Any, ...]:
-    """Name a place whatever the task asks there."""
-    return (site.segment_ids, site.location_nm)
+def _where(candidate: Candidate) -> tuple[Any, ...]:
+    """Name a candidate whatever task asks about it; an end and a place of a merge error may share a node."""
+    return (candidate.kind == "end", candidate.site.segment_ids, candidate.site.location_nm)
 
 
 def _rates(pairs: Sequence[tuple[bool, bool]]) -> dict[str, float | int | None]:
