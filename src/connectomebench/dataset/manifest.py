@@ -66,12 +66,44 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         parse_format(manifest["format_version"], str(path))
         for entry in manifest["species"].values():
             entry_format(entry)
+        if not isinstance(manifest["task"], str):
+            raise TypeError("its task is no text")
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path} is not a manifest ({error!r:.200}); delete it and build again") from error
     declare_from_manifest(manifest)
     return manifest
+
+
+def entry_of(manifest: Mapping[str, Any], species: str, where: str) -> dict[str, Any] | None:
+    """Return the entry of a species, with whole numbers of rows in every partition; None if there is none.
+
+    Parameters
+    ----------
+    manifest
+        From :func:`read_manifest`.
+    species
+        Species config.
+    where
+        Path or repository, for the message.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the entry is damaged.
+    """
+    entry = manifest["species"].get(species)
+    if entry is None:
+        return None
+    try:
+        counts = [n for partition in PARTITIONS for n in entry["counts"][partition].values()]
+        whole = isinstance(entry["config_fingerprint"], str) and all(type(n) is int and n >= 0 for n in counts)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ConnectomeBenchError(f"{where}: the entry of {species} is damaged; delete the file and build again")
+    return entry
 
 
 def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
@@ -93,7 +125,7 @@ def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
     """
     if not (folder / FILE_NAME).exists():
         return False
-    entry = read_manifest(folder)["species"].get(species)
+    entry = entry_of(read_manifest(folder), species, str(folder / FILE_NAME))
     if entry is None:
         return False
     if entry["config_fingerprint"] != config_fingerprint:

@@ -78,7 +78,9 @@ def describe_model(path: Path) -> Finding:
             "revision": record.revision,
             "task": record.task,
             "based on": record.base_model,
-            "trained on": {d.species: f"{d.repo or 'a folder'}, {d.fingerprint}" for d in record.trained_on},
+            "trained on": {
+                d.species: f"{d.repo or d.source.get('name', 'a folder')}, {d.fingerprint}" for d in record.trained_on
+            },
             "written by": f"connectomebench {record.code_version}",
         }
         return Finding(str(path), f"model ({record.kind}) for the task {record.task}", facts, (), usage)

@@ -178,7 +178,7 @@ def _verdict_short(measures: TaskMeasures) -> str:
         return "No: a baseline wins (construction flaw)"
     if measures.against("undecided"):
         return "Not distinguishable at this n"
-    return "Yes"
+    return "Yes, by few groups" if measures.few_groups else "Yes"
 
 
 def _reality(provenances: Sequence[Provenance]) -> list[ResultLine]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -98,7 +98,8 @@ def _pool(cases: list[Site], controls: list[Site], rules: ControlRules, dropped:
         chosen = np.sort(np.argsort(best, kind="stable")[: rules.max_cases])
         dropped["cases beyond max_cases"] += len(cases) - len(chosen)
         cases, own = [cases[i] for i in chosen], own[chosen]
-    kept = sorted({k for _, k in assign_controls(own, other, rules.pool_per_case)})
+    first = np.asarray([s.hard_negative for s in controls], np.bool_)
+    kept = sorted({k for _, k in assign_controls(own, other, rules.pool_per_case, first=first)})
     dropped["controls not comparable to a case"] += len(controls) - len(kept)
     return cases + [controls[k] for k in kept]
 
@@ -114,7 +115,8 @@ def merge_action_sites(
     """Label touching pairs of segments: yes = both belong to one body.
 
     Both kinds of pair come from the same contacts. A pair is left out where a segment is fused (a tangle), has no
-    sure body, is small, or where it belongs to one body but no localised correction lies at this contact.
+    sure body, is small, or where it belongs to one body but no localised correction lies at this contact. Pairs that a
+    person merged and that were taken apart again are hard negatives, at the contact next to that merge.
     """
     sizes, body_of = corrections.overlaps.segment_sizes(), corrections.body_of
     merges: dict[tuple[int, int], list[tuple[KDTree, str]]] = {}
@@ -125,6 +127,10 @@ def merge_action_sites(
     dropped: Counter[str] = Counter()
     yes: dict[str, tuple[float, Site]] = {}
     no: dict[tuple[int, int], Site] = {}
+    hard: dict[tuple[int, int], tuple[float, Site]] = {}
+    taken_back: dict[tuple[int, int], list[KDTree]] = {}
+    for merge in corrections.taken_back:
+        taken_back.setdefault(_pair(*merge.segments), []).append(KDTree(merge.points_nm))
     indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     order = np.lexsort((contacts.points_nm[:, 2], contacts.points_nm[:, 0], -contacts.areas))
     for row in order.tolist():
@@ -169,15 +175,19 @@ def merge_action_sites(
             covariates=covariates,
         )
         if edit_id is None:
-            # one control per pair: its largest contact comes first
+            # one control per pair: its largest contact comes first, but for the one next to a merge that was taken back
             no.setdefault(pair, site)
+            away = min((float(patch.query(place)[0]) for patch in taken_back.get(pair, [])), default=np.inf)
+            if away <= rules.merge_match_nm and (pair not in hard or away < hard[pair][0]):
+                hard[pair] = away, replace(site, hard_negative=True)
         elif edit_id not in yes or distance < yes[edit_id][0]:
             yes[edit_id] = (distance, site)
     for merge in corrections.merges:
         if merge.edit_id not in yes:
             dropped[f"corrections without a case: {left_out[_pair(*merge.segments)]}"] += 1
     cases = [site for _, (_, site) in sorted(yes.items())]
-    return LabelledSites(_pool(cases, list(no.values()), controls, dropped), dropped)
+    others = [site for pair, site in no.items() if pair not in hard]
+    return LabelledSites(_pool(cases, [*(site for _, site in hard.values()), *others], controls, dropped), dropped)
 
 
 def _unsuitable(

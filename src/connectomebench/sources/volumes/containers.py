@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -195,7 +195,7 @@ def _leads_somewhere(file: Any, key: str) -> bool:
 def _hdf5_arrays(group: Any) -> dict[str, Any]:
     """Return all arrays below a group by name, also those behind soft and external links; each group once."""
     import h5py
-    from h5py import h5o
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]: compiled, without stubs
 
     found: dict[str, Any] = {}
     seen: set[Any] = set()
@@ -220,7 +220,7 @@ def _hdf5_arrays(group: Any) -> dict[str, Any]:
 
 def _same_arrays(found: Mapping[str, Any]) -> list[list[str]]:
     """Group the names of one array."""
-    from h5py import h5o
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]: compiled, without stubs
 
     names: dict[tuple[str, int], list[str]] = {}
     for name, dataset in found.items():
