@@ -88,7 +88,7 @@ def test_failures_are_counted_and_asked_again(server: ReplayServer, tmp_path: Pa
     whole = read_samples(plain, tmp_path / "whole")
     with replay_server(FIXTURE, faults=Faults(force={"tabular_change_log_many": 500})) as broken:
         cave = replace(plain.cave, server=broken.url)
-        with pytest.raises(ConnectomeBenchError, match="no change log could be read .*server answered 500.*run again"):
+        with pytest.raises(ConnectomeBenchError, match=r"no change log could be read .*server answered 500.*run again"):
             read_samples(replace(plain, cave=cave), tmp_path / "broken")
         broken.faults = Faults()
         later = read_samples(replace(plain, cave=cave), tmp_path / "broken")

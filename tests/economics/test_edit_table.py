@@ -60,7 +60,7 @@ def test_other_column_names(tmp_path: Path) -> None:
     path = tmp_path / "edits.csv"
     path.write_text("root_id,joins,cuts\n7,1,2\n")
     assert read_edit_table(path, "t", ("root_id", "joins", "cuts")).neurons.tolist() == [7]
-    with pytest.raises(ConnectomeBenchError, match="no column 'neuron'.*root_id, joins, cuts"):
+    with pytest.raises(ConnectomeBenchError, match=r"no column 'neuron'.*root_id, joins, cuts"):
         read_edit_table(path, "t")
 
 
@@ -89,11 +89,11 @@ def test_what_is_no_table_is_refused_in_one_line(tmp_path: Path, text: str, prob
 def test_ids_stored_as_floating_point_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "edits.parquet"
     pq.write_table(pa.table({"neuron": [1.0], "merges": [1], "splits": [2]}), path)
-    with pytest.raises(ConnectomeBenchError, match="'neuron' is stored as double.*lose digits"):
+    with pytest.raises(ConnectomeBenchError, match=r"'neuron' is stored as double.*lose digits"):
         read_edit_table(path, "t")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     for ending in ("csv", "parquet"):
-        with pytest.raises(ConnectomeBenchError, match="cannot read .*check the path"):
+        with pytest.raises(ConnectomeBenchError, match=r"cannot read .*check the path"):
             read_edit_table(tmp_path / f"none.{ending}", "t")

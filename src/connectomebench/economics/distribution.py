@@ -187,9 +187,9 @@ def compare_samples(
 
 def _statistics(table: EditTable, population: int | None) -> dict[str, Statistic]:
     edits = table.edits.astype(np.float64)
-    mean = _mean(edits)
-    found: dict[str, Statistic] = {"mean": mean, "median": _percentile(edits, 50), "sd": _sd(edits)}
-    found |= {f"p{q}": _percentile(edits, q) for q in PERCENTILES}
+    mean = mean_statistic(edits)
+    found: dict[str, Statistic] = {"mean": mean, "median": percentile_statistic(edits, 50), "sd": _sd(edits)}
+    found |= {f"p{q}": percentile_statistic(edits, q) for q in PERCENTILES}
     found["merge_share"] = _share(table.merges.astype(np.float64), edits)
     found["tail_share"] = _tail_share(edits)
     if population is not None:
@@ -197,7 +197,8 @@ def _statistics(table: EditTable, population: int | None) -> dict[str, Statistic
     return found
 
 
-def _mean(values: NDArray[np.float64]) -> Statistic:
+def mean_statistic(values: NDArray[np.float64]) -> Statistic:
+    """Return the mean as a function of row weights; values have shape (rows,)."""
     return lambda weights: weighted_sums(weights, values[np.newaxis])[:, 0] / weights.sum(axis=1)
 
 
@@ -222,7 +223,8 @@ def _share(part: NDArray[np.float64], whole: NDArray[np.float64]) -> Statistic:
     return statistic
 
 
-def _percentile(values: NDArray[np.float64], q: float) -> Statistic:
+def percentile_statistic(values: NDArray[np.float64], q: float) -> Statistic:
+    """Return a percentile (0 to 100) as a function of whole row weights, equal to numpy's of repeated rows."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
 

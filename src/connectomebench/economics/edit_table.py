@@ -69,7 +69,7 @@ class EditTable:
 def read_edit_table(
     path: Path, name: str, columns: tuple[str, str, str] = COLUMNS, *, simulated: bool = False
 ) -> EditTable:
-    """Read a table with one row a neuron.
+    r"""Read a table with one row a neuron.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def read_edit_table(
     >>> from pathlib import Path
     >>> from connectomebench.economics.edit_table import read_edit_table
     >>> path = Path("edits.csv")
-    >>> _ = path.write_text("neuron,merges,splits\\n864691135682378744,3,4\\n864691135682378745,0,1\\n")
+    >>> _ = path.write_text("neuron,merges,splits\n864691135682378744,3,4\n864691135682378745,0,1\n")
     >>> read_edit_table(path, "mouse").edits.tolist()
     [7, 1]
     """
@@ -164,8 +164,8 @@ def _whole(table: pa.Table, column: str, path: Path, kind: type[np.uint64] | typ
         )
     if pa.types.is_floating(values.type):
         raise ConnectomeBenchError(
-            f"{path}: column {column!r} is stored as {values.type}, where ids above 2^53 lose digits; write it as whole "
-            "numbers"
+            f"{path}: column {column!r} is stored as {values.type}, where ids above 2^53 lose digits; write it "
+            "as whole numbers"
         )
     try:
         return values.cast(pa.from_numpy_dtype(kind)).to_numpy().astype(kind, copy=False)
