@@ -12,6 +12,7 @@ NAMES = (
     "replies",
     "compare",
     "transfer",
+    "economics",
     "human_eval",
     "demo",
 )

@@ -102,7 +102,7 @@ def sample_roots(roots: NDArray[np.uint64], size: int, seed: int) -> NDArray[np.
     return np.sort(np.random.default_rng((seed, size)).choice(unique, size, replace=False))
 
 
-def read_samples(rules: LogRules, cache: Path) -> LogSamples:
+def read_samples(rules: LogRules, cache: Path, base: Path = Path()) -> LogSamples:
     """Sample proofread neurons and count their merges and splits.
 
     Every answer is kept in ``cache``, one file a request; the same call continues from there, and asks again only for
@@ -114,6 +114,8 @@ def read_samples(rules: LogRules, cache: Path) -> LogSamples:
         Dataset, sizes and seed.
     cache
         Folder of this dataset's answers.
+    base
+        Folder that ``cave.roots.file`` is relative to.
 
     Raises
     ------
@@ -124,7 +126,7 @@ def read_samples(rules: LogRules, cache: Path) -> LogSamples:
     species, config = get_species(rules.species), rules.cave
     until = final_state(config, rules.species, cache)
     connection = connect(config, species)
-    roots = _population(rules, connection, until, cache)
+    roots = _population(rules, connection, until, cache, base)
     drawn = {size: sample_roots(roots, size, rules.seed) for size in sorted(rules.sizes)}
     wanted = np.unique(np.concatenate(list(drawn.values()))).tolist()
     counts, reasons = _count(rules, connection, wanted, until, cache)
@@ -137,10 +139,12 @@ def _dataset(rules: LogRules) -> list[Any]:
     return [rules.species, c.server, c.datastack, c.graph_table, rules.filtered]
 
 
-def _population(rules: LogRules, connection: Connection, until: datetime, cache: Path) -> NDArray[np.uint64]:
+def _population(
+    rules: LogRules, connection: Connection, until: datetime, cache: Path, base: Path
+) -> NDArray[np.uint64]:
     path = cache / "population" / f"{content_key(_dataset(rules), asdict(rules.cave.roots), until.isoformat())}.json"
     if not path.exists():
-        roots, _ = proofread_roots(connection, rules.cave.roots, get_species(rules.species), until, Path())
+        roots, _ = proofread_roots(connection, rules.cave.roots, get_species(rules.species), until, base)
         write_json(path, roots.tolist())
     return np.asarray(json.loads(path.read_text(encoding="utf-8")), np.uint64)
 

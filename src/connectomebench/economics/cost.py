@@ -65,7 +65,7 @@ SCENARIOS = (
     ),
     Scenario(
         "people_edits", "People, edits by hand", "No model and no candidates: people find and correct every error.",
-        {**_NO_MODEL, "recall": 0.0, "review_share": 0.0, "by_hand_share": 1.0},
+        {**_NO_MODEL, **_NO_CANDIDATES, "recall": 0.0, "review_share": 0.0, "by_hand_share": 1.0},
     ),
 )  # fmt: skip
 RESULTS = {

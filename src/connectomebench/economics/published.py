@@ -6,10 +6,12 @@ What the draft states is transcribed here; what stands beside it is computed by 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from connectomebench.economics.assumptions import Assumptions
-from connectomebench.economics.cost import SCENARIOS, cost
+from connectomebench.economics.cost import SCENARIOS, Totals, cost
 
 POPULATIONS = {"mouse": 2314, "fly": 139_255}
 """Proofread neurons in the tables of minnie65_public and flywire_fafb_public."""
@@ -93,6 +95,23 @@ class Slip:
     reading: str
 
 
+def headline_totals() -> list[Totals]:
+    """Return the draft's headline totals, without intervals: it gives none for them."""
+    rows = [sample(species, n) for species, n in _HEADLINE.items()]
+    return [
+        Totals(
+            f"{row.species} (published)",
+            row.n,
+            POPULATIONS[row.species],
+            row.total * row.merge_share,
+            row.total * (1 - row.merge_share),
+            np.zeros((0, 2)),
+            simulated=False,
+        )
+        for row in rows
+    ]
+
+
 def sample(species: str, n: int) -> PublishedSample:
     """Return one row of the published table."""
     return next(s for s in SAMPLES if (s.species, s.n) == (species, n))
@@ -131,8 +150,6 @@ def slips() -> list[Slip]:
 
 
 def _formula(gpus: float = 1.0) -> Assumptions:
-    from dataclasses import replace
-
     return replace(Assumptions(), **_EDITS_ONLY.changes, gpus=gpus, merge_s=2.0, split_s=2.5, gpu_usd_hour=_STATED_RATE)
 
 
@@ -216,8 +233,6 @@ def _counted_once() -> Slip:
 
 
 def _candidates(species: str) -> Slip:
-    from dataclasses import replace
-
     row = sample(species, _HEADLINE[species])
     merges = row.total * row.merge_share
     alone = cost(merges, row.total - merges, _formula(2))
