@@ -58,7 +58,8 @@ def test_bars_of_the_check_are_the_intervals(analysis: Analysis) -> None:
     mean = figure.axes[0].containers[0]
     segments = mean.lines[2][0].get_segments()
     estimates = [d.estimates["mean"] for d in analysis.populations["mouse"]]
-    assert [(s[0][1], s[1][1]) for s in segments] == pytest.approx([(e.lower, e.upper) for e in estimates])
+    for segment, e in zip(segments, estimates, strict=True):
+        assert (segment[0][1], segment[1][1]) == pytest.approx((e.lower, e.upper))
 
 
 def test_hours_in_the_cost_figure_are_those_of_the_costs(analysis: Analysis) -> None:
