@@ -91,7 +91,8 @@ def draw_cost(totals: Sequence[Totals], a: Assumptions) -> Figure:
     simulated = any(t.simulated for t in totals)
     columns = len(totals) + 2
     title = _title(
-        f"What the main model costs at {a.gpus:g} GPUs and ${a.gpu_usd_hour:g} a GPU-hour, with places looked at in vain\n"
+        f"What the main model costs at {a.gpus:g} GPUs and ${a.gpu_usd_hour:g} a GPU-hour, "
+        "with places looked at in vain\n"
         f"(precision {a.merge_precision:.3g} for merges, {a.split_precision:.3g} for splits). "
         "Square: middle range. Cross: as assumed.",
         simulated,
