@@ -14,6 +14,7 @@ NAMES = (
     "replies",
     "compare",
     "transfer",
+    "economics",
     "human_eval",
     "demo",
 )

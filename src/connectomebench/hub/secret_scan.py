@@ -154,7 +154,7 @@ def _sample_ids(text: str) -> set[str]:
     for line in text.splitlines():
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict):
             found.add(str(row.get("sample_id")))

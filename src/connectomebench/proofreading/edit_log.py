@@ -86,7 +86,7 @@ def parse_edit(line: str | bytes, where: str) -> Edit:
     try:
         raw = json.loads(line)
         values = {f.name: _tuples(raw[f.name]) for f in fields(Edit)}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConnectomeBenchError(f"{where} is no edit; remove the output folder to start again") from None
     return Edit(**values)
 

@@ -172,7 +172,10 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     """Record what the run is of, and refuse to mix two."""
     path = out / "run.json"
     if path.exists():
-        found = json.loads(path.read_text(encoding="utf-8"))
+        try:
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError, RecursionError):
+            raise ConnectomeBenchError(f"{path} is damaged; choose another --out or delete {out}") from None
         other = [name for name in identity if found.get(name) != json.loads(json.dumps(identity[name]))]
         if other:
             raise ConnectomeBenchError(

@@ -111,7 +111,7 @@ def _read_entries(file: Path) -> dict[str, ModelEntry]:
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
         entries = TypeAdapter(dict[str, ModelEntry]).validate_python(raw)
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ConnectomeBenchError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from None
     except ValidationError as error:
         first = error.errors()[0]

@@ -88,10 +88,20 @@ class Graph:
         """Return the CloudVolume path of the graph (``graphene://``)."""
         return f"graphene://{self._client.server_address.rstrip('/')}/segmentation/table/{self._client.table_name}"
 
-    def change_logs(self, roots: Iterable[int]) -> tuple[dict[int, dict[str, list[Any]]], dict[int, str]]:
-        """Read the unfiltered tabular change log of many roots.
+    def change_logs(
+        self, roots: Iterable[int], *, filtered: bool = False
+    ) -> tuple[dict[int, dict[str, list[Any]]], dict[int, str]]:
+        """Read the tabular change log of many roots.
 
         One unknown id makes a whole request fail; the request is then halved until the id is alone.
+
+        Parameters
+        ----------
+        roots
+            Ids.
+        filtered
+            Leave out operations that do not affect the final state of a root, such as those on parts that were split
+            off it later.
 
         Returns
         -------
@@ -106,7 +116,7 @@ class Graph:
         batches = _chunks(sorted({int(r) for r in roots}), self._rules.roots_per_request)
         for batch, found in _halving(
             batches,
-            lambda b: _call("a change log", lambda: self._client.get_tabular_change_log(b, filtered=False)),
+            lambda b: _call("a change log", lambda: self._client.get_tabular_change_log(b, filtered=filtered)),
         ):
             if isinstance(found, SiteUnavailable):
                 failed[batch[0]] = str(found)
