@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +92,7 @@ def draw_cost(totals: Sequence[Totals], a: Assumptions) -> Figure:
     simulated = any(t.simulated for t in totals)
     columns = len(totals) + 2
     title = _title(
-        f"What the main model costs at {a.gpus:g} GPUs and ${a.gpu_usd_hour:g} a GPU-hour, with places looked at in vain\n"
+        f"What the main model costs at {a.gpus:g} GPUs and ${a.gpu_usd_hour:g} a GPU-hour, for all places looked at\n"
         f"(precision {a.merge_precision:.3g} for merges, {a.split_precision:.3g} for splits). "
         "Square: middle range. Cross: as assumed.",
         simulated,
@@ -172,10 +173,9 @@ def _colours(n: int) -> list[str]:
 def _histogram(axes: Axes, d: Distribution, *, log: bool = False) -> None:
     edits = d.table.edits
     if log:
-        # whole numbers fall into bins that widen by a constant factor; the first bin is for neurons without edits
-        bins = np.unique(np.concatenate([[0, 1], np.geomspace(1, d.largest + 1, 24).round()]))
+        bins = np.asarray(_widening_edges(d.largest))
         axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(0, d.largest * 1.2)
+        axes.set_xlim(0, max(d.largest, 1) * 1.4)
         axes.xaxis.set_major_formatter(_whole_numbers)
     else:
         bins = np.linspace(d.smallest, max(d.largest, d.smallest + 1), 31)
@@ -185,6 +185,14 @@ def _histogram(axes: Axes, d: Distribution, *, log: bool = False) -> None:
         axes.axvline(value, color=colour, linestyle=style, label=f"{name} {value:,.1f}", **_RULE)
     axes.legend(fontsize=8.5, frameon=False)
     _name(axes, "Distribution", f"edits a neuron{' (log axis)' if log else ''}", "neurons")
+
+
+def _widening_edges(largest: int) -> list[int]:
+    """Return whole bin edges, each bin at least as wide as the one before; the first is for neurons without edits."""
+    edges = [0, 1]
+    while edges[-1] <= largest:
+        edges.append(max(edges[-1] + 1, math.ceil(edges[-1] * 1.3)))
+    return edges
 
 
 def _whole_numbers(value: float, _: int) -> str:
