@@ -7,19 +7,21 @@
 # make examples    the notebooks and README blocks, on the output of make quickstart
 # make wheel-test  build the wheel, install it where the checkout cannot be seen, run the quickstart from it: build/quickstart-out
 # make bench       the benchmarks, one JSON object each
+# make fuzz        ten minutes of damaged files against everything that parses what strangers send: FUZZ_MINUTES=10
 # make clean       remove what the commands above made, except .venv
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,docs,dev
+EXTRAS := quickstart,demo,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,docs,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 WHEEL_OUT := build/quickstart-out
+FUZZ_MINUTES ?= 10
 BENCHMARKS := render corrections load cave evaluate_vlm train_vlm demo
 MAKEFLAGS += --no-print-directory
 
-.PHONY: help setup quickstart test lint coverage docs examples wheel-test bench clean
+.PHONY: help setup quickstart test lint coverage docs examples wheel-test bench fuzz clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -79,6 +81,9 @@ wheel-test: setup
 
 bench: setup
 	@set -e; for name in $(BENCHMARKS); do PYTHONPATH=tests/support $(BIN)/python benchmarks/$$name.py --json; done
+
+fuzz: setup
+	@$(BIN)/python benchmarks/fuzz.py --minutes $(FUZZ_MINUTES) --out build/fuzz
 
 clean:
 	@rm -rf quickstart-out build dist site htmlcov .coverage .pytest_cache .ruff_cache .hypothesis

@@ -1,4 +1,4 @@
-"""Run the notebooks of examples/ and the README's blocks that are marked to run, on an output of the quickstart.
+"""Run the notebooks of examples/ and the blocks of README and docs that are marked to run, on the quickstart's output.
 
     python .ci/examples.py quickstart-out                     run them all, as in a clone after make quickstart
     python .ci/examples.py --strip examples/a.ipynb ...       take outputs out of notebooks, as they are kept in git
@@ -25,6 +25,7 @@ from nbclient.exceptions import CellExecutionError
 
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "examples").glob("*.ipynb"))
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^<!-- run -->\n```(sh|python)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SECONDS = 600
 
@@ -66,15 +67,15 @@ def copy_clone(clone: Path, quickstart: Path) -> None:
 
 
 def run_all(clone: Path) -> int:
-    """Run README blocks, then notebooks; print each with its seconds, and the output of those that fail."""
+    """Run the blocks of the pages, then notebooks; print each with its seconds, and the output of those that fail."""
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
     jobs = [
         (
-            f"README block {number} ({language})",
+            f"{page.relative_to(ROOT)} block {number} ({language})",
             lambda language=language, code=code: run_block(language, code, clone, environment),
         )
-        for number, (language, code) in enumerate(BLOCK.findall(readme), start=1)
+        for page in PAGES
+        for number, (language, code) in enumerate(BLOCK.findall(page.read_text(encoding="utf-8")), start=1)
     ]
     jobs += [(path.name, lambda path=path: run_notebook(clone / "examples" / path.name)) for path in NOTEBOOKS]
     failed = 0

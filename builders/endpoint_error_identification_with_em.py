@@ -6,7 +6,8 @@ Run:
     python builders/endpoint_error_identification_with_em.py --config examples/fib25.yaml --out out
 
 The species is a config of the dataset and comes from the file; other species in the same folder stay as they are.
-The partition is that of all tasks the file names, so that the datasets of one build can be mixed.
+The partition is that of all tasks the file names, so that the datasets of one build can be mixed: all of them are found
+and drawn, and this one is written.
 """
 
 from connectomebench.cli import run_builder

@@ -11,10 +11,11 @@ The prompt is that of connectomebench, part by part, and a reply is read in the 
 from __future__ import annotations
 
 import base64
+import json
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from inspect_ai import Task, task  # pyright: ignore[reportMissingImports]
@@ -40,7 +41,7 @@ from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
 )
 from inspect_ai.solver import TaskState, generate  # pyright: ignore[reportMissingImports]
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 LABELS = {
     "merge_action": ("no", "yes"),
     "merge_action_multiple_choice": ("a", "b", "c", "d", "none"),
@@ -70,15 +71,116 @@ def answer_format(task_name: str) -> str:
 
 def prompt_texts(task_name: str, question: str, views: Sequence[str]) -> list[str]:
     """Return the text before each image of a row, and last the question."""
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(f"a row of {task_name} has no question ({question!r}); build the dataset again")
     names = [VIEW_NAMES.get(view, f"{view.replace('_', ' ')} view") for view in views]
     return [*(f"{name}:" for name in names), f"{question}\n{answer_format(task_name)}"]
 
 
+# every repetition has a bound, so that the time of a search is linear in the length of the reply
+_TAG = re.compile(r"<\s{0,9}(/?)\s{0,9}(answer|think)\s{0,9}>", re.IGNORECASE)
+_MOST_LETTERS = 2000
+_MARKS = " \t\r\n*_`~\"'“”‘’«»$"
+_ANNOUNCED = re.compile(
+    r"(?:the |my )?(?:final |correct |best )?(?:answer|option|candidate|choice|label)(?: is)?\s{0,3}[:=]?\s{0,3}",
+    re.IGNORECASE,
+)
+# a mark and a space, a new line, a dash, or a bracket; "e.g." and "yes/no" are none of these
+_AFTER_LABEL = re.compile(r"[*_`\"'”’]{0,6}(?:[,.;:!)]{1,3}(?:\s|$)|\s{0,3}[\n–—]|\s{1,3}[-(])")
+_WORD = re.compile(r"[^\W_]{1,40}")
+_TAKEN_BACK = frozenset({"or", "and", "but", "maybe", "perhaps", "if", "unless", "though"})
+_NONE_OF = re.compile(r"none of\b", re.IGNORECASE)
+_BOXED = re.compile(r"\\boxed\s{0,3}\{([^{}]{0,400})\}")
+_TEXT = re.compile(r"\\(?:text|mathrm|textbf|mathbf)\s{0,3}\{([^{}]{0,400})\}")
+_FENCED = re.compile(r"```[a-z]{0,9}\s{0,9}(\{[^`]{0,2000}\})\s{0,9}```", re.IGNORECASE)
+
+
+def answer_text(reply: str, labels: Sequence[str]) -> str | None:
+    """Return what a reply gives as its answer: inside the last tags, or boxed, or as JSON; None if there is nothing."""
+    if labels:
+        reply = reply.replace(listed_answers(labels), " ")
+    tags = [(match.start(), match.end(), match[2].lower(), bool(match[1])) for match in _TAG.finditer(reply)]
+    thought = max((number for number, tag in enumerate(tags) if tag[2] == "think"), default=-1)
+    if thought >= 0 and not tags[thought][3]:
+        return None
+    start = tags[thought][1] if thought >= 0 else 0
+    answers = [tag for tag in tags[thought + 1 :] if tag[2] == "answer"]
+    if not answers:
+        return _marked(reply[start:])
+    if len(answers) < 2 or answers[-2][3] or not answers[-1][3]:
+        return None
+    text = reply[answers[-2][1] : answers[-1][0]]
+    if len(text) > _MOST_LETTERS or "<" in text or ">" in text:
+        return None
+    return _marked(text) or text
+
+
+def listed_answers(labels: Sequence[str]) -> str:
+    """Return all allowed answers in their tags, as the instruction lists them."""
+    # "yes or no", as the questions have it
+    ordered = reversed(labels) if tuple(labels) == ("no", "yes") else labels
+    *others, last = (f"<answer>{label}</answer>" for label in ordered)
+    return f"{', '.join(others)} or {last}"
+
+
+def _marked(text: str) -> str | None:
+    r"""Return the last ``\boxed{}``, or the ``answer`` of a JSON object: the whole text, or the last in a fence."""
+    boxed = _BOXED.findall(_TEXT.sub(r"\1", text))
+    if boxed:
+        return boxed[-1]
+    fenced = _FENCED.findall(text)
+    written = fenced[-1] if fenced else text.strip()
+    if len(written) > _MOST_LETTERS or not (written.startswith("{") and written.endswith("}")):
+        return None
+    try:
+        # pairs, since a name may stand there twice
+        pairs = json.loads(written, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return None
+    named = [value for key, value in pairs if key.casefold() == "answer"]
+    return _as_text(named[0]) if len(named) == 1 else None
+
+
+def _as_text(value: Any) -> str | None:
+    """Return the text of a JSON value: a text, or lists of numbers."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value) if isinstance(value, list) else None
+
+
+def parse_label(text: str, labels: Sequence[str]) -> str | None:
+    """Parse a label from the text of an answer; None if it is none of the labels."""
+    text = _TEXT.sub(r"\1", text).strip(_MARKS)
+    if announced := _ANNOUNCED.match(text):
+        text = text[announced.end() :].strip(_MARKS)
+    by_name = {label.casefold(): label for label in labels}
+    if label := by_name.get(" ".join(text.strip(_MARKS + ".,;:!()[]{}").split()).casefold()):
+        return label
+    text = text.lstrip("([")
+    first = _WORD.match(text)
+    if first is None or (label := by_name.get(first[0].casefold())) is None:
+        return None
+    if label == "none" and _NONE_OF.match(text):
+        return label
+    after = _AFTER_LABEL.match(text, first.end())
+    return label if after and not _is_taken_back(text[after.end() :], label, by_name) else None
+
+
+def _is_taken_back(text: str, label: str, by_name: Mapping[str, str]) -> bool:
+    """Check whether the words after a label name another one ("yes, or no", "a, b")."""
+    first = _WORD.search(text)
+    if first is None:
+        return False
+    word = first[0].casefold()
+    if word == "no" and _WORD.match(text, first.end() + 1) and text[first.end()] == " ":
+        return False  # "yes, no doubt"
+    return word in _TAKEN_BACK or by_name.get(word, label) != label
+
+
 def read_answer(reply: str, task_name: str) -> str | None:
-    """Parse the last ``<answer>`` of a reply; None if it is no label of the task, which counts as wrong."""
-    found = re.findall(r"<\s*answer\s*>([^<>]*)<\s*/\s*answer\s*>", reply, flags=re.IGNORECASE)
-    text = " ".join(found[-1].split()).casefold() if found else None
-    return next((label for label in LABELS[task_name] if label.casefold() == text), None)
+    """Parse the answer of a reply; None if it is no label of the task, which counts as wrong."""
+    text = answer_text(reply, LABELS[task_name])
+    return None if text is None else parse_label(text, LABELS[task_name])
 
 
 def balanced(rows: Iterable[tuple[str, str, float]]) -> tuple[float, float]:
@@ -177,7 +279,9 @@ def tagged_answer(task_name: str) -> Scorer:
     """Compare the last ``<answer>`` of the reply with the truth."""
 
     async def score(state: TaskState, target: Target) -> Score:
-        answer = read_answer(state.output.completion, task_name)
+        # a reply that was cut or withheld has no answer
+        whole = state.output.stop_reason not in ("max_tokens", "model_length", "content_filter")
+        answer = read_answer(state.output.completion, task_name) if whole else None
         right = answer is not None and answer == target.text
         return Score(value=CORRECT if right else INCORRECT, answer=answer, explanation=state.output.completion)
 

@@ -184,3 +184,29 @@ def test_builders_are_commands_of_their_own(volumes: Path) -> None:
 def test_a_report_needs_datasets(tmp_path: Path) -> None:
     done = run("report", str(tmp_path))
     assert done.returncode == 2 and "no dataset in" in done.stderr
+
+
+def test_progress_does_not_flood_a_log() -> None:
+    """A bar of many steps writes next to nothing where nobody looks at it, and is shown in a terminal as ever."""
+    code = (
+        "import time\nfrom connectomebench.cli import quiet_progress\nquiet_progress()\n"
+        "from tqdm import tqdm\nfor _ in tqdm(range(400), 'x', delay=0.1): time.sleep(0.003)\n"
+        "import datasets, huggingface_hub.utils as hub\n"
+        "print(datasets.are_progress_bars_disabled(), hub.are_progress_bars_disabled())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert done.stderr.count("\r") <= 3 and done.stdout.split() == ["True", "True"]
+
+
+def test_the_ablations_are_listed_without_anything_else() -> None:
+    done = run("evaluate", "--ablation", "list")
+    assert done.returncode == 0 and "blank_images: " in done.stdout
+
+
+def test_the_output_folder_of_a_build_is_no_dataset(built_short: Path) -> None:
+    words = ("--species", "fly", "--model", "any", "--dataset", str(built_short))
+    done = run("evaluate", *words)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("connectomebench: ")]
+    assert (
+        done.returncode == 2 and f"give {built_short}/TASK: endpoint_error_identification_with_em, merge_action" in line
+    )

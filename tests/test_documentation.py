@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
@@ -70,3 +71,28 @@ def test_notebooks_are_kept_without_outputs():
     for path in notebooks:
         assert '"outputs": []' in (text := path.read_text(encoding="utf-8"))
         assert '"output_type"' not in text and not re.search(r'"execution_count": \d', text)
+
+
+FENCE = re.compile(r"^```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+
+
+def commands_of(path: Path) -> list[str]:
+    """Lines that call the command: in blocks of a page, in comments of a configuration."""
+    text = path.read_text(encoding="utf-8")
+    lines = "\n".join(FENCE.findall(text)) if path.suffix == ".md" else re.sub(r"^# *", "", text, flags=re.MULTILINE)
+    joined = lines.replace("\\\n", " ")
+    return [line for line in joined.splitlines() if line.startswith("connectomebench ")]
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "examples").glob("*.yaml"))], ids=lambda page: str(page.relative_to(ROOT))
+)
+def test_commands_that_a_page_shows_exist_with_their_options(page: Path, capsys: pytest.CaptureFixture[str]):
+    from connectomebench.cli import _parser
+
+    for line in commands_of(page):
+        words = shlex.split(line.partition(" | ")[0], comments=True)[1:]
+        try:
+            _parser().parse_args(words)
+        except SystemExit as error:
+            assert error.code == 0, f"{page}: {line}\n{capsys.readouterr().err}"

@@ -30,18 +30,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.extras import extras_named
 from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.data import load_training_data
-from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards
+from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards, whole_replies
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
-from connectomebench.finetuning.settings import AdapterSettings, DataSettings, check_reporting, usable_optimizer
+from connectomebench.finetuning.settings import (
+    AdapterSettings,
+    DataSettings,
+    check_optimizer,
+    check_reporting,
+    usable_optimizer,
+)
 from connectomebench.finetuning.trainer import explain_errors, finish_adapter, load_for_training
 from connectomebench.models.chat import MAX_NEW_TOKENS
 from connectomebench.models.checkpoints import prepare_output, resume_training
-from connectomebench.models.confidence import ask_confidence
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import AnswerStyle, messages
 
@@ -104,9 +110,8 @@ def questions(
 ) -> dict[str, list[Any]]:
     """Build prompts from stored rows, with the columns that rewards read; images are decoded here."""
     rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    prompts = [messages(row, style=style) for row in rows]
     return {
-        "prompt": [ask_confidence(turns) for turns in prompts] if confidence else prompts,
+        "prompt": [messages(row, style=style, confidence=confidence) for row in rows],
         "images": [[decode(image) for image in row["images"]] for row in rows],
         **{name: list(batch[name]) for name in ("task", "answer", "target_nm")},
     }
@@ -131,6 +136,7 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
     if args.output_dir in (None, "trainer_output"):
         args.output_dir = "-".join([Path(adapter.model).name, rows.task, *rows.species, "grpo"])
     args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), args.process_index == 0)
+    check_optimizer(args)
 
     ################
     # Dataset
@@ -160,9 +166,11 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
         checkpoint = prepare_output(Path(str(args.output_dir)), configuration, script.resume == "auto")
     with explain_errors(args):
         model = load_for_training(base, args)
+        tokenizer = base.processor.tokenizer
+        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
         trainer: Any = GRPOTrainer(
             model,
-            [*rewards],
+            [whole_replies(reward, ends) for reward in rewards],
             args,
             train_dataset=prompts,
             processing_class=base.processor,
@@ -184,10 +192,14 @@ def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, 
 
 
 if __name__ == "__main__":
-    from torch.cuda import is_available
-    from trl import GRPOConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
     from yaml import YAMLError
 
+    try:
+        with extras_named():
+            from torch.cuda import is_available
+            from trl import GRPOConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
     parser = TrlParser([ScriptArguments, DataSettings, AdapterSettings, GRPOConfig])  # type: ignore[arg-type]
     parser.set_defaults_with_config(**defaults(is_available()))
     try:

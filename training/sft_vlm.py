@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import extras_named
 from connectomebench.finetuning.adapter import open_base
 from connectomebench.finetuning.completions import StyleSettings
 from connectomebench.finetuning.data import load_training_data
@@ -104,9 +105,13 @@ def main(
 
 
 if __name__ == "__main__":
-    from trl import SFTConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
     from yaml import YAMLError
 
+    try:
+        with extras_named():
+            from trl import SFTConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
+    except ConnectomeBenchError as error:
+        sys.exit(f"error: {error}")
     parser = TrlParser([ScriptArguments, DataSettings, StyleSettings, AdapterSettings, SFTConfig])  # type: ignore[arg-type]
     parser.set_defaults_with_config(**recipe())
     try:

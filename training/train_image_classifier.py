@@ -23,6 +23,7 @@ from math import isfinite
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import extras_named
 from connectomebench.evaluation.statistics import Estimate
 from connectomebench.models.image_classifier_init import ImageClassifierConfig
 
@@ -140,10 +141,11 @@ def _interval(estimate: Estimate) -> dict[str, float | None]:
 
 
 if __name__ == "__main__":
-    from transformers import HfArgumentParser
-
-    parser = HfArgumentParser([ScriptArguments, ImageClassifierArguments])  # type: ignore[arg-type]
     try:
-        main(*parser.parse_args_into_dataclasses())
+        with extras_named():
+            from transformers import HfArgumentParser
+
+            parser = HfArgumentParser([ScriptArguments, ImageClassifierArguments])  # type: ignore[arg-type]
+            main(*parser.parse_args_into_dataclasses())
     except ConnectomeBenchError as error:
         sys.exit(f"error: {error}")

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import extras_named
 from connectomebench.dataset.loading import load_rows
 from connectomebench.models.probe import ProbeConfig, train_probe
 from connectomebench.models.registry import save_head_model
@@ -97,10 +98,11 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
 
 
 if __name__ == "__main__":
-    from transformers import HfArgumentParser
-
-    parser = HfArgumentParser([ScriptArguments, ProbeArguments])  # type: ignore[arg-type]
     try:
-        main(*parser.parse_args_into_dataclasses())
+        with extras_named():
+            from transformers import HfArgumentParser
+
+            parser = HfArgumentParser([ScriptArguments, ProbeArguments])  # type: ignore[arg-type]
+            main(*parser.parse_args_into_dataclasses())
     except ConnectomeBenchError as error:
         sys.exit(f"error: {error}")

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         maximum_calibration_error,
     )
     from connectomebench.evaluation.comparison import compare
+    from connectomebench.evaluation.dataset_check import check_dataset
     from connectomebench.evaluation.evaluator import EvalData, evaluate
     from connectomebench.evaluation.model_spec import ModelSpec
     from connectomebench.evaluation.result_records import read_results
@@ -47,6 +48,7 @@ __all__ = [
     "balanced_accuracy",
     "brier_score_multiclass",
     "build_datasets",
+    "check_dataset",
     "choose_engine",
     "compare",
     "evaluate",
@@ -74,6 +76,7 @@ _MODULES = {
     "balanced_accuracy": "evaluation.statistics",
     "brier_score_multiclass": "evaluation.calibration",
     "build_datasets": "build.pipeline",
+    "check_dataset": "evaluation.dataset_check",
     "choose_engine": "rendering.engines",
     "compare": "evaluation.comparison",
     "evaluate": "evaluation.evaluator",

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from connectomebench.commands import NAMES
-from connectomebench.core.errors import ConnectomeBenchError, disk_advice
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable, disk_advice
+from connectomebench.core.extras import missing_extra
 
+_PROGRESS_IN_LOGS = {
+    "TQDM_MININTERVAL": "60",
+    "TQDM_MAXINTERVAL": "120",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
+}
 _EXIT_USER_ERROR = 2
 _EXIT_INTERRUPTED = 130
 
@@ -53,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         130 interrupted.
     """
     parsed = _parser().parse_args(arguments)
+    if not sys.stderr.isatty():
+        quiet_progress()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     for noisy in ("numba", "matplotlib", "datasets", "fsspec", "urllib3", "httpx", "httpx2", "openai"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -60,6 +70,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return parsed.run(parsed) or 0
     except ConnectomeBenchError as error:
         print(f"connectomebench: {error}", file=sys.stderr)
+        return _EXIT_USER_ERROR
+    except ImportError as error:
+        problem = missing_extra(error)
+        if problem is None:
+            raise
+        print(f"connectomebench: {parsed.command}: {problem}", file=sys.stderr)
+        return _EXIT_USER_ERROR
+    except SiteUnavailable as error:
+        print(f"connectomebench: {error}; run the same command again to resume", file=sys.stderr)
         return _EXIT_USER_ERROR
     except KeyboardInterrupt:
         print("connectomebench: interrupted; run the same command again to resume", file=sys.stderr)
@@ -69,6 +88,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = " ".join(str(error).split())
         print(f"connectomebench: {reason}{(advice and f'; {advice}') or ''}", file=sys.stderr)
         return _EXIT_USER_ERROR
+
+
+def quiet_progress() -> None:
+    """Keep progress bars from flooding a log: ours appear once a minute, those of the Hub and of `datasets` never.
+
+    Packages read these variables when they are imported, which no command has done yet; what is set already stays.
+    """
+    for name, value in _PROGRESS_IN_LOGS.items():
+        os.environ.setdefault(name, value)
 
 
 def run_builder(task: str, arguments: Sequence[str] | None = None) -> int:

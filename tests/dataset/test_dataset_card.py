@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import yaml
 from datasets import ClassLabel
 from datasets.info import DatasetInfosDict
 from huggingface_hub import DatasetCard
@@ -273,3 +274,15 @@ def test_light_microscopy_is_not_called_electron_microscopy(tmp_path: Path) -> N
     write_dataset(tmp_path, species="fly")
     tags = DatasetCard.load(folder / "README.md").data.to_dict()["tags"]
     assert {"light-microscopy", "electron-microscopy"} <= set(tags)
+
+
+def test_no_value_is_html_and_the_front_matter_stays(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path)
+    manifest = read_manifest(folder)
+    evil = "<script>alert(1)</script><img src=x onerror=alert(1)>"
+    source = manifest["species"]["fly"]["source"]
+    source |= {"name": f"a{evil}", "citation": f"Someone {evil} & others", "version": evil}
+    text = str(dataset_card(folder, manifest, "org/name"))
+    _, front, body = text.split("---\n", 2)
+    assert "<script" not in body and "<img" not in body and "&lt;script>" in body
+    assert "n<1K" in front and yaml.safe_load(front)["size_categories"]

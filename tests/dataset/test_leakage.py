@@ -5,13 +5,20 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from stored_rows import HIGH, partition_rows, png
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset import leakage
 from connectomebench.dataset.leak_words import look_alike_text, read_look_alikes
 from connectomebench.dataset.leakage import (
+    NEAR_BITS,
+    SAME_CORRELATION,
+    PictureHashes,
+    PictureMemo,
     check_leaks,
     count_bodies,
     hash_pictures,
@@ -152,3 +159,94 @@ def test_the_same_id_in_two_segmentations_is_no_leak(tmp_path):
     rows["test"][1]["source"] = "cube/one"
     found = id_leaks(write(tmp_path, rows), "segment")["segments"]
     assert len(found) == 2 and "cube/one" in found[0]
+
+
+def hashes(name: str, values: list[int], rng: np.random.Generator) -> PictureHashes:
+    """Pictures of given hashes: thumbnails of a few kinds, one of them blank."""
+    kinds = rng.normal(size=(4, 256)).astype(np.float32)
+    kinds[0] = 0
+    kinds[1:] /= np.linalg.norm(kinds[1:], axis=1, keepdims=True)
+    chosen = kinds[rng.integers(0, 4, len(values))]
+    return PictureHashes([f"{name}{i}" for i in range(len(values))], np.array(values, np.uint64), chosen)
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=st.data(), seed=st.integers(0, 1000))
+def test_pairs_are_those_of_comparing_all(data, seed):
+    rng = np.random.default_rng(seed)
+    bases = data.draw(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=3))
+    flips = st.lists(st.integers(0, 63), max_size=NEAR_BITS + 2)
+
+    def near(_):
+        value = data.draw(st.sampled_from(bases))
+        for bit in data.draw(flips):
+            value ^= 1 << bit
+        return value
+
+    left, right = (hashes(n, [near(0) for _ in range(data.draw(st.integers(0, 6)))], rng) for n in "ab")
+    right = PictureHashes(
+        right.names,
+        right.hashes,
+        left.thumbnails[rng.integers(0, len(left.names), len(right.names))] if left.names else right.thumbnails,
+    )
+    expected = [
+        (left.names[i], right.names[j])
+        for i in range(len(left.names))
+        for j in range(len(right.names))
+        if (int(left.hashes[i]) ^ int(right.hashes[j])).bit_count() <= NEAR_BITS
+        and left.thumbnails[i] @ right.thumbnails[j] >= SAME_CORRELATION
+    ]
+    assert near_pictures(left, right) == expected
+
+
+def test_the_work_does_not_grow_with_the_product(monkeypatch):
+    compared = []
+    expand = leakage._expand
+
+    def counted(first, counts):
+        compared.append(int(counts.sum()))
+        return expand(first, counts)
+
+    monkeypatch.setattr(leakage, "_expand", counted)
+    monkeypatch.setattr(leakage, "_PAIRS", 7)
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 2**63, 3000).tolist()
+    left, right = (
+        PictureHashes(
+            [str(i) for i in range(3000)], np.array(v, np.uint64), np.eye(256, dtype=np.float32)[np.arange(3000) % 256]
+        )
+        for v in (values, [v ^ 0b1011 for v in values])
+    )
+    pairs = near_pictures(left, right)
+    assert pairs == [(str(i), str(i)) for i in range(3000)]
+    assert sum(compared) < 0.05 * 3000**2
+
+
+def test_every_picture_is_decoded_once(tmp_path, monkeypatch):
+    rows = partition_rows()
+    plain = write(tmp_path / "plain", rows)
+    opened = []
+    real = Image.open
+
+    def counted(stream, *args, **kwargs):
+        opened.append(1)
+        return real(stream, *args, **kwargs)
+
+    monkeypatch.setattr(Image, "open", counted)
+    memo, folder = PictureMemo(), tmp_path / "once"
+    for p in PARTITIONS:
+        write_partition(folder, "merge_action", p, rows[p], len(rows[p]), 1, on_picture=memo.remember)
+    assert look_alikes(folder, memo) == []
+    assert len(opened) == 3 * sum(map(len, rows.values()))
+    for p in PARTITIONS:
+        mine, theirs = hash_pictures(folder, p, memo), hash_pictures(plain["merge_action"], p)
+        assert mine.names == theirs.names and (mine.hashes == theirs.hashes).all()
+        assert (mine.thumbnails == theirs.thumbnails).all()
+    # what is not byte for byte what was written is looked at
+    opened.clear()
+    write_partition(folder, "merge_action", "test", partition_rows()["test"][:1], 1, 1)
+    other = png(999)
+    hash_pictures(folder, "test", memo)
+    known = len(opened)
+    memo.hash(other)
+    assert len(opened) == known + 1

@@ -154,7 +154,7 @@ def test_manifest_keeps_other_species_and_refuses_other_configurations(tmp_path)
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("{", "not a manifest"), ("[]", "not a manifest"), ('{"format_version": "2.0", "species": {}}', "upgrade")],
+    [("{", "not a manifest"), ("[]", "not a manifest"), ('{"format_version": "3.0", "species": {}}', "upgrade")],
 )
 def test_bad_manifests_are_refused(tmp_path, text, message):
     write_text(tmp_path / "manifest.json", text)

@@ -50,7 +50,7 @@ def test_a_failure_and_a_visitor_who_left_free_their_places() -> None:
 
     async def leave(line: AskLine) -> str:
         for _ in range(5):
-            with pytest.raises(ConnectomeBenchError, match="^no$"):
+            with pytest.raises(ConnectomeBenchError, match=r"^no$"):
                 await line.run(fail)
             gone = asyncio.create_task(line.run(lambda: "x"))
             await asyncio.sleep(0)

@@ -129,7 +129,8 @@ def upload(page: Any, place: str, path: Path) -> None:
 def ask(page: Any, expected: str) -> str:
     """Ask, and wait until what is said holds some words."""
     page.click("#cb-ask-go")
-    page.wait_for_function(f"document.querySelector('{SAID}').innerText.includes({expected!r})")
+    # a process is started for each question, which takes long on a busy machine
+    page.wait_for_function(f"document.querySelector('{SAID}').innerText.includes({expected!r})", timeout=90_000)
     page.wait_for_function(SETTLED)
     return page.inner_text(SAID)
 

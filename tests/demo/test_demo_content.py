@@ -7,6 +7,8 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,10 +24,11 @@ from stored_rows import HIGH, png
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import SPECIES
 from connectomebench.core.tasks import TASKS
+from connectomebench.demo import try_tab
 from connectomebench.demo.app_data import AppData, open_content
 from connectomebench.demo.compare_tab import comparison
 from connectomebench.demo.explore_tab import ExploreFilter, matching
-from connectomebench.demo.html import models_table
+from connectomebench.demo.html import models_table, origin
 from connectomebench.demo.neuroglancer import neuroglancer_link
 from connectomebench.demo.plots import _APART, _places
 from connectomebench.demo.sample_pictures import data_uri, views_html
@@ -33,6 +36,7 @@ from connectomebench.demo.stored_samples import open_samples
 from connectomebench.demo.texts import BUTTONS, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
+from connectomebench.evaluation.results import label
 
 KEY = ("merge_action", "fly")
 
@@ -160,6 +164,42 @@ def test_every_task_has_words_and_buttons_that_fit() -> None:
         assert len(given) <= BUTTONS and {answer for answer, _ in given} == set(task.labels)
         assert all(text.endswith(")") for _, text in given)
     assert [text for _, text in answers(TASKS["merge_action"])] == ["Yes (y)", "No (n)"]
+
+
+def test_no_key_has_two_meanings_in_a_row() -> None:
+    """The keys of the answers are not those of what follows them: who presses one twice must not answer the next."""
+    source = Path(try_tab.__file__).read_text(encoding="utf-8")
+    texts = re.findall(r'"(?:Skip|Next sample) \(([^()]*)\)"', source)
+    following = {key for text in texts for key in text.split(" or ")}
+    assert len(texts) == 3 and following == {"→"}
+    for task in TASKS.values():
+        keys = [re.findall(r"\(([^()]*)\)$", text)[0] for _, text in answers(task)]
+        assert len(set(keys)) == len(keys) and not set(keys) & following
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ({"origin": "edit", "edit_id": "operation-7", "edit_time": None}, "a person corrected"),
+        ({"origin": "edit", "edit_id": "x", "edit_time": datetime(2026, 1, 1)}, "a person corrected"),
+        ({"origin": "edit", "edit_id": "merge-0a-0b", "edit_time": None}, "differs from the automatic one"),
+        ({"origin": "control", "edit_id": None, "edit_time": None}, "nothing was corrected"),
+        ({"origin": "simulated", "edit_id": None, "edit_time": None}, "a program"),
+    ],
+)
+def test_only_an_edit_history_speaks_of_a_person(row: dict[str, Any], words: str) -> None:
+    assert words in origin(row)
+
+
+def test_a_model_that_always_answers_the_same_is_told_where_it_is_shown(content: AppData) -> None:
+    found = content.records.get()
+    constant = replace(found.summaries[0], always="no")
+    told = replace(found, summaries=(constant, *found.summaries[1:]))
+    name = label(constant.model, constant.condition)
+    assert told.always(name, {"task": constant.task, "species": constant.species}) == "no"
+    assert told.always(name, {"task": "another", "species": constant.species}) is None
+    assert "always answers no" in comparison(told, constant.task, content)
+    assert "always answers" not in comparison(found, constant.task, content)
 
 
 def test_a_picture_carries_pixels_and_nothing_else() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from small_demo import REPLY, evaluated_rows
 
+from connectomebench.demo.server import Demo
+
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.demo.mesh_counts import SUFFIXES, count_glb
-from connectomebench.demo.mesh_files import MOST_FACES, read_mesh, read_mesh_apart
+from connectomebench.demo.mesh_files import MOST_FACES, read_mesh, read_meshes_apart
 
 BALL = trimesh.creation.icosphere(subdivisions=2, radius=120.0)
 
@@ -63,6 +63,25 @@ def test_units_may_be_the_edges_of_a_voxel() -> None:
 def test_written_formats(kind: str, options: dict[str, Any]) -> None:
     mesh = read_mesh(exported(kind, **options))
     assert len(mesh.faces) == len(BALL.faces)
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", "utf-16"], ids=["UTF-8", "UTF-16"])
+@pytest.mark.parametrize(("kind", "options"), [("obj", {}), ("ply", {"encoding": "ascii"}), ("stl_ascii", {})])
+def test_text_with_a_byte_order_mark_is_read(kind: str, options: dict[str, Any], mark: bytes | str) -> None:
+    data = exported(kind, **options)
+    data = mark + data if isinstance(mark, bytes) else data.decode().encode(mark)
+    assert len(read_mesh(data).faces) == len(BALL.faces)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_a_vertex_that_no_face_uses_does_not_matter(value: float) -> None:
+    corners = np.asarray([[0, 0, 0], [value] * 3, [9, 0, 0], [0, 9, 0], [value] * 3], np.float32)
+    header = "ply\nformat ascii 1.0\nelement vertex 5\nproperty float x\nproperty float y\nproperty float z\n"
+    header += "element face 1\nproperty list uchar int vertex_indices\nend_header\n"
+    rows = "".join(f"{x} {y} {z}\n" for x, y, z in corners)
+    mesh = read_mesh((header + rows + "3 0 2 3\n").encode())
+    assert mesh.vertices_nm.tolist() == [[0, 0, 0], [9, 0, 0], [0, 9, 0]] and mesh.faces.tolist() == [[0, 1, 2]]
+    refused((header + rows + "3 0 1 3\n").encode(), "no numbers, or far too large")
 
 
 @pytest.mark.parametrize("kind", SUFFIXES)
@@ -231,11 +250,13 @@ def test_numbers_that_are_not_in_the_file_are_refused(change: dict[str, dict[str
 
 def test_a_process_reads_the_same_and_refuses_in_the_same_words() -> None:
     data = exported("ply")
-    here, apart = read_mesh(data, (8.0, 8.0, 40.0)), read_mesh_apart(data, (8.0, 8.0, 40.0))
+    here = read_mesh(data, (8.0, 8.0, 40.0))
+    apart, other = read_meshes_apart([data, exported("stl")], (8.0, 8.0, 40.0))
+    assert len(other.faces) == len(BALL.faces)
     assert np.array_equal(here.vertices_nm, apart.vertices_nm) and np.array_equal(here.faces, apart.faces)
     assert apart.vertices_nm.flags.writeable
-    with pytest.raises(ConnectomeBenchError, match="^the file is no whole PLY file; export it again$"):
-        read_mesh_apart(b"ply\n<b>rubbish</b>")
+    with pytest.raises(ConnectomeBenchError, match=r"^the file is no whole PLY file; export it again$"):
+        read_meshes_apart([data, b"ply\n<b>rubbish</b>"])
 
 
 def test_the_attack_that_took_14_gb_takes_no_more_than_its_positions() -> None:
@@ -258,5 +279,5 @@ def test_the_attack_that_took_14_gb_takes_no_more_than_its_positions() -> None:
     numbers = b"\0\0\0\0" + struct.pack("<II", 1, 2) + points.tobytes()[12:]
     data = glb(tree, struct.pack("<I4s", len(numbers), b"BIN\0") + numbers)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    assert len(read_mesh_apart(data).faces) == 1
+    assert [len(mesh.faces) for mesh in read_meshes_apart([data])] == [1]
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 1_000_000)  # kB

@@ -147,7 +147,7 @@ def test_a_slow_server_is_not_waited_for(server: LocalServer, home: Path) -> Non
 
 
 def test_offline_asks_nobody(server: LocalServer, home: Path) -> None:
-    keep(home)
+    keep(home, own(server))
     findings = access(local_fly(server.url), offline=True)
     assert server.asked == [] and is_ready(findings)
     assert {f.name for f in findings if f.mark == "warning" and "--offline" in f.found} == {

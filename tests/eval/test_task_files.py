@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from odd_replies import ODD_REPLIES
 
 from connectomebench.core.species import SPECIES
 from connectomebench.core.tasks import TASKS, get_task
 from connectomebench.evaluation.statistics import balanced_accuracy
-from connectomebench.models.prompt import PROMPT_VERSION, messages, parse_answer
+from connectomebench.models import reply_parsing
+from connectomebench.models.prompt import PROMPT_VERSION, messages
+from connectomebench.models.reply_parsing import parse_answer
 
 FOLDER = Path(__file__).parents[2] / "eval"
 FILES = ("inspect_task", "lighteval_task")
@@ -79,22 +82,23 @@ def test_prompts_are_ours_byte_by_byte(file):
         assert file.prompt_texts(name, task.question, views) == ours(name, views, task.question)
 
 
-@pytest.mark.parametrize(
-    "reply",
-    [
-        "<answer>yes</answer>",
-        "<answer>no</answer> or rather < Answer > YES\n</ANSWER>",
-        "yes",
-        "<answer>maybe</answer>",
-        "<answer>a</answer>",
-        "<answer>None</answer>",
-        "<answer>yes",
-        "",
-    ],
-)
+@pytest.mark.parametrize("reply", sorted({reply for _, reply, _ in ODD_REPLIES} | {"", "<answer>None</answer>"}))
 def test_replies_are_read_as_we_read_them(reply, file):
     for name in file.LABELS:
         assert file.read_answer(reply, name) == parse_answer(reply, get_task(name))
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_parser_is_a_copy_of_ours(name):
+    ours_text = Path(str(reply_parsing.__file__)).read_text(encoding="utf-8")
+    first, after = ours_text.index("# every repetition has a bound"), ours_text.index("_NUMBER = ")
+    assert ours_text[first:after].strip() in (FOLDER / f"{name}.py").read_text(encoding="utf-8")
+
+
+def test_a_row_without_a_question_is_refused(file):
+    for question in (None, " ", float("nan")):
+        with pytest.raises(ValueError, match="has no question"):
+            file.prompt_texts("merge_action", question, ["front"])
 
 
 def test_balanced_accuracy_is_ours_and_its_error_that_of_a_bootstrap_over_groups(file):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from connectomebench.evaluation.answer_mode import AnswerMode
 from connectomebench.evaluation.chat_adapter import ChatModelAdapter, majority
 from connectomebench.evaluation.prompt_variants import DEFAULT_VARIANT, PromptVariant
 from connectomebench.models.chat import Conversation, Reply, Sampling
-from connectomebench.models.confidence import CONFIDENCE_FORMAT
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import messages
 from connectomebench.models.vlm import VisionLanguageModel
@@ -67,6 +66,35 @@ def test_a_generated_answer_is_read_out_of_one_greedy_reply() -> None:
     assert first.question.split("\n")[:4] == ["front view:", "[image]", "side view:", "[image]"]
     assert first.question.endswith(one["question"] + "\n" + first.question.rsplit("\n", 1)[1])
     assert "<analysis>" in first.question
+
+
+def test_a_reply_that_was_cut_or_withheld_has_no_answer_whatever_it_says() -> None:
+    @dataclass
+    class Cut(Scripted):
+        def reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
+            replies = super().reply(conversations, sampling)
+            return [replace(reply, whole="cut" not in reply.text) for reply in replies]
+
+    told = "The instruction is to reply as <answer>yes</answer> or as <answer>no</answer> (cut"
+    analysed = said("yes", "They do not meet, so they should not be merged.") + "<confidence>1</confidence> (cut"
+    answers = ChatModelAdapter(Cut([told, analysed]), GENERATED).predict(columns(row(1, "yes"), row(2, "yes")))
+    assert [(one.prediction, one.derived) for one in answers] == [(None, None)] * 2
+    assert [one.reply for one in answers] == [told, analysed]
+    stated = ChatModelAdapter(Cut([analysed]), AnswerMode("confidence")).predict(columns(row(1, "yes")))[0]
+    assert (stated.prediction, stated.probabilities) == (None, {})
+    votes = ChatModelAdapter(Cut([told, said("yes"), said("yes"), told + "!"]), VOTES).predict(columns(row(1, "no")))[0]
+    assert (votes.prediction, votes.votes) == (None, (None, "yes", "yes", None))
+
+
+def test_a_row_without_a_question_is_not_asked() -> None:
+    model = Scripted([said("yes")])
+    for question in (None, "", " \n", float("nan")):
+        for variant in (DEFAULT_VARIANT, PromptVariant("analysis"), PromptVariant(adaptation="hints")):
+            with pytest.raises(ConnectomeBenchError, match="has no question"):
+                ChatModelAdapter(model, GENERATED, variant).predict(columns(row(1, "yes") | {"question": question}))
+    with pytest.raises(ConnectomeBenchError, match="view without a name"):
+        ChatModelAdapter(model, GENERATED).predict(columns(row(1, "yes") | {"views": ["front", None, "top"]}))
+    assert model.asked == []
 
 
 def test_votes_are_drawn_from_one_conversation_and_counted() -> None:
@@ -130,7 +158,7 @@ def test_a_stated_confidence_is_the_probability_of_the_answer() -> None:
     model = Scripted([stated.format("no"), said("no"), stated.format("perhaps"), stated.format("yes") * 2])
     answers = ChatModelAdapter(model, AnswerMode("confidence")).predict(columns(*(row(k, "yes") for k in range(4))))
     assert model.sampling == [Sampling(0.0, 512)]
-    assert all(CONFIDENCE_FORMAT in talk.messages[-1]["content"][-1]["text"] for talk in model.asked)
+    assert [list(talk.messages) for talk in model.asked] == [messages(row(k, "yes"), confidence=True) for k in range(4)]
     assert answers[0].probabilities == pytest.approx({"no": 0.9, "yes": 0.1})
     assert [answer.prediction for answer in answers] == ["no", "no", None, "yes"]
     assert [answer.probabilities for answer in answers[1:]] == [{}, {}, {}]

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import re
 
+import numpy as np
 import pytest
 from some_results import records, write
 
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.comparison import verdict, verdict_text
+from connectomebench.evaluation.comparison import as_text, verdict, verdict_text
+from connectomebench.evaluation.console_summary import summary_lines
 from connectomebench.evaluation.results import compare, read_results, summarise
 from connectomebench.evaluation.significance import holm
+from connectomebench.evaluation.summary import only_answer
 
 
 def test_models_are_compared_on_the_same_samples(tmp_path):
@@ -120,6 +124,36 @@ def test_what_cannot_be_decided_is_said_and_not_decided(tmp_path, changes, words
         write(tmp_path, records(name, seed=seed, skill=(0.9, 0.5)[seed], **changes))
     (found,) = compare(read_results(tmp_path), "a", "b", resamples=20)
     assert verdict(found) == "undecided" and words in verdict_text(found)
+
+
+def test_a_model_that_always_answers_the_same_is_told(tmp_path):
+    """Chance with an interval of no width, and no error of calibration: both say nothing, so the answer is named."""
+    constant = [row | {"prediction": "no", "probability": 0.5} for row in records("constant", rows=120)]
+    write(tmp_path, constant)
+    write(tmp_path, records("probe", rows=120, skill=0.8))
+    frame = read_results(tmp_path)
+    summaries = {s.model: s for s in summarise(frame, resamples=50)}
+    assert summaries["constant"].always == "no" and summaries["probe"].always is None
+    assert summaries["constant"].estimates["balanced_accuracy"].value == 0.5
+    (found,) = compare(frame, "probe", "constant", resamples=50)
+    assert found.always == (None, "no")
+    text = as_text([found])
+    assert re.search(r"^  constant .*, always answers no$", text, re.MULTILINE)
+    assert not re.search(r"^  probe .*always", text, re.MULTILINE)
+    (line, *_) = summary_lines(frame[frame["model"] == "constant"])
+    assert line.endswith("it always answers no")
+    unread = [row | {"prediction": ""} for row in records("silent", rows=12)]
+    assert only_answer(np.asarray([row["prediction"] for row in unread])) is None
+    assert only_answer(np.asarray(["no"])) is None
+
+
+@pytest.mark.parametrize(("groups", "few"), [(19, True), (20, False)])
+def test_a_verdict_from_under_twenty_groups_carries_a_warning(tmp_path, groups, few):
+    for model, skill in (("probe", 0.9), ("trivial", 0.5)):
+        rows = records(model, rows=120, skill=skill, seed=len(model))
+        write(tmp_path, [row | {"group": f"g{i % groups}"} for i, row in enumerate(rows)])
+    (found,) = compare(read_results(tmp_path), "probe", "trivial", resamples=50)
+    assert ("too narrow" in verdict_text(found)) == few
 
 
 def test_few_groups_are_warned_of(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,17 +12,21 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from datasets import Dataset
+from datasets import Dataset, Image, List
+from PIL import Image as PILImage
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.resume_log import open_resume_log
-from connectomebench.evaluation.runner import RunOptions, evaluate_model
+from connectomebench.evaluation.runner import RunOptions, Spending, evaluate_model
 from connectomebench.models.base import Answer, Batch
+from connectomebench.models.chat import UnansweredError
 
 ROWS = 12
 
@@ -134,6 +139,64 @@ def test_a_budget_stops_before_it_is_overspent_and_can_be_raised(tmp_path: Path)
         run(Paid(log, usd=0.01), out.with_name("unknown.parquet"), RunOptions(1, 1, 0.07))
     with pytest.raises(ConnectomeBenchError, match="give token prices"):
         run(Paid(log), tmp_path / "free.parquet", RunOptions(1, 1, 0.1))
+
+
+def test_requests_without_an_answer_count_against_the_budget_in_this_run_and_the_next(tmp_path: Path) -> None:
+    class Slow(Paid):
+        """Times out at one row after two requests, which cost as much as two rows."""
+
+        def __init__(self, asked: Path, cost: float | None) -> None:
+            super().__init__(asked, usd=0.01)
+            self.cost = cost
+
+        def predict(self, batch: Batch) -> list[Answer]:
+            if "s3" in batch["sample_id"]:
+                raise UnansweredError("no answer for 1 s", 2, self.cost)
+            return super().predict(batch)
+
+    for name, cost in (("known", 0.02), ("unknown", None)):
+        log, out = tmp_path / f"asked-{name}", tmp_path / f"{name}.parquet"
+        for spent in ("0.03", "0.05"):
+            with pytest.raises(ConnectomeBenchError, match=r"no answer for 1 s"):
+                run(Slow(log, cost), out, RunOptions(1, 1, 0.1))  # type: ignore[arg-type]
+            # three rows were answered, and two requests were not, each time
+            with pytest.raises(ConnectomeBenchError, match=rf"spent \({float(spent) + 0.02:.4f} USD for 3 rows"):
+                run(Paid(log, usd=0.01), out, RunOptions(1, 1, float(spent) + 0.025))
+        assert asked(log).total() == 3
+        run(Paid(log, usd=0.01), out, RunOptions(1))
+        assert read_results(out)["cost_usd"].sum() == pytest.approx(0.12)
+
+
+def test_the_budget_is_checked_without_reading_the_answers_again(tmp_path: Path) -> None:
+    class Counted(dict[str, Any]):
+        """A record that counts how often its cost is read."""
+
+        reads = 0
+
+        def __getitem__(self, name: str) -> Any:
+            Counted.reads += name == "cost_usd"
+            return super().__getitem__(name)
+
+    spending = Spending()
+    for number in range(200):
+        spending.check(1, 1e9)
+        spending.add([Counted(sample_id=f"s{number}", cost_usd=0.01 * (number % 7))])
+    assert Counted.reads == 200
+    assert spending.known_usd == pytest.approx(sum(0.01 * (number % 7) for number in range(200)))
+    assert spending.dearest_usd == pytest.approx(0.06)
+
+
+def test_a_damaged_picture_is_named_by_its_row(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    PILImage.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3)).astype(np.uint8)).save(stream, "PNG")
+    whole = stream.getvalue()
+    pictures = [[{"bytes": whole[: len(whole) // 2] if i == 7 else whole, "path": None}] for i in range(ROWS)]
+    dataset = rows().add_column("images", pictures).cast_column("images", List(Image()))
+    with pytest.raises(ConnectomeBenchError, match=r"row s7: a picture is damaged .*build the dataset again"):
+        evaluate_model(
+            Paid(tmp_path / "asked"), dataset, "test", "f", tmp_path / "t.parquet", run_options=RunOptions(5)
+        )
+    assert asked(tmp_path / "asked").total() == 5
 
 
 def test_answers_to_another_evaluation_are_not_mixed_in(tmp_path: Path) -> None:

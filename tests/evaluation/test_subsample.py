@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,21 @@ from connectomebench.evaluation.subsample import balanced_sample
 
 
 @given(st.lists(st.sampled_from(["yes", "no", "none"]), min_size=1, max_size=60), st.data())
+def test_a_column_is_read_once_and_not_row_by_row() -> None:
+    class Column(list[str]):
+        """A column that counts how often a single row is read."""
+
+        reads = 0
+
+        def __getitem__(self, number: Any) -> Any:
+            Column.reads += 1
+            return super().__getitem__(number)
+
+    answers = ["yes", "no", "no"] * 50
+    assert balanced_sample(Column(answers), 40, seed=3) == balanced_sample(answers, 40, seed=3)
+    assert Column.reads == 0
+
+
 def test_a_sample_is_balanced_as_far_as_there_are_rows(answers: list[str], data: st.DataObject) -> None:
     n = data.draw(st.integers(1, len(answers)))
     seed = data.draw(st.integers(0, 5))

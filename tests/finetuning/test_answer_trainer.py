@@ -116,14 +116,23 @@ def test_missing_memory_and_ctrl_c_are_told_in_one_line(training: Training, tmp_
     import torch
 
     told = {}
-    for name, more in {"batch": ["4"], "one": ["1"], "plain": ["1", "--gradient_checkpointing", "false"]}.items():
+    for name, more in {
+        "batch": ["4"],
+        "six": ["6", "--gradient_accumulation_steps", "5"],
+        "odd": ["3"],
+        "one": ["1"],
+        "plain": ["1", "--gradient_checkpointing", "false"],
+    }.items():
         *_, args = parsed(*training.options, "--per_device_train_batch_size", *more, "--output_dir", "out")
         with pytest.raises(ConnectomeBenchError) as caught, explain_errors(args):
             raise torch.OutOfMemoryError("CUDA out of memory.")
         told[name] = str(caught.value)
     assert "lower --per_device_train_batch_size from 4 to 2 and raise --gradient_accumulation_steps" in told["batch"]
-    assert "shard it over more GPUs" in told["one"]
-    assert told["plain"].endswith("set --gradient_checkpointing true")
+    # the rows of a step stay the same
+    assert "from 6 to 3 and raise --gradient_accumulation_steps from 5 to 10, and run the same" in told["six"]
+    assert "from 3 to 1 and raise --gradient_accumulation_steps from 1 to 3, and run the same" in told["odd"]
+    assert "shard it over more GPUs with FSDP; both begin a new run" in told["one"]
+    assert "set --gradient_checkpointing true, and run the same command to resume" in told["plain"]
     with pytest.raises(ConnectomeBenchError, match="resume from the last checkpoint in out"), explain_errors(args):
         raise KeyboardInterrupt
 
@@ -132,7 +141,7 @@ def test_memory_is_estimated_by_what_takes_it(training: Training, monkeypatch) -
     from dataclasses import replace
 
     *_, args = parsed(*training.options, "--optim", "adamw_torch")
-    shape = Shape(1000, 100, 50, (3, 8, 16), (2, 4, 8), rows=2, tokens=10, patches=20)
+    shape = Shape(1000, 100, 50, (3, 8, 16), (2, 4, 8), rows=2, tokens=10, patches=20, bf16=False)
     alone = memory_estimate(shape, args)
     assert alone["weights of the base"] == 4 * 1000
     assert alone["adapter and its gradients"] == 8 * 100

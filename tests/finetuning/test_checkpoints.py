@@ -72,6 +72,24 @@ def test_goes_on_from_the_newest_whole_checkpoint(training: Training, copied: Ca
     assert (folder / "connectomebench.json").exists()
 
 
+def test_what_saves_memory_alone_may_change(training: Training, copied: Callable[[str], Path]) -> None:
+    folder = copied(".")
+    settings = configuration(folder)
+    assert settings["training"]["per_device_train_batch_size"] == 2
+    saving = {
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 2,
+        "gradient_checkpointing": not settings["training"]["gradient_checkpointing"],
+        "per_device_eval_batch_size": 1,
+    }
+    thrifty = settings | {"training": settings["training"] | saving}
+    assert prepare_output(folder, thrifty, resume=True) == folder / "checkpoint-6"
+    assert configuration(folder) == thrifty
+    fewer = settings | {"training": settings["training"] | {"per_device_train_batch_size": 1}}
+    with pytest.raises(ConnectomeBenchError, match=r"batch_size x gradient_accumulation_steps was 2, is 1"):
+        prepare_output(folder, fewer, resume=True)
+
+
 def test_starts_anew_only_when_told(training: Training, copied: Callable[[str], Path]) -> None:
     folder = copied(".")
     settings = configuration(folder)

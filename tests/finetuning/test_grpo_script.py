@@ -39,7 +39,7 @@ def options(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
 
     home = tmp_path_factory.mktemp("grpo")
     dataset = write_dataset(home / "data")
-    numbers = {"max_steps": 5, "save_steps": 5, "eval_steps": 5, "per_device_train_batch_size": 4, "lora_r": 16}
+    numbers = {"max_steps": 18, "save_steps": 18, "eval_steps": 18, "per_device_train_batch_size": 4, "lora_r": 16}
     taught = options_for(dataset, tiny_vlm, **numbers, learning_rate=0.03, lora_dropout=0.0)
     run_script(*taught, "--output_dir", str(home / "taught"))
     model = AutoModelForImageTextToText.from_pretrained(tiny_vlm, use_safetensors=True)
@@ -53,7 +53,7 @@ def options(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
         "num_generations": 8,
         "per_device_train_batch_size": 32,
         "max_completion_length": 12,
-        "learning_rate": 0.005,
+        "learning_rate": 0.01,
         "lora_r": 8,
         "gradient_checkpointing": False,
     }

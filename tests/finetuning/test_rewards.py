@@ -18,6 +18,7 @@ from connectomebench.finetuning.rewards import (
     exact_reward,
     format_reward,
     make_rewards,
+    whole_replies,
 )
 from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import completion
@@ -259,6 +260,17 @@ def test_rewards_are_chosen_for_a_task():
     functions, weights = make_rewards(["distance"], None, TASKS["endpoint_localization"], scale_nm=500)
     row = {"task": "endpoint_localization", "answer": "", "target_nm": [[0, 0, 0]]}
     assert worth(functions[0], at((500, 0, 0)), row) == pytest.approx(math.exp(-1)) and weights == [1.0]
+
+
+def test_a_reply_that_was_cut_is_worth_nothing_whatever_it_says():
+    row = {"task": ["merge_action"] * 3, "answer": ["yes"] * 3, "target_nm": [[]] * 3}
+    turns = [[{"role": "assistant", "content": "<confidence>0</confidence><answer>yes</answer>"}]] * 3
+    for reward, ended, cut in ((exact_reward, 1, 0), (format_reward, 1, 0), (calibration_reward, 0, 0)):
+        whole = whole_replies(reward, {7, 8})
+        assert whole(completions=turns, completion_ids=[[1, 7], [7, 1], []], **row) == [ended, cut, cut]
+        assert whole.__name__ == reward.__name__
+    [distance] = make_rewards(["distance"], None, TASKS["endpoint_localization"])[0]
+    assert whole_replies(distance, {7}).__name__ == "distance_reward"
 
 
 @pytest.mark.parametrize(

@@ -2,19 +2,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from PIL import Image
-from small_training import SCRIPT, Training, options_for, run_script
+from small_training import SCRIPT, Training, options_for, parsed, run_script
 from stored_rows import partition_rows
+from tiny_qwen3_vl import edit_json
 
 from connectomebench.dataset.loading import load_rows
+from connectomebench.finetuning.dry_run import Shape, counts_in_bf16, memory_estimate
 from connectomebench.models.chat import Conversation
 from connectomebench.models.checkpoints import is_whole
 from connectomebench.models.images import decode
@@ -142,6 +149,25 @@ def test_goes_on_after_kill_9_as_if_nothing_had_been(training: Training, tmp_pat
     assert read_record(out).revision == read_record(training.folder).revision
 
 
+def test_goes_on_with_smaller_batches_and_as_many_rows_a_step(training: Training, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(training.folder, tmp_path / "adapter"))
+    shutil.rmtree(out / "checkpoint-6")
+    (out / "connectomebench.json").unlink()
+    first = (out / "checkpoint-4" / "adapter_model.safetensors").stat().st_mtime_ns
+    thrifty = ("--per_device_train_batch_size", "1", "--gradient_accumulation_steps", "2")
+    run_script(*training.options, *thrifty, "--output_dir", str(out))
+    assert (out / "checkpoint-4" / "adapter_model.safetensors").stat().st_mtime_ns == first
+    seen, unbroken = (
+        [entry["loss"] for entry in json.loads((folder / "training_log.json").read_text()) if "loss" in entry]
+        for folder in (out, training.folder)
+    )
+    assert seen[:4] == unbroken[:4]
+    # the same rows, of which each has two of the same number of trained tokens; dropout differs
+    assert len(seen) == 6
+    assert seen[4:] == pytest.approx(unbroken[4:], rel=0.3)
+    assert read_record(out).config["training"]["gradient_accumulation_steps"] == 2
+
+
 def test_adapter_needs_nothing_of_this_package(training: Training, tmp_path: Path) -> None:
     import torch
 
@@ -186,6 +212,55 @@ def test_dry_run_reads_no_weights_and_leaves_nothing(training: Training, tmp_pat
     assert told.count("[[<answer>yes</answer><|im_end|>\\n]]") == 1
     assert "weights of the base" in told
     assert "(1 processes, not sharded" in told
+    assert "float32; adamw_torch" in told
+    size = float(re.search(r"weights of the base: (\S+) GiB", told)[1])
+    # the config of the published models says bfloat16, which a machine without a GPU does not change
+    edit_json(base / "config.json", dtype="bfloat16")
+    run_script("--config", "run.yaml")
+    told = capsys.readouterr().out
+    assert "bfloat16; adamw_torch" in told
+    assert float(re.search(r"weights of the base: (\S+) GiB", told)[1]) == pytest.approx(size / 2, rel=0.01)
+
+
+def test_a_base_of_32_billion_weights_needs_81_gib_and_not_159(training: Training, tmp_path: Path) -> None:
+    from transformers import Qwen3VLConfig
+
+    options = ("--per_device_train_batch_size", "4", "--output_dir", str(tmp_path / "out"))
+    *_, args = parsed(*training.options, *options)
+    assert not args.bf16
+    # of Qwen3-VL-32B, with 4 rows of 3 pictures of 1024 px
+    sizes = {"language": (64, 5120, 25600), "vision": (27, 1152, 4304), "rows": 4}
+    tokens = {"tokens": 4 * (3 * 1024 + 250), "patches": 4 * 3 * 4096}
+    gib = {}
+    for dtype in ("bfloat16", "float32"):
+        counted = counts_in_bf16(Qwen3VLConfig(dtype=dtype), args)
+        shape = Shape(33_357_000_000, 137_000_000, 487_600_000, **sizes, **tokens, bf16=counted)
+        gib[dtype] = sum(memory_estimate(shape, args).values()) / 2**30
+    assert gib["bfloat16"] == pytest.approx(81, abs=2)
+    assert gib["float32"] == pytest.approx(159, abs=4)
+
+
+def test_damaged_data_are_told_in_one_line(training: Training, tmp_path: Path) -> None:
+    def refused(damage: Callable[[Path], Any], message: str) -> None:
+        dataset = Path(shutil.copytree(training.dataset, tmp_path / f"data-{len(list(tmp_path.iterdir()))}"))
+        damage(dataset / "fly")
+        options = list(options_for(dataset, training.base))
+        with pytest.raises(SystemExit) as caught:
+            run_script(*options, "--output_dir", str(tmp_path / "out"))
+        text = str(caught.value.code)
+        assert text.startswith("error: ") and "\n" not in text
+        assert re.search(message, text), text
+
+    validation, train = "validation-00000-of-00001.parquet", "train-00000-of-00001.parquet"
+
+    def kept(name: str, rows: int) -> Callable[[Path], Any]:
+        return lambda folder: pq.write_table(pq.read_table(folder / name).slice(0, rows), folder / name)
+
+    refused(lambda folder: (folder / validation).unlink(), r"validation")
+    refused(lambda folder: (folder / validation).write_bytes(b""), validation)
+    refused(lambda folder: (folder / validation).write_bytes(b"PAR1 no more"), validation)
+    refused(kept(validation, 0), r"validation|does not hold the rows of its manifest")
+    refused(kept(train, 5), r"train|does not hold the rows of its manifest")
 
 
 @pytest.mark.parametrize(
@@ -204,6 +279,7 @@ def test_dry_run_reads_no_weights_and_leaves_nothing(training: Training, tmp_pat
         (["--answer_style", "essay"], "unknown answer_style 'essay'"),
         (["--rationale_dropout", "0.2"], "rationale_dropout requires --answer_style analysis"),
         (["--answer_style", "analysis"], "add them with `connectomebench teacher`"),
+        (["--optim", "lomo"], "the optimizer lomo needs a package (You need to install `lomo_optim`"),
         (["--report_to", "nowhere"], "nowhere is not supported, only"),
         (["--model_size", "32"], "not used by the HfArgumentParser"),
         (["--config", "none.yaml"], "No such file"),

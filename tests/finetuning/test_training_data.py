@@ -5,13 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import stored_rows
+from datasets import Dataset
 from stored_rows import partition_rows, row, write_dataset
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
 from connectomebench.finetuning import data as training_data
-from connectomebench.finetuning.data import balanced_rows, check_rows, load_training_data
+from connectomebench.finetuning.completions import CompletionTargets
+from connectomebench.finetuning.data import as_prompts, balanced_rows, check_rows, load_training_data
 from connectomebench.finetuning.settings import DataSettings
 from connectomebench.models.chat import Conversation
 from connectomebench.models.prompt import messages
@@ -145,3 +147,14 @@ def test_refuses_training_rows_that_are_tested_on(tmp_path: Path, monkeypatch) -
         ConnectomeBenchError, match=f"1 training rows are in test too.*{whole['train'][5]['sample_id']}"
     ):
         load_training_data(DataSettings("merge_action", ["fly"], str(folder)), seed=0)
+
+
+def test_a_truncated_picture_is_named_by_its_row_and_view() -> None:
+    whole, cut = row(1, "yes"), row(2, "no")
+    cut["images"][1] = {"bytes": cut["images"][1]["bytes"][:200], "path": None}
+    names = ("sample_id", "task", "question", "answer", "target_nm", "views", "images")
+    rows = Dataset.from_list([{name: one[name] for name in names} for one in (whole, cut)])
+    prompts = as_prompts(rows, CompletionTargets([0, 1], [None, None], {}))
+    assert len(prompts[0]["images"]) == 3
+    with pytest.raises(ConnectomeBenchError, match=rf"row {cut['sample_id']}, side: a picture is damaged"):
+        prompts[1]

@@ -10,6 +10,8 @@ from hub_client import HubClient
 from hub_server import WRITER, HubServer
 from published_rows import TASK, TWO_SHARDS, add_rows, copy_species
 
+from connectomebench.dataset.repo_layout import TAG
+
 REPO = "brains/merge_action"
 MADE = {"README.md", "manifest.json", "croissant.json", "eval.yaml"}
 
@@ -36,7 +38,7 @@ def test_two_species_come_back_through_load_dataset(
     out = published(client, built, "--org", "brains", "--private", "--dry-run")
     assert out.count("a new private dataset") == 4 and not hub.store.repos
     lines = published(client, built, "--org", "brains").splitlines()
-    assert len(lines) == 4 and all("8 added, commit " in line and line.endswith("tag v1.0") for line in lines)
+    assert len(lines) == 4 and all("8 added, commit " in line and line.endswith(f"tag {TAG}") for line in lines)
     published(client, copy_species(built / TASK, tmp_path / "other" / TASK, "fly", "mouse"), "--repo", REPO)
 
     flies = client.load(REPO, "fly")
@@ -49,9 +51,9 @@ def test_two_species_come_back_through_load_dataset(
 
 def test_small_columns_alone_at_the_tag(hub: HubServer, client: HubClient, folder: Path) -> None:
     published(client, folder, "--repo", REPO)
-    small = client.load(REPO, "fly", columns=["sample_id", "answer"], revision="v1.0")
+    small = client.load(REPO, "fly", columns=["sample_id", "answer"], revision=TAG)
     assert small["train"]["columns"] == ["sample_id", "answer"] and len(small["train"]["ids"]) == 8
-    assert hub.repo(REPO).tags == {"v1.0": hub.repo(REPO).branches["main"]}
+    assert hub.repo(REPO).tags == {TAG: hub.repo(REPO).branches["main"]}
     filtered = {"filters": [["answer", "==", "yes"]], "verification_mode": "no_checks"}
     assert len(client.load(REPO, "fly", **filtered)["train"]["ids"]) == 4
     with pytest.raises(AssertionError, match="NonMatchingSplitsSizesError"):
@@ -89,12 +91,12 @@ def test_a_species_is_added_and_replaced_without_touching_the_other(
     }
     history = hub.repo(REPO).history("main")
     assert [c.title for c in history] == [
-        "Replace fly (merge_action, format v1.0)",
-        "Add mouse (merge_action, format v1.0)",
-        "Add fly (merge_action, format v1.0)",
+        f"Replace fly (merge_action, format {TAG})",
+        f"Add mouse (merge_action, format {TAG})",
+        f"Add fly (merge_action, format {TAG})",
         "initial commit",
     ]
-    assert hub.repo(REPO).tags["v1.0"] == history[0].oid
+    assert hub.repo(REPO).tags[TAG] == history[0].oid
     assert len(client.load(REPO, "fly", streaming=True)["train"]["ids"]) == 6
 
 
@@ -125,7 +127,7 @@ def test_a_dry_run_lists_all_and_changes_nothing(hub: HubServer, client: HubClie
         "manifest.json",
         train("fly"),
     }
-    assert "3 files stay as they are" in out and "tag v1.0 moves" in out and "dry run: nothing was changed" in out
+    assert "3 files stay as they are" in out and f"tag {TAG} moves" in out and "dry run: nothing was changed" in out
     assert (hub.files(REPO), dict(hub.repo(REPO).tags), hub.repo(REPO).branches["main"]) == before
     assert all(line.startswith(("GET", "HEAD")) for line in hub.requests[start:])
 
@@ -159,14 +161,14 @@ def test_a_branch_leaves_main_and_the_tag_alone(hub: HubServer, client: HubClien
     main = repo.branches["main"]
     out = published(client, add_rows(folder, "mouse"), "--repo", REPO, "--revision", "next")
     assert "branch next" in out and "tag" not in out
-    assert repo.branches["main"] == repo.tags["v1.0"] == main
+    assert repo.branches["main"] == repo.tags[TAG] == main
     assert set(hub.files(REPO, "next")) - set(hub.files(REPO)) == {
         f"mouse/{p}-00000-of-00001.parquet" for p in ("train", "validation", "test")
     }
     assert client.load(REPO, "mouse", revision="next", streaming=True)["test"]["species"] == ["mouse"]
     assert "nothing to change" in published(client, folder, "--repo", REPO, "--revision", "next")
-    done = client.publish(folder, "--repo", REPO, "--revision", "v1.0", token=WRITER)
-    assert done.status == 2 and "v1.0 is a tag" in done.err
+    done = client.publish(folder, "--repo", REPO, "--revision", TAG, token=WRITER)
+    assert done.status == 2 and f"{TAG} is a tag" in done.err
 
 
 def test_private_repositories(hub: HubServer, client: HubClient, folder: Path) -> None:

@@ -81,6 +81,23 @@ def test_a_dry_run_without_a_network(client: HubClient, folder: Path, tmp_path: 
         line_of(Done(real.returncode, real.stdout, real.stderr))
 
 
+@pytest.mark.parametrize("damage", ["pointer", "cut"])
+def test_a_damaged_file_on_the_hub(
+    hub: HubServer, client: HubClient, folder: Path, tmp_path: Path, damage: str
+) -> None:
+    model = train_model(folder, tmp_path / "model")
+    assert client.publish(folder, "--repo", REPO, token=WRITER).status == 0
+    files, name = hub.files(REPO), "fly/test-00000-of-00001.parquet"
+    whole = hub.content(REPO, name)
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n"
+    files[name] = hub.store.put_blob(pointer if damage == "pointer" else whole[: len(whole) // 2])
+    hub.repo(REPO).add("main", "by hand", "", files)
+    words = ["--model", model, "--dataset", REPO, "--species", "fly", "--out", tmp_path / "pulled"]
+    line = line_of(client.evaluate(*words))
+    assert "no network" not in line and "run the same command again" not in line
+    assert "merge_action" in line and not (tmp_path / "pulled").exists()
+
+
 def test_two_people_publish_a_new_repository_at_once(
     hub: HubServer, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from published_rows import TASK, add_rows
 from stored_rows import write_dataset
 
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
+from connectomebench.dataset.repo_layout import TAG
 
 REPO = "brains/merge_action"
 EMPTY = b'{"format_version": "1.0", "task": "merge_action", "species": {}}'
@@ -93,7 +94,7 @@ def test_a_repository_with_other_content(hub: HubServer, client: HubClient, fold
     ("changes", "words"),
     [
         ({"task": "split_action"}, "holds the task 'split_action'"),
-        ({"format_version": "2.0"}, "later format"),
+        ({"format_version": "3.0"}, "later format"),
         ({"format_version": None}, "damaged"),
         ({"species": []}, "damaged"),
         ({"species": {"mouse": 1}}, "damaged"),
@@ -259,10 +260,10 @@ def test_a_connection_that_breaks_at_the_commit(hub: HubServer, client: HubClien
     # what was sent is not sent again; a commit whose answer was lost is not made again, and gets its tag
     assert done.status == 0 and hub.count("PUT /large/") == 3
     assert [c.title for c in hub.repo(REPO).history("main")] == [
-        "Add fly (merge_action, format v1.0)",
+        f"Add fly (merge_action, format {TAG})",
         "initial commit",
     ]
-    assert hub.repo(REPO).tags == {"v1.0": hub.repo(REPO).branches["main"]}
+    assert hub.repo(REPO).tags == {TAG: hub.repo(REPO).branches["main"]}
 
 
 def test_a_connection_that_breaks_while_the_tag_moves(hub: HubServer, client: HubClient, folder: Path) -> None:
@@ -271,8 +272,8 @@ def test_a_connection_that_breaks_while_the_tag_moves(hub: HubServer, client: Hu
     line_of(client.publish(add_rows(folder, "mouse"), "--repo", REPO, token=WRITER))
     assert hub.repo(REPO).tags == {}
     hub.faults.clear()
-    assert client.publish(folder, "--repo", REPO, token=WRITER).out == f"{REPO}: tag v1.0\n"
-    assert hub.repo(REPO).tags == {"v1.0": hub.repo(REPO).branches["main"]}
+    assert client.publish(folder, "--repo", REPO, token=WRITER).out == f"{REPO}: tag {TAG}\n"
+    assert hub.repo(REPO).tags == {TAG: hub.repo(REPO).branches["main"]}
 
 
 def test_a_publication_that_is_killed_goes_on(hub: HubServer, client: HubClient, folder: Path) -> None:

@@ -10,7 +10,7 @@ from connectomebench.evaluation.results import write_results
 from connectomebench.human_eval.answers import SURENESS, answer_steps, rating_records, stated_probability
 from connectomebench.human_eval.session import Rating
 from connectomebench.models.confidence import parse_confidence
-from connectomebench.models.prompt import parse_answer
+from connectomebench.models.reply_parsing import parse_answer
 
 CHOICE_TASKS = [task for task in TASKS.values() if task.labels]
 

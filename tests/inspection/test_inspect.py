@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -14,11 +15,15 @@ import pytest
 import tifffile
 import yaml
 import zarr
+from stored_rows import write_dataset
 
 from connectomebench.build.config import parse_config
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.rows import DataRecord
+from connectomebench.evaluation.result_records import result_schema
 from connectomebench.inspection import Finding, as_json, as_text, inspect_pair, inspect_path
+from connectomebench.models.model_record import ModelRecord, write_record
 from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "sources/volumes"))
@@ -146,6 +151,25 @@ def test_tables_models_and_lfs_pointers(tmp_path: Path) -> None:
     (tmp_path / "model/config.json").write_text('{"model_type": "qwen3_vl"}')
     (finding,) = inspect_path(str(tmp_path / "model"))
     assert finding.facts == {"model_type": "qwen3_vl"} and "safetensors" in finding.warnings[0]
+
+
+def test_datasets_results_and_models_of_this_package(tmp_path: Path) -> None:
+    folder = write_dataset(tmp_path / "out")
+    (finding,) = inspect_path(str(tmp_path / "out"))
+    assert finding.facts["task"] == "merge_action" and finding.facts["fly"]["test"] == {"no": 2, "yes": 2}
+    assert finding.usage[0] == f'load_dataset("{folder}", "fly")' and not finding.warnings
+    next((folder / "fly").glob("test-*")).unlink()
+    assert "is not whole" in inspect_path(str(folder))[0].warnings[0]
+    data = DataRecord("merge_action", "fly", "train", "brains/merge_action", "c" * 40, "f" * 32, {}, {"name": "made"})
+    data = (data, replace(data, repo=None, species="mouse"))
+    record = ModelRecord("trivial", "trivial", "r1", "merge_action", None, None, {}, data, {})
+    write_record(tmp_path / "models/trivial/merge_action/fly", record)
+    (finding,) = inspect_path(str(tmp_path / "models"))
+    digest = "f" * 32
+    assert finding.facts["trained on"] == {"fly": f"brains/merge_action, {digest}", "mouse": f"made, {digest}"}
+    assert finding.facts["kind"] == "trivial" and finding.usage[0].startswith("load_model(")
+    pq.write_table(result_schema().empty_table(), tmp_path / "r.parquet")
+    assert inspect_path(str(tmp_path / "r.parquet"))[0].kind == "result records of evaluations"
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,10 +1,13 @@
-"""Stated confidences: asked for once, at the end, and read strictly."""
+"""Stated confidences: asked for once, before the answer, and read strictly."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from connectomebench.models.confidence import ask_confidence, parse_confidence
+from connectomebench.core.tasks import TASKS
+from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import messages
 
 
@@ -28,11 +31,19 @@ def test_confidence_is_read_strictly(reply: str, value: float | None) -> None:
     assert parse_confidence(reply) == value
 
 
-def test_confidence_is_asked_for_at_the_end_of_the_last_turn() -> None:
-    row = {"task": "merge_action", "question": "Merge?", "views": ["front"]}
-    turns = [*messages(row), {"role": "assistant", "content": []}, *messages(row)]
-    asked = ask_confidence(turns)
-    assert asked[:-1] == turns[:-1]
-    assert turns[2:] == messages(row)
-    assert asked[-1]["content"][:-1] == turns[-1]["content"]
-    assert "<confidence>0.8</confidence>" in asked[-1]["content"][-1]["text"]
+@pytest.mark.parametrize("style", ["answer", "analysis"])
+@pytest.mark.parametrize("task", list(TASKS))
+def test_a_confidence_is_asked_for_before_the_answer_and_nothing_contradicts_it(task: str, style: Any) -> None:
+    row = {"task": task, "question": "Well?", "views": ["front"]}
+    (usual,), (turn,) = messages(row, style=style), messages(row, style=style, confidence=True)
+    assert turn["content"][:-1] == usual["content"][:-1]
+    asked = turn["content"][-1]["text"]
+    assert asked.count("<confidence>0.8</confidence>") == 1
+    assert asked.index("<confidence>") < asked.index("<answer>")
+    assert "answer alone" not in asked
+    assert "place alone" not in asked
+    assert "places alone" not in asked
+    if style == "analysis":
+        assert asked.index("<analysis>") < asked.index("<confidence>")
+    # what the answer may be is said in the same words, at the end
+    assert asked.endswith(usual["content"][-1]["text"][usual["content"][-1]["text"].index("<answer>") :])

@@ -183,5 +183,8 @@ def test_what_was_cut_or_withheld_is_told_once(
 ) -> None:
     endpoint = opened(server)
     server.usual = lambda body: Response(json.dumps(completion("", finish)))
-    endpoint.reply([talk(), talk()], GREEDY)
+    replies = endpoint.reply([talk(), talk()], GREEDY)
     assert caplog.text.count(told) == 1
+    assert [reply.whole for reply in replies] == [False, False]
+    server.usual = lambda body: Response(json.dumps(completion("<answer>yes</answer>")))
+    assert endpoint.reply([talk()], GREEDY)[0].whole

@@ -14,15 +14,59 @@ from typing import Any
 
 import pytest
 from endpoint_server import GREEDY, Server, completion, error, one, opened, talk
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.responses import PlainTextResponse, Response
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models import endpoint as endpoint_module
-from connectomebench.models.chat import Sampling
+from connectomebench.models.chat import Sampling, UnansweredError
 from connectomebench.models.endpoint import EndpointSettings, open_endpoint
-from connectomebench.models.endpoint_errors import read_refusal
+from connectomebench.models.endpoint_errors import masked, read_refusal
 
 KEY = "sk-very-secret-0123456789"
+
+
+# what is billed though nobody waits for it any longer
+
+PRICES = {"usd_per_million_prompt": 10_000.0, "usd_per_million_reply": 100_000.0}
+
+
+def test_requests_that_timed_out_count_as_much_as_they_may_have_cost(server: Server) -> None:
+    # 100 tokens read and 10 written cost 1 + 1 USD; one that timed out may have written all of 50
+    endpoint = opened(server, **PRICES)
+    assert one(endpoint, Sampling(0.0, 50)).cost_usd == pytest.approx(2)
+    server.next += [error(504, "upstream timed out"), error(408), error(503)]
+    with pytest.raises(UnansweredError) as caught:
+        endpoint.reply([talk()], Sampling(0.0, 50))
+    assert (caught.value.requests, caught.value.cost_usd) == (2, pytest.approx(2 * 6))
+    server.next += [error(504)]
+    assert one(endpoint, Sampling(0.0, 50)).cost_usd == pytest.approx(2 + 6)
+    # votes that were answered before one that never is
+    server.next += [completion(), completion(), error(400, "broken")]
+    with pytest.raises(UnansweredError) as caught:
+        endpoint.reply([talk()] * 3, Sampling(0.5, 50))
+    assert (caught.value.requests, caught.value.cost_usd) == (2, pytest.approx(4))
+    # a server that was never reached, or refuses at once, costs nothing
+    server.next += [error(400, "broken")]
+    with pytest.raises(ConnectomeBenchError) as refused:
+        one(endpoint)
+    assert not isinstance(refused.value, UnansweredError)
+
+
+def test_a_request_nobody_waited_for_is_counted_with_and_without_prices(server: Server) -> None:
+    for prices, cost in (({}, None), (PRICES, pytest.approx(2 * (100 * 0.01 + 512 * 0.1)))):
+        endpoint = opened(server, timeout_s=0.3, retries=1, **prices)
+        server.delay_s = 1.0
+        with pytest.raises(UnansweredError, match=r"no answer for 0\.3 s \(2 times\)") as caught:
+            one(endpoint)
+        assert (caught.value.requests, caught.value.cost_usd) == (2, cost)
+        server.delay_s = 0.0
+    server.next += [completion(usage={"prompt_tokens": 9, "completion_tokens": 9, "cost": 0.25})]
+    assert one(opened(server)).cost_usd is None, "the greeting took the answer"
+    endpoint = opened(server)
+    server.next += [error(504), completion(usage={"prompt_tokens": 9, "completion_tokens": 9, "cost": 0.25})]
+    assert one(endpoint).cost_usd == 0.5
 
 
 # failures that pass
@@ -329,3 +373,20 @@ def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[endpoint\]'"):
         open_endpoint(EndpointSettings("http://127.0.0.1:9/v1", "m"))
+
+
+KEY = "sk-proj-Ab3dE6gH9jKlMnOp"
+
+
+@given(start=st.integers(0, len(KEY) - 4), length=st.integers(4, len(KEY)), around=st.text(max_size=20))
+def test_no_part_of_a_key_is_quoted(start: int, length: int, around: str) -> None:
+    part = KEY[start : start + length]
+    for said in (part, part.upper(), f"{part[:4]}...{part[-4:]}"):
+        shown = masked(f"{around} {said} {around}", KEY).lower()
+        assert all(KEY[i : i + 4].lower() not in shown for i in range(len(KEY) - 3))
+
+
+def test_other_words_stay() -> None:
+    assert masked("the model is not there; see the list", KEY) == "the model is not there; see the list"
+    assert masked(f"Incorrect key: {KEY[:8]}***{KEY[-4:]}. Find it", KEY) == "Incorrect key: *********. Find it"
+    assert masked("none of these", "none") == "*** of these" and masked("a", None) == "a" == masked("a", "")

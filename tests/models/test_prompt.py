@@ -9,7 +9,8 @@ from stored_rows import row
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import TASKS, get_task
-from connectomebench.models.prompt import analysis_format, answer_format, completion, messages, parse_answer
+from connectomebench.models.prompt import analysis_format, answer_format, completion, messages
+from connectomebench.models.reply_parsing import parse_answer
 
 LABELLED = [(task, label) for task in TASKS.values() for label in task.labels]
 COORDINATE = st.floats(-1e9, 1e9)

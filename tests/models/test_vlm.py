@@ -18,14 +18,16 @@ from tiny_qwen3_vl import edit_json, make_tiny_adapter, make_tiny_qwen3_vl
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import MESH_VIEWS, TASKS, Task, get_task
+from connectomebench.models.answer_tokens import answer_endings, forced_tokens
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.images import decode
 from connectomebench.models.model_record import ModelRecord, write_record
 from connectomebench.models.prompt import messages
-from connectomebench.models.vlm import VisionLanguageModel, _Noise, distinct_endings, forced_tokens
+from connectomebench.models.vlm import VisionLanguageModel, _Noise
 from connectomebench.models.vlm_loading import base_fingerprint, load_vlm
 
 Rows = list[dict[str, Any]]
+QWEN3 = Path(__file__).parents[3] / "shared" / "data" / "qwen3_tokenizer"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -70,30 +72,23 @@ def next_token(model: Any, processor: Any, one: dict[str, Any], reply: Sequence[
     inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
     inputs["mm_token_type_ids"] = torch.cat([inputs["mm_token_type_ids"], torch.zeros_like(tokens)], 1)
     with torch.no_grad():
-        return model(**inputs).logits[0, -1].double().log_softmax(-1)
+        return model(**inputs, logits_to_keep=1).logits[0, -1].double().log_softmax(-1)
 
 
 def reference(model: Any, processor: Any, one: dict[str, Any], labels: Sequence[str]) -> dict[str, float]:
-    """The likelihood of each reply, token by token, up to the first token that leaves no other label."""
+    """The likelihood of each reply, token by token, until it holds the whole label and no other reply begins so."""
     replies = {label: processor.tokenizer(f"<answer>{label}</answer>").input_ids for label in labels}
     scores = {}
     for label, reply in replies.items():
         others = [other for name, other in replies.items() if name != label]
         scores[label], end = 0.0, 0
-        while any(other[:end] == reply[:end] for other in others):
+        while f"<answer>{label}" not in processor.tokenizer.decode(reply[:end]) or any(
+            other[:end] == reply[:end] for other in others
+        ):
             scores[label] += float(next_token(model, processor, one, reply[:end])[reply[end]])
             end += 1
     total = sum(math.exp(score) for score in scores.values())
     return {label: math.exp(score) / total for label, score in scores.items()}
-
-
-def test_endings_tell_replies_apart_in_the_fewest_passes() -> None:
-    assert distinct_endings([(1, 2, 3, 9), (1, 2, 4, 9)]) == ((1, 2), [(3,), (4,)])
-    shared, endings = distinct_endings([(1, 5, 9), (1, 5, 6, 9), (1, 5, 6, 7, 9), (1, 8, 9)])
-    assert (shared, endings) == ((1,), [(5, 9), (5, 6, 9), (5, 6, 7), (8,)])
-    assert forced_tokens(endings) == [(5, 6)]
-    assert forced_tokens([(1, 2), (1, 3), (4, 5), (6,)]) == [(1,), (4,)]
-    assert forced_tokens([(3,), (4,)]) == [()]
 
 
 @pytest.fixture(scope="module")
@@ -101,29 +96,65 @@ def vlm(tiny_vlm: Path) -> VisionLanguageModel:
     return load_vlm(tiny_vlm, device="cpu")
 
 
-@pytest.mark.parametrize("task", ["merge_action", "segment_classification"])
-def test_scores_are_those_of_a_plain_computation_in_one_pass_a_batch(vlm: VisionLanguageModel, task: str) -> None:
+@pytest.fixture(scope="module")
+def whole_vlm(tmp_path_factory: pytest.TempPathFactory) -> VisionLanguageModel:
+    """The same model over the whole tokenizer of Qwen3."""
+    if not QWEN3.is_dir():
+        pytest.skip("the whole tokenizer of Qwen3 is not here")
+    folder = make_tiny_qwen3_vl(tmp_path_factory.mktemp("whole") / "whole-vl", hidden=32, whole=QWEN3)
+    return load_vlm(folder, device="cpu")
+
+
+@pytest.fixture(params=["few_merges", "whole"])
+def any_vlm(request: pytest.FixtureRequest, vlm: VisionLanguageModel) -> VisionLanguageModel:
+    return vlm if request.param == "few_merges" else request.getfixturevalue("whole_vlm")
+
+
+@pytest.mark.parametrize("task", ["merge_action", "merge_action_multiple_choice", "segment_classification"])
+def test_scores_are_those_of_a_plain_computation_in_one_pass_a_batch(any_vlm: VisionLanguageModel, task: str) -> None:
     rows = some_rows(task)
-    assert len({len(prompt_inputs(vlm.processor, one)["input_ids"][0]) for one in rows}) > 1
+    assert len({len(prompt_inputs(any_vlm.processor, one)["input_ids"][0]) for one in rows}) > 1
     passes: list[int] = []
-    hook = vlm.model.register_forward_pre_hook(lambda *_: passes.append(1))
-    answers = vlm.predict(columns(rows))
+    hook = any_vlm.model.register_forward_pre_hook(lambda *_: passes.append(1))
+    answers = any_vlm.predict(columns(rows))
     hook.remove()
-    assert len(passes) == math.ceil(len(rows) / vlm.batch_size)
-    for one, answer in zip(rows, answers, strict=True):
-        expected = reference(vlm.model, vlm.processor, one, get_task(task).labels)
+    assert len(passes) == math.ceil(len(rows) / any_vlm.batch_size)
+    for one, answer in zip(rows[:2], answers, strict=False):
+        expected = reference(any_vlm.model, any_vlm.processor, one, get_task(task).labels)
         assert answer.probabilities == pytest.approx(expected, abs=1e-4)
         assert math.isclose(sum(answer.probabilities.values()), 1, abs_tol=1e-9)
         assert answer.prediction == max(expected, key=expected.__getitem__)
     assert len({round(answer.probabilities[get_task(task).labels[0]], 3) for answer in answers}) > 1
 
 
+def test_a_label_counts_whole_where_its_bracket_alone_is_likely(any_vlm: VisionLanguageModel) -> None:
+    tokenizer = any_vlm.processor.tokenizer
+    bracket, none = tokenizer.convert_tokens_to_ids([">", "none"])
+
+    def favour(_: Any, __: Any, logits: torch.Tensor) -> torch.Tensor:
+        turned = logits.clone()
+        turned[..., bracket] += 14
+        turned[..., none] -= 40
+        return turned
+
+    (one,) = some_rows("merge_action_multiple_choice", 1)
+    labels = get_task("merge_action_multiple_choice").labels
+    hook = any_vlm.model.lm_head.register_forward_hook(favour)
+    try:
+        opened = tokenizer("<answer", add_special_tokens=False).input_ids
+        assert next_token(any_vlm.model, any_vlm.processor, one, opened)[bracket].exp() > 0.5
+        (scores,) = any_vlm.score([conversation(one)], labels)
+        assert scores == pytest.approx(reference(any_vlm.model, any_vlm.processor, one, labels), abs=1e-6)
+    finally:
+        hook.remove()
+    assert scores["none"] < 1e-5
+
+
 def test_labels_that_begin_alike_are_told_apart(vlm: VisionLanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    labels = ("no", "none", "nothing", "nobody", "yes", "yesterday")
+    labels = ("no", "none", "nothing", "nobody", "no one", "yes", "yesterday")
     task = Task("shared", "", "Which one?", "choice", labels, MESH_VIEWS, (), "none")
     monkeypatch.setitem(TASKS, "shared", task)
-    replies = [tuple(vlm.processor.tokenizer(f"<answer>{label}</answer>").input_ids) for label in labels]
-    endings = distinct_endings(replies)[1]
+    endings = answer_endings(vlm.processor.tokenizer, labels)[1]
     assert max(map(len, endings)) > 1
     assert len(forced_tokens(endings)) > 1
     rows = [one | {"task": "shared", "question": task.question} for one in some_rows(n=2)]
@@ -190,10 +221,12 @@ def test_tokens_are_counted_up_to_the_end_of_the_reply(
     first = int(next_token(vlm.model, vlm.processor, rows[0], []).argmax())
     monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", [first])
     short, other = vlm.reply([conversation(one) for one in rows], Sampling(max_new_tokens=5))
-    assert short.tokens == 1
+    assert (short.tokens, short.whole) == (1, True)
+    assert not other.whole
     assert other == vlm.reply([conversation(rows[1])], Sampling(max_new_tokens=5))[0]
     monkeypatch.setattr(vlm.model.generation_config, "eos_token_id", None)
-    assert vlm.reply([conversation(rows[0])], Sampling(max_new_tokens=5))[0].tokens == 5
+    cut = vlm.reply([conversation(rows[0])], Sampling(max_new_tokens=5))[0]
+    assert (cut.tokens, cut.whole) == (5, False)
 
 
 def test_any_wording_is_scored_with_earlier_turns_and_without_images(vlm: VisionLanguageModel) -> None:

@@ -14,6 +14,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
+from connectomebench.partition import overlaps
 from connectomebench.partition.assign import (
     OVER_SIZE,
     SHARED_BODY,
@@ -21,11 +22,11 @@ from connectomebench.partition.assign import (
     SHARED_SEGMENT,
     TIED,
     PartitionRules,
-    overlapping_views,
     partition_sites,
 )
 from connectomebench.partition.earlier_rows import EarlierRow
 from connectomebench.partition.kernel import resolve
+from connectomebench.partition.overlaps import overlapping_views
 
 EDGE = 1000.0
 BOUNDS = Box((0.0, 0.0, 0.0), (EDGE, EDGE, EDGE))
@@ -265,16 +266,35 @@ def test_a_group_that_runs_through_everything_is_broken_up_by_cube():
 
 
 @settings(max_examples=50, deadline=None)
-@given(seed=st.integers(0, 10**6), n=st.integers(1, 40), extent=st.floats(0.1, 500))
-def test_overlapping_views_are_all_found(seed, n, extent):
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 40),
+    extent=st.floats(0.1, 500),
+    edge=st.sampled_from([50.0, 200.0, 500.0, EDGE]),
+    at_once=st.sampled_from([0, 10**6]),
+)
+def test_overlapping_views_across_cubes_are_all_found(seed, n, extent, edge, at_once):
     rng = np.random.default_rng(seed)
     location, extents = rng.uniform(0, EDGE, (n, 3)), extent * rng.uniform(0.1, 1, n)
+    cube = np.unique(location // edge, axis=0, return_inverse=True)[1].ravel()
     expected = [
         [i, j]
         for i, j in itertools.combinations(range(n), 2)
-        if np.abs(location[i] - location[j]).max() < (extents[i] + extents[j]) / 2
+        if np.abs(location[i] - location[j]).max() < (extents[i] + extents[j]) / 2 and cube[i] != cube[j]
     ]
-    assert overlapping_views(location, extents).tolist() == expected
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(overlaps, "_AT_ONCE", at_once)
+        assert overlapping_views(location, extents, cube).tolist() == expected
+
+
+def test_too_many_overlaps_are_told_before_they_fill_the_memory(monkeypatch):
+    monkeypatch.setattr(overlaps, "_AT_ONCE", 0)
+    monkeypatch.setattr(overlaps, "MAX_PAIRS", 1000)
+    rng = np.random.default_rng(0)
+    location = rng.uniform(0, EDGE, (400, 3))
+    cube = np.unique(location // 100, axis=0, return_inverse=True)[1].ravel()
+    with pytest.raises(ConnectomeBenchError, match="more than 1000 pairs of views overlap across cubes"):
+        overlapping_views(location, np.full(400, 400.0), cube)
 
 
 def test_what_cannot_be_divided_is_told():

@@ -44,3 +44,11 @@ def test_the_bar_is_as_long_as_it_says_and_the_middle_is_marked_and_free() -> No
 def test_the_overlay_of_a_page_has_the_same_bar() -> None:
     svg = overlay_svg(2500.0)
     assert ">500 nm</text>" in svg and "M76 96L96 96" in svg
+
+
+def test_the_unit_of_a_scale_bar_is_drawn_with_a_letter_and_not_with_a_box() -> None:
+    """A font draws one and the same box for all letters that it lacks."""
+    from connectomebench.rendering.overlay import _font
+
+    letter, missing = (bytes(_font(12).getmask(text)) for text in ("µ", "\U0010ffff"))
+    assert letter != missing

@@ -113,6 +113,29 @@ def test_counts_are_those_of_the_files(page: Any) -> None:
     ]
 
 
+def test_cheap_cues_stand_beside_the_models(other_run: Path) -> None:
+    missing = html.fromstring(report(other_run).read_text(encoding="utf-8"))
+    assert len(missing.xpath("//p[contains(., 'Cheap cues are not measured')]")) == len(TASK_NAMES)
+    cue = {"cue": "slice", "trained_on": "train", "partition": "test", "n": 40, "n_groups": 14, "n_train": 60}
+    rows_of = [
+        {**cue, "looks_at": "<grey>", "value": 0.71, "low": 0.63, "high": 0.78, "inherent": True, "matched": False},
+        {**cue, "looks_at": "areas", "value": 0.5, "low": None, "high": None, "inherent": False, "matched": True},
+    ]
+    for task in TASK_NAMES:
+        path = other_run / task / "manifest.json"
+        manifest = json.loads(path.read_text())
+        manifest["species"][SPECIES]["cues"] = rows_of
+        path.write_text(json.dumps(manifest))
+    page = html.fromstring(report(other_run).read_text(encoding="utf-8"))
+    for task in TASK_NAMES:
+        table = page.xpath(f"//section[@id='{task}']//table[./caption[contains(., 'Cheap cues')]]")[0]
+        assert [[words(cell) for cell in line] for line in table.xpath("./tbody/tr")] == [
+            ["<grey>", "0.71 0.63 to 0.78", "40 (14)", "part of what the task asks"],
+            ["areas", "0.50 no interval", "40 (14)", "at chance by design"],
+        ]
+    assert not page.xpath("//p[contains(., 'not measured')]")
+
+
 def test_numbers_are_those_of_the_records(run: Path, page: Any) -> None:
     records = read_results(run / "results")
     for task in TASK_NAMES:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from published_files import HUMAN_TRUTH, evaluation, files, sitting, write_file
+from published_files import HUMAN_TRUTH, evaluation, files, open_bins, sitting, write_file
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results
@@ -108,6 +108,15 @@ def test_outputs_give_balanced_accuracy_and_an_interval(tmp_path: Path) -> None:
     assert score.value == pytest.approx((5 / 6 + 3 / 4) / 2) and score.lower < score.value < score.upper
 
 
+def test_the_calibration_of_outputs_by_the_published_rule(tmp_path: Path) -> None:
+    found = read(tmp_path / "in", {"a.json": {FROZEN: outputs()}})
+    frame = read_results(write_records(found.runs, tmp_path / "records"))
+    (score,) = (s for s in own_scores(found, frame, resamples=50) if s.metric == "ece")
+    right = [float(a == t) for a, t in zip(ANSWERS, LABELS, strict=True)]
+    assert score.value == pytest.approx(open_bins(outputs()["confidences"], [bool(r) for r in right]))
+    assert score.lower <= score.value <= score.upper and score.interval and score.how.endswith("ten bins")
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -201,7 +210,7 @@ def test_a_left_out_session_is_not_said_to_be_absent(tmp_path: Path) -> None:
     session = sitting() | {"task_name": "sorting"}
     found = read(tmp_path, {"human_eval_x.json": session, "a.json": outputs()})
     lines = benchmark_table(found, stated_scores(found), [], sweep_scores(found), []).empty
-    assert any("1 files are left out" in line for line in lines if line.startswith("Person 1"))
+    assert any("1 file is left out" in line for line in lines if line.startswith("Person 1"))
 
 
 def test_samples_without_any_answer_under_each_rule(tmp_path: Path) -> None:
@@ -223,6 +232,21 @@ def test_samples_without_any_answer_under_each_rule(tmp_path: Path) -> None:
     stored["majority_accuracy"] = 0.9
     found = read(tmp_path / "in", {"eval_merge_action_gpt-5_votes3.json": stored})
     assert "not_reproduced" in {d.key for d in accuracy_differences(found)}
+
+
+def test_files_with_less_and_other_detail_are_read(tmp_path: Path) -> None:
+    answers = evaluation("gpt-5", "test", [[True] * 3 for _ in range(12)], confident=False)
+    for number, entry in enumerate(answers["predictions"]):
+        entry["sample_id"] = [None, 7, {"interface_point": [1.5, 2.0], "split_hash": None}][number % 3]
+        entry["all_responses"] = [None] * 3
+    answers["calibration"] = {"ece": 0.2, "bins": [1, 2], "note": "ten"}
+    session = sitting()
+    session.pop("session_id")
+    for response in session["responses"]:
+        response["metadata"] = None
+    found = read(tmp_path, {"eval_a.json": answers, "human_eval_b.json": session})
+    assert [f.used for f in found.files] == [True, True], [f.state for f in found.files]
+    assert found.runs[0].stated["calibration_ece"] == 0.2 and len(found.runs) == 3
 
 
 def test_content_that_is_no_result_is_left_out(tmp_path: Path) -> None:

@@ -1,13 +1,17 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from connectomebench.core.correction import Corrections, MergeCorrection, Overlaps, SplitCorrection
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
+from connectomebench.sites import candidates
 from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
     SPLIT_ERROR_KINDS,
     CandidateRules,
+    Candidates,
     coverage,
     find_candidates,
     measure,
@@ -155,3 +159,45 @@ def test_the_manifest_says_what_each_kind_costs():
 def test_rules_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ConnectomeBenchError, match=name):
         CandidateRules(**{name: value})
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 10_000), radius=st.integers(1, 6))
+def test_coverage_is_that_of_comparing_all(seed, radius):
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(0, 12))
+    some = Candidates(
+        rng.integers(1, 4, n).astype(np.uint64),
+        rng.integers(0, 9, (n, 3)).astype(np.float32),
+        np.ones(n, np.float32),
+        np.full(n, "end"),
+        np.ones(n, np.float32),
+    )
+    merges = []
+    for i in range(int(rng.integers(0, 6))):
+        a, b = rng.choice(5, 2, replace=False).tolist()
+        x, y, z = (float(c) for c in rng.integers(0, 9, 3))
+        merges.append(MergeCorrection(str(i), (a, b), 1, (x, y, z), 1))
+    near = [
+        [np.linalg.norm(p - m.points_nm[0]) <= radius for m in merges if int(s) in m.segments]
+        for p, s in zip(some.points_nm.astype(float), some.segments, strict=True)
+    ]
+    found = sum(
+        any(
+            int(s) in m.segments and np.linalg.norm(p - m.points_nm[0]) <= radius
+            for p, s in zip(some.points_nm.astype(float), some.segments, strict=True)
+        )
+        for m in merges
+    )
+    measured = coverage(some, corrections(merges), "end", radius, 1.0)
+    assert (measured.found, measured.right) == (found, sum(map(any, near)))
+
+
+def test_coverage_makes_one_tree_a_segment(monkeypatch):
+    made = []
+    real = candidates.KDTree
+    monkeypatch.setattr(candidates, "KDTree", lambda points: made.append(len(points)) or real(points))
+    found = find_candidates([(7, y_shape())], CandidateRules()).of_kind("end")
+    merges = [MergeCorrection(str(i), (7, 9), 1, (4000.0 + i, 2100, 0), 1) for i in range(50)]
+    assert coverage(found, corrections(merges), "end", 500, 1.0).found == 50
+    assert len(made) == 2  # candidates of the segment, and the interfaces of its corrections

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, SplitCorrection
+from connectomebench.core.correction import (
+    Contacts,
+    Corrections,
+    MergeCorrection,
+    Overlaps,
+    SplitCorrection,
+    TakenBackMerge,
+)
 from connectomebench.core.cut import CutGraph, CutRules, ProposalRules
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.source import SourceInfo, Surroundings
@@ -102,6 +109,32 @@ def test_merge_action() -> None:
     assert found.dropped["segment too small"] == 1
     assert found.dropped["contact of one body without a localised correction"] == 2
     assert not [reason for reason in found.dropped if reason.startswith("corrections without a case")]
+
+
+def test_merges_that_were_taken_back_are_the_first_controls() -> None:
+    """One case has room for one control: the pair that a person took for one, though many others fit it better."""
+    sizes = dict.fromkeys(range(1, 21), 5000) | {20: 900}
+    taken_back = TakenBackMerge("wrong", (3, 20), ((9000, 0, 0), (9000, 200, 0)))
+    corrections = replace(
+        truth(
+            sizes,
+            {1: 10, 2: 10} | {s: 10 + s for s in range(3, 21)},
+            merges=[MergeCorrection("m", (1, 2), 10, (0, 0, 0), 9)],
+        ),
+        taken_back=(taken_back,),
+    )
+    others = [((s, s + 1), (1000.0 * s, 0, 0)) for s in range(3, 19)]
+    # the contact of the pair that is largest is not the one that was merged
+    pair = [((3, 20), (50_000, 0, 0)), ((3, 20), (9000, 190, 0)), ((3, 20), (9000, 500, 0))]
+    touching = contacts(((1, 2), (0, 0, 0)), *others, *pair)
+    found = merge_action_sites(Double(), corrections, touching, {}, RULES, ControlRules(pool_per_case=1))
+    (case, control) = found.sites
+    assert (case.answer, case.hard_negative) == ("yes", False)
+    assert (control.answer, control.hard_negative, control.edit_id) == ("no", True, None)
+    assert set(control.segment_ids) == {3, 20} and control.location_nm == (9000.0, 190.0, 0.0)
+    # far from the merge that was taken back the pair is a control like any other
+    far = merge_action_sites(Double(), corrections, contacts(((1, 2), (0, 0, 0)), pair[0]), {}, RULES, CONTROLS)
+    assert [s.hard_negative for s in far.sites] == [False, False]
 
 
 def test_why_a_correction_has_no_case_is_counted_under_its_own_reason() -> None:

@@ -50,6 +50,31 @@ def test_as_many_pairs_as_the_caliper_allows_and_the_nearest_of_these(n_cases, n
         assert total[0] == pytest.approx(min(total))
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 4), st.integers(1, 5), st.integers(0, 10**6))
+def test_preferred_controls_come_first_and_cost_no_pair(n_cases, n_controls, seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n_cases, 2)), rng.normal(size=(n_controls, 2))
+    own, other = rng.normal(size=n_cases), rng.normal(size=n_controls)
+    first = rng.random(n_controls) < 0.5
+    pairs = assign_controls(x, y, 1, scores=(own, other), caliper=0.5, first=first)
+    most, ways = largest_by_brute_force(own, other, 0.5)
+    assert len(pairs) == most
+    preferred = [sum(first[k] for _, k in way) for way in (pairs, *ways)]
+    assert preferred[0] == max(preferred)
+    total = [sum(np.linalg.norm(x[c] - y[k]) for c, k in way) for way in (pairs, *ways)]
+    assert total[0] == pytest.approx(min(t for t, n in zip(total, preferred, strict=True) if n == max(preferred)))
+
+
+def test_a_preferred_control_may_be_further_away():
+    x, y = np.zeros((2, 1)), np.asarray([[0.1], [3.0], [0.2]])
+    own, other = np.zeros(2), np.asarray([0.1, 1.5, 0.2])
+    first = np.asarray([False, True, False])
+    assert {k for _, k in assign_controls(x, y, 1, scores=(own, other), caliper=0.5, first=first)} == {0, 2}
+    wide = assign_controls(x, y, 1, scores=(own, other), caliper=0.5, first=first, first_caliper=2.0)
+    assert {k for _, k in wide} == {0, 1}
+
+
 def test_large_problems_are_matched_too():
     """3,000 cases and 6,000 controls, most pairs of which are not weighed: all get their neighbour."""
     rng = np.random.default_rng(0)
@@ -94,3 +119,32 @@ def test_matching_removes_what_a_trivial_feature_tells():
 def test_without_cases_or_controls_nothing_is_kept():
     names = np.array(["a", "b", "c"])
     assert match_rendered(np.zeros((3, 2)), np.zeros(3, bool), names, ControlRules()) == ([], 0)
+
+
+@pytest.mark.parametrize(("n", "m"), [(40, 60_000), (60_000, 40)])
+def test_few_of_one_side_and_very_many_of_the_other(n, m):
+    """As many candidates as the few and the many need, not 64 for each of the many."""
+    rng = np.random.default_rng(0)
+    cases, others = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
+    a, _ = controls._allowed_pairs(cases, others, np.zeros(n), np.zeros(m), np.inf, 64)
+    assert len(a) <= 2 * 64 * min(n, m) + 2 * max(n, m)
+    pairs = assign_controls(cases, others, 1)
+    assert len(pairs) == min(n, m) == len({c for c, _ in pairs}) == len({o for _, o in pairs})
+    if n < m:  # each has its nearest, or one that is hardly farther
+        nearest = np.array([np.linalg.norm(others - case, axis=1).min() for case in cases])
+        taken = np.array([np.linalg.norm(others[o] - cases[c]) for c, o in pairs])
+        assert (taken >= nearest - 1e-12).all() and taken.sum() < 1.2 * nearest.sum() + 1e-9
+
+
+def test_the_propensity_of_many_rows_is_learnt_from_a_part_of_them(monkeypatch):
+    rng = np.random.default_rng(0)
+    is_case = np.arange(1200) % 2 == 0
+    features = rng.normal(size=(1200, 3)) + 2.0 * is_case[:, None]
+    groups = np.array([str(i // 4) for i in range(1200)])
+    whole = controls._propensity_logit(features, is_case, groups, 0)
+    monkeypatch.setattr(controls, "_TREE_ROWS", 300)
+    part = controls._propensity_logit(features, is_case, groups, 0)
+    assert not np.array_equal(whole, part)
+    for logit in (whole, part):
+        assert (logit[is_case].mean() - logit[~is_case].mean()) > 1.5
+    assert np.corrcoef(whole, part)[0, 1] > 0.95

@@ -17,6 +17,7 @@ from connectomebench.core.source import SourceInfo
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species, library_versions
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.schema import make_row, write_partition
 
 HIGH = 2**63 + 2**40  # ids need all 64 bits
@@ -60,6 +61,7 @@ def partition_rows(task: str = "merge_action", species: str = "fly") -> dict[str
 
 def entry(counts: dict[str, dict[str, int]], fingerprint: str = "f" * 32) -> dict[str, Any]:
     return {
+        "format_version": FORMAT_VERSION,
         "config_fingerprint": "c" * 32,
         "fingerprint": fingerprint,
         "counts": counts,

@@ -6,9 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.core.tasks import TASKS
 from connectomebench.finetuning.adapter import LORA_TARGETS
-from connectomebench.models.prompt import answer_format, completion
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -22,10 +20,7 @@ SPECIAL = (
     "<|image_pad|>",
     "<|video_pad|>",
 )
-# the pieces that Qwen's tokenizer splits text into before it merges bytes
-PIECES = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+MERGES = Path(__file__).parents[1] / "fixtures" / "qwen3_merges.json"
 # turns and pictures as Qwen3-VL's own template writes them
 TEMPLATE = (
     "{%- for message in messages -%}"
@@ -41,23 +36,20 @@ TEMPLATE = (
 )
 
 
-def _tokenizer() -> PreTrainedTokenizerFast:
-    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+def few_merges() -> PreTrainedTokenizerFast:
+    """The tokenizer of Qwen3 with only the merges of our prompts: these fall into the same tokens as with the whole."""
+    from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), byte_level])
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=600,
-        special_tokens=list(SPECIAL),
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    texts = [f"{task.question}\n{answer_format(task)}" for task in TASKS.values()]
-    texts += [completion({"task": task.name, "answer": label}) for task in TASKS.values() for label in task.labels]
-    tokenizer.train_from_iterator(texts, trainer)
+    kept = json.loads(MERGES.read_text(encoding="utf-8"))
+    merges = [tuple(merge.split(" ")) for merge in kept.pop("merges")]
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokens = dict.fromkeys([*SPECIAL, *letters, *("".join(merge) for merge in merges)])
+    tokenizer = Tokenizer(models.BPE({token: number for number, token in enumerate(tokens)}, merges))
+    steps = json.loads(tokenizer.to_str()) | {name: kept[name] for name in kept if name != "credit"}
+    tokenizer = Tokenizer.from_str(json.dumps(steps))
+    tokenizer.add_special_tokens(list(SPECIAL))
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in ("<think>", "</think>")])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -66,7 +58,9 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64, image_px: int = 64) -> Path:
+def make_tiny_qwen3_vl(
+    folder: Path, seed: int = 0, hidden: int = 64, image_px: int = 64, whole: Path | None = None
+) -> Path:
     """Write the model, its tokenizer and its processor to a folder that transformers' Auto classes load.
 
     Parameters
@@ -79,9 +73,12 @@ def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64, image_px: 
         Width of the language model.
     image_px
         Images above ``image_px`` squared are made smaller.
+    whole
+        Folder with the whole tokenizer of Qwen3; None takes the few merges of the fixture.
     """
     import torch
     from transformers import (
+        AutoTokenizer,
         GenerationConfig,
         Qwen2VLImageProcessor,
         Qwen3VLConfig,
@@ -90,7 +87,7 @@ def make_tiny_qwen3_vl(folder: Path, seed: int = 0, hidden: int = 64, image_px: 
         Qwen3VLVideoProcessor,
     )
 
-    tokenizer = _tokenizer()
+    tokenizer = few_merges() if whole is None else AutoTokenizer.from_pretrained(whole)
     ids: dict[str, int] = {token: int(tokenizer.get_vocab()[token]) for token in SPECIAL}
     config = Qwen3VLConfig(
         text_config={

@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from connectomebench.build.config import TASK_KINDS, BuildConfig
-from connectomebench.core.correction import Corrections, Skipped
+from connectomebench.core.correction import Corrections, GivenIds, Skipped
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import find_candidates, measure, path_mm
@@ -49,6 +49,8 @@ class CollectedSites:
         ``edit_id`` -> time of the correction, where known.
     segmentations
         For a source with several segmentations: name -> counts of its ``corrections``, and its ``candidates``.
+    given_ids
+        What became of ids that the configuration names.
     warnings
         What seems wrong with the data, one line each.
     """
@@ -60,6 +62,7 @@ class CollectedSites:
     skipped: tuple[Skipped, ...]
     edit_times: dict[str, datetime]
     segmentations: dict[str, dict[str, Any]]
+    given_ids: GivenIds
     warnings: tuple[str, ...] = ()
 
     def of(self, task: str) -> list[Site]:
@@ -164,6 +167,7 @@ def _collected(
         corrections.skipped,
         corrections.times,
         segmentations,
+        corrections.given_ids,
         corrections.warnings,
     )
 

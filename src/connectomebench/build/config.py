@@ -6,9 +6,10 @@ import dataclasses
 import re
 import types
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from connectomebench.build.failure_policy import FailureRules
 from connectomebench.core.cut import ProposalRules
@@ -16,6 +17,7 @@ from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.files import content_key
 from connectomebench.core.species import OwnSpecies, declare_species, get_species
 from connectomebench.core.tasks import get_task
+from connectomebench.core.text import decode_text
 from connectomebench.partition.assign import PartitionRules
 from connectomebench.rendering.views import ViewRules
 from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
@@ -94,7 +96,7 @@ class BuildConfig:
         return values
 
 
-def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildConfig:
+def load_config(path: Path, overrides: dict[str, Any] | None = None, *, truth_needed: bool = True) -> BuildConfig:
     """Read a build configuration.
 
     Parameters
@@ -103,6 +105,8 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         YAML file.
     overrides
         Values that replace those of the file, with dotted keys (``"partition.group_by"``).
+    truth_needed
+        False to accept volumes without truth, which can be proofread but give no datasets.
 
     Raises
     ------
@@ -117,14 +121,7 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
     >>> config.species, config.controls.max_cases
     ('fly', 20)
     """
-    import yaml
-
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConnectomeBenchError(f"cannot read configuration {path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    text, data = _read_yaml(path)
     if not isinstance(data, dict):
         raise ConnectomeBenchError(f"{path} must be a mapping with at least `species` and `source`")
     for key, value in (overrides or {}).items():
@@ -133,11 +130,64 @@ def load_config(path: Path, overrides: dict[str, Any] | None = None) -> BuildCon
         for parent in parents:
             place = place.setdefault(parent, {})
         place[last] = value
-    return parse_config(data, str(path))
+    return parse_config(data, str(path), text, truth_needed=truth_needed)
 
 
-def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildConfig:
-    """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors."""
+def _read_yaml(path: Path) -> tuple[str, Any]:
+    """Read a YAML file as plain values; dates stay text, since no setting is a date object."""
+    import yaml
+
+    class _Loader(yaml.SafeLoader):
+        yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {
+            first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+            for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        }
+
+    try:
+        text = decode_text(path.read_bytes())
+        return text, yaml.load(text, _Loader)
+    except OSError as error:
+        raise ConnectomeBenchError(f"cannot read configuration {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())[:300]}") from error
+
+
+def _line_of(text: str, place: Sequence[str | int]) -> int | None:
+    """Return the number of the line of a YAML text that holds the value at a place, or the nearest one around it."""
+    import yaml
+
+    try:
+        node = yaml.compose(text, yaml.SafeLoader)
+    except (yaml.YAMLError, RecursionError):
+        return None
+    line = None
+    for part in place:
+        inner = None
+        if isinstance(node, yaml.MappingNode):
+            inner = next((value for key, value in node.value if key.value == str(part)), None)
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            inner = node.value[part]
+        if inner is not None:  # parts that name a type, not a key, are passed over
+            node, line = inner, inner.start_mark.line + 1
+    return line
+
+
+def parse_config(
+    data: dict[str, Any], origin: str = "configuration", text: str = "", *, truth_needed: bool = True
+) -> BuildConfig:
+    """Check plain values and make a :class:`BuildConfig`; see :func:`load_config` for the errors.
+
+    Parameters
+    ----------
+    data
+        The values.
+    origin
+        Where they come from, for messages.
+    text
+        The YAML text they come from, so that messages can name a line.
+    truth_needed
+        As for :func:`load_config`.
+    """
     from pydantic import TypeAdapter, ValidationError
 
     data = _with_own_species(data)
@@ -147,8 +197,20 @@ def parse_config(data: dict[str, Any], origin: str = "configuration") -> BuildCo
     except ValidationError as error:
         # where one or several are allowed, both are tried: the one that got furthest was meant
         first = max(error.errors(), key=lambda found: len(found["loc"]))
-        where = ".".join(str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec", str(p)))
-        raise ConnectomeBenchError(f"{origin}: {where or 'top level'}: {first['msg'].lower()}") from error
+        where = ".".join(
+            str(p) for p in first["loc"] if not re.fullmatch(r"dict\[.*\]|VolumeSpec|int|tuple\[.*\]", str(p))
+        )
+        line = _line_of(text, first["loc"]) if text else None
+        at = origin if line is None else f"{origin} line {line}"
+        reason = first["msg"].removeprefix("Value error, ")
+        reason = reason if reason != first["msg"] else reason.lower()
+        raise ConnectomeBenchError(f"{at}: {where or 'top level'}: {reason}") from error
+    volumes = config.source.volumes
+    if truth_needed and volumes is not None and volumes.proofread is None and volumes.simulated is None:
+        raise ConnectomeBenchError(
+            f"{origin}: source.volumes: add `proofread` (the truth) or `simulated` (how errors are simulated in labels "
+            "without truth); without either a segmentation can only be proofread (connectomebench proofread)"
+        )
     get_species(config.species)
     if not config.tasks:
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")

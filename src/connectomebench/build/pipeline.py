@@ -28,9 +28,10 @@ from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.leak_words import MOST_LISTED
-from connectomebench.dataset.leakage import check_leaks, count_bodies, look_alikes
+from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodies, look_alikes
 from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
 from connectomebench.dataset.manifest import add_species, is_built, library_versions, read_manifest, remove_other_build
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
 from connectomebench.dataset.schema import make_row, read_small_columns, write_partition
 from connectomebench.execution.open_runner import open_runner
@@ -343,6 +344,7 @@ def _match(task: str, pool: _Pool) -> _Matched:
         np.asarray([f"{site.segmentation}/{site.segment_ids[0]}" for _, site, _ in visible]),
         rules,
         np.asarray([site.segmentation or "" for _, site, _ in visible]),
+        np.asarray([site.hard_negative for _, site, _ in visible], np.bool_),
     )
     dropped["pair too different to a trivial model"] += 2 * apart
     dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
@@ -359,7 +361,7 @@ def _match(task: str, pool: _Pool) -> _Matched:
 def _balance(
     sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
 ) -> list[_Kept]:
-    """Balance the answers in every partition and segmentation, preferring rows whose partner is there too."""
+    """Balance the answers in every partition and segmentation: hard negatives first, then rows with their partner."""
     rng = np.random.default_rng(config.partition.seed)
     kept: list[_Kept] = []
     start = 0
@@ -372,7 +374,14 @@ def _balance(
                 i for i in own if divided.partitions[i] == partition and (sites[i].segmentation or "") == segmentation
             }
             # rows of a pair are neighbours: an even offset is the case
-            order = sorted(here, key=lambda i: (own.start + ((i - own.start) ^ 1) not in here, rng.random()))
+            order = sorted(
+                here,
+                key=lambda i: (
+                    not sites[i].hard_negative,
+                    own.start + ((i - own.start) ^ 1) not in here,
+                    rng.random(),
+                ),
+            )
             sides = [[i for i in order if sites[i].answer == answer] for answer in ("yes", "no")]
             n = min(len(side) for side in sides)
             m.dropped["one answer more often in a partition"] += len(here) - 2 * n
@@ -394,7 +403,7 @@ def _write_task(
     """Write the rows of one task, check for leakage, and write card and manifest."""
     gathered = pool.gathered
     folder = out / task / config.species
-    digests = {}
+    digests, memo = {}, PictureMemo()
     for partition in PARTITIONS:
         rows = sorted((row for row in kept if row.partition == partition), key=lambda row: row.index)
         index = [row.index for row in rows]
@@ -404,15 +413,16 @@ def _write_task(
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
         size = sum(pool.drawn.summaries[i].size for i in index)
-        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size)
+        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size, on_picture=memo.remember)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     fingerprint = config.fingerprint()
     species_folders = {
         t: out / t / config.species for t in config.tasks if t == task or is_built(out / t, config.species, fingerprint)
     }
-    similar = look_alikes(folder)
+    similar = look_alikes(folder, memo)
     leaks = check_leaks(species_folders, task, config.partition.group_by, similar)
     entry = {
+        "format_version": FORMAT_VERSION,
         "config_fingerprint": fingerprint,
         "fingerprint": content_key(digests),
         "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},
@@ -420,6 +430,8 @@ def _write_task(
         "source": _source_entry(pool.info),
         "engine": pool.engine,
         "corrections": gathered.corrections,
+        **_hard_negatives_entry(task, kept, gathered),
+        **_given_ids_entry(gathered),
         "warnings": list(gathered.warnings),
         **_segmentations_entry(kept, gathered, pool.info),
         "candidates": gathered.candidates.get(task),
@@ -484,6 +496,22 @@ def _cases_by_step(
         "in a partition": sum(counts["yes"] for counts in divided.counts[task].values()),
         "written": sum(row.site.answer == "yes" for row in kept),
     }
+
+
+def _hard_negatives_entry(task: str, kept: Sequence[_Kept], gathered: CollectedSites) -> dict[str, Any]:
+    """Count the controls that a person once took for a correction; empty where there are none."""
+    labelled = sum(site.hard_negative for site in gathered.of(task))
+    written = sum(row.site.hard_negative for row in kept)
+    return {"hard_negatives": {"labelled": labelled, "written": written}} if labelled else {}
+
+
+def _given_ids_entry(gathered: CollectedSites) -> dict[str, Any]:
+    """List the ids of the configuration that were followed or left out; empty where there are none."""
+    found = {
+        "followed": {str(given): segment for given, segment in sorted(gathered.given_ids.followed.items())},
+        "left_out": {str(given): reason for given, reason in sorted(gathered.given_ids.left_out.items())},
+    }
+    return {"given_ids": found} if any(found.values()) else {}
 
 
 def _segmentations_entry(kept: Sequence[_Kept], gathered: CollectedSites, info: SourceInfo) -> dict[str, Any]:

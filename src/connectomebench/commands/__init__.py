@@ -2,6 +2,8 @@
 
 NAMES = (
     "build",
+    "check",
+    "proofread",
     "quickstart",
     "report",
     "doctor",

@@ -19,6 +19,24 @@ if TYPE_CHECKING:
 _PRICES = ("usd_per_million_prompt", "usd_per_million_reply")
 
 
+class _Ablation(argparse.Action):
+    """Keep the name of an ablation; ``list`` prints all of them at once, without the options that a run needs."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        if values == "list":
+            from connectomebench.evaluation.ablations import ABLATIONS
+
+            print("\n".join(f"{name}: {words}" for name, words in ABLATIONS.items()))
+            parser.exit()
+        setattr(namespace, self.dest, values)
+
+
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add the command."""
     parser = commands.add_parser("evaluate", help="evaluate a model on a partition", description=_run.__doc__)
@@ -35,7 +53,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="name of the model in the records (default: ORG/NAME of a model from the Hub, else the model's own name)",
     )
     model.add_argument("--base", help="adapters: base model, if it cannot be found by its name")
-    model.add_argument("--engine", choices=("transformers", "vllm"), default="transformers", help="inference engine")
+    model.add_argument(
+        "--engine",
+        choices=("transformers", "vllm", "vllm-head"),
+        default="transformers",
+        help="inference engine; vllm-head only gives the probabilities of yes and no, in one pass",
+    )
     model.add_argument(
         "--batch-size", type=int, metavar="N", help="rows a language model processes at once (default: 4)"
     )
@@ -63,7 +86,9 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     data.add_argument("--partition", default="test", help="train, validation or test (default)")
     data.add_argument("--task", help="task, for public datasets with several")
     data.add_argument("--max-samples", type=int, metavar="N", help="only N rows, balanced over the answers")
-    data.add_argument("--ablation", metavar="A", help="change the input; --ablation list shows the choices")
+    data.add_argument(
+        "--ablation", metavar="A", action=_Ablation, help="change the input; --ablation list alone shows the choices"
+    )
     data.add_argument("--seed", type=int, default=0, help="seed of subsample, examples and shuffled labels")
 
     answering = parser.add_argument_group("prompt and answer of a language model")
@@ -103,11 +128,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Evaluate a model on a partition and write one record per row: OUT/MODEL/TASK/SPECIES/PARTITION.parquet."""
-    from connectomebench.evaluation.ablations import ABLATIONS
-
-    if arguments.ablation == "list":
-        print("\n".join(f"{name}: {words}" for name, words in ABLATIONS.items()))
-        return
     _check_together(arguments)
     if arguments.model == "person":
         _evaluate_person(arguments)
@@ -213,7 +233,7 @@ def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointSettings | N
 def _extra_body(text: str) -> dict[str, Any]:
     try:
         more = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         more = None
     if not isinstance(more, dict):
         raise ConnectomeBenchError(f"--extra-body takes a JSON object, not {text[:60]!r}")

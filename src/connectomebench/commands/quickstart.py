@@ -17,7 +17,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    """Build datasets, train a probe and two baselines on each, evaluate them and write a report."""
+    """Build datasets, train a probe and two baselines on each, evaluate them, check for cues and report."""
     from connectomebench.quickstart import quickstart
 
     quickstart(arguments.out, arguments.config)

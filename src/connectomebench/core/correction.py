@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -94,6 +95,34 @@ def _totals(ids: NDArray[np.uint64], counts: NDArray[np.int64]) -> dict[int, int
 
 
 @dataclass(frozen=True)
+class TakenBackMerge:
+    """A merge that a person made and that was taken back: two segments of two bodies that look like one.
+
+    ``points_nm`` are the place and points all over the interface (x, y, z), nm.
+    """
+
+    edit_id: str
+    segments: tuple[int, int]
+    points_nm: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class GivenIds:
+    """Ids that a configuration names and that were not taken as they are.
+
+    Attributes
+    ----------
+    followed
+        Id as given -> the segment that it became, for ids that are out of date.
+    left_out
+        Id -> why it is left out.
+    """
+
+    followed: Mapping[int, int] = field(default_factory=dict)
+    left_out: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Corrections:
     """All corrections of a segmentation.
 
@@ -118,6 +147,10 @@ class Corrections:
         Locations whose data are unavailable.
     times
         ``edit_id`` -> time of the correction, UTC, where known.
+    taken_back
+        Merges that were taken back, sorted by operation; their pairs are the hardest controls.
+    given_ids
+        What became of ids that the configuration names.
     warnings
         What makes these corrections doubtful, one line each.
     """
@@ -132,6 +165,8 @@ class Corrections:
     complete: frozenset[int] | None = None
     skipped: tuple[Skipped, ...] = ()
     times: dict[str, datetime] = field(default_factory=dict)
+    taken_back: tuple[TakenBackMerge, ...] = ()
+    given_ids: GivenIds = field(default_factory=GivenIds)
     warnings: tuple[str, ...] = ()
 
     def bodies_of(self) -> dict[int, tuple[int, ...]]:

@@ -22,6 +22,11 @@ class ConnectomeBenchError(Exception):
     unknown task 'merge_actoin'; did you mean merge_action or merge_action_multiple_choice or split_action?
     """
 
+    def __init__(self, message: object = "") -> None:
+        # messages quote libraries and files, which may hold line ends and control characters
+        parts = "".join(c if c.isprintable() else "\n" for c in str(message)).splitlines()
+        super().__init__(" ".join(part.strip() for part in parts if part.strip()))
+
 
 class TaskLacking(ConnectomeBenchError):
     """One task of a build has too few sites; the others can still be built.

@@ -67,6 +67,8 @@ class Site:
         Numbers a trivial model could use (sizes, distance); controls are matched on them.
     segmentation
         Name of the segmentation that the segments are of, where the source has several of one volume; else None.
+    hard_negative
+        A control that a person took for a correction, which was taken back: it is chosen before other controls.
     """
 
     task: str
@@ -81,6 +83,7 @@ class Site:
     cut: Cut | None = None
     covariates: dict[str, float] = field(default_factory=dict, compare=False)
     segmentation: str | None = None
+    hard_negative: bool = False
 
     @property
     def segment_keys(self) -> tuple[tuple[str, int], ...]:

@@ -263,7 +263,7 @@ def declare_from_manifest(manifest: Mapping[str, Any]) -> None:
         if not isinstance(stored, Mapping):
             continue
         try:
-            values = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
+            values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in stored.items()}
             declare_species(OwnSpecies(**values))
         except (ConnectomeBenchError, TypeError, ValueError, AttributeError):  # a stranger's manifest
             continue

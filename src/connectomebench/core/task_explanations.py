@@ -102,4 +102,17 @@ MODEL_NAMES = {
 }
 BASELINES = ("trivial", "grey")
 
+CUE_TITLES = {
+    "trivial": "brightness and area of each colour",
+    "one_piece": "one piece of each colour in every view",
+    "silhouette": "pieces, holes, areas and centre shares of the silhouettes",
+    "slice": "grey values round the centre of the slices of image data",
+    "grey": "size of the pictures",
+    "metadata": "sizes of files, place, ids, extent, numbers of segments and pictures",
+}
+"""What each cheap cue (:data:`connectomebench.models.cues.CUES`) looks at."""
+
+MATCHED_CUES = ("trivial", "silhouette")
+"""Cues that controls of a build are matched on: at chance by design, whatever else can be read off the pictures."""
+
 ORIGIN_NAMES = {"edit": "real corrections", "control": "real controls", "simulated": "simulated"}

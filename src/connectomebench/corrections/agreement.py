@@ -149,8 +149,8 @@ def find_better_placement(first: Volume, second: Volume) -> OtherPlacement | Non
     edges = [e - (n - e) % 2 for e, n in zip(edges, shape, strict=True)]  # the middle stays the middle when turned
     if min(edges) < 1:
         return None
-    lower = tuple((n - e) // 2 for n, e in zip(shape, edges, strict=True))
-    upper = tuple(a + e for a, e in zip(lower, edges, strict=True))
+    x, y, z = ((n - e) // 2 for n, e in zip(shape, edges, strict=True))
+    lower, upper = (x, y, z), (x + edges[0], y + edges[1], z + edges[2])
     one, two = (np.unique(v.read(lower, upper), return_inverse=True) for v in (first, second))
     labels = [np.asarray(codes).reshape(edges) for _, codes in (one, two)]
     backgrounds = [int(np.searchsorted(ids, 0)) if (ids == 0).any() else -1 for ids, _ in (one, two)]
@@ -197,9 +197,9 @@ def _best_shifts(one: NDArray[np.bool_], two: NDArray[np.bool_], labels: list[ND
     edges = [_borders(codes) for codes in labels]
     if not (one.all() and two.all()):  # foregrounds help where they are not everything
         edges = [e + 0.5 * mask for e, mask in zip(edges, (one, two), strict=True)]
-    size = [next_fast_len(2 * n) for n in edges[0].shape]
-    spectra = [rfftn((e - e.mean()).astype(np.float32), size) for e in edges]
-    scores = np.asarray(irfftn(spectra[0] * np.conj(spectra[1]), size))
+    size = [int(next_fast_len(2 * n) or 2 * n) for n in edges[0].shape]
+    one_spectrum, two_spectrum = (np.asarray(rfftn((e - e.mean()).astype(np.float32), size)) for e in edges)
+    scores = np.asarray(irfftn(one_spectrum * two_spectrum.conj(), size))
     reach = [min(_SHIFT_VX, n // 2) for n in edges[0].shape]
     near = scores[np.ix_(*(np.arange(-r, r + 1) % n for r, n in zip(reach, size, strict=True)))]
     found: list[IntPoint] = []

@@ -45,8 +45,32 @@ def apply_cut(graph: CutGraph, cut: Cut) -> NDArray[np.int8]:
         If a source and a sink are the same piece.
     """
     tree = KDTree(graph.points_nm)
-    sources = np.unique(tree.query(np.asarray(cut.sources_nm, np.float64))[1])
-    sinks = np.unique(tree.query(np.asarray(cut.sinks_nm, np.float64))[1])
+    sources = np.asarray(tree.query(np.asarray(cut.sources_nm, np.float64))[1])
+    sinks = np.asarray(tree.query(np.asarray(cut.sinks_nm, np.float64))[1])
+    return separate(graph, sources, sinks)
+
+
+def separate(graph: CutGraph, sources: NDArray[np.integer], sinks: NDArray[np.integer]) -> NDArray[np.int8]:
+    """Separate source pieces from sink pieces by the minimum cut.
+
+    Parameters
+    ----------
+    graph
+        Pieces of a segment.
+    sources, sinks
+        Rows of seed pieces; integers, shapes (k,) and (l,).
+
+    Returns
+    -------
+    NDArray[np.int8]
+        As :func:`apply_cut`.
+
+    Raises
+    ------
+    SeedsTouch
+        If a source is also a sink.
+    """
+    sources, sinks = np.unique(sources).astype(np.int64), np.unique(sinks).astype(np.int64)
     if np.intersect1d(sources, sinks).size:
         raise SeedsTouch("a source and a sink lie in the same piece")
     n = len(graph.points_nm)

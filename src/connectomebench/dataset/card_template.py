@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from markupsafe import Markup
+
 from connectomebench.core.resources import resource_path
 
 ORGANISATION = "connectomebench"
@@ -14,14 +16,18 @@ DASH = "–"
 
 
 def render(template: str, **values: Any) -> str:
-    """Render a template of ``hub_cards/``; a missing value is an error.
+    """Render a template of ``hub_cards/``; a missing value is an error, and no value is HTML.
+
+    Names, citations and settings come from configurations, records and the Hub, and a card is shown as Markdown, in
+    which HTML counts. The front matter, which is YAML, stays as it is.
 
     Parameters
     ----------
     template
         Path as in the repository, for example ``"hub_cards/dataset.md.jinja"``.
     **values
-        What the template names. The filter ``cell`` makes a text fit into a cell of a table.
+        What the template names; ``card_data`` is the front matter. The filter ``cell`` makes a text fit into a cell of
+        a table.
 
     Raises
     ------
@@ -31,10 +37,21 @@ def render(template: str, **values: Any) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        finalize=_plain,
     )
     environment.filters["cell"] = cell
-    return environment.from_string(resource_path(template).read_text(encoding="utf-8")).render(**values)
+    return environment.from_string(resource_path(template).read_text(encoding="utf-8")).render(
+        **{name: Markup(value) if name == "card_data" else value for name, value in values.items()}
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Escape what could begin an element of HTML, in every value that a template shows."""
+    return value.replace("<", "&lt;") if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def cell(value: object) -> str:

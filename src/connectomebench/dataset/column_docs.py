@@ -12,6 +12,8 @@ COLUMNS = {
     "answer": "the answer as text",
     "label": "the answer as a class; empty where the answer is a place",
     "target_nm": "points (x, y, z in nm) where the answer is a place, else empty",
+    "choices": "ids of the segments to choose from, in the order of the answers a, b, c, d; else empty",
+    "target_images": "masks where the answer is a picture: white is what belongs to it, one a view; else empty",
     "location_nm": "centre of all views: x, y, z in nm",
     "extent_nm": "edge of the cube shown, nm",
     "segment_ids": "segments shown, before the correction; the first is the one asked about",
@@ -24,6 +26,10 @@ COLUMNS = {
     "source_version": "version of the source",
 }
 
+GEOMETRY_CONTENT = (
+    "image channels of each view, in the order of `views`: one grey PNG of 224 x 1568 px, seven channels of 224 x 224 "
+    "px below each other"
+)
 REPLIES_CONTENT = "what models replied to the row, one entry a vote, to be learnt from; always empty in `test`"
 
 LABEL_RULES = {

@@ -13,15 +13,16 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import declare_from_manifest, get_species
-from connectomebench.core.task_explanations import BASELINES
+from connectomebench.core.task_explanations import BASELINES, CUE_TITLES
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_text, render
-from connectomebench.dataset.column_docs import COLUMNS, LABEL_RULES, REPLIES_CONTENT
+from connectomebench.dataset.column_docs import COLUMNS, GEOMETRY_CONTENT, LABEL_RULES, REPLIES_CONTENT
 from connectomebench.dataset.leak_words import look_alike_text, read_look_alikes, shared_text
 from connectomebench.dataset.licences import strictest
 from connectomebench.dataset.parquet_errors import parquet_errors
+from connectomebench.dataset.row_format import entry_features
 from connectomebench.dataset.sample_grid import SAMPLES, picture_name
-from connectomebench.dataset.schema import TEACHER_REPLIES, features, shard_paths
+from connectomebench.dataset.schema import GEOMETRY, TEACHER_REPLIES, shard_paths
 
 if TYPE_CHECKING:
     from huggingface_hub import DatasetCard, DatasetCardData
@@ -149,15 +150,18 @@ def dataset_card(
     if pictures is None:
         pictures = {name for name in manifest["species"] if (folder / picture_name(name)).is_file()}
     stored = {name: (elsewhere or {}).get(name) or _species_facts(folder / name) for name in manifest["species"]}
-    configs = [_config(name, entry, stored[name], pictures) for name, entry in manifest["species"].items()]
+    configs = [
+        {**_config(name, entry, stored[name], pictures), "features": entry_features(task, entry)}
+        for name, entry in manifest["species"].items()
+    ]
     simulated = {
         key: [f"`{name}`" for name, entry in manifest["species"].items() if entry["source"][key]]
         for key in ("simulated_errors", "simulated_em")
     }
     shown = simulated["simulated_em"] if task.has_em else []
-    taught = any(c["teachers"] for c in configs)
-    kinds = features(task, replies=taught)
-    contents = COLUMNS | ({TEACHER_REPLIES: REPLIES_CONTENT} if taught else {})
+    # species may be of different formats
+    kinds = {name: kind for config in configs for name, kind in config["features"].items()}
+    contents = COLUMNS | {GEOMETRY: GEOMETRY_CONTENT, TEACHER_REPLIES: REPLIES_CONTENT}
     licences = sorted({c["source"]["license"] for c in configs})
     text = render(
         TEMPLATE,
@@ -165,7 +169,11 @@ def dataset_card(
         task=task,
         configs=configs,
         answers=sorted({a for c in configs for p in c["partitions"] for a in p["answers"]}) if task.labels else [],
-        columns=[{"name": n, "type": _type_name(kinds[n]), "content": content} for n, content in contents.items()],
+        columns=[
+            {"name": n, "type": _type_name(kinds[n]), "content": content}
+            for n, content in contents.items()
+            if n in kinds
+        ],
         label_rule=LABEL_RULES.get(task.name),
         simulated_errors=simulated["simulated_errors"],
         any_simulated_errors=bool(simulated["simulated_errors"]),
@@ -213,7 +221,7 @@ def _card_data(
         for part in config["partitions"]:
             splits.add(SplitInfo(part["name"], num_bytes=part["table_bytes"], num_examples=part["rows"]))
         infos[config["name"]] = DatasetInfo(
-            features=features(task, replies=bool(config["teachers"])),
+            features=config["features"],
             splits=splits,
             download_size=sum(p["file_bytes"] for p in config["partitions"]),
             dataset_size=sum(p["table_bytes"] for p in config["partitions"]),
@@ -253,6 +261,7 @@ def _config(
         "source": entry["source"],
         "picture": picture_name(species) if species in pictures else None,
         "baselines": [_baseline(row) for row in entry.get("baselines") or []],
+        "cues": [_cue(row) for row in entry.get("cues") or []],
         "partitions": partitions,
         "extent": f"{min(extents)}" if len(extents) == 1 else f"{min(extents)} to {max(extents)}",
         "origins": ", ".join(f"{sum(p['origins'].get(o, 0) for p in partitions)} {o}" for o in _origins(partitions)),
@@ -292,6 +301,22 @@ def _baseline(row: Mapping[str, Any]) -> dict[str, Any]:
         "n": f"{row['n']:d}",
         "n_groups": f"{row['n_groups']:d}",
         "metrics": [estimate_text(*(row["metrics"][m][k] for k in ("value", "low", "high"))) for m in SHOWN_METRICS],
+    }
+
+
+def _cue(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe an entry of ``cues``; it may come from the Hub, so every value is checked."""
+    if row["cue"] not in CUE_TITLES or row["partition"] not in PARTITIONS:
+        raise ValueError("an entry of `cues` names no cheap cue or no partition")
+    notes = {"inherent": "part of what the task asks", "matched": "at chance by design"}
+    return {
+        "cue": row["cue"],
+        "looks_at": CUE_TITLES[row["cue"]],
+        "partition": row["partition"],
+        "n": f"{row['n']:d}",
+        "n_groups": f"{row['n_groups']:d}",
+        "accuracy": estimate_text(*(row[key] for key in ("value", "low", "high"))),
+        "note": "; ".join(words for key, words in notes.items() if row[key] is True),
     }
 
 

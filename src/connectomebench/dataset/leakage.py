@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,9 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.dataset.leak_words import LookAlike
 from connectomebench.dataset.schema import read_images, read_small_columns
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 # pictures with hashes at most this many bits apart are compared pixel by pixel, as thumbnails
 NEAR_BITS = 4
 # correlation of two thumbnails from which on they count as the same picture
@@ -25,6 +29,10 @@ SAME_CORRELATION = 0.98
 # grey levels; thumbnails that vary less show nothing
 BLANK_DEVIATION = 1.0
 _THUMBNAIL = 16
+# Hashes that differ in at most NEAR_BITS bits agree in at least one of NEAR_BITS + 1 sets of bits. Each set is spread
+# over the whole picture, since the margins of most pictures are alike.
+_BANDS = tuple(np.uint64(sum(1 << bit for bit in range(start, 64, NEAR_BITS + 1))) for start in range(NEAR_BITS + 1))
+_PAIRS = 1 << 18  # pairs compared at once
 
 
 @dataclass(frozen=True)
@@ -94,7 +102,7 @@ def check_leaks(
     return {name: 0 for name in found} | {"pictures": len(similar)}
 
 
-def look_alikes(folder: Path) -> list[LookAlike]:
+def look_alikes(folder: Path, memo: PictureMemo | None = None) -> list[LookAlike]:
     """Find pictures of different partitions that hardly differ, the closest pair first.
 
     They are no leak where the ids and places of the partitions are apart: a straight neurite looks like another one.
@@ -103,8 +111,10 @@ def look_alikes(folder: Path) -> list[LookAlike]:
     ----------
     folder
         ``OUT/TASK/SPECIES``.
+    memo
+        Of pictures that were decoded before.
     """
-    hashes = {p: hash_pictures(folder, p) for p in PARTITIONS}
+    hashes = {p: hash_pictures(folder, p, memo) for p in PARTITIONS}
     found = []
     for a, b in itertools.combinations(PARTITIONS, 2):
         place = {side: {name: i for i, name in enumerate(hashes[side].names)} for side in (a, b)}
@@ -214,7 +224,27 @@ def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[
     return found
 
 
-def hash_pictures(folder: Path, partition: str) -> PictureHashes:
+class PictureMemo:
+    """Hashes of pictures that were decoded before, by the content of their files.
+
+    Writing a partition decodes every picture once, for the digest of its row; with a memo the leak check needs not
+    decode what it reads back if it is, byte for byte, what was written.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[int, NDArray[np.float32]]] = {}
+
+    def remember(self, png: bytes, picture: Image.Image) -> None:
+        """Hash a decoded picture, for `write_partition`."""
+        self._known[hashlib.sha256(png).digest()] = _hash_pixels(picture)
+
+    def hash(self, png: bytes) -> tuple[int, NDArray[np.float32]]:
+        """Return difference hash and thumbnail of a PNG file, decoded only if it is new."""
+        known = self._known.get(hashlib.sha256(png).digest())
+        return _hash(png) if known is None else known
+
+
+def hash_pictures(folder: Path, partition: str, memo: PictureMemo | None = None) -> PictureHashes:
     """Hash all images of a partition.
 
     Parameters
@@ -223,6 +253,8 @@ def hash_pictures(folder: Path, partition: str) -> PictureHashes:
         ``OUT/TASK/SPECIES``.
     partition
         Which one.
+    memo
+        Of pictures that were decoded before.
 
     Returns
     -------
@@ -235,7 +267,7 @@ def hash_pictures(folder: Path, partition: str) -> PictureHashes:
     with ThreadPoolExecutor() as pool:  # decoding releases the GIL
         for sample_id, views, images in read_images(folder, partition):
             names += [f"{sample_id}/{view}" for view in views]
-            for value, thumbnail in pool.map(_hash, images):
+            for value, thumbnail in pool.map(_hash if memo is None else memo.hash, images):
                 hashes.append(value)
                 thumbnails.append(thumbnail)
     stacked = np.stack(thumbnails) if thumbnails else np.zeros((0, _THUMBNAIL**2), np.float32)
@@ -243,12 +275,18 @@ def hash_pictures(folder: Path, partition: str) -> PictureHashes:
 
 
 def _hash(png: bytes) -> tuple[int, NDArray[np.float32]]:
-    """Difference hash (imagehash's `dhash`) and normalised thumbnail of a PNG file."""
-    import imagehash
     from PIL import Image
 
     with Image.open(io.BytesIO(png)) as picture:
-        gray = picture.convert("L")
+        return _hash_pixels(picture)
+
+
+def _hash_pixels(picture: Image.Image) -> tuple[int, NDArray[np.float32]]:
+    """Difference hash (imagehash's `dhash`) and normalised thumbnail of a picture."""
+    import imagehash
+    from PIL import Image
+
+    gray = picture.convert("L")
     value = int(str(imagehash.dhash(gray)), 16)
     small = np.asarray(gray.resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX), np.float32).ravel()
     small = small - small.mean()
@@ -261,7 +299,8 @@ def near_pictures(left: PictureHashes, right: PictureHashes) -> list[tuple[str, 
     """Find pairs of nearly identical images.
 
     A pair counts where the hashes differ in at most four bits and the thumbnails correlate by at least 0.98; the
-    hash alone would take any two thin neurites on white for one another. Blank pictures are left out.
+    hash alone would take any two thin neurites on white for one another. Blank pictures are left out. Only pairs that
+    agree in one of five sets of bits are compared, so that the work does not grow with the product of the partitions.
 
     Parameters
     ----------
@@ -271,13 +310,35 @@ def near_pictures(left: PictureHashes, right: PictureHashes) -> list[tuple[str, 
     Returns
     -------
     list of tuple
-        Names of the two pictures of each pair.
+        Names of the two pictures of each pair, in the order of ``left``, then of ``right``.
     """
-    pairs: list[tuple[str, str]] = []
-    usable = np.flatnonzero(~right.blank)
-    for i in np.flatnonzero(~left.blank).tolist():
-        distance = np.bitwise_count(right.hashes[usable] ^ left.hashes[i])
-        candidates = usable[distance <= NEAR_BITS]
-        same = candidates[right.thumbnails[candidates] @ left.thumbnails[i] >= SAME_CORRELATION]
-        pairs += [(left.names[i], right.names[j]) for j in same.tolist()]
-    return pairs
+    ours, theirs = np.flatnonzero(~left.blank), np.flatnonzero(~right.blank)
+    found: list[NDArray[np.int64]] = []
+    for band in _BANDS:
+        keys = right.hashes[theirs] & band
+        order = np.argsort(keys, kind="stable")
+        wanted = left.hashes[ours] & band
+        first, last = (np.searchsorted(keys[order], wanted, side=side) for side in ("left", "right"))
+        for i, j in _expand(first, last - first):
+            a, b = ours[i], theirs[order[j]]
+            near = np.bitwise_count(left.hashes[a] ^ right.hashes[b]) <= NEAR_BITS
+            a, b = a[near], b[near]
+            same = np.einsum("ij,ij->i", left.thumbnails[a], right.thumbnails[b]) >= SAME_CORRELATION
+            found.append(a[same] * len(right.names) + b[same])
+    pairs = np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
+    return [(left.names[pair // len(right.names)], right.names[pair % len(right.names)]) for pair in pairs.tolist()]
+
+
+def _expand(
+    first: NDArray[np.int64], counts: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Yield the pairs (i, first[i]) to (i, first[i] + counts[i] - 1) of all i, some `_PAIRS` at once."""
+    total = np.cumsum(counts)
+    start = 0
+    while start < len(counts):
+        done = total[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(total, done + _PAIRS, side="right")))
+        i = np.repeat(np.arange(start, stop), counts[start:stop])
+        before = np.repeat(total[start:stop] - counts[start:stop], counts[start:stop])
+        yield i, first[i] + np.arange(len(i)) + done - before
+        start = stop

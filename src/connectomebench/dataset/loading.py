@@ -54,8 +54,8 @@ def load_rows(
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, its files are not those of its manifest, or the Hub cannot
-        be reached.
+        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
+        manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -81,6 +81,8 @@ def load_rows(
         raise ConnectomeBenchError(f"{name} is a folder, which has no revisions; leave the revision out")
     if not local and (name.startswith((".", "/")) or name.count("/") != 1):
         raise ConnectomeBenchError(f"there is no dataset folder {name}; build it first, or name ORG/NAME on the Hub")
+    if local and not (folder / FILE_NAME).exists():
+        _point_to_tasks(folder)
     commit = None if local else resolve_dataset(name, revision)
     manifest = read_manifest(folder) if commit is None else fetch_manifest(name, commit)
     if task is not None and task != manifest["task"]:
@@ -89,9 +91,16 @@ def load_rows(
     if entry is None:
         known = ", ".join(manifest["species"])
         raise ConnectomeBenchError(f"{name} holds no species {species!r}; it has {known}")
-    if partition not in entry["counts"]:
-        raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(entry['counts'])}")
+    try:
+        source, partitions = entry["source"], list(entry["counts"])
+        fingerprint, rows_there = entry["fingerprint"], {p: sum(n.values()) for p, n in entry["counts"].items()}
+    except (KeyError, TypeError, AttributeError):
+        raise ConnectomeBenchError(f"{name}: {FILE_NAME} is damaged (entry of {species}); make it again") from None
+    if partition not in partitions:
+        raise ConnectomeBenchError(f"{name} has no partition {partition!r}; choose {', '.join(partitions)}")
     check_species_name(species, name)
+    if not rows_there[partition]:
+        raise ConnectomeBenchError(f"{name}: {partition} of {species} has no rows; build it with more data")
     if commit is None:
         rows = _read_rows(folder / species, partition, entry, cache)
     else:
@@ -104,19 +113,38 @@ def load_rows(
         partition=partition,
         repo=None if local else name,
         revision=commit,
-        fingerprint=entry["fingerprint"],
+        fingerprint=fingerprint,
         rows=dict(sorted(Counter(rows["answer"]).items())),
-        source=entry["source"],
+        source={**source, "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)
+
+
+def _point_to_tasks(folder: Path) -> None:
+    """Raise for the output folder of a build: it holds a dataset a task, one of which is meant."""
+    tasks = sorted(path.parent.name for path in folder.glob(f"*/{FILE_NAME}"))
+    if tasks:
+        raise ConnectomeBenchError(f"{folder} holds several datasets; give {folder}/TASK: {', '.join(tasks)}")
+
+
+def _places_nm(rows: Dataset) -> list[list[float]]:
+    """Return the box of everything that rows show: lower and upper corner (x, y, z), nm; empty without rows."""
+    import numpy as np
+
+    if not len(rows):
+        return []
+    centres = np.asarray(rows["location_nm"], np.float64).reshape(-1, 3)
+    halves = np.asarray(rows["extent_nm"], np.float64)[:, None] / 2
+    return [(centres - halves).min(axis=0).tolist(), (centres + halves).max(axis=0).tolist()]
 
 
 def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Path | None) -> Dataset:
     """Read the files of a partition, through a cache whose name is their content."""
     import datasets
+    from datasets.config import HF_DATASETS_CACHE
 
     paths, key = check_partition(folder, partition, entry)
-    root = cache or Path(datasets.config.HF_DATASETS_CACHE)
+    root = cache or Path(HF_DATASETS_CACHE)
     with parquet_errors(paths):
         rows = datasets.Dataset.from_parquet(
             # `datasets` reads a path as a pattern: ``run[1]`` would not be found, and ``run*`` would be several

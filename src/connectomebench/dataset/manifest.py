@@ -15,9 +15,9 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import declare_from_manifest
 from connectomebench.core.version import __version__
 from connectomebench.dataset.integrity import FILES, file_hashes
+from connectomebench.dataset.row_format import FORMAT_VERSION, entry_format, parse_format
 from connectomebench.dataset.schema import shard_paths
 
-FORMAT_VERSION = "1.0"
 FILE_NAME = "manifest.json"
 
 # libraries that affect a sample
@@ -58,22 +58,52 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     Raises
     ------
     ConnectomeBenchError
-        If there is none, it is damaged, or a later format wrote it.
+        If there is none, it is damaged, or its format cannot be read.
     """
     path = folder / FILE_NAME
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        written = manifest["format_version"]
-        major = int(written.split(".")[0])
-        manifest["species"].items()
+        parse_format(manifest["format_version"], str(path))
+        for entry in manifest["species"].values():
+            entry_format(entry)
+        if not isinstance(manifest["task"], str):
+            raise TypeError("its task is no text")
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r}); delete it and build again") from error
-    if major > int(FORMAT_VERSION.split(".")[0]):
-        raise ConnectomeBenchError(f"{path} has format {written}, this version reads {FORMAT_VERSION}; upgrade")
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ConnectomeBenchError(f"{path} is not a manifest ({error!r:.200}); delete it and build again") from error
     declare_from_manifest(manifest)
     return manifest
+
+
+def entry_of(manifest: Mapping[str, Any], species: str, where: str) -> dict[str, Any] | None:
+    """Return the entry of a species, with whole numbers of rows in every partition; None if there is none.
+
+    Parameters
+    ----------
+    manifest
+        From :func:`read_manifest`.
+    species
+        Species config.
+    where
+        Path or repository, for the message.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the entry is damaged.
+    """
+    entry = manifest["species"].get(species)
+    if entry is None:
+        return None
+    try:
+        counts = [n for partition in PARTITIONS for n in entry["counts"][partition].values()]
+        whole = isinstance(entry["config_fingerprint"], str) and all(type(n) is int and n >= 0 for n in counts)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ConnectomeBenchError(f"{where}: the entry of {species} is damaged; delete the file and build again")
+    return entry
 
 
 def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
@@ -95,7 +125,7 @@ def is_built(folder: Path, species: str, config_fingerprint: str) -> bool:
     """
     if not (folder / FILE_NAME).exists():
         return False
-    entry = read_manifest(folder)["species"].get(species)
+    entry = entry_of(read_manifest(folder), species, str(folder / FILE_NAME))
     if entry is None:
         return False
     if entry["config_fingerprint"] != config_fingerprint:
@@ -145,9 +175,10 @@ def add_species(folder: Path, task: str, species: str, entry: Mapping[str, Any])
     task, species
         What the entry is about.
     entry
-        Plain values: ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition and answer), ``source``,
-        ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``, ``versions``. Scores
-        of the baselines come later (``baselines``, from :func:`connectomebench.cards.add_baselines`).
+        Plain values: ``format_version`` of its rows, ``config_fingerprint``, ``fingerprint``, ``counts`` (by partition
+        and answer), ``source``, ``config``, ``candidates``, ``dropped`` (by step and reason), ``partition``, ``leaks``,
+        ``versions``. Scores come later: ``baselines``, from :func:`connectomebench.cards.baselines.add_baselines`, and
+        ``cues``, from :func:`connectomebench.cards.cues.add_cues`.
 
     Returns
     -------

@@ -1,12 +1,18 @@
-"""File names of a dataset repository; no other file is uploaded, changed or deleted."""
+"""File names of a dataset repository; no other file is uploaded, changed or deleted.
+
+Beside the rows of a species (`SPECIES/PARTITION-NNNNN-of-NNNNN.parquet`) there may be their scenes, from format 2.0 on:
+`SPECIES/scenes-PARTITION-NNNNN-of-NNNNN.zip`, an archive with one member a sample, `SAMPLE_ID.npz`, that holds the
+meshes and slices that its pictures show. Loading rows never touches them.
+"""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.dataset.manifest import FORMAT_VERSION
+from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import picture_name
 
 CARD = "README.md"
@@ -18,6 +24,7 @@ MAIN = "main"
 
 _SPECIES = r"[a-z][a-z0-9_]*"
 _SHARD = re.compile(rf"({_SPECIES})/({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parquet")
+_SCENES = re.compile(rf"({_SPECIES})/scenes-({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.zip")
 _BESIDE = re.compile(rf"({_SPECIES})-(?:skipped\.jsonl|samples\.png)")
 
 
@@ -35,13 +42,27 @@ def check_species_name(name: object, where: str) -> None:
 
 def species_of(path: str) -> str | None:
     """Return the species of a file in a repository; None for files of the whole dataset."""
-    found = _SHARD.fullmatch(path) or _BESIDE.fullmatch(path)
+    found = _SHARD.fullmatch(path) or _SCENES.fullmatch(path) or _BESIDE.fullmatch(path)
     return found[1] if found else None
 
 
 def extra_files(species: str) -> list[str]:
     """Return the names of the optional files of a species beside the manifest."""
     return [f"{species}-skipped.jsonl", picture_name(species)]
+
+
+def scene_files(folder: Path, species: str) -> list[str]:
+    """Return the names of the scene files of a species in a dataset folder, ``SPECIES/scenes-...``, sorted.
+
+    Parameters
+    ----------
+    folder
+        ``OUT/TASK``.
+    species
+        Species config.
+    """
+    found = (f"{species}/{path.name}" for path in (folder / species).glob("scenes-*.zip"))
+    return sorted(name for name in found if _SCENES.fullmatch(name))
 
 
 def is_shard(path: str) -> bool:

@@ -27,7 +27,7 @@ class DataRecord:
         Number of rows by answer.
     source
         The entry ``source`` of the manifest: ``name``, ``version``, ``license``, ``citation``, ``simulated_errors`` and
-        ``simulated_em``.
+        ``simulated_em``; and ``places_nm``, the box of everything that the rows show, where it is known.
     """
 
     task: str

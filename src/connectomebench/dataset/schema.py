@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
@@ -25,11 +25,16 @@ from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.parquet_errors import parquet_errors
 
 if TYPE_CHECKING:
+    import PIL.Image
     import pyarrow as pa
     from datasets import Features
 
 __all__ = [
+    "GEOMETRY",
+    "GEOMETRY_CHANNELS",
+    "GEOMETRY_PX",
     "PARTITIONS",
+    "RESERVED_COLUMNS",
     "SMALL_COLUMNS",
     "TEACHER_REPLIES",
     "features",
@@ -53,18 +58,24 @@ _LEAVES = {name: name for name in (*_TEXT, "label", "extent_nm", "edit_time")} |
     name: f"{name}.list.element" for name in ("views", "location_nm", "segment_ids", "body_ids")
 }
 _LEAVES["target_nm"] = "target_nm.list.element.list.element"
+_LEAVES["choices"] = "choices.list.element"
 SMALL_COLUMNS = tuple(_LEAVES)
 # text that repeats from row to row
 _REPETITIVE = ("task", "species", "question", "answer", "group", "origin", "source", "source_version", "views")
-_IMAGE_BYTES = "images.list.element.bytes"
-_IMAGE_PATH = "images.list.element.path"
+
+RESERVED_COLUMNS = ("choices", "target_images")
+"""Columns of format 2.0 that older datasets lack; empty where the task has no use for them."""
+GEOMETRY = "geometry"
+"""Optional column: image channels of each view, one grey PNG a view, the channels below each other."""
+GEOMETRY_CHANNELS, GEOMETRY_PX = 7, 224
+_PICTURES = ("images", "target_images", GEOMETRY)
 
 TEACHER_REPLIES = "teacher_replies"
 """Optional column: replies of models, to train on and never part of a question."""
 REPLY_PARTS = ("model", "reply", "answer")
 
 
-def features(task: Task, *, replies: bool = False) -> Features:
+def features(task: Task, *, replies: bool = False, geometry: bool = False, reserved: bool = True) -> Features:
     """Return the columns of the rows of a task.
 
     All tasks have the same columns; only the names in the class label of ``label`` differ (a plain, always empty
@@ -76,6 +87,10 @@ def features(task: Task, *, replies: bool = False) -> Features:
         The task.
     replies
         With the column ``teacher_replies`` (:mod:`connectomebench.finetuning.teacher`).
+    geometry
+        With the column ``geometry``.
+    reserved
+        With :data:`RESERVED_COLUMNS`, as all rows from format 2.0 on.
 
     Returns
     -------
@@ -85,7 +100,9 @@ def features(task: Task, *, replies: bool = False) -> Features:
     from datasets import ClassLabel, Features, Image, List, Value
 
     text, number = Value("string"), Value("float64")
-    added = {TEACHER_REPLIES: List({name: text for name in REPLY_PARTS})} if replies else {}
+    later = {"choices": List(Value("uint64")), "target_images": List(Image())} if reserved else {}
+    added = {GEOMETRY: List(Image())} if geometry else {}
+    added |= {TEACHER_REPLIES: List({name: text for name in REPLY_PARTS})} if replies else {}
     return Features(
         {
             "sample_id": text,
@@ -97,6 +114,7 @@ def features(task: Task, *, replies: bool = False) -> Features:
             "answer": text,
             "label": ClassLabel(names=list(task.labels)) if task.labels else Value("int64"),
             "target_nm": List(List(number)),
+            **later,
             "location_nm": List(number),
             "extent_nm": number,
             "segment_ids": List(Value("uint64")),
@@ -161,6 +179,8 @@ def make_row(
         "answer": site.answer,
         "label": task.labels.index(site.answer) if task.labels else None,
         "target_nm": [],
+        "choices": [],
+        "target_images": [],
         "location_nm": [float(c) for c in site.location_nm],
         "extent_nm": float(site.extent_nm),
         "segment_ids": [int(s) for s in site.segment_ids],
@@ -174,28 +194,51 @@ def make_row(
     }
 
 
-def row_digest(row: Mapping[str, Any]) -> str:
+OnPicture: TypeAlias = "Callable[[bytes, PIL.Image.Image], None]"
+
+
+def row_digest(row: Mapping[str, Any], on_picture: OnPicture | None = None) -> str:
     """Hash the content of a row: small columns and decoded pixels; 64 hex digits.
+
+    Columns that older formats lack count where they hold something, so that the same row has the same digest in all
+    formats.
 
     Parameters
     ----------
     row
         Column -> value, images as PNG files.
+    on_picture
+        Gets the file and the decoded picture of each of ``images``.
     """
     import numpy as np
     from PIL import Image
 
-    digest = hashlib.sha256(repr([(name, row[name]) for name in SMALL_COLUMNS]).encode())
-    for image in row["images"]:
-        with Image.open(io.BytesIO(image["bytes"])) as picture:
-            pixels = np.asarray(picture)
-        digest.update(f"{pixels.shape}{pixels.dtype}".encode())
-        digest.update(np.ascontiguousarray(pixels).data)
+    small = [(name, row[name]) for name in SMALL_COLUMNS if name not in RESERVED_COLUMNS or row.get(name)]
+    digest = hashlib.sha256(repr(small).encode())
+    for column in _PICTURES:
+        images = row.get(column) or []
+        if images and column != "images":
+            digest.update(column.encode())
+        for image in images:
+            with Image.open(io.BytesIO(image["bytes"])) as picture:
+                pixels = np.asarray(picture)
+                if on_picture is not None and column == "images":
+                    on_picture(image["bytes"], picture)
+            digest.update(f"{pixels.shape}{pixels.dtype}".encode())
+            digest.update(np.ascontiguousarray(pixels).data)
     return digest.hexdigest()
 
 
 def write_partition(
-    folder: Path, task: str, partition: str, rows: Iterable[Mapping[str, Any]], n_rows: int, n_bytes: int
+    folder: Path,
+    task: str,
+    partition: str,
+    rows: Iterable[Mapping[str, Any]],
+    n_rows: int,
+    n_bytes: int,
+    *,
+    geometry: bool = False,
+    on_picture: OnPicture | None = None,
 ) -> str:
     """Write one partition of one species as Parquet shards, atomically.
 
@@ -211,6 +254,10 @@ def write_partition(
         How many there are.
     n_bytes
         Size of all their images, which decides the number of shards.
+    geometry
+        The rows have the column ``geometry``; the manifest entry of the species must have the key, too.
+    on_picture
+        As for :func:`row_digest`.
 
     Returns
     -------
@@ -232,7 +279,8 @@ def write_partition(
         # every shard stands under a temporary name until the last one is complete
         for i, path in enumerate(paths):
             share = n_rows * (i + 1) // n_shards - n_rows * i // n_shards
-            _write_shard(stack.enter_context(atomic_path(path)), task, stream, share, digests)
+            kinds = features(get_task(task), geometry=geometry)
+            _write_shard(stack.enter_context(atomic_path(path)), kinds.arrow_schema, stream, share, digests, on_picture)
         surplus = sum(1 for _ in stream)
         if surplus or len(digests) != n_rows:
             raise ConnectomeBenchError(
@@ -262,8 +310,10 @@ def parquet_layout() -> dict[str, Any]:
     """Return the options of `pyarrow.parquet.ParquetWriter`; all columns but images are compressed."""
     small = list(_LEAVES.values())
     replies = [f"{TEACHER_REPLIES}.list.element.{name}" for name in REPLY_PARTS]
+    pictures = [f"{name}.list.element" for name in _PICTURES]
     return {
-        "compression": dict.fromkeys([*small, *replies], "zstd") | {_IMAGE_BYTES: "none", _IMAGE_PATH: "zstd"},
+        "compression": dict.fromkeys([*small, *replies, *(f"{name}.path" for name in pictures)], "zstd")
+        | dict.fromkeys([f"{name}.bytes" for name in pictures], "none"),
         "use_dictionary": [_LEAVES[name] for name in _REPETITIVE],
         "write_statistics": [name for name in small if "." not in name],
         "write_page_index": True,
@@ -271,12 +321,16 @@ def parquet_layout() -> dict[str, Any]:
 
 
 def _write_shard(
-    path: Path, task: str, rows: Iterator[Mapping[str, Any]], n_rows: int, digests: dict[str, str]
+    path: Path,
+    schema: pa.Schema,
+    rows: Iterator[Mapping[str, Any]],
+    n_rows: int,
+    digests: dict[str, str],
+    on_picture: OnPicture | None,
 ) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = features(get_task(task)).arrow_schema
     with pq.ParquetWriter(path, schema, **parquet_layout()) as writer:
         batch: list[Mapping[str, Any]] = []
         size = 0
@@ -289,9 +343,9 @@ def _write_shard(
             size = 0
 
         for row in islice(rows, n_rows):
-            digests[row["sample_id"]] = row_digest(row)
+            digests[row["sample_id"]] = row_digest(row, on_picture)
             batch.append(row)
-            size += sum(len(image["bytes"]) for image in row["images"])
+            size += sum(len(image["bytes"]) for column in _PICTURES for image in row.get(column) or ())
             if size >= ROW_GROUP_BYTES or len(batch) >= ROW_GROUP_ROWS:
                 flush()
         flush()

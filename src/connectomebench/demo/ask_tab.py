@@ -24,7 +24,7 @@ from connectomebench.demo.ask_models import MODELS_VARIABLE, AskableModel, ask, 
 from connectomebench.demo.ask_pictures import EXTENTS_NM, draw_meshes, draw_something, meeting_point, read_views
 from connectomebench.demo.demo_data import named_repositories
 from connectomebench.demo.mesh_counts import SUFFIXES
-from connectomebench.demo.mesh_files import MOST_BYTES, MOST_FACES, read_mesh_apart
+from connectomebench.demo.mesh_files import MOST_BYTES, MOST_FACES, read_meshes_apart
 from connectomebench.demo.texts import question, view_title
 
 if TYPE_CHECKING:
@@ -259,7 +259,7 @@ def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str]:
     files = [file for file in wish.meshes[: len(task.roles)] if file is not None]
     if len(files) < len(task.roles):
         raise ConnectomeBenchError(f"upload a mesh for the {' and the '.join(_labels(task)).lower()}")
-    meshes = [read_mesh_apart(file, _unit_nm(wish.unit)) for file in files]
+    meshes = read_meshes_apart(files, _unit_nm(wish.unit))
     point = _point(wish.centre) if wish.centre.strip() else meeting_point(meshes)
     return _drawn(task, meshes, point, wish.extent_um)
 

@@ -31,7 +31,8 @@ _NOTE = (
 )
 _SMALL = (
     "The error of calibration (ECE, with 15 bins) is the mean distance between the probabilities that a model states "
-    "and how often they come true. It is never below 0, so noise raises it, the more the fewer samples there are."
+    "and how often they come true. It is never below 0, so noise raises it, the more the fewer samples there are. It "
+    "is about 0 for a model that tells nothing too: one that says 0.5 of every sample where half are “yes”."
 )
 _UNMEASURED = Markup('<p class="cb-soft">{}</p>')
 
@@ -69,7 +70,7 @@ def comparison(found: RecordedAnswers, task: str, content: AppData) -> Markup:
     parts += [
         _by_species(found, summaries, "balanced_accuracy", "Balanced accuracy by model and species"),
         Markup('<p class="cb-soft">{}</p>').format(_NOTE),
-        _by_species(found, summaries, "ece", "Error of calibration by model and species (0 is best)"),
+        _by_species(found, summaries, "ece", "Error of calibration by model and species"),
         Markup('<p class="cb-soft">{}</p>').format(_SMALL),
         _section("Is a stated probability true?"),
         _diagrams(found, summaries),
@@ -93,20 +94,19 @@ def _label(summary: Summary) -> str:
     return label(summary.model, summary.condition)
 
 
-def _cell(estimate: Estimate | None) -> Markup | str:
-    if estimate is None or math.isnan(estimate.value):
+def _cell(estimate: Estimate, always: str | None = None) -> Markup | str:
+    if math.isnan(estimate.value):
         return "–"
     interval = "no interval" if math.isnan(estimate.lower) else f"[{estimate.lower:.2f}, {estimate.upper:.2f}]"
-    return Markup('{:.2f} <span class="cb-n">{}, n = {}</span>').format(estimate.value, interval, estimate.n)
+    told = f"; always answers {always}" if always else ""
+    return Markup('{:.2f} <span class="cb-n">{}, n = {}{}</span>').format(estimate.value, interval, estimate.n, told)
 
 
 def _by_species(found: RecordedAnswers, summaries: Sequence[Summary], metric: str, title: str) -> Markup:
     species = list(dict.fromkeys(s.species for s in summaries))
     models = list(dict.fromkeys(map(_label, summaries)))
-    cells = {(_label(s), s.species): s.estimates[metric] for s in summaries}
-    rows = [
-        [model_name(model, found.kinds), *(_cell(cells.get((model, name))) for name in species)] for model in models
-    ]
+    cells = {(_label(s), s.species): _cell(s.estimates[metric], s.always) for s in summaries}
+    rows = [[model_name(model, found.kinds), *(cells.get((model, name), "–") for name in species)] for model in models]
     return table(title, ["Model", *map(species_title, species)], rows)
 
 

@@ -226,7 +226,7 @@ def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> 
         "Task": row["task"],
         "Species": row["species"],
         "Partition": row["partition"],
-        "Origin": f"{row['origin']}: {origin(row['origin'])}",
+        "Origin": f"{row['origin']}: {origin(row)}",
         "Place (x, y, z)": f"{place} nm",
         "Edge of a view": f"{row['extent_nm']:,.0f} nm",
         "Segments": ", ".join(map(str, row["segment_ids"])),

@@ -14,9 +14,10 @@ from connectomebench.evaluation.calibration import wilson_interval
 
 _ORIGINS = {
     "simulated": "a program cut or joined real neurons, or left them as they were, so the truth is known",
-    "edit": "a person corrected this place",
-    "control": "a place that nobody corrected, chosen to compare with a corrected one",
+    "edit": "the proofread segmentation differs from the automatic one here",
+    "control": "a place where nothing was corrected, chosen to compare with a corrected one",
 }
+_BY_A_PERSON = "a person corrected this place"
 
 
 _KINDS = {
@@ -29,7 +30,7 @@ _KINDS = {
 }
 
 
-def model_name(label: str, kinds: Mapping[str, str]) -> Markup:
+def model_name(label: str, kinds: Mapping[str, str], always: str | None = None) -> Markup:
     """Write the name of a model, and below it what kind of model that is where this is known.
 
     Parameters
@@ -38,9 +39,13 @@ def model_name(label: str, kinds: Mapping[str, str]) -> Markup:
         Name, with the condition behind ``@``.
     kinds
         Of the models (:class:`connectomebench.demo.recorded_answers.RecordedAnswers`).
+    always
+        The one answer that it gives to every sample; None if it gives several.
     """
     kind = _KINDS.get(kinds.get(label.partition("@")[0], ""))
-    return Markup("{}").format(label) + (Markup('<span class="cb-kind">{}</span>').format(kind) if kind else "")
+    notes = [kind, always and f"always answers {always}"]
+    below = "; ".join(note for note in notes if note)
+    return Markup("{}").format(label) + (Markup('<span class="cb-kind">{}</span>').format(below) if below else "")
 
 
 def percent(share: float) -> str:
@@ -78,8 +83,11 @@ def facts(caption: str, values: Mapping[str, Any]) -> Markup:
     )
 
 
-def origin(name: str) -> str:
-    """Describe where a sample comes from."""
+def origin(row: Mapping[str, Any]) -> str:
+    """Describe where a sample comes from: only an edit history knows that a person was at this very place."""
+    name = row["origin"]
+    if name == "edit" and (row.get("edit_time") is not None or str(row.get("edit_id")).startswith("operation-")):
+        return _BY_A_PERSON
     return _ORIGINS.get(name, name)
 
 
@@ -100,7 +108,7 @@ def models_table(found: RecordedAnswers, row: Mapping[str, Any]) -> Markup:
         return Markup('<p class="cb-soft">{}</p>').format(reason)
     rows = [
         (
-            model_name(one.model, found.kinds),
+            model_name(one.model, found.kinds, found.always(one.model, row)),
             "no answer found" if one.prediction is None else one.prediction,
             _right(one.right),
             probability_bar(one.probability),

@@ -5,6 +5,7 @@ Formats: Wavefront OBJ; PLY 1.0 (Turk 1994); STL (3D Systems 1989); binary glTF 
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 import struct
@@ -45,6 +46,20 @@ class Counts:
     faces: int
     data: bytes
     refers: str = ""
+
+
+def without_mark(data: bytes) -> bytes:
+    """Drop the byte order mark that some editors put before a text file, and turn UTF-16 text into UTF-8."""
+    if data.startswith(codecs.BOM_UTF8):
+        return data[len(codecs.BOM_UTF8) :]
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        try:
+            text = data.decode("utf-16")
+        except UnicodeDecodeError:
+            return data
+        # a binary file may begin with these bytes by chance
+        return text.encode() if text[:80].isascii() else data
+    return data
 
 
 def kind_of(data: bytes) -> str:
@@ -232,7 +247,9 @@ def _reachable(tree: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _plain_node(node: dict[str, Any], meshes: _Renumbered) -> dict[str, Any]:
-    kept = {name: [float(value) for value in node[name]] for name, n in _PLACES.items() if len(node.get(name, ())) == n}
+    kept: dict[str, Any] = {
+        name: [float(value) for value in node[name]] for name, n in _PLACES.items() if len(node.get(name, ())) == n
+    }
     if node["children"]:
         kept["children"] = node["children"]
     if "mesh" in node:

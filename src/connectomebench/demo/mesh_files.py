@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,15 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.limited_process import run_limited
 from connectomebench.core.site import Point
-from connectomebench.demo.mesh_counts import Counts, count_glb, count_obj, count_ply, count_stl, kind_of
+from connectomebench.demo.mesh_counts import (
+    Counts,
+    count_glb,
+    count_obj,
+    count_ply,
+    count_stl,
+    kind_of,
+    without_mark,
+)
 
 MOST_BYTES = 20_000_000
 MOST_FACES = 500_000
@@ -54,6 +63,7 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
         raise ConnectomeBenchError("the unit of the coordinates must be a number of nm above 0")
     if len(data) > MOST_BYTES:
         raise _too_many_bytes(data)
+    data = without_mark(data)
     suffix = kind_of(data)
     kind = suffix.upper()
     try:
@@ -65,23 +75,25 @@ def read_mesh(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
     return _checked(vertices * unit_nm, faces)
 
 
-def read_mesh_apart(data: bytes, unit_nm: Point = (1.0, 1.0, 1.0)) -> Mesh:
-    """Read an uploaded mesh as `read_mesh` does, in a process with a limit on memory and time."""
-    if len(data) > MOST_BYTES:
-        raise _too_many_bytes(data)
-    vertices, faces = run_limited(
-        f"{__name__}:_parts_of_mesh", [data, np.asarray(unit_nm, "<f8").tobytes()], "the mesh"
-    )
-    return Mesh(
-        np.frombuffer(vertices, np.float32).reshape(-1, 3).copy(), np.frombuffer(faces, np.int32).reshape(-1, 3).copy()
-    )
+def read_meshes_apart(files: Sequence[bytes], unit_nm: Point = (1.0, 1.0, 1.0)) -> list[Mesh]:
+    """Read uploaded meshes as `read_mesh` does, in one process with a limit on memory and time."""
+    for data in files:
+        if len(data) > MOST_BYTES:
+            raise _too_many_bytes(data)
+    numbers = run_limited(f"{__name__}:_parts_of_meshes", [np.asarray(unit_nm, "<f8").tobytes(), *files], "the mesh")
+    return [
+        Mesh(
+            np.frombuffer(corners, np.float32).reshape(-1, 3).copy(),
+            np.frombuffer(faces, np.int32).reshape(-1, 3).copy(),
+        )
+        for corners, faces in zip(numbers[::2], numbers[1::2], strict=True)
+    ]
 
 
-def _parts_of_mesh(parts: list[bytes]) -> list[bytes]:
-    data, unit = parts
-    x, y, z = np.frombuffer(unit, "<f8").tolist()
-    mesh = read_mesh(data, (x, y, z))
-    return [mesh.vertices_nm.tobytes(), mesh.faces.tobytes()]
+def _parts_of_meshes(parts: list[bytes]) -> list[bytes]:
+    x, y, z = np.frombuffer(parts[0], "<f8").tolist()
+    meshes = [read_mesh(data, (x, y, z)) for data in parts[1:]]
+    return [numbers.tobytes() for mesh in meshes for numbers in (mesh.vertices_nm, mesh.faces)]
 
 
 def _too_many_bytes(data: bytes) -> ConnectomeBenchError:
@@ -123,6 +135,9 @@ def _checked(vertices: NDArray[np.float64], faces: NDArray[np.int64]) -> Mesh:
         raise ConnectomeBenchError("the mesh has no faces; export a surface, not points")
     if faces.min() < 0 or faces.max() >= len(vertices):
         raise ConnectomeBenchError("the mesh has faces of vertices that are not there; export it again")
+    # vertices that no face uses are not drawn, whatever stands there
+    used, faces = np.unique(faces, return_inverse=True)
+    vertices, faces = vertices[used], faces.reshape(-1, 3)
     if len(faces) > MOST_FACES or len(vertices) > MOST_VERTICES:
         raise ConnectomeBenchError(f"the mesh has more than {MOST_FACES} faces; simplify it")
     if not np.isfinite(vertices).all() or np.abs(vertices).max() > _FARTHEST_NM:

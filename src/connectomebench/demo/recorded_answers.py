@@ -84,6 +84,18 @@ class RecordedAnswers:
         """Return the models' answers to a row, by name."""
         return self.by_sample.get((row["task"], row["species"], row["sample_id"]), ())
 
+    def always(self, model: str, row: Mapping[str, Any]) -> str | None:
+        """Return the one answer that a model gives to every sample of the task of a row; None if it gives several."""
+        from connectomebench.evaluation.results import label
+
+        here = [
+            summary.always
+            for summary in self.summaries
+            if (label(summary.model, summary.condition), summary.task, summary.species)
+            == (model, row["task"], row["species"])
+        ]
+        return here[0] if len(set(here)) == 1 else None
+
 
 class AnswerRecords:
     """Result records, read and summarised in a background thread so that the page appears first.

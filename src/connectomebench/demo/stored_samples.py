@@ -14,7 +14,7 @@ from connectomebench.core.tasks import TASKS, Task, get_task
 from connectomebench.dataset.integrity import check_files
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.repo_layout import check_species_name
-from connectomebench.dataset.schema import SMALL_COLUMNS
+from connectomebench.dataset.schema import RESERVED_COLUMNS, SMALL_COLUMNS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,7 +178,7 @@ def _read(folder: Path, entry: Mapping[str, Any]) -> tuple[pa.Table, tuple[Place
                     sizes = [stored.metadata.row_group(i).num_rows for i in range(stored.num_row_groups)]
             except (OSError, pa.ArrowInvalid) as error:
                 raise ConnectomeBenchError(f"cannot read {file}: {error}; build the dataset again") from error
-            if missing := set(SMALL_COLUMNS) - set(table.column_names):
+            if missing := set(SMALL_COLUMNS) - set(RESERVED_COLUMNS) - set(table.column_names):
                 raise ConnectomeBenchError(f"{file} lacks the columns {', '.join(sorted(missing))}; build it again")
             tables.append(table.append_column("partition", pa.array([partition] * len(table), pa.string())))
             places += [Place(file, group, n) for group, size in enumerate(sizes) for n in range(size)]

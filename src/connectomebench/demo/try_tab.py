@@ -95,7 +95,7 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         return [
             after,
             *(gr.Button(visible=False) for _ in range(BUTTONS)),
-            gr.Button("Next sample (n or →)", variant="primary"),
+            gr.Button("Next sample (→)", variant="primary"),
             _verdict(content.records.get(), row, given[index][0]),
             _score(content, after),
         ]
@@ -155,7 +155,7 @@ def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
         "right" if right else "wrong", "✓ Right." if right else "✗ Not right.", row["answer"]
     )
     where = Markup('<p class="cb-soft">Where the answer comes from: {}. Sample {}.</p>').format(
-        origin(row["origin"]), row["sample_id"]
+        origin(row), row["sample_id"]
     )
     return told + where + models_table(found, row)
 

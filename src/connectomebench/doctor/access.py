@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import Species
 from connectomebench.doctor.checks import Check, CheckResult, run_checks
-from connectomebench.doctor.tokens import how_to_log_in, token_finding
-from connectomebench.sources.cave.tokens import Token, is_known, read_token, same_server
+from connectomebench.doctor.targets import Target, species_target
+from connectomebench.doctor.tokens import token_finding
+from connectomebench.sources.cave.tokens import Token, how_to_log_in, is_known, read_token, same_server
 
 _TIMEOUT_S = 5.0
+_ANSWERS = "answers"
+# storage that is asked with credentials of its own
+_UNASKED = ("s3://", "precomputed://s3://", "n5://", "zarr://")
 
 
 def access(species: Species, server: str | None = None, offline: bool = False) -> list[CheckResult]:
     """Check the token and the servers of a species; see :func:`connectomebench.doctor.diagnose`."""
-    login = login_server(species, server)
-    token = None if login is None else read_token(login)
-    checks: list[tuple[str, Check]] = [("token", partial(_token, token, login))]
-    for name, ask in _network(species, login, token):
+    return access_of(species_target(species, server), offline)
+
+
+def access_of(target: Target, offline: bool = False) -> list[CheckResult]:
+    """Check the token, the servers and the files that a build reads; see :func:`connectomebench.doctor.diagnose`."""
+    token = None if target.login is None else read_token(target.login)
+    checks: list[tuple[str, Check]] = []
+    for name, ask in _network(target, token):
         checks.append((name, partial(_not_asked, name) if offline else ask))
-    findings = run_checks(checks)
+    checks += [(name, partial(_file, name, path)) for name, path in target.files.items()]
+    found = run_checks(checks)
+    findings = [*_token(token, target.login, found, offline), *found]
     if token is None or not token.value:
         return findings
     return [
@@ -32,34 +42,30 @@ def access(species: Species, server: str | None = None, offline: bool = False) -
     ]
 
 
-def login_server(species: Species, server: str | None) -> str | None:
-    """Return the server of the token, without trailing slash; None for a species without CAVE.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If it is not a plain http(s) address.
-    """
-    login = server or species.server
-    if login is not None and not re.match(r"https?://[^/@]+/?$", login):
-        raise ConnectomeBenchError("the server must be given as http(s)://HOST or http(s)://HOST:PORT and nothing else")
-    return login and login.rstrip("/")
-
-
-def _token(token: Token | None, login: str | None) -> list[CheckResult]:
+def _token(token: Token | None, login: str | None, found: list[CheckResult], offline: bool) -> list[CheckResult]:
+    """Report on the token, knowing what the servers answered: one that is not there may not be needed."""
     if token is None or login is None:
         return [CheckResult("token", "ok", "none is needed")]
+    asked = [f for f in found if f.name in ("server", "labels")]
+    if token.is_no_file and not offline and asked and all(f.found.endswith(_ANSWERS) for f in asked):
+        return [CheckResult("token", "ok", f"none is stored, and {login} answers without one")]
     return [token_finding(token, login)]
 
 
-def _network(species: Species, login: str | None, token: Token | None) -> list[tuple[str, Check]]:
+def _file(name: str, path: Path) -> list[CheckResult]:
+    """Check that a file or folder is there; a build checks what is in it."""
+    if path.exists():
+        return [CheckResult(name, "ok", f"{path} is there")]
+    return [CheckResult(name, "missing", f"there is no {path}", "mend the path in the configuration")]
+
+
+def _network(target: Target, token: Token | None) -> list[tuple[str, Check]]:
     checks: list[tuple[str, Check]] = []
+    login = target.login
     if login is not None and token is not None:
-        checks.append(("server", partial(_server, login, species.datastack, token)))
-    paths = {"labels": species.segmentation, "proofread labels": species.proofread_segmentation, "images": species.em}
-    for name, path in paths.items():
-        if path is not None:
-            checks.append((name, partial(_volume, name, path, login, _token_of_volume(path, login, token))))
+        checks.append(("server", partial(_server, login, target.datastack, target.graph_table, token)))
+    for name, path in target.paths.items():
+        checks.append((name, partial(_volume, name, path, login, _token_of_volume(path, login, token))))
     return checks
 
 
@@ -76,19 +82,35 @@ def _not_asked(name: str) -> list[CheckResult]:
     return [CheckResult(name, "warning", "not checked (--offline)")]
 
 
-def _server(login: str, datastack: str | None, token: Token) -> list[CheckResult]:
+def _server(login: str, datastack: str | None, graph_table: str | None, token: Token) -> list[CheckResult]:
     """Request the datastack, as ``CAVEclient`` does; without one, only a ChunkedGraph."""
     graph_url = f"{login}/segmentation/api/version"
+    if graph_table is not None:
+        graph_url = f"{login}/segmentation/table/{graph_table}/info"
     url = f"{login}/info/api/v2/datastack/full/{datastack}" if datastack else graph_url
     answer = _ask("GET", url, token)
-    if (answer == 200 and datastack) or answer not in (200, 404) or _ask("GET", graph_url, token) != 200:
+    if graph_table is not None or (answer != 404 if datastack else answer != 200):
         return [_judge("server", url, answer, login, token)]
+    if datastack:
+        # a server may have a graph and no info service; and one that refuses the token may hide what it has
+        of_graph = _ask("GET", graph_url, token)
+        if _is_refusal(of_graph):
+            return [_judge("server", graph_url, of_graph, login, token)]
+        if of_graph != 200:
+            return [_judge("server", url, answer, login, token)]
     found = f"{login} has a ChunkedGraph, but no datastack {datastack or 'is known'}"
     todo = "name the graph in the configuration: source.cave.graph_table, segmentation and image"
     return [CheckResult("server", "warning", found, todo)]
 
 
+def _is_refusal(answer: int | str) -> bool:
+    """Return whether a server asks for a token: by a status, or by leading to a page to log in."""
+    return isinstance(answer, int) and (answer in (401, 403) or 300 <= answer < 400)
+
+
 def _volume(name: str, path: str, login: str | None, token: Token | None) -> list[CheckResult]:
+    if path.startswith(_UNASKED):
+        return [CheckResult(name, "warning", f"{path} is not checked; the build opens it through cloud-volume")]
     url = info_url(path)
     answer = _ask("HEAD" if token is None else "GET", url, token)
     return [_judge(name, url, answer, login, token)]
@@ -157,10 +179,10 @@ def _judge(name: str, url: str, answer: int | str, login: str | None, token: Tok
         todo = "check the network, the firewall and the variables HTTPS_PROXY and NO_PROXY"
         return CheckResult(name, "missing", f"{host}: {answer}", todo)
     if 200 <= answer < 300:
-        return CheckResult(name, "ok", f"{host} answers")
+        return CheckResult(name, "ok", f"{host} {_ANSWERS}")
     if answer == 404:
         return CheckResult(name, "missing", f"{host} answers 404: there is no {parts.path}", "check the address")
-    if token is None or login is None or not (answer in (401, 403) or 300 <= answer < 400):
+    if token is None or login is None or not _is_refusal(answer):
         todo = "try again later" if answer == 429 or answer >= 500 else "check the address, and that it is public"
         return CheckResult(name, "missing", f"{host} answers {answer} for {parts.path}", todo)
     if not token.value:

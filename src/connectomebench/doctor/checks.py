@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from connectomebench.core.species import Species
-
 Check = Callable[[], "list[CheckResult]"]
 
 
@@ -56,17 +54,17 @@ def is_ready(findings: Sequence[CheckResult]) -> bool:
     return all(finding.mark != "missing" for finding in findings)
 
 
-def as_text(species: Species, findings: Sequence[CheckResult]) -> str:
+def as_text(name: str, findings: Sequence[CheckResult]) -> str:
     """Format one aligned line per result, and a summary line."""
     width = max(len(finding.name) for finding in findings)
     lines = [f"{f.mark:7}  {f.name:{width}}  {f.found}{' -> ' if f.todo else ''}{f.todo}" for f in findings]
     missing, warnings = (sum(finding.mark == mark for finding in findings) for mark in ("missing", "warning"))
     verdict = "can be built" if is_ready(findings) else "cannot be built yet"
-    sum_up = f"{species.name} {verdict}: {missing} missing, {warnings} warnings"
+    sum_up = f"{name} {verdict}: {missing} missing, {warnings} warnings"
     return "\n".join([*lines, sum_up])
 
 
-def as_json(species: Species, findings: Sequence[CheckResult]) -> str:
+def as_json(name: str, findings: Sequence[CheckResult]) -> str:
     """Format ``species``, ``ready`` and ``checks``, a list of :class:`CheckResult` fields, as JSON."""
-    value = {"species": species.name, "ready": is_ready(findings), "checks": [asdict(finding) for finding in findings]}
+    value = {"species": name, "ready": is_ready(findings), "checks": [asdict(finding) for finding in findings]}
     return json.dumps(value, indent=2, ensure_ascii=False)

@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from connectomebench.core.extras import install_hint
 from connectomebench.doctor.checks import CheckResult
 from connectomebench.doctor.subprocess_checks import apart
 
@@ -65,7 +66,7 @@ def renderer() -> list[CheckResult]:
     if tried["problem"] is None:
         return [drawing, CheckResult("graphics card", "ok", tried["adapter"])]
     if not tried["installed"]:
-        todo = "to draw on one: pip install 'connectomebench[octarine]'"
+        todo = f"to draw on one: {install_hint('octarine')}"
     else:
         todo = (
             "to draw on one (Debian): apt install libvulkan1 and its driver: mesa-vulkan-drivers for AMD and Intel, "
@@ -74,15 +75,17 @@ def renderer() -> list[CheckResult]:
     return [drawing, CheckResult("graphics card", "warning", f"not used: {tried['problem']}; not needed", todo)]
 
 
-def space(out: Path, extra: str) -> list[CheckResult]:
+def space(out: Path, source: str, cache_gb: float | None = None) -> list[CheckResult]:
     """Compare free space with the needs of full test partitions of all tasks and of the source cache.
 
     Parameters
     ----------
     out
         Folder for the datasets; the cache is ``.cache`` in it.
-    extra
-        ``cave`` or ``volumes``; the cache of the second is small.
+    source
+        ``cave``, ``volumes`` or ``morphology``; only the cache of the first is large.
+    cache_gb
+        Limit of that cache, GB; the default of the source where left out.
     """
     from connectomebench.build.config import DEFAULT_TASKS
     from connectomebench.partition.assign import PartitionRules
@@ -91,10 +94,10 @@ def space(out: Path, extra: str) -> list[CheckResult]:
     rows = round(len(DEFAULT_TASKS) * rules.max_test / rules.test_fraction)
     needed = rows * MB_PER_ROW * 1e6
     cache_limit = 0.0
-    if extra == "cave":
+    if source == "cave":
         from connectomebench.sources.cave.cave_config import CaveConfig
 
-        cache_limit = CaveConfig().cache_gb * _GB
+        cache_limit = (CaveConfig().cache_gb if cache_gb is None else cache_gb) * _GB
     cache = out / ".cache"
     homes = _nearest(out), _nearest(cache)
     together = homes[0].stat().st_dev == homes[1].stat().st_dev

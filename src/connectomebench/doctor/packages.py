@@ -24,6 +24,7 @@ EXTRAS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("diskcache", "diskcache", "5.6"),
         *_VOLUMES,
     ),
+    "neurons": (("navis", "navis", "1.10"),),
     "cluster": (("dask", "dask", "2024.8"), ("distributed", "distributed", "2024.8")),
 }
 
@@ -35,18 +36,23 @@ def python() -> list[CheckResult]:
     return [CheckResult("python", "ok", f"Python {sys.version.split()[0]}, connectomebench {__version__}")]
 
 
-def packages(extra: str) -> list[CheckResult]:
-    """Check that an extra (a key of ``EXTRAS``) is installed, recent enough and importable with the build."""
-    versions, problems = _versions(extra)
-    modules = [module for name, module, _ in EXTRAS[extra] if name in versions]
+def packages(extra: str | None) -> list[CheckResult]:
+    """Check that an extra (a key of ``EXTRAS``; None for none) is installed, recent and importable with the build."""
+    if extra is None:
+        versions, problems, modules = {}, [], []
+    else:
+        versions, problems = _versions(extra)
+        modules = [module for name, module, _ in EXTRAS[extra] if name in versions]
     # cloud-volume creates a folder on import: use a temporary one
     with tempfile.TemporaryDirectory() as folder:
         failed = apart(try_imports, "connectomebench.build", *modules, CLOUD_VOLUME_DIR=folder)
     problems += [f"{module} cannot be imported ({why})" for module, why in failed.items()]
     if problems:
-        todo = f"pip install --upgrade 'connectomebench[{extra}]', or make setup in a checkout"
+        wanted = "connectomebench" if extra is None else f"connectomebench[{extra}]"
+        todo = f"pip install --upgrade '{wanted}', or make setup in a checkout"
         return [CheckResult("packages", "missing", "; ".join(problems), todo)]
-    return [CheckResult("packages", "ok", ", ".join(f"{name} {version}" for name, version in versions.items()))]
+    found = ", ".join(f"{name} {version}" for name, version in versions.items()) or "no extra is needed"
+    return [CheckResult("packages", "ok", found)]
 
 
 def cluster() -> list[CheckResult]:

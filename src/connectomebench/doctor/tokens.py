@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from connectomebench.doctor.checks import CheckResult
-from connectomebench.sources.cave.tokens import Token
-
-
-def how_to_log_in(login: str) -> str:
-    """Return instructions to get and store a token for a server."""
-    setup = f"python -c \"from caveclient import CAVEclient; CAVEclient.setup_token('{login}')\""
-    return f"run {setup}; the token is shown at {login}/sticky_auth/settings/tokens"
+from connectomebench.sources.cave.tokens import Token, how_to_log_in
 
 
 def token_finding(token: Token, login: str) -> CheckResult:

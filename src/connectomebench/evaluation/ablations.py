@@ -31,7 +31,7 @@ ABLATIONS: dict[str, str] = {
 
 BLANK_PX = 1024
 _GREY = (128, 128, 128)
-_TRUTH = ("answer", "label", "target_nm")
+_TRUTH = ("answer", "label", "target_nm", "target_images")
 
 # A pixel is foreign if a colour's share is below the first bound; a picture if more of its pixels are than the second.
 _FOREIGN_SHARE = -0.15
@@ -84,7 +84,8 @@ def shuffle_labels(dataset: Dataset, seed: int) -> Dataset:
     Returns
     -------
     datasets.Dataset
-        The same rows and columns, with ``answer``, ``label`` and ``target_nm`` taken from another row.
+        The same rows and columns, with ``answer``, ``label``, ``target_nm`` and ``target_images`` taken from another
+        row.
 
     Raises
     ------

@@ -60,3 +60,13 @@ class AnswerMode:
         """Short name without spaces, for example ``votes5-t0.7``."""
         name = f"votes{self.votes}-t{self.temperature:g}" if self.kind == "votes" else self.kind
         return name if self.max_new_tokens == MAX_NEW_TOKENS else f"{name}-n{self.max_new_tokens}"
+
+
+def can_score(model: object) -> bool:
+    """Check whether a chat model gives the probability of given answers; one that thinks before it answers does not."""
+    return hasattr(model, "score") and bool(getattr(model, "can_score", True))
+
+
+def scores_by_default(model: object) -> bool:
+    """Check whether a chat model is scored where no answer mode is asked for."""
+    return can_score(model) and bool(getattr(model, "scored_by_default", True))

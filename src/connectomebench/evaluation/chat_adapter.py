@@ -10,13 +10,13 @@ from typing import Any, Protocol, cast
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.evaluation.answer_from_analysis import derived_answer
-from connectomebench.evaluation.answer_mode import AnswerMode
+from connectomebench.evaluation.answer_mode import AnswerMode, can_score
 from connectomebench.evaluation.prompt_variants import DEFAULT_VARIANT, PromptVariant, build_messages
 from connectomebench.models.base import Answer, Batch
 from connectomebench.models.chat import ChatModel, Conversation, Reply
-from connectomebench.models.confidence import ask_confidence, parse_confidence
+from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.images import decode
-from connectomebench.models.prompt import parse_answer
+from connectomebench.models.reply_parsing import parse_answer
 
 __all__ = ["AnswerMode", "ChatModelAdapter", "ScoringModel", "majority"]
 
@@ -68,8 +68,9 @@ class ChatModelAdapter:
         prompt_variant: PromptVariant = DEFAULT_VARIANT,
         examples: Sequence[Mapping[str, Any]] = (),
     ) -> None:
-        if answer_mode.kind == "scored" and not hasattr(model, "score"):
-            raise ConnectomeBenchError(f"{model.name} only generates text and cannot be scored; use generated")
+        if answer_mode.kind == "scored" and not can_score(model):
+            why = "thinks before it answers" if hasattr(model, "score") else "only generates text"
+            raise ConnectomeBenchError(f"{model.name} {why} and cannot be scored; use generated")
         if answer_mode.kind == "scored" and prompt_variant.style == "analysis":
             raise ConnectomeBenchError("scored answers have no analysis; use generated, or the style answer_only")
         wanted = prompt_variant.shots if prompt_variant.adaptation == "few_shot" else 0
@@ -115,9 +116,8 @@ class ChatModelAdapter:
         ]
 
     def _conversation(self, row: Mapping[str, Any]) -> Conversation:
-        written = build_messages(row, self._prompt_variant, self._examples)
-        if self._answer_mode.kind == "confidence":
-            written = ask_confidence(written)
+        stated = self._answer_mode.kind == "confidence"
+        written = build_messages(row, self._prompt_variant, self._examples, confidence=stated)
         images = [image for example in self._examples for image in example["images"]] + list(row["images"])
         seed = _seed(written, row["images"]) if self._answer_mode.temperature else 0
         return Conversation(written, images, seed)
@@ -138,9 +138,9 @@ class ChatModelAdapter:
 
     def _read(self, replies: Sequence[Reply], task: Task, question: str) -> Answer:
         """Parse the replies to one row into its answer."""
-        votes = [parse_answer(reply.text, task) for reply in replies]
+        votes = [parse_answer(reply.text, task) if reply.whole else None for reply in replies]
         prediction, chosen = majority(votes, task)
-        text = replies[chosen].text
+        text, whole = replies[chosen].text, replies[chosen].whole
         probabilities: dict[str, float] = {}
         if self._answer_mode.kind == "votes" and task.labels:
             probabilities = _shares(votes, task)
@@ -154,7 +154,7 @@ class ChatModelAdapter:
             reply=text,
             votes=tuple(votes) if several else (),
             replies=tuple(reply.text for reply in replies) if several else (),
-            derived=derived_answer(text, task),
+            derived=derived_answer(text, task) if whole else None,
             prompt_tokens=_sum([reply.prompt_tokens for reply in replies]),
             tokens=_sum([reply.tokens for reply in replies]),
             cost_usd=_sum([reply.cost_usd for reply in replies]),

@@ -21,12 +21,13 @@ from connectomebench.evaluation.statistics import (
     paired_difference,
     two_class_balanced_accuracy_statistic,
 )
+from connectomebench.evaluation.summary import only_answer
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# with fewer groups than this, bootstrap intervals over groups are too narrow
-FEW_GROUPS = 10
+# with fewer groups than this, bootstrap intervals over groups are too narrow: equal models differ too often
+FEW_GROUPS = 20
 
 Verdict = Literal["ahead", "undecided", "behind"]
 
@@ -49,6 +50,8 @@ class Comparison:
         Exact McNemar test on right and wrong answers; assumes independent samples.
     kappa
         Cohen's kappa of the two models' answers; an unparsed answer counts as a category of its own.
+    always
+        The one answer that the first and the second give to all samples; None where they give several.
     """
 
     first: str
@@ -60,6 +63,7 @@ class Comparison:
     difference: PairedDifference
     mcnemar_p: float
     kappa: Estimate
+    always: tuple[str | None, str | None] = (None, None)
 
 
 def verdict(comparison: Comparison) -> Verdict:
@@ -137,6 +141,7 @@ def compare(
                 paired_difference(first_statistic, second_statistic, groups, **settings),
                 mcnemar_exact(predicted == truth, predicted_other == truth_other),
                 kappa,
+                (only_answer(predicted), only_answer(predicted_other)),
             )
         )
     return comparisons
@@ -153,8 +158,8 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
         lines = [
             f"{c.task}, {c.species}, {c.partition}: {d.n} samples in {d.n_groups} groups",
             "  balanced accuracy with 95% interval over groups",
-            f"  {c.first:<{width}}  {interval_text(c.values[0])}",
-            f"  {c.second:<{width}}  {interval_text(c.values[1])}",
+            f"  {c.first:<{width}}  {interval_text(c.values[0])}{_always(c.always[0])}",
+            f"  {c.second:<{width}}  {interval_text(c.values[1])}{_always(c.always[1])}",
             f"  {'difference':<{width}}  {interval_text(d, sign='+')}, on the same samples",
             f"  p = {p_text(d.p)} by bootstrap over groups{several}; {p_text(c.mcnemar_p)} by McNemar, which assumes "
             "independent samples",
@@ -163,6 +168,10 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
         ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _always(answer: str | None) -> str:
+    return "" if answer is None else f", always answers {answer}"
 
 
 def as_json(comparisons: Sequence[Comparison]) -> str:

@@ -38,10 +38,11 @@ def simulated_note(data: DataRecord) -> tuple[str, ...]:
 def _first(summary: Summary) -> str:
     found = summary.estimates["balanced_accuracy"]
     unread = f", {summary.unparsed} replies without an answer" if summary.unparsed else ""
+    always = f"; it always answers {summary.always}" if summary.always else ""
     return (
         f"{label(summary.model, summary.condition)} on {summary.task}/{summary.species}/{summary.partition}: "
         f"balanced accuracy {found.value:.3f} (95% interval {found.lower:.3f} to {found.upper:.3f}, "
-        f"{summary.n} rows in {summary.n_groups} groups{unread})"
+        f"{summary.n} rows in {summary.n_groups} groups{unread}){always}"
     )
 
 

@@ -116,7 +116,7 @@ def predict_answers(
         learning_rate=0.06,
         max_iter=150,
         max_leaf_nodes=8,
-        min_samples_leaf=8,
+        min_samples_leaf=min(8, max(2, len(features) // 20)),
         l2_regularization=1.0,
         class_weight="balanced",
         early_stopping=False,  # pyright: ignore[reportArgumentType]

@@ -13,7 +13,7 @@ from connectomebench.core.version import __version__
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.ablations import ablate, shuffle_labels
-from connectomebench.evaluation.answer_mode import AnswerMode
+from connectomebench.evaluation.answer_mode import AnswerMode, scores_by_default
 from connectomebench.evaluation.console_summary import simulated_note, summary_lines
 from connectomebench.evaluation.model_spec import LoadedModel, ModelSpec, load_model_spec
 from connectomebench.evaluation.prompt_variants import PromptVariant, condition, draw_examples
@@ -251,7 +251,7 @@ def model_defaults(loaded: LoadedModel) -> tuple[AnswerMode, PromptVariant]:
     style = "analysis" if config.get("answer_style") == "analysis" else "answer_only"
     if config.get("asks_confidence"):
         return AnswerMode("confidence"), PromptVariant(style)
-    if style == "analysis" or not hasattr(loaded.model, "score"):
+    if style == "analysis" or not scores_by_default(loaded.model):
         return AnswerMode("generated"), PromptVariant(style)
     return AnswerMode("scored"), PromptVariant(style)
 

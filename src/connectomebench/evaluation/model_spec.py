@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from connectomebench.models.endpoint_settings import EndpointSettings
     from connectomebench.models.model_record import ModelRecord
 
-Engine = Literal["transformers", "vllm"]
+Engine = Literal["transformers", "vllm", "vllm-head"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)?")
 
 
@@ -30,7 +30,7 @@ class ModelSpec:
     endpoint
         Server and the model's name on it.
     engine
-        Inference engine of a local language model.
+        Inference engine of a local language model. ``vllm-head`` gives probabilities of yes and no and no text.
     without_adapter
         Evaluate the base model of an adapter.
     batch_size
@@ -130,6 +130,10 @@ def _load(model_spec: ModelSpec) -> tuple[Model | ChatModel, ModelRecord | None]
         from connectomebench.models.vllm_engine import open_vllm
 
         return open_vllm(model_spec.model, model_spec.revision, base=model_spec.base), None
+    if model_spec.engine == "vllm-head":
+        from connectomebench.models.vllm_engine import open_vllm_head
+
+        return open_vllm_head(model_spec.model, model_spec.revision, base=model_spec.base), None
     if model_spec.without_adapter:
         from connectomebench.models.vlm_loading import load_base
 

@@ -16,7 +16,7 @@ from connectomebench.evaluation.answer_mode import AnswerMode
 from connectomebench.evaluation.prompt_hints import hint
 from connectomebench.evaluation.results import DEFAULT
 from connectomebench.models.base import Batch
-from connectomebench.models.prompt import completion, messages
+from connectomebench.models.prompt import completion, messages, question_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -82,7 +82,11 @@ SCORED = AnswerMode("scored")
 
 
 def build_messages(
-    row: Mapping[str, Any], prompt_variant: PromptVariant, examples: Sequence[Mapping[str, Any]] = ()
+    row: Mapping[str, Any],
+    prompt_variant: PromptVariant,
+    examples: Sequence[Mapping[str, Any]] = (),
+    *,
+    confidence: bool = False,
 ) -> list[dict[str, Any]]:
     """Build the chat messages for a row: the turns of the examples, then the user turn.
 
@@ -98,6 +102,8 @@ def build_messages(
         How to word the question.
     examples
         From :func:`draw_examples`.
+    confidence
+        Ask for the probability that the answer is right, too.
 
     Raises
     ------
@@ -108,12 +114,8 @@ def build_messages(
     for example in examples:
         reply = {"role": "assistant", "content": [{"type": "text", "text": completion(example)}]}
         written += [*messages(_apply_variant(example, prompt_variant)), reply]
-    return [
-        *written,
-        *messages(
-            _apply_variant(row, prompt_variant), style="analysis" if prompt_variant.style == "analysis" else "answer"
-        ),
-    ]
+    style = "analysis" if prompt_variant.style == "analysis" else "answer"
+    return [*written, *messages(_apply_variant(row, prompt_variant), style=style, confidence=confidence)]
 
 
 def draw_examples(
@@ -220,7 +222,7 @@ def condition(
 def _apply_variant(row: Mapping[str, Any], prompt_variant: PromptVariant) -> dict[str, Any]:
     """Return a row with the question of the variant."""
     task = get_task(row["task"])
-    question = str(row["question"])
+    question = question_of(row)
     if prompt_variant.style == "simple":
         if not task.labels:
             raise ConnectomeBenchError(

@@ -182,7 +182,7 @@ def read_results(paths: Path | str | Sequence[Path | str]) -> pd.DataFrame:
         try:
             with pq.ParquetFile(file) as stream:
                 stored = stream.read()
-        except (OSError, pa.ArrowInvalid) as error:
+        except (OSError, pa.ArrowException) as error:
             raise ConnectomeBenchError(f"cannot read {file} as Parquet: {error}; evaluate again") from error
         for name in _ADDED:  # files written before these columns existed
             if name not in stored.column_names:
@@ -192,7 +192,7 @@ def read_results(paths: Path | str | Sequence[Path | str]) -> pd.DataFrame:
             raise ConnectomeBenchError(f"{file} lacks the columns {', '.join(missing)}; it is not a file of results")
         try:
             tables.append(stored.select(schema.names).cast(schema))
-        except (pa.ArrowInvalid, ValueError) as error:
+        except (pa.ArrowException, ValueError) as error:
             raise ConnectomeBenchError(f"{file} does not fit the columns of results: {error}") from error
     frame = pa.concat_tables(tables).to_pandas()
     _check_records(frame, where)

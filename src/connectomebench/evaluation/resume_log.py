@@ -13,6 +13,7 @@ from typing import Any
 from connectomebench.core.errors import ConnectomeBenchError
 
 SUFFIX = ".partial"
+_LOST = "unanswered"
 
 
 class ResumeLog:
@@ -22,25 +23,40 @@ class ResumeLog:
     ----------
     records
         Records by sample id, including those of earlier runs.
+    lost
+        ``requests`` and ``cost_usd`` (None if unknown) of requests that were never answered, including earlier runs.
     """
 
-    def __init__(self, stream: BufferedRandom, records: dict[str, dict[str, Any]]) -> None:
+    def __init__(
+        self, stream: BufferedRandom, records: dict[str, dict[str, Any]], lost: list[dict[str, Any]] | None = None
+    ) -> None:
         self._stream = stream
         self.records = records
+        self.lost = lost or []
 
     def add(self, records: Sequence[Mapping[str, Any]]) -> None:
         """Append records; they are on disk when this returns."""
-        self._stream.write(b"".join(_line(record) for record in records))
+        self._write(records)
+        self.records.update({record["sample_id"]: dict(record) for record in records})
+
+    def add_lost(self, requests: int, cost_usd: float | None) -> None:
+        """Append requests that were never answered and may be billed; on disk when this returns."""
+        lost = {"requests": requests, "cost_usd": cost_usd}
+        self._write([{_LOST: lost}])
+        self.lost.append(lost)
+
+    def _write(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        self._stream.write(b"".join(_line(entry) for entry in entries))
         self._stream.flush()
         os.fsync(self._stream.fileno())
-        self.records.update({record["sample_id"]: dict(record) for record in records})
 
 
 @contextmanager
 def open_resume_log(path: Path, identity: Mapping[str, Any]) -> Iterator[ResumeLog]:
     """Open the resume log of an evaluation and read its records.
 
-    The file holds one JSON object per line: the identity, then one record per row. A truncated last line is dropped.
+    The file holds one JSON object per line: the identity, then one record per row or failed request. A truncated last
+    line is dropped.
 
     Parameters
     ----------
@@ -71,7 +87,7 @@ def open_resume_log(path: Path, identity: Mapping[str, Any]) -> Iterator[ResumeL
         ) from None
     try:
         with path.open("a+b") as stream:
-            yield ResumeLog(stream, _read_existing(stream, path, json.loads(json.dumps(identity))))
+            yield ResumeLog(stream, *_read_existing(stream, path, json.loads(json.dumps(identity))))
     finally:
         lock.release()
 
@@ -90,7 +106,9 @@ def _line(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, ensure_ascii=False).encode() + b"\n"
 
 
-def _read_existing(stream: BufferedRandom, path: Path, identity: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _read_existing(
+    stream: BufferedRandom, path: Path, identity: dict[str, Any]
+) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
     """Read existing records, truncate a broken last line, and write the identity to an empty file."""
     stream.seek(0)
     text = stream.read()
@@ -99,11 +117,12 @@ def _read_existing(stream: BufferedRandom, path: Path, identity: dict[str, Any])
     stream.seek(0, os.SEEK_END)
     if not whole:
         stream.write(_line(identity))
-        return {}
+        return {}, []
     try:
-        found, *records = [json.loads(line) for line in whole.splitlines()]
-        by_sample = {record["sample_id"]: record for record in records}
-    except (ValueError, KeyError, TypeError):
+        found, *entries = [json.loads(line) for line in whole.splitlines()]
+        lost = [{name: entry[_LOST][name] for name in ("requests", "cost_usd")} for entry in entries if _LOST in entry]
+        by_sample = {record["sample_id"]: record for record in entries if _LOST not in record}
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise ConnectomeBenchError(f"{path} is damaged; remove it to start again") from None
     if found != identity:
         names = {**identity, **found} if isinstance(found, dict) else identity
@@ -112,4 +131,4 @@ def _read_existing(stream: BufferedRandom, path: Path, identity: dict[str, Any])
             f"{path} holds answers of another evaluation (different: {', '.join(other)}); "
             "finish that one, remove the file, or choose another --out"
         )
-    return by_sample
+    return by_sample, lost

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,12 @@ from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import DEFAULT, write_results
 from connectomebench.evaluation.resume_log import SUFFIX, ResumeLog, open_resume_log, remove_resume_log
 from connectomebench.models.base import Batch, Model
+from connectomebench.models.chat import UnansweredError
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+_AGAIN = "fetch or build the dataset again"
 
 Prepare = Callable[[Batch], Batch]
 
@@ -34,7 +37,8 @@ class RunOptions:
     workers
         Concurrent calls. More than one only for thread-safe models (endpoints).
     max_usd
-        Maximum total cost, including earlier runs of the same evaluation; None sets no limit.
+        Maximum total cost, including earlier runs of the same evaluation and requests that timed out; None sets no
+        limit.
     """
 
     batch_rows: int = 32
@@ -127,7 +131,24 @@ def evaluate_model(
 
 def _batches(dataset: Dataset, numbers: Sequence[int], size: int) -> Iterator[dict[str, list[Any]]]:
     for start in range(0, len(numbers), size):
-        yield dataset[list(numbers[start : start + size])]
+        own = list(numbers[start : start + size])
+        try:
+            yield dataset[own]
+        except (OSError, SyntaxError) as error:  # of Pillow, over a picture
+            raise _damaged(dataset, own, error) from None
+
+
+def _damaged(dataset: Dataset, numbers: Sequence[int], error: Exception) -> ConnectomeBenchError:
+    """Return an error that names the row whose picture cannot be decoded."""
+    for number in numbers:
+        try:
+            dataset[number]
+        except (OSError, SyntaxError) as own:
+            sample, error = dataset.select_columns(["sample_id"])[number]["sample_id"], own
+            return ConnectomeBenchError(
+                f"row {sample}: a picture is damaged ({error}); fetch or build the dataset again"
+            )
+    return ConnectomeBenchError(f"rows cannot be read ({error}); {_AGAIN}")
 
 
 def _batch_evaluator(
@@ -176,13 +197,17 @@ def _run_batches(
     """Evaluate all batches concurrently and log each answer, also those in flight when one fails."""
     awaited: set[Future[list[dict[str, Any]]]] = set()
     stopped: BaseException | None = None
+    spending = Spending()
+    spending.add(log.records.values())
+    for lost in log.lost:
+        spending.add_cost(lost["cost_usd"], lost["requests"])
     with ThreadPoolExecutor(run_options.workers) as pool:
         while True:
             try:
                 # the cost of a row is known only after the first one
                 workers = run_options.workers if run_options.max_usd is None or log.records else 1
                 while stopped is None and len(awaited) < workers and (batch := next(batches, None)) is not None:
-                    _check_budget(log, len(awaited), run_options.max_usd)
+                    spending.check(len(awaited), run_options.max_usd)
                     awaited.add(pool.submit(evaluate_batch, batch))
                 done, awaited = wait(awaited, return_when=FIRST_COMPLETED)
             except (ConnectomeBenchError, KeyboardInterrupt) as error:
@@ -195,26 +220,63 @@ def _run_batches(
             for future in done:
                 if (failure := future.exception()) is not None:
                     stopped = stopped or failure
+                    if isinstance(failure, UnansweredError):
+                        # the server may bill what nobody has waited for
+                        log.add_lost(failure.requests, failure.cost_usd)
+                        spending.add_cost(failure.cost_usd, failure.requests)
                     continue
                 log.add(future.result())
+                spending.add(future.result())
                 bar.update(len(future.result()))
     if stopped is not None:
         raise stopped
 
 
-def _check_budget(log: ResumeLog, awaited: int, max_usd: float | None) -> None:
-    """Raise if one more call could exceed the budget, judged by the most expensive row so far."""
-    if max_usd is None:
-        return
-    costs = [record["cost_usd"] for record in log.records.values()]
-    known = [cost for cost in costs if cost is not None]
-    if costs and not known:
-        raise ConnectomeBenchError("the cost of a row is unknown, so the budget cannot be enforced; give token prices")
-    dearest = max(known, default=0.0)
-    # a row of unknown cost counts as the most expensive
-    spent = sum(known) + dearest * (len(costs) - len(known))
-    if spent + (awaited + 1) * dearest > max_usd:
-        raise ConnectomeBenchError(
-            f"the budget of {max_usd} USD is spent ({spent:.4f} USD for {len(costs)} rows, {awaited} in flight);  "
-            "raise it and run the same command to resume"
-        )
+@dataclass
+class Spending:
+    """What an evaluation has cost so far, kept up as answers come.
+
+    Attributes
+    ----------
+    known_usd
+        Sum of the known costs.
+    dearest_usd
+        Highest cost of a row.
+    rows, unknown
+        Rows answered, and calls of unknown cost: rows, and requests that timed out.
+    """
+
+    known_usd: float = 0.0
+    dearest_usd: float = 0.0
+    rows: int = 0
+    unknown: int = 0
+
+    def add(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Count answered rows."""
+        for record in records:
+            self.rows += 1
+            self.add_cost(record["cost_usd"])
+
+    def add_cost(self, cost_usd: float | None, calls: int = 1) -> None:
+        """Count calls and what they cost together; None where that is unknown."""
+        if cost_usd is None:
+            self.unknown += calls
+        else:
+            self.known_usd += cost_usd
+            self.dearest_usd = max(self.dearest_usd, cost_usd)
+
+    def check(self, awaited: int, max_usd: float | None) -> None:
+        """Raise if one more call could exceed the budget, judged by the dearest row so far."""
+        if max_usd is None:
+            return
+        if self.rows and self.unknown >= self.rows and not self.known_usd:
+            raise ConnectomeBenchError(
+                "the cost of a row is unknown, so the budget cannot be enforced; give token prices"
+            )
+        # a call of unknown cost counts as the dearest
+        spent = self.known_usd + self.dearest_usd * self.unknown
+        if spent + (awaited + 1) * self.dearest_usd > max_usd:
+            raise ConnectomeBenchError(
+                f"the budget of {max_usd} USD is spent ({spent:.4f} USD for {self.rows} rows, {awaited} in flight); "
+                "raise it and run the same command to resume"
+            )

@@ -33,6 +33,8 @@ def balanced_sample(answers: Sequence[str], n: int, seed: int = 0) -> list[int]:
     """
     if not 1 <= n <= len(answers):
         raise ConnectomeBenchError(f"{n} rows cannot be drawn from {len(answers)}; ask for 1 to {len(answers)}")
+    # a column of `datasets` is read as a whole, not row by row
+    answers = list(answers)
     generator = np.random.default_rng(seed)
     of: dict[str, list[int]] = {}
     numbers: list[int] = generator.permutation(len(answers)).tolist()

@@ -50,6 +50,9 @@ class Summary:
         Estimates by the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score,
         AUROC, risks and AURC those with a probability, else all. Undefined values are NaN: a single class, nothing
         answered "yes", no probabilities, or answers other than yes and no.
+    always
+        The one answer given to all samples; None if there are several, or a single sample. Such a model has a balanced
+        accuracy of exactly chance and may have a calibration error of 0: neither says anything about it.
     """
 
     model: str
@@ -61,6 +64,7 @@ class Summary:
     n_groups: int
     unparsed: int
     estimates: Mapping[str, Estimate]
+    always: str | None = None
 
 
 def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0, bins: int = 15) -> list[Summary]:
@@ -112,9 +116,16 @@ def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0,
                 len(set(rows["group"])),
                 int(np.count_nonzero(~np.isin(prediction, classes_of(answer)))),
                 _estimates(rows, resamples, seed, bins),
+                only_answer(prediction),
             )
         )
     return summaries
+
+
+def only_answer(prediction: NDArray[np.str_]) -> str | None:
+    """Return the answer that stands in every row; None if there are several, a row without one, or fewer than two."""
+    given = np.unique(prediction)
+    return str(given[0]) if len(prediction) > 1 and len(given) == 1 and given[0] else None
 
 
 def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict[str, Estimate]:

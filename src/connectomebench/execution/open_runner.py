@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 from connectomebench.execution.runner import FORMS, IN_PROCESS, Runner, ThreadRunner
 
 _log = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ def open_runner(spec: str, threads: int) -> Iterator[Runner]:
     address = _address(spec) if workers is None else ""
     if find_spec("distributed") is None:
         raise ConnectomeBenchError(
-            f"the scheduler {spec} needs Dask; run pip install 'connectomebench[cluster]' or use --scheduler none"
+            f"the scheduler {spec} needs Dask; run {install_hint('cluster')}, or use --scheduler none"
         )
     from connectomebench.execution.dask_runner import DaskRunner, local_client, remote_client
 
@@ -76,7 +77,7 @@ def _address(spec: str) -> str:
         address = json.loads(Path(spec).read_text(encoding="utf-8"))["address"]
     except OSError as error:
         raise ConnectomeBenchError(f"scheduler {spec!r} cannot be read ({error.strerror}); give {FORMS}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConnectomeBenchError(
             f"{spec} is not the JSON file of a Dask scheduler; start one with `dask scheduler --scheduler-file {spec}`"
         ) from error

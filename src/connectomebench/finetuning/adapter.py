@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.settings import AdapterSettings
+from connectomebench.models.chat_template import check_trainable_template
 from connectomebench.models.model_files import ADAPTER_CONFIG, ModelFiles, open_files
 from connectomebench.models.vlm_loading import check_weight_files, load_processor, told_in_one_line
 
@@ -61,7 +62,8 @@ def open_base(settings: AdapterSettings) -> Base:
     Raises
     ------
     ConnectomeBenchError
-        If there is no such model, it is an adapter itself, has no safetensors, or takes no images.
+        If there is no such model, it is an adapter itself, has no safetensors, takes no images, or its chat template
+        puts thoughts or anything else before a reply.
     """
     from transformers import AutoConfig
 
@@ -72,7 +74,9 @@ def open_base(settings: AdapterSettings) -> Base:
     with told_in_one_line(f"cannot read the config of {files.name}"):
         config = AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
     name = settings.model if files.commit else str(files.folder.resolve())
-    return Base(files, name, config, load_processor(files))
+    processor = load_processor(files)
+    check_trainable_template(processor, files.name)
+    return Base(files, name, config, processor)
 
 
 def load_base(base: Base, *, bf16: bool, whole_on_gpu: bool) -> Any:

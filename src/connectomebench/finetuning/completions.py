@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.schema import TEACHER_REPLIES
-from connectomebench.models.prompt import ANALYSIS_CLOSE, ANALYSIS_OPEN, AnswerStyle, completion, parse_answer
+from connectomebench.models.prompt import ANALYSIS_CLOSE, ANALYSIS_OPEN, AnswerStyle, completion
+from connectomebench.models.reply_parsing import parse_answer
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 ANSWER: AnswerStyle = "answer"
 ANALYSIS: AnswerStyle = "analysis"
 STYLES = get_args(AnswerStyle)
-_ANALYSED = re.compile(rf"\s*{ANALYSIS_OPEN}(.*?\S.*?){ANALYSIS_CLOSE}\s*<answer>[^<>]*</answer>\s*", re.DOTALL)
-_TAG = re.compile(r"<\s*/?\s*(analysis|answer)\s*>", re.IGNORECASE)
+# every repetition has a bound, so that the time of a search is linear in the length of the reply
+_ANSWERED = re.compile(r"<answer>[^<>]{0,2000}</answer>")
+_TAG = re.compile(r"<\s{0,9}/?\s{0,9}(analysis|answer)\s{0,9}>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -253,12 +255,14 @@ def analysis_completion(reply: str, row: Mapping[str, Any]) -> str | None:
         None unless the reply is one analysis and then one answer, the right one, with nothing beside them and no
         control tokens of a chat template.
     """
-    found = _ANALYSED.fullmatch(reply)
-    if found is None or len(_TAG.findall(reply)) != 4 or "<|" in reply:
+    analysis, _, answer = reply.strip().removeprefix(ANALYSIS_OPEN).partition(ANALYSIS_CLOSE)
+    if not (reply.lstrip().startswith(ANALYSIS_OPEN) and analysis.strip() and _ANSWERED.fullmatch(answer.lstrip())):
+        return None
+    if len(_TAG.findall(reply)) != 4 or "<|" in reply:
         return None
     if parse_answer(reply, get_task(row["task"])) != row["answer"]:
         return None
-    return f"{ANALYSIS_OPEN}\n{found[1].strip()}\n{ANALYSIS_CLOSE}\n{completion(row)}"
+    return f"{ANALYSIS_OPEN}\n{analysis.strip()}\n{ANALYSIS_CLOSE}\n{completion(row)}"
 
 
 def uniform_draw(seed: int, sample_id: str) -> float:

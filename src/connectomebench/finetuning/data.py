@@ -93,7 +93,7 @@ def load_training_data(
     ConnectomeBenchError
         If rows are missing, do not fit the task, are in the training rows and in others, or lack a teacher's replies.
     """
-    from datasets import concatenate_datasets
+    from datasets import Image, List, concatenate_datasets
 
     task = get_task(settings.task)
     columns = [*_COLUMNS, *([TEACHER_REPLIES] if style.answer_style == ANALYSIS else [])]
@@ -108,7 +108,9 @@ def load_training_data(
             records = [one.data for one in loaded]
         for one, species in zip(loaded, settings.species, strict=True):
             check_rows(one.dataset, task, f"{species}/{partition}", columns)
-        rows[partition] = concatenate_datasets([one.dataset.select_columns(columns) for one in loaded])
+        joined = concatenate_datasets([one.dataset.select_columns(columns) for one in loaded])
+        # `datasets` would decode the first picture of every row twice, and could not name the row of a damaged one
+        rows[partition] = joined.cast_column("images", List(Image(decode=False)))
     sample_ids = {partition: [str(name) for name in own["sample_id"]] for partition, own in rows.items()}
     _check_apart(sample_ids)
 
@@ -239,9 +241,20 @@ def _prompts(batch: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     return {
         "prompt": [messages(row, style=ANALYSIS if row[_REPLY] else ANSWER) for row in rows],
         "completion": [[{"role": "assistant", "content": row[_REPLY] or completion(row)}] for row in rows],
-        "images": [[decode(image) for image in row["images"]] for row in rows],
+        "images": [_pictures(row) for row in rows],
         ROW_NUMBER: [row[ROW_NUMBER] for row in rows],
     }
+
+
+def _pictures(row: Mapping[str, Any]) -> list[Any]:
+    """Decode the images of a row; raise naming the row."""
+    pictures = []
+    for view, image in zip(row["views"], row["images"], strict=True):
+        try:
+            pictures.append(decode(image))
+        except ConnectomeBenchError as error:
+            raise ConnectomeBenchError(f"row {row['sample_id']}, {view}: {error}") from None
+    return pictures
 
 
 def _check_apart(sample_ids: Mapping[str, Sequence[str]]) -> None:

@@ -37,6 +37,8 @@ class Shape:
         Layers, hidden size and width of the MLP of the two parts.
     rows, tokens, patches
         Of a batch on one GPU: rows, tokens with padding (all rows), and image patches of the vision tower.
+    bf16
+        True for weights and activations in bfloat16, False for float32.
     """
 
     base_parameters: int
@@ -47,6 +49,7 @@ class Shape:
     rows: int
     tokens: int
     patches: int
+    bf16: bool
 
 
 def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> str:
@@ -94,6 +97,7 @@ def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTC
         count,
         batch["input_ids"].numel(),
         len(batch["pixel_values"]),
+        counts_in_bf16(base.config, args),
     )
     return "\n".join(
         [
@@ -123,24 +127,43 @@ def _trainable(trained: Mapping[str, int], base_parameters: int) -> list[str]:
     return lines + [f"  {kind}: {len(sizes) // 2} modules, {sum(sizes):,}" for kind, sizes in kinds.items()]
 
 
+def counts_in_bf16(config: Any, args: SFTConfig) -> bool:
+    """Return whether a run on a GPU has weights in bfloat16: where its options say so, or here without a GPU the base.
+
+    Parameters
+    ----------
+    config
+        Of the base. Where there is no GPU, ``bf16`` of the options is off by default, which says nothing about the GPUs
+        that the run is planned for; the type of the published weights does.
+    args
+        Options.
+    """
+    import torch
+
+    if args.bf16 or torch.cuda.is_available():
+        return bool(args.bf16)
+    kinds = [getattr(part, "dtype", None) for part in (config, getattr(config, "text_config", None))]
+    return any(str(kind).removeprefix("torch.") == "bfloat16" for kind in kinds)
+
+
 def memory_estimate(shape: Shape, args: SFTConfig) -> dict[str, float]:
     """Estimate the memory of one GPU, in bytes, by component.
 
-    Weights are bfloat16 (float32 without bf16). Adapter weights and their gradients are float32; AdamW keeps two more
-    numbers a weight, of 4 bytes or, in 8 bit, of 1. With gradient checkpointing, each layer keeps its input, and one
-    layer at a time all that its backward pass needs, counted as 8 vectors of the hidden size and 4 of the MLP a token;
-    without, every layer keeps that. The vision tower counts likewise, since gradients of checkpointed inputs pass
-    through it. TRL computes the loss in chunks, so logits are left out, as are the buffers of CUDA kernels and what
-    PyTorch's allocator leaves unused.
+    Weights are bfloat16 or float32, as `Shape.bf16` says. Adapter weights and their gradients are float32; AdamW keeps
+    two more numbers a weight, of 4 bytes or, in 8 bit, of 1. With gradient checkpointing, each layer keeps its input,
+    and one layer at a time all that its backward pass needs, counted as 8 vectors of the hidden size and 4 of the MLP
+    per token; without, every layer keeps that. The vision tower counts likewise, since gradients of checkpointed inputs
+    pass through it. TRL computes the loss in chunks, so logits are left out, as are the buffers of CUDA kernels and
+    what PyTorch's allocator leaves unused.
 
     Parameters
     ----------
     shape
         Of model and batch.
     args
-        Precision, optimizer, checkpointing and number of processes.
+        Optimizer, checkpointing and number of processes.
     """
-    word = 2 if args.bf16 else 4
+    word = 2 if shape.bf16 else 4
     shards = args.world_size if is_sharded() else 1
     state = 2 if "8bit" in str(getattr(args.optim, "value", args.optim)) else 8
 
@@ -165,7 +188,8 @@ def _memory(shape: Shape, args: SFTConfig) -> list[str]:
     spread = f"sharded over {args.world_size} processes" if is_sharded() else "not sharded, the whole model on each"
     return [
         f"memory of each GPU, about {sum(parts.values()) / _GIB:.3g} GiB "
-        f"({args.world_size} processes, {spread}; {args.optim}; an estimate from counts, leave a quarter free):",
+        f"({args.world_size} processes, {spread}; {'bfloat16' if shape.bf16 else 'float32'}; {args.optim}; an estimate "
+        "from counts, leave a quarter free):",
         *(f"  {name}: {size / _GIB:.3g} GiB" for name, size in parts.items()),
     ]
 

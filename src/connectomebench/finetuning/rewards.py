@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial, update_wrapper, wraps
 from itertools import permutations
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.models.confidence import parse_confidence
-from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, completion, parse_answer
+from connectomebench.models.prompt import completion
+from connectomebench.models.reply_parsing import ANSWER_CLOSE, ANSWER_OPEN, parse_answer
 
 Reward = Callable[..., list[float | None]]
 Completions = Sequence[Sequence[Mapping[str, Any]]]
 
 DISTANCE_SCALE_NM = 1000.0
-_ANSWER_TAG = re.compile(r"<\s*/?\s*answer\s*>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(r"<\s{0,9}/?\s{0,9}answer\s{0,9}>", re.IGNORECASE)
 
 
 def exact_reward(
@@ -191,8 +192,32 @@ def make_rewards(
             "calibration needs exact with at least the same weight, or a wrong reply of confidence 0 would be worth as "
             "much as a right one"
         )
-    chosen = dict(REWARDS, distance=partial(distance_reward, scale_nm=scale_nm))
+    # TRL logs a reward by the name of its function
+    distance = update_wrapper(partial(distance_reward, scale_nm=scale_nm), distance_reward)
+    chosen = dict(REWARDS, distance=distance)
     return [chosen[name] for name in names], numbers
+
+
+def whole_replies(reward: Reward, end_tokens: Collection[int]) -> Reward:
+    """Return the same reward, which finds no answer in replies that were cut at their maximum length.
+
+    Parameters
+    ----------
+    reward
+        Any reward.
+    end_tokens
+        Tokens that end a reply. TRL gives the tokens of every reply as ``completion_ids``.
+    """
+
+    @wraps(reward)
+    def of_whole(completions: Completions, completion_ids: Sequence[Sequence[int]], **columns: Any) -> Any:
+        replies = [
+            reply if len(tokens) and tokens[-1] in end_tokens else [{"role": "assistant", "content": ""}]
+            for reply, tokens in zip(completions, completion_ids, strict=True)
+        ]
+        return reward(completions=replies, completion_ids=completion_ids, **columns)
+
+    return of_whole
 
 
 def _text(reply: Sequence[Mapping[str, Any]]) -> str:

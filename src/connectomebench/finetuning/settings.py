@@ -175,7 +175,34 @@ def checked_arguments(args: SFTConfig, data: DataSettings, adapter: AdapterSetti
     if args.output_dir is None or args.output_dir == "trainer_output":
         args.output_dir = "-".join([Path(adapter.model).name, data.task, *data.species])
     args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), args.process_index == 0)
+    check_optimizer(args)
     return args
+
+
+def check_optimizer(args: SFTConfig | GRPOConfig) -> None:
+    """Raise if the optimizer needs a missing package, before anything is loaded.
+
+    Parameters
+    ----------
+    args
+        As parsed.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        Naming the optimizer and the package.
+    """
+    from transformers import Trainer
+
+    try:
+        Trainer.get_optimizer_cls_and_kwargs(args)
+    except (ImportError, ValueError) as error:
+        # others are only made with the model, or want more options, which transformers names
+        if isinstance(error, ImportError) or isinstance(error.__context__, ImportError):
+            reason = " ".join(str(error).split())[:160]
+            raise ConnectomeBenchError(
+                f"the optimizer {args.optim} needs a package ({reason}); install it, or use --optim adamw_torch"
+            ) from None
 
 
 def check_reporting(args: SFTConfig | GRPOConfig) -> None:

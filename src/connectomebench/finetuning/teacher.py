@@ -21,12 +21,14 @@ from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, add_species, is_built, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
-from connectomebench.dataset.repo_layout import check_species_name, extra_files
-from connectomebench.dataset.schema import TEACHER_REPLIES, features, parquet_layout, shard_paths
+from connectomebench.dataset.repo_layout import check_species_name, extra_files, scene_files
+from connectomebench.dataset.row_format import entry_features
+from connectomebench.dataset.schema import TEACHER_REPLIES, parquet_layout, shard_paths
 from connectomebench.finetuning.completions import ANALYSIS, StyleSettings, kept_reply
 from connectomebench.finetuning.teacher_records import Teacher, read_teacher
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
 _DIGEST = b"connectomebench_replies"
@@ -215,11 +217,12 @@ def _write(
     total = sum(len(shard.column) for shard in shards)
     with tqdm(total=total, desc=f"replies of {teacher.model}", unit="row", delay=1) as bar:
         for shard in shards:
-            _write_shard(shard, task)
+            _write_shard(shard, entry_features(get_task(task), entries[shard.target.parent.name]).arrow_schema)
             bar.update(len(shard.column))
     for species in entries:
         paths = [path for partition in PARTITIONS for path in shard_paths(dataset / species, partition)]
         names = [name for name in extra_files(species) if (dataset / name).is_file()]
+        names += scene_files(dataset, species)
         names += [f"{species}/{path.name}" for path in paths] if species not in teacher.replies else []
         for name in names:
             _copy(dataset / name, out / name)
@@ -230,13 +233,12 @@ def _write(
         write_card(out, manifest)
 
 
-def _write_shard(shard: _Shard, task: str) -> None:
+def _write_shard(shard: _Shard, kinds: pa.Schema) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if _is_written(shard):
         return
-    kinds = features(get_task(task), replies=True).arrow_schema
     schema = kinds.with_metadata({**(kinds.metadata or {}), _DIGEST: shard.digest.encode()})
     place = schema.get_field_index(TEACHER_REPLIES)
     stored = [name for name in schema.names if name != TEACHER_REPLIES]

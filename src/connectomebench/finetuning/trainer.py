@@ -170,6 +170,22 @@ def _trainer_class() -> type[SFTTrainer]:
     return AnswerTrainer
 
 
+def _memory_advice(args: SFTConfig | GRPOConfig) -> str:
+    """Say what to change; what can be resumed (:func:`connectomebench.models.checkpoints.prepare_output`) first."""
+    rows, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
+    resumed = "and run the same command to resume from the last checkpoint"
+    if rows > 1:
+        # the rows of a step stay the same
+        fewer = next(rows // factor for factor in range(2, rows + 1) if rows % factor == 0)
+        return (
+            f"lower --per_device_train_batch_size from {rows} to {fewer} and raise --gradient_accumulation_steps from "
+            f"{steps} to {steps * (rows // fewer)}, {resumed}"
+        )
+    if not args.gradient_checkpointing:
+        return f"set --gradient_checkpointing true, {resumed}"
+    return "use a smaller base, or shard it over more GPUs with FSDP; both begin a new run with its own --output_dir"
+
+
 @contextmanager
 def explain_errors(args: SFTConfig | GRPOConfig) -> Iterator[None]:
     """Turn out-of-memory errors and Ctrl-C into one line that says what to do.
@@ -189,15 +205,7 @@ def explain_errors(args: SFTConfig | GRPOConfig) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError:
-        rows, steps = args.per_device_train_batch_size, args.gradient_accumulation_steps
-        if rows > 1:
-            advice = f"lower --per_device_train_batch_size from {rows} to {rows // 2}"
-            advice += f" and raise --gradient_accumulation_steps from {steps} to {steps * 2}"
-        elif not args.gradient_checkpointing:
-            advice = "set --gradient_checkpointing true"
-        else:
-            advice = "use a smaller base, or shard it over more GPUs with FSDP"
-        raise ConnectomeBenchError(f"the GPU is out of memory; {advice}") from None
+        raise ConnectomeBenchError(f"the GPU is out of memory; {_memory_advice(args)}") from None
     except KeyboardInterrupt:
         raise ConnectomeBenchError(
             f"interrupted; run the same command to resume from the last checkpoint in {args.output_dir}"

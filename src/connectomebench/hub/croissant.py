@@ -19,8 +19,9 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import Task, get_task
-from connectomebench.dataset.column_docs import COLUMNS, REPLIES_CONTENT
-from connectomebench.dataset.schema import TEACHER_REPLIES, features
+from connectomebench.dataset.column_docs import COLUMNS, GEOMETRY_CONTENT, REPLIES_CONTENT
+from connectomebench.dataset.row_format import entry_features
+from connectomebench.dataset.schema import GEOMETRY
 from connectomebench.hub.responsible_use import responsible_use
 
 HUB = "https://huggingface.co"
@@ -214,7 +215,7 @@ def _record_set(task: Task, species: str, entry: Mapping[str, Any]) -> dict[str,
         "references": {"field": {"@id": f"{_SPLITS}/name"}},
         "source": _source(species, {"fileProperty": "fullpath"}, {"regex": pattern}),
     }
-    kinds = features(task, replies=TEACHER_REPLIES in entry)
+    kinds = entry_features(task, entry)
     return {
         "@type": "cr:RecordSet",
         "@id": species,
@@ -245,7 +246,7 @@ def _field(species: str, column: str, kind: Any) -> dict[str, Any]:
         "@type": "cr:Field",
         "@id": f"{species}/{column}",
         "name": column,
-        "description": COLUMNS[column] + named,
+        "description": (COLUMNS | {GEOMETRY: GEOMETRY_CONTENT})[column] + named,
         **({"arrayShape": ",".join(["-1"] * levels)} if levels else {}),
         "dataType": "sc:ImageObject" if is_image else _TYPES[kind.dtype],
         **({"isArray": True} if levels else {}),

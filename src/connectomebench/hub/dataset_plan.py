@@ -12,7 +12,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.version import __version__
 from connectomebench.dataset.dataset_card import PartitionFacts, dataset_card, partition_facts
-from connectomebench.dataset.manifest import FILE_NAME, FORMAT_VERSION
+from connectomebench.dataset.manifest import FILE_NAME
 from connectomebench.dataset.repo_layout import (
     CARD,
     CROISSANT,
@@ -22,6 +22,7 @@ from connectomebench.dataset.repo_layout import (
     is_shard,
     species_of,
 )
+from connectomebench.dataset.row_format import FORMAT_VERSION, entry_format, parse_format
 from connectomebench.dataset.sample_grid import picture_name
 from connectomebench.dataset.schema import TEACHER_REPLIES, check_shards
 from connectomebench.hub.croissant import croissant_text
@@ -30,7 +31,7 @@ from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_yaml
 from connectomebench.hub.options import PublishOptions
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
-from connectomebench.hub.secret_scan import check_private
+from connectomebench.hub.secret_scan import check_private, check_rows_private
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -85,6 +86,7 @@ def dataset_plan(api: HfApi | None, folder: Path, repo_id: str, options: Publish
     fingerprints = {str(entry.get(key)) for entry in manifest["species"].values() for key in _FINGERPRINTS}
     fingerprints |= _teacher_revisions(manifest["species"])
     check_private(texts(changes), fingerprints)
+    check_rows_private({c.path: c.content for c in changes if isinstance(c.content, Path)})
     summary, description = _commit_message(ours, there, {species_of(c.path) for c in changes}, manifest)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     return PublicationPlan(remote, options.private, ordered, kept, summary, description, tag=TAG)
@@ -155,15 +157,15 @@ def _read_entries(remote: RemoteRepo, task: str) -> dict[str, Any]:
     try:
         manifest = json.loads(remote.read(FILE_NAME, _MAX_MANIFEST_BYTES))
         entries = manifest["species"]
-        major = int(manifest["format_version"].split(".")[0])
+        parse_format(manifest["format_version"], where)
         there = manifest["task"]
         known = isinstance(entries, dict) and all(isinstance(e["config_fingerprint"], str) for e in entries.values())
+        for entry in entries.values():
+            entry_format(entry)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
         raise damaged from None
     if not known or not isinstance(there, str):
         raise damaged
-    if major > int(FORMAT_VERSION.split(".")[0]):
-        raise ConnectomeBenchError(f"{where} has a later format than {FORMAT_VERSION}; upgrade connectomebench")
     if there != task:
         raise ConnectomeBenchError(f"{remote.repo_id} holds the task {there[:60]!r}, not {task}; choose another name")
     for species in entries:

@@ -125,7 +125,7 @@ def own_fingerprints(model: LocalModel) -> set[str]:
 def _json(path: Path) -> dict[str, object]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path} is not JSON ({error}); train the model again") from None
     return value if isinstance(value, dict) else {}
 

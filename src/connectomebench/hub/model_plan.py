@@ -226,7 +226,7 @@ def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
     try:
         named = parse_eval_result_entries(yaml.safe_load(remote.read(path, _MAX_BYTES)))[0].dataset_id
         check_repo_id(named)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, yaml.YAMLError) as error:
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError, yaml.YAMLError) as error:
         raise ConnectomeBenchError(f"{path} of {remote.repo_id} is damaged; delete it there") from error
     return named
 

@@ -9,7 +9,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import YES_NO, Task
 from connectomebench.core.version import __version__
 from connectomebench.human_eval.session import Choice, Rating, Step
-from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN
+from connectomebench.models.reply_parsing import ANSWER_CLOSE, ANSWER_OPEN
 
 PROTOCOL = "person-1"
 """Revision of a person in result records; incremented whenever display, choices or timing change."""

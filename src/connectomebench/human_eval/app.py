@@ -11,10 +11,12 @@ import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 from connectomebench.core.view_layout import PLANES, plane_columns
 from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import messages
@@ -86,12 +88,11 @@ def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPag
     ConnectomeBenchError
         If gradio is not installed, the port is taken or a proxy has no proper name.
     """
+    require_page()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-        from gradio import themes
-    except ImportError as error:
-        raise ConnectomeBenchError("rating needs gradio; pip install 'connectomebench[apps]'") from error
+    import gradio
+    from gradio import themes
+
     finished = threading.Event()
     # nothing is uploaded here
     access = Access(checked_names(page.hosts), upload_bytes={UPLOAD: 0})
@@ -147,6 +148,12 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
         "seconds": session.seconds(number),
         "columns": [[pictures[i] for i in column] for column in plane_columns(list(row["views"]))],
     }
+
+
+def require_page() -> None:
+    """Raise :class:`ConnectomeBenchError` if pages cannot be shown; called before any file is made."""
+    if find_spec("gradio") is None:
+        raise ConnectomeBenchError(f"rating needs gradio; {install_hint('apps')}")
 
 
 def _blocks(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 from connectomebench.evaluation.statistics import Estimate, bootstrap_intervals
 from connectomebench.evaluation.weighted_statistics import Statistic
 
@@ -125,7 +126,7 @@ def bradley_terry(wins: NDArray[np.float64]) -> NDArray[np.float64]:
     try:
         from choix import ilsr_pairwise_dense
     except ImportError as error:
-        raise ConnectomeBenchError("comparing models needs choix; pip install 'connectomebench[apps]'") from error
+        raise ConnectomeBenchError(f"comparing models needs choix; {install_hint('apps')}") from error
     return ilsr_pairwise_dense(wins + PRIOR_WINS * (1 - np.eye(len(wins))), max_iter=1000)
 
 

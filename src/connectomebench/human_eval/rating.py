@@ -24,7 +24,7 @@ from connectomebench.evaluation.results import (
 from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
-from connectomebench.human_eval.app import AppPage, AppTexts, show
+from connectomebench.human_eval.app import AppPage, AppTexts, require_page, show
 from connectomebench.human_eval.session import Item, RatingSession
 
 SUFFIX = ".ratings.jsonl"
@@ -110,6 +110,8 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
     drawn = rater.draw(table["answer"])
     condition = DEFAULT if len(drawn) == len(rows.dataset) else sample_name(len(drawn), rater.seed)
     path = _path(out, rows, rater, condition)
+    if not export:
+        require_page()
     identity = {"condition": condition, "rows": len(drawn)}
     with open_ratings(path.with_suffix(SUFFIX), rows, rater, identity, must_exist=export) as journal:
         items = [Item(table["sample_id"][row], row, table["question"][row]) for row in drawn]

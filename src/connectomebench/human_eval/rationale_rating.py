@@ -19,7 +19,7 @@ from connectomebench.evaluation.results import label, read_results
 from connectomebench.evaluation.statistics import bootstrap_interval
 from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
 from connectomebench.human_eval.answers import PROTOCOL, person
-from connectomebench.human_eval.app import AppPage, AppTexts, show
+from connectomebench.human_eval.app import AppPage, AppTexts, require_page, show
 from connectomebench.human_eval.preferences import Outcome, PairwiseComparison, estimate_json, fit_preferences
 from connectomebench.human_eval.rating import SUFFIX, Rater, open_ratings
 from connectomebench.human_eval.session import Choice, Item, Rating, RatingSession, Step
@@ -173,6 +173,8 @@ def judge_analyses(
     models = list(rationales[0].analyses)
     if rating_mode == "pairs" and len(models) < 2:
         raise ConnectomeBenchError("pairs need at least two models; name them, or rate analyses one by one")
+    if not export:
+        require_page()
     answers = rows.dataset["answer"]
     drawn = [rationales[i] for i in rater.draw([answers[one.row] for one in rationales])]
     items = _pairs(drawn, models, rater.seed) if rating_mode == "pairs" else _singles(drawn, models, rater.seed)

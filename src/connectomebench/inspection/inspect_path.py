@@ -44,6 +44,8 @@ def inspect_path(path: str, spec: VolumeSpec | None = None) -> list[Finding]:
         return [products.describe_dataset(one) for one in products.datasets_in(folder)]
     if folder.is_dir() and products.is_model(folder):
         return [products.describe_model(folder)]
+    if folder.is_dir() and products.models_in(folder):
+        return [products.describe_model(one) for one in products.models_in(folder)]
     if folders.swc_files(folder):
         return [folders.describe_neurons(folder)]
     if folders.mesh_files(folder):

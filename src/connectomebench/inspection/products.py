@@ -35,6 +35,11 @@ def datasets_in(path: Path) -> list[Path]:
     return sorted(p.parent for p in path.glob(f"*/{MANIFEST}"))
 
 
+def models_in(path: Path) -> list[Path]:
+    """Return the models in a folder, which lie in ``MODEL/TASK/SPECIES``."""
+    return sorted(p.parent for depth in ("*", "*/*", "*/*/*") for p in path.glob(f"{depth}/{MODEL_RECORD}"))
+
+
 def describe_dataset(path: Path) -> Finding:
     """Describe a dataset: rows by species and partition, source, and whether its files are whole."""
     manifest = read_manifest(path)
@@ -73,7 +78,9 @@ def describe_model(path: Path) -> Finding:
             "revision": record.revision,
             "task": record.task,
             "based on": record.base_model,
-            "trained on": {d.species: f"{d.dataset}, {d.fingerprint}" for d in record.trained_on},
+            "trained on": {
+                d.species: f"{d.repo or d.source.get('name', 'a folder')}, {d.fingerprint}" for d in record.trained_on
+            },
             "written by": f"connectomebench {record.code_version}",
         }
         return Finding(str(path), f"model ({record.kind}) for the task {record.task}", facts, (), usage)
@@ -85,7 +92,7 @@ def describe_model(path: Path) -> Finding:
             for key in ("base_model_name_or_path", "peft_type", "model_type", "architectures")
             if key in config
         }
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path / name} cannot be read ({error}); copy the model again") from error
     warnings = (
         () if any(path.glob("*.safetensors")) else ("there are no weights as safetensors; pickled ones are never read",)

@@ -30,11 +30,13 @@ from connectomebench.sources.volumes.arrays import (
 )
 from connectomebench.sources.volumes.containers import OpenedArray, array_names
 from connectomebench.sources.volumes.placement import UNNAMED, axis_order
+from connectomebench.sources.volumes.precomputed_chunks import local_folder
 from connectomebench.sources.volumes.read_errors import reading
 
 _BLOCK_VX = 256
 _WHOLE_VOXELS = 1 << 28  # larger volumes are looked at in their middle
 _SAMPLE_EDGE_VX = 640
+_DISTANT_EDGE_VX = 192
 _LARGEST = 5
 _BACKGROUND_SHARE = 1 / 3
 _BORDER_SHARE = 1 / 2
@@ -239,7 +241,7 @@ def _kind_of(array: Any, order: list[int]) -> Kind:
 
 def describe(looked: LookedAt, path: str) -> Finding:
     """Describe one volume: labels with the largest ones and the share of background, or the range of grey values."""
-    lower, upper, whole = _part(looked.volume.shape)
+    lower, upper, whole = _part(looked.volume)
     facts, warnings = dict(looked.facts), list(looked.warnings)
     if not whole:
         facts["looked at"] = f"voxels {lower} to {upper} alone, in the middle"
@@ -276,10 +278,14 @@ def describe(looked: LookedAt, path: str) -> Finding:
     )
 
 
-def _part(shape: IntPoint) -> tuple[IntPoint, IntPoint, bool]:
-    if int(np.prod(shape, dtype=np.int64)) <= _WHOLE_VOXELS:
+def _part(volume: StoredVolume) -> tuple[IntPoint, IntPoint, bool]:
+    """Return the box that is looked at, and whether it is all: a part of large volumes, a small one of distant ones."""
+    shape = volume.shape
+    distant = isinstance(volume, CloudVolumeVolume) and local_folder(volume.path) is None
+    largest = _DISTANT_EDGE_VX**3 if distant else _WHOLE_VOXELS
+    if int(np.prod(shape, dtype=np.int64)) <= largest:
         return (0, 0, 0), shape, True
-    edges = [min(n, _SAMPLE_EDGE_VX) for n in shape]
+    edges = [min(n, _DISTANT_EDGE_VX if distant else _SAMPLE_EDGE_VX) for n in shape]
     x, y, z = ((n - e) // 2 for n, e in zip(shape, edges, strict=True))
     return (x, y, z), (x + edges[0], y + edges[1], z + edges[2]), False
 
@@ -342,7 +348,7 @@ def compare(first: LookedAt, second: LookedAt, paths: tuple[str, str]) -> Findin
         raise ConnectomeBenchError(
             f"{paths[0]} and {paths[1]} differ in shape (x, y, z): {list(shapes[0])} and {list(shapes[1])}; {hint}"
         )
-    lower, upper, whole = _part(shapes[0])
+    lower, upper, whole = min((_part(looked.volume) for looked in (first, second)), key=lambda part: part[2])
     pairs: Counter[tuple[int, int]] = Counter()
     for low, high in _blocks(lower, upper):
         pairs.update(_pairs(first.volume.read(low, high), second.volume.read(low, high)))

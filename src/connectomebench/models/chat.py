@@ -12,6 +12,23 @@ MAX_NEW_TOKENS = 512
 """Default maximum reply length, as in the published runs."""
 
 
+class UnansweredError(ConnectomeBenchError):
+    """A request got no answer in time, and may be billed nevertheless.
+
+    Attributes
+    ----------
+    requests
+        Number of requests sent.
+    cost_usd
+        At most what they cost together; None if unknown.
+    """
+
+    def __init__(self, message: str, requests: int, cost_usd: float | None) -> None:
+        super().__init__(message)
+        self.requests = requests
+        self.cost_usd = cost_usd
+
+
 @dataclass(frozen=True)
 class Conversation:
     """Messages and images for a model.
@@ -71,12 +88,16 @@ class Reply:
         Prompt tokens (including images) and generated tokens; None if unknown.
     cost_usd
         Cost of the reply; None if the price is unknown.
+    whole
+        False if the reply was cut at its maximum length or withheld by a filter: it has no answer then, whatever its
+        text holds so far.
     """
 
     text: str
     prompt_tokens: int | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    whole: bool = True
 
 
 class ChatModel(Protocol):

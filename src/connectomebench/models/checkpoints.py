@@ -30,6 +30,15 @@ _OPTIMIZERS = ("optimizer.pt", "optimizer.bin", "optimizer_0", "latest")
 _ARCHIVES = ("optimizer.pt", "optimizer.bin", "scheduler.pt", "rng_state*.pth")
 _RANDOM = re.compile(r"rng_state(_\d+)?\.pth", re.ASCII)
 _STATE = "trainer_state.json"
+# settings that save memory and leave the rows of a step, and so what is learnt, as they are
+_MEMORY_ONLY = (
+    "gradient_checkpointing",
+    "gradient_checkpointing_kwargs",
+    "activation_checkpointing",
+    "activation_checkpointing_kwargs",
+    "steps_per_generation",
+    "per_device_eval_batch_size",
+)
 _ADVICE = "choose another --output_dir, or start again with --resume never"
 
 
@@ -45,7 +54,9 @@ def prepare_output(
     folder
         Output folder; created if needed.
     configuration
-        Everything that determines the weights, including ``processes``; written to ``training_config.yaml``.
+        Everything that determines the weights, including ``processes``; written to ``training_config.yaml``. Settings
+        that only save memory (gradient checkpointing; smaller batches with as many more of them in a step) may differ
+        from those of the checkpoints.
     resume
         Resume from the newest complete checkpoint; otherwise remove all checkpoints.
     weights
@@ -75,7 +86,7 @@ def prepare_output(
     else:
         # written last, the record marks a finished adapter
         (folder / FILE_NAME).unlink(missing_ok=True)
-        write_text(folder / CONFIGURATION, yaml.safe_dump(dict(configuration), sort_keys=False))
+    write_text(folder / CONFIGURATION, yaml.safe_dump(dict(configuration), sort_keys=False))
     return found[-1] if found else None
 
 
@@ -137,7 +148,7 @@ def is_whole(checkpoint: Path, processes: int = 1, weights: str = ADAPTER_WEIGHT
                     if archive.testzip() is not None:
                         return False
         step = state["global_step"]
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError, zipfile.BadZipFile):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError, zipfile.BadZipFile):
         return False
     states = [path for path in checkpoint.iterdir() if _RANDOM.fullmatch(path.name)]
     return (
@@ -178,7 +189,7 @@ def _check_same(folder: Path, configuration: Mapping[str, Any]) -> None:
     path = folder / CONFIGURATION
     try:
         before = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         before = None
     if not isinstance(before, dict):
         raise ConnectomeBenchError(f"{folder} has checkpoints but no readable {CONFIGURATION}; {_ADVICE}")
@@ -186,7 +197,7 @@ def _check_same(folder: Path, configuration: Mapping[str, Any]) -> None:
     now = yaml.safe_load(yaml.safe_dump(dict(configuration)))
     differences = [
         f"{name} was {before.get(name)!r:.60}, is {now.get(name)!r:.60}"
-        for before, now in [(_flat(before), _flat(now))]
+        for before, now in [(_compared(_flat(before)), _compared(_flat(now)))]
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
@@ -195,6 +206,16 @@ def _check_same(folder: Path, configuration: Mapping[str, Any]) -> None:
         raise ConnectomeBenchError(
             f"{folder} has checkpoints of another configuration ({'; '.join(differences[:3])}{more}); {_ADVICE}"
         )
+
+
+def _compared(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that decide what is learnt: the rows of a step in place of batch and accumulation."""
+    left = {name: value for name, value in flat.items() if name.removeprefix("training.") not in _MEMORY_ONLY}
+    rows = left.pop("training.per_device_train_batch_size", None)
+    steps = left.pop("training.gradient_accumulation_steps", 1)
+    if isinstance(rows, int) and isinstance(steps, int):
+        left["training.per_device_train_batch_size x gradient_accumulation_steps"] = rows * steps
+    return left
 
 
 def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.task_explanations import CUE_TITLES
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS
 from connectomebench.models.features import FeatureStore, stored_rows
 from connectomebench.models.images import StoredImage, image_size
@@ -50,8 +51,6 @@ class CheapCue:
     ----------
     name
         Short name, for files and tables.
-    title
-        What it looks at, for people.
     measure
         Turns rows into names of the numbers and numbers, float32, shape (rows, numbers).
     views
@@ -61,10 +60,14 @@ class CheapCue:
     """
 
     name: str
-    title: str
     measure: Callable[[Dataset, Path | None, bool], Measured]
     views: tuple[str, ...] = ()
     inherent_in: tuple[str, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """What it looks at, for people."""
+        return CUE_TITLES[self.name]
 
 
 def cues_of(views: Sequence[str]) -> tuple[CheapCue, ...]:
@@ -230,21 +233,19 @@ _silhouettes = _on_views("silhouette", MESH_VIEWS, SILHOUETTE_NAMES, silhouette_
 CUES: tuple[CheapCue, ...] = (
     CheapCue(
         "trivial",
-        "brightness and area of each colour",
         _on_views("trivial", MESH_VIEWS + EM_VIEWS, NAMES, image_features),
         MESH_VIEWS + EM_VIEWS,
     ),
-    CheapCue("one_piece", "one piece of each colour in every view", _one_piece, MESH_VIEWS),
-    CheapCue("silhouette", "pieces, holes, areas and centre shares of the silhouettes", _silhouettes, MESH_VIEWS),
+    CheapCue("one_piece", _one_piece, MESH_VIEWS),
+    CheapCue("silhouette", _silhouettes, MESH_VIEWS),
     CheapCue(
         "slice",
-        "grey values round the centre of the slices of image data",
         _on_views("slice", EM_VIEWS, RING_NAMES, ring_features),
         EM_VIEWS,
         # membranes at the end of a segment are what people look at, too
         ("endpoint_error_identification_with_em",),
     ),
-    CheapCue("grey", "size of the pictures", _grey),
-    CheapCue("metadata", "sizes of files, place, ids, extent, numbers of segments and pictures", _metadata),
+    CheapCue("grey", _grey),
+    CheapCue("metadata", _metadata),
 )
 """All cues, the plainest first."""

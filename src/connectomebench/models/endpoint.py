@@ -13,9 +13,15 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.retry_policy import RetryPolicy, TransientError, asked_wait_s, failure_of
-from connectomebench.models.chat import Conversation, Reply, Sampling
-from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, read_refusal
-from connectomebench.models.endpoint_requests import Completion, Dialect, chat_messages, read_completion
+from connectomebench.models.chat import Conversation, Reply, Sampling, UnansweredError
+from connectomebench.models.endpoint_errors import MAX_MESSAGE, Refusal, masked, read_refusal
+from connectomebench.models.endpoint_requests import (
+    UNFINISHED,
+    Completion,
+    Dialect,
+    chat_messages,
+    read_completion,
+)
 from connectomebench.models.endpoint_settings import (
     EndpointSettings,
     key_headers,
@@ -37,6 +43,14 @@ _LONGEST_ASKED_S = 120.0
 _GREETING = ({"role": "user", "content": [{"type": "text", "text": "Reply with the word ok."}]},)
 # reasoning models may generate many tokens before any reply
 _GREETING_TOKENS = (16, 1024)
+
+
+# a gateway gave up waiting, while the model behind it may go on
+_TIMED_OUT = (408, 504)
+
+
+class _TimedOutError(TransientError):
+    """A request that reached the server and was not answered in time."""
 
 
 class Endpoint:
@@ -67,6 +81,7 @@ class Endpoint:
         self._told: set[str] = set()
         self._model: str | None = None
         self._fingerprint: str | None = None
+        self._longest_prompt = 0
         self.name = without_folders(settings.model)
         self.revision = ""
 
@@ -92,28 +107,54 @@ class Endpoint:
         Returns
         -------
         list of Reply
-            Truncated or withheld text is kept as received; such a row may have no answer.
+            Truncated or withheld text is kept as received and marked as not whole, so that no answer is read from it.
 
         Raises
         ------
+        UnansweredError
+            If the server still fails after all retries, or refuses a request, after others that may be billed: earlier
+            ones of this call, and those that timed out.
         ConnectomeBenchError
-            If the server still fails after all retries, or refuses the request.
+            If it fails before any of these.
         """
         asked: Counter[int] = Counter()
-        replies = []
+        replies: list[Reply] = []
         for conversation in conversations:
             draw = asked[id(conversation)]
             asked[id(conversation)] += 1
-            completion = self._ask(conversation, sampling, conversation.seed + draw)
-            replies.append(Reply(completion.text, completion.prompt_tokens, completion.tokens, self._cost(completion)))
+            timeouts: list[str] = []
+            try:
+                completion = self._ask(conversation, sampling, conversation.seed + draw, timeouts)
+            except ConnectomeBenchError as error:
+                raise self._unanswered(error, replies, len(timeouts), sampling) from None
+            replies.append(
+                Reply(
+                    completion.text,
+                    completion.prompt_tokens,
+                    completion.tokens,
+                    self._cost(completion, len(timeouts), sampling),
+                    whole=completion.finish not in UNFINISHED,
+                )
+            )
         return replies
+
+    def _unanswered(
+        self, error: ConnectomeBenchError, replies: Sequence[Reply], timeouts: int, sampling: Sampling
+    ) -> ConnectomeBenchError:
+        """Add what requests may have cost to the error of a call that fails."""
+        if not replies and not timeouts:
+            return error
+        lost = self._cost_of(self._longest_prompt, sampling.max_new_tokens)
+        costs = [*(reply.cost_usd for reply in replies), *[lost] * timeouts]
+        known = [cost for cost in costs if cost is not None]
+        return UnansweredError(str(error), len(costs), sum(known) if len(known) == len(costs) else None)
 
     def greet(self) -> None:
         """Send one short question to learn the accepted parameters and identity of the server; set the revision."""
         said = self._listed()
         completion = Completion("", "")
         for length in _GREETING_TOKENS:
-            completion = self._ask(Conversation(_GREETING, ()), Sampling(0.0, length), 0, greeting=True)
+            completion = self._ask(Conversation(_GREETING, ()), Sampling(0.0, length), 0, [], greeting=True)
             if completion.model is not None:
                 break
         self._model, self._fingerprint = completion.model, completion.fingerprint
@@ -129,9 +170,21 @@ class Endpoint:
         key = content_key(self.name, model, self._settings.host, behind, extra, self.takes_temperature, PROMPT_VERSION)
         self.revision = f"{model}@{self._settings.host}+{key[:8]}"
 
-    def _ask(self, conversation: Conversation, sampling: Sampling, seed: int, *, greeting: bool = False) -> Completion:
-        """Ask with retries."""
-        answer = self._retrying()(self._answer, chat_messages(conversation), sampling, seed)
+    def _ask(
+        self, conversation: Conversation, sampling: Sampling, seed: int, timeouts: list[str], *, greeting: bool = False
+    ) -> Completion:
+        """Ask with retries; requests that time out are added to ``timeouts``, since a server may bill them."""
+
+        def attempt(messages: list[dict[str, Any]]) -> Completion:
+            try:
+                return self._answer(messages, sampling, seed)
+            except _TimedOutError as error:
+                timeouts.append(error.reason)
+                raise
+
+        answer = self._retrying()(attempt, chat_messages(conversation))
+        with self._lock:
+            self._longest_prompt = max(self._longest_prompt, answer.prompt_tokens or 0)
         if not greeting:
             self._notice(answer, sampling)
         return answer
@@ -144,7 +197,8 @@ class Endpoint:
             if isinstance(answer, Completion):
                 return answer
             if answer.transient:
-                raise TransientError(self._quote(answer), answer.wait_s)
+                kind = _TimedOutError if answer.status in _TIMED_OUT else TransientError
+                raise kind(self._quote(answer), answer.wait_s)
             if answer.blocked or answer.cut:
                 return Completion("", "content_filter" if answer.blocked else "length")
             if not self._learn(dialect, answer):
@@ -152,6 +206,7 @@ class Endpoint:
 
     def _request(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> Completion | Refusal:
         """Send one request."""
+        import httpx
         import openai
 
         create: Any = self._client.chat.completions.with_raw_response.create
@@ -164,8 +219,10 @@ class Endpoint:
                 **parameters,
             )
             return read_completion(raw.text)
-        except openai.APITimeoutError:
-            raise TransientError(f"no answer for {self._settings.timeout_s:g} s") from None
+        except openai.APITimeoutError as error:
+            reached = not isinstance(error.__cause__, httpx.ConnectTimeout)
+            kind = _TimedOutError if reached else TransientError
+            raise kind(f"no answer for {self._settings.timeout_s:g} s") from None
         except openai.APIConnectionError:
             raise TransientError("no connection, or one that broke off") from None
         except openai.APIStatusError as error:
@@ -233,7 +290,7 @@ class Endpoint:
         if completion.finish == "length":
             self._tell_once(
                 f"{self._where}: a reply was truncated at {sampling.max_new_tokens} tokens (including reasoning); "
-                "it is parsed as is; raise --max-new-tokens to allow more"
+                "it has no answer; raise --max-new-tokens to allow more"
             )
         if completion.finish == "content_filter":
             self._tell_once(f"{self._where}: a reply was withheld by a content filter and counts as wrong")
@@ -244,16 +301,22 @@ class Endpoint:
         if not told:
             _log.warning(message)
 
-    def _cost(self, completion: Completion) -> float | None:
+    def _cost(self, completion: Completion, timeouts: int, sampling: Sampling) -> float | None:
+        """Return the cost of a reply, with the most that its requests that timed out may have cost."""
+        cost = completion.cost_usd
+        if cost is None and completion.tokens is not None:
+            cost = self._cost_of(completion.prompt_tokens, completion.tokens)
+        if cost is None or not timeouts:
+            return cost
+        most = self._cost_of(completion.prompt_tokens, sampling.max_new_tokens)
+        return cost + timeouts * max(cost, most or 0.0)
+
+    def _cost_of(self, prompt_tokens: int | None, tokens: int) -> float | None:
+        """Return the cost of a request by the prices of tokens; None if these are unknown."""
         settings = self._settings
-        if completion.cost_usd is not None:
-            return completion.cost_usd
-        if settings.usd_per_million_prompt is None or settings.usd_per_million_reply is None:
+        if settings.usd_per_million_prompt is None or settings.usd_per_million_reply is None or prompt_tokens is None:
             return None
-        if completion.prompt_tokens is None or completion.tokens is None:
-            return None
-        read = completion.prompt_tokens * settings.usd_per_million_prompt
-        return (read + completion.tokens * settings.usd_per_million_reply) / 1e6
+        return (prompt_tokens * settings.usd_per_million_prompt + tokens * settings.usd_per_million_reply) / 1e6
 
     def _listed(self) -> list[dict[str, Any]]:
         """Return the server's model list; empty if it has none.
@@ -287,7 +350,7 @@ class Endpoint:
                 return ConnectomeBenchError(f"{self._where} needs a key; set it in {variable} (--key-variable)")
             return ConnectomeBenchError(f"{self._where} refuses the key in {variable} ({refusal.status}); correct it")
         if refusal.status == 404:
-            names = [str(entry.get("id"))[:MAX_MESSAGE] for entry in self._listed()]
+            names = [masked(str(entry.get("id")), self._key)[:MAX_MESSAGE] for entry in self._listed()]
             known = (
                 f"it serves {', '.join(names[:20])}" if names else "check the name, and that the address ends in /v1"
             )
@@ -295,9 +358,8 @@ class Endpoint:
         return ConnectomeBenchError(f"{self._where} refuses the request: {self._quote(refusal)}")
 
     def _quote(self, refusal: Refusal) -> str:
-        """Quote a server's message, shortened and without the key."""
-        message = refusal.message.replace(self._key, "***") if self._key else refusal.message
-        return f"{refusal.status} {message[:MAX_MESSAGE]}".strip()
+        """Quote a server's message, shortened and without any part of the key."""
+        return f"{refusal.status} {masked(refusal.message, self._key)[:MAX_MESSAGE]}".strip()
 
     @property
     def _where(self) -> str:

@@ -17,7 +17,12 @@ _TRANSIENT = (408, 409, 425, 429)
 # the account is empty or blocked: retrying does not help
 _UNPAID = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
 _BLOCKED = ("content_filter", "content_policy_violation", "invalid_prompt")
+# letters of a key in a row that no other text has by chance
+_PART = 4
 _CUT = "output limit was reached"
+# what is read of a message; all that says what is wrong stands at its beginning
+_READ_LETTERS = 4000
+_MARKUP = re.compile(rf"<(style|script)\b.{{0,{_READ_LETTERS}}}?</\1>|<[^>]{{0,{_READ_LETTERS}}}>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -90,9 +95,44 @@ def refusal_of(status: int, told: Any, wait_s: float | None = None) -> Refusal:
     return Refusal(status, _one_line(message), code, param, wait_s)
 
 
+def masked(text: str, key: str | None) -> str:
+    """Replace a key, and any part of it that may be told from other words, by ``***``.
+
+    Servers quote the key that they refuse, often only its beginning and end. A part is masked from `_PART` characters
+    on; of a key that is hardly longer, the whole alone, since it is a word like ``none``.
+
+    Parameters
+    ----------
+    text
+        Message of a server.
+    key
+        The key that was sent; None for none.
+    """
+    if not key:
+        return text
+    if len(key) < 2 * _PART:
+        return text.replace(key, "***")
+    parts = {key[i : i + _PART].lower() for i in range(len(key) - _PART + 1)}
+    # one for one: a few letters have a small form of two
+    lowered = "".join(small if len(small := letter.lower()) == 1 else letter for letter in text)
+    found, end = [], 0
+    for i in range(len(text)):
+        if lowered[i : i + _PART] in parts:
+            if i > end or not found:
+                found.append([i, i + _PART])
+            found[-1][1] = end = i + _PART
+    for start, stop in reversed(found):
+        text = f"{text[:start]}***{text[stop:]}"
+    return text
+
+
 def _one_line(message: Any) -> str:
-    text = message if isinstance(message, str) else json.dumps(message)
-    if text.lstrip().startswith("<"):
-        text = re.sub(r"<(style|script)\b.*?</\1>|<[^>]*>", " ", text, flags=re.DOTALL)  # the page of a proxy
+    try:
+        text = message if isinstance(message, str) else json.dumps(message)
+    except RecursionError:
+        text = "an error that is nested too deeply"
+    text = text.lstrip()[:_READ_LETTERS]
+    if text.startswith("<"):
+        text = _MARKUP.sub(" ", text)  # the page of a proxy
     # drop control characters that could move a terminal's cursor
     return "".join(letter for letter in " ".join(text.split()) if letter.isprintable())

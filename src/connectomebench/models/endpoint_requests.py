@@ -15,6 +15,9 @@ from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.endpoint_errors import Refusal, refusal_of
 from connectomebench.models.images import StoredImage, decode
 
+UNFINISHED = ("length", "content_filter")
+"""Finish reasons of replies that were cut or withheld."""
+
 _PNG = b"\x89PNG\r\n\x1a\n"
 _OLD_LENGTH, _NEW_LENGTH = "max_tokens", "max_completion_tokens"
 # not for values out of range or prompts that are too long

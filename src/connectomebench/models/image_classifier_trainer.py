@@ -367,5 +367,6 @@ def memory_hint(config: ImageClassifierConfig) -> Iterator[None]:
         if not isinstance(error, known) and "DefaultCPUAllocator" not in str(error):
             raise
         raise ConnectomeBenchError(
-            f"memory ran out with batch_size {config.batch_size}; lower batch_size or input_px"
+            f"memory ran out with batch_size {config.batch_size}; lower batch_size or input_px and begin a new run, in "
+            "another folder"
         ) from error

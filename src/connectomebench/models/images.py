@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 from PIL import Image
 
+from connectomebench.core.errors import ConnectomeBenchError
+
 StoredImage: TypeAlias = "Image.Image | Mapping[str, Any]"
 """A PIL image, or its stored form ``{"bytes": ..., "path": ...}`` (``datasets.Image(decode=False)``)."""
 
@@ -35,11 +37,22 @@ def image_key(image: StoredImage) -> str:
 
 
 def decode(image: StoredImage) -> Image.Image:
-    """Return the image as a loaded PIL image in mode RGB."""
+    """Return the image as a loaded PIL image in mode RGB.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it is truncated, damaged, or larger than Pillow's limit.
+    """
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    with Image.open(BytesIO(_stored_bytes(image))) as opened:
-        return opened.convert("RGB")
+    try:
+        with Image.open(BytesIO(_stored_bytes(image))) as opened:
+            return opened.convert("RGB")
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
+        raise ConnectomeBenchError(
+            f"a picture is damaged ({' '.join(str(error).split())[:100]}); fetch or build the dataset again"
+        ) from None
 
 
 def image_size(image: StoredImage) -> tuple[int, int]:

@@ -1,26 +1,33 @@
-"""Prompts of vision-language models and parsing of their replies, shared by training and evaluation."""
+"""Prompts of vision-language models, shared by training and evaluation."""
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
-from connectomebench.core.tasks import YES_NO, Task, get_task
+from connectomebench.core.tasks import Task, get_task
+from connectomebench.models.reply_parsing import (
+    ANSWER_CLOSE,
+    ANSWER_OPEN,
+    format_places,
+    listed_answers,
+    parse_answer,
+)
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 2
 """Incremented whenever a prompt text or the parsing of replies changes; part of a model's revision."""
 
-ANSWER_OPEN = "<answer>"
-ANSWER_CLOSE = "</answer>"
 ANALYSIS_OPEN = "<analysis>"
 ANALYSIS_CLOSE = "</analysis>"
 
 AnswerStyle = Literal["answer", "analysis"]
 """Content of a reply: the answer alone, or an analysis followed by the answer."""
 
+_CONFIDENCE = (
+    "the probability that your answer is right, from 0 (surely wrong) to 1 (surely right), "
+    "as <confidence>0.8</confidence>"
+)
 _VIEW_NAMES = {
     "em_xy": "image data, xy slice",
     "em_xz": "image data, xz slice",
@@ -28,13 +35,14 @@ _VIEW_NAMES = {
     "first": "first image",
     "second": "second image",
 }
-_TAGGED = re.compile(r"<\s*answer\s*>([^<>]*)<\s*/\s*answer\s*>", re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,12})?", re.ASCII)
-_PLACES = {"point": 1, "points": 2}
 
 
 def messages(
-    row: Mapping[str, Any], views: Sequence[str] | None = None, style: AnswerStyle = "answer"
+    row: Mapping[str, Any],
+    views: Sequence[str] | None = None,
+    style: AnswerStyle = "answer",
+    *,
+    confidence: bool = False,
 ) -> list[dict[str, Any]]:
     """Build the chat messages for one stored row: one user turn.
 
@@ -50,24 +58,40 @@ def messages(
     style
         ``answer`` asks for the answer alone (:func:`answer_format`), ``analysis`` for an analysis before it
         (:func:`analysis_format`).
+    confidence
+        Ask for the probability that the answer is right, too; it comes before the answer.
 
     Raises
     ------
     ConnectomeBenchError
-        If task or style is unknown, or the question contains control tokens of a chat template.
+        If task or style is unknown, or the question is missing or contains control tokens of a chat template.
     """
     if style not in _FORMATS:
         raise unknown_name("answer style", style, get_args(AnswerStyle))
-    question = str(row["question"])
+    question = question_of(row)
+    content: list[dict[str, Any]] = []
+    for view in row["views"] if views is None else views:
+        content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
+    content.append({"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']), confidence)}"})
+    return [{"role": "user", "content": content}]
+
+
+def question_of(row: Mapping[str, Any]) -> str:
+    """Return the question of a stored row.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it is missing, no text or blank, or contains control tokens of a chat template.
+    """
+    question = row["question"]
+    if not isinstance(question, str) or not question.strip():
+        raise ConnectomeBenchError(f"a row of {row['task']} has no question ({question!r}); build the dataset again")
     if "<|" in question:
         raise ConnectomeBenchError(
             f"the question {question[:60]!r} contains a control token (<|...); correct the dataset"
         )
-    content: list[dict[str, Any]] = []
-    for view in row["views"] if views is None else views:
-        content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
-    content.append({"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']))}"})
-    return [{"role": "user", "content": content}]
+    return question
 
 
 def completion(row: Mapping[str, Any]) -> str:
@@ -84,58 +108,30 @@ def completion(row: Mapping[str, Any]) -> str:
         If the row has no valid answer.
     """
     task = get_task(row["task"])
-    answer = row["answer"] if task.labels else _format_places(row["target_nm"])
+    answer = row["answer"] if task.labels else format_places(row["target_nm"])
     reply = f"{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
     if parse_answer(reply, task) != answer:
         raise ConnectomeBenchError(f"a row of {task.name} has no valid answer ({answer!r:.60}); build it again")
     return reply
 
 
-def answer_format(task: Task) -> str:
+def answer_format(task: Task, confidence: bool = False) -> str:
     """Return the answer-format instruction of a task, one sentence."""
     what, how = _asked(task)
+    if confidence:
+        return f"Reply with two things alone: first {_CONFIDENCE}; then {what}, {how}."
     return f"Reply with {what} alone, {how}."
 
 
-def analysis_format(task: Task) -> str:
-    """Return the instruction to write an analysis and then the answer, two sentences.
+def analysis_format(task: Task, confidence: bool = False) -> str:
+    """Return the instruction to write an analysis and then the answer, two sentences (three with a confidence).
 
     The tags match the published replies.
     """
     what, how = _asked(task)
-    return (
-        f"First tell what you see and what speaks for and against, as {ANALYSIS_OPEN}...{ANALYSIS_CLOSE}. "
-        f"Then give {what}, {how}."
-    )
-
-
-def parse_answer(reply: str, task: Task) -> str | None:
-    """Parse the answer from a reply.
-
-    Parameters
-    ----------
-    reply
-        Any text; the last complete ``<answer>...</answer>`` counts, ignoring case and spaces.
-    task
-        The task.
-
-    Returns
-    -------
-    str or None
-        One of the task's labels, or places ``x, y, z`` in whole nm, separated by ``; ``.
-        None if there is no valid answer, which counts as wrong.
-    """
-    found = _TAGGED.findall(reply)
-    if not found:
-        return None
-    text = " ".join(found[-1].split())
-    if task.labels:
-        return next((label for label in task.labels if label.casefold() == text.casefold()), None)
-    places = [[number.strip() for number in place.split(",")] for place in text.split(";")]
-    sound = all(len(place) == 3 and all(_NUMBER.fullmatch(number) for number in place) for place in places)
-    if not sound or len(places) != _PLACES[task.answer_kind]:
-        return None
-    return _format_places([[float(number) for number in place] for place in places])
+    analysis = f"First tell what you see and what speaks for and against, as {ANALYSIS_OPEN}...{ANALYSIS_CLOSE}."
+    stated = f" Then give {_CONFIDENCE}." if confidence else ""
+    return f"{analysis}{stated} {'Last' if confidence else 'Then'} give {what}, {how}."
 
 
 _FORMATS = {"answer": answer_format, "analysis": analysis_format}
@@ -144,23 +140,14 @@ _FORMATS = {"answer": answer_format, "analysis": analysis_format}
 def _asked(task: Task) -> tuple[str, str]:
     """Return what the task asks for and the required format."""
     if task.labels:
-        # "yes or no", as the questions have it
-        labels = reversed(task.labels) if task.labels == YES_NO else task.labels
-        *others, last = (f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels)
-        return "the answer", f"as {', '.join(others)} or {last}"
+        return "the answer", f"as {listed_answers(task.labels)}"
     if task.answer_kind == "point":
         return "the place", f"in nm, as {ANSWER_OPEN}x, y, z{ANSWER_CLOSE}"
     places = f"{ANSWER_OPEN}x, y, z; x, y, z{ANSWER_CLOSE}"
     return "the two places", f"first the source and then the sink, in nm, as {places}"
 
 
-def _format_places(places_nm: Sequence[Sequence[float]]) -> str:
-    """Format places (n, 3), nm, as text; non-finite numbers are kept so that no parser accepts them."""
-    return "; ".join(
-        ", ".join(str(round(number)) if math.isfinite(number) else str(number) for number in place)
-        for place in places_nm
-    )
-
-
 def _view_name(view: str) -> str:
+    if not isinstance(view, str) or not view:
+        raise ConnectomeBenchError(f"a row has a view without a name ({view!r}); build the dataset again")
     return _VIEW_NAMES.get(view, f"{view.replace('_', ' ')} view")

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import extras_named
 from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.base import Model
@@ -62,6 +63,7 @@ def load_model(name: str, revision: str | None = None, *, base: str | None = Non
     return open_model(name, revision, base=base, cache=cache)[0]
 
 
+@extras_named()
 def open_model(
     name: str, revision: str | None = None, *, base: str | None = None, cache: Path | None = None
 ) -> tuple[Model, ModelRecord | None]:

@@ -1,7 +1,7 @@
 """Check a skops file before anything in it is made: its sizes, every type that it names, and the arrays of trees.
 
-skops trusts all of scikit-learn, and looks at types alone: a decision tree that announces more nodes than it has ends the
-process. Here a file may hold the few types of our heads, each read by its own loader, and nothing else.
+skops trusts all of scikit-learn, and looks at types alone: a decision tree that announces more nodes than it has ends
+the process. Here a file may hold the few types of our heads, each read by its own loader, and nothing else.
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.models.chat import Conversation, Reply, Sampling
+from connectomebench.models.chat_template import opens_thoughts
 from connectomebench.models.endpoint_requests import chat_messages
 from connectomebench.models.model_files import (
     ADAPTER_CONFIG,
@@ -18,7 +19,14 @@ from connectomebench.models.model_files import (
     reason_of,
 )
 from connectomebench.models.prompt import PROMPT_VERSION
-from connectomebench.models.vlm_loading import check_base, check_weight_files, find_base
+from connectomebench.models.vllm_scoring import VllmHead, forced_scores, head_overrides
+from connectomebench.models.vlm_loading import (
+    check_base,
+    check_weight_files,
+    find_base,
+    load_processor,
+    processor_files,
+)
 
 MOST_IMAGES = 64
 """Maximum number of images per conversation, including those of examples."""
@@ -41,15 +49,39 @@ class VllmModel:
         As above.
     engine
         ``vllm.LLM``.
+    processor
+        Of the model, for answers that are scored.
     adapter
         ``vllm.lora.request.LoRARequest`` of an adapter, or None.
     """
 
-    def __init__(self, name: str, revision: str, engine: Any, adapter: Any = None) -> None:
+    scored_by_default = False
+    """Answers are generated unless ``scored`` is asked for."""
+
+    def __init__(self, name: str, revision: str, engine: Any, processor: Any, adapter: Any = None) -> None:
         self.name = name
         self.revision = revision
+        self.can_score = not opens_thoughts(processor)
         self._engine = engine
+        self._processor = processor
         self._adapter = adapter
+
+    def score(self, conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, float]]:
+        """Return the probability of each given answer as the next turn.
+
+        Parameters
+        ----------
+        conversations, labels
+            As for :meth:`connectomebench.models.vlm.VisionLanguageModel.score`.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the model thinks before it answers, or vLLM fails.
+        """
+        if not self.can_score:
+            raise ConnectomeBenchError(f"{self.name} thinks before it answers and cannot be scored; use generated")
+        return forced_scores(self._engine, self._processor, conversations, labels, self._adapter)
 
     def reply(self, conversations: Sequence[Conversation], sampling: Sampling) -> list[Reply]:
         """Reply to all conversations at once; vLLM does its own batching.
@@ -100,8 +132,29 @@ class VllmModel:
                     written.text,
                     prompt_tokens=len(output.prompt_token_ids or ()),
                     tokens=len(written.token_ids),
+                    whole=written.finish_reason == "stop",
                 )
         return [replies[number] for number in range(len(conversations))]
+
+
+def open_vllm_head(name: str, revision: str | None = None, *, base: str | None = None) -> VllmHead:
+    """Load a vision-language model into vLLM as a head that answers yes or no.
+
+    Parameters
+    ----------
+    name, revision, base
+        As for :func:`open_vllm`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        As for :func:`open_vllm`; also if the model is no dense Qwen3-VL, or thinks before it answers.
+    """
+    opened = _open(name, revision, base, runner="pooling", hf_overrides=head_overrides())
+    key, engine, processor, adapter = opened
+    if opens_thoughts(processor):
+        raise ConnectomeBenchError(f"{key.name} thinks before it answers, so a head cannot answer; use --engine vllm")
+    return VllmHead(key.name, f"{key.revision}+head", engine, processor, adapter)
 
 
 def open_vllm(name: str, revision: str | None = None, *, base: str | None = None) -> VllmModel:
@@ -122,6 +175,19 @@ def open_vllm(name: str, revision: str | None = None, *, base: str | None = None
         If vLLM is not installed or cannot load the model, files are missing or pickled, or adapter and base do
         not match.
     """
+    key, engine, processor, adapter = _open(
+        name, revision, base, logprobs_mode="raw_logprobs", enable_prefix_caching=True
+    )
+    return VllmModel(key.name, key.revision, engine, processor, adapter)
+
+
+class _Key(NamedTuple):
+    name: str
+    revision: str
+
+
+def _open(name: str, revision: str | None, base: str | None, **options: Any) -> tuple[_Key, Any, Any, Any]:
+    """Load a model and return its name and revision, the engine, the processor, and the request of its adapter."""
     try:
         import vllm  # pyright: ignore[reportMissingImports]
     except ImportError:
@@ -133,15 +199,20 @@ def open_vllm(name: str, revision: str | None = None, *, base: str | None = None
     if not (source.folder / ADAPTER_CONFIG).exists():
         if base is not None:
             raise ConnectomeBenchError(f"{source.name} is a full model, not an adapter; leave out --base")
+        check_weight_files(source)
         key = content_key(source.identity, PROMPT_VERSION)[:16]
-        return VllmModel(source.name, _with_version(key, vllm), _load(vllm, source))
+        processor = load_processor(source)
+        return _Key(source.name, _with_version(key, vllm)), _load(vllm, source, **options), processor, None
     from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
     foundation = find_base(source, base)
     check_base(source, foundation)
-    engine = _load(vllm, foundation, **_adapter_options(source))
     key = adapter_revision(source.folder, foundation.identity)
-    return VllmModel(source.name, _with_version(key, vllm), engine, LoRARequest(source.name, 1, str(source.folder)))
+    adapter_options = _adapter_options(source)
+    processor = load_processor(processor_files(source, foundation))
+    engine = _load(vllm, foundation, **adapter_options, **options)
+    adapter = LoRARequest(source.name, 1, str(source.folder))
+    return _Key(source.name, _with_version(key, vllm)), engine, processor, adapter
 
 
 def _with_version(key: str, vllm: Any) -> str:

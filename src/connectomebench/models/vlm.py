@@ -9,12 +9,12 @@ from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
+from connectomebench.models.answer_tokens import Tokens, answer_endings, forced_tokens
 from connectomebench.models.base import Answer, Batch, column
 from connectomebench.models.chat import Conversation, Reply, Sampling
+from connectomebench.models.chat_template import opens_thoughts
 from connectomebench.models.images import decode
-from connectomebench.models.prompt import ANSWER_CLOSE, ANSWER_OPEN, messages
-
-Tokens = tuple[int, ...]
+from connectomebench.models.prompt import messages
 
 
 class VisionLanguageModel:
@@ -29,6 +29,8 @@ class VisionLanguageModel:
     batch_size
         Rows per batch. Answers depend on it only through rounding, which
         is coarse in bfloat16.
+    can_score
+        False for a model that thinks before it answers: its answers are generated, never scored.
 
     Parameters
     ----------
@@ -44,6 +46,7 @@ class VisionLanguageModel:
         self.model = model.eval()
         self.processor = processor
         self.batch_size = batch_size
+        self.can_score = not opens_thoughts(processor)
 
     def predict(self, batch: Batch) -> list[Answer]:
         """Answer every row with the most probable label of its task; no text is generated.
@@ -79,9 +82,9 @@ class VisionLanguageModel:
     def score(self, conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, float]]:
         """Return the probability of each given answer as the next turn; no text is generated.
 
-        The probability of a label is that of the reply ``<answer>label</answer>``, truncated after the token that
-        distinguishes it from all other labels, and normalised over the labels. If the labels differ in their first
-        token, as in all current tasks, this takes one forward pass per conversation.
+        The probability of a label is that of the reply ``<answer>label</answer>`` through the last token of the label
+        (:func:`connectomebench.models.answer_tokens.answer_endings`), normalised over the labels. For all current
+        tasks this takes one forward pass per conversation.
 
         Parameters
         ----------
@@ -98,12 +101,11 @@ class VisionLanguageModel:
         Raises
         ------
         ConnectomeBenchError
-            If GPU memory runs out.
+            If the model thinks before it answers, or GPU memory runs out.
         """
-        replies = [f"{ANSWER_OPEN}{label}{ANSWER_CLOSE}" for label in labels]
-        shared, endings = distinct_endings(
-            [tuple(self.processor.tokenizer(reply, add_special_tokens=False)["input_ids"]) for reply in replies]
-        )
+        if not self.can_score:
+            raise ConnectomeBenchError(f"{self.name} thinks before it answers and cannot be scored; use generated")
+        shared, endings = answer_endings(self.processor.tokenizer, labels)
         found: dict[int, dict[str, float]] = {}
         for numbers in _chunks(conversations, self.batch_size):
             scores = self._log_likelihoods([conversations[number] for number in numbers], shared, endings)
@@ -160,10 +162,11 @@ class VisionLanguageModel:
         texts = self.processor.batch_decode(new, skip_special_tokens=True)
         ends = torch.isin(new, torch.tensor(self._end_tokens(), dtype=new.dtype, device=new.device)).int()
         written = (ends.cumsum(-1) - ends == 0).sum(-1).tolist()
+        ended = ends.any(-1).tolist()
         read = inputs["attention_mask"].sum(-1).tolist()
         return [
-            Reply(text, prompt_tokens=before, tokens=after)
-            for text, before, after in zip(texts, read, written, strict=True)
+            Reply(text, prompt_tokens=before, tokens=after, whole=whole)
+            for text, before, after, whole in zip(texts, read, written, ended, strict=True)
         ]
 
     def _end_tokens(self) -> list[int]:
@@ -227,34 +230,6 @@ def _chunks(conversations: Sequence[Conversation], size: int) -> Iterator[list[i
         alike.setdefault(len(conversation.images), []).append(number)
     for group in alike.values():
         yield from (group[start : start + size] for start in range(0, len(group), size))
-
-
-def distinct_endings(replies: Sequence[Tokens]) -> tuple[Tokens, list[Tokens]]:
-    """Truncate replies to their distinguishing tokens.
-
-    Parameters
-    ----------
-    replies
-        Tokens of at least two replies, none a prefix of another.
-
-    Returns
-    -------
-    tuple, list of tuple
-        The shared prefix; and of each reply what follows, up to its first distinguishing token.
-    """
-    shared = max(n for n in range(min(map(len, replies)) + 1) if len({reply[:n] for reply in replies}) == 1)
-    endings = []
-    for number, reply in enumerate(replies):
-        others = [other for k, other in enumerate(replies) if k != number]
-        length = next(n for n in range(shared + 1, len(reply) + 1) if all(reply[:n] != other[:n] for other in others))
-        endings.append(reply[shared:length])
-    return replies[0][:shared], endings
-
-
-def forced_tokens(endings: Sequence[Tokens]) -> list[Tokens]:
-    """Return the minimal set of forced sequences that scores every token of every ending."""
-    needed = {ending[:-1] for ending in endings}
-    return sorted(one for one in needed if not any(one != other and other[: len(one)] == one for other in needed))
 
 
 def _continued(inputs: Any, tokens: Tokens) -> dict[str, Any]:

@@ -91,8 +91,7 @@ def load_vlm(
         check_base(source, foundation)
         model = _load_adapter(source, foundation, device)
         revision = adapter_revision(source.folder, foundation.identity)
-        own = any(source.folder.glob("*processor_config.json")) and (source.folder / "tokenizer.json").exists()
-        processor = load_processor(source if own else foundation)
+        processor = load_processor(processor_files(source, foundation))
     elif base is not None:
         raise ConnectomeBenchError(f"{source.name} is a full model, not an adapter; leave out --base")
     else:
@@ -265,6 +264,12 @@ def _wrong_base(adapter: ModelFiles, base: ModelFiles, reason: str) -> Connectom
     return ConnectomeBenchError(
         f"adapter {adapter.name} does not fit {base.name}: {reason}; name the right base with --base"
     )
+
+
+def processor_files(adapter: ModelFiles, base: ModelFiles) -> ModelFiles:
+    """Return where the processor of an adapter is: with it, or with its base."""
+    own = any(adapter.folder.glob("*processor_config.json")) and (adapter.folder / "tokenizer.json").exists()
+    return adapter if own else base
 
 
 def load_processor(source: ModelFiles) -> Any:

@@ -24,6 +24,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.tasks import get_task
 from connectomebench.partition.earlier_rows import EarlierRow, tied_to
+from connectomebench.partition.overlaps import overlapping_views
 from connectomebench.partition.search import Problem, best_assignment, conflicts
 
 SHARED_SEGMENT = "shares a segment with another partition"
@@ -32,7 +33,6 @@ SHARED_PLACE = "its view overlaps a view of another partition"
 TIED = "shares a segment, a body or a place with another partition of a task that was built before"
 OVER_SIZE = "over the wanted size of the partition"
 
-MAX_PAIRS = 40_000_000
 # a group that holds a larger share of its task's sites in a partition is broken up by cube
 LARGEST_GROUP = 0.2
 
@@ -213,7 +213,7 @@ def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tu
         caps[i, 1:] = np.maximum(1, np.floor(np.array([rules.max_validation, rules.max_test]) * share + 1e-9))
 
     ids, owners = _shared_ids(sites, rules.group_by)
-    pairs = overlapping_views(location_nm, extent_nm)
+    pairs = overlapping_views(location_nm, extent_nm, cube.ravel())
     problem = Problem(
         cube=cube.ravel(),
         cube_center=cubes.astype(np.float64),
@@ -222,7 +222,7 @@ def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tu
         caps=caps,
         id_index=ids,
         id_site=owners,
-        pairs=pairs[cube.ravel()[pairs[:, 0]] != cube.ravel()[pairs[:, 1]]],
+        pairs=pairs,
         allowed=allowed,
     )
     return problem, class_names
@@ -263,41 +263,6 @@ def _shared_ids(
     }
     table = np.array(sorted(seen), np.int64).reshape(-1, 2)
     return table[:, 0], table[:, 1]
-
-
-def overlapping_views(location_nm: NDArray[np.float64], extent_nm: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Find pairs of sites with overlapping view cubes.
-
-    Parameters
-    ----------
-    location_nm
-        float64, shape (n, 3): centres x, y, z, nm.
-    extent_nm
-        float64, shape (n,): edges of the cubes, nm.
-
-    Returns
-    -------
-    ndarray
-        int64, shape (m, 2): indices of each pair, smaller first, sorted.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If the views overlap so much that the pairs do not fit in memory.
-    """
-    from scipy.spatial import KDTree
-
-    tree = KDTree(location_nm)
-    radius = float(extent_nm.max())
-    count = int(tree.count_neighbors(tree, radius, p=np.inf))
-    if count > 2 * MAX_PAIRS:
-        raise ConnectomeBenchError(
-            f"{count // 2} pairs of views overlap: too many sites for this volume; keep fewer or use a smaller extent"
-        )
-    pairs = tree.query_pairs(radius, p=np.inf, output_type="ndarray").astype(np.int64).reshape(-1, 2)
-    gap = np.abs(location_nm[pairs[:, 0]] - location_nm[pairs[:, 1]]).max(axis=1)
-    pairs = np.sort(pairs[gap < (extent_nm[pairs[:, 0]] + extent_nm[pairs[:, 1]]) / 2], axis=1)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
 
 
 def _check_complete(

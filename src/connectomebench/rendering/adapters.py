@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 
 NOT_INSTALLED = "octarine is not installed"
 
@@ -109,7 +110,7 @@ def require_octarine() -> None:
     """
     problem = octarine_problem()
     if problem == NOT_INSTALLED:
-        raise ConnectomeBenchError(f"{problem}; pip install 'connectomebench[octarine]', or set views.engine to cpu")
+        raise ConnectomeBenchError(f"{problem}; {install_hint('octarine')}, or set views.engine to cpu")
     if problem is not None:
         raise ConnectomeBenchError(
             f"{problem}; install a Vulkan driver (Debian: mesa-vulkan-drivers, which also has one in software), or set "

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectomebench.core.view_layout import plane
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageFont
 
 _INK, _HALO = (20, 20, 20), (255, 255, 255)
 # shares of the edge of an image
@@ -108,7 +110,7 @@ def draw_overlay(picture: Image.Image, extent_nm: float) -> Image.Image:
     extent_nm
         Edge of the view, nm.
     """
-    from PIL import ImageDraw, ImageFont
+    from PIL import ImageDraw
 
     marked = picture.convert("RGB")
     draw = ImageDraw.Draw(marked)
@@ -122,6 +124,15 @@ def draw_overlay(picture: Image.Image, extent_nm: float) -> Image.Image:
     for colour, width in ((_HALO, 3), (_INK, 1)):
         for line in lines:
             draw.line(line, colour, width)
-    font = ImageFont.load_default(max(9, round(edge * 0.07)))
+    font = _font(max(9, round(edge * 0.07)))
     draw.text((right, foot - 3), bar.text, _INK, font, anchor="rs", stroke_width=1, stroke_fill=_HALO)
     return marked
+
+
+@lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """Open the font that comes with matplotlib: Pillow's own has no µ and draws a box."""
+    import matplotlib as mpl
+    from PIL import ImageFont
+
+    return ImageFont.truetype(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), size)

@@ -75,6 +75,7 @@ def write_report(
         .render(
             css=Markup(files("connectomebench.report").joinpath("templates/report.css").read_text(encoding="utf-8")),
             species=get_species(species),
+            species_name=species,
             tasks=tasks,
             reality_lines=_reality([t["provenance"] for t in tasks]),
             any_em=any(t["provenance"].shows_em for t in tasks),
@@ -177,7 +178,7 @@ def _verdict_short(measures: TaskMeasures) -> str:
         return "No: a baseline wins (construction flaw)"
     if measures.against("undecided"):
         return "Not distinguishable at this n"
-    return "Yes"
+    return "Yes, by few groups" if measures.few_groups else "Yes"
 
 
 def _reality(provenances: Sequence[Provenance]) -> list[ResultLine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,19 @@ class CoverageRow:
     corrections: int
     recall: float | None
     precision: float | None
+
+
+@dataclass(frozen=True)
+class CueRow:
+    """Score of a cheap cue: balanced accuracy and its interval, NaN if undefined; ``note`` says what to expect."""
+
+    looks_at: str
+    value: float
+    lower: float
+    upper: float
+    n: int
+    n_groups: int
+    note: str
 
 
 @dataclass(frozen=True)
@@ -46,6 +60,7 @@ class Provenance:
     fingerprint: str
     versions: list[tuple[str, str]]
     coverage: list[CoverageRow]
+    cues: list[CueRow]
     dropped: list[Dropped]
     group_by: str
     partition_rule: str
@@ -74,8 +89,10 @@ def read_provenance(folder: Path, task: str, species: str) -> Provenance:
         return _provenance(entry, task)
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}; build the dataset first") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConnectomeBenchError(f"{path} is not a manifest of {task}/{species} ({error!r}); build again") from error
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ConnectomeBenchError(
+            f"{path} is not a manifest of {task}/{species} ({error!r:.200}); build again"
+        ) from error
 
 
 def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
@@ -92,6 +109,7 @@ def _provenance(entry: Mapping[str, Any], task: str) -> Provenance:
         fingerprint=entry["fingerprint"],
         versions=list(entry["versions"].items()),
         coverage=_coverage(entry["candidates"], task),
+        cues=[_cue(row) for row in entry.get("cues", [])],
         dropped=[
             Dropped(step, reason, count)
             for step, reasons in entry["dropped"].items()
@@ -124,6 +142,13 @@ def _coverage(measured: Mapping[str, Any] | None, task: str) -> list[CoverageRow
     return [
         CoverageRow(title, m["candidates"], m["corrections"], m["recall"], m["precision"]) for title, m in rows.items()
     ]
+
+
+def _cue(row: Mapping[str, Any]) -> CueRow:
+    notes = {"inherent": "part of what the task asks", "matched": "at chance by design"}
+    note = "; ".join(words for key, words in notes.items() if row[key])
+    value, lower, upper = (math.nan if row[key] is None else float(row[key]) for key in ("value", "low", "high"))
+    return CueRow(row["looks_at"], value, lower, upper, int(row["n"]), int(row["n_groups"]), note)
 
 
 def _partition_rule(rules: Mapping[str, Any], result: Mapping[str, Any]) -> str:

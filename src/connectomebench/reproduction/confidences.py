@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
 from connectomebench.reproduction.published_records import Run, stated_confidence
 
 PUBLISHED_BINS = 10
@@ -73,6 +74,20 @@ def open_bins_error(confidence: NDArray[np.float64], right: NDArray[np.float64],
         if inside.any():
             error += abs(confidence[inside].mean() - right[inside].mean()) * inside.sum() / len(confidence)
     return error
+
+
+def open_bins_statistic(confidence: NDArray[np.float64], right: NDArray[np.float64]) -> Statistic:
+    """Return :func:`open_bins_error` as a function of row weights, for its interval by bootstrap."""
+    edges = np.arange(1, PUBLISHED_BINS + 1) / PUBLISHED_BINS
+    bins = np.where(confidence > 0, np.searchsorted(edges, confidence), -1)
+    members = (bins == np.arange(PUBLISHED_BINS)[:, np.newaxis]).astype(np.float64)  # (bins, rows)
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        mass = weights.sum(axis=1)
+        gaps = np.abs(weighted_sums(weights, members * (confidence - right))).sum(axis=1)
+        return np.divide(gaps, mass, out=np.full_like(mass, np.nan), where=mass > 0)
+
+    return statistic
 
 
 def _confidences(found: Sequence[tuple[float, bool, bool]]) -> StatedConfidences:

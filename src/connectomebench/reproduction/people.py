@@ -29,7 +29,7 @@ class _Response:
     sample_idx: int
     human_answer: bool | None
     ground_truth: bool
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] | None = None
     response_time_seconds: float | None = None
     image_paths: tuple[str, ...] | None = None
 
@@ -39,8 +39,8 @@ class _Sitting:
     """One published file."""
 
     task_name: str
-    session_id: str
     responses: tuple[_Response, ...]
+    session_id: str | int | None = None
     accuracy: float | None = None
     accuracy_se: float | None = None
 
@@ -65,7 +65,7 @@ def read_sitting(data: bytes, file: str) -> list[Run]:
         raise ConnectomeBenchError("holds no responses")
     if any(not 0 <= (r.response_time_seconds or 0) < math.inf for r in stored.responses):
         raise ConnectomeBenchError("holds a response time that is below zero or not finite")
-    names = [identify(r.metadata, r.image_paths, r.sample_idx) for r in stored.responses]
+    names = [identify(r.metadata or {}, r.image_paths, r.sample_idx) for r in stored.responses]
     samples = [
         PublishedSample(name.sample_id, group, r.ground_truth, (r.human_answer,), latency_s=r.response_time_seconds)
         for name, group, r in zip(names, groups(names), stored.responses, strict=True)
@@ -75,7 +75,7 @@ def read_sitting(data: bytes, file: str) -> list[Run]:
     first = Run(
         file=file,
         model="person-1",
-        revision=f"sitting {stored.session_id}",
+        revision=f"sitting {'unnamed' if stored.session_id is None else stored.session_id}",
         task=task_name(stored.task_name),
         species=species_name(source),
         partition=PARTITION,

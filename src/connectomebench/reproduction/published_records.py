@@ -19,7 +19,7 @@ from connectomebench.evaluation.results import DEFAULT, result_path, write_resul
 CONFIDENCE = "confidence"
 """Part of a condition: the model states its confidence."""
 
-_STATED = re.compile(r"<confidence>\s*(\d+(?:\.\d+)?)\s*%?\s*</confidence>")
+_STATED = re.compile(r"<confidence>\s{0,9}(\d{1,12}(?:\.\d{1,12})?)\s{0,9}%?\s{0,9}</confidence>")
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from connectomebench.evaluation.statistics import RESAMPLES
+import numpy as np
+
+from connectomebench.evaluation.statistics import RESAMPLES, bootstrap_interval
+from connectomebench.reproduction.confidences import first_answers, open_bins_statistic
 from connectomebench.reproduction.methods import published_method
 from connectomebench.reproduction.published_names import UNNAMED_SPECIES
 from connectomebench.reproduction.results_folder import Published
-from connectomebench.reproduction.score_table import Metric, Score, mean_and_deviation, record_scores
+from connectomebench.reproduction.score_table import GROUPS, Metric, Score, mean_and_deviation, record_scores
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+_DRAWN_NETWORKS = ("resnet_small", "resnet_frozen", "resnet_finetuned")
 
 
 def train_samples(published: Published, method: str, task: str) -> int | None:
@@ -116,7 +122,7 @@ def sweep_scores(published: Published) -> list[Score]:
 
 
 def own_scores(published: Published, frame: pd.DataFrame, *, resamples: int = RESAMPLES) -> list[Score]:
-    """Compute scores from the stored answers with this package's metrics.
+    """Compute scores from the stored answers with this package's metrics; the ECE of networks by the published rule.
 
     Parameters
     ----------
@@ -133,7 +139,42 @@ def own_scores(published: Published, frame: pd.DataFrame, *, resamples: int = RE
         if (method := published_method(run.model, run.main_condition)).startswith(("vlm", "resnet_"))
         and (count := train_samples(published, "vlm" if method.startswith("vlm") else method, run.task)) is not None
     }
-    return record_scores(frame, published_method, trained, resamples=resamples)
+    networks = {run.model for run in published.runs if run.is_network}
+    scores = record_scores(frame, published_method, trained, resamples=resamples)
+    scores = [s for s in scores if s.metric != "ece" or s.method not in networks]
+    return [*scores, *_network_calibration(published, trained, resamples)]
+
+
+def _network_calibration(published: Published, trained: Mapping[tuple[str, str], int], resamples: int) -> list[Score]:
+    """Compute the ECE of networks by the published rule, so that one method has one rule in a figure."""
+    scores = []
+    for run in (r for r in published.runs if r.is_network):
+        answers = first_answers(run)
+        found = bootstrap_interval(
+            open_bins_statistic(answers.confidence, answers.right),
+            [s.group for s in run.samples],
+            resamples=resamples,
+            method="basic",
+            bounds=(0.0, 1.0),
+        )
+        scores.append(
+            Score(
+                method=run.model,
+                task=run.task,
+                species=run.species,
+                metric="ece",
+                value=found.value,
+                n=found.n,
+                how="confidence in the answer, ten bins",
+                source=run.file,
+                lower=found.lower,
+                upper=found.upper,
+                interval=GROUPS if np.isfinite(found.lower) else "",
+                n_groups=found.n_groups,
+                train_samples=trained.get((run.model, run.task)),
+            )
+        )
+    return scores
 
 
 def figure_scores(published: Published, own: Sequence[Score]) -> list[Score]:
@@ -146,6 +187,8 @@ def figure_scores(published: Published, own: Sequence[Score]) -> list[Score]:
     chosen = []
     for score in own:
         run = main[score.method, score.task, score.species]
+        if run.is_network and score.method not in _DRAWN_NETWORKS:
+            continue  # they have no counterpart in the published figures; the table has them
         voted = run.votes == 1 or score.how.startswith(("majority", "share of votes"))
         if score.metric == "balanced_accuracy" and voted:
             chosen.append(score)

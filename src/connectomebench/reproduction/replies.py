@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.reproduction.json_reading import parse
@@ -24,10 +25,10 @@ class _Prediction:
     """One published sample; ``None`` among the answers marks an unparsed reply."""
 
     sample_idx: int
-    sample_id: dict[str, int | str]
     ground_truth: bool
     all_predictions: tuple[bool | None, ...]
     all_responses: tuple[str | None, ...]
+    sample_id: Any = None
     image_paths: tuple[str, ...] | None = None
     confidence: float | None = None
     all_derived_answers: tuple[bool | None, ...] | None = None
@@ -51,7 +52,7 @@ class _Evaluation:
     total_individual_responses: int | None = None
     total_individual_correct: int | None = None
     derived_accuracy: float | None = None
-    calibration: dict[str, float | int | None] | None = None
+    calibration: dict[str, Any] | None = None
 
 
 _STATED = (
@@ -90,10 +91,12 @@ def read_replies(data: bytes, file: str) -> Run:
             raise ConnectomeBenchError(f"sample {number} does not hold the {stored.num_votes} votes that the file says")
         if entry.confidence is not None and not 0 <= entry.confidence <= 1:
             raise ConnectomeBenchError(f"the confidence of sample {number} lies outside [0, 1]")
-    names = [identify(p.sample_id, p.image_paths, p.sample_idx) for p in stored.predictions]
+    known = [p.sample_id if isinstance(p.sample_id, dict) else {} for p in stored.predictions]
+    names = [identify(k, p.image_paths, p.sample_idx) for k, p in zip(known, stored.predictions, strict=True)]
     model, revision = model_name(stored.model)
     stated = {name: float(value) for name in _STATED if (value := getattr(stored, name)) is not None}
-    stated |= {f"calibration_{k}": float(v) for k, v in (stored.calibration or {}).items() if v is not None}
+    measured = {k: v for k, v in (stored.calibration or {}).items() if isinstance(v, int | float)}
+    stated |= {f"calibration_{key}": float(value) for key, value in measured.items()}
     if wrong := next((key for key, value in stated.items() if not math.isfinite(value)), None):
         raise ConnectomeBenchError(f"{wrong} is not a finite number")
     return Run(

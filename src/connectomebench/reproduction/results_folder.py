@@ -40,7 +40,7 @@ READERS: tuple[tuple[str, Reader], ...] = (
 
 CONTENTS: tuple[tuple[frozenset[str], Reader], ...] = (
     (frozenset({"task_name", "predictions", "num_votes"}), READERS[0][1]),
-    (frozenset({"task_name", "responses", "session_id"}), READERS[1][1]),
+    (frozenset({"task_name", "responses"}), READERS[1][1]),
     (frozenset({"task", "all_repeat_results"}), READERS[2][1]),
     (frozenset({"checkpoint", "balanced_accuracy", "total"}), _read_all(checkpoints.read_checkpoint_score)),
     (frozenset({"confidences", "predictions", "labels"}), network_outputs.read_network_outputs),

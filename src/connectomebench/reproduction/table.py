@@ -140,7 +140,8 @@ def benchmark_table(
     methods = in_order({*EXPECTED, *(method for method, _ in runs)})
     blocks, empty = [], []
     unread = sum("left out" in file.state for file in published.files)
-    nothing = f"were read ({unread} files are left out, wholly or in part: see below)" if unread else "in the folder"
+    files = f"{unread} file{'s are' if unread > 1 else ' is'} left out"
+    nothing = f"were read ({files}, wholly or in part: see below)" if unread else "in the folder"
     for method in methods:
         lines = []
         texts = {place: _texts(place, runs.get(place), stated, own, swept) for place in ((method, t) for t in COLUMNS)}

@@ -370,14 +370,18 @@ def coverage(
         Length of the skeletons that were searched, mm.
     """
     distances, _ = nearest_correction(candidates, corrections, kind)
-    rows = dict(_by_segment(candidates))
-    found = 0
+    # one tree a segment: a giant one has thousands of candidates, and as many corrections that ask for them
+    trees = {segment: KDTree(candidates.points_nm[rows]) for segment, rows in _by_segment(candidates)}
+    bound = np.nextafter(radius_nm, np.inf)  # the tree leaves out what lies at the bound itself
     targets = _targets(corrections, kind)
+    found = 0
     for target in targets:
-        own = np.concatenate([rows.get(s, np.zeros(0, np.int64)) for s in target.segments])
-        if len(own):
-            nearest = KDTree(target.points_nm).query(candidates.points_nm[own])[0]
-            found += bool(nearest.min() <= radius_nm)
+        near = (
+            trees[segment].query(target.points_nm, distance_upper_bound=bound)[0]
+            for segment in target.segments
+            if segment in trees
+        )
+        found += any(bool(np.isfinite(one).any()) for one in near)
     return Coverage(len(distances), len(targets), found, int((distances <= radius_nm).sum()), path_mm)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from scipy.spatial import KDTree
 
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import ProposedCut
-from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import (
@@ -30,6 +31,7 @@ from connectomebench.sites.candidates import (
     one_a_place,
 )
 from connectomebench.sites.matched_controls import ControlRules, assign_controls, standardise
+from connectomebench.sites.view_content import index_skeleton, view_content
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"
@@ -72,24 +74,6 @@ def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
     return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
 
 
-def _view_content(skeleton: Skeleton | None, place: Point, extent_nm: float, role: str) -> dict[str, float]:
-    """Measure a segment's skeleton in the cube shown: logs of cable length, volume, distance to an end (nm)."""
-    if skeleton is None or not len(skeleton.edges):
-        return {f"log_cable_{role}": 0.0, f"log_volume_{role}": 0.0, f"log_end_{role}": float(np.log1p(extent_nm))}
-    a, b = skeleton.edges[:, 0], skeleton.edges[:, 1]
-    inside = Box.around(place, extent_nm).contains((skeleton.nodes_nm[a] + skeleton.nodes_nm[b]) / 2)
-    a, b = a[inside], b[inside]
-    length = np.linalg.norm(skeleton.nodes_nm[a] - skeleton.nodes_nm[b], axis=1)
-    radius = (skeleton.radii_nm[a] + skeleton.radii_nm[b]) / 2
-    ends = skeleton.nodes_nm[skeleton.degrees() == 1]
-    nearest = np.linalg.norm(ends - np.asarray(place), axis=1).min(initial=extent_nm)
-    return {
-        f"log_cable_{role}": float(np.log1p(length.sum())),
-        f"log_volume_{role}": float(np.log1p((length * np.pi * radius**2).sum())),
-        f"log_end_{role}": float(np.log1p(nearest)),
-    }
-
-
 def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
     x, y, z = (float(c) for c in p)
     return (x, y, z)
@@ -114,7 +98,8 @@ def _pool(cases: list[Site], controls: list[Site], rules: ControlRules, dropped:
         chosen = np.sort(np.argsort(best, kind="stable")[: rules.max_cases])
         dropped["cases beyond max_cases"] += len(cases) - len(chosen)
         cases, own = [cases[i] for i in chosen], own[chosen]
-    kept = sorted({k for _, k in assign_controls(own, other, rules.pool_per_case)})
+    first = np.asarray([s.hard_negative for s in controls], np.bool_)
+    kept = sorted({k for _, k in assign_controls(own, other, rules.pool_per_case, first=first)})
     dropped["controls not comparable to a case"] += len(controls) - len(kept)
     return cases + [controls[k] for k in kept]
 
@@ -130,7 +115,8 @@ def merge_action_sites(
     """Label touching pairs of segments: yes = both belong to one body.
 
     Both kinds of pair come from the same contacts. A pair is left out where a segment is fused (a tangle), has no
-    sure body, is small, or where it belongs to one body but no localised correction lies at this contact.
+    sure body, is small, or where it belongs to one body but no localised correction lies at this contact. Pairs that a
+    person merged and that were taken apart again are hard negatives, at the contact next to that merge.
     """
     sizes, body_of = corrections.overlaps.segment_sizes(), corrections.body_of
     merges: dict[tuple[int, int], list[tuple[KDTree, str]]] = {}
@@ -141,6 +127,11 @@ def merge_action_sites(
     dropped: Counter[str] = Counter()
     yes: dict[str, tuple[float, Site]] = {}
     no: dict[tuple[int, int], Site] = {}
+    hard: dict[tuple[int, int], tuple[float, Site]] = {}
+    taken_back: dict[tuple[int, int], list[KDTree]] = {}
+    for merge in corrections.taken_back:
+        taken_back.setdefault(_pair(*merge.segments), []).append(KDTree(merge.points_nm))
+    indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     order = np.lexsort((contacts.points_nm[:, 2], contacts.points_nm[:, 0], -contacts.areas))
     for row in order.tolist():
         pair = _pair(*contacts.segments[row].tolist())
@@ -159,7 +150,7 @@ def merge_action_sites(
             "log_area": float(np.log1p(contacts.areas[row])),
         }
         for role, segment in (("base", base), ("candidate", candidate)):
-            covariates |= _view_content(skeletons.get(segment), place, extent, role)
+            covariates |= view_content(indexed(segment), place, extent, role)
         same = body_of[base] == body_of[candidate]
         distance, edit_id = 0.0, None
         if same:
@@ -184,15 +175,19 @@ def merge_action_sites(
             covariates=covariates,
         )
         if edit_id is None:
-            # one control per pair: its largest contact comes first
+            # one control per pair: its largest contact comes first, but for the one next to a merge that was taken back
             no.setdefault(pair, site)
+            away = min((float(patch.query(place)[0]) for patch in taken_back.get(pair, [])), default=np.inf)
+            if away <= rules.merge_match_nm and (pair not in hard or away < hard[pair][0]):
+                hard[pair] = away, replace(site, hard_negative=True)
         elif edit_id not in yes or distance < yes[edit_id][0]:
             yes[edit_id] = (distance, site)
     for merge in corrections.merges:
         if merge.edit_id not in yes:
             dropped[f"corrections without a case: {left_out[_pair(*merge.segments)]}"] += 1
     cases = [site for _, (_, site) in sorted(yes.items())]
-    return LabelledSites(_pool(cases, list(no.values()), controls, dropped), dropped)
+    others = [site for pair, site in no.items() if pair not in hard]
+    return LabelledSites(_pool(cases, [*(site for _, site in hard.values()), *others], controls, dropped), dropped)
 
 
 def _unsuitable(
@@ -276,6 +271,7 @@ def _candidate_sites(
     sizes = corrections.overlaps.segment_sizes()
     yes: dict[str, tuple[float, Site]] = {}
     no: list[Site] = []
+    indexed = cache(lambda segment: index_skeleton(skeletons.get(segment)))
     for i, segment in enumerate(candidates.segments.tolist()):
         if reasons[i] is not None:
             continue
@@ -297,7 +293,7 @@ def _candidate_sites(
                 "log_radius": float(np.log1p(candidates.radii_nm[i])),
             }
             | {f"is_{kind}": float(candidates.kinds[i] == kind) for kind in MERGE_ERROR_KINDS if wants_fused}
-            | _view_content(skeletons.get(segment), place, extent, "base"),
+            | view_content(indexed(segment), place, extent, "base"),
         )
         if edit_id is None:
             no.append(site)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_TREE_ROWS = 10_000  # most that one tree of the propensity is grown from
 _ALL_PAIRS = 1_000_000  # problems with more pairs than this are thinned
 
 
@@ -27,6 +28,9 @@ class ControlRules:
         Largest number of cases per task, those with the most similar controls; 0 for all.
     caliper
         Largest accepted difference of propensity logits within a pair, in standard deviations.
+    hard_caliper
+        The same for a hard negative (a merge that was taken back). It is wider: such controls are few, and worth more
+        than an exact match.
     seed
         Seed of every random draw.
     """
@@ -34,6 +38,7 @@ class ControlRules:
     pool_per_case: int = 3
     max_cases: int = 0
     caliper: float = 0.5
+    hard_caliper: float = 2.0
     seed: int = 0
 
 
@@ -53,6 +58,8 @@ def assign_controls(
     scores: tuple[NDArray[np.floating], NDArray[np.floating]] | None = None,
     caliper: float = np.inf,
     neighbours: int = 64,
+    first: NDArray[np.bool_] | None = None,
+    first_caliper: float | None = None,
 ) -> list[tuple[int, int]]:
     """Pair cases with distinct controls: as many pairs as the caliper allows, at the least summed distance.
 
@@ -71,7 +78,12 @@ def assign_controls(
         Largest difference of scores within a pair.
     neighbours
         In large problems only this many nearest controls of a case, and as many nearest cases of a control, are
-        candidates for distance. The number of pairs does not depend on it.
+        candidates for distance; of the larger side, fewer in proportion. The number of pairs does not depend on it.
+    first
+        bool, shape (n_controls,): controls to use before others. There are as many pairs as without it, as many as
+        possible with these controls, and then the least summed distance.
+    first_caliper
+        Caliper of pairs with these controls; that of all where left out.
 
     Returns
     -------
@@ -80,11 +92,14 @@ def assign_controls(
     """
     own, other = (np.zeros(len(cases)), np.zeros(len(controls))) if scores is None else scores
     free = np.arange(len(controls))
+    preferred = np.zeros(len(controls), np.bool_) if first is None else np.asarray(first)
+    calipers = np.where(preferred, caliper if first_caliper is None else first_caliper, caliper)
     pairs: list[tuple[int, int]] = []
     for _ in range(per_case):
         if not len(cases) or not len(free):
             break
-        made = _assign_once(cases, controls[free], np.asarray(own), np.asarray(other)[free], caliper, neighbours)
+        scores_left = np.asarray(own), np.asarray(other)[free]
+        made = _assign_once(cases, controls[free], *scores_left, calipers[free], neighbours, preferred[free])
         pairs += [(case, int(free[control])) for case, control in made]
         free = np.delete(free, [control for _, control in made])
     return sorted(pairs)
@@ -95,16 +110,20 @@ def _assign_once(
     controls: NDArray[np.floating],
     own: NDArray[np.floating],
     other: NDArray[np.floating],
-    caliper: float,
+    calipers: NDArray[np.floating],
     neighbours: int,
+    first: NDArray[np.bool_],
 ) -> list[tuple[int, int]]:
     """Solve one round: a full matching in which each case may also take a costly dummy partner."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-    a, b = _allowed_pairs(cases, controls, own, other, caliper, neighbours)
+    a, b = _allowed_pairs(cases, controls, own, other, calipers, neighbours)
     distance = np.linalg.norm(np.asarray(cases, np.float64)[a] - np.asarray(controls, np.float64)[b], axis=1)
     n, m = len(cases), len(controls)
+    if first.any():
+        # a control that is not preferred costs more than any difference of summed distances
+        distance = distance + np.where(first[b], 0.0, 1.0 + n * float(distance.max(initial=0.0)))
     # costs more than any difference between the other pairs; 1 is added since zeros are no edges
     none = 2.0 + (n + 1) * float(distance.max(initial=0.0))
     rows, columns = np.append(a, np.arange(n)), np.append(b, m + np.arange(n))
@@ -121,23 +140,25 @@ def _allowed_pairs(
     controls: NDArray[np.floating],
     own: NDArray[np.floating],
     other: NDArray[np.floating],
-    caliper: float,
+    calipers: NDArray[np.floating],
     neighbours: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return pairs within the caliper: all, or in large problems the nearest ones and a largest matching."""
+    """Return pairs within the caliper of the control: all, or in large problems the nearest and a largest matching."""
     n, m = len(cases), len(controls)
     if n * m <= _ALL_PAIRS:
-        a, b = np.nonzero(np.abs(own[:, None] - other[None]) <= caliper)
+        a, b = np.nonzero(np.abs(own[:, None] - other[None]) <= calipers[None])
         return a, b
     from scipy.spatial import KDTree
 
-    k = min(neighbours, n, m)
+    # the larger side has fewer each: a thousand cases and a million controls are no 64 million candidates
+    k = max(1, min(neighbours, n, m) * min(n, m) // n)
+    k_back = max(1, min(neighbours, n, m) * min(n, m) // m)
     near = KDTree(controls).query(cases, k)[1].reshape(n, k)
-    back = KDTree(cases).query(controls, k)[1].reshape(m, k)
+    back = KDTree(cases).query(controls, k_back)[1].reshape(m, k_back)
     a = np.concatenate([np.repeat(np.arange(n), k), back.ravel()])
-    b = np.concatenate([near.ravel(), np.repeat(np.arange(m), k)])
-    kept = np.abs(own[a] - other[b]) <= caliper
-    largest = _largest_matching(own, other, caliper)
+    b = np.concatenate([near.ravel(), np.repeat(np.arange(m), k_back)])
+    kept = np.abs(own[a] - other[b]) <= calipers[b]
+    largest = _largest_matching(own, other, float(calipers.min()))
     codes = np.unique(np.append(a[kept] * m + b[kept], largest[:, 0] * m + largest[:, 1]))
     return codes // m, codes % m
 
@@ -167,6 +188,7 @@ def match_rendered(
     groups: NDArray[np.str_],
     rules: ControlRules,
     strata: NDArray[np.str_] | None = None,
+    first: NDArray[np.bool_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Choose pairs of one case and one control that a trivial model cannot distinguish.
 
@@ -182,6 +204,8 @@ def match_rendered(
         Caliper and seed.
     strata
         Pairs are made within a stratum; shape (n,). None for a single stratum.
+    first
+        bool, shape (n,): controls to use before others; see :func:`assign_controls`.
 
     Returns
     -------
@@ -199,9 +223,18 @@ def match_rendered(
     pairs: list[tuple[int, int]] = []
     wanted = 0
     strata = np.zeros(len(is_case), "U1") if strata is None else strata
+    preferred = np.zeros(len(is_case), np.bool_) if first is None else first
     for stratum in np.unique(strata):
         cases, controls = (np.flatnonzero((is_case == case) & (strata == stratum)) for case in (True, False))
-        made = assign_controls(x[cases], x[controls], 1, scores=(logit[cases], logit[controls]), caliper=rules.caliper)
+        made = assign_controls(
+            x[cases],
+            x[controls],
+            1,
+            scores=(logit[cases], logit[controls]),
+            caliper=rules.caliper,
+            first=preferred[controls],
+            first_caliper=max(rules.caliper, rules.hard_caliper),
+        )
         pairs += [(int(cases[c]), int(controls[k])) for c, k in made]
         wanted += min(len(cases), len(controls))
     return sorted(pairs), wanted - len(pairs)
@@ -217,7 +250,11 @@ def _propensity_logit(
     folds = int(min(5, is_case.sum(), (~is_case).sum(), len(np.unique(groups))))
     if folds < 2:
         return np.zeros(len(is_case))
-    forest = RandomForestClassifier(100, min_samples_leaf=5, class_weight="balanced", random_state=seed, n_jobs=2)
+    # a tree of more rows tells cases from controls no better, and takes as much longer as there are rows
+    share = _TREE_ROWS / len(is_case) if len(is_case) > _TREE_ROWS else None
+    forest = RandomForestClassifier(
+        100, min_samples_leaf=5, class_weight="balanced", random_state=seed, max_samples=share, n_jobs=-1
+    )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     probability = cross_val_predict(forest, features, is_case, groups=groups, cv=splitter, method="predict_proba")
     clipped = np.clip(np.asarray(probability)[:, 1], 0.02, 0.98)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 from connectomebench.core.source import Source
 from connectomebench.core.species import own_terms
 from connectomebench.execution.runner import Runner
@@ -112,6 +113,4 @@ def open_source(
 def _need(source: str, packages: tuple[str, ...]) -> None:
     missing = [name for name in packages if find_spec(name) is None]
     if missing:
-        raise ConnectomeBenchError(
-            f"the source `{source}` needs {', '.join(missing)}; run pip install 'connectomebench[{source}]'"
-        )
+        raise ConnectomeBenchError(f"the source `{source}` needs {', '.join(missing)}; run {install_hint(source)}")

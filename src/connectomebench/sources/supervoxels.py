@@ -180,7 +180,8 @@ def piece_graph(
     sizes = np.bincount(rows, minlength=n)
     centres = np.stack([np.bincount(rows, weights=w, minlength=n) for w in where], axis=1) / sizes[:, None]
     points = (centres + np.asarray(lower_vx, np.float64) + 0.5) * np.asarray(voxel_nm, np.float64)
-    edges, capacities = _contacts(pieces, n, _relative_brightness(gray, pieces), voxel_nm, rules.brightness_exponent)
+    brightness = relative_brightness(gray, pieces)
+    edges, capacities = touching_pieces(pieces, n, brightness, voxel_nm, rules.brightness_exponent)
     bodies, inverse = np.unique(proofread[where], return_inverse=True)
     codes = np.zeros(pieces.shape, np.uint32)
     codes[where] = inverse.ravel()
@@ -207,20 +208,42 @@ def piece_graph(
     )
 
 
-def _relative_brightness(gray: NDArray[np.uint8] | None, pieces: NDArray[np.uint32]) -> NDArray[np.float32] | None:
-    """Divide the image by its median in the segment."""
+def relative_brightness(gray: NDArray[np.uint8] | None, pieces: NDArray[np.uint32]) -> NDArray[np.float32] | None:
+    """Divide the image by its median inside the pieces; float32, the same shape, or None without an image."""
     if gray is None:
         return None
     return gray.astype(np.float32) / np.float32(max(float(np.median(gray[pieces > 0])), 1.0))
 
 
-def _contacts(
+def touching_pieces(
     pieces: NDArray[np.uint32],
     n: int,
     brightness: NDArray[np.float32] | None,
     voxel_nm: Sequence[float],
     exponent: float,
 ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Find touching pieces, and what it costs to cut them apart.
+
+    Parameters
+    ----------
+    pieces
+        1 to n, 0 outside; axes x, y, z.
+    n
+        Number of pieces.
+    brightness
+        From :func:`relative_brightness`, same shape; None counts the faces alone.
+    voxel_nm
+        Edge of a voxel along x, y, z, nm.
+    exponent
+        See :class:`PieceRules`.
+
+    Returns
+    -------
+    edges
+        int32, shape (m, 2): rows of the pieces (label - 1), smaller first, sorted.
+    capacities
+        float32, shape (m,): see :func:`piece_graph`.
+    """
     area = np.prod(voxel_nm) / np.asarray(voxel_nm, np.float64)
     area /= area.mean()
     keys, costs = [], []

@@ -1,7 +1,8 @@
 """Middleware that lets a page be used by those who have its address, and by no page of another site.
 
-A browser sends requests to this machine for any page that is open in it. Each request is checked before the app sees it:
-its ``Host`` (DNS rebinding), its ``Origin`` and ``Sec-Fetch-Site`` (forged requests), the secret, and the size of its body.
+A browser sends requests to this machine for any page that is open in it. Each request is checked before the app sees
+it: its ``Host`` (DNS rebinding), its ``Origin`` and ``Sec-Fetch-Site`` (forged requests), the secret, and the size of
+its body.
 """
 
 from __future__ import annotations

@@ -93,15 +93,17 @@ def test_slices_of_image_data_with_their_leak_named(
 ) -> None:
     for folder, share in ((first_release, 40), (second_release, 100)):
         caplog.clear()
-        rows = load_public(str(folder), "merge_action", "mouse", "test", cache=tmp_path, em=True).dataset
+        shown = load_public(str(folder), "merge_action", "mouse", "test", cache=tmp_path, em=True)
+        rows = shown.dataset
         assert rows[0]["views"] == [*MESH_VIEWS, "em_xy", "em_xz", "em_yz"]
         assert all(len(images) == 6 for images in rows["images"])
         origins = list(rows["origin"])
         # 20 edits and 20 controls of the task, by hand
         assert origins.count("control") == 20 and origins.count("edit") == 20 * share / 100
         assert f"{share}% of the edits and 100% of the controls have them" in caplog.text
-        plain = load_public(str(folder), "merge_action", "mouse", "test", cache=tmp_path).dataset
-        assert len(plain) == 40 and plain[0]["views"] == list(MESH_VIEWS)
+        without = load_public(str(folder), "merge_action", "mouse", "test", cache=tmp_path)
+        assert len(without.dataset) == 40 and without.dataset[0]["views"] == list(MESH_VIEWS)
+        assert without.data.fingerprint != shown.data.fingerprint
         columns = pq.read_schema(folder / "test" / "test-00000.parquet").names
         read = benchmark2.needed_columns("merge_action", columns, em=True)
         assert not [name for name in read if "best" in name or "mask" in name or "after" in name]

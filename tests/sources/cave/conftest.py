@@ -79,7 +79,7 @@ def cutting(archive: Archive) -> Cutting:
 @pytest.fixture(scope="session")
 def cave_config(archive: Archive, site_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small build from twelve of the edited segments, among them those of a merge that was undone."""
-    ids = archive.roots[0][:12].tolist()
+    ids = archive.roots.ids[:12].tolist()
     path = tmp_path_factory.mktemp("cave_config") / "cave.yaml"
     path.write_text(CAVE.replace("ROOTS", f"ids: {ids}").replace("SERVER", site_server.url))
     return path

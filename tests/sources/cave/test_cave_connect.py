@@ -12,10 +12,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import requests
 from graph_truth import FIXTURE, Truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from replay_answers import INFO, TABLE, Answer, Request, json_answer
 from replay_server import Faults, ReplayServer, replay_server
 
@@ -43,6 +46,12 @@ def connection(server: ReplayServer) -> Connection:
 
 def edited_roots(truth: Truth, when: datetime = FINAL) -> list[int]:
     return sorted(set(truth.roots_at(when.timestamp()).tolist()) - set(truth.table["initial_root"].tolist()))
+
+
+def ids_of(*settings: Any) -> tuple[NDArray[np.uint64], dict[int, str]]:
+    """The proofread roots, and what is left out."""
+    found = proofread_roots(*settings)
+    return found.ids, found.failed
 
 
 # ------------------------------------------------------------------ the dataset
@@ -187,6 +196,32 @@ def test_an_unknown_datastack_says_where_to_look(full_server: ReplayServer) -> N
     assert "connectomebench doctor" in str(caught.value) and "\n" not in str(caught.value)
 
 
+# ------------------------------------------------------------------ tokens
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"token": "not a token!"}', "neither hexadecimal nor base64"),
+        ('{"token": ""}', "empty"),
+        ("no JSON", "not JSON"),
+    ],
+)
+def test_a_stored_token_that_can_be_none_is_told_without_asking_anybody(
+    server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, words: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    path = tmp_path / ".cloudvolume" / "secrets" / f"{server.url.removeprefix('http://')}-cave-secret.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    asked = server.requests
+    with pytest.raises(ConnectomeBenchError, match=words) as caught:
+        connect(config(server), FLY)
+    message = str(caught.value)
+    assert str(path) in message and "setup_token" in message and "answered" not in message and "\n" not in message
+    assert server.requests == asked
+
+
 # ------------------------------------------------------------------ roots
 
 
@@ -197,7 +232,7 @@ def test_current_ids_are_taken_as_they_are(
 ) -> None:
     current = edited_roots(truth)
     given_ids = tuple(current[i] for i in chosen)
-    roots, failed = proofread_roots(connection, RootsConfig(ids=given_ids, most=most), FLY, FINAL, HERE)
+    roots, failed = ids_of(connection, RootsConfig(ids=given_ids, most=most), FLY, FINAL, HERE)
     assert roots.dtype == np.uint64
     assert roots.tolist() == sorted(set(given_ids))[:most]
     assert failed == {}
@@ -214,21 +249,23 @@ def merged_since(truth: Truth, when: datetime) -> dict[int, int]:
 def test_ids_that_are_out_of_date_are_followed(connection: Connection, truth: Truth, until: datetime) -> None:
     followed = merged_since(truth, until)
     assert len(followed) > 10
-    roots, failed = proofread_roots(connection, RootsConfig(ids=tuple(followed)), FLY, until, HERE)
+    roots, failed = ids_of(connection, RootsConfig(ids=tuple(followed)), FLY, until, HERE)
     assert roots.tolist() == sorted(set(followed.values()))
     assert failed == {}
+    found = proofread_roots(connection, RootsConfig(ids=tuple(followed)), FLY, until, HERE)
+    assert found.followed == followed
     # where it was parted, to the descendant that has most of it
     first, now = truth.table["initial_root"], truth.roots_at(until.timestamp())
     parted = next(int(r) for r in np.unique(first) if len(np.unique(now[first == r])) > 1)
     ends, counts = np.unique(now[first == parted], return_counts=True)
-    (found,), _ = proofread_roots(connection, RootsConfig(ids=(parted,)), FLY, until, HERE)
+    (found,), _ = ids_of(connection, RootsConfig(ids=(parted,)), FLY, until, HERE)
     assert found in ends[counts == counts.max()]
 
 
 def test_unknown_ids_are_told_and_spoil_no_others(connection: Connection, truth: Truth) -> None:
     current = edited_roots(truth)[:3]
     ids = (*current, UNKNOWN_ROOT, UNKNOWN_ROOT + 1)
-    roots, failed = proofread_roots(connection, RootsConfig(ids=ids), FLY, FINAL, HERE)
+    roots, failed = ids_of(connection, RootsConfig(ids=ids), FLY, FINAL, HERE)
     assert roots.tolist() == current
     assert sorted(failed) == [UNKNOWN_ROOT, UNKNOWN_ROOT + 1]
     assert all(reason and "\n" not in reason for reason in failed.values())
@@ -244,7 +281,7 @@ def test_a_file_of_ids_is_read_from_the_folder_of_the_configuration(
 ) -> None:
     current = edited_roots(truth)[:4]
     (tmp_path / "roots.txt").write_text("\n".join(map(str, reversed(current))) + "\n\n")
-    roots, failed = proofread_roots(connection, RootsConfig(file="roots.txt"), FLY, FINAL, tmp_path)
+    roots, failed = ids_of(connection, RootsConfig(file="roots.txt"), FLY, FINAL, tmp_path)
     assert (roots.tolist(), failed) == (current, {})
 
 
@@ -259,7 +296,7 @@ def test_a_file_that_cannot_be_used_is_named(connection: Connection, tmp_path: P
 @pytest.mark.parametrize("until", [HALF, FINAL])
 def test_roots_changed_since_are_those_of_the_tables(connection: Connection, truth: Truth, until: datetime) -> None:
     rules = RootsConfig(changed_since="2026-11-23T02:06:00")
-    roots, failed = proofread_roots(connection, rules, FLY, until, HERE)
+    roots, failed = ids_of(connection, rules, FLY, until, HERE)
     assert (roots.tolist(), failed) == (edited_roots(truth, until), {})
 
 
@@ -303,11 +340,56 @@ def test_supervoxels_of_a_table_are_followed_to_their_roots(
         (RootsConfig(), replace(FLY, proofread_table="cells")),
         (RootsConfig(table="cells"), replace(FLY, proofread_table="other")),
     ):
-        roots, failed = proofread_roots(with_tables, rules, species, until, HERE)
+        roots, failed = ids_of(with_tables, rules, species, until, HERE)
         assert (roots.tolist(), failed) == (wanted, {})
     assert tables.asked == [("cells", ["pt_supervoxel_id"])] * 3
-    few, _ = proofread_roots(with_tables, RootsConfig(table="cells", most=2), FLY, until, HERE)
+    few, _ = ids_of(with_tables, RootsConfig(table="cells", most=2), FLY, until, HERE)
     assert few.tolist() == wanted[:2]
+
+
+class ArrowTables(Tables):
+    """As caveclient reads them: an Arrow stream over HTTP, of which it makes a frame of pandas."""
+
+    def __init__(self, column: pa.Array) -> None:
+        super().__init__()
+        self.session = requests.Session()
+        self._table = pa.table({"pt_supervoxel_id": column})
+
+    def query_table(self, table: str, select_columns: list[str]) -> pd.DataFrame:
+        self.asked.append((table, select_columns))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, self._table.schema) as stream:
+            stream.write_table(self._table)
+        response = requests.Response()
+        response.headers["Content-Type"] = "data.arrow"
+        response._content = sink.getvalue().to_pybytes()
+        for hook in self.session.hooks["response"]:
+            hook(response)
+        return self._table.to_pandas()
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64()])
+def test_a_table_with_a_null_is_read_exactly(connection: Connection, truth: Truth, kind: pa.DataType) -> None:
+    ids, final = truth.table["supervoxel_id"][::700].tolist(), truth.table["final_root"][::700].tolist()
+    tables = ArrowTables(pa.array([*ids, None, 0], kind))
+    assert tables.query_table("cells", [])["pt_supervoxel_id"].dtype == np.float64
+    roots, failed = ids_of(replace(connection, materialize=tables), RootsConfig(table="cells"), FLY, FINAL, HERE)
+    assert (roots.tolist(), failed) == (sorted(set(final)), {})
+    assert tables.session.hooks["response"] == []
+
+
+def test_a_table_that_the_server_rounded_is_refused(connection: Connection, truth: Truth) -> None:
+    tables = ArrowTables(pa.array([float(truth.table["supervoxel_id"][0]), None], pa.float64()))
+    with pytest.raises(ConnectomeBenchError, match=r"table cells of .*pt_supervoxel_id: .*floating-point") as caught:
+        proofread_roots(replace(connection, materialize=tables), RootsConfig(table="cells"), FLY, FINAL, HERE)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_nullable_column_of_pandas_is_read_exactly(connection: Connection, truth: Truth) -> None:
+    ids = truth.table["supervoxel_id"][:3].tolist()
+    tables = Tables(cells=pd.array([*ids, None], dtype="UInt64"))  # pyright: ignore[reportArgumentType]
+    roots, _ = ids_of(replace(connection, materialize=tables), RootsConfig(table="cells"), FLY, FINAL, HERE)
+    assert roots.tolist() == sorted(set(truth.table["final_root"][:3].tolist()))
 
 
 def test_a_table_that_does_not_exist_is_named(connection: Connection) -> None:

@@ -87,7 +87,7 @@ def test_ids_that_are_given_twice_are_asked_for_once(server: ReplayServer, truth
     roots, ids = edited_roots(truth)[:2], truth.table["supervoxel_id"][:2]
     (logs, _), asked = counted(server, lambda: graph.change_logs(roots * 3))
     assert (sorted(logs), asked) == (roots, {"tabular_change_log_many": 1})
-    details, asked = counted(server, lambda: graph.operation_details([1, 2, 1, 2]))
+    (details, _), asked = counted(server, lambda: graph.operation_details([1, 2, 1, 2]))
     assert (sorted(details), asked) == ([1, 2], {"operation_details": 1})
     found, asked = counted(server, lambda: graph.roots(np.tile(ids, 5), FINAL))
     assert asked == {"roots_binary": 1}
@@ -99,7 +99,7 @@ def test_nothing_is_asked_about_nothing(server: ReplayServer, graph: Graph) -> N
 
     def ask() -> None:
         assert graph.change_logs([]) == ({}, {})
-        assert graph.operation_details([]) == {}
+        assert graph.operation_details([]) == ({}, {})
         assert graph.roots(none, FINAL).shape == graph.are_latest(none, FINAL).shape == (0,)
         assert graph.roots(np.zeros(3, np.uint64), FINAL).tolist() == [0, 0, 0]
         assert graph.leaves([]) == {}
@@ -144,17 +144,17 @@ def test_a_root_without_edits_has_an_empty_log(graph: Graph, truth: Truth) -> No
 
 def test_unknown_operations_are_absent(graph: Graph, truth: Truth) -> None:
     known = truth.table["operation_ids"].tolist()
-    found = graph.operation_details([0, *known, 99999])
-    assert sorted(found) == known
+    found, failed = graph.operation_details([0, *known, 99999])
+    assert sorted(found) == known and not failed
     told = {o["operation_id"]: o for o in truth.told["operations"]}
     for number, detail in found.items():
         assert sorted(detail["roots"]) == sorted(told[number]["new_root_ids"])
-    assert graph.operation_details([99999]) == {}
+    assert graph.operation_details([99999]) == ({}, {})
 
 
 def test_refused_operations_have_details_with_a_status(graph: Graph, truth: Truth) -> None:
     refused = [o["operation_id"] for o in truth.told["refused"]]
-    found = graph.operation_details(refused)
+    found, _ = graph.operation_details(refused)
     assert set(found) <= set(refused) and found
     assert all(d["operation_status"] != 0 for d in found.values())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -178,14 +179,14 @@ def test_operations_are_as_they_were_made(graph: Graph, truth: Truth) -> None:
         assert o.undone == (o.operation_id == 11)
         before, after = (set(truth.roots_at(t.timestamp()).tolist()) for t in (o.before, o.after))
         assert set(o.roots_before) <= before - after and set(o.roots_after) <= after - before
-    assert left_out == {"without an effect": 6, "undo or redo of another operation": 3}
+    assert Counter(left_out.values()) == {"without an effect": 6, "undo or redo of another operation": 3}
 
 
 def test_operations_after_the_final_state_are_left_out(graph: Graph, truth: Truth) -> None:
     until = 1795399704.485
     operations, left_out, _ = read_operations(graph, edited_roots(truth, FINAL), at(until))
     assert [o.operation_id for o in operations] == sorted(outcomes(truth, until))
-    assert left_out["after the final state"] == len(outcomes(truth, FINAL)) - len(operations) > 10
+    assert Counter(left_out.values())["after the final state"] == len(outcomes(truth, FINAL)) - len(operations) > 10
 
 
 # ------------------------------------------------------------------ supervoxel by supervoxel
@@ -261,7 +262,7 @@ def test_any_edit_is_judged_by_where_most_of_its_sides_end(
             wanted[i] = ("correction", tuple(bodies))
     reasons += ["a supervoxel without a final root"] * unknown
     assert {j.operation.operation_id: (j.outcome, j.bodies) for j in judged} == wanted
-    assert sorted(left_out.elements()) == sorted(reasons)
+    assert sorted(left_out.values()) == sorted(reasons)
 
 
 def edit(number: int, kind: str, undone: bool, sources: Iterable[int], sinks: Iterable[int]) -> Operation:
@@ -315,9 +316,9 @@ class History:
         }
         return dict.fromkeys(roots, table), {}
 
-    def operation_details(self, operations: Iterable[int]) -> Mapping[int, dict[str, Any]]:
+    def operation_details(self, operations: Iterable[int]) -> tuple[Mapping[int, dict[str, Any]], dict[int, str]]:
         # the order of an answer means nothing
-        return {number: self.details[number] for number in sorted(operations, reverse=True)}
+        return {number: self.details[number] for number in sorted(operations, reverse=True)}, {}
 
     def voxel_nm(self) -> tuple[float, float, float]:
         return 4.0, 5.0, 40.0
@@ -338,8 +339,9 @@ def test_undone_is_what_is_not_in_force_in_the_end(steps: list[tuple[str, int, b
     history = History(steps)
     operations, left_out, failed = read_operations(cast(Graph, history), [1, 2], at(10**6))
     assert {o.operation_id: not o.undone for o in operations} == history.in_force
-    assert left_out["refused by the server"] == len(history.refused)
-    assert left_out["undo or redo of another operation"] == len(steps) - len(operations) - len(history.refused)
+    counts = Counter(left_out.values())
+    assert counts["refused by the server"] == len(history.refused)
+    assert counts["undo or redo of another operation"] == len(steps) - len(operations) - len(history.refused)
     assert not failed
     for o in operations:
         assert (o.sources_nm, o.sinks_nm) == (((6.0, 12.5, 140.0),), ((18.0, 27.5, 260.0),))
@@ -353,6 +355,10 @@ def test_undone_is_what_is_not_in_force_in_the_end(steps: list[tuple[str, int, b
         ({"source_coords": []}, "without points"),
         ({"sink_coords": None}, "without points"),
         ({"added_edges": []}, "without supervoxels"),
+        # ids that went through a floating-point number are those of other supervoxels
+        ({"added_edges": [[7e16, 8]]}, "details that cannot be read"),
+        ({"roots": [3.6e17]}, "details that cannot be read"),
+        ({"source_coords": [[1, 2]]}, "details that cannot be read"),
     ],
 )
 def test_what_is_no_edit_of_its_own_is_counted(change: dict[str, Any] | None, reason: str) -> None:
@@ -361,7 +367,7 @@ def test_what_is_no_edit_of_its_own_is_counted(change: dict[str, Any] | None, re
         del history.details[2]
         graph = SimpleNamespace(
             change_logs=History([("edit", 0, False)] * 2).change_logs,
-            operation_details=lambda asked: {n: history.details[n] for n in asked if n in history.details},
+            operation_details=lambda asked: ({n: history.details[n] for n in asked if n in history.details}, {}),
             voxel_nm=history.voxel_nm,
         )
     else:
@@ -369,7 +375,7 @@ def test_what_is_no_edit_of_its_own_is_counted(change: dict[str, Any] | None, re
         graph = history
     operations, left_out, _ = read_operations(cast(Graph, graph), [1], at(10**6))
     assert [o.operation_id for o in operations] == [1]
-    assert left_out == {reason: 1}
+    assert left_out == {2: reason}
 
 
 def test_just_before_and_just_after_are_a_millisecond_away() -> None:

@@ -147,6 +147,15 @@ def test_the_pair_of_an_undone_merge_is_never_a_yes(cave_built: Path, archive: A
     assert all(row["answer"] == "no" for row in rows if set(row["segment_ids"]) == pair)
 
 
+def test_an_undone_merge_is_the_first_control(cave_built: Path, archive: Archive) -> None:
+    undone = next(j for j in archive.history.judged if j.operation.operation_id == 11)
+    told = entry(cave_built)
+    assert told["hard_negatives"] == {"labelled": 1, "written": 1}
+    rows = [row for row in rows_of(cave_built) if set(row["segment_ids"]) == set(undone.operation.roots_before)]
+    assert len(rows) == 1 and rows[0]["answer"] == "no" and rows[0]["edit_id"] is None
+    assert np.linalg.norm(np.subtract(rows[0]["location_nm"], undone.operation.place_nm)) <= 400
+
+
 def test_manifest_and_card_tell_source_version_counts_and_licence(cave_built: Path) -> None:
     told = entry(cave_built)
     rows = rows_of(cave_built)

@@ -228,4 +228,15 @@ def test_of_the_recorded_edits_all_that_stand_are_corrections(archive: Archive, 
         rows = ground.segments(standing[split.edit_id].operation.before) == np.uint64(split.segment)
         assert len(set(split.bodies)) == 2 and np.isin(np.asarray(split.bodies, np.uint64), ground.final[rows]).all()
     assert made.counts["merges"] == 35 and made.counts["splits"] == 8 and made.counts["proofread roots"] == 26
-    assert made.complete == frozenset(archive.roots[0].tolist())
+    assert made.complete == frozenset(archive.roots.ids.tolist())
+
+
+def test_merges_that_were_taken_back_are_kept_with_their_place() -> None:
+    wrong = edit(1, "merge", (7, 8), "inverted")
+    unseen = edit(2, "merge", (7, 8), "inverted")
+    cut = edit(3, "split", (7, 7), "inverted")
+    made = found([wrong, unseen, cut], [seen(1, (1, 2), (1, 7, 5000), (2, 8, 5000))], frozenset({7, 8}))
+    (only,) = made.taken_back
+    assert (only.edit_id, only.segments) == ("operation-1", (1, 2))
+    assert wrong.operation.place_nm in only.points_nm and (107.0, 0.0, 0.0) in only.points_nm
+    assert not made.merges and not made.splits

@@ -85,6 +85,96 @@ def test_bad_files_get_one_line(tmp_path, text, message):
     assert "\n" not in str(error.value)
 
 
+def straight(radii, first=1):
+    """Lines of a straight neurite along x, one unit a point."""
+    rows = [f"{first + i} 0 {i} 0 0 {r} {first + i - 1 if i else -1}" for i, r in enumerate(radii)]
+    return "\n".join(rows) + "\n"
+
+
+@pytest.mark.parametrize("unknown", [-1, 0, "nan", -9.5])
+def test_unknown_radii_are_interpolated_along_the_neurite(tmp_path, unknown):
+    (tmp_path / "n.swc").write_text(straight([3, unknown, unknown, unknown] * 3))
+    neuron = read_swc(tmp_path / "n.swc", 100.0)
+    np.testing.assert_allclose(neuron.skeleton.radii_nm, 300.0, rtol=1e-5)
+    assert neuron.interpolated_radii == 9
+    (tmp_path / "n.swc").write_text(straight([unknown, 2, unknown, unknown, unknown, 6, unknown]))
+    radii = read_swc(tmp_path / "n.swc", 1.0).skeleton.radii_nm
+    np.testing.assert_allclose(radii, [2, 2, 3, 4, 5, 6, 6], rtol=1e-5)
+
+
+@st.composite
+def trees_with_gaps(draw):
+    n = draw(st.integers(3, 25))
+    parents = [-1] + [draw(st.integers(0, i - 1)) for i in range(1, n)]
+    radii = [draw(st.floats(0.1, 10) | st.just(-1.0)) for _ in range(n)]
+    radii[draw(st.integers(0, n - 1))] = draw(st.floats(0.1, 10))
+    return parents, radii
+
+
+@given(trees_with_gaps())
+@settings(max_examples=60, deadline=None)
+def test_interpolated_radii_stay_between_those_given(tmp_path_factory, tree):
+    parents, radii = tree
+    path = tmp_path_factory.mktemp("swc") / "n.swc"
+    rows = [
+        f"{i + 1} 0 {i} {i % 3} 0 {r} {p + 1 if p >= 0 else -1}"
+        for i, (p, r) in enumerate(zip(parents, radii, strict=True))
+    ]
+    path.write_text("\n".join(rows))
+    neuron = read_swc(path, 1.0)
+    given_radii = [r for r in radii if r > 0]
+    assert neuron.interpolated_radii == len(radii) - len(given_radii)
+    found = neuron.skeleton.radii_nm
+    assert found.min() >= min(given_radii) * (1 - 1e-5) and found.max() <= max(given_radii) * (1 + 1e-5)
+    kept = np.asarray(radii) > 0
+    np.testing.assert_allclose(found[kept], np.asarray(radii)[kept], rtol=1e-6)
+
+
+def test_a_tree_without_any_radius_is_refused_with_the_count(tmp_path):
+    (tmp_path / "n.swc").write_text(straight([1, 1]) + straight([-1, -1, -1], first=11))
+    with pytest.raises(ConnectomeBenchError, match="3 points without a radius above zero, and 1 of its 2 trees"):
+        read_swc(tmp_path / "n.swc", 1.0)
+
+
+def test_interpolated_radii_are_counted(folder):
+    path = folder / "101.swc"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(line.replace(" 0.15 ", " -1 ") if i % 4 else line for i, line in enumerate(lines)))
+    counts = MorphologySource(SMALL, "mouse", folder, 1000.0).corrections().counts
+    unknown = sum(neuron.interpolated_radii for neuron in read_swc_folder(folder, 1000.0))
+    assert counts["points whose radius was unknown and is interpolated"] == unknown > 30
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-16", "cp1252"])
+def test_comments_may_be_in_any_encoding(tmp_path, encoding):
+    path = tmp_path / "n.swc"
+    path.write_bytes(("# Zürich, 5 µm\n" + straight([1, 1, 1])).encode(encoding))
+    assert len(read_swc(path, 1.0).skeleton.edges) == 2
+
+
+@pytest.mark.parametrize("first", [2**53 - 1, 2**53, 2**60 + 1, 2**64 - 3])
+def test_numbers_of_points_are_exact(tmp_path, first):
+    (tmp_path / "n.swc").write_text(straight([1, 1, 1], first=first))
+    edges = np.sort(read_swc(tmp_path / "n.swc", 1.0).skeleton.edges, axis=1)
+    assert edges.tolist() == [[0, 1], [1, 2]]
+
+
+def test_numbers_of_points_that_were_rounded_are_refused(tmp_path):
+    (tmp_path / "n.swc").write_text("1.0 0 0 0 0 1 -1.0\n2.0 0 1 0 0 1 1.0\n")
+    assert len(read_swc(tmp_path / "n.swc", 1.0).skeleton.edges) == 1
+    (tmp_path / "n.swc").write_text("1 0 0 0 0 1 -1\n9007199254740994.0 0 1 0 0 1 1\n")
+    with pytest.raises(ConnectomeBenchError, match=r"line 2: point 9007199254740994\.0 went through a floating"):
+        read_swc(tmp_path / "n.swc", 1.0)
+
+
+def test_files_are_found_whatever_the_case_of_their_suffix(folder):
+    (folder / "101.swc").rename(folder / "101.SWC")
+    (folder / "neuron b.swc").rename(folder / "neuron b.Swc")
+    (folder / "._101.SWC").write_bytes(b"\0\5\x16\7")  # what a Mac leaves beside a file
+    assert {n.body for n in read_swc_folder(folder, 8.0)} >= {101}
+    assert len(read_swc_folder(folder, 8.0)) == 2
+
+
 def test_bad_arguments_get_one_line(folder, tmp_path):
     with pytest.raises(ConnectomeBenchError, match="unit_nm"):
         MorphologySource(SMALL, path=folder)

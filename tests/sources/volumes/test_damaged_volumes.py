@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import crackle
 import numpy as np
 import pytest
 import yaml
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
+from connectomebench.sources.volumes.crackle_checks import decompress
 from connectomebench.sources.volumes.precomputed_chunks import segmentation_problem
 
 
@@ -193,6 +195,16 @@ def test_crackle_chunks_have_their_check_sums_compared(tmp_path: Path) -> None:
     with pytest.raises(ConnectomeBenchError, match="damaged"):
         other = open_volume(made, kind="labels")
         other.read((0, 0, 0), other.shape)
+
+
+def test_every_slice_of_crackle_has_its_check_sum_compared() -> None:
+    stored = crackle.compress(np.asfortranarray(toy()[0]))
+    assert np.array_equal(decompress(stored), toy()[0])
+    for at in (len(stored) - 4, len(stored) - 4 * 30):  # the check sums of the slices lie at the end
+        data = bytearray(stored)
+        data[at] ^= 1
+        with pytest.raises(ValueError, match=r"check sum of slice \d+ does not match"):
+            decompress(bytes(data))
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from field_volumes import CONTAINERS, SHAPE, precomputed, spec, toy, write
 from PIL import Image
 from scipy.spatial import KDTree
 
+from connectomebench.build.config import parse_config
 from connectomebench.core.correction import CorrectionRules
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.corrections.find import find_corrections
@@ -265,6 +266,17 @@ def test_background_below_zero_several_and_beside_zero(tmp_path: Path) -> None:
     refused(spec(tmp_path / "b.npy", "xyz", background=3), "`background` is a label", kind="image")
 
 
+@pytest.mark.parametrize("label", [1.8446744073709552e19, 3.6e17, "7", True, [1.5]])
+def test_background_that_went_through_a_float_is_refused(label: object) -> None:
+    volume = {"path": "a.npy", "axes": "xyz", "voxel_size_nm": [1, 1, 1], "offset_vx": [0, 0, 0]}
+    own = {"name": "n", "version": "1", "automatic": volume | {"background": label}, "proofread": volume}
+    with pytest.raises(ConnectomeBenchError, match=r"source\.volumes\.automatic\.background(\.0)?: .*integer"):
+        parse_config({"species": "fly", "source": {"volumes": own}})
+    exact = own | {"automatic": volume | {"background": [0, TOP]}}
+    read_back = parse_config({"species": "fly", "source": {"volumes": exact}}).source.volumes
+    assert read_back is not None and read_back.automatic.backgrounds == (0, TOP)  # type: ignore[union-attr]
+
+
 # --- axes, scales, offsets
 
 
@@ -353,6 +365,10 @@ def test_scales_of_hdf5_and_tiff_may_not_be_contradicted(tmp_path: Path) -> None
             ("ilastik", "element_size_um", (0.04, 0.004, 0.004)),
         ):
             file.create_dataset(key, data=zyx).attrs[name] = value
+        file.create_dataset("x first", data=zyx).attrs["resolution"] = (4, 4, 40)
+    assert (
+        read(dataclasses.replace(spec(tmp_path / "a.h5", key="x first"), voxel_size_nm=(4.0, 4.0, 40.0))).shape == SHAPE
+    )
     for key in ("cremi", "ilastik"):
         made = spec(tmp_path / "a.h5", key=key)
         refused(made, "contradicts [4.0, 4.0, 40.0]")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import crackle
@@ -123,8 +124,11 @@ def test_same_seed_same_voxels_other_seed_others(source, tmp_path):
 
 def test_contradictions_get_one_line(tmp_path):
     spec = VolumeSpec("labels.ckl", axes="xyz", voxel_size_nm=VOXEL, offset_vx=(0, 0, 0))
+    np.save(tmp_path / "labels.npy", np.ones((4, 4, 4), np.uint8))
+    neither = VolumesConfig("objects", "1", replace(spec, path="labels.npy"))
     with pytest.raises(ConnectomeBenchError, match="exactly one of `proofread`"):
-        VolumesConfig("objects", "1", spec)
+        VolumeSource(neither, "fly", tmp_path / "cache", tmp_path)
+    assert len(VolumeSource(neither, "fly", tmp_path / "cache", tmp_path, truth_needed=False).corrections().merges) == 0
     with pytest.raises(ConnectomeBenchError, match="exactly one of `proofread`"):
         VolumesConfig("objects", "1", spec, spec, ERRORS)
     with pytest.raises(ConnectomeBenchError, match="raise min_object_voxels"):

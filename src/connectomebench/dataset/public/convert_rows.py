@@ -66,6 +66,8 @@ def stored_row(
         "answer": answer,
         "label": task.labels.index(answer),
         "target_nm": [],
+        "choices": [],
+        "target_images": [],
         "location_nm": list(location_nm),
         "extent_nm": extent_nm,
         "segment_ids": list(segment_ids),

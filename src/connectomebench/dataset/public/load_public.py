@@ -285,7 +285,8 @@ def _record(request: _Request, ids: list[str], answers: list[str]) -> DataRecord
         partition=request.partition,
         repo=found.repo,
         revision=found.commit,
-        fingerprint=content_key(sorted(zip(ids, answers, strict=True))),
+        # with slices of image data the same rows are other pictures
+        fingerprint=content_key(sorted(zip(ids, answers, strict=True)), *(["em"] if request.em else [])),
         rows=dict(sorted(Counter(answers).items())),
         source={
             "name": source,

@@ -27,8 +27,13 @@ ANALYSIS_WORDS = 5
 """Words besides the answer from which on a reply counts as one with an analysis."""
 
 # answer and confidence are removed with their content; of other tags (analysis, think) only the tags
-_TAGS = re.compile(r"<\s*(answer|confidence)\s*>[^<>]*<\s*/\s*\1\s*>|<\s*/?\s*\w{1,20}\s*>", re.IGNORECASE)
-_WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
+# every repetition has a bound, so that the time of a search is linear in the length of the reply
+_TAGS = re.compile(
+    r"<\s{0,9}(answer|confidence)\s{0,9}>[^<>]{0,2000}<\s{0,9}/\s{0,9}\1\s{0,9}>"
+    r"|<\s{0,9}/?\s{0,9}\w{1,20}\s{0,9}>",
+    re.IGNORECASE,
+)
+_WORD = re.compile(r"[^\W_]{1,60}(?:['’-][^\W_]{1,60}){0,9}")
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def collect_replies(frame: pd.DataFrame, lexicon: Lexicon) -> tuple[list[Replies
             silent.append(f"{label(model, condition)} {task}/{species}/{partition}")
             continue
         sample, group, answer, prediction, written, tokens = zip(*entries, strict=True)
-        text = tuple(_TAGS.sub(" ", reply).strip() for reply in written)
+        text = tuple(plain_text(reply) for reply in written)
         mentions = tuple(tuple(find_mentions(words, lexicon)) for words in text)
         found.append(
             Replies(
@@ -144,6 +149,11 @@ def collect_replies(frame: pd.DataFrame, lexicon: Lexicon) -> tuple[list[Replies
             "these results keep no replies (the answers were scored or clicked); evaluate with --answer generated"
         )
     return found, silent
+
+
+def plain_text(reply: str) -> str:
+    """Return a reply without answer, confidence and tags."""
+    return _TAGS.sub(" ", reply).strip()
 
 
 def _entries(row: Any) -> list[tuple[str, str, str, str, str, float]]:

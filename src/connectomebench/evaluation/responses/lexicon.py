@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,8 +34,8 @@ _CONTRACTED = re.compile(r"n['’]t$")
 _PATTERN_WORD = re.compile(r"~|[^\W_]+\*?(?:\|[^\W_]+\*?)*")
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,39}", re.ASCII)
 # up to three words between, none of which reverses the meaning
-_BETWEEN = r"(?: (?!(?:no|not|never|nor|without) )[^\W_]+){0,3}"
-_ENDING = r"[^\W_]*"
+_BETWEEN = r"(?: (?!(?:no|not|never|nor|without) )[^\W_]{1,60}){0,3}"
+_ENDING = r"[^\W_]{0,60}"
 _AFTER_REACH = 3
 _HEADING_WORDS = 4
 _LIST_REACH = 8
@@ -120,7 +121,7 @@ def read_lexicon(path: Path | None = None) -> Lexicon:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConnectomeBenchError(f"cannot read the lexicon {path}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path} is not YAML: {' '.join(str(error).split())[:160]}") from error
     try:
         return _lexicon(data)
@@ -147,17 +148,18 @@ def find_mentions(text: str, lexicon: Lexicon) -> list[Mention]:
     tokens, spans, joined, starts = _tokens(text)
     # an exception is masked at its own length, so that positions stay
     plain = lexicon.exceptions.sub(lambda m: "#" * len(m[0]), joined) if lexicon.exceptions else joined
-    denying = _places(lexicon.before, plain, starts)
-    after = [first for first, _ in _places(lexicon.after, plain, starts)]
+    denying = sorted(last for _, last in _places(lexicon.before, plain, starts))
+    after = sorted(first for first, _ in _places(lexicon.after, plain, starts))
     ends = {first for first, _ in _places(lexicon.ends, joined, starts)}
-    ends |= {i for i, token in enumerate(tokens) if _stops(tokens, i)}
+    stops = sorted(ends | {i for i in range(len(tokens)) if _stops(tokens, i)})
+    commas = [0, *accumulate(token == "," for token in tokens)]
     mentions = []
     for cue in lexicon.cues:
         clean = cue.exceptions.sub(lambda m: "#" * len(m[0]), joined) if cue.exceptions else joined
         found = [(*place, False) for place in _places(cue.words, clean, starts)]
         found += [(*place, True) for place in _places(cue.opposite, clean, starts)]
         for first, last, reverse in sorted(found):
-            denied = _denied((first, last), tokens, denying, after, ends, lexicon.reach) != reverse
+            denied = _denied((first, last), commas, denying, after, stops, lexicon.reach) != reverse
             reading: Reading = "named" if _heads(tokens, first, last) else "denied" if denied else "affirmed"
             mentions.append(Mention(cue.name, reading, spans[first][0], spans[last][1]))
     return mentions
@@ -188,18 +190,33 @@ def _places(pattern: re.Pattern[str] | None, joined: str, starts: Sequence[int])
 
 def _denied(
     place: tuple[int, int],
-    tokens: Sequence[str],
-    denying: Iterable[tuple[int, int]],
+    commas: Sequence[int],
+    denying: Sequence[int],
     after: Sequence[int],
-    ends: set[int],
+    stops: Sequence[int],
     reach: int,
 ) -> bool:
-    """Check whether a negation in the same clause reaches the given tokens."""
+    """Check whether a negation in the same clause reaches the given tokens.
+
+    ``denying`` are the last tokens of negations, ``after`` the first ones of those that come after, ``stops`` the
+    tokens that end a clause, all ascending; ``commas`` counts the commas before each token.
+    """
     first, last = place
-    before = max((end for _, end in denying if end < first), default=None)
-    if before is not None and ends.isdisjoint(between := range(before + 1, first)):
-        return sum(tokens[i] != "," for i in between) <= reach
-    return any(last < i <= last + 1 + _AFTER_REACH and ends.isdisjoint(range(last + 1, i)) for i in after)
+    number = bisect_left(denying, first)
+    if number and not _any_between(stops, begin := denying[number - 1] + 1, first):
+        return first - begin - (commas[first] - commas[begin]) <= reach
+    number = bisect_left(after, last + 1)
+    return (
+        number < len(after)
+        and after[number] <= last + 1 + _AFTER_REACH
+        and not _any_between(stops, last + 1, after[number])
+    )
+
+
+def _any_between(places: Sequence[int], begin: int, end: int) -> bool:
+    """Check whether one of the ascending places lies in [begin, end)."""
+    number = bisect_left(places, begin)
+    return number < len(places) and places[number] < end
 
 
 def _stops(tokens: Sequence[str], i: int) -> bool:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -16,17 +16,22 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from connectomebench.core.correction import Corrections, Skipped
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.correction import Corrections, GivenIds, Skipped
+from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.files import content_key, write_json
 from connectomebench.core.site import Point
 from connectomebench.core.spatial_batches import group_by_place
 from connectomebench.core.species import get_species
 from connectomebench.sources.cave.cave_config import CaveConfig
-from connectomebench.sources.cave.connect import proofread_roots
+from connectomebench.sources.cave.connect import ProofreadRoots, proofread_roots
 from connectomebench.sources.cave.edit_corrections import find_corrections
 from connectomebench.sources.cave.graph import utc
-from connectomebench.sources.cave.history import JudgedOperation, differences
+from connectomebench.sources.cave.history import (
+    UNREADABLE_DETAILS,
+    UNREADABLE_ROOTS,
+    JudgedOperation,
+    differences,
+)
 from connectomebench.sources.cave.jobs import (
     History,
     HistoryJob,
@@ -36,6 +41,8 @@ from connectomebench.sources.cave.jobs import (
     make_surveys,
     read_history,
 )
+from connectomebench.sources.cave.retries import RUN_AGAIN
+from connectomebench.sources.cave.root_files import read_root_ids
 from connectomebench.sources.cave.survey_index import State, SurveyIndex
 
 if TYPE_CHECKING:
@@ -58,6 +65,15 @@ def final_state(config: CaveConfig, species: str, cache: Path) -> datetime:
     return utc(json.loads(path.read_text(encoding="utf-8"))["until"], str(path))
 
 
+@contextmanager
+def answers_needed(what: str) -> Iterator[None]:
+    """Make an error of a server that no step can do without one line for users."""
+    try:
+        yield
+    except SiteUnavailable as error:
+        raise ConnectomeBenchError(f"{what}: {error}; {RUN_AGAIN}") from None
+
+
 class Archive:
     """Roots, history and surveys of a build. Each step runs once, in groups that write one file each.
 
@@ -77,17 +93,27 @@ class Archive:
         self._runner = runner
 
     @cached_property
-    def roots(self) -> tuple[NDArray[np.uint64], dict[int, str]]:
-        """Proofread roots (uint64, sorted), and requested ids that were left out, with the reason."""
+    def roots(self) -> ProofreadRoots:
+        """Proofread roots, with given ids that were followed or left out."""
         config = self.spec.config
-        key = content_key("roots 1", self.spec.dataset, asdict(config.roots))
+        key = content_key("roots 2", self.spec.dataset, asdict(config.roots), self._given())
         path = self.spec.cache / "roots" / f"{key}.json"
         if not path.exists():
             species, connection = get_species(self.spec.species), self.spec.open().connection
-            roots, failed = proofread_roots(connection, config.roots, species, self.spec.until, self._base)
-            write_json(path, {"roots": roots.tolist(), "failed": {str(r): why for r, why in failed.items()}})
+            found = proofread_roots(connection, config.roots, species, self.spec.until, self._base)
+            texts = ({str(given): value for given, value in part.items()} for part in (found.followed, found.failed))
+            followed, failed = texts
+            write_json(path, {"roots": found.ids.tolist(), "followed": followed, "failed": failed})
         data = json.loads(path.read_text(encoding="utf-8"))
-        return np.asarray(data["roots"], np.uint64), {int(r): why for r, why in data["failed"].items()}
+        followed, failed = (
+            {int(given): value for given, value in data[part].items()} for part in ("followed", "failed")
+        )
+        return ProofreadRoots(np.asarray(data["roots"], np.uint64), followed, failed)
+
+    def _given(self) -> list[int] | None:
+        """Return the ids of the file of roots: another content under the same name gives other roots."""
+        file = self.spec.config.roots.file
+        return None if file is None else read_root_ids(self._base / file)
 
     @cached_property
     def history(self) -> History:
@@ -98,24 +124,27 @@ class Archive:
         ConnectomeBenchError
             If the share of roots without a readable history is above `max_failed_share`.
         """
-        roots, failed = self.roots
+        roots = self.roots.ids
         jobs = [
             HistoryJob(self.spec, tuple(roots[i : i + _ROOTS_PER_JOB].tolist()))
             for i in range(0, len(roots), _ROOTS_PER_JOB)
         ]
         self._do(read_history, jobs, "edit history")
         judged: dict[int, JudgedOperation] = {}
-        left_out: Counter[str] = Counter()
-        failed = dict(failed)
+        left_out: dict[int, str] = {}
+        failed = dict(self.roots.failed)
         for job in jobs:
             found = load_history(job.path)
             judged |= {j.operation.operation_id: j for j in found.judged}
-            left_out.update(found.left_out)
+            left_out |= found.left_out
             failed |= found.failed
-        self._check_share(
-            len(failed), len(roots) + len(self.roots[1]), failed.values(), "roots", [j.path for j in jobs]
-        )
-        return History(tuple(judged[k] for k in sorted(judged)), dict(left_out), failed)
+        # an operation is in the logs of all roots that it touched: it counts once, and is read if one group could
+        left_out = {number: reason for number, reason in left_out.items() if number not in judged}
+        paths = [job.path for job in jobs]
+        self._check_share(len(failed), len(roots) + len(self.roots.failed), failed.values(), "roots", paths)
+        unread = [reason for reason in left_out.values() if reason in (UNREADABLE_DETAILS, UNREADABLE_ROOTS)]
+        self._check_share(len(unread), len(judged) + len(left_out), unread, "operations", paths)
+        return History(tuple(judged[k] for k in sorted(judged)), left_out, failed)
 
     @cached_property
     def survey_index(self) -> SurveyIndex:
@@ -139,7 +168,7 @@ class Archive:
         return index
 
     def _do(self, work: Callable[[JobT], object], jobs: list[JobT], label: str) -> None:
-        with closing(self._runner.run(work, jobs, label)) as results:
+        with closing(self._runner.run(work, jobs, label)) as results, answers_needed(label):
             for _ in tqdm(results, label, total=len(jobs), unit="group", delay=1):
                 pass
 
@@ -160,9 +189,10 @@ class Archive:
     def corrections(self) -> Corrections:
         """Ground truth, with counts of what was left out by reason."""
         history, index = self.history, self.survey_index
-        roots, _ = self.roots
-        counts = Counter({f"operations left out: {reason}": n for reason, n in history.left_out.items()})
-        counts["proofread roots"], counts["operations"] = len(roots), len(history.judged)
+        roots = self.roots
+        counts = Counter(f"operations left out: {reason}" for reason in history.left_out.values())
+        counts["proofread roots"], counts["operations"] = len(roots.ids), len(history.judged)
+        counts["ids followed to their descendant"] = len(roots.followed)
         counts["roots whose history cannot be read"] = len(history.failed)
         counts["edits that cannot be surveyed"] = len(index.without)
         counts["places that cannot be read"] = len(index.failed)
@@ -174,17 +204,20 @@ class Archive:
         ]
         surveys = {s.operation_id: s for s in index.light()}
         least = self.spec.config.survey.min_body_voxels
-        return find_corrections(history.judged, surveys, frozenset(roots.tolist()), least, counts, skipped)
+        complete = frozenset(roots.ids.tolist())
+        found = find_corrections(history.judged, surveys, complete, least, counts, skipped)
+        return replace(found, given_ids=GivenIds(roots.followed, history.failed))
 
     def _compared(self) -> dict[str, int]:
         """Compare some roots with their ancestors by supervoxels; count the differences that operations explain."""
-        roots = self.roots[0][: self.spec.config.roots.compare].tolist()
+        roots = self.roots.ids[: self.spec.config.roots.compare].tolist()
         judged = self.history.judged
         if not roots or not judged:
             return {}
         since = min(j.operation.before for j in judged)
         touched = {s for j in judged if j.outcome == "correction" for s in (*j.operation.sources, *j.operation.sinks)}
-        found = differences(self.spec.open().connection.graph, roots, since, self.spec.until)
+        with answers_needed("the comparison of roots with their ancestors"):
+            found = differences(self.spec.open().connection.graph, roots, since, self.spec.until)
         sets = [ids for d in found for ids in (*d.gained.values(), *d.lost.values())]
         explained = sum(not touched.isdisjoint(ids.tolist()) for ids in sets)
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.ids import ExactId, exact_id
 from connectomebench.sources.label_shapes import MeshRules, SkeletonRules
 
 
@@ -22,7 +23,8 @@ class RootsConfig:
     ids
         Root ids; one that is out of date is followed to its descendant with the largest share of it.
     file
-        A text file of root ids, one a line, relative to the configuration file; followed as ``ids`` are.
+        A file of root ids, relative to the configuration file: one a line, or a table with a column ``root_id``;
+        followed as ``ids`` are.
     most
         Take at most this many, those with the smallest ids.
     compare
@@ -32,7 +34,7 @@ class RootsConfig:
 
     table: str | None = None
     changed_since: str | None = None
-    ids: tuple[int, ...] | None = None
+    ids: tuple[ExactId, ...] | None = None
     file: str | None = None
     most: int | None = None
     compare: int = 0
@@ -41,6 +43,11 @@ class RootsConfig:
         given = [n for n in ("table", "changed_since", "ids", "file") if getattr(self, n) is not None]
         if len(given) > 1:
             raise ConnectomeBenchError(f"source.cave.roots has {' and '.join(given)}; give one of them")
+        for place, root in enumerate(self.ids or (), start=1):
+            try:
+                exact_id(root)
+            except ValueError as error:
+                raise ConnectomeBenchError(f"source.cave.roots.ids, entry {place}: {error}") from None
         if self.most is not None and self.most < 1:
             raise ConnectomeBenchError(f"source.cave.roots.most must be at least 1, not {self.most}")
         if self.compare < 0:
@@ -56,11 +63,12 @@ class RequestRules:
     roots_per_request, operations_per_request, supervoxels_per_request
         Ids in one request. Those of operations go into the address, which servers cut at some 8,000 characters.
     attempts
-        Times a request is tried where the server is busy (429, 502, 503, 504), drops it, is too slow, or sends too
-        little. A 500 is tried four times, since the ChunkedGraph also answers unknown ids with it.
+        Times a request is tried where the server is away, is busy (429, 502, 503, 504), drops it, is too slow, or
+        sends too little. A 500 is tried four times, since the ChunkedGraph also answers unknown ids with it.
     wait_s, longest_wait_s
         First wait, doubled each time and varied at random, and the longest, in seconds. A server's own Retry-After
-        comes first.
+        comes first. With 12 attempts these waits add up to two and a half minutes on average; for a server that is away
+        longer, give more attempts or longer waits.
     timeout_s
         Time for a connection, and between two parts of an answer, in seconds.
     read_s
@@ -71,7 +79,7 @@ class RequestRules:
     roots_per_request: int = 50
     operations_per_request: int = 100
     supervoxels_per_request: int = 100_000
-    attempts: int = 7
+    attempts: int = 12
     wait_s: float = 0.5
     longest_wait_s: float = 60.0
     timeout_s: float = 120.0
@@ -159,7 +167,8 @@ class CaveConfig:
     segmentation, image
         CloudVolume paths (``graphene://`` and ``precomputed://``). ``image: none`` leaves image data out.
     license, citation
-        Of the data; those of the species where left out.
+        Of the data. Where they are left out, those of the species' own datastack; for any other one the card says that
+        they were not stated.
     meshes
         ``level2`` fetches the server's meshes, ``voxels`` makes them from the labels, for servers without a mesh
         service.

@@ -19,12 +19,13 @@ from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
-from connectomebench.core.species import get_species
-from connectomebench.sources.cave.archive import Archive, final_state
+from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE, get_species
+from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
 from connectomebench.sources.cave.cut_sides import Cutting
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
+from connectomebench.sources.cave.meshes import require_meshes
 from connectomebench.sources.surroundings import (
     CertaintyRules,
     goes_on_outside,
@@ -59,7 +60,8 @@ class CaveSource:
     Raises
     ------
     ConnectomeBenchError
-        If the server cannot be reached, refuses the token, or does not state what is needed.
+        If the server cannot be reached, refuses the token, does not state what is needed, or has no meshes or image
+        data where these are configured.
     """
 
     def __init__(self, config: CaveConfig, species: str, cache: Path, base: Path, runner: Runner) -> None:
@@ -67,6 +69,11 @@ class CaveSource:
         spec = JobSpec(config, species, cache, final_state(config, species, cache))
         self._context = spec.open()
         self._context.connection.graph.voxel_nm()
+        # what a later step needs is opened now: surveys take hours
+        if config.meshes == "level2":
+            require_meshes(self._context.supervoxels.cloud)
+        with answers_needed("the volumes of the dataset"):
+            _ = self._image, self._outlined
         self.archive = Archive(spec, base, runner)
         self._info = self._make_info(spec)
 
@@ -74,6 +81,8 @@ class CaveSource:
         layer, connection = self._context.supervoxels, self._context.connection
         voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
         c, known = self.config, get_species(spec.species)
+        # another datastack, graph or server holds other data, which have a licence and authors of their own
+        own = c.graph_table is None and connection.name == known.datastack and c.server in (None, known.server)
         rules = [asdict(r) for r in (c.roots, c.survey, c.mesh, c.skeleton)]
         until = spec.until.isoformat()
         key = content_key(layer.fingerprint, rules, c.meshes, connection.image, until)
@@ -85,8 +94,8 @@ class CaveSource:
             simulated_errors=False,
             simulated_em=False,
             voxel_nm3=float(voxel.prod()),
-            license=c.license or known.license,
-            citation=c.citation or known.citation,
+            license=c.license or (known.license if own else NOT_STATED_LICENSE),
+            citation=c.citation or (known.citation if own else NOT_STATED_CITATION),
         )
 
     @property

@@ -10,14 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import requests
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
+from connectomebench.core.ids import exact_column
 from connectomebench.core.species import Species
 from connectomebench.sources.cave.cave_config import CaveConfig, RootsConfig
 from connectomebench.sources.cave.graph import Graph, utc
-from connectomebench.sources.cave.retries import RetryAdapter, with_retries
+from connectomebench.sources.cave.retries import (
+    RUN_AGAIN,
+    RetryAdapter,
+    ServerAway,
+    refused,
+    unusable_token,
+    with_retries,
+)
+from connectomebench.sources.cave.root_files import read_root_ids
 from connectomebench.sources.cave.tokens import read_token
+
+_SUPERVOXEL = "pt_supervoxel_id"
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,8 @@ def connect(config: CaveConfig, species: Species) -> Connection:
     Raises
     ------
     ConnectomeBenchError
-        If the species has no CAVE dataset, or the server cannot be reached or refuses the token.
+        If the species has no CAVE dataset, the server cannot be reached or refuses the token, or the stored token is
+        none.
     """
     server = config.server or species.server
     if server is None:
@@ -67,6 +80,9 @@ def connect(config: CaveConfig, species: Species) -> Connection:
         )
     # it warns of every attempt of a client's constructor, and of cloud-volume's threads sharing a small connection pool
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
+    token = read_token(server)
+    if token.problem and not token.is_absent:
+        raise unusable_token(server, f"{token.path}: {token.problem}")
     adapter = RetryAdapter(config.requests, server)
     if config.graph_table is not None:
         return _graph_alone(config, server, adapter)
@@ -126,7 +142,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
     )
 
 
-def _login(server: str) -> dict[str, str]:
+def _login(server: str) -> dict[str, Any]:
     """Return the token of a server as options of `CAVEclient`, which otherwise gives the common one to any server."""
     token = read_token(server).value
     # without a token it would read its files; no file has this key
@@ -146,17 +162,34 @@ def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
         return with_retries(f"a connection to {server}", open_client, config.requests, server)
     except SiteUnavailable as error:
         if isinstance(error.__cause__, AuthException):
-            from connectomebench.sources.cave.retries import refused
-
-            raise refused(server, 401, server) from None
+            raise refused(server, None, server) from None
         raise ConnectomeBenchError(
             f"{error}; check the network and source.cave.server, or run connectomebench doctor"
         ) from None
 
 
+@dataclass(frozen=True)
+class ProofreadRoots:
+    """Roots that count as proofread.
+
+    Attributes
+    ----------
+    ids
+        uint64, sorted.
+    followed
+        Id as given -> the root that it was followed to, for ids that are out of date.
+    failed
+        Id as given -> why it is left out.
+    """
+
+    ids: NDArray[np.uint64]
+    followed: dict[int, int]
+    failed: dict[int, str]
+
+
 def proofread_roots(
     connection: Connection, config: RootsConfig, species: Species, until: datetime, base: Path
-) -> tuple[NDArray[np.uint64], dict[int, str]]:
+) -> ProofreadRoots:
     """Find the proofread roots that are current at a time.
 
     Parameters
@@ -172,25 +205,19 @@ def proofread_roots(
     base
         Folder that ``config.file`` is relative to.
 
-    Returns
-    -------
-    roots
-        uint64, sorted.
-    failed
-        Id as given -> why it is left out.
-
     Raises
     ------
     ConnectomeBenchError
         If none is found, or a table or file cannot be read.
     """
     table = config.table or species.proofread_table
+    followed: dict[int, int] = {}
     failed: dict[int, str] = {}
     graph = connection.graph
     try:
         if config.ids is not None or config.file is not None:
-            given = config.ids if config.ids is not None else _ids_in(base / str(config.file))
-            roots, failed = _followed(graph, given, until)
+            given = config.ids if config.ids is not None else read_root_ids(base / str(config.file))
+            roots, followed, failed = _followed(graph, given, until)
         elif config.changed_since is not None:
             roots = graph.changed_roots(utc(config.changed_since, "source.cave.roots.changed_since"), until)
         elif table is None:
@@ -204,48 +231,79 @@ def proofread_roots(
         else:
             roots = _in_table(connection, table, until)
     except SiteUnavailable as error:
-        raise ConnectomeBenchError(f"the proofread roots cannot be read: {error}") from None
+        raise ConnectomeBenchError(f"the proofread roots cannot be read: {error}; {RUN_AGAIN}") from None
     roots = np.unique(roots[roots != 0])
     if not len(roots):
         raise ConnectomeBenchError("no proofread root found; check source.cave.roots and source.cave.until")
-    return roots[: config.most], failed
+    return ProofreadRoots(roots[: config.most], followed, failed)
 
 
 def _in_table(connection: Connection, table: str, until: datetime) -> NDArray[np.uint64]:
     """Look up the roots of the supervoxels of a table, because its own root ids may be out of date."""
     try:
-        rows = connection.materialize.query_table(table, select_columns=["pt_supervoxel_id"])
+        supervoxels = _supervoxels(connection.materialize, table)
+    except ValueError as error:
+        raise ConnectomeBenchError(
+            f"table {table} of {connection.name}, column {_SUPERVOXEL}: {error}; name another table with "
+            "source.cave.roots.table, or give roots.ids or roots.file"
+        ) from None
     except Exception as error:  # caveclient raises HTTP errors, and others for a table that does not exist
         raise ConnectomeBenchError(
             f"table {table} of {connection.name} cannot be read ({type(error).__name__}); name another with "
             "source.cave.roots.table"
         ) from None
-    supervoxels = np.asarray(rows["pt_supervoxel_id"], np.uint64)
-    return connection.graph.roots(supervoxels[supervoxels != 0], until)
+    return connection.graph.roots(supervoxels, until)
 
 
-def _ids_in(path: Path) -> list[int]:
-    try:
-        lines = path.read_text(encoding="utf-8").split()
-        return [int(line) for line in lines]
-    except OSError as error:
-        raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
-        raise ConnectomeBenchError(f"{path} must hold one root id per line") from None
+def _supervoxels(materialize: Any, table: str) -> NDArray[np.uint64]:
+    """Read the supervoxels of a table exactly; rows without one are left out.
+
+    caveclient gives a frame of pandas, which turns integers with a null among them into floating-point numbers. The
+    answer of the server itself (an Arrow stream) still holds all digits, so such a column is taken from there.
+    """
+    column = materialize.query_table(table, select_columns=[_SUPERVOXEL])[_SUPERVOXEL]
+    if isinstance(column.dtype, np.dtype) and column.dtype.kind == "f" and column.notna().any():
+        answers: list[requests.Response] = []
+        hooks = materialize.session.hooks["response"]
+        keep = lambda response, *args, **kwargs: answers.append(response)  # noqa: E731
+        hooks.append(keep)
+        try:
+            column = materialize.query_table(table, select_columns=[_SUPERVOXEL])[_SUPERVOXEL]
+        finally:
+            hooks.remove(keep)
+        column = next((exact for one in answers if (exact := _arrow_column(one)) is not None), column)
+    return exact_column(column)
 
 
-def _followed(graph: Graph, given: Iterable[int], until: datetime) -> tuple[NDArray[np.uint64], dict[int, str]]:
+def _arrow_column(response: requests.Response) -> list[int | float | None] | None:
+    """Return the supervoxels of an answer that is an Arrow stream; None for any other answer."""
+    import pyarrow as pa
+
+    if response.headers.get("Content-Type") != "data.arrow":
+        return None
+    with pa.ipc.open_stream(response.content) as stream:
+        table = stream.read_all()
+    return table[_SUPERVOXEL].to_pylist() if _SUPERVOXEL in table.column_names else None
+
+
+def _followed(
+    graph: Graph, given: Iterable[int], until: datetime
+) -> tuple[NDArray[np.uint64], dict[int, int], dict[int, str]]:
+    """Return the current roots, those that stand for others (id as given -> root), and ids left out with the reason."""
     ids = np.unique(np.asarray(list(given), np.uint64))
     current = graph.are_latest(ids, until)
-    roots, failed = ids[current].tolist(), {}
+    roots, replaced, failed = ids[current].tolist(), {}, {}
     for stale in ids[~current].tolist():
         try:
             latest = graph.latest_of(stale, until)
+        except ServerAway:
+            raise
         except SiteUnavailable as error:
             failed[stale] = str(error)
             continue
         if latest:
             roots.append(latest)
+            replaced[stale] = latest
         else:
-            failed[stale] = "it has no descendant"
-    return np.asarray(roots, np.uint64), failed
+            failed[stale] = "the server knows no such root"
+    return np.asarray(roots, np.uint64), replaced, failed

@@ -8,7 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, Skipped, SplitCorrection
+from connectomebench.core.correction import (
+    Contacts,
+    Corrections,
+    MergeCorrection,
+    Overlaps,
+    Skipped,
+    SplitCorrection,
+    TakenBackMerge,
+)
 from connectomebench.core.site import Point
 from connectomebench.sources.cave.history import JudgedOperation
 from connectomebench.sources.cave.survey import Survey
@@ -100,12 +108,15 @@ def find_corrections(
     merges: list[MergeCorrection] = []
     splits: list[SplitCorrection] = []
     unresolved: list[Point] = []
+    taken_back: list[TakenBackMerge] = []
     for j in judged:
         place, found = j.operation.place_nm, surveys.get(j.operation.operation_id)
         patch = _patch(j, found)
         where = [place, *patch]
         counts[f"{j.operation.kind} operations, {'standing' if j.outcome == 'correction' else 'taken back'}"] += 1
         if j.outcome == "inverted":
+            if j.operation.kind == "merge" and found is not None:
+                taken_back.append(TakenBackMerge(j.operation.edit_id, found.sides, (place, *patch)))
             continue
         if found is None:
             unresolved += where
@@ -141,6 +152,7 @@ def find_corrections(
         complete=complete,
         skipped=tuple(skipped),
         times={j.operation.edit_id: j.operation.time for j in judged},
+        taken_back=tuple(taken_back),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -16,8 +16,13 @@ from numpy.typing import NDArray
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.site import Point
 from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.retries import BUSY, ServerAway
 
 T = TypeVar("T")
+# how often a batch is halved for a server that is busy: it may be too large a question, or too many of them
+_HALVINGS_IF_BUSY = 2
+# single ids that may fail before any answer: a server that answers nothing has another problem than one bad id
+_HOPELESS = 8
 # answers of the server where there is no cut: seeds in different roots, in one supervoxel, or not connected
 _NO_CUT = (400, 500, 501)
 
@@ -108,16 +113,13 @@ class Graph:
         """
         logs: dict[int, dict[str, list[Any]]] = {}
         failed: dict[int, str] = {}
-        waiting = _chunks(sorted({int(r) for r in roots}), self._rules.roots_per_request)
-        while waiting:
-            batch = waiting.pop()
-            try:
-                found = _call("a change log", lambda b=batch: self._client.get_tabular_change_log(b, filtered=filtered))
-            except SiteUnavailable as error:
-                if len(batch) == 1:
-                    failed[batch[0]] = str(error)
-                else:
-                    waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        batches = _chunks(sorted({int(r) for r in roots}), self._rules.roots_per_request)
+        for batch, found in _halving(
+            batches,
+            lambda b: _call("a change log", lambda: self._client.get_tabular_change_log(b, filtered=filtered)),
+        ):
+            if isinstance(found, SiteUnavailable):
+                failed[batch[0]] = str(found)
                 continue
             for root in batch:
                 table = found.get(root)
@@ -127,13 +129,32 @@ class Graph:
                     logs[root] = {str(c): table[c].tolist() for c in table.columns}
         return logs, failed
 
-    def operation_details(self, operations: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Read the details of many operations; ids that the server does not know are absent."""
+    def operation_details(self, operations: Iterable[int]) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
+        """Read the details of many operations; a request that fails is halved until the operation is alone.
+
+        Returns
+        -------
+        details
+            Operation -> its details; ids that the server does not know are absent.
+        failed
+            Operation -> why its details cannot be read.
+        """
         details: dict[int, dict[str, Any]] = {}
-        for batch in _chunks(sorted({int(o) for o in operations}), self._rules.operations_per_request):
-            found = _call("operation details", lambda b=batch: self._client.get_operation_details(b))
-            details |= {int(k): v for k, v in found.items() if isinstance(v, dict)}
-        return details
+        failed: dict[int, str] = {}
+        batches = _chunks(sorted({int(o) for o in operations}), self._rules.operations_per_request)
+        for batch, found in _halving(batches, self._details_of):
+            if isinstance(found, SiteUnavailable):
+                failed[batch[0]] = str(found)
+            else:
+                details |= found
+        return details, failed
+
+    def _details_of(self, batch: list[int]) -> dict[int, dict[str, Any]]:
+        def ask() -> dict[int, dict[str, Any]]:
+            found = self._client.get_operation_details(batch)
+            return {int(k): v for k, v in found.items() if isinstance(v, dict)}
+
+        return _call("operation details", ask)
 
     def roots(self, supervoxels: NDArray[np.uint64], when: datetime, *, level2: bool = False) -> NDArray[np.uint64]:
         """Return the root of each supervoxel at a time.
@@ -152,27 +173,47 @@ class Graph:
         NDArray[np.uint64]
             Shape (n,); 0 where the server knows none.
         """
+        found, failed = self.readable_roots(supervoxels, when, level2=level2)
+        if failed:
+            raise SiteUnavailable(next(iter(failed.values())))
+        return found
+
+    def readable_roots(
+        self, supervoxels: NDArray[np.uint64], when: datetime, *, level2: bool = False
+    ) -> tuple[NDArray[np.uint64], dict[int, str]]:
+        """As :meth:`roots`, with 0 where a supervoxel fails by itself, and with supervoxel -> reason of these."""
         unique, inverse = np.unique(np.asarray(supervoxels, np.uint64), return_inverse=True)
         answer = np.zeros(len(unique), np.uint64)
         asked = np.flatnonzero(unique)
         step = self._rules.supervoxels_per_request
-        for start in range(0, len(asked), step):
-            rows = asked[start : start + step]
-            found = _call(
-                "roots",
-                lambda r=rows: self._client.get_roots(unique[r], timestamp=when, stop_layer=2 if level2 else None),
-            )
+        failed: dict[int, str] = {}
+
+        def ask(rows: NDArray[np.intp]) -> NDArray[np.uint64]:
+            layer = 2 if level2 else None
+            found = _call("roots", lambda: self._client.get_roots(unique[rows], timestamp=when, stop_layer=layer))
             if len(found) != len(rows):
                 raise SiteUnavailable(f"{len(found)} roots for {len(rows)} supervoxels")
-            answer[rows] = found
-        return answer[inverse]
+            return found
+
+        for rows, found in _halving([asked[i : i + step] for i in range(0, len(asked), step)], ask):
+            if isinstance(found, SiteUnavailable):
+                failed[int(unique[rows[0]])] = str(found)
+            else:
+                answer[rows] = found
+        return answer[inverse], failed
 
     def leaves(self, nodes: Sequence[int]) -> dict[int, NDArray[np.uint64]]:
         """Return the supervoxels of each node (a root of any time); uint64, empty where the server knows none."""
         found: dict[int, NDArray[np.uint64]] = {}
-        for batch in _chunks([int(n) for n in nodes], self._rules.roots_per_request):
-            answer = _call("supervoxels", lambda b=batch: self._client.get_leaves_many(b))
-            found |= {int(k): np.asarray(v, np.uint64) for k, v in answer.items()}
+
+        def ask(batch: list[int]) -> dict[int, NDArray[np.uint64]]:
+            answer = _call("supervoxels", lambda: self._client.get_leaves_many(batch))
+            return _call("supervoxels", lambda: {int(k): np.asarray(v, np.uint64) for k, v in answer.items()})
+
+        for _, answer in _halving(_chunks([int(n) for n in nodes], self._rules.roots_per_request), ask):
+            if isinstance(answer, SiteUnavailable):
+                raise answer
+            found |= answer
         return {int(n): found.get(int(n), np.zeros(0, np.uint64)) for n in nodes}
 
     def preview_split(
@@ -223,14 +264,26 @@ class Graph:
 
     def are_latest(self, roots: NDArray[np.uint64], until: datetime) -> NDArray[np.bool_]:
         """Return which roots are current at a time; bool, shape (n,)."""
-        found: list[NDArray[np.bool_]] = [np.zeros(0, np.bool_)]
-        for batch in _chunks(roots.tolist(), self._rules.roots_per_request * 20):
-            ask = lambda b=batch: self._client.is_latest_roots(b, timestamp=until)  # noqa: E731
-            answer = np.asarray(_call("whether roots are current", ask), np.bool_)
+        ids = np.asarray(roots, np.uint64)
+        current = np.zeros(len(ids), np.bool_)
+        step = self._rules.roots_per_request * 20
+
+        def ask(rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+            batch = ids[rows].tolist()
+            answer = np.asarray(
+                _call("whether roots are current", lambda: self._client.is_latest_roots(batch, timestamp=until)),
+                np.bool_,
+            )
             if answer.shape != (len(batch),):
                 raise SiteUnavailable(f"whether roots are current: {answer.size} answers for {len(batch)} roots")
-            found.append(answer)
-        return np.concatenate(found)
+            return answer
+
+        rows = np.arange(len(ids))
+        for some, answer in _halving([rows[i : i + step] for i in range(0, len(rows), step)], ask):
+            if isinstance(answer, SiteUnavailable):
+                raise answer
+            current[some] = answer
+        return current
 
     def latest_of(self, root: int, until: datetime) -> int | None:
         """Return the root with most supervoxels of a given root of any time; None if the server does not know it.
@@ -247,6 +300,44 @@ def _chunks(values: list[int], size: int) -> list[list[int]]:
     return [values[i : i + size] for i in range(0, len(values), size)]
 
 
+Batch = TypeVar("Batch", list[int], NDArray[np.intp])
+
+
+def _halving(batches: Sequence[Batch], ask: Callable[[Batch], T]) -> Iterator[tuple[Batch, T | SiteUnavailable]]:
+    """Ask for each batch, and for both halves of one that fails: one bad id must not spoil the others.
+
+    Yields
+    ------
+    batch, answer
+        The answer is the reason where a single id fails by itself.
+
+    Raises
+    ------
+    ServerAway
+        If there is no connection, the server stays busy for smaller batches too, or nothing at all is answered.
+    """
+    waiting = [(batch, 0) for batch in reversed(batches)]
+    answered = failed = 0
+    while waiting:
+        batch, halvings = waiting.pop()
+        try:
+            answer = ask(batch)
+        except SiteUnavailable as error:
+            if isinstance(error, ServerAway) and (not error.busy or halvings >= _HALVINGS_IF_BUSY or len(batch) == 1):
+                raise
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                waiting += [(batch[middle:], halvings + 1), (batch[:middle], halvings + 1)]
+                continue
+            failed += 1
+            if failed >= _HOPELESS and not answered:
+                raise ServerAway(str(error)) from None
+            yield batch, error
+        else:
+            answered += 1
+            yield batch, answer
+
+
 def _call(what: str, ask: Callable[[], T]) -> T:
     """Call caveclient; turn its errors into a short reason (its own messages hold whole answers)."""
     from caveclient.base import AuthException
@@ -255,7 +346,10 @@ def _call(what: str, ask: Callable[[], T]) -> T:
         return ask()
     except requests.HTTPError as error:
         status = error.response.status_code if error.response is not None else "an error"
-        raise SiteUnavailable(f"{what}: the server answered {status}") from None
+        reason = f"{what}: the server answered {status}"
+        raise (ServerAway(reason, busy=True) if status in BUSY else SiteUnavailable(reason)) from None
+    except requests.ConnectionError as error:
+        raise ServerAway(f"{what}: {type(error).__name__}") from None
     except requests.RequestException as error:
         raise SiteUnavailable(f"{what}: {type(error).__name__}") from None
     except AuthException:

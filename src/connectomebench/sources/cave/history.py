@@ -6,7 +6,6 @@ that were undone or reversed later are not corrections, whatever reversed them, 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -16,10 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import SiteUnavailable
+from connectomebench.core.ids import exact_id
 from connectomebench.core.site import Point
 from connectomebench.sources.cave.graph import Graph
 
 Outcome = Literal["correction", "inverted"]
+
+UNREADABLE_DETAILS = "details that cannot be read"
+UNREADABLE_ROOTS = "final roots that cannot be read"
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class JudgedOperation:
 
 def read_operations(
     graph: Graph, roots: Iterable[int], until: datetime
-) -> tuple[list[Operation], Counter[str], dict[int, str]]:
+) -> tuple[list[Operation], dict[int, str], dict[int, str]]:
     """Read the operations in the history of final roots.
 
     Parameters
@@ -117,8 +120,8 @@ def read_operations(
     operations
         Sorted by id, each once.
     left_out
-        Reason -> number of operations that are not edits: refused by the server, undo or redo of another one,
-        without points, without an effect.
+        Operation -> why it is not an edit: refused by the server, undo or redo of another one, without points, without
+        an effect, details that cannot be read.
     failed
         Root -> why its history cannot be read.
     """
@@ -126,18 +129,22 @@ def read_operations(
     entries: dict[int, dict[str, Any]] = {}
     for columns in logs.values():
         for row, operation in enumerate(columns.get("operation_id", [])):
-            entries[int(operation)] = {name: values[row] for name, values in columns.items()}
+            if operation == operation:  # a row without a number is NaN
+                entries[int(operation)] = {name: values[row] for name, values in columns.items()}
     voxel = np.asarray(graph.voxel_nm())
-    details = graph.operation_details(entries)
+    details, unread = graph.operation_details(entries)
     undone = _undone(details)
-    left_out: Counter[str] = Counter()
+    left_out: dict[int, str] = dict.fromkeys(unread, UNREADABLE_DETAILS)
     operations = []
-    for number in sorted(entries):
-        made = _operation(number, entries[number], details.get(number), voxel, number in undone)
+    for number in sorted(entries.keys() - unread.keys()):
+        try:
+            made = _operation(number, entries[number], details.get(number), voxel, number in undone)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            made = UNREADABLE_DETAILS
         if isinstance(made, str):
-            left_out[made] += 1
+            left_out[number] = made
         elif made.time > until:
-            left_out["after the final state"] += 1
+            left_out[number] = "after the final state"
         else:
             operations.append(made)
     return operations, left_out, failed
@@ -188,7 +195,7 @@ def _operation(
         return "without points"
     if merge:
         edges = detail.get("added_edges") or []
-        sources, sinks = (tuple(int(edge[side]) for edge in edges) for side in (0, 1))
+        sources, sinks = (tuple(exact_id(edge[side]) for edge in edges) for side in (0, 1))
     else:
         sources, sinks = _ids(detail.get("source_ids")), _ids(detail.get("sink_ids"))
     if not sources or not sinks:
@@ -203,7 +210,7 @@ def _operation(
 
 
 def _ids(values: Any) -> tuple[int, ...]:
-    return tuple(int(v) for v in values or ())
+    return tuple(exact_id(v) for v in values or ())
 
 
 def _points(voxels: Any, voxel_nm: NDArray[np.float64]) -> tuple[Point, ...]:
@@ -216,7 +223,7 @@ def _points(voxels: Any, voxel_nm: NDArray[np.float64]) -> tuple[Point, ...]:
 
 def judge_operations(
     graph: Graph, operations: list[Operation], until: datetime
-) -> tuple[list[JudgedOperation], Counter[str]]:
+) -> tuple[list[JudgedOperation], dict[int, str]]:
     """Compare each operation with the final state.
 
     The final roots of all supervoxels that operations touched are read in few, large requests. This is the set
@@ -237,19 +244,20 @@ def judge_operations(
     judged
         In the order of ``operations``.
     left_out
-        Reason -> number: a side that is gone, or in several final roots itself.
+        Operation -> why it is not judged: a side that is gone, in several final roots itself, or cannot be read.
     """
     touched = [np.asarray((*o.sources, *o.sinks), np.uint64) for o in operations]
-    final = graph.roots(np.concatenate(touched) if touched else np.zeros(0, np.uint64), until)
+    every = np.concatenate(touched) if touched else np.zeros(0, np.uint64)
+    final, failed = graph.readable_roots(every, until)
     judged: list[JudgedOperation] = []
-    left_out: Counter[str] = Counter()
+    left_out: dict[int, str] = {}
     start = 0
     for operation, ids in zip(operations, touched, strict=True):
         found = final[start : start + len(ids)]
         start += len(ids)
-        outcome = _outcome(operation, found)
+        outcome = UNREADABLE_ROOTS if not failed.keys().isdisjoint(ids.tolist()) else _outcome(operation, found)
         if isinstance(outcome, str):
-            left_out[outcome] += 1
+            left_out[operation.operation_id] = outcome
         else:
             judged.append(outcome)
     return judged, left_out

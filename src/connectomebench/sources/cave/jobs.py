@@ -23,6 +23,7 @@ from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
 from connectomebench.sources.cave.cloud_volumes import CloudLayer
 from connectomebench.sources.cave.connect import Connection, connect
 from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations, read_operations
+from connectomebench.sources.cave.retries import RUN_AGAIN
 from connectomebench.sources.cave.survey import Lookup, Survey, pack_surveys, supervoxels_around, survey, unpack_surveys
 from connectomebench.sources.cave.tokens import volume_token
 
@@ -73,7 +74,7 @@ class JobSpec:
             try:
                 return _open(content_key(asdict(self.config), str(self.cache)), self)
             except SiteUnavailable as error:
-                raise ConnectomeBenchError(f"{error}; check the network and run again to continue") from None
+                raise ConnectomeBenchError(f"{error}; check the network; {RUN_AGAIN}") from None
 
 
 _opening = Lock()
@@ -115,30 +116,39 @@ class HistoryJob:
     @property
     def path(self) -> Path:
         """File that the job writes."""
-        key = content_key("history 1", self.spec.dataset, list(self.roots))
+        key = content_key("history 2", self.spec.dataset, list(self.roots))
         return self.spec.cache / "history" / f"{key}.json"
 
 
 @dataclass(frozen=True)
 class History:
-    """Operations of some roots with their outcomes, counts of the ones left out, and unreadable roots."""
+    """Operations of some roots with their outcomes, those left out and roots without a history, with the reason."""
 
     judged: tuple[JudgedOperation, ...]
-    left_out: dict[str, int]
+    left_out: dict[int, str]
     failed: dict[int, str]
 
 
 def read_history(job: HistoryJob) -> int:
-    """Read and judge the operations of a group of roots, unless the file exists; return their number."""
+    """Read and judge the operations of a group of roots, unless the file exists; return their number.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the server gives no answers at present.
+    """
     if not job.path.exists():
         graph, until = job.spec.open().connection.graph, job.spec.until
-        operations, left_out, failed = read_operations(graph, job.roots, until)
-        judged, undecided = judge_operations(graph, operations, until)
+        try:
+            operations, left_out, failed = read_operations(graph, job.roots, until)
+            judged, undecided = judge_operations(graph, operations, until)
+        except SiteUnavailable as error:
+            raise ConnectomeBenchError(f"the edit history cannot be read: {error}; {RUN_AGAIN}") from None
         write_json(
             job.path,
             {
                 "judged": [_plain(j) for j in judged],
-                "left_out": dict(left_out + undecided),
+                "left_out": {str(number): reason for number, reason in (left_out | undecided).items()},
                 "failed": {str(root): reason for root, reason in failed.items()},
             },
         )
@@ -150,7 +160,7 @@ def load_history(path: Path) -> History:
     data = json.loads(path.read_text(encoding="utf-8"))
     return History(
         tuple(_judged(j) for j in data["judged"]),
-        data["left_out"],
+        {int(number): reason for number, reason in data["left_out"].items()},
         {int(root): reason for root, reason in data["failed"].items()},
     )
 

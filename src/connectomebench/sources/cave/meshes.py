@@ -19,6 +19,29 @@ from connectomebench.sources.cave.retries import with_retries
 _ONCE = RequestRules(attempts=1)
 
 
+def require_meshes(volume: Any) -> None:
+    """Check that a volume has level-2 meshes.
+
+    Parameters
+    ----------
+    volume
+        A ``CloudVolume``.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If its path is no ``graphene://`` one, or its info names no meshes.
+    """
+    if not hasattr(volume.meta, "decode_layer_id"):  # only paths of a ChunkedGraph know layers
+        raise ConnectomeBenchError(
+            f"{volume.cloudpath} is no graphene:// path, so it has no level-2 meshes; set source.cave.meshes to voxels"
+        )
+    if not volume.info.get("mesh"):
+        raise ConnectomeBenchError(
+            f"{volume.cloudpath} does not state where its meshes are; set source.cave.meshes to voxels"
+        )
+
+
 def level2_meshes(
     volume: Any, level2_ids: Iterable[int], cache: BlobCache, key: str, login: str | None = None
 ) -> dict[int, Mesh]:
@@ -69,10 +92,7 @@ def level2_meshes(
     wrong = [i for i in ids if int(volume.meta.decode_layer_id(i)) != 2]
     if wrong:
         raise ValueError(f"{wrong[0]} is not the id of a level-2 node")
-    if not volume.info.get("mesh"):
-        raise ConnectomeBenchError(
-            f"{volume.cloudpath} does not state where its meshes are; set source.cave.meshes to voxels"
-        )
+    require_meshes(volume)
     names = {i: content_key("level-2 mesh 1", key, i) for i in ids}
     found: dict[int, Mesh] = {}
     for i in ids:

@@ -15,19 +15,45 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exce
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.retry_policy import RetryPolicy, TransientError, failure_of, retry_after_s
 from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.tokens import how_to_log_in
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
+RUN_AGAIN = (
+    "run the same command again to continue from here, or let it wait longer (source.cave.requests: attempts, wait_s, "
+    "longest_wait_s)"
+)
+"""What to do where a server gave no answers."""
+
 _IF_500 = 4  # the ChunkedGraph also answers 500 for unknown ids, and then every time
-_BUSY = frozenset({429, 502, 503, 504})
+BUSY = frozenset({429, 502, 503, 504})
+"""Answers of a server that may be able to answer later."""
+_LONG_WAIT_S = 5.0
 _DROPPED = (
     requests.ConnectionError,
     requests.Timeout,
     requests.exceptions.ChunkedEncodingError,
     requests.exceptions.ContentDecodingError,
 )
+
+
+class ServerAway(SiteUnavailable):
+    """The server gives no answers at present; to ask for less, or for something else, does not help.
+
+    Attributes
+    ----------
+    busy
+        It answers, that it is busy; smaller questions may help.
+    """
+
+    def __init__(self, reason: str, busy: bool = False) -> None:
+        super().__init__(reason)
+        self.busy = busy
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.busy)
 
 
 def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: str) -> T:
@@ -56,8 +82,8 @@ def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: s
     def once() -> T:
         try:
             return _within(rules.read_s, read)
-        except AuthenticationError:
-            raise refused(login, 401, login) from None
+        except AuthenticationError:  # cloud-volume did not ask: it only takes tokens that look like one
+            raise unusable_token(login, "it is neither hexadecimal nor base64") from None
         except requests.HTTPError as error:
             if error.response is not None and error.response.status_code in (401, 403):
                 raise refused(str(error.response.url), error.response.status_code, login) from None
@@ -154,7 +180,7 @@ class RetryAdapter(HTTPAdapter):
         _ = response.content  # read it here, so that a body cut short is noticed and tried again
         if response.status_code in (401, 403):
             raise refused(str(request.url), response.status_code, self._login)
-        if response.status_code in _BUSY or response.status_code == 500:
+        if response.status_code in BUSY or response.status_code == 500:
             raise _BusyServer(response)
         return response
 
@@ -165,7 +191,12 @@ class RetryAdapter(HTTPAdapter):
 
 
 def _log_failure(state: RetryCallState) -> None:
-    _log.debug("attempt %d failed: %s", state.attempt_number, type(failure_of(state)).__name__)
+    failed = failure_of(state)
+    reason = failed.reason if isinstance(failed, TransientError) else f"no answer ({type(failed).__name__})"
+    wait_s = state.next_action.sleep if state.next_action else 0.0
+    # a wait that people notice is explained
+    level = logging.WARNING if wait_s >= _LONG_WAIT_S else logging.DEBUG
+    _log.log(level, "attempt %d failed: %s; the next one in %.0f s", state.attempt_number, reason, wait_s)
 
 
 def _give_up(state: RetryCallState) -> requests.Response:
@@ -176,7 +207,12 @@ def _give_up(state: RetryCallState) -> requests.Response:
     raise failed
 
 
-def refused(url: str, status: int, login: str) -> ConnectomeBenchError:
+def unusable_token(login: str, problem: str) -> ConnectomeBenchError:
+    """Make the error for a stored token that no server was asked with, since it cannot be one."""
+    return ConnectomeBenchError(f"the token for {login} cannot be used: {problem}; {how_to_log_in(login)}")
+
+
+def refused(url: str, status: int | None, login: str) -> ConnectomeBenchError:
     """Make the error for a token that is not accepted (401) or has no permission (403), with how to get one.
 
     Parameters
@@ -184,13 +220,14 @@ def refused(url: str, status: int, login: str) -> ConnectomeBenchError:
     url
         Requested address; only its server appears in the message.
     status
-        401 or 403.
+        401 or 403; None where the server leads to a page to log in.
     login
         Server that hands out tokens.
     """
     parts = urlsplit(url)
-    why = "there is no valid token for it" if status == 401 else "the token has no permission for this dataset"
+    why = "the token has no permission for this dataset" if status == 403 else "there is no valid token for it"
+    answered = "asks for a login" if status is None else f"answered {status}"
     return ConnectomeBenchError(
-        f'{parts.scheme}://{parts.netloc} answered {status}: {why}. Get one with python -c "from caveclient import '
+        f'{parts.scheme}://{parts.netloc} {answered}: {why}. Get one with python -c "from caveclient import '
         f"CAVEclient; CAVEclient.setup_token('{login}')\", accept the terms of the dataset there, and run again"
     )

@@ -1,7 +1,7 @@
 """Which token a CAVE server gets: the common one only servers that this package knows, and none without encryption.
 
-caveclient sends the common token (``cave-secret.json``) to any address that a configuration names. Here another server gets
-a token only if there is a file for it, named after it as caveclient and cloud-volume name it.
+caveclient sends the common token (``cave-secret.json``) to any address that a configuration names. Here another server
+gets a token only if there is a file for it, named after it as caveclient and cloud-volume name it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from connectomebench.core.species import SPECIES
 _NAME, _OLD_NAME = "cave-secret.json", "chunkedgraph-secret.json"
 NO_FILE = "there is no such file"
 _NO_TOKEN = "it holds no token"
+_UNSENT = "it is not sent without encryption; use https"
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,16 @@ class Token:
     path: Path
     problem: str
     value: str = field(default="", repr=False)
+
+    @property
+    def is_no_file(self) -> bool:
+        """True where there is not even a file for a token."""
+        return self.problem == NO_FILE
+
+    @property
+    def is_absent(self) -> bool:
+        """True where there is no token to send, false for one that was stored and cannot be used."""
+        return self.problem in (NO_FILE, _NO_TOKEN, _UNSENT)
 
 
 def known_servers() -> frozenset[str]:
@@ -63,7 +74,7 @@ def read_token(address: str) -> Token:
     folder = Path(os.path.expanduser("~")) / ".cloudvolume" / "secrets"  # noqa: PTH111 (as there: works without a home)
     own = folder / f"{split.netloc}-{_NAME}"
     if split.scheme != "https" and not _is_here(split):
-        return Token(own, "it is not sent without encryption; use https")
+        return Token(own, _UNSENT)
     there = os.path.isfile(own)  # noqa: PTH113 (as there: False where it may not look)
     if not is_known(address):
         return _read(own) if there else Token(own, NO_FILE)
@@ -100,7 +111,7 @@ def _read(path: Path) -> Token:
         return Token(path, f"it cannot be read ({error.strerror})")
     except KeyError:
         return Token(path, _NO_TOKEN)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return Token(path, 'it is not JSON of the form {"token": "..."}')
     if value is None:
         return Token(path, _NO_TOKEN)
@@ -110,6 +121,12 @@ def _read(path: Path) -> Token:
     if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", value):
         return Token(path, "its token is neither hexadecimal nor base64")
     return Token(path, "", value)
+
+
+def how_to_log_in(login: str) -> str:
+    """Return instructions to get and store a token for a server."""
+    setup = f"python -c \"from caveclient import CAVEclient; CAVEclient.setup_token('{login}')\""
+    return f"run {setup}; the token is shown at {login}/sticky_auth/settings/tokens"
 
 
 def _split(address: str) -> SplitResult:

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
 
 UNIT_NM = 8.0  # the hemibrain's voxel
 LICENSE = "cc-by-4.0"
@@ -26,11 +27,11 @@ def hemibrain_folder() -> Path:
     spec = find_spec("navis")
     if spec is None or spec.origin is None:
         raise ConnectomeBenchError(
-            "the embedded neurons come with navis, which is not installed: pip install 'connectomebench[quickstart]'"
+            f"the embedded neurons come with navis, which is not installed: {install_hint('neurons')}"
         )
     folder = Path(spec.origin).parent / "data" / "swc"
     if not folder.is_dir():
         raise ConnectomeBenchError(
-            f"this version of navis has no example neurons in {folder}: pip install 'connectomebench[quickstart]'"
+            f"this version of navis has no example neurons in {folder}: {install_hint('neurons')}"
         )
     return folder

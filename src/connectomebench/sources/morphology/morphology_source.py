@@ -111,6 +111,9 @@ class MorphologySource:
         self._segment_tubes, self._body_tubes = segment_tubes(rec, self._index), body_tubes(rec)
         self._contacts = find_contacts(rec, rules.contact_gap_nm, 4 * rules.step_nm, rules.voxel_nm)
         self._corrections = find_corrections(rec, self._contacts, rules.voxel_nm)
+        unknown = sum(neuron.interpolated_radii for neuron in neurons)
+        if unknown:
+            self._corrections.counts["points whose radius was unknown and is interpolated"] = unknown
         stops = np.concatenate([rec.border_nodes, np.flatnonzero(rec.radii_nm > _SOMA_NM)])
         self._stops, self._border_reach_nm = stops, np.maximum(1.2 * rec.radii_nm[stops], _BORDER_NM)
 

@@ -195,13 +195,14 @@ def _leads_somewhere(file: Any, key: str) -> bool:
 def _hdf5_arrays(group: Any) -> dict[str, Any]:
     """Return all arrays below a group by name, also those behind soft and external links; each group once."""
     import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]: compiled, without stubs
 
     found: dict[str, Any] = {}
     seen: set[Any] = set()
     waiting = [("", group)]
     while waiting:
         prefix, parent = waiting.pop()
-        mark = (parent.file.filename, h5py.h5o.get_info(parent.id).addr)
+        mark = (parent.file.filename, h5o.get_info(parent.id).addr)
         if mark in seen:
             continue
         seen.add(mark)
@@ -219,11 +220,11 @@ def _hdf5_arrays(group: Any) -> dict[str, Any]:
 
 def _same_arrays(found: Mapping[str, Any]) -> list[list[str]]:
     """Group the names of one array."""
-    import h5py
+    from h5py import h5o  # pyright: ignore[reportAttributeAccessIssue]: compiled, without stubs
 
     names: dict[tuple[str, int], list[str]] = {}
     for name, dataset in found.items():
-        names.setdefault((dataset.file.filename, h5py.h5o.get_info(dataset.id).addr), []).append(name)
+        names.setdefault((dataset.file.filename, h5o.get_info(dataset.id).addr), []).append(name)
     return list(names.values())
 
 

@@ -28,7 +28,7 @@ class CroppedVolume:
         Voxels of the box.
     """
 
-    whole: StoredVolume
+    whole: StoredVolume | CroppedVolume
     lower: IntPoint
     shape: IntPoint
 
@@ -56,7 +56,7 @@ class CroppedVolume:
         return self.whole.read(first, second)  # type: ignore[arg-type]
 
 
-def fit_image(image: StoredVolume, labels: Volume) -> StoredVolume | CroppedVolume:
+def fit_image(image: StoredVolume | CroppedVolume, labels: Volume) -> StoredVolume | CroppedVolume:
     """Crop image data to the place of the labels.
 
     Parameters

@@ -203,7 +203,10 @@ def check_contradiction(
     if sizes and placement.unit_nm is None:
         if all(math.isnan(s) or s == 1 for s in sizes):
             return
-        candidates = [[s * unit for s in sizes] for unit in _GUESSED_UNITS_NM]
+        ways = [sizes]
+        if placement.names is None and placement.size is not None and len(placement.size) == 3:
+            ways.append([placement.size[2 - a] for a in order])  # some tools write x first, whatever the array's order
+        candidates = [[s * unit for s in way] for way in ways for unit in _GUESSED_UNITS_NM]
     elif sizes:
         candidates = [[s * (placement.unit_nm or ())[a] for s, a in zip(sizes, order, strict=True)]]
     else:

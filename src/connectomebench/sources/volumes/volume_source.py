@@ -6,6 +6,7 @@ the voxels they come from, corrections and contacts by the fingerprints of the v
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections import Counter
@@ -63,6 +64,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+_ONE_TRUTH = (
+    "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in labels without "
+    "truth)"
+)
+
 
 @dataclass(frozen=True)
 class VolumesConfig:
@@ -75,7 +81,7 @@ class VolumesConfig:
     automatic
         The segmentation to correct, or several named ones of the same place (names of letters, digits, ``.-_``).
     proofread
-        The truth. If None, errors are simulated: see ``simulated``.
+        The truth. If None, errors are simulated: see ``simulated``. Only `connectomebench proofread` needs neither.
     simulated
         Rules of simulated errors in ``automatic``, which then counts as the truth; only without ``proofread``.
     image
@@ -112,12 +118,9 @@ class VolumesConfig:
     same_place_nm: float = 1000.0
 
     def __post_init__(self) -> None:
-        """Reject a configuration that leaves the truth or a name undefined."""
-        if (self.proofread is None) == (self.simulated is None):
-            raise ConnectomeBenchError(
-                "volumes needs exactly one of `proofread` (the truth) and `simulated` (how errors are simulated in "
-                "labels without truth)"
-            )
+        """Reject a configuration with two truths, or an undefined name."""
+        if self.proofread is not None and self.simulated is not None:
+            raise ConnectomeBenchError(_ONE_TRUTH)
         if not isinstance(self.automatic, dict):
             return
         if self.simulated is not None:
@@ -146,6 +149,8 @@ class VolumeSource:
         Base folder for relative paths; the working directory by default.
     like
         A source over another segmentation of the same configuration, whose shared volumes are reused.
+    truth_needed
+        False to open a configuration without truth, whose segmentation then stands in for it: no errors are found.
 
     Raises
     ------
@@ -161,6 +166,7 @@ class VolumeSource:
         cache: Path,
         base: Path | None = None,
         like: VolumeSource | None = None,
+        truth_needed: bool = True,
     ) -> None:
         if isinstance(config.automatic, dict):
             raise ConnectomeBenchError("automatic: one segmentation is needed here, not several")
@@ -174,9 +180,11 @@ class VolumeSource:
             if config.simulated is not None:
                 self.automatic, self.proofread = self._with_errors(labels, config.simulated), labels
             else:
-                assert config.proofread is not None
-                self.automatic = labels
-                self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
+                if config.proofread is None and truth_needed:
+                    raise ConnectomeBenchError(_ONE_TRUTH)
+                self.automatic = self.proofread = labels
+                if config.proofread is not None:
+                    self.proofread = open_volume(config.proofread, kind="labels", base=base, name="proofread")
             image = config.image and open_volume(config.image, kind="image", base=base, name="image")
             self.image = image and fit_image(image, self.automatic)
             self.supervoxels = config.supervoxels and open_volume(
@@ -226,6 +234,28 @@ class VolumeSource:
     def _fingerprints(self) -> list[str | None]:
         volumes = (self.automatic, self.proofread, self.image, self.supervoxels)
         return [v.fingerprint if v is not None else None for v in volumes]
+
+    def over(
+        self, automatic: StoredVolume, proofread: StoredVolume, image: StoredVolume | None, supervoxels: StoredVolume
+    ) -> VolumeSource:
+        """Return a source with the same rules and cache over other volumes.
+
+        Parameters
+        ----------
+        automatic, proofread, supervoxels
+            Label volumes of one shape and place. Where ``proofread`` is ``automatic`` itself, the source has no access
+            to any truth.
+        image
+            Image data of the same place, or None.
+        """
+        other = copy.copy(self)
+        other.automatic, other.proofread, other.image, other.supervoxels = automatic, proofread, image, supervoxels
+        other._voxel = np.asarray(automatic.voxel_size_nm, np.float64)
+        other._offset = np.asarray(automatic.offset_vx, np.int64)
+        other._info = other._make_info(self._info.species)
+        other._pieces = lru_cache(maxsize=8)(other._make_pieces)
+        other._extents = None
+        return other
 
     @property
     def info(self) -> SourceInfo:
@@ -332,6 +362,14 @@ class VolumeSource:
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
         return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm)).graph
+
+    def pieces(self, segment_id: int, center_nm: Point, cutout_nm: float) -> Pieces:
+        """Return the pieces behind :meth:`cut_graph`, with their label array."""
+        return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm))
+
+    def gray(self) -> NDArray[np.uint8] | None:
+        """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
+        return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
 
     def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""

@@ -1,0 +1,1 @@
+"""Proofread a whole segmentation: candidates, identification, correction, edits, scores and a review queue."""

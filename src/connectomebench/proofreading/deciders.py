@@ -1,0 +1,267 @@
+"""Who decides: the models of the tasks, from pictures, or an oracle that knows the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from connectomebench.build.render_worker import render_site_or_reason
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import atomic_path
+from connectomebench.core.site import Site
+from connectomebench.dataset.schema import make_row
+from connectomebench.evaluation.resume_log import ResumeLog
+from connectomebench.models.base import Answer
+from connectomebench.proofreading.proposals import Proposal, site_key
+from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
+from connectomebench.proofreading.task_models import END_TASKS, TaskModel
+from connectomebench.proofreading.truth_table import TruthTable
+from connectomebench.rendering.engines import CpuEngine, Engine
+from connectomebench.rendering.rasterizer import available_threads
+from connectomebench.rendering.views import ViewRules
+from connectomebench.sources.volumes.volume_source import VolumeSource
+
+_BATCH = 32
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """An answer to one question.
+
+    Attributes
+    ----------
+    probability
+        P(yes); None where nobody was asked or no picture can be drawn.
+    asked
+        Whether there is someone to ask.
+    evidence
+        Pictures, relative to the output folder.
+    """
+
+    probability: float | None
+    asked: bool = True
+    evidence: tuple[str, ...] = ()
+
+
+NOT_ASKED = Judgement(None, asked=False)
+
+
+class Decider(Protocol):
+    """Answers the questions of proofreading."""
+
+    end_task: str
+
+    def can(self, operation: str) -> bool:
+        """Whether it judges corrections of this kind (``merge`` or ``split``)."""
+        ...
+
+    def identify(self, sites: Sequence[Site], source: VolumeSource) -> list[Judgement]:
+        """Judge whether there is an error at each site; all of one task."""
+        ...
+
+    def correct(self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph) -> list[Judgement]:
+        """Judge corrections; all of one kind."""
+        ...
+
+    def stands(self, proposal: Proposal, graph: SegmentationGraph) -> bool:
+        """Whether an accepted correction still holds after other edits of its round."""
+        ...
+
+    def exhausted(self) -> bool:
+        """Whether a budget is spent."""
+        ...
+
+
+class ModelDecider:
+    """Asks the models of the tasks about pictures, each question once.
+
+    Parameters
+    ----------
+    models
+        Task -> model.
+    log
+        Answers so far, kept on disk as they come.
+    out
+        Output folder; pictures of corrections go to ``OUT/evidence``.
+    engine, views
+        How sites are rendered.
+    max_usd
+        Most that all answers may cost, including those of earlier runs; None sets no limit.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        With a budget, if a model does not say what an answer costs.
+    """
+
+    def __init__(
+        self,
+        models: Mapping[str, TaskModel],
+        log: ResumeLog,
+        out: Path,
+        engine: Engine,
+        views: ViewRules,
+        max_usd: float | None = None,
+    ) -> None:
+        self._models = models
+        self._log = log
+        self._out = out
+        self._engine = engine
+        self._views = views
+        self._max_usd = max_usd
+        self._spent_out = False
+        self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
+
+    def can(self, operation: str) -> bool:  # noqa: D102
+        return f"{operation}_action" in self._models
+
+    def stands(self, proposal: Proposal, graph: SegmentationGraph) -> bool:  # noqa: D102
+        return True
+
+    def exhausted(self) -> bool:  # noqa: D102
+        return self._spent_out
+
+    def identify(self, sites: Sequence[Site], source: VolumeSource) -> list[Judgement]:  # noqa: D102
+        if not sites or sites[0].task not in self._models:
+            return [NOT_ASKED] * len(sites)
+        return self._ask(sites, source, keep=False)
+
+    def correct(  # noqa: D102
+        self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph
+    ) -> list[Judgement]:
+        return self._ask([proposal.site for proposal in proposals], source, keep=True)
+
+    def spent_usd(self) -> float:
+        """Sum the cost of all answers, 0 for those without a price."""
+        return sum(record["cost_usd"] or 0.0 for record in self._log.records.values())
+
+    def _ask(self, sites: Sequence[Site], source: VolumeSource, keep: bool) -> list[Judgement]:
+        keys = [site_key(site) for site in sites]
+        left = {key: site for key, site in zip(keys, sites, strict=True) if key not in self._log.records}
+        pending = list(left.items())
+        name = sites[0].task if sites else ""
+        with tqdm(total=len(pending), desc=name, unit="question", leave=False, delay=1) as bar:
+            while pending:
+                n = min(self._affordable(), len(pending))
+                if n == 0:
+                    self._spent_out = True
+                    break
+                self._log.add(self._answer(pending[:n], source, keep))
+                pending = pending[n:]
+                bar.update(n)
+        return [self._judgement(key) for key in keys]
+
+    def _judgement(self, key: str) -> Judgement:
+        record = self._log.records.get(key)
+        if record is None:
+            return Judgement(None)
+        return Judgement(record["probability"], evidence=tuple(record["evidence"]))
+
+    def _answer(self, batch: Sequence[tuple[str, Site]], source: VolumeSource, keep: bool) -> list[dict[str, Any]]:
+        """Render and answer a batch of one task."""
+        task = batch[0][1].task
+        threads = available_threads() if isinstance(self._engine, CpuEngine) else 1
+        with ThreadPoolExecutor(threads) as pool:
+            drawn = list(pool.map(lambda one: render_site_or_reason(one[1], source, self._engine, self._views), batch))
+        shown = [i for i, drawing in enumerate(drawn) if drawing.summary.problem is None]
+        rows = [make_row(batch[i][1], drawn[i].images, "", source.info) for i in shown]
+        answers: list[Answer] = []
+        if rows:
+            columns = {name: [row[name] for row in rows] for name in rows[0]}
+            answers = self._models[task].model.predict(columns)
+        by_row = dict(zip(shown, answers, strict=True))
+        records = []
+        for i, (key, _) in enumerate(batch):
+            answer = by_row.get(i)
+            evidence = self._keep(key, drawn[i].images) if keep and answer is not None else []
+            records.append(
+                {
+                    "sample_id": key,
+                    "task": task,
+                    "probability": None if answer is None else _yes(answer),
+                    "problem": drawn[i].summary.problem,
+                    "evidence": evidence,
+                    "cost_usd": 0.0 if answer is None else answer.cost_usd,
+                    "tokens": None if answer is None else answer.tokens,
+                }
+            )
+        return records
+
+    def _keep(self, key: str, images: Mapping[str, bytes]) -> list[str]:
+        paths = []
+        for view, content in images.items():
+            relative = f"evidence/{key}/{view}.png"
+            with atomic_path(self._out / relative) as temporary:
+                temporary.write_bytes(content)
+            paths.append(relative)
+        return paths
+
+    def _affordable(self) -> int:
+        """Count the questions of the next batch that the budget allows, each at the price of the dearest so far."""
+        if self._max_usd is None:
+            return _BATCH
+        asked = [record["cost_usd"] for record in self._log.records.values() if record["problem"] is None]
+        if any(cost is None for cost in asked):
+            raise ConnectomeBenchError(
+                "a model does not say what its answers cost, so --max-usd cannot be kept; give its token prices"
+            )
+        dearest = max(asked, default=0.0)
+        if not dearest:
+            return 1 if not asked else _BATCH
+        return max(0, min(_BATCH, int((self._max_usd - self.spent_usd()) / dearest)))
+
+
+def _yes(answer: Answer) -> float | None:
+    if answer.probabilities:
+        return float(answer.probabilities.get("yes", 0.0))
+    return None if answer.prediction is None else float(answer.prediction == "yes")
+
+
+class OracleDecider:
+    """Knows the truth: a correction is right if it lowers the variation of information.
+
+    Parameters
+    ----------
+    table
+        Overlaps of supervoxels and bodies.
+    """
+
+    def __init__(self, table: TruthTable) -> None:
+        self._table = table
+        self.end_task = END_TASKS[1]
+
+    def can(self, operation: str) -> bool:  # noqa: D102
+        return True
+
+    def stands(self, proposal: Proposal, graph: SegmentationGraph) -> bool:  # noqa: D102
+        return edit_gain(graph, proposal, self._table) > 0
+
+    def exhausted(self) -> bool:  # noqa: D102
+        return False
+
+    def identify(self, sites: Sequence[Site], source: VolumeSource) -> list[Judgement]:
+        """Ask nobody: corrections alone decide."""
+        return [NOT_ASKED] * len(sites)
+
+    def correct(  # noqa: D102
+        self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph
+    ) -> list[Judgement]:
+        gains = [edit_gain(graph, proposal, self._table) for proposal in proposals]
+        best = max(gains, default=0.0)
+        # above 0.99 where it is right, and the more it gains the surer: of several right cuts the best is taken
+        return [Judgement(0.99 + 0.01 * gain / best if gain > 0 else 0.0) for gain in gains]
+
+
+def edit_gain(graph: SegmentationGraph, proposal: Proposal, table: TruthTable) -> float:
+    """Compute by how much a proposal would lower the variation of information now, bits; 0 where it does nothing."""
+    try:
+        if proposal.operation == "merge":
+            return table.merge_gain(graph, *graph.check_merge(proposal.sources[0], proposal.sinks[0], 2.0))
+        return table.split_gain(graph.plan_split(proposal.sources, proposal.sinks, 2.0))
+    except EditRefused:
+        return 0.0

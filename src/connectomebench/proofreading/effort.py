@@ -1,0 +1,259 @@
+"""What decisions are worth: right and wrong edits, models against the oracle, and value against effort."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.correction import Contacts
+from connectomebench.proofreading.deciders import edit_gain
+from connectomebench.proofreading.edit_log import Edit, apply_edit
+from connectomebench.proofreading.loop import LoopResult, best_of_candidates
+from connectomebench.proofreading.place import Place
+from connectomebench.proofreading.proposals import Proposal, site_key
+from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
+from connectomebench.proofreading.truth_table import TruthTable
+
+RANDOM_ORDERS = 10
+THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Value against effort.
+
+    Attributes
+    ----------
+    gains
+        float64, shape (decisions,): bits by which the first ``n`` decisions lower the variation of information, if a
+        person decides each rightly.
+    right
+        Decisions that accept an edit.
+    """
+
+    gains: NDArray[np.float64]
+    right: int
+
+    def at(self, decisions: float) -> float:
+        """Return the gain after a number of decisions; beyond the last one it stays."""
+        if not len(self.gains):
+            return 0.0
+        return float(np.interp(decisions, np.arange(len(self.gains) + 1), np.append(0.0, self.gains)))
+
+    def area(self, decisions: int, whole: float) -> float:
+        """Return the mean share of a whole gain over the first decisions: 1 if the first one brought all of it."""
+        if not decisions or whole <= 0:
+            return 0.0
+        return float(np.mean([self.at(n) for n in range(1, decisions + 1)])) / whole
+
+
+def decide_rightly(graph: SegmentationGraph, proposals: Sequence[Proposal], table: TruthTable) -> Curve:
+    """Decide proposals in order as a person who knows the truth, on a copy of the graph.
+
+    Returns
+    -------
+    Curve
+        A proposal that has become void (its objects are one already) costs a decision and gains nothing.
+    """
+    state = graph.copy()
+    gains, total, right = [], 0.0, 0
+    for proposal in proposals:
+        gain = edit_gain(state, proposal, table)
+        if gain > 0:
+            if proposal.operation == "merge":
+                state.merge(proposal.sources[0], proposal.sinks[0], 2.0)
+            else:
+                state.split(proposal.sources, proposal.sinks, 2.0)
+            total += gain
+            right += 1
+        gains.append(total)
+    return Curve(np.asarray(gains, np.float64), right)
+
+
+def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: Place, table: TruthTable) -> Curve:
+    """Decide all touching pairs of objects, the largest contact first, as a person who knows the truth."""
+    least = place.config.sites.min_segment_voxels
+    pairs, inverse = np.unique(contacts.segments, axis=0, return_inverse=True)
+    areas = np.bincount(inverse.ravel(), weights=contacts.areas, minlength=len(pairs))
+    state = graph.copy()
+    gains, total, right = [], 0.0, 0
+    for row in np.argsort(-areas, kind="stable").tolist():
+        first, second = pairs[row].tolist()
+        if min(graph.voxels(first), graph.voxels(second)) < least:
+            continue
+        a, b = int(graph.rows(first)[0]), int(graph.rows(second)[0])
+        try:
+            gain = table.merge_gain(state, *state.check_merge(a, b, 2.0))
+        except EditRefused:
+            gain = 0.0
+        if gain > 0:
+            state.merge(a, b, 2.0)
+            total += gain
+            right += 1
+        gains.append(total)
+    return Curve(np.asarray(gains, np.float64), right)
+
+
+def value_against_effort(
+    graph: SegmentationGraph,
+    result: LoopResult,
+    contacts: Contacts,
+    place: Place,
+    table: TruthTable,
+    oracle_gain: float,
+    seed: int = 0,
+) -> tuple[dict[str, Any], dict[str, Curve]]:
+    """Compare orders of decisions: by expected gain, at random, and the largest contact first.
+
+    Parameters
+    ----------
+    graph
+        Before any edit.
+    result
+        Of the models; the corrections judged in its first round are decided, the best of each candidate.
+    contacts
+        Of the objects before any edit.
+    place, table
+        Data and truth.
+    oracle_gain
+        Bits that the oracle gains in all of its rounds; shares are of that.
+    seed
+        Of the random orders.
+
+    Returns
+    -------
+    summary
+        For each order ``decisions``, ``right``, ``gain_bits``, ``share_of_oracle``, ``share_in_first_30_percent`` (of
+        the decisions of the first order) and ``area``.
+    curves
+        The curves behind it; of the random orders the first.
+    """
+    pool = list(best_of_candidates(result.rounds[0]).values())
+    pool.sort(key=lambda one: (-one.value, one.proposal.edit_id))
+    proposals = [one.proposal for one in pool]
+    n = len(proposals)
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(n) for _ in range(RANDOM_ORDERS)]
+    curves = {"expected_gain": decide_rightly(graph, proposals, table)}
+    shuffled = [decide_rightly(graph, [proposals[i] for i in order], table) for order in orders]
+    curves["random"] = Curve(np.mean([c.gains for c in shuffled], axis=0), round(np.mean([c.right for c in shuffled])))
+    curves["largest_contact"] = largest_contacts_first(graph, contacts, place, table)
+
+    def share(bits: float) -> float | None:
+        return bits / oracle_gain if oracle_gain > 0 else None
+
+    summary = {
+        name: {
+            "decisions": len(curve.gains),
+            "right": curve.right,
+            "gain_bits": curve.at(len(curve.gains)),
+            "share_of_oracle": share(curve.at(len(curve.gains))),
+            "share_in_first_30_percent": share(curve.at(0.3 * n)),
+            "area": curve.area(n, oracle_gain),
+        }
+        for name, curve in curves.items()
+    }
+    return summary, curves
+
+
+def score_edits(graph: SegmentationGraph, edits: Sequence[Edit], table: TruthTable) -> dict[str, dict[str, Any]]:
+    """Count right edits (errors corrected) and wrong ones (errors added), by operation.
+
+    Parameters
+    ----------
+    graph
+        Before the first of them.
+    edits
+        Applied edits, in order.
+    table
+        The truth. An edit is right if it lowers the variation of information at that moment.
+    """
+    state = graph.copy()
+    counts = {name: {"corrected": 0, "added": 0, "gain_bits": 0.0} for name in ("merge", "split")}
+    for edit in edits:
+        before = sum(table.variation(state.objects))
+        apply_edit(state, edit)
+        gain = before - sum(table.variation(state.objects))
+        counts[edit.operation]["corrected" if gain > 0 else "added"] += 1
+        counts[edit.operation]["gain_bits"] += gain
+    for own in counts.values():
+        made = own["corrected"] + own["added"]
+        own["precision"] = own["corrected"] / made if made else None
+    return counts
+
+
+def score_steps(result: LoopResult, oracle: LoopResult, rules_min: float) -> dict[str, Any]:
+    """Score identification and correction of the first round, whose candidates models and oracle share.
+
+    Parameters
+    ----------
+    result, oracle
+        Loops of the models, and of the oracle.
+    rules_min
+        Confidence from which a correction was applied.
+
+    Returns
+    -------
+    dict
+        ``identification`` by error (``ends``: split errors, ``merge_places``: merge errors) with recall, precision and
+        false positive rate at P(error) >= 0.5; ``correction`` with counts of right, wrong, none when there should be
+        one and none correctly, of the candidates that passed identification; ``thresholds``: precision and number of
+        edits at each confidence.
+    """
+    right = {one.proposal.edit_id: (one.correction.probability or 0.0) > 0.5 for one in oracle.rounds[0].judged}
+    errors: dict[str, bool] = {site_key(c.site): False for c, _ in oracle.rounds[0].candidates}
+    ends = {site_key(c.site): c.kind == "end" for c, _ in oracle.rounds[0].candidates}
+    places = {_where(c.site): site_key(c.site) for c, _ in oracle.rounds[0].candidates}
+    for one in oracle.rounds[0].judged:
+        key = site_key(one.proposal.candidate.site)
+        errors[key] = errors.get(key, False) or right[one.proposal.edit_id]
+    identification = {}
+    for name, is_end in (("ends", True), ("merge_places", False)):
+        asked = [
+            (places[_where(c.site)], answer.probability)
+            for c, answer in result.rounds[0].candidates
+            if answer.probability is not None and _where(c.site) in places
+        ]
+        own = [(errors[key], p >= 0.5) for key, p in asked if ends[key] == is_end]
+        identification[name] = _rates(own)
+    counts = {"right": 0, "wrong": 0, "none_when_should": 0, "none_correct": 0}
+    by_candidate: dict[str, list[Any]] = {}
+    for one in result.rounds[0].judged:
+        by_candidate.setdefault(places.get(_where(one.proposal.candidate.site), ""), []).append(one)
+    for key, own in by_candidate.items():
+        best = max(own, key=lambda one: one.confidence)
+        if best.confidence >= rules_min:
+            counts["right" if right.get(best.proposal.edit_id) else "wrong"] += 1
+        else:
+            counts["none_when_should" if errors.get(key) else "none_correct"] += 1
+    best_of = [max(own, key=lambda one: one.confidence) for own in by_candidate.values()]
+    thresholds = []
+    for least in THRESHOLDS:
+        chosen = {one.proposal.edit_id for one in best_of if one.confidence >= least}
+        good = sum(bool(right.get(edit)) for edit in chosen)
+        thresholds.append(
+            {"min_confidence": least, "edits": len(chosen), "precision": good / len(chosen) if chosen else None}
+        )
+    return {"identification": identification, "correction": counts, "thresholds": thresholds}
+
+
+def _where(site: Any) -> tuple[Any, ...]:
+    """Name a place whatever the task asks there."""
+    return (site.segment_ids, site.location_nm)
+
+
+def _rates(pairs: Sequence[tuple[bool, bool]]) -> dict[str, float | int | None]:
+    errors, said = sum(e for e, _ in pairs), sum(s for _, s in pairs)
+    both = sum(e and s for e, s in pairs)
+    clean = len(pairs) - errors
+    return {
+        "asked": len(pairs),
+        "errors": errors,
+        "recall": both / errors if errors else None,
+        "precision": both / said if said else None,
+        "false_positive_rate": (said - both) / clean if clean else None,
+    }

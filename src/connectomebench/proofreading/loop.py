@@ -1,0 +1,427 @@
+"""The loop: candidates, identification, correction, edits; again where something changed."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from tqdm import tqdm
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.deciders import Decider, Judgement
+from connectomebench.proofreading.edit_log import Edit, apply_edit
+from connectomebench.proofreading.place import Place
+from connectomebench.proofreading.proposals import (
+    Candidate,
+    Proposal,
+    find_places,
+    propose_merges,
+    propose_splits,
+    site_key,
+)
+from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
+from connectomebench.sources.volumes.volume_source import VolumeSource
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LoopRules:
+    """When an edit is applied, and when the loop stops.
+
+    Attributes
+    ----------
+    min_confidence
+        Edits of at least this confidence are applied; the others wait in the queue.
+    min_identification
+        Candidates with a lower P(error) go no further.
+    max_decisions
+        Most edits that are applied, those of the largest expected gain; None sets no limit.
+    max_rounds
+        Rounds after which the loop stops though something changed.
+    """
+
+    min_confidence: float = 0.9
+    min_identification: float = 0.5
+    max_decisions: int | None = None
+    max_rounds: int = 10
+
+    def __post_init__(self) -> None:
+        for name in ("min_confidence", "min_identification"):
+            if not 0 <= getattr(self, name) <= 1:
+                option = f"--{name.replace('_', '-')}"
+                raise ConnectomeBenchError(f"{option} is {getattr(self, name)}; it must lie between 0 and 1")
+        if self.max_decisions is not None and self.max_decisions < 0:
+            raise ConnectomeBenchError(f"--max-decisions is {self.max_decisions}; it must be at least 0")
+        if self.max_rounds < 1:
+            raise ConnectomeBenchError(f"--max-rounds is {self.max_rounds}; it must be at least 1")
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A proposal with what the models say of it.
+
+    Attributes
+    ----------
+    proposal
+        The correction.
+    identification, correction
+        Answers of the two models.
+    confidence
+        Both together; see :func:`combine`.
+    round
+        Round in which it was judged.
+    """
+
+    proposal: Proposal
+    identification: Judgement
+    correction: Judgement
+    confidence: float
+    round: int
+
+    @property
+    def value(self) -> float:
+        """Expected gain of a decision, bits: confidence times the gain of a right edit."""
+        return self.confidence * self.proposal.gain
+
+    def as_edit(self, graph: SegmentationGraph, neuroglancer: str = "") -> Edit:
+        """Return it as an edit of the current objects."""
+        p = self.proposal
+        rows = [p.sources[0], p.sinks[0]]
+        before = tuple(dict.fromkeys(int(graph.objects[row]) for row in rows))
+        return Edit(
+            p.edit_id,
+            p.operation,
+            self.round,
+            p.site.location_nm,
+            p.source_points_nm,
+            p.sink_points_nm,
+            tuple(row + 1 for row in p.sources),
+            tuple(row + 1 for row in p.sinks),
+            before,
+            self.confidence,
+            self.identification.probability,
+            self.correction.probability,
+            self.value,
+            p.candidate.kind,
+            evidence=self.correction.evidence,
+            neuroglancer=neuroglancer,
+        )
+
+
+@dataclass
+class Round:
+    """What one round looked at.
+
+    Attributes
+    ----------
+    number
+        From 1.
+    candidates
+        Candidates with the answer of the identification model.
+    judged
+        All judged corrections, several of one candidate included.
+    applied
+        Applied edits.
+    dropped
+        Why corrections were not proposed or applied: reason -> number.
+    """
+
+    number: int
+    candidates: list[tuple[Candidate, Judgement]] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
+    applied: list[Edit] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class LoopResult:
+    """Rounds of a finished loop, what is left to decide (best of each candidate, unsorted), and why it stopped."""
+
+    rounds: tuple[Round, ...]
+    pending: tuple[Judged, ...]
+    stopped: str
+
+
+def combine(identification: float | None, correction: float | None) -> float:
+    """Combine two probabilities into the confidence of an edit.
+
+    Returns
+    -------
+    float
+        Their product: an edit is right if there is an error and this corrects it. None (not asked) counts as 1.
+    """
+    return (1.0 if identification is None else identification) * (1.0 if correction is None else correction)
+
+
+def run_loop(
+    place: Place,
+    graph: SegmentationGraph,
+    decider: Decider,
+    rules: LoopRules,
+    logged: Sequence[Edit] = (),
+    record: Callable[[Edit], None] = lambda edit: None,
+    link: Callable[[Edit], str] = lambda edit: "",
+) -> LoopResult:
+    """Proofread until nothing confident is left or a budget is spent.
+
+    Parameters
+    ----------
+    place
+        The data; the loop never reads its truth.
+    graph
+        Its segmentation before any edit; edited in place.
+    decider
+        Answers the questions.
+    rules
+        See :class:`LoopRules`.
+    logged
+        Edits of an interrupted run: each is applied again in its round, and the rest of the round after it.
+    record
+        Called with each new edit before the next one.
+    link
+        Makes the link to the place of an edit.
+
+    Returns
+    -------
+    LoopResult
+        The same for the same place, answers and rules, however often it was interrupted.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a logged edit cannot be applied again.
+    """
+    rounds: list[Round] = []
+    pending: dict[str, Judged] = {}
+    changed: set[int] | None = None
+    stopped = "nothing confident is left"
+    done = 0
+    while True:
+        current = Round(len(rounds) + 1)
+        rounds.append(current)
+        _judge(place, graph, decider, rules, current, changed)
+        best = best_of_candidates(current)
+        pending = {key: one for key, one in pending.items() if _exists(one, graph)} | best
+        earlier = [edit for edit in logged if edit.round == current.number]
+        left = None if rules.max_decisions is None else rules.max_decisions - done
+        changed = apply_round(graph, decider, rules, current, list(best.values()), earlier, left, record, link)
+        done += len(current.applied)
+        applied = {edit.edit_id for edit in current.applied}
+        pending = {k: one for k, one in pending.items() if one.proposal.edit_id not in applied}
+        _log.info(
+            "round %d: %d candidates, %d corrections judged, %d edits applied",
+            current.number,
+            len(current.candidates),
+            len(current.judged),
+            len(current.applied),
+        )
+        if decider.exhausted():
+            stopped = "the budget in USD is spent"
+        elif rules.max_decisions is not None and done >= rules.max_decisions:
+            stopped = f"{rules.max_decisions} edits were applied"
+        elif changed and current.number == rules.max_rounds:
+            stopped = f"{rules.max_rounds} rounds are done"
+        elif changed:
+            continue
+        break
+    return LoopResult(tuple(rounds), tuple(one for one in pending.values() if _exists(one, graph)), stopped)
+
+
+def _exists(judged: Judged, graph: SegmentationGraph) -> bool:
+    return all(segment in graph for segment in judged.proposal.site.segment_ids)
+
+
+def _judge(
+    place: Place,
+    graph: SegmentationGraph,
+    decider: Decider,
+    rules: LoopRules,
+    current: Round,
+    changed: set[int] | None,
+) -> None:
+    """Find and judge the candidates of the current objects; after the first round only where something changed."""
+    source = place.blind(graph.objects)
+    least = place.config.sites.min_segment_voxels
+    large = [one for one in graph.ids() if graph.voxels(one) >= least]
+    skeletons = dict(source.skeletons(large))
+    ends, spots = find_places(source, skeletons, place, decider.end_task)
+    if decider.can("merge"):
+        merges = list(propose_merges(ends, source.contacts(), graph, place, source))
+        if changed is not None:
+            merges = [m for m in merges if changed & set(m.site.segment_ids)]
+        by_end: dict[str, list[Proposal]] = {}
+        for merge in merges:
+            by_end.setdefault(site_key(merge.candidate.site), []).append(merge)
+        _judge_kind(decider, rules, current, list(_distinct(merges)), by_end.__getitem__, source, graph)
+    if decider.can("split"):
+        own = [spot for spot in spots if changed is None or spot.site.segment_ids[0] in changed]
+
+        def cuts(key: str) -> list[Proposal]:
+            spot = by_key[key]
+            skeleton = skeletons[spot.site.segment_ids[0]]
+            return propose_splits(spot, skeleton, graph, place, source, current.dropped)
+
+        by_key = {site_key(spot.site): spot for spot in own}
+        _judge_kind(decider, rules, current, list(by_key.values()), cuts, source, graph)
+
+
+def _distinct(merges: Sequence[Proposal]) -> list[Candidate]:
+    """Return the ends that have a partner, each once."""
+    return list({site_key(merge.candidate.site): merge.candidate for merge in merges}.values())
+
+
+def _judge_kind(
+    decider: Decider,
+    rules: LoopRules,
+    current: Round,
+    candidates: Sequence[Candidate],
+    corrections: Callable[[str], list[Proposal]],
+    source: VolumeSource,
+    graph: SegmentationGraph,
+) -> None:
+    """Identify errors among candidates of one kind, and judge the corrections of those that pass."""
+    answers = decider.identify([one.site for one in candidates], source)
+    proposals: list[Proposal] = []
+    identified: list[Judgement] = []
+    for candidate, answer in zip(candidates, answers, strict=True):
+        current.candidates.append((candidate, answer))
+    passed = [
+        (candidate, answer)
+        for candidate, answer in zip(candidates, answers, strict=True)
+        if not answer.asked or (answer.probability or 0.0) >= rules.min_identification
+    ]
+    for candidate, answer in tqdm(passed, "propose corrections", unit="place", leave=False, delay=1):
+        made = corrections(site_key(candidate.site))
+        proposals += made
+        identified += [answer] * len(made)
+    judgements = decider.correct(proposals, source, graph)
+    for proposal, identification, correction in zip(proposals, identified, judgements, strict=True):
+        if correction.probability is not None:
+            confidence = combine(identification.probability, correction.probability)
+            current.judged.append(Judged(proposal, identification, correction, confidence, current.number))
+        else:
+            current.dropped["no answer to the question of a correction"] += 1
+
+
+def best_of_candidates(current: Round) -> dict[str, Judged]:
+    """Keep the most confident correction of each candidate, and of those that name the same pair or cut."""
+    best: dict[str, Judged] = {}
+    for one in current.judged:
+        key = site_key(one.proposal.candidate.site)
+        if key not in best or one.confidence > best[key].confidence:
+            best[key] = one
+    distinct: dict[str, Judged] = {}
+    for one in best.values():
+        pair = one.proposal.site.segment_ids
+        key = repr(sorted(pair)) if one.proposal.operation == "merge" else one.proposal.edit_id
+        if key not in distinct or one.confidence > distinct[key].confidence:
+            distinct[key] = one
+    return distinct
+
+
+def apply_round(
+    graph: SegmentationGraph,
+    decider: Decider,
+    rules: LoopRules,
+    current: Round,
+    judged: Sequence[Judged],
+    earlier: Sequence[Edit],
+    limit: int | None,
+    record: Callable[[Edit], None],
+    link: Callable[[Edit], str],
+) -> set[int]:
+    """Apply the confident edits of a round.
+
+    Parameters
+    ----------
+    graph
+        Edited in place.
+    decider
+        Says whether an accepted correction still holds after the others.
+    rules
+        ``min_confidence`` counts here.
+    current
+        Gets the applied edits, and why others were put off or refused.
+    judged
+        One correction a candidate.
+    earlier
+        Edits of this round that an interrupted run made; applied first.
+    limit
+        Most edits, those of the largest expected gain; None sets no limit.
+    record, link
+        As for :func:`run_loop`.
+
+    Returns
+    -------
+    set of int
+        The objects that the edits made.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If an earlier edit cannot be made again.
+    """
+    confident = [one for one in judged if one.confidence >= rules.min_confidence]
+    confident.sort(key=lambda one: (-one.confidence, -one.proposal.gain, one.proposal.edit_id))
+    chosen = _compatible(graph.copy(), decider, confident, current)
+    if limit is not None and len(chosen) > limit:
+        order = sorted(chosen, key=lambda one: (-(2 * one.confidence - 1) * one.proposal.gain, one.proposal.edit_id))
+        kept = {one.proposal.edit_id for one in order[: max(limit, 0)]}
+        chosen = [one for one in chosen if one.proposal.edit_id in kept]
+    for edit in earlier:
+        if _make(graph, edit) != edit.after:
+            raise ConnectomeBenchError(
+                f"edit {edit.edit_id} of the log cannot be made again; the data have changed, so choose another --out"
+            )
+        current.applied.append(edit)
+    known = {edit.edit_id for edit in earlier}
+    for one in chosen:
+        if one.proposal.edit_id in known or (limit is not None and len(current.applied) >= limit):
+            continue
+        edit = one.as_edit(graph)
+        after = _make(graph, edit)
+        if after:
+            edit = replace(edit, after=after)
+            edit = replace(edit, neuroglancer=link(edit))
+            record(edit)
+            current.applied.append(edit)
+    return {made for edit in current.applied for made in edit.after if made in graph}
+
+
+def _make(graph: SegmentationGraph, edit: Edit) -> tuple[int, ...]:
+    try:
+        return apply_edit(graph, edit)
+    except (EditRefused, IndexError):
+        return ()
+
+
+def _compatible(
+    trial: SegmentationGraph, decider: Decider, confident: Sequence[Judged], current: Round
+) -> list[Judged]:
+    """Choose edits in the order of their confidence, leaving out those in conflict with one chosen before.
+
+    Merges may follow each other; an object that is split takes part in nothing else in this round, since the pictures
+    of its other edits show it whole.
+    """
+    merged: set[int] = set()
+    split: set[int] = set()
+    chosen = []
+    for one in confident:
+        own = set(one.proposal.site.segment_ids)
+        others = split | merged if one.proposal.operation == "split" else split
+        if own & others:
+            current.dropped["put off: in conflict with a more confident edit"] += 1
+            continue
+        if not decider.stands(one.proposal, trial):
+            continue
+        try:
+            apply_edit(trial, one.as_edit(trial))
+        except EditRefused as error:
+            current.dropped[f"refused: {error}"] += 1
+            continue
+        (split if one.proposal.operation == "split" else merged).update(own)
+        chosen.append(one)
+    return chosen

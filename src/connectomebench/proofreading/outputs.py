@@ -1,0 +1,83 @@
+"""Files of a run: the segmentation, the mapping of supervoxels, edits and queue as tables, and a viewer state."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import numpy as np
+
+from connectomebench.core.files import atomic_path, write_json, write_text
+from connectomebench.proofreading.edit_log import Edit
+from connectomebench.proofreading.neuroglancer_links import state
+from connectomebench.proofreading.place import Place
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph
+
+_CHUNK = 64
+
+
+def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Path:
+    """Write ``OUT/segmentation``, a precomputed volume (uint64) for CloudVolume and Neuroglancer, over an old one."""
+    from cloudvolume import CloudVolume
+
+    folder, fresh = out / "segmentation", out / ".segmentation.new"
+    shutil.rmtree(fresh, ignore_errors=True)
+    CloudVolume.from_numpy(
+        place.objects(graph.objects),
+        f"precomputed://file://{fresh.resolve()}",
+        resolution=[v if v != int(v) else int(v) for v in place.voxel_size_nm],
+        voxel_offset=list(place.offset_vx),
+        chunk_size=(_CHUNK, _CHUNK, _CHUNK),
+        layer_type="segmentation",
+        encoding="compressed_segmentation",
+        progress=False,
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return folder
+
+
+def write_mapping(graph: SegmentationGraph, out: Path) -> Path:
+    """Write ``OUT/mapping.parquet``: supervoxel, its id in the source, segment before, object now, voxels, centre."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    known = graph.supervoxels
+    table = pa.table(
+        {
+            "supervoxel": np.arange(1, len(known.segments) + 1, dtype=np.uint64),
+            "source_supervoxel": known.sources,
+            "segment": known.segments,
+            "object": graph.objects,
+            "voxels": known.voxels,
+            **{f"{axis}_nm": known.points_nm[:, i] for i, axis in enumerate("xyz")},
+        }
+    )
+    path = out / "mapping.parquet"
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return path
+
+
+def write_csv(edits: Sequence[Edit], path: Path) -> None:
+    """Write edits as a table: one column a field, lists of points and ids as JSON."""
+    names = [field.name for field in fields(Edit)]
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    for edit in edits:
+        values = asdict(edit)
+        writer.writerow([json.dumps(v) if isinstance(v, tuple | list) else v for v in (values[n] for n in names)])
+    write_text(path, stream.getvalue())
+
+
+def write_queue(queue: Sequence[Edit], place: Place, url: str, out: Path) -> None:
+    """Write the queue, most valuable decision first: ``queue.jsonl``, ``queue.csv``, and ``neuroglancer.json``."""
+    write_text(out / "queue.jsonl", "".join(edit.as_line() + "\n" for edit in queue))
+    write_csv(queue, out / "queue.csv")
+    write_json(out / "neuroglancer.json", state(place, url, queue))

@@ -1,0 +1,235 @@
+"""Open the model of each task, and refuse one that learnt from the place it would proofread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.geometry import Box
+from connectomebench.evaluation.chat_adapter import ChatModelAdapter
+from connectomebench.evaluation.evaluator import model_defaults
+from connectomebench.evaluation.model_spec import Engine, ModelSpec, load_model_spec
+from connectomebench.models.base import Model
+from connectomebench.models.endpoint_settings import EndpointSettings
+from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
+
+END_TASKS = ("endpoint_error_identification_with_em", "endpoint_error_identification")
+PROOFREADING_TASKS = (*END_TASKS, "merge_action", "merge_error_identification", "split_action")
+SPEC_FILE = "models.yaml"
+_BASELINES = ("trivial", "grey")
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """One entry of ``models.yaml``: the model of a task.
+
+    Attributes
+    ----------
+    model
+        Folder (also relative to the file), ``ORG/NAME`` on the Hub, or the name on the endpoint's server.
+    revision, base, engine
+        See :class:`connectomebench.evaluation.model_spec.ModelSpec`.
+    endpoint
+        Settings of an OpenAI-compatible server, without ``model``.
+    fallback
+        Second model of a cascade, for questions on which the first is less confident than ``min_confidence``.
+    min_confidence
+        Of the cascade.
+    """
+
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
+    model: str
+    revision: str | None = None
+    base: str | None = None
+    engine: Engine = "transformers"
+    endpoint: dict[str, Any] | None = None
+    fallback: ModelEntry | None = None
+    min_confidence: float = 0.9
+
+
+@dataclass(frozen=True)
+class TaskModel:
+    """A model of a task.
+
+    Attributes
+    ----------
+    task
+        Name of the task.
+    model
+        Answers rows of it.
+    records
+        Training records of the model, or of both models of a cascade; empty for models of others.
+    """
+
+    task: str
+    model: Model
+    records: tuple[ModelRecord, ...]
+
+
+def open_task_models(path: Path) -> dict[str, TaskModel]:
+    """Open the models of all tasks of proofreading.
+
+    Parameters
+    ----------
+    path
+        A YAML file of task -> :class:`ModelEntry`, a folder that holds it as ``models.yaml``, or a folder of model
+        folders (with ``connectomebench.json``, at any depth), of which each names its task. Baselines (trivial, grey)
+        count only where a task has no other model.
+
+    Returns
+    -------
+    dict
+        Task -> model.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If there is no model of any task of proofreading, several of one, or one cannot be opened.
+    """
+    file = path / SPEC_FILE if path.is_dir() else path
+    if file.is_file():
+        entries = _read_entries(file)
+    elif path.is_dir():
+        entries = _find_folders(path)
+    else:
+        raise ConnectomeBenchError(f"there is no {path}; give a folder of models, or a YAML file that names them")
+    if not entries:
+        raise ConnectomeBenchError(
+            f"{path} holds no model of {', '.join(PROOFREADING_TASKS)}; train one (training/train_probe.py)"
+        )
+    return {task: _open(task, entry, file.parent) for task, entry in entries.items()}
+
+
+def _read_entries(file: Path) -> dict[str, ModelEntry]:
+    import yaml
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+        entries = TypeAdapter(dict[str, ModelEntry]).validate_python(raw)
+    except (OSError, yaml.YAMLError, RecursionError) as error:
+        raise ConnectomeBenchError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "top level"
+        raise ConnectomeBenchError(f"{file}: {where}: {first['msg'].lower()}") from None
+    for task in entries:
+        if task not in PROOFREADING_TASKS:
+            raise unknown_name("task of proofreading", task, PROOFREADING_TASKS)
+    return entries
+
+
+def _find_folders(path: Path) -> dict[str, ModelEntry]:
+    found: dict[str, list[tuple[bool, Path]]] = {}
+    for file in sorted(path.rglob(FILE_NAME)):
+        record = read_record(file.parent)
+        if record.task in PROOFREADING_TASKS:
+            found.setdefault(record.task, []).append((record.kind in _BASELINES, file.parent))
+    entries = {}
+    for task, folders in found.items():
+        learnt = [folder for baseline, folder in folders if not baseline] or [folder for _, folder in folders]
+        if len(learnt) > 1:
+            names = ", ".join(str(folder.relative_to(path)) for folder in learnt)
+            raise ConnectomeBenchError(f"{path} holds several models of {task} ({names}); name one in {SPEC_FILE}")
+        entries[task] = ModelEntry(str(learnt[0].resolve()))
+    return entries
+
+
+def _open(task: str, entry: ModelEntry, base: Path) -> TaskModel:
+    model, records = _load(task, entry, base)
+    if entry.fallback is not None:
+        from connectomebench.models.cascade import Cascade
+
+        second, more = _load(task, entry.fallback, base)
+        model = Cascade(model, second, entry.min_confidence, local_first=entry.endpoint is None)
+        records += more
+    return TaskModel(task, model, records)
+
+
+def _load(task: str, entry: ModelEntry, base: Path) -> tuple[Model, tuple[ModelRecord, ...]]:
+    name = str((base / entry.model).resolve()) if (base / entry.model).is_dir() else entry.model
+    spec = ModelSpec(name, entry.revision, entry.base, engine=entry.engine)
+    if entry.endpoint is not None:
+        try:
+            spec = replace(spec, endpoint=EndpointSettings(model=entry.model, **entry.endpoint))
+        except TypeError as error:
+            raise ConnectomeBenchError(f"{task}: endpoint: {error}") from None
+    loaded = load_model_spec(spec)
+    record = loaded.record
+    if record is not None and record.task != task:
+        raise ConnectomeBenchError(f"{entry.model} was trained for {record.task}, not for {task}; name another model")
+    model: Any = loaded.model
+    if hasattr(model, "reply"):
+        model = ChatModelAdapter(model, *model_defaults(loaded))
+    return model, () if record is None else (record,)
+
+
+def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
+    """Say which steps are left out because no model does them; one line each."""
+    lines = []
+    if not any(task in models for task in END_TASKS):
+        lines.append(f"no model of {END_TASKS[0]}: every end of an object goes to correction")
+    if "merge_error_identification" not in models:
+        lines.append("no model of merge_error_identification: every place of a possible merge error goes to correction")
+    for task, words in (("merge_action", "merges"), ("split_action", "splits")):
+        if task not in models:
+            lines.append(f"no model of {task}: no {words} are proposed")
+    return lines
+
+
+def trained_here(models: Mapping[str, TaskModel], name: str, version: str, bounds: Box, box: Box) -> list[str]:
+    """Find models that learnt from the place.
+
+    Parameters
+    ----------
+    models
+        Task -> model.
+    name, version
+        Of the source that is proofread.
+    bounds, box
+        Its whole extent, and the part that is proofread, nm.
+
+    Returns
+    -------
+    list of str
+        One line for each model that was trained on rows of this source (by its name or version), or of one with exactly
+        these bounds, that show a place of the box. Where a record does not say which places its rows show, the bounds
+        of its source count.
+    """
+    lines = []
+    for task, model in models.items():
+        for data in (data for record in model.records for data in record.trained_on):
+            source = data.source
+            theirs = source.get("bounds_nm")
+            same = (
+                source.get("name") == name
+                or source.get("version") == version
+                or (theirs is not None and _box(theirs) == bounds)
+            )
+            places = source.get("places_nm") or theirs
+            if same and (places is None or _overlap(_box(places), box)):
+                shown = "places unknown" if places is None else f"places {_text(_box(places))} nm"
+                lines.append(
+                    f"{task}: {model.model.name} was trained on {data.partition} rows of {source.get('name')} "
+                    f"(dataset {data.fingerprint[:12]}, {shown}), which overlap the place to proofread"
+                )
+    return lines
+
+
+def _box(corners: Any) -> Box:
+    lower, upper = ([float(c) for c in corner] for corner in corners)
+    return Box((lower[0], lower[1], lower[2]), (upper[0], upper[1], upper[2]))
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    low = zip(a.lower_nm, b.upper_nm, strict=True)
+    high = zip(a.upper_nm, b.lower_nm, strict=True)
+    return all(x < y for x, y in low) and all(x > y for x, y in high)
+
+
+def _text(box: Box) -> str:
+    return " to ".join(", ".join(f"{c:g}" for c in corner) for corner in (box.lower_nm, box.upper_nm))

@@ -1,0 +1,120 @@
+"""Conflicts of edits by hand, branches of a skeleton, and curves of decisions."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from small_graphs import chain
+
+from connectomebench.core.cut import ProposalRules
+from connectomebench.core.geometry import Skeleton
+from connectomebench.core.site import Part, Site
+from connectomebench.proofreading.deciders import Judgement
+from connectomebench.proofreading.effort import Curve, decide_rightly
+from connectomebench.proofreading.loop import Judged, LoopRules, Round, apply_round, best_of_candidates
+from connectomebench.proofreading.proposals import Candidate, Proposal, find_branches
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph
+from connectomebench.proofreading.truth_table import TruthTable
+from connectomebench.sites.candidates import CandidateRules
+
+
+class Sure:
+    """A decider that keeps to what it said."""
+
+    def stands(self, proposal: Proposal, graph: SegmentationGraph) -> bool:
+        return True
+
+
+def judged(graph: SegmentationGraph, a: int, b: int, confidence: float, gain: float = 0.1, end: float = 0.0) -> Judged:
+    first, second = int(graph.objects[a]), int(graph.objects[b])
+    operation = "split" if first == second else "merge"
+    segments = (first,) if first == second else (first, second)
+    parts = tuple(Part(one, "base") for one in segments)
+    at = (float(a), float(b), 0.0)
+    site = Site(f"{operation}_action", at, 100, parts, "no", segments, (), "control")
+    asked = Site(
+        "endpoint_error_identification", (end or float(a), 0, 0), 100, parts[:1], "no", (first,), (), "control"
+    )
+    candidate = Candidate("end" if operation == "merge" else "branch", asked, 10.0)
+    proposal = Proposal(operation, candidate, site, (a,), (b,), (at,), (at,), gain)
+    return Judged(proposal, Judgement(1.0), Judgement(confidence), confidence, 1)
+
+
+def applied(graph: SegmentationGraph, every: list[Judged], limit: int | None = None) -> tuple[list[str], Counter[str]]:
+    current = Round(1)
+    kept: list = []
+    apply_round(graph, Sure(), LoopRules(0.5), current, every, [], limit, kept.append, lambda edit: "")
+    assert kept == current.applied
+    rows = [
+        f"{edit.operation} {edit.source_supervoxels[0] - 1} {edit.sink_supervoxels[0] - 1}" for edit in current.applied
+    ]
+    return rows, current.dropped
+
+
+def test_the_surer_edit_wins_and_the_other_is_put_off():
+    graph = SegmentationGraph(chain([1, 1, 2, 3]))
+    every = [judged(graph, 1, 2, 0.8), judged(graph, 0, 1, 0.9), judged(graph, 2, 3, 0.7), judged(graph, 1, 3, 0.4)]
+    rows, dropped = applied(graph, every)
+    assert rows == ["split 0 1", "merge 2 3"]
+    assert dropped == {"put off: in conflict with a more confident edit": 1}
+    other = SegmentationGraph(chain([1, 1, 2, 3]))
+    assert applied(other, [judged(other, 1, 2, 0.95), judged(other, 0, 1, 0.9)])[0] == ["merge 1 2"]
+
+
+def test_merges_may_follow_each_other_but_none_is_made_twice():
+    graph = SegmentationGraph(chain([1, 2, 3]))
+    rows, dropped = applied(graph, [judged(graph, a, b, c) for a, b, c in ((0, 1, 0.9), (1, 2, 0.8), (0, 2, 0.7))])
+    assert rows == ["merge 0 1", "merge 1 2"] and graph.ids() == [5]
+    assert dropped == {"refused: both supervoxels belong to one object already": 1}
+
+
+def test_a_limit_keeps_the_largest_expected_gains_in_the_order_of_confidence():
+    graph = SegmentationGraph(chain([1, 2, 3, 4, 5, 6]))
+    every = [
+        judged(graph, 0, 1, 0.99, gain=0.001),
+        judged(graph, 2, 3, 0.8, gain=0.5),
+        judged(graph, 4, 5, 0.95, gain=0.4),
+    ]
+    assert applied(graph, every, limit=2)[0] == ["merge 4 5", "merge 2 3"]
+
+
+def test_one_candidate_has_one_correction_and_one_pair_one_edit():
+    graph = SegmentationGraph(chain([1, 2, 3, 4]))
+    current = Round(1)
+    first, second = judged(graph, 0, 1, 0.6, end=5.0), judged(graph, 0, 2, 0.7, end=5.0)
+    same_pair = judged(graph, 0, 2, 0.9, end=6.0)
+    current.judged = [first, second, same_pair, judged(graph, 2, 3, 0.5, end=7.0)]
+    assert [one.confidence for one in best_of_candidates(current).values()] == [0.9, 0.5]
+
+
+def test_branches_that_meet_at_a_place():
+    arms = [np.array([[d * x, d * y, 0] for d in range(10, 301, 10)]) for x, y in ((1, 0), (-1, 0), (0, 1))]
+    nodes = np.concatenate([[[0, 0, 0]], *arms, [[30, -20, 0]]]).astype(np.float32)
+    edges = [[0, 91]]
+    for start in (1, 31, 61):
+        edges += [[0, start], *([i, i + 1] for i in range(start, start + 29))]
+    skeleton = Skeleton(nodes, np.array(edges, np.int32), np.full(len(nodes), 15, np.float32))
+    limits = CandidateRules(min_distance_nm=40, merge_radius_nm=100)
+    found = find_branches(skeleton, (0.0, 0.0, 0.0), 15.0, limits, ProposalRules(reach_nm=600))
+    # seeds at 100 nm and at 0.4 of the reach; the twig of 36 nm is no branch
+    assert sorted(sorted(map(tuple, seeds.tolist())) for seeds in found) == [
+        [(-240, 0, 0), (-100, 0, 0)],
+        [(0, 100, 0), (0, 240, 0)],
+        [(100, 0, 0), (240, 0, 0)],
+    ]
+
+
+def test_a_person_who_knows_accepts_what_is_right():
+    pieces = np.array([1] * 4 + [2] * 4 + [3] * 8)
+    truth = np.array([7] * 8 + [9] * 8)
+    table = TruthTable(pieces, truth, 3)
+    graph = SegmentationGraph(chain([1, 2, 3]))
+    proposals = [judged(graph, a, b, 0.9).proposal for a, b in ((1, 2), (0, 1), (0, 1))]
+    curve = decide_rightly(graph, proposals, table)
+    # only the two halves of body 7 belong together: half of all voxels gain a bit, once
+    assert curve.gains.tolist() == [0, 0.5, 0.5] and curve.right == 1
+    assert graph.ids() == [1, 2, 3]
+    assert curve.at(1.5) == 0.25 and curve.at(10) == 0.5
+    assert curve.area(3, 0.5) == pytest.approx(2 / 3) and Curve(np.zeros(0), 0).area(3, 0.5) == 0

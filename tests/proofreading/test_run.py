@@ -1,0 +1,229 @@
+"""A whole run on a segmentation with known errors, and what may interrupt or forbid it."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from cloudvolume import CloudVolume
+from toy_models import toy_models
+from toy_segmentation import MERGE_ERRORS, OFFSET, SPLIT_ERRORS, arrays, write_toy
+
+from connectomebench.build.config import BuildConfig, load_config
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.edit_log import read_edits
+from connectomebench.proofreading.loop import LoopRules, combine
+from connectomebench.proofreading.place import open_place
+from connectomebench.proofreading.run import ProofreadOptions, proofread
+
+
+def config_of(folder: Path, **options: bool) -> BuildConfig:
+    return load_config(write_toy(folder, **options), truth_needed=False)
+
+
+def run(folder: Path, out: str, config: BuildConfig, models, options: ProofreadOptions | None = None) -> list[str]:
+    lines: list[str] = []
+    proofread(config, models, folder / out, folder, options or ProofreadOptions(), lines.append)
+    return lines
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    lines = run(folder, "out", config_of(folder), toy_models())
+    assert lines[0].startswith("3 edits applied")
+    return folder
+
+
+def test_models_that_know_correct_everything(whole: Path):
+    scores = json.loads((whole / "out/scores.json").read_text())
+    assert scores["before"]["split_errors"] == SPLIT_ERRORS and scores["before"]["merge_errors"] == MERGE_ERRORS
+    for name in ("after", "oracle"):
+        own = scores[name]
+        assert (own["errors"], own["vi_split"], own["vi_merge"], own["adapted_rand"]) == (0, 0, 0, 0)
+        assert own["erl_normalised"] == 1 and own["erl_nm"] > scores["before"]["erl_nm"]
+    assert scores["share_of_oracle"] == pytest.approx(1)
+    assert {k: (v["corrected"], v["added"], v["missed"]) for k, v in scores["edits"].items()} == {
+        "merge": (2, 0, 0),
+        "split": (1, 0, 0),
+    }
+    assert scores["baselines"]["nothing"] == scores["before"]
+    effort = scores["effort"]
+    assert effort["expected_gain"]["share_of_oracle"] == pytest.approx(1)
+    assert effort["expected_gain"]["area"] >= effort["random"]["area"]
+    steps = scores["steps"]
+    assert steps["identification"]["ends"]["recall"] == 1 and steps["correction"]["wrong"] == 0
+    assert steps["thresholds"][0]["precision"] == 1
+
+
+def test_the_written_segmentation_is_the_truth_by_other_names(whole: Path):
+    made = arrays()
+    volume = CloudVolume(f"precomputed://file://{whole}/out/segmentation", progress=False)
+    assert volume.voxel_offset.tolist() == OFFSET and volume.resolution.tolist() == [10, 10, 10]
+    written = np.asarray(volume[:])[..., 0]
+    pairs = {(int(a), int(b)) for a, b in zip(written.ravel(), made["proofread"].ravel(), strict=True)}
+    assert len(pairs) == 5 and (0, 0) in pairs and len({a for a, _ in pairs}) == 5
+    assert (written[made["automatic"] == 5] == 5).all()  # what no edit touched keeps its id
+    mapping = pq.read_table(whole / "out/mapping.parquet").to_pandas()
+    assert set(mapping["object"]) == set(np.unique(written)) - {0}
+    assert mapping["voxels"].sum() == (made["automatic"] > 0).sum()
+    for row in mapping.itertuples():
+        where = made["supervoxels"] == row.source_supervoxel
+        assert set(written[where].tolist()) == {row.object}
+
+
+def test_edits_name_points_inside_what_they_join_and_part(whole: Path):
+    made, out = arrays(), whole / "out"
+    edits = read_edits(out / "edits.jsonl")
+    assert [edit.operation for edit in edits].count("merge") == 2
+    for edit in edits:
+        for points, others in (
+            (edit.source_points_nm, edit.sink_points_nm),
+            (edit.sink_points_nm, edit.source_points_nm),
+        ):
+            bodies = {int(made["proofread"][tuple(np.floor(np.array(p) / 10 - OFFSET).astype(int))]) for p in points}
+            assert len(bodies) == 1 and points != others
+            assert bodies == {10} if edit.operation == "merge" else bodies <= {20, 30}
+        assert len(edit.evidence) == 3 and all((out / path).read_bytes()[:4] == b"\x89PNG" for path in edit.evidence)
+        assert edit.confidence == pytest.approx(combine(0.97, 0.97)) and edit.value > 0
+        state = json.loads(unquote(edit.neuroglancer.split("#!")[1]))
+        assert state["position"] == list(edit.location_nm)
+        assert state["layers"][-1]["annotations"][0]["pointA"] == list(edit.source_points_nm[0])
+    with open(out / "edits.csv") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["edit_id"] for row in rows] == [edit.edit_id for edit in edits]
+    assert json.loads(rows[0]["source_supervoxels"]) == list(edits[0].source_supervoxels)
+    page = (out / "report/index.html").read_text()
+    assert "3 edits applied" in page and f"../{edits[0].evidence[0]}" in page and "<script" not in page
+
+
+def test_the_queue_is_ranked_by_expected_gain(tmp_path: Path):
+    options = ProofreadOptions(rules=LoopRules(min_confidence=1.0))
+    lines = run(tmp_path, "out", config_of(tmp_path, truth=False), toy_models("merge_action", "split_action"), options)
+    assert lines[:2] == [
+        "no model of endpoint_error_identification_with_em: every end of an object goes to correction",
+        "no model of merge_error_identification: every place of a possible merge error goes to correction",
+    ]
+    out = tmp_path / "out"
+    assert not (out / "scores.json").exists() and read_edits(out / "edits.jsonl") == []
+    queue = read_edits(out / "queue.jsonl")
+    values = [edit.value for edit in queue]
+    assert values == sorted(values, reverse=True) and len(queue) == 3
+    assert {edit.operation for edit in queue} == {"merge", "split"} and queue[2].confidence > 0.9
+    layer = json.loads((out / "neuroglancer.json").read_text())["layers"][-1]
+    assert [one["id"] for one in layer["annotations"]] == [edit.edit_id for edit in queue]
+    # a proposal is applied by nobody: the segmentation is as it was
+    written = np.asarray(CloudVolume(f"precomputed://file://{out}/segmentation", progress=False)[:])[..., 0]
+    assert (written == arrays()["automatic"]).all()
+
+
+def test_a_limit_takes_the_most_valuable_edit_and_a_larger_one_goes_on(tmp_path: Path):
+    config, models = config_of(tmp_path, truth=False), toy_models()
+    run(tmp_path, "out", config, models, ProofreadOptions(rules=LoopRules(max_decisions=1)))
+    first = read_edits(tmp_path / "out/edits.jsonl")
+    queue = read_edits(tmp_path / "out/queue.jsonl")
+    assert len(first) == 1 and first[0].value == max(edit.value for edit in [*first, *queue])
+    asked = {task: one.model.asked for task, one in models.items()}
+    lines = run(tmp_path, "out", config, models, ProofreadOptions(rules=LoopRules()))
+    assert lines[0].startswith("3 edits applied") and read_edits(tmp_path / "out/edits.jsonl")[0] == first[0]
+    # what was asked before is not asked again
+    assert models["endpoint_error_identification"].model.asked == asked["endpoint_error_identification"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from connectomebench.build.config import load_config
+from connectomebench.proofreading import edit_log, run
+from toy_models import toy_models
+import os, signal
+folder, when = Path(sys.argv[1]), sys.argv[2]
+models = toy_models(dies_at=("split_action", 2) if when == "asking" else None)
+if when == "writing":
+    def add(self, edit, whole=edit_log.EditLog.add):
+        if self.edits:  # half of the second line reaches the disk
+            self._stream.write(edit.as_line().encode()[:100])
+            self._stream.flush()
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(self, edit)
+    edit_log.EditLog.add = add
+config = load_config(folder / "toy.yaml", truth_needed=False)
+run.proofread(config, models, folder / "out", folder)
+"""
+
+
+@pytest.mark.parametrize("when", ["asking", "writing"])
+def test_a_killed_run_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path, when: str):
+    config = config_of(tmp_path)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), when], env=environment, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    left = (tmp_path / "out/edits.jsonl").read_bytes()
+    assert left.count(b"\n") == (1 if when == "writing" else 0)
+    run(tmp_path, "out", config, toy_models())
+    for name in ("edits.jsonl", "edits.csv", "queue.jsonl", "mapping.parquet", "scores.json", "report/index.html"):
+        assert (tmp_path / "out" / name).read_bytes() == (whole / "out" / name).read_bytes(), name
+
+
+def test_trusted_bodies_are_never_joined(tmp_path: Path):
+    options = ProofreadOptions(trusted=(1, 3))
+    run(tmp_path, "out", config_of(tmp_path, truth=False), toy_models("merge_action"), options)
+    mapping = pq.read_table(tmp_path / "out/mapping.parquet").to_pandas()
+    held = mapping.groupby("object")["segment"].agg(set)
+    assert any({1, 2} <= own or {2, 3} <= own for own in held) and not any({1, 3} <= own for own in held)
+    assert "refused: two trusted bodies would be joined: 2" in (tmp_path / "out/report/index.html").read_text()
+
+
+def test_a_budget_is_kept(tmp_path: Path):
+    config = config_of(tmp_path, truth=False)
+    models = toy_models("merge_action", cost_usd=0.01)
+    lines = run(tmp_path, "out", config, models, ProofreadOptions(max_usd=0.015))
+    assert models["merge_action"].model.asked == 1 and "the budget in USD is spent" in lines[-2]
+    assert "1 edits applied" in lines[-2]
+    with pytest.raises(ConnectomeBenchError, match="does not say what its answers cost"):
+        run(tmp_path, "unknown", config, toy_models("merge_action"), ProofreadOptions(max_usd=1.0))
+
+
+def test_what_cannot_be_is_one_line(tmp_path: Path, whole: Path):
+    config = config_of(tmp_path)
+    with pytest.raises(ConnectomeBenchError, match="different: models, min_confidence"):
+        run(whole, "out", config, toy_models("merge_action"), ProofreadOptions(rules=LoopRules(min_confidence=0.5)))
+    with pytest.raises(ConnectomeBenchError, match="no model judges a correction"):
+        run(tmp_path, "out", config, toy_models("merge_error_identification"))
+    with pytest.raises(ConnectomeBenchError, match="holds no voxel of the volume"):
+        run(tmp_path, "out", config, toy_models(), ProofreadOptions(box_nm=(0, 0, 0, 100, 100, 10)))
+    with pytest.raises(ConnectomeBenchError, match="leave --segmentation out"):
+        run(tmp_path, "out", config, toy_models(), ProofreadOptions(segmentation="ffn"))
+    for bad in ({"min_confidence": 1.5}, {"max_decisions": -1}, {"max_rounds": 0}):
+        with pytest.raises(ConnectomeBenchError, match="must"):
+            LoopRules(**bad)
+
+
+def test_a_box_is_cut_out_of_every_volume(tmp_path: Path):
+    config = config_of(tmp_path)
+    place = open_place(config, tmp_path, tmp_path / "cache", box_nm=(501, 60, 100, 900, 300, 300))
+    made = arrays()
+    here = (slice(20, 60), slice(6, 30), slice(6, 26))
+    assert place.box.lower_nm == (500, 60, 100) and place.offset_vx == (50, 6, 10)
+    assert (place.labels == made["automatic"][here]).all() and (place.truth == made["proofread"][here]).all()
+    source = place.blind(place.supervoxels.segments)
+    assert (source.automatic.read((0, 0, 0), source.automatic.shape) == place.labels).all()
+    assert (source.gray() == made["image"][here]).all()
+    assert source.proofread is source.automatic  # nothing of the truth can be seen from there
+    whole = open_place(replace(config), tmp_path, tmp_path / "cache")
+    assert whole.labels.shape == made["automatic"].shape
+
+
+def test_an_edit_is_as_sure_as_both_of_its_questions():
+    assert combine(0.9, 0.8) == pytest.approx(0.72)
+    assert combine(None, 0.8) == 0.8 and combine(0.9, None) == 0.9

@@ -1,0 +1,111 @@
+"""Replies as models write them, and what is read from them: one table for our parser and the copies in ``eval/``."""
+
+from __future__ import annotations
+
+YES_NO = "merge_action"
+CHOICE = "merge_action_multiple_choice"
+CLASSES = "segment_classification"
+POINT = "endpoint_localization"
+POINTS = "split_proposal"
+
+ODD_REPLIES: list[tuple[str, str, str | None]] = [
+    # the tags
+    (YES_NO, "<answer>yes</answer>", "yes"),
+    (YES_NO, "< Answer >\n NO \t< / ANSWER >", "no"),
+    (YES_NO, "<answer>no</answer> or rather <answer>yes</answer>", "yes"),
+    (YES_NO, "<answer><answer>yes</answer></answer>", None),
+    (YES_NO, "<answer>yes</answer> No: <answer>maybe</answer>", None),
+    (YES_NO, "<answer>no</answer> or rather <answer>yes", None),
+    (YES_NO, "<answer>yes<answer>", None),
+    (YES_NO, "yes</answer>", None),
+    (YES_NO, "<answer></answer>", None),
+    (YES_NO, "<answer>p < 0.05, yes</answer>", None),
+    # a bare word
+    (YES_NO, "yes", None),
+    (YES_NO, "Yes, they belong together.", None),
+    (YES_NO, "**Answer:** yes", None),
+    (CLASSES, "a", None),
+    # marks around a label
+    (YES_NO, "<answer>yes.</answer>", "yes"),
+    (YES_NO, "<answer>**yes**</answer>", "yes"),
+    (YES_NO, '<answer>"yes"</answer>', "yes"),
+    (YES_NO, "<answer>“No.”</answer>", "no"),
+    (YES_NO, "<answer>`no`</answer>", "no"),
+    (YES_NO, "<answer>[no]</answer>", "no"),
+    (CHOICE, "<answer>(b)</answer>", "b"),
+    (CHOICE, "<answer>**None.**</answer>", "none"),
+    (CLASSES, "<answer>A.</answer>", "a"),
+    (YES_NO, "<answer>yes?</answer>", None),
+    # words after a label
+    (YES_NO, "<answer>Yes, they belong to one neuron.</answer>", "yes"),
+    (YES_NO, "<answer>No. There is a gap between the two.</answer>", "no"),
+    (YES_NO, "<answer>**Yes** — one process continues as the other</answer>", "yes"),
+    (YES_NO, "<answer>yes\nBoth ends meet.</answer>", "yes"),
+    (YES_NO, "<answer>Yes, no doubt about it.</answer>", "yes"),
+    (YES_NO, "<answer>no (high confidence)</answer>", "no"),
+    (CLASSES, "<answer>a (one soma and its processes)</answer>", "a"),
+    (CLASSES, "<answer>c: processes without a soma</answer>", "c"),
+    (CHOICE, "<answer>b) since it is aligned</answer>", "b"),
+    (CHOICE, "<answer>None of the candidates continues it.</answer>", "none"),
+    (YES_NO, "<answer>yes or no</answer>", None),
+    (YES_NO, "<answer>yes/no</answer>", None),
+    (YES_NO, "<answer>Yes, or no.</answer>", None),
+    (YES_NO, "<answer>Yes. No.</answer>", None),
+    (YES_NO, "<answer>no idea</answer>", None),
+    (YES_NO, "<answer>not sure</answer>", None),
+    (YES_NO, "<answer>ye s</answer>", None),
+    (YES_NO, "<answer>nothing</answer>", None),
+    (CHOICE, "<answer>a, b</answer>", None),
+    (CHOICE, "<answer>a and b</answer>", None),
+    (CHOICE, "<answer>e</answer>", None),
+    (CLASSES, "<answer>a segment of a neuron</answer>", None),
+    (CLASSES, "<answer>e.g. a nucleus</answer>", None),
+    # words before a label
+    (YES_NO, "<answer>The answer is yes.</answer>", "yes"),
+    (YES_NO, "<answer>Final answer: **no**</answer>", "no"),
+    (CHOICE, "<answer>Candidate c</answer>", "c"),
+    (CHOICE, "<answer>Option (d)</answer>", "d"),
+    (YES_NO, "<answer>I think yes</answer>", None),
+    # boxes and JSON, inside the tags or in place of them
+    (YES_NO, r"<answer>\boxed{yes}</answer>", "yes"),
+    (YES_NO, r"So the two are one: $\boxed{\text{Yes}}$.", "yes"),
+    (YES_NO, r"\boxed{yes} \boxed{perhaps}", None),
+    (YES_NO, '<answer>{"answer": "no"}</answer>', "no"),
+    (YES_NO, '{"reason": "a gap", "Answer": "No."}', "no"),
+    (YES_NO, 'They meet.\n```json\n{"answer": "yes"}\n```', "yes"),
+    (CHOICE, '{"answer": "none"}', "none"),
+    (YES_NO, '{"answer": "yes", "answer": "no"}', None),
+    (YES_NO, '{"result": "yes"}', None),
+    (YES_NO, '{"answer": ["yes", "no"]}', None),
+    (YES_NO, '{"answer": ' + "[" * 900 + "]" * 900 + "}", None),
+    (YES_NO, r'<answer>no</answer> \boxed{yes} {"answer": "yes"}', "no"),
+    # the instruction, and thoughts
+    (YES_NO, "Reply with the answer alone, as <answer>yes</answer> or <answer>no</answer>.", None),
+    (YES_NO, "As <answer>yes</answer> or <answer>no</answer>, so: <answer>yes</answer>", "yes"),
+    (YES_NO, "<think>It may be <answer>yes</answer>", None),
+    (YES_NO, "<think>No: <answer>no</answer></think>\n\n<answer>yes</answer>", "yes"),
+    (YES_NO, "First <answer>no</answer>, hm.\n</think>\n\n<answer>yes</answer>", "yes"),
+    (YES_NO, "<answer>yes</answer></think>", None),
+    (YES_NO, "<answer>yes</answer><think>", None),
+    (YES_NO, "I will give <answer>...</answer>", None),
+    # places, in nm
+    (POINT, "<answer>10, 20, 30</answer>", "10, 20, 30"),
+    (POINT, "<answer>(10, 20.4, -30)</answer>", "10, 20, -30"),
+    (POINT, "<answer>**10, 20, 30 nm.**</answer>", "10, 20, 30"),
+    (POINT, "<answer>10 nm, 20nm, 30 nm</answer>", "10, 20, 30"),
+    (POINT, "<answer>x=10, y=20, z=30</answer>", "10, 20, 30"),
+    (POINT, '{"answer": [10, 20, 30]}', "10, 20, 30"),
+    (POINT, r"\boxed{10, 20, 30}", "10, 20, 30"),
+    (POINT, "<answer>10, 20</answer>", None),
+    (POINT, "<answer>1,234, 20, 30</answer>", None),
+    (POINT, "<answer>10, 20, 30; 1, 2, 3</answer>", None),
+    (POINT, "10, 20, 30", None),
+    (POINT, "<answer>10, 20, ٣</answer>", None),
+    (POINTS, "<answer>1, 2, 3; 4, 5, 6</answer>", "1, 2, 3; 4, 5, 6"),
+    (POINTS, "<answer>(1, 2, 3), (4, 5, 6)</answer>", "1, 2, 3; 4, 5, 6"),
+    (POINTS, "<answer>source: 1, 2, 3; sink: 4, 5, 6</answer>", "1, 2, 3; 4, 5, 6"),
+    (POINTS, "<answer>Source: [1, 2, 3]\nSink: [4, 5, 6]</answer>", "1, 2, 3; 4, 5, 6"),
+    (POINTS, '{"answer": [[1, 2, 3], [4, 5, 6]]}', "1, 2, 3; 4, 5, 6"),
+    (POINTS, "<answer>1, 2, 3</answer>", None),
+]
+"""Task, reply, and the answer that is read."""

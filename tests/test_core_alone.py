@@ -1,0 +1,153 @@
+"""What `pip install connectomebench` alone does: datasets are built, loaded, checked and published without torch.
+
+The packages of all extras that models, training and browser pages need cannot be imported in these processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hub_server import WRITER, hub_server
+
+BLOCKED = (
+    *("torch", "torchvision", "transformers", "accelerate", "timm", "peft", "trl"),
+    *(
+        "gradio",
+        "trimesh",
+        "choix",
+        "openai",
+        "mlcroissant",
+        "dask",
+        "distributed",
+        "navis",
+        "caveclient",
+        "cloudvolume",
+    ),
+)
+# as if they were not installed: an import fails, and those who look before they import find nothing
+WITHOUT = f"""\
+import sys
+from importlib.machinery import PathFinder
+class Without(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition('.')[0] in {BLOCKED!r} else super().find_spec(name, path, target)
+sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
+"""
+ALONE = WITHOUT + "from connectomebench.cli import main\nsys.exit(main(sys.argv[1:]))\n"
+CONFIG = """\
+species: fly
+source:
+  morphology:
+    path: neurons
+    unit_nm: 1000
+    rules: {cut_spacing_nm: 8000, min_fragment_nm: 1500, fused_fraction: 0.1}
+tasks: [merge_action]
+sites: {extent_nm: [2200, 3000], min_segment_voxels: 1000}
+controls: {pool_per_case: 2, max_cases: 20}
+partition: {cube_nm: 5000, test_fraction: 0.3}
+views: {image_px: 32, em_px: 32, engine: cpu}
+"""
+
+
+def alone(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process where none of the packages of models can be imported."""
+    command = [sys.executable, "-c", ALONE, *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | env)
+
+
+def write_neurons(folder: Path) -> None:
+    """Four bundles of four neurites along x, 60 µm long, with twigs."""
+    folder.mkdir()
+    for bundle in range(4):
+        for k in range(4):
+            y = 15 * bundle + 0.33 * k
+            rows = [
+                f"{i + 1} 0 {i} {y + 0.03 * np.sin(i / 3 + k):.4f} {0.03 * np.cos(i / 4):.4f} 0.15 {i if i else -1}"
+                for i in range(60)
+            ]
+            rows += [f"{61 + n} 6 {at} {y} 1.5 0.08 {at + 1}" for n, at in enumerate(range(5 + k % 3, 60, 9))]
+            (folder / f"{100 + 10 * bundle + k}.swc").write_text("\n".join(rows) + "\n")
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A dataset that was built without any of these packages."""
+    folder = tmp_path_factory.mktemp("alone")
+    write_neurons(folder / "neurons")
+    (folder / "build.yaml").write_text(CONFIG)
+    done = alone("build", "--config", folder / "build.yaml", "--out", folder / "out")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return folder / "out"
+
+
+def test_a_dataset_is_built_and_loads(out: Path) -> None:
+    code = (
+        f"{WITHOUT}import json\n"
+        "from datasets import load_dataset\nfrom connectomebench import load_rows\n"
+        "rows = load_rows(sys.argv[1], 'fly', 'train')\n"
+        "stock = load_dataset(sys.argv[1], 'fly', split='train')\n"
+        "print(json.dumps([rows.data.rows, len(stock), stock[0]['images'][0].size]))"
+    )
+    folder = out / "merge_action"
+    done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]
+    rows, stock, size = json.loads(done.stdout.splitlines()[-1])
+    assert rows["yes"] == rows["no"] > 0 and stock == sum(rows.values()) and size == [32, 32]
+
+
+def test_it_is_published(out: Path, tmp_path: Path) -> None:
+    with hub_server(tmp_path / "hub") as hub:
+        env = {
+            "HF_ENDPOINT": hub.url,
+            "HF_HOME": str(tmp_path / "hf"),
+            "HF_HUB_OFFLINE": "0",
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_TOKEN": WRITER,
+            "NO_PROXY": "127.0.0.1,localhost",
+        }
+        done = alone("publish", out / "merge_action", "--repo", "brains/merge_action", **env)
+        assert done.returncode == 0, done.stderr[-2000:]
+        assert "brains/merge_action" in {repo for *_, repo in map(tuple, hub.store.repos)} | set(
+            map(str, hub.store.repos)
+        )
+    assert "commit" in done.stdout
+
+
+def test_the_doctor_checks_a_configuration(out: Path) -> None:
+    done = alone("doctor", "--config", out.parent / "build.yaml", "--offline", "--out", out, "--json")
+    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+    assert found["neurons"]["mark"] == found["python"]["mark"] == "ok" and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "extra"),
+    [
+        (("quickstart", "--out", "x"), "models"),
+        (("demo", "OUT"), "demo"),
+        (("evaluate", "--dataset", "OUT/merge_action", "--species", "fly", "--model", "MODEL"), "models"),
+        (("human-eval", "--dataset", "OUT/merge_action", "--species", "fly", "--rater", "ada"), "apps"),
+        (("build", "--config", "EMBEDDED", "--out", "x"), "neurons"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[0],
+)
+def test_a_command_that_lacks_an_extra_names_it(out: Path, tmp_path: Path, words: tuple[str, ...], extra: str) -> None:
+    (tmp_path / "model").mkdir()
+    config = {"text_config": {}, "vision_config": {}, "model_type": "qwen3_vl"}
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "embedded.yaml").write_text("species: fly\nsource: {morphology: {}}\n")
+    names = {"OUT": str(out), "MODEL": str(tmp_path / "model"), "EMBEDDED": str(tmp_path / "embedded.yaml")}
+    filled = [word.replace("OUT", names["OUT"]) if word.startswith("OUT") else names.get(word, word) for word in words]
+    before = sorted(tmp_path.rglob("*"))
+    command = [sys.executable, "-c", ALONE, *filled]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=os.environ)
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("connectomebench: ")]
+    assert done.returncode == 2 and f"connectomebench[{extra}]" in line and "Traceback" not in done.stderr
+    written = [path for path in tmp_path.rglob("*") if path not in before and path.is_file()]
+    assert not [path for path in written if ".cache" not in path.parts], written
