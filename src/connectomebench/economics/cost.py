@@ -136,7 +136,7 @@ def cost(merges: Number, splits: Number, a: Assumptions) -> dict[str, Number]:
         gpus = a.gpus
     first_usd, people_usd = first_hours * a.first_usd_hour, people_hours * a.person_usd_hour
     corrected = edits * a.recall + by_hand
-    found = {
+    found: dict[str, Any] = {
         "edits": edits,
         "candidates": candidates,
         "model_calls": model_calls,

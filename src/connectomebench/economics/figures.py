@@ -195,7 +195,7 @@ def _widening_edges(largest: int) -> list[int]:
     return edges
 
 
-def _whole_numbers(value: float, _: int) -> str:
+def _whole_numbers(value: float, _: float) -> str:
     return f"{value:,.0f}"
 
 
