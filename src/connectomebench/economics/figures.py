@@ -23,7 +23,6 @@ _PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#8a5a00")
 _FASTEST_S, _SLOWEST_S = 1.0, 5.0
 _STEPS = 81
 _RULE: Any = {"linewidth": 1.4, "zorder": 3}
-_EXTRAPOLATED = "extrapolated edits"
 
 
 def draw_sample(d: Distribution) -> Figure:
@@ -48,8 +47,8 @@ def draw_check(groups: Sequence[Sequence[Distribution]]) -> Figure:
     simulated = any(d.table.simulated for group in groups for d in group)
     figure, [panels] = _grid(1, 3, (11.0, 4.2), _title("Was the sample large enough?", simulated))
     titles = {
-        "mean": ("Mean", "edits a neuron (log axis)"),
-        "total": ("Extrapolated total", f"{_EXTRAPOLATED} (log axis)"),
+        "mean": ("Mean", "edits a neuron"),
+        "total": ("Extrapolated total", "extrapolated edits"),
         "tail_share": ("Heavy tail", "share of edits above the 95th percentile"),
     }
     for axes, (name, (title, label)) in zip(panels, titles.items(), strict=True):
@@ -57,7 +56,12 @@ def draw_check(groups: Sequence[Sequence[Distribution]]) -> Figure:
         axes.set_title(title, fontsize=10, color=INK)
         axes.set_ylabel(label, fontsize=9, color=INK)
         axes.set_xlabel("neurons in the sample (log axis)", fontsize=9, color=INK)
-        axes.set_ylim(bottom=0) if name == "tail_share" else axes.set_yscale("log")
+        drawn = [d.estimates[name].value for group in groups for d in group if name in d.estimates]
+        if name == "tail_share" or not drawn or min(drawn) <= 0:
+            axes.set_ylim(bottom=0)
+        else:
+            axes.set_yscale("log")
+            axes.set_ylabel(f"{label} (log axis)", fontsize=9, color=INK)
     panels[0].legend(fontsize=8.5, frameon=False, title="bars: 95% intervals", title_fontsize=8)
     return figure
 
