@@ -144,7 +144,7 @@ def _population(
 ) -> NDArray[np.uint64]:
     path = cache / "population" / f"{content_key(_dataset(rules), asdict(rules.cave.roots), until.isoformat())}.json"
     if not path.exists():
-        roots, _ = proofread_roots(connection, rules.cave.roots, get_species(rules.species), until, base)
+        roots = proofread_roots(connection, rules.cave.roots, get_species(rules.species), until, base).ids
         write_json(path, roots.tolist())
     return np.asarray(json.loads(path.read_text(encoding="utf-8")), np.uint64)
 

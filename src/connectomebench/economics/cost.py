@@ -136,7 +136,7 @@ def cost(merges: Number, splits: Number, a: Assumptions) -> dict[str, Number]:
         gpus = a.gpus
     first_usd, people_usd = first_hours * a.first_usd_hour, people_hours * a.person_usd_hour
     corrected = edits * a.recall + by_hand
-    found = {
+    found: dict[str, Any] = {
         "edits": edits,
         "candidates": candidates,
         "model_calls": model_calls,
@@ -154,7 +154,9 @@ def cost(merges: Number, splits: Number, a: Assumptions) -> dict[str, Number]:
         "people_usd": people_usd,
         "total_usd": model_usd + first_usd + people_usd,
     }
-    return {name: value if isinstance(value, np.ndarray) else float(value) for name, value in found.items()}
+    if not isinstance(merges, np.ndarray):  # numpy's minimum gives its own kind of number
+        found = {name: float(value) for name, value in found.items()}
+    return found
 
 
 @dataclass(frozen=True)

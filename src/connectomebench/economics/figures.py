@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,6 @@ _PALETTE = (BLUE, ORANGE, GREEN, "#cc79a7", "#8a5a00")
 _FASTEST_S, _SLOWEST_S = 1.0, 5.0
 _STEPS = 81
 _RULE: Any = {"linewidth": 1.4, "zorder": 3}
-_EXTRAPOLATED = "extrapolated edits"
 
 
 def draw_sample(d: Distribution) -> Figure:
@@ -47,8 +47,8 @@ def draw_check(groups: Sequence[Sequence[Distribution]]) -> Figure:
     simulated = any(d.table.simulated for group in groups for d in group)
     figure, [panels] = _grid(1, 3, (11.0, 4.2), _title("Was the sample large enough?", simulated))
     titles = {
-        "mean": ("Mean", "edits a neuron (log axis)"),
-        "total": ("Extrapolated total", f"{_EXTRAPOLATED} (log axis)"),
+        "mean": ("Mean", "edits a neuron"),
+        "total": ("Extrapolated total", "extrapolated edits"),
         "tail_share": ("Heavy tail", "share of edits above the 95th percentile"),
     }
     for axes, (name, (title, label)) in zip(panels, titles.items(), strict=True):
@@ -56,7 +56,12 @@ def draw_check(groups: Sequence[Sequence[Distribution]]) -> Figure:
         axes.set_title(title, fontsize=10, color=INK)
         axes.set_ylabel(label, fontsize=9, color=INK)
         axes.set_xlabel("neurons in the sample (log axis)", fontsize=9, color=INK)
-        axes.set_ylim(bottom=0) if name == "tail_share" else axes.set_yscale("log")
+        drawn = [d.estimates[name].value for group in groups for d in group if name in d.estimates]
+        if name == "tail_share" or not drawn or min(drawn) <= 0:
+            axes.set_ylim(bottom=0)
+        else:
+            axes.set_yscale("log")
+            axes.set_ylabel(f"{label} (log axis)", fontsize=9, color=INK)
     panels[0].legend(fontsize=8.5, frameon=False, title="bars: 95% intervals", title_fontsize=8)
     return figure
 
@@ -91,8 +96,7 @@ def draw_cost(totals: Sequence[Totals], a: Assumptions) -> Figure:
     simulated = any(t.simulated for t in totals)
     columns = len(totals) + 2
     title = _title(
-        f"What the main model costs at {a.gpus:g} GPUs and ${a.gpu_usd_hour:g} a GPU-hour, "
-        "with places looked at in vain\n"
+        f"What the main model costs at {a.gpus:g} GPUs and ${a.gpu_usd_hour:g} a GPU-hour, for all places looked at\n"
         f"(precision {a.merge_precision:.3g} for merges, {a.split_precision:.3g} for splits). "
         "Square: middle range. Cross: as assumed.",
         simulated,
@@ -173,10 +177,9 @@ def _colours(n: int) -> list[str]:
 def _histogram(axes: Axes, d: Distribution, *, log: bool = False) -> None:
     edits = d.table.edits
     if log:
-        # whole numbers fall into bins that widen by a constant factor; the first bin is for neurons without edits
-        bins = np.unique(np.concatenate([[0, 1], np.geomspace(1, d.largest + 1, 24).round()]))
+        bins = np.asarray(_widening_edges(d.largest))
         axes.set_xscale("symlog", linthresh=1)
-        axes.set_xlim(0, d.largest * 1.2)
+        axes.set_xlim(0, max(d.largest, 1) * 1.4)
         axes.xaxis.set_major_formatter(_whole_numbers)
     else:
         bins = np.linspace(d.smallest, max(d.largest, d.smallest + 1), 31)
@@ -188,7 +191,15 @@ def _histogram(axes: Axes, d: Distribution, *, log: bool = False) -> None:
     _name(axes, "Distribution", f"edits a neuron{' (log axis)' if log else ''}", "neurons")
 
 
-def _whole_numbers(value: float, _: int) -> str:
+def _widening_edges(largest: int) -> list[int]:
+    """Return whole bin edges, each bin at least as wide as the one before; the first is for neurons without edits."""
+    edges = [0, 1]
+    while edges[-1] <= largest:
+        edges.append(max(edges[-1] + 1, math.ceil(edges[-1] * 1.3)))
+    return edges
+
+
+def _whole_numbers(value: float, _: float) -> str:
     return f"{value:,.0f}"
 
 

@@ -52,6 +52,7 @@ def write_analysis(found: Analysis, out: Path) -> Path:
     for name, (figure, _) in figures.items():
         for ending in ("png", "pdf"):
             save(figure, out / "figures" / f"{name}.{ending}")
+            figure.set_layout_engine("none")  # places are found once; finding them takes longest
     write_json(out / "economics.json", as_dict(found))
     path = out / "index.html"
     write_text(path, page(found, figures))
