@@ -63,7 +63,7 @@ from connectomebench.sources.cave.history import JudgedOperation, Operation, jud
 from connectomebench.sources.cave.jobs import open_layer
 from connectomebench.sources.cave.survey import survey
 from connectomebench.sources.factory import open_source
-from connectomebench.sources.label_shapes import SkeletonRules
+from connectomebench.sources.label_shapes import SkeletonConfig
 
 LATENCY_S = 0.05
 KILLS = 5
@@ -226,7 +226,7 @@ def measure_survey() -> dict[str, Any]:
         lambda asked, _: roots[asked.astype(np.int64)],
         datetime(2021, 1, 1, tzinfo=UTC),
         rules,
-        SkeletonRules(downsample=(1, 1, 2)),
+        SkeletonConfig(downsample=(1, 1, 2)),
     )
     seconds = time.perf_counter() - start
     assert not isinstance(made, str), made

@@ -26,7 +26,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import CorrectionRules, Corrections
+from connectomebench.core.correction import CorrectionConfig, Corrections
 from connectomebench.core.volume import IntPoint
 from connectomebench.corrections.find import find_corrections
 
@@ -138,7 +138,7 @@ def volumes(size: int, dtype: str) -> tuple[TiledVolume, TiledVolume]:
 
 def warm_up(dtype: str, threads: int | None) -> None:
     """Compile (or load) all kernels."""
-    find_corrections(*volumes(128, dtype), CorrectionRules(min_core_voxels=200), block=cube(64), threads=threads)
+    find_corrections(*volumes(128, dtype), CorrectionConfig(min_core_voxels=200), block=cube(64), threads=threads)
 
 
 def time_size(size: int, dtype: str, threads: int | None) -> dict[str, Any]:
@@ -147,7 +147,7 @@ def time_size(size: int, dtype: str, threads: int | None) -> dict[str, Any]:
 
     automatic, proofread = volumes(size, dtype)
     warm_up(dtype, threads)
-    rules = CorrectionRules()
+    rules = CorrectionConfig()
     seconds, counts = [], {}
     for _ in range(3 if size <= 256 else 1):
         start = time.perf_counter()
@@ -177,8 +177,8 @@ def _nothing(_: object) -> None:
 def compare_in_one_piece(dtype: str, threads: int | None) -> dict[str, Any]:
     """Extract in one piece and in small blocks, and tell whether all results are equal."""
     automatic, proofread = volumes(ONE_PIECE, dtype)
-    whole = find_corrections(automatic, proofread, CorrectionRules(), block=cube(ONE_PIECE), threads=1)
-    blocks = find_corrections(automatic, proofread, CorrectionRules(), block=(100, 128, 90), threads=threads)
+    whole = find_corrections(automatic, proofread, CorrectionConfig(), block=cube(ONE_PIECE), threads=1)
+    blocks = find_corrections(automatic, proofread, CorrectionConfig(), block=(100, 128, 90), threads=threads)
     return {"same_in_blocks": _same(whole, blocks), "merges": len(whole.merges), "splits": len(whole.splits)}
 
 
@@ -203,7 +203,7 @@ def compare_with_numpy(dtype: str, threads: int | None) -> dict[str, Any]:
     )
     walk = BlockWalk(automatic, proofread, cube(128), threads, progress=False)
     start = time.perf_counter()
-    ours = count_overlaps(walk, CorrectionRules()).table
+    ours = count_overlaps(walk, CorrectionConfig()).table
     ours_s = time.perf_counter() - start
     start = time.perf_counter()
     theirs = numpy_overlaps(automatic.base, proofread.base, rounds=3)

@@ -155,10 +155,10 @@ def records(n: int, model: str = "m") -> Any:
 
 
 def _candidates(n: int, folder: Path) -> Step:
-    from connectomebench.sites.candidates import CandidateRules, find_candidates
+    from connectomebench.sites.candidates import CandidateConfig, find_candidates
 
     giant = skeleton(n)
-    return lambda: find_candidates([(1, giant)], CandidateRules())
+    return lambda: find_candidates([(1, giant)], CandidateConfig())
 
 
 def _coverage(n: int, folder: Path) -> Step:
@@ -199,20 +199,20 @@ def _assign_controls(n: int, folder: Path) -> Step:
 
 
 def _match_rendered(n: int, folder: Path) -> Step:
-    from connectomebench.sites.matched_controls import ControlRules, match_rendered
+    from connectomebench.sites.matched_controls import ControlConfig, match_rendered
 
     rng = np.random.default_rng(0)
     is_case = np.arange(n) % 4 == 0
     features = rng.normal(size=(n, 60)) + 0.2 * is_case[:, None]
     groups = np.array([f"g{i // GROUP_ROWS}" for i in range(n)])
-    return lambda: match_rendered(features, is_case, groups, ControlRules())
+    return lambda: match_rendered(features, is_case, groups, ControlConfig())
 
 
 def _partition(n: int, folder: Path) -> Step:
-    from connectomebench.partition.assign import PartitionRules, partition_sites
+    from connectomebench.partition.assign import PartitionConfig, partition_sites
 
     every, bounds = sites(n), source_info(n).bounds_nm
-    return lambda: partition_sites(every, PartitionRules(max_validation=n, max_test=n), bounds)
+    return lambda: partition_sites(every, PartitionConfig(max_validation=n, max_test=n), bounds)
 
 
 def _write(n: int, folder: Path) -> Step:

@@ -19,7 +19,7 @@ from tiny_qwen3_vl import make_tiny_qwen3_vl
 from connectomebench.finetuning.adapter import Base, lora_config
 from connectomebench.finetuning.completions import ANSWER_ONLY, answer_only_targets
 from connectomebench.finetuning.data import TrainingData, as_prompts
-from connectomebench.finetuning.settings import AdapterSettings, recipe, usable_optimizer
+from connectomebench.finetuning.settings import AdapterConfig, recipe, usable_optimizer
 from connectomebench.finetuning.trainer import assemble_trainer
 from connectomebench.models.model_files import ModelFiles
 from connectomebench.models.prompt import completion, messages
@@ -248,7 +248,7 @@ def _ours(variant: Variant, base: Base, model: Any, rows: Any, folder: Path) -> 
     mine = {**recipe(), "lr_scheduler_type": "constant", "lr_scheduler_kwargs": None, "load_best_model_at_end": False}
     args = SFTConfig(**(mine | _given(variant, folder)))
     args.optim = usable_optimizer(str(getattr(args.optim, "value", args.optim)), speak=False)
-    return assemble_trainer(model, base, data, AdapterSettings(), args)
+    return assemble_trainer(model, base, data, AdapterConfig(), args)
 
 
 def _trl(variant: Variant, base: Base, model: Any, rows: Any, folder: Path) -> Any:
@@ -271,5 +271,5 @@ def _trl(variant: Variant, base: Base, model: Any, rows: Any, folder: Path) -> A
         SFTConfig(**precision, **_given(variant, folder)),
         train_dataset=plain,
         processing_class=base.processor,
-        peft_config=lora_config(AdapterSettings()),
+        peft_config=lora_config(AdapterConfig()),
     )

@@ -39,8 +39,8 @@ from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
-    AdapterSettings,
-    DataSettings,
+    AdapterConfig,
+    DataConfig,
     check_optimizer,
     check_reporting,
     usable_optimizer,
@@ -117,7 +117,7 @@ def questions(
     }
 
 
-def main(script: ScriptArguments, rows: DataSettings, adapter: AdapterSettings, args: GRPOConfig) -> None:
+def main(script: ScriptArguments, rows: DataConfig, adapter: AdapterConfig, args: GRPOConfig) -> None:
     """Load, train, save."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
@@ -200,7 +200,7 @@ if __name__ == "__main__":
             from trl import GRPOConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
     except ConnectomeBenchError as error:
         sys.exit(f"error: {error}")
-    parser = TrlParser([ScriptArguments, DataSettings, AdapterSettings, GRPOConfig])  # type: ignore[arg-type]
+    parser = TrlParser([ScriptArguments, DataConfig, AdapterConfig, GRPOConfig])  # type: ignore[arg-type]
     parser.set_defaults_with_config(**defaults(is_available()))
     try:
         options = parser.parse_args_and_config()

@@ -30,14 +30,14 @@ from typing import TYPE_CHECKING
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
 from connectomebench.finetuning.adapter import open_base
-from connectomebench.finetuning.completions import StyleSettings
+from connectomebench.finetuning.completions import StyleConfig
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.dry_run import dry_run
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
-    AdapterSettings,
-    DataSettings,
+    AdapterConfig,
+    DataConfig,
     checked_arguments,
     recipe,
 )
@@ -66,7 +66,7 @@ class ScriptArguments:
 
 
 def main(
-    script: ScriptArguments, rows: DataSettings, style: StyleSettings, adapter: AdapterSettings, args: SFTConfig
+    script: ScriptArguments, rows: DataConfig, style: StyleConfig, adapter: AdapterConfig, args: SFTConfig
 ) -> None:
     """Load, train, save."""
     checked_arguments(args, rows, adapter)
@@ -112,7 +112,7 @@ if __name__ == "__main__":
             from trl import SFTConfig, TrlParser  # pyright: ignore[reportPrivateImportUsage]
     except ConnectomeBenchError as error:
         sys.exit(f"error: {error}")
-    parser = TrlParser([ScriptArguments, DataSettings, StyleSettings, AdapterSettings, SFTConfig])  # type: ignore[arg-type]
+    parser = TrlParser([ScriptArguments, DataConfig, StyleConfig, AdapterConfig, SFTConfig])  # type: ignore[arg-type]
     parser.set_defaults_with_config(**recipe())
     try:
         options = parser.parse_args_and_config()

@@ -13,7 +13,7 @@ from connectomebench.core.version import __version__
 if TYPE_CHECKING:
     from connectomebench.build.config import load_config
     from connectomebench.build.pipeline import build_datasets
-    from connectomebench.core.correction import CorrectionRules
+    from connectomebench.core.correction import CorrectionConfig
     from connectomebench.core.errors import ConnectomeBenchError
     from connectomebench.core.geometry import Mesh
     from connectomebench.core.species import get_species
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ConnectomeBenchError",
-    "CorrectionRules",
+    "CorrectionConfig",
     "EvalData",
     "Mesh",
     "ModelSpec",
@@ -68,7 +68,7 @@ __all__ = [
 
 _MODULES = {
     "ConnectomeBenchError": "core.errors",
-    "CorrectionRules": "core.correction",
+    "CorrectionConfig": "core.correction",
     "EvalData": "evaluation.evaluator",
     "Mesh": "core.geometry",
     "ModelSpec": "evaluation.model_spec",

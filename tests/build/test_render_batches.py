@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from connectomebench.build import render_worker
 from connectomebench.build.batch_files import read_rendered, read_summaries
 from connectomebench.build.config import load_config
-from connectomebench.build.failure_policy import FailureRules
+from connectomebench.build.failure_policy import FailureConfig
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.build.render_batches import BATCH, batches_of, render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer, Stopped
@@ -31,11 +31,11 @@ from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.execution.runner import SerialRunner, ThreadRunner
 from connectomebench.rendering.engines import CpuEngine
-from connectomebench.rendering.views import ViewRules
+from connectomebench.rendering.views import ViewConfig
 from connectomebench.sources.factory import MorphologyConfig, SourceConfig, open_source
 
-RULES = ViewRules(image_px=32, em_px=32)
-LENIENT = FailureRules(max_share=1.0)
+RULES = ViewConfig(image_px=32, em_px=32)
+LENIENT = FailureConfig(max_share=1.0)
 INFO = SourceInfo("blocks", "1", "fly", Box((0, 0, 0), (1e6, 1e6, 1e6)), True, True, 1.0, "none", "")
 CUBE = np.array([[0, 1, 2], [2, 1, 3], [4, 6, 5], [5, 6, 7], [0, 4, 1], [1, 4, 5], [2, 3, 6], [3, 7, 6], [0, 2, 4],
                  [2, 6, 4], [1, 5, 3], [3, 5, 7]], np.int32)  # fmt: skip
@@ -95,7 +95,7 @@ def names(sites: Sequence[Site]) -> list[str]:
     return [INFO.sample_id(s) for s in sites]
 
 
-def draw(sites: Sequence[Site], source: Any, folder: Path, runner: Any = None, failures: FailureRules = LENIENT):
+def draw(sites: Sequence[Site], source: Any, folder: Path, runner: Any = None, failures: FailureConfig = LENIENT):
     renderer = SiteRenderer(source, CpuEngine(1), RULES)
     return render_sites(sites, names(sites), renderer, runner or SerialRunner(), folder, failures)
 
@@ -218,7 +218,7 @@ def test_too_many_sites_without_their_data_stop_the_run(tmp_path: Path, failures
     """Of 64 sites, 5% are 3.2. The next run goes on and tries them again."""
     sites, source = [site(i) for i in range(64)], Blocks()
     source.unavailable = {i: "timed out" if i % 3 else "gone" for i in range(63, 63 - failures, -1)}
-    rules = FailureRules(max_share=0.05, min_sites=64)
+    rules = FailureConfig(max_share=0.05, min_sites=64)
     if not stops:
         assert sum(s.failed for s in draw(sites, source, tmp_path, failures=rules).summaries) == failures
         return
@@ -236,7 +236,7 @@ def test_a_run_stops_early_where_all_fails(tmp_path: Path) -> None:
     sites, source = [site(i) for i in range(20 * BATCH)], Blocks()
     source.unavailable = dict.fromkeys(range(len(sites)), "no route to host")
     with pytest.raises(ConnectomeBenchError, match="no route to host"):
-        draw(sites, source, tmp_path, failures=FailureRules())
+        draw(sites, source, tmp_path, failures=FailureConfig())
     assert len(source.asked) == BATCH
 
 
@@ -246,8 +246,8 @@ def test_the_share_is_that_of_each_task(tmp_path: Path) -> None:
     source = Blocks()
     source.unavailable = dict.fromkeys((60, 70, 80), "gone")
     with pytest.raises(ConnectomeBenchError, match="^merge_error_identification: the data of 3 of"):  # noqa: RUF043
-        draw(sites, source, tmp_path, failures=FailureRules(max_share=0.09, min_sites=30))
-    draw(sites, source, tmp_path, failures=FailureRules(max_share=0.1, min_sites=30))
+        draw(sites, source, tmp_path, failures=FailureConfig(max_share=0.09, min_sites=30))
+    draw(sites, source, tmp_path, failures=FailureConfig(max_share=0.1, min_sites=30))
 
 
 @pytest.mark.parametrize("values", [{"max_share": -0.1}, {"max_share": 5.0}, {"min_sites": 0}])
@@ -355,7 +355,7 @@ def test_a_build_lists_what_it_skipped(small_config: Path, tmp_path: Path, monke
         build_datasets(config, out, small_config.parent)
     assert not folder.exists()
 
-    build_datasets(replace(config, failures=FailureRules(0.5)), out, small_config.parent)
+    build_datasets(replace(config, failures=FailureConfig(0.5)), out, small_config.parent)
     skipped = [json.loads(line) for line in (folder / "fly-skipped.jsonl").read_text().splitlines()]
     dropped = read_manifest(folder)["species"]["fly"]["dropped"]["drawing and matching"]
     assert len(skipped) == dropped[f"not available: {reason}"] > 3

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from label_reference import MemoryVolume
 from test_find_corrections import volume_pairs
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.corrections.contacts import find_contacts
 
@@ -28,7 +28,7 @@ def test_agrees_with_a_plain_implementation(pair, gap, cell, smallest, block, th
     if not ((segments > 0) & (bodies > 0)).any():
         return
     segments = segments.astype(np.uint64, order=order) * np.uint64(2**40 + 1)  # ids beyond 32 bits stay whole
-    rules = CorrectionRules(max_gap_vx=gap, patch_cell_vx=cell, min_contact_faces=smallest)
+    rules = CorrectionConfig(max_gap_vx=gap, patch_cell_vx=cell, min_contact_faces=smallest)
     contacts = find_contacts(MemoryVolume(segments), MemoryVolume(bodies), rules, block=block, threads=threads)
     expected = sorted(
         (*ids, *((np.array(point) + 0.5) * 10).tolist(), area)
@@ -46,18 +46,18 @@ def test_there_is_no_contact_where_nothing_is_proofread():
     segments[:, 5:] = 2
     bodies = np.zeros_like(segments)
     bodies[:10] = 1
-    contacts = find_contacts(MemoryVolume(segments), MemoryVolume(bodies), CorrectionRules())
+    contacts = find_contacts(MemoryVolume(segments), MemoryVolume(bodies), CorrectionConfig())
     assert contacts.segments.tolist() == [[1, 2]]
     assert contacts.areas.tolist() == [100]
     with pytest.raises(ConnectomeBenchError, match="no voxel has both"):
-        find_contacts(MemoryVolume(segments), MemoryVolume(np.zeros_like(bodies)), CorrectionRules())
+        find_contacts(MemoryVolume(segments), MemoryVolume(np.zeros_like(bodies)), CorrectionConfig())
 
 
 def test_two_places_of_contact_are_two_rows():
     segments = np.zeros((60, 8, 8), np.uint32)
     segments[:, :4] = 1
     segments[:20, 4:], segments[40:, 4:] = 2, 2
-    contacts = find_contacts(MemoryVolume(segments), MemoryVolume(np.ones_like(segments)), CorrectionRules())
+    contacts = find_contacts(MemoryVolume(segments), MemoryVolume(np.ones_like(segments)), CorrectionConfig())
     assert contacts.segments.tolist() == [[1, 2], [1, 2]]
     assert contacts.areas.tolist() == [160, 160]
     assert sorted(round(x) for x in contacts.points_nm[:, 0]) == pytest.approx([100, 500], abs=20)

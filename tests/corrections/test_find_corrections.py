@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from label_reference import MemoryVolume
 from scipy import ndimage
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.corrections.find import find_corrections
 
@@ -35,7 +35,7 @@ def volume_pairs(draw):
 
 
 rules_strategy = st.builds(
-    CorrectionRules,
+    CorrectionConfig,
     min_core_voxels=st.integers(1, 12),
     erosion_vx=st.sampled_from([0, 1, 2, (1, 0, 2), (2, 1, 0)]),
     max_gap_vx=st.integers(0, 3),
@@ -122,7 +122,7 @@ def two_tubes(gap: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return segments, bodies
 
 
-SMALL = CorrectionRules(min_core_voxels=100, erosion_vx=1, max_gap_vx=2, min_contact_faces=4, local_radius_vx=16)
+SMALL = CorrectionConfig(min_core_voxels=100, erosion_vx=1, max_gap_vx=2, min_contact_faces=4, local_radius_vx=16)
 
 
 def test_a_cut_neurite_is_a_merge_at_the_cut_in_world_coordinates():
@@ -178,7 +178,7 @@ def test_a_substantial_but_too_small_share_is_ambiguous_and_a_small_segment_goes
     segments[50:52, 2:4, 2:4] = 20
     segments[50:52, 9:11, 2:4] = 21
     result = find_corrections(
-        MemoryVolume(segments), MemoryVolume(bodies), CorrectionRules(300, 1, min_contact_faces=4)
+        MemoryVolume(segments), MemoryVolume(bodies), CorrectionConfig(300, 1, min_contact_faces=4)
     )
     assert result.counts["ambiguous_segments"] == 1
     assert 1 not in result.body_of and 21 not in result.body_of
@@ -191,7 +191,7 @@ def test_the_place_of_a_merge_error_is_where_both_bodies_are_substantial_not_whe
     segments = np.where(bodies == 7, 1, 2).astype(np.uint32)
     segments[:, 12] = 1  # slop along the whole length
     segments[150:175, 12:] = 1  # and here body 8 is really inside
-    rules = CorrectionRules(min_core_voxels=500, erosion_vx=2, local_radius_vx=16, min_contact_faces=4)
+    rules = CorrectionConfig(min_core_voxels=500, erosion_vx=2, local_radius_vx=16, min_contact_faces=4)
     split = find_corrections(MemoryVolume(segments), MemoryVolume(bodies), rules).splits[0]
     assert 140 <= split.location_nm[0] / 10 <= 185
     assert split.area < 100 * 16
@@ -244,7 +244,7 @@ def test_volumes_without_a_common_voxel_and_an_empty_truth_are_refused():
 )
 def test_rules_out_of_range_are_refused(values):
     with pytest.raises(ConnectomeBenchError, match=next(iter(values))):
-        CorrectionRules(**values)
+        CorrectionConfig(**values)
 
 
 @pytest.fixture(scope="module")
@@ -259,7 +259,7 @@ def fib25():
     ("min_core_voxels", "objects", "pairs", "fragments", "bodies"), [(1000, 15, 17, 68, 23), (200, 36, 59, 151, 38)]
 )
 def test_finds_exactly_what_is_really_wrong_in_fib25(fib25, min_core_voxels, objects, pairs, fragments, bodies):
-    result = find_corrections(*fib25, CorrectionRules(min_core_voxels=min_core_voxels))
+    result = find_corrections(*fib25, CorrectionConfig(min_core_voxels=min_core_voxels))
     counts = result.counts
     assert (counts["merge_errors"], counts["merge_error_pairs"]) == (objects, pairs)
     assert (counts["extra_fragments"], counts["split_error_bodies"]) == (fragments, bodies)
@@ -269,9 +269,9 @@ def test_finds_exactly_what_is_really_wrong_in_fib25(fib25, min_core_voxels, obj
 
 def test_fib25_places_lie_on_their_interface(fib25):
     automatic, proofread = fib25
-    result = find_corrections(automatic, proofread, CorrectionRules())
-    assert_same(result, find_corrections(automatic, proofread, CorrectionRules(), block=(100, 256, 130), threads=2))
-    reach = CorrectionRules().max_gap_vx + 1
+    result = find_corrections(automatic, proofread, CorrectionConfig())
+    assert_same(result, find_corrections(automatic, proofread, CorrectionConfig(), block=(100, 256, 130), threads=2))
+    reach = CorrectionConfig().max_gap_vx + 1
     for places, pairs in (
         (result.merges, [[(a, m.body) for a in m.segments] for m in result.merges]),
         (result.splits, [[(s.segment, g) for g in s.bodies] for s in result.splits]),

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from connectomebench.core.cut import CutGraph, CutRules
+from connectomebench.core.cut import CutConfig, CutGraph
 from connectomebench.core.site import Cut
 from connectomebench.cuts.min_cut import SeedsTouch, apply_cut, cut_place_nm, judge_cut
 
@@ -52,7 +52,7 @@ def test_a_cut_between_bodies_is_good_and_one_within_a_body_is_not():
     voxels = [[2000, 0]] * 3 + [[0, 2000]] * 3
     between = chain([9, 9, 1, 9, 9], voxels)
     within = chain([9, 1, 9, 9, 9], voxels)
-    rules = CutRules(k=20, min_body_voxels=1000, cutout_nm=5000)
+    rules = CutConfig(k=20, min_body_voxels=1000, cutout_nm=5000)
     good = judge_cut(between, apply_cut(between, cut(between, 0, 5)), ORIGIN, rules)
     bad = judge_cut(within, apply_cut(within, cut(within, 0, 5)), ORIGIN, rules)
     assert good.good and good.relevant == 2 and good.worst_ratio == np.inf
@@ -64,13 +64,13 @@ def test_a_cut_between_bodies_is_good_and_one_within_a_body_is_not():
 def test_the_ratio_k_decides(slop, expected):
     # the sink side holds 2000 voxels of body 2 and `slop` of body 1: good needs 2000 > 20 * slop
     graph = chain([1], [[5000, 0], [slop, 2000]])
-    verdict = judge_cut(graph, np.array([1, -1], np.int8), ORIGIN, CutRules())
+    verdict = judge_cut(graph, np.array([1, -1], np.int8), ORIGIN, CutConfig())
     assert verdict.good is expected
 
 
 def test_small_bodies_do_not_count_and_nothing_relevant_is_not_good():
     graph = chain([1], [[900, 0], [0, 900]])
-    verdict = judge_cut(graph, np.array([1, -1], np.int8), ORIGIN, CutRules())
+    verdict = judge_cut(graph, np.array([1, -1], np.int8), ORIGIN, CutConfig())
     assert not verdict.good and verdict.relevant == 0
 
 
@@ -78,8 +78,8 @@ def test_pieces_outside_the_cutout_do_not_count():
     graph = chain([1, 1], [[5000, 0], [0, 5000], [5000, 0]])
     graph.points_nm[2] = (9000, 0, 0)
     sides = np.array([1, -1, -1], np.int8)
-    assert judge_cut(graph, sides, ORIGIN, CutRules(cutout_nm=5000)).good
-    assert not judge_cut(graph, sides, ORIGIN, CutRules(cutout_nm=50_000)).good
+    assert judge_cut(graph, sides, ORIGIN, CutConfig(cutout_nm=5000)).good
+    assert not judge_cut(graph, sides, ORIGIN, CutConfig(cutout_nm=50_000)).good
 
 
 @settings(max_examples=60, deadline=None)

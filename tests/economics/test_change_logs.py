@@ -18,8 +18,8 @@ from replay_server import Faults, ReplayServer, replay_server
 from replay_volumes import FIXTURE
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.economics.change_logs import LogRules, read_samples, sample_roots
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules, RootsConfig
+from connectomebench.economics.change_logs import ChangeLogConfig, read_samples, sample_roots
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig, RootsConfig
 
 UNTIL = "2026-11-23T02:10:28"
 SINCE = "2026-11-23T02:06:58.863"
@@ -32,11 +32,11 @@ def server() -> Iterator[ReplayServer]:
         yield running
 
 
-def rules(server: ReplayServer, **changes: Any) -> LogRules:
-    requests = RequestRules(roots_per_request=4, attempts=2, wait_s=0.001, longest_wait_s=0.01)
+def rules(server: ReplayServer, **changes: Any) -> ChangeLogConfig:
+    requests = RequestConfig(roots_per_request=4, attempts=2, wait_s=0.001, longest_wait_s=0.01)
     roots = RootsConfig(changed_since=SINCE)
     cave = CaveConfig(roots, UNTIL, server.url, graph_table=TABLE, image="none", requests=requests)
-    return LogRules("fly", **({"sizes": (5, 12), "filtered": False, "cave": cave} | changes))
+    return ChangeLogConfig("fly", **({"sizes": (5, 12), "filtered": False, "cave": cave} | changes))
 
 
 def told(server: ReplayServer, root: int, filtered: bool) -> tuple[int, int]:

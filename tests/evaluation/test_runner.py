@@ -24,7 +24,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.resume_log import open_resume_log
-from connectomebench.evaluation.runner import RunOptions, Spending, evaluate_model
+from connectomebench.evaluation.runner import RunConfig, Spending, evaluate_model
 from connectomebench.models.base import Answer, Batch
 from connectomebench.models.chat import UnansweredError
 
@@ -76,7 +76,7 @@ def asked(path: Path) -> Counter[str]:
     return Counter(path.read_text().split())
 
 
-def run(model: Paid, out: Path, run_options: RunOptions, condition: str = "default") -> Path:
+def run(model: Paid, out: Path, run_options: RunConfig, condition: str = "default") -> Path:
     return evaluate_model(model, rows(), "test", "f" * 8, out, condition=condition, run_options=run_options)
 
 
@@ -85,13 +85,13 @@ def test_a_failure_loses_only_what_failed(tmp_path: Path, workers: int) -> None:
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     broken = Paid(log, fails="s5", seconds=0.01)
     with pytest.raises(ConnectomeBenchError, match="server is down"):
-        run(broken, out, RunOptions(1, workers))
+        run(broken, out, RunConfig(1, workers))
     assert not out.exists()
     assert broken.together == workers
-    run(Paid(log), out, RunOptions(1, workers))
+    run(Paid(log), out, RunConfig(1, workers))
     counts = asked(log)
     assert {sample for sample, n in counts.items() if n > 1} == {"s5"}
-    whole = run(Paid(tmp_path / "unbroken"), tmp_path / "whole.parquet", RunOptions(5))
+    whole = run(Paid(tmp_path / "unbroken"), tmp_path / "whole.parquet", RunConfig(5))
     constant = [name for name in pq.read_schema(out).names if name != "latency_s"]
     assert pq.read_table(out, columns=constant).equals(pq.read_table(whole, columns=constant))
     assert {path.name for path in tmp_path.iterdir()} == {"asked", "unbroken", "test.parquet", "whole.parquet"}
@@ -101,8 +101,8 @@ def test_after_kill_9_at_most_the_row_in_flight_is_asked_again(tmp_path: Path) -
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "from test_runner import Paid, RunOptions, run\n"
-        "run(Paid(Path(sys.argv[2]), seconds=0.2), Path(sys.argv[3]), RunOptions(1))\n"
+        "from test_runner import Paid, RunConfig, run\n"
+        "run(Paid(Path(sys.argv[2]), seconds=0.2), Path(sys.argv[3]), RunConfig(1))\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(Path(__file__).parent), str(log), str(out)])
     journal = out.with_name("test.parquet.partial")
@@ -116,7 +116,7 @@ def test_after_kill_9_at_most_the_row_in_flight_is_asked_again(tmp_path: Path) -
     # a line that was cut off in the middle
     with journal.open("ab") as stream:
         stream.write(b'{"sample_id": "s9", "pred')
-    run(Paid(log), out, RunOptions(1))
+    run(Paid(log), out, RunConfig(1))
     again = {sample for sample, n in asked(log).items() if n > 1}
     assert 3 <= len(before) < ROWS
     assert len(again) <= 1 and again <= set(before)
@@ -127,18 +127,18 @@ def test_a_budget_stops_before_it_is_overspent_and_can_be_raised(tmp_path: Path)
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     for workers, budget in ((1, 0.05), (4, 0.07)):
         with pytest.raises(ConnectomeBenchError, match=f"budget of {budget} USD is spent"):
-            run(Paid(log, usd=0.01, seconds=0.01), out, RunOptions(1, workers, budget))
+            run(Paid(log, usd=0.01, seconds=0.01), out, RunConfig(1, workers, budget))
         assert asked(log).total() == round(budget / 0.01)
-    run(Paid(log, usd=0.01), out, RunOptions(1, 1, 0.1201))
+    run(Paid(log, usd=0.01), out, RunConfig(1, 1, 0.1201))
     assert asked(log) == Counter(rows()["sample_id"])
     assert read_results(out)["cost_usd"].sum() == pytest.approx(0.12)
     journal = out.with_name("unknown.parquet.partial")
     records = [{"sample_id": f"s{i}", "cost_usd": None if i else 0.02} for i in range(3)]
     journal.write_text("".join(json.dumps(line) + "\n" for line in [_identity(), *records]))
     with pytest.raises(ConnectomeBenchError, match=r"spent \(0.0600 USD for 3 rows"):
-        run(Paid(log, usd=0.01), out.with_name("unknown.parquet"), RunOptions(1, 1, 0.07))
+        run(Paid(log, usd=0.01), out.with_name("unknown.parquet"), RunConfig(1, 1, 0.07))
     with pytest.raises(ConnectomeBenchError, match="give token prices"):
-        run(Paid(log), tmp_path / "free.parquet", RunOptions(1, 1, 0.1))
+        run(Paid(log), tmp_path / "free.parquet", RunConfig(1, 1, 0.1))
 
 
 def test_requests_without_an_answer_count_against_the_budget_in_this_run_and_the_next(tmp_path: Path) -> None:
@@ -158,12 +158,12 @@ def test_requests_without_an_answer_count_against_the_budget_in_this_run_and_the
         log, out = tmp_path / f"asked-{name}", tmp_path / f"{name}.parquet"
         for spent in ("0.03", "0.05"):
             with pytest.raises(ConnectomeBenchError, match=r"no answer for 1 s"):
-                run(Slow(log, cost), out, RunOptions(1, 1, 0.1))  # type: ignore[arg-type]
+                run(Slow(log, cost), out, RunConfig(1, 1, 0.1))  # type: ignore[arg-type]
             # three rows were answered, and two requests were not, each time
             with pytest.raises(ConnectomeBenchError, match=rf"spent \({float(spent) + 0.02:.4f} USD for 3 rows"):
-                run(Paid(log, usd=0.01), out, RunOptions(1, 1, float(spent) + 0.025))
+                run(Paid(log, usd=0.01), out, RunConfig(1, 1, float(spent) + 0.025))
         assert asked(log).total() == 3
-        run(Paid(log, usd=0.01), out, RunOptions(1))
+        run(Paid(log, usd=0.01), out, RunConfig(1))
         assert read_results(out)["cost_usd"].sum() == pytest.approx(0.12)
 
 
@@ -193,25 +193,23 @@ def test_a_damaged_picture_is_named_by_its_row(tmp_path: Path) -> None:
     pictures = [[{"bytes": whole[: len(whole) // 2] if i == 7 else whole, "path": None}] for i in range(ROWS)]
     dataset = rows().add_column("images", pictures).cast_column("images", List(Image()))
     with pytest.raises(ConnectomeBenchError, match=r"row s7: a picture is damaged .*build the dataset again"):
-        evaluate_model(
-            Paid(tmp_path / "asked"), dataset, "test", "f", tmp_path / "t.parquet", run_options=RunOptions(5)
-        )
+        evaluate_model(Paid(tmp_path / "asked"), dataset, "test", "f", tmp_path / "t.parquet", run_options=RunConfig(5))
     assert asked(tmp_path / "asked").total() == 5
 
 
 def test_answers_to_another_evaluation_are_not_mixed_in(tmp_path: Path) -> None:
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
     with pytest.raises(ConnectomeBenchError, match="server is down"):
-        run(Paid(log, fails="s5"), out, RunOptions(1))
+        run(Paid(log, fails="s5"), out, RunConfig(1))
     with pytest.raises(ConnectomeBenchError, match=r"different: condition"):
-        run(Paid(log), out, RunOptions(1), condition="blank_images")
+        run(Paid(log), out, RunConfig(1), condition="blank_images")
     journal = out.with_name("test.parquet.partial")
     identity = json.loads(journal.read_text().splitlines()[0])
     with open_resume_log(journal, identity), pytest.raises(ConnectomeBenchError, match="another evaluation is writing"):
-        run(Paid(log), out, RunOptions(1))
+        run(Paid(log), out, RunConfig(1))
     journal.write_text(journal.read_text() + "rubbish\n")
     with pytest.raises(ConnectomeBenchError, match="is damaged"):
-        run(Paid(log), out, RunOptions(1))
+        run(Paid(log), out, RunConfig(1))
 
 
 def test_what_is_shown_is_prepared_and_what_is_true_is_not(tmp_path: Path) -> None:
@@ -223,4 +221,4 @@ def test_what_is_shown_is_prepared_and_what_is_true_is_not(tmp_path: Path) -> No
     assert set(frame["question"]) == {"?"}
     assert frame["answer"].tolist() == rows()["answer"]
     with pytest.raises(ConnectomeBenchError, match="above 0"):
-        RunOptions(max_usd=0)
+        RunConfig(max_usd=0)

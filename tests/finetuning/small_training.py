@@ -50,8 +50,8 @@ def parsed(*options: str):
     """Parse options as the script does: script, rows, adapter, training."""
     from trl import SFTConfig, TrlParser
 
-    from connectomebench.finetuning.settings import AdapterSettings, DataSettings, recipe
+    from connectomebench.finetuning.settings import AdapterConfig, DataConfig, recipe
 
-    parser = TrlParser([DataSettings, AdapterSettings, SFTConfig])
+    parser = TrlParser([DataConfig, AdapterConfig, SFTConfig])
     parser.set_defaults_with_config(**recipe())
     return parser.parse_args_and_config(list(options))

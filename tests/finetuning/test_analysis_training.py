@@ -12,9 +12,9 @@ from stored_rows import write_dataset
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
-from connectomebench.finetuning.completions import StyleSettings, uniform_draw
+from connectomebench.finetuning.completions import StyleConfig, uniform_draw
 from connectomebench.finetuning.data import load_training_data
-from connectomebench.finetuning.settings import DataSettings
+from connectomebench.finetuning.settings import DataConfig
 from connectomebench.finetuning.teacher import add_teacher
 from connectomebench.models.model_record import read_record
 from connectomebench.models.prompt import analysis_format, answer_format
@@ -34,7 +34,7 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(dataset: Path):
-    return load_training_data(DataSettings("merge_action", ["fly"], str(dataset)), 0, style=StyleSettings("analysis"))
+    return load_training_data(DataConfig("merge_action", ["fly"], str(dataset)), 0, style=StyleConfig("analysis"))
 
 
 def test_answers_are_balanced_after_rows_are_left_out(data) -> None:
@@ -91,7 +91,7 @@ def test_the_adapter_is_recorded_and_a_dry_run_shows_it(dataset: Path, tiny_vlm:
 
 
 def test_refuses_rows_without_replies(dataset: Path) -> None:
-    settings = DataSettings("merge_action", ["fly"], str(dataset.parent / "plain" / "merge_action"))
+    settings = DataConfig("merge_action", ["fly"], str(dataset.parent / "plain" / "merge_action"))
     with pytest.raises(ConnectomeBenchError, match=r"fly/train has no teacher's replies.*connectomebench teacher"):
-        load_training_data(settings, 0, style=StyleSettings("analysis"))
+        load_training_data(settings, 0, style=StyleConfig("analysis"))
     assert load_training_data(settings, 0).counts["balanced"] == {"no": 4, "yes": 4}

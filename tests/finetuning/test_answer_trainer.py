@@ -17,22 +17,22 @@ from connectomebench.finetuning.adapter import (
 )
 from connectomebench.finetuning.data import load_training_data
 from connectomebench.finetuning.dry_run import Shape, memory_estimate
-from connectomebench.finetuning.settings import AdapterSettings, checked_arguments, recipe, usable_optimizer
+from connectomebench.finetuning.settings import AdapterConfig, checked_arguments, recipe, usable_optimizer
 from connectomebench.finetuning.trainer import explain_errors, make_trainer
 
 
 @pytest.fixture(scope="module")
 def empty(tiny_vlm: Path):
-    base = open_base(AdapterSettings(str(tiny_vlm)))
+    base = open_base(AdapterConfig(str(tiny_vlm)))
     return base, empty_base(base)
 
 
 def adapted(tiny_vlm: Path, targets: str = LORA_TARGETS):
     from peft import get_peft_model
 
-    config = lora_config(AdapterSettings(lora_r=2))
+    config = lora_config(AdapterConfig(lora_r=2))
     config.target_modules = targets
-    return get_peft_model(empty_base(open_base(AdapterSettings(str(tiny_vlm)))), config)
+    return get_peft_model(empty_base(open_base(AdapterConfig(str(tiny_vlm)))), config)
 
 
 def test_recipe_is_that_of_the_published_adapters(tmp_path: Path) -> None:

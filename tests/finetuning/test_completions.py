@@ -7,7 +7,7 @@ from stored_rows import partition_rows, row
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.completions import (
-    StyleSettings,
+    StyleConfig,
     analysis_completion,
     choose_targets,
     describe_targets,
@@ -90,7 +90,7 @@ def test_which_rows_leave_the_analysis_out_depends_on_seed_and_sample_alone() ->
     assert 0.46 < sum(value < 0.5 for value in drawn) / len(ids) < 0.54
     assert drawn[7] == uniform_draw(0, "sample-7") != uniform_draw(1, "sample-7")
     rows = with_replies("train", [5] * 8)
-    settings = StyleSettings("analysis")
+    settings = StyleConfig("analysis")
     whole, part = choose_targets(rows, TASK, settings, 3), choose_targets(rows.select(range(4, 8)), TASK, settings, 3)
     assert whole.replies[4:] == part.replies
     assert 0 < sum(reply is None for reply in whole.replies) < 8
@@ -100,14 +100,14 @@ def test_which_rows_leave_the_analysis_out_depends_on_seed_and_sample_alone() ->
 
 def test_rows_without_a_kept_reply_are_left_out() -> None:
     rows = with_replies("train", [5, 4, 3, 2, 1, 0, 4, 5])
-    full = choose_targets(rows, TASK, StyleSettings("analysis", rationale_dropout=0.0), 0)
+    full = choose_targets(rows, TASK, StyleConfig("analysis", rationale_dropout=0.0), 0)
     assert full.rows == [0, 1, 6, 7]
     assert full.counts == {"analysis": 4, "answer": 0, "left_out": 4}
     assert full.teachers == {"teacher": 4}
     answers = rows["answer"]
     assert all(str(full.replies[n]).endswith(f"<answer>{answers[n]}</answer>") for n in full.rows)
     assert not [n for n in full.rows if OTHER[answers[n]] in str(full.replies[n]).split("<answer>")[1]]
-    half = choose_targets(rows, TASK, StyleSettings("analysis"), 0)
+    half = choose_targets(rows, TASK, StyleConfig("analysis"), 0)
     assert half.rows == full.rows
     assert half.counts["analysis"] + half.counts["answer"] == 4
     assert half.counts["answer"] == sum(uniform_draw(0, rows["sample_id"][n]) < 0.5 for n in full.rows)
@@ -116,15 +116,15 @@ def test_rows_without_a_kept_reply_are_left_out() -> None:
 
 def test_validation_is_asked_for_the_answer_where_it_has_no_replies() -> None:
     partitions = {"train": with_replies("train", [5] * 8), "validation": with_replies("validation", [5, 5, 0, 0])}
-    taught = partition_targets(partitions, TASK, StyleSettings("analysis"), 0)
+    taught = partition_targets(partitions, TASK, StyleConfig("analysis"), 0)
     assert taught["validation"].rows == [0, 1]
     partitions["validation"] = with_replies("validation", [0] * 4)
-    alone = partition_targets(partitions, TASK, StyleSettings("analysis"), 0)["validation"]
+    alone = partition_targets(partitions, TASK, StyleConfig("analysis"), 0)["validation"]
     assert (alone.rows, alone.replies, alone.teachers) == ([0, 1, 2, 3], [None] * 4, {})
     with pytest.raises(ConnectomeBenchError, match="no validation row has a kept reply"):
-        partition_targets(partitions, TASK, StyleSettings("analysis", rationale_dropout=0.0), 0)
+        partition_targets(partitions, TASK, StyleConfig("analysis", rationale_dropout=0.0), 0)
     with pytest.raises(ConnectomeBenchError, match=r"no training row has a well-formed reply.*80%"):
-        partition_targets({**partitions, "train": with_replies("train", [3] * 8)}, TASK, StyleSettings("analysis"), 0)
+        partition_targets({**partitions, "train": with_replies("train", [3] * 8)}, TASK, StyleConfig("analysis"), 0)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +139,9 @@ def test_validation_is_asked_for_the_answer_where_it_has_no_replies() -> None:
 )
 def test_refuses_settings_that_do_not_fit(settings: dict, message: str) -> None:
     with pytest.raises(ConnectomeBenchError, match=message):
-        StyleSettings(**settings)
+        StyleConfig(**settings)
 
 
 def test_places_have_no_teacher() -> None:
     with pytest.raises(ConnectomeBenchError, match="the answer to split_proposal is a place"):
-        choose_targets(with_replies("train", [5] * 8), get_task("split_proposal"), StyleSettings("analysis"), 0)
+        choose_targets(with_replies("train", [5] * 8), get_task("split_proposal"), StyleConfig("analysis"), 0)

@@ -9,7 +9,7 @@ import yaml
 from small_training import parsed
 
 from connectomebench.core.tasks import get_task
-from connectomebench.finetuning.settings import AdapterSettings, DataSettings, checked_arguments, recipe
+from connectomebench.finetuning.settings import AdapterConfig, DataConfig, checked_arguments, recipe
 
 RECIPES = Path(__file__).parents[2] / "training" / "recipes"
 PUBLISHED = {
@@ -29,14 +29,14 @@ def test_a_recipe_is_taken_as_it_was_published(task: str):
     path = RECIPES / f"{task}.yaml"
     rows, adapter, args = parsed("--config", str(path))
 
-    assert isinstance(rows, DataSettings) and isinstance(adapter, AdapterSettings)
+    assert isinstance(rows, DataConfig) and isinstance(adapter, AdapterConfig)
     checked_arguments(args, rows, adapter)
     assert (rows.task, rows.name, rows.species) == (task, f"connectomebench/{task}", ["mouse"])
     assert adapter.model == "Qwen/Qwen3-VL-32B-Instruct"
     assert (adapter.lora_r, args.learning_rate, args.max_steps) == PUBLISHED[task]
     # the scale of an adapter's output does not change with its rank
     assert adapter.lora_alpha == 2 * adapter.lora_r
-    assert rows.balance == DataSettings(task, ["mouse"]).balancing(get_task(task))
+    assert rows.balance == DataConfig(task, ["mouse"]).balancing(get_task(task))
     assert args.output_dir == f"Qwen3-VL-32B-Instruct-{task}-mouse"
     assert args.completion_only_loss and args.lr_scheduler_type == "reduce_lr_on_plateau"
     given = yaml.safe_load(path.read_text())

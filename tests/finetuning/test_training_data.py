@@ -14,7 +14,7 @@ from connectomebench.dataset.loading import load_rows
 from connectomebench.finetuning import data as training_data
 from connectomebench.finetuning.completions import CompletionTargets
 from connectomebench.finetuning.data import as_prompts, balanced_rows, check_rows, load_training_data
-from connectomebench.finetuning.settings import DataSettings
+from connectomebench.finetuning.settings import DataConfig
 from connectomebench.models.chat import Conversation
 from connectomebench.models.prompt import messages
 from connectomebench.models.vlm_loading import load_vlm
@@ -44,13 +44,13 @@ def test_undersampling_draws_by_seed_without_repetition() -> None:
 
 
 def test_split_action_alone_is_undersampled() -> None:
-    settings = [DataSettings(task, ["fly"]) for task in ("split_action", "merge_action", "split_proposal")]
+    settings = [DataConfig(task, ["fly"]) for task in ("split_action", "merge_action", "split_proposal")]
     assert [one.balancing(get_task(one.task)) for one in settings] == ["undersample", "oversample", "none"]
-    assert DataSettings("split_action", ["fly"], balance="oversample").balancing(get_task("split_action")) == (
+    assert DataConfig("split_action", ["fly"], balance="oversample").balancing(get_task("split_action")) == (
         "oversample"
     )
     # as a YAML file may have it
-    assert DataSettings("split_action", "fly").species == ["fly"]  # pyright: ignore[reportArgumentType]
+    assert DataConfig("split_action", "fly").species == ["fly"]  # pyright: ignore[reportArgumentType]
 
 
 def test_learns_the_train_rows_of_all_species_and_decodes_none_before_they_are_read(
@@ -63,7 +63,7 @@ def test_learns_the_train_rows_of_all_species_and_decodes_none_before_they_are_r
     decoded: list[object] = []
     decode = training_data.decode
     monkeypatch.setattr(training_data, "decode", lambda image: decoded.append(image) or decode(image))
-    data = load_training_data(DataSettings("merge_action", ["fly", "mouse"], str(folder)), seed=0)
+    data = load_training_data(DataConfig("merge_action", ["fly", "mouse"], str(folder)), seed=0)
     assert not decoded
     ids = {p: [row["sample_id"] for species in rows for row in rows[species][p]] for p in ("train", "validation")}
     assert {partition: data.sample_ids[partition] for partition in ids} == ids
@@ -90,7 +90,7 @@ def test_training_asks_as_evaluation_does(training, tiny_vlm: Path) -> None:
 
     from connectomebench.finetuning.trainer import make_collator
 
-    data = load_training_data(DataSettings("merge_action", ["fly"], str(training.dataset)), seed=0)
+    data = load_training_data(DataConfig("merge_action", ["fly"], str(training.dataset)), seed=0)
     model = load_vlm(tiny_vlm)
     batch = make_collator(model.processor)([data.train[0], data.train[3]])
     rows = load_rows(str(training.dataset), "fly", "train").dataset
@@ -146,7 +146,7 @@ def test_refuses_training_rows_that_are_tested_on(tmp_path: Path, monkeypatch) -
     with pytest.raises(
         ConnectomeBenchError, match=f"1 training rows are in test too.*{whole['train'][5]['sample_id']}"
     ):
-        load_training_data(DataSettings("merge_action", ["fly"], str(folder)), seed=0)
+        load_training_data(DataConfig("merge_action", ["fly"], str(folder)), seed=0)
 
 
 def test_a_truncated_picture_is_named_by_its_row_and_view() -> None:

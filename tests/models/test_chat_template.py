@@ -18,7 +18,7 @@ from connectomebench.evaluation.chat_adapter import ChatModelAdapter
 from connectomebench.evaluation.evaluator import model_defaults
 from connectomebench.evaluation.model_spec import LoadedModel
 from connectomebench.finetuning.adapter import open_base
-from connectomebench.finetuning.settings import AdapterSettings
+from connectomebench.finetuning.settings import AdapterConfig
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.chat_template import check_trainable_template, opens_thoughts
 from connectomebench.models.prompt import messages
@@ -109,5 +109,5 @@ def test_a_model_that_thinks_generates_by_default_and_is_neither_scored_nor_trai
     with pytest.raises(ConnectomeBenchError, match="thinks before it answers and cannot be scored; use generated"):
         ChatModelAdapter(model, AnswerMode("scored"))
     with pytest.raises(ConnectomeBenchError, match="choose an Instruct model"):
-        open_base(AdapterSettings(model=str(folder)))
+        open_base(AdapterConfig(model=str(folder)))
     assert model_defaults(LoadedModel(load_vlm(tiny_vlm, device="cpu"), None, "tiny"))[0] == AnswerMode("scored")

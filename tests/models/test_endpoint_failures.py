@@ -21,7 +21,7 @@ from starlette.responses import PlainTextResponse, Response
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models import endpoint as endpoint_module
 from connectomebench.models.chat import Sampling, UnansweredError
-from connectomebench.models.endpoint import EndpointSettings, open_endpoint
+from connectomebench.models.endpoint import EndpointConfig, open_endpoint
 from connectomebench.models.endpoint_errors import masked, read_refusal
 
 KEY = "sk-very-secret-0123456789"
@@ -161,7 +161,7 @@ def test_no_server() -> None:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: nobody else can answer there
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(ConnectomeBenchError, match=r"tiny at localhost cannot be reached; is the server running\?"):
-            open_endpoint(EndpointSettings(url, "tiny"))
+            open_endpoint(EndpointConfig(url, "tiny"))
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -208,14 +208,14 @@ def test_a_proxy_is_not_asked_about_this_machine(server: Server, monkeypatch: py
 def test_other_machines_need_a_key_and_a_safe_way_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NO_KEY", raising=False)
     with pytest.raises(ConnectomeBenchError, match=r"api\.example\.org needs a key: .* NO_KEY"):
-        open_endpoint(EndpointSettings("https://api.example.org/v1", "m", "NO_KEY"))
+        open_endpoint(EndpointConfig("https://api.example.org/v1", "m", "NO_KEY"))
     monkeypatch.setenv("MY_KEY", KEY)
     with pytest.raises(ConnectomeBenchError, match=r"would go to api\.example\.org unencrypted") as caught:
-        EndpointSettings("http://api.example.org/v1", "m", "MY_KEY")
+        EndpointConfig("http://api.example.org/v1", "m", "MY_KEY")
     assert KEY not in str(caught.value)
     monkeypatch.setenv("MY_KEY", f"{KEY}\nX-More: 1")
     with pytest.raises(ConnectomeBenchError, match="invalid characters") as caught:
-        open_endpoint(EndpointSettings("https://api.example.org/v1", "m", "MY_KEY"))
+        open_endpoint(EndpointConfig("https://api.example.org/v1", "m", "MY_KEY"))
     assert KEY not in str(caught.value)
 
 
@@ -263,7 +263,7 @@ def test_an_empty_account_is_not_asked_again(server: Server) -> None:
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ConnectomeBenchError, match=told) as caught:
-        EndpointSettings(**({"url": "https://example.org/v1", "model": "m"} | settings))
+        EndpointConfig(**({"url": "https://example.org/v1", "model": "m"} | settings))
     assert KEY not in str(caught.value)
 
 
@@ -372,7 +372,7 @@ def test_several_threads_learn_together_and_get_their_own_replies(server: Server
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "openai", None)
     with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[endpoint\]'"):
-        open_endpoint(EndpointSettings("http://127.0.0.1:9/v1", "m"))
+        open_endpoint(EndpointConfig("http://127.0.0.1:9/v1", "m"))
 
 
 KEY = "sk-proj-Ab3dE6gH9jKlMnOp"

@@ -17,7 +17,7 @@ import pytest
 from stored_rows import row
 
 from connectomebench.models.chat import Conversation, Sampling
-from connectomebench.models.endpoint import EndpointSettings, open_endpoint
+from connectomebench.models.endpoint import EndpointConfig, open_endpoint
 from connectomebench.models.prompt import messages
 from connectomebench.models.vlm_loading import load_vlm
 
@@ -63,7 +63,7 @@ def test_a_served_model_replies_as_it_does_here(served: str, tiny_vlm: Path) -> 
     talks = [Conversation(messages(one), one["images"]) for one in rows]
     # the folder's own settings for sampling hold a penalty on repetition, which this field of the server overrides
     more: dict[str, Any] = {"frequency_penalty": 0.0}
-    endpoint = open_endpoint(EndpointSettings(served, str(tiny_vlm), "NO_KEY", extra_body=more))
+    endpoint = open_endpoint(EndpointConfig(served, str(tiny_vlm), "NO_KEY", extra_body=more))
     assert endpoint.name == tiny_vlm.name and str(tiny_vlm.parent) not in endpoint.revision
     sampling = Sampling(max_new_tokens=24)
     here = load_vlm(tiny_vlm, batch_size=1, device="cpu").reply(talks, sampling)

@@ -21,7 +21,7 @@ from connectomebench.partition.assign import (
     SHARED_PLACE,
     SHARED_SEGMENT,
     TIED,
-    PartitionRules,
+    PartitionConfig,
     partition_sites,
 )
 from connectomebench.partition.earlier_rows import EarlierRow
@@ -30,7 +30,7 @@ from connectomebench.partition.overlaps import overlapping_views
 
 EDGE = 1000.0
 BOUNDS = Box((0.0, 0.0, 0.0), (EDGE, EDGE, EDGE))
-RULES = PartitionRules(cube_nm=200.0)
+RULES = PartitionConfig(cube_nm=200.0)
 TASKS = ("merge_action", "merge_error_identification")
 
 
@@ -74,7 +74,7 @@ def check_leak_proof(sites, result, group_by="segment"):
 )
 def test_nothing_is_on_two_sides_and_every_site_is_accounted_for(seed, n, n_segments, extent, group_by):
     sites = random_sites(seed, n, n_segments, extent)
-    rules = PartitionRules(cube_nm=250.0, group_by=group_by, seed=seed)
+    rules = PartitionConfig(cube_nm=250.0, group_by=group_by, seed=seed)
     try:
         result = partition_sites(sites, rules, BOUNDS)
     except ConnectomeBenchError as error:
@@ -130,14 +130,14 @@ def test_same_sites_and_seed_give_the_same_result():
     sites = random_sites(5, 90, 200, 80.0)
     first = partition_sites(sites, RULES, BOUNDS)
     assert partition_sites(sites, RULES, BOUNDS) == first
-    other = partition_sites(sites, PartitionRules(cube_nm=200.0, seed=1), BOUNDS)
+    other = partition_sites(sites, PartitionConfig(cube_nm=200.0, seed=1), BOUNDS)
     assert other.partitions != first.partitions
 
 
 def test_without_conflicts_nothing_is_lost_and_the_fractions_are_met():
     rng = np.random.default_rng(0)
     sites = [make_site(rng.uniform(0, EDGE, 3), 0.001, [i], [i], ("no", "yes")[i % 2]) for i in range(1000)]
-    result = partition_sites(sites, PartitionRules(cube_nm=100.0, max_test=10**6), BOUNDS)
+    result = partition_sites(sites, PartitionConfig(cube_nm=100.0, max_test=10**6), BOUNDS)
     assert None not in result.partitions
     sizes = Counter(result.partitions)
     assert abs(sizes["test"] - 200) < 30
@@ -147,7 +147,7 @@ def test_without_conflicts_nothing_is_lost_and_the_fractions_are_met():
 def test_published_sizes_are_never_exceeded_and_nearly_reached():
     rng = np.random.default_rng(0)
     sites = [make_site(rng.uniform(0, EDGE, 3), 0.001, [i], [i], ("no", "yes")[i % 2]) for i in range(1500)]
-    result = partition_sites(sites, PartitionRules(cube_nm=250.0, max_validation=32, max_test=64), BOUNDS)
+    result = partition_sites(sites, PartitionConfig(cube_nm=250.0, max_validation=32, max_test=64), BOUNDS)
     sizes = {p: sum(c.values()) for p, c in result.counts["merge_action"].items()}
     assert 28 <= sizes["validation"] <= 32 and 56 <= sizes["test"] <= 64
     assert result.dropped["merge_action"][OVER_SIZE] == 1500 - sum(sizes.values())
@@ -200,10 +200,10 @@ def test_bodies_across_partitions_are_counted_or_kept_apart():
     sites = [
         make_site(rng.uniform(0, EDGE, 3), 1.0, [100 + i], [i % 20], ("no", "yes")[i // 20 % 2]) for i in range(200)
     ]
-    shared = partition_sites(sites, PartitionRules(cube_nm=100.0), BOUNDS)
+    shared = partition_sites(sites, PartitionConfig(cube_nm=100.0), BOUNDS)
     assert shared.bodies == 20 and shared.bodies_shared > 10
     assert shared.summary()["bodies_shared"] == shared.bodies_shared
-    apart = partition_sites(sites, PartitionRules(cube_nm=100.0, group_by="body"), BOUNDS)
+    apart = partition_sites(sites, PartitionConfig(cube_nm=100.0, group_by="body"), BOUNDS)
     assert apart.bodies_shared == 0
     assert set(apart.dropped["merge_action"]) <= {SHARED_BODY, SHARED_PLACE}
     check_leak_proof(sites, apart, "body")
@@ -224,7 +224,7 @@ def test_all_samples_of_one_correction_are_one_group_even_where_groups_are_broke
         replace(site, segment_ids=(*site.segment_ids, 1 + int(3 * site.location_nm[0] / EDGE))) for site in sites
     ]
     for own in (sites, through):
-        result = partition_sites([*own, *controls], PartitionRules(cube_nm=200.0), BOUNDS)
+        result = partition_sites([*own, *controls], PartitionConfig(cube_nm=200.0), BOUNDS)
         together = 0
         for i in range(0, len(own), 2):
             if result.partitions[i] is not None and result.partitions[i] == result.partitions[i + 1]:
@@ -254,7 +254,7 @@ def test_a_group_that_runs_through_everything_is_broken_up_by_cube():
         for i in range(40):
             location = (rng.uniform(350 * k, 350 * k + 150), *rng.uniform(0, EDGE, 2))
             sites.append(make_site(location, 0.5, [region[name], 100 * k + i + 100], [1], ("no", "yes")[i % 2]))
-    result = partition_sites(sites, PartitionRules(cube_nm=500.0, test_fraction=0.3), BOUNDS)
+    result = partition_sites(sites, PartitionConfig(cube_nm=500.0, test_fraction=0.3), BOUNDS)
     names = {g for g in result.groups if g is not None}
     assert len(names) > 4
     for i, j in itertools.combinations(range(len(sites)), 2):
@@ -302,7 +302,7 @@ def test_what_cannot_be_divided_is_told():
         partition_sites([], RULES, BOUNDS)
     sites = random_sites(0, 60, 600, 1.0)
     with pytest.raises(ConnectomeBenchError, match=r"1 cubes of 5000 nm hold sites\); use a smaller cube_nm"):
-        partition_sites(sites, PartitionRules(cube_nm=5000.0), BOUNDS)
+        partition_sites(sites, PartitionConfig(cube_nm=5000.0), BOUNDS)
     with pytest.raises(ConnectomeBenchError, match="all sites have the answer 'yes'"):
         partition_sites([s for s in sites if s.answer == "yes"], RULES, BOUNDS)
 
@@ -320,7 +320,7 @@ def test_what_cannot_be_divided_is_told():
 )
 def test_rules_that_make_no_sense_are_refused(values):
     with pytest.raises(ConnectomeBenchError, match=next(iter(values))):
-        PartitionRules(**values)
+        PartitionConfig(**values)
 
 
 def family_sites(seed: int, n: int) -> list[Site]:
@@ -333,7 +333,7 @@ def family_sites(seed: int, n: int) -> list[Site]:
 def test_the_held_out_half_is_test_and_nothing_else_is(half):
     sites = family_sites(4, 300)
     # a cube runs across the middle
-    rules = PartitionRules(cube_nm=300.0, test_fraction=0.5, test_half=half)
+    rules = PartitionConfig(cube_nm=300.0, test_fraction=0.5, test_half=half)
     result = partition_sites(sites, rules, BOUNDS)
     axis, beyond = "xyz".index(half[1]), half[0] == "+"
     sides = Counter()
@@ -359,14 +359,14 @@ def test_ids_of_two_segmentations_are_not_the_same_segment():
         )
         for i in range(400)
     ]
-    result = partition_sites(sites, PartitionRules(cube_nm=100.0, max_test=10**6), BOUNDS)
+    result = partition_sites(sites, PartitionConfig(cube_nm=100.0, max_test=10**6), BOUNDS)
     assert None not in result.partitions
     assert len(set(result.groups)) == 400
 
 
 def test_groups_of_several_segmentations_hold_what_shares_a_body():
     sites = family_sites(9, 300)
-    result = partition_sites(sites, PartitionRules(cube_nm=250.0), BOUNDS)
+    result = partition_sites(sites, PartitionConfig(cube_nm=250.0), BOUNDS)
     kept = [i for i, p in enumerate(result.partitions) if p is not None]
     sizes = Counter((sites[i].task, result.partitions[i]) for i in kept)
     in_group = Counter((sites[i].task, result.partitions[i], result.groups[i]) for i in kept)
@@ -384,7 +384,7 @@ def test_groups_of_several_segmentations_hold_what_shares_a_body():
 @pytest.mark.parametrize("seed", range(3))
 def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by):
     sites = random_sites(seed, 200, 3000, 30.0, tasks=("merge_action",))
-    rules = PartitionRules(cube_nm=200.0, group_by=group_by, seed=seed)
+    rules = PartitionConfig(cube_nm=200.0, group_by=group_by, seed=seed)
     first = partition_sites(sites, rules, BOUNDS)
     rows = [
         EarlierRow(s.location_nm, s.extent_nm, s.segment_keys, s.body_ids, p)

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 from small_graphs import chain
 
-from connectomebench.core.cut import ProposalRules
+from connectomebench.core.cut import ProposalConfig
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Part, Site
 from connectomebench.proofreading.deciders import Judgement
 from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
-from connectomebench.proofreading.loop import Judged, LoopResult, LoopRules, Round, apply_round, best_of_candidates
+from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, Round, apply_round, best_of_candidates
 from connectomebench.proofreading.proposals import Candidate, Proposal, find_branches
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
-from connectomebench.sites.candidates import CandidateRules
+from connectomebench.sites.candidates import CandidateConfig
 
 
 class Sure:
@@ -45,7 +45,7 @@ def judged(graph: SegmentationGraph, a: int, b: int, confidence: float, gain: fl
 def applied(graph: SegmentationGraph, every: list[Judged], limit: int | None = None) -> tuple[list[str], Counter[str]]:
     current = Round(1)
     kept: list = []
-    apply_round(graph, Sure(), LoopRules(0.5), current, every, [], limit, kept.append, lambda edit: "")
+    apply_round(graph, Sure(), LoopConfig(0.5), current, every, [], limit, kept.append, lambda edit: "")
     assert kept == current.applied
     rows = [
         f"{edit.operation} {edit.source_supervoxels[0] - 1} {edit.sink_supervoxels[0] - 1}" for edit in current.applied
@@ -96,8 +96,8 @@ def test_branches_that_meet_at_a_place():
     for start in (1, 31, 61):
         edges += [[0, start], *([i, i + 1] for i in range(start, start + 29))]
     skeleton = Skeleton(nodes, np.array(edges, np.int32), np.full(len(nodes), 15, np.float32))
-    limits = CandidateRules(min_distance_nm=40, merge_radius_nm=100)
-    found = find_branches(skeleton, (0.0, 0.0, 0.0), 15.0, limits, ProposalRules(reach_nm=600))
+    limits = CandidateConfig(min_distance_nm=40, merge_radius_nm=100)
+    found = find_branches(skeleton, (0.0, 0.0, 0.0), 15.0, limits, ProposalConfig(reach_nm=600))
     # seeds at 100 nm and at 0.4 of the reach; the twig of 36 nm is no branch
     assert sorted(sorted(map(tuple, seeds.tolist())) for seeds in found) == [
         [(-240, 0, 0), (-100, 0, 0)],

@@ -22,18 +22,18 @@ from toy_segmentation import MERGE_ERRORS, OFFSET, SPLIT_ERRORS, arrays, write_t
 from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.edit_log import read_edits
-from connectomebench.proofreading.loop import LoopRules, combine
+from connectomebench.proofreading.loop import LoopConfig, combine
 from connectomebench.proofreading.place import open_place
-from connectomebench.proofreading.run import ProofreadOptions, proofread
+from connectomebench.proofreading.run import ProofreadConfig, proofread
 
 
 def config_of(folder: Path, **options: bool) -> BuildConfig:
     return load_config(write_toy(folder, **options), truth_needed=False)
 
 
-def run(folder: Path, out: str, config: BuildConfig, models, options: ProofreadOptions | None = None) -> list[str]:
+def run(folder: Path, out: str, config: BuildConfig, models, options: ProofreadConfig | None = None) -> list[str]:
     lines: list[str] = []
-    proofread(config, models, folder / out, folder, options or ProofreadOptions(), lines.append)
+    proofread(config, models, folder / out, folder, options or ProofreadConfig(), lines.append)
     return lines
 
 
@@ -108,7 +108,7 @@ def test_edits_name_points_inside_what_they_join_and_part(whole: Path):
 
 
 def test_the_queue_is_ranked_by_expected_gain(tmp_path: Path):
-    options = ProofreadOptions(rules=LoopRules(min_confidence=1.0))
+    options = ProofreadConfig(rules=LoopConfig(min_confidence=1.0))
     lines = run(tmp_path, "out", config_of(tmp_path, truth=False), toy_models("merge_action", "split_action"), options)
     assert lines[:2] == [
         "no model of endpoint_error_identification_with_em: every end of an object goes to correction",
@@ -129,12 +129,12 @@ def test_the_queue_is_ranked_by_expected_gain(tmp_path: Path):
 
 def test_a_limit_takes_the_most_valuable_edit_and_a_larger_one_goes_on(tmp_path: Path):
     config, models = config_of(tmp_path, truth=False), toy_models()
-    run(tmp_path, "out", config, models, ProofreadOptions(rules=LoopRules(max_decisions=1)))
+    run(tmp_path, "out", config, models, ProofreadConfig(rules=LoopConfig(max_decisions=1)))
     first = read_edits(tmp_path / "out/edits.jsonl")
     queue = read_edits(tmp_path / "out/queue.jsonl")
     assert len(first) == 1 and first[0].value == max(edit.value for edit in [*first, *queue])
     asked = {task: one.model.asked for task, one in models.items()}
-    lines = run(tmp_path, "out", config, models, ProofreadOptions(rules=LoopRules()))
+    lines = run(tmp_path, "out", config, models, ProofreadConfig(rules=LoopConfig()))
     assert lines[0].startswith("3 edits applied") and read_edits(tmp_path / "out/edits.jsonl")[0] == first[0]
     # what was asked before is not asked again
     assert models["endpoint_error_identification"].model.asked == asked["endpoint_error_identification"]
@@ -176,7 +176,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path, wh
 
 
 def test_trusted_bodies_are_never_joined(tmp_path: Path):
-    options = ProofreadOptions(trusted=(1, 3))
+    options = ProofreadConfig(trusted=(1, 3))
     run(tmp_path, "out", config_of(tmp_path, truth=False), toy_models("merge_action"), options)
     mapping = pq.read_table(tmp_path / "out/mapping.parquet").to_pandas()
     held = mapping.groupby("object")["segment"].agg(set)
@@ -187,26 +187,26 @@ def test_trusted_bodies_are_never_joined(tmp_path: Path):
 def test_a_budget_is_kept(tmp_path: Path):
     config = config_of(tmp_path, truth=False)
     models = toy_models("merge_action", cost_usd=0.01)
-    lines = run(tmp_path, "out", config, models, ProofreadOptions(max_usd=0.015))
+    lines = run(tmp_path, "out", config, models, ProofreadConfig(max_usd=0.015))
     assert models["merge_action"].model.asked == 1 and "the budget in USD is spent" in lines[-2]
     assert "1 edits applied" in lines[-2]
     with pytest.raises(ConnectomeBenchError, match="does not say what its answers cost"):
-        run(tmp_path, "unknown", config, toy_models("merge_action"), ProofreadOptions(max_usd=1.0))
+        run(tmp_path, "unknown", config, toy_models("merge_action"), ProofreadConfig(max_usd=1.0))
 
 
 def test_what_cannot_be_is_one_line(tmp_path: Path, whole: Path):
     config = config_of(tmp_path)
     with pytest.raises(ConnectomeBenchError, match="different: models, min_confidence"):
-        run(whole, "out", config, toy_models("merge_action"), ProofreadOptions(rules=LoopRules(min_confidence=0.5)))
+        run(whole, "out", config, toy_models("merge_action"), ProofreadConfig(rules=LoopConfig(min_confidence=0.5)))
     with pytest.raises(ConnectomeBenchError, match="no model judges a correction"):
         run(tmp_path, "out", config, toy_models("merge_error_identification"))
     with pytest.raises(ConnectomeBenchError, match="holds no voxel of the volume"):
-        run(tmp_path, "out", config, toy_models(), ProofreadOptions(box_nm=(0, 0, 0, 100, 100, 10)))
+        run(tmp_path, "out", config, toy_models(), ProofreadConfig(box_nm=(0, 0, 0, 100, 100, 10)))
     with pytest.raises(ConnectomeBenchError, match="leave --segmentation out"):
-        run(tmp_path, "out", config, toy_models(), ProofreadOptions(segmentation="ffn"))
+        run(tmp_path, "out", config, toy_models(), ProofreadConfig(segmentation="ffn"))
     for bad in ({"min_confidence": 1.5}, {"max_decisions": -1}, {"max_rounds": 0}):
         with pytest.raises(ConnectomeBenchError, match="must"):
-            LoopRules(**bad)
+            LoopConfig(**bad)
 
 
 def test_a_box_is_cut_out_of_every_volume(tmp_path: Path):

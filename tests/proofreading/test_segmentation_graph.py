@@ -16,7 +16,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.edit_log import Edit, apply_edit, open_edit_log, read_edits, replay
 from connectomebench.proofreading.find_supervoxels import find_supervoxels
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.sources.supervoxels import PieceRules
+from connectomebench.sources.supervoxels import PieceConfig
 
 VOXEL = np.array([10.0, 10.0, 20.0])
 
@@ -139,7 +139,7 @@ def test_supervoxels_fill_their_segments_and_their_edges_are_contacts(with_given
     labels = np.zeros((20, 16, 12), np.uint64)
     labels[:10, 2:9], labels[10:, 2:9], labels[2:18, 10:14, 3:6] = 2**60, 7, 9
     given = np.kron(rng.integers(1, 5, (5, 4, 3)), np.ones((4, 4, 4), int)).astype(np.uint64) if with_given else None
-    pieces, found = find_supervoxels(labels, given, None, np.array([3, 0, 0]), VOXEL, PieceRules(spacing_vx=3), 50)
+    pieces, found = find_supervoxels(labels, given, None, np.array([3, 0, 0]), VOXEL, PieceConfig(spacing_vx=3), 50)
     assert ((pieces > 0) == (labels > 0)).all()
     for row in range(len(found.segments)):
         mask = pieces == row + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from connectomebench.core.geometry import Mesh
-from connectomebench.sources.label_shapes import MeshRules, mesh_labels
+from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 
 VOXEL_NM = 20.0
 
@@ -22,7 +22,7 @@ def voxel_meshes(seed: int, size: int = 96) -> list[Mesh]:
             at = np.clip(at + 2 * heading / np.linalg.norm(heading), 8, size - 8)
             near = np.linalg.norm(grid - at, axis=-1) < 5 + 2 * np.sin(step / 7)
             labels[near & (labels == 0)] = label
-    return mesh_labels(labels, 2, (0, 0, 0), (VOXEL_NM,) * 3, np.ones((3, 2), bool), MeshRules())
+    return mesh_labels(labels, 2, (0, 0, 0), (VOXEL_NM,) * 3, np.ones((3, 2), bool), MeshConfig())
 
 
 def middle(size: int = 96) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from connectomebench.core.geometry import Mesh
 from connectomebench.rendering.colours import BLUE, ORANGE
 from connectomebench.rendering.engines import CpuEngine, Engine
-from connectomebench.sources.label_shapes import MeshRules, mesh_labels
+from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 
 FIB25 = Path(__file__).parents[3] / "shared/data/fib25_cube/fib25_cube.npz"
 VOXEL_NM = 10.0
@@ -57,8 +57,8 @@ def test_islets_are_counted() -> None:
 def test_a_rough_border_gives_no_islets(seed: int) -> None:
     labels, ends = rough_pair(seed), np.zeros((3, 2), bool)
     corner, voxel, middle = (0, 0, 0), (VOXEL_NM,) * 3, (labels.shape[0] * VOXEL_NM / 2,) * 3
-    apart = MeshRules(smoothing=0, dust_voxels=1)
-    assert most_islets(CpuEngine(), mesh_labels(labels, 2, corner, voxel, ends, MeshRules()), middle) <= MOST
+    apart = MeshConfig(smoothing=0, dust_voxels=1)
+    assert most_islets(CpuEngine(), mesh_labels(labels, 2, corner, voxel, ends, MeshConfig()), middle) <= MOST
     # each label by itself, as they used to be made: the count does notice
     alone = [mesh_labels((labels == k).astype(np.uint8, order="F"), 1, corner, voxel, ends, apart)[0] for k in (1, 2)]
     assert most_islets(CpuEngine(), alone, middle) > MOST
@@ -66,7 +66,7 @@ def test_a_rough_border_gives_no_islets(seed: int) -> None:
 
 def test_octarine_shows_no_islets_either(octarine_engine: Engine) -> None:
     labels = rough_pair(1)
-    meshes = mesh_labels(labels, 2, (0, 0, 0), (VOXEL_NM,) * 3, np.zeros((3, 2), bool), MeshRules())
+    meshes = mesh_labels(labels, 2, (0, 0, 0), (VOXEL_NM,) * 3, np.zeros((3, 2), bool), MeshConfig())
     assert most_islets(octarine_engine, meshes, (labels.shape[0] * VOXEL_NM / 2,) * 3) <= MOST
 
 
@@ -99,7 +99,7 @@ def test_real_segmentations_give_no_islets(name: str, pairs: int) -> None:
     with np.load(FIB25) as cube:
         labels = np.asfortranarray(cube[name].T)  # stored as z, y, x
     engine = CpuEngine()
-    margin = MeshRules().margin_vx
+    margin = MeshConfig().margin_vx
     for first, second, middle in touching_pairs(labels, pairs):
         low = np.maximum(middle - EDGE_VX // 2 - margin, 0)
         high = np.minimum(middle + EDGE_VX // 2 + margin, labels.shape)
@@ -107,7 +107,7 @@ def test_real_segmentations_give_no_islets(name: str, pairs: int) -> None:
         painted = np.zeros(crop.shape, np.uint8, order="F")
         painted[crop == first], painted[crop == second] = 1, 2
         ends = np.stack([low == 0, high == labels.shape], axis=1)
-        meshes = mesh_labels(painted, 2, low.tolist(), (VOXEL_NM,) * 3, ends, MeshRules())
+        meshes = mesh_labels(painted, 2, low.tolist(), (VOXEL_NM,) * 3, ends, MeshConfig())
         for blue, orange in ((0, 1), (1, 0)):
             x, y, z = ((middle + 0.5) * VOXEL_NM).tolist()
             assert most_islets(engine, [meshes[blue], meshes[orange]], (x, y, z)) <= MOST, (first, second)

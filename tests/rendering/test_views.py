@@ -16,10 +16,10 @@ from connectomebench.core.view_layout import plane_columns
 from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
 from connectomebench.rendering.em_slices import draw_em
 from connectomebench.rendering.engines import CpuEngine
-from connectomebench.rendering.views import EmptyView, ViewRules, render_site
-from connectomebench.sources.label_shapes import MeshRules, mesh_labels
+from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
+from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 
-RULES = ViewRules(image_px=96, em_px=128)
+RULES = ViewConfig(image_px=96, em_px=128)
 
 
 def site(task: str, roles: tuple[str, ...], location=None) -> Site:
@@ -82,7 +82,7 @@ def test_the_outline_of_a_slice_lies_in_the_silhouette_of_the_view_above_it() ->
     size, voxel_nm = 60, 10.0
     labels = np.zeros((size,) * 3, np.uint8, order="F")
     labels[4:34, 26:34, 27:33] = labels[27:33, 28:56, 26:34] = labels[26:34, 27:33, 4:33] = 1
-    (mesh,) = mesh_labels(labels, 1, (0, 0, 0), (voxel_nm,) * 3, np.ones((3, 2), bool), MeshRules())
+    (mesh,) = mesh_labels(labels, 1, (0, 0, 0), (voxel_nm,) * 3, np.ones((3, 2), bool), MeshConfig())
     middle_vx = size // 2
     cuts = {"em_xy": labels[:, :, middle_vx], "em_xz": labels[:, middle_vx], "em_yz": labels[middle_vx]}
     # columns run along the first named axis
@@ -92,7 +92,7 @@ def test_the_outline_of_a_slice_lies_in_the_silhouette_of_the_view_above_it() ->
     }
     name = "endpoint_error_identification_with_em"
     place = Site(name, (size * voxel_nm / 2,) * 3, size * voxel_nm, (Part(1, "base"),), "yes", (1,), (1,), "control")
-    drawn = render_site(place, [mesh], slices, rules=ViewRules(image_px=256, em_px=256), engine=CpuEngine())
+    drawn = render_site(place, [mesh], slices, rules=ViewConfig(image_px=256, em_px=256), engine=CpuEngine())
     views = list(drawn)
 
     def inside(view: str, cut: str) -> float:
@@ -111,7 +111,7 @@ def test_large_pictures_show_the_same(pixels: int) -> None:
     meshes = voxel_meshes(2, size=48)
     place = site("merge_action", ("base", "candidate"))
     small, large = (
-        render_site(place, meshes, None, rules=ViewRules(image_px=n), engine=CpuEngine()) for n in (128, pixels)
+        render_site(place, meshes, None, rules=ViewConfig(image_px=n), engine=CpuEngine()) for n in (128, pixels)
     )
     for view, picture in large.items():
         assert picture.size == (pixels, pixels)

@@ -10,7 +10,7 @@ from connectomebench.sites import candidates
 from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
     SPLIT_ERROR_KINDS,
-    CandidateRules,
+    CandidateConfig,
     Candidates,
     coverage,
     find_candidates,
@@ -37,7 +37,7 @@ def corrections(merges=(), splits=()) -> Corrections:
 
 
 def test_ends_and_branch_points():
-    found = find_candidates([(7, y_shape())], CandidateRules())
+    found = find_candidates([(7, y_shape())], CandidateConfig())
     assert found.segments.tolist() == [7, 7, 7, 7]
     assert found.of_kind("end").points_nm.tolist() == [[0, 0, 0], [4000, 2000, 0], [4000, -2000, 0]]
     assert found.of_kind("branch").points_nm.tolist() == [[2000, 0, 0]]
@@ -48,19 +48,19 @@ def test_near_branch_points_are_one_candidate():
     edges = np.array([[0, 1], [1, 2], [2, 3], [1, 4], [2, 5]], np.int32)
     radii = np.array([1, 1, 5, 1, 1, 1], np.float32)
     skeleton = Skeleton(nodes, edges, radii)
-    near = find_candidates([(1, skeleton)], CandidateRules(min_distance_nm=150)).of_kind("branch")
-    far = find_candidates([(1, skeleton)], CandidateRules(min_distance_nm=50)).of_kind("branch")
+    near = find_candidates([(1, skeleton)], CandidateConfig(min_distance_nm=150)).of_kind("branch")
+    far = find_candidates([(1, skeleton)], CandidateConfig(min_distance_nm=50)).of_kind("branch")
     assert near.points_nm.tolist() == [[200, 0, 0]]  # the thicker one
     assert len(far.segments) == 2
 
 
 def test_small_skeletons_and_none_at_all():
-    assert len(find_candidates([(1, y_shape())], CandidateRules(min_nodes=8)).segments) == 0
-    assert find_candidates([], CandidateRules()).points_nm.shape == (0, 3)
+    assert len(find_candidates([(1, y_shape())], CandidateConfig(min_nodes=8)).segments) == 0
+    assert find_candidates([], CandidateConfig()).points_nm.shape == (0, 3)
 
 
 def test_only_corrections_of_the_own_segment_count():
-    found = find_candidates([(7, y_shape())], CandidateRules())
+    found = find_candidates([(7, y_shape())], CandidateConfig())
     merges = [MergeCorrection("a", (8, 9), 1, (0, 0, 0), 1), MergeCorrection("b", (7, 9), 1, (4000, 2100, 0), 1)]
     distances, index = nearest_correction(found.of_kind("end"), corrections(merges), "end")
     assert index.tolist() == [1, 1, 1]
@@ -69,7 +69,7 @@ def test_only_corrections_of_the_own_segment_count():
 
 
 def test_recall_and_precision():
-    found = find_candidates([(7, y_shape())], CandidateRules())
+    found = find_candidates([(7, y_shape())], CandidateConfig())
     merges = [MergeCorrection("a", (7, 9), 1, (4000, 2100, 0), 1), MergeCorrection("b", (7, 5), 1, (2000, 900, 0), 1)]
     ends, branches = found.of_kind("end"), found.of_kind("branch")
     measured = coverage(ends, corrections(merges), "end", 500, path_mm=0.01).as_dict()
@@ -92,7 +92,7 @@ def chain(x_nm, radii, y=0.0) -> Skeleton:
 
 
 def test_a_waist_is_thin_between_two_thick_sides():
-    rules = CandidateRules(kinds=("waist",), reach_nm=300, min_constriction=0.3, min_distance_nm=50)
+    rules = CandidateConfig(kinds=("waist",), reach_nm=300, min_constriction=0.3, min_distance_nm=50)
     x = np.arange(9) * 100.0
     found = find_candidates([(1, chain(x, [100, 100, 100, 100, 40, 100, 100, 100, 100]))], rules)
     assert found.points_nm[:, 0].tolist() == [400] and found.scores.tolist() == [pytest.approx(0.6)]
@@ -112,7 +112,7 @@ def hairpin(gap_nm: float) -> Skeleton:
 
 @pytest.mark.parametrize(("gap_nm", "expected"), [(150, True), (170, True), (190, False)])
 def test_parallel_branches_touch_though_the_way_between_them_is_long(gap_nm, expected):
-    rules = CandidateRules(kinds=("parallel",), parallel_gap_nm=80, min_detour=3, min_distance_nm=1)
+    rules = CandidateConfig(kinds=("parallel",), parallel_gap_nm=80, min_detour=3, min_distance_nm=1)
     found = find_candidates([(1, hairpin(gap_nm))], rules)
     assert bool(len(found.segments)) is expected
     if expected:
@@ -124,7 +124,7 @@ def test_parallel_branches_touch_though_the_way_between_them_is_long(gap_nm, exp
 
 
 def test_of_all_kinds_one_a_place_is_kept_the_first_kind_first():
-    found = find_candidates([(7, y_shape())], CandidateRules(kinds=("end", "branch")))
+    found = find_candidates([(7, y_shape())], CandidateConfig(kinds=("end", "branch")))
     near = one_a_place(found, ("branch", "end"), 3000)
     assert near.kinds.tolist() == ["branch"]
     assert len(one_a_place(found, ("branch", "end"), 500).segments) == 4
@@ -133,7 +133,7 @@ def test_of_all_kinds_one_a_place_is_kept_the_first_kind_first():
 
 
 def test_distances_are_to_the_whole_interface():
-    found = find_candidates([(7, y_shape())], CandidateRules())
+    found = find_candidates([(7, y_shape())], CandidateConfig())
     merge = MergeCorrection("a", (7, 9), 1, (9000, 0, 0), 1, patch_nm=((7000, 0, 0), (4000, 2300, 0)))
     distances, index = nearest_correction(found.of_kind("end"), corrections([merge]), "end")
     assert distances.min() == pytest.approx(300) and set(index.tolist()) == {0}
@@ -142,7 +142,7 @@ def test_distances_are_to_the_whole_interface():
 
 def test_the_manifest_says_what_each_kind_costs():
     skeletons = {7: y_shape(), 8: chain(np.arange(9) * 100.0, [100, 100, 100, 100, 40, 100, 100, 100, 100])}
-    rules = CandidateRules(merge_radius_nm=500, reach_nm=300, min_distance_nm=50)
+    rules = CandidateConfig(merge_radius_nm=500, reach_nm=300, min_distance_nm=50)
     splits = [SplitCorrection("s", 7, (1, 2), (2000, 300, 0), 1), SplitCorrection("t", 8, (1, 2), (400, 0, 0), 1)]
     found = find_candidates(skeletons.items(), rules)
     length = path_mm(skeletons.values())
@@ -158,7 +158,7 @@ def test_the_manifest_says_what_each_kind_costs():
 @pytest.mark.parametrize(("name", "value"), [("min_detour", 0.5), ("min_constriction", 1.0), ("reach_nm", 0)])
 def test_rules_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ConnectomeBenchError, match=name):
-        CandidateRules(**{name: value})
+        CandidateConfig(**{name: value})
 
 
 @settings(deadline=None, max_examples=60)
@@ -197,7 +197,7 @@ def test_coverage_makes_one_tree_a_segment(monkeypatch):
     made = []
     real = candidates.KDTree
     monkeypatch.setattr(candidates, "KDTree", lambda points: made.append(len(points)) or real(points))
-    found = find_candidates([(7, y_shape())], CandidateRules()).of_kind("end")
+    found = find_candidates([(7, y_shape())], CandidateConfig()).of_kind("end")
     merges = [MergeCorrection(str(i), (7, 9), 1, (4000.0 + i, 2100, 0), 1) for i in range(50)]
     assert coverage(found, corrections(merges), "end", 500, 1.0).found == 50
     assert len(made) == 2  # candidates of the segment, and the interfaces of its corrections

@@ -16,25 +16,25 @@ from connectomebench.core.correction import (
     SplitCorrection,
     TakenBackMerge,
 )
-from connectomebench.core.cut import CutGraph, CutRules, ProposalRules
+from connectomebench.core.cut import CutConfig, CutGraph, ProposalConfig
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.source import SourceInfo, Surroundings
 from connectomebench.cuts.proposals import propose_cuts
-from connectomebench.sites.candidates import CandidateRules, find_candidates
+from connectomebench.sites.candidates import CandidateConfig, find_candidates
 from connectomebench.sites.labels import (
     FRINGE,
-    SiteRules,
+    SiteConfig,
     endpoint_sites,
     merge_action_sites,
     merge_error_sites,
     split_action_sites,
     view_extent_nm,
 )
-from connectomebench.sites.matched_controls import ControlRules
+from connectomebench.sites.matched_controls import ControlConfig
 
-RULES = SiteRules(extent_nm=(2000, 3000), min_segment_voxels=100, merge_match_nm=300)
-CONTROLS = ControlRules(pool_per_case=5)
-RADII = CandidateRules(radius_nm=500, merge_radius_nm=500)
+RULES = SiteConfig(extent_nm=(2000, 3000), min_segment_voxels=100, merge_match_nm=300)
+CONTROLS = ControlConfig(pool_per_case=5)
+RADII = CandidateConfig(radius_nm=500, merge_radius_nm=500)
 
 
 @dataclass
@@ -127,7 +127,7 @@ def test_merges_that_were_taken_back_are_the_first_controls() -> None:
     # the contact of the pair that is largest is not the one that was merged
     pair = [((3, 20), (50_000, 0, 0)), ((3, 20), (9000, 190, 0)), ((3, 20), (9000, 500, 0))]
     touching = contacts(((1, 2), (0, 0, 0)), *others, *pair)
-    found = merge_action_sites(Double(), corrections, touching, {}, RULES, ControlRules(pool_per_case=1))
+    found = merge_action_sites(Double(), corrections, touching, {}, RULES, ControlConfig(pool_per_case=1))
     (case, control) = found.sites
     assert (case.answer, case.hard_negative) == ("yes", False)
     assert (control.answer, control.hard_negative, control.edit_id) == ("no", True, None)
@@ -224,7 +224,7 @@ def chain_graph() -> CutGraph:
 
 def test_split_action() -> None:
     split = SplitCorrection("s", 1, (10, 11), (1100, 0, 0), 4)
-    rules = ProposalRules(CutRules(cutout_nm=5000), reach_nm=8000, wrong_kept=2)
+    rules = ProposalConfig(CutConfig(cutout_nm=5000), reach_nm=8000, wrong_kept=2)
     source = Double(graph=chain_graph())
     corrections = truth({1: 12_000}, {}, fused={1: (10, 11)}, splits=[split])
     proposals, missing = propose_cuts(source, corrections, rules, largest_view_nm=3000)
@@ -244,7 +244,7 @@ def test_split_action() -> None:
 
 def test_a_cut_whose_view_would_leave_the_pieces_is_not_proposed() -> None:
     split = SplitCorrection("s", 1, (10, 11), (1100, 0, 0), 4)
-    rules = ProposalRules(reach_nm=3000)
+    rules = ProposalConfig(reach_nm=3000)
     corrections = truth({1: 12_000}, {}, fused={1: (10, 11)}, splits=[split])
     proposals, _ = propose_cuts(Double(graph=chain_graph()), corrections, rules, largest_view_nm=2900)
     assert [p.place_nm for p in proposals] == [(1100.0, 0.0, 0.0)]
@@ -254,7 +254,7 @@ def test_the_extent_depends_on_the_place_alone() -> None:
     extents = [view_extent_nm((float(x), 0.0, 0.0), RULES) for x in range(200)]
     assert 2000 <= min(extents) < 2100 and 2900 < max(extents) <= 3000
     assert view_extent_nm((5.0, 0.0, 0.0), RULES) == extents[5]
-    assert view_extent_nm((5.0, 0.0, 0.0), SiteRules(extent_nm=(700, 700))) == 700
+    assert view_extent_nm((5.0, 0.0, 0.0), SiteConfig(extent_nm=(700, 700))) == 700
 
 
 def test_sample_ids_do_not_tell_the_answer() -> None:

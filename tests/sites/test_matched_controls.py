@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectomebench.sites import matched_controls as controls
-from connectomebench.sites.matched_controls import ControlRules, assign_controls, match_rendered, standardise
+from connectomebench.sites.matched_controls import ControlConfig, assign_controls, match_rendered, standardise
 
 
 @settings(max_examples=50, deadline=None)
@@ -108,7 +108,7 @@ def test_matching_removes_what_a_trivial_feature_tells():
     size = rng.normal(loc=np.where(is_case, 1.0, 0.0))
     features = np.column_stack([size, rng.normal(size=800)])
     groups = np.arange(800).astype(str)
-    pairs, dropped = match_rendered(features, is_case, groups, ControlRules(caliper=0.3))
+    pairs, dropped = match_rendered(features, is_case, groups, ControlConfig(caliper=0.3))
     assert len(pairs) + dropped == 200 and len({row for pair in pairs for row in pair}) == 2 * len(pairs)
     assert all(is_case[c] and not is_case[k] for c, k in pairs)
     kept = np.asarray(pairs).ravel()
@@ -118,7 +118,7 @@ def test_matching_removes_what_a_trivial_feature_tells():
 
 def test_without_cases_or_controls_nothing_is_kept():
     names = np.array(["a", "b", "c"])
-    assert match_rendered(np.zeros((3, 2)), np.zeros(3, bool), names, ControlRules()) == ([], 0)
+    assert match_rendered(np.zeros((3, 2)), np.zeros(3, bool), names, ControlConfig()) == ([], 0)
 
 
 @pytest.mark.parametrize(("n", "m"), [(40, 60_000), (60_000, 40)])

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.ndimage import binary_dilation
 
 from connectomebench.sources.label_shapes import (
-    MeshRules,
-    SkeletonRules,
+    MeshConfig,
+    SkeletonConfig,
     find_extents,
     mesh_labels,
     read_mask,
@@ -66,7 +66,7 @@ def test_mask_is_taken_together_by_majority(tmp_path: Path) -> None:
 @pytest.mark.parametrize("factor", [(1, 1, 1), (2, 2, 1)])
 def test_skeleton_runs_along_the_axis_in_world_coordinates(factor: tuple[int, int, int], tmp_path: Path) -> None:
     volume = volume_of(tube().astype(np.uint8), tmp_path)
-    rules = SkeletonRules(dust_voxels=100, downsample=factor)
+    rules = SkeletonConfig(dust_voxels=100, downsample=factor)
     mask = read_mask(volume, 1, (0, 0, 0), volume.shape, factor)
     skeleton = skeletonize(mask, OFFSET, VOXEL, rules)
     assert skeleton is not None
@@ -85,14 +85,14 @@ def test_skeleton_runs_along_the_axis_in_world_coordinates(factor: tuple[int, in
 def test_dust_has_no_skeleton() -> None:
     mask = np.zeros((9, 9, 9), np.bool_)
     mask[4, 4, 2:7] = True
-    assert skeletonize(mask, OFFSET, VOXEL, SkeletonRules(dust_voxels=6)) is None
-    assert skeletonize(mask, OFFSET, VOXEL, SkeletonRules(dust_voxels=5)) is not None
+    assert skeletonize(mask, OFFSET, VOXEL, SkeletonConfig(dust_voxels=6)) is None
+    assert skeletonize(mask, OFFSET, VOXEL, SkeletonConfig(dust_voxels=5)) is not None
 
 
 def test_voxels_without_smoothing_give_the_surface_between_voxels() -> None:
     labels = np.zeros((12, 12, 12), np.uint8)
     labels[3:8, 4:9, 5:7] = 2
-    absent, mesh = mesh_labels(labels, 2, OFFSET, VOXEL, OPEN, MeshRules(smoothing=0, dust_voxels=1))
+    absent, mesh = mesh_labels(labels, 2, OFFSET, VOXEL, OPEN, MeshConfig(smoothing=0, dust_voxels=1))
     assert absent.is_empty
     index = mesh.vertices_nm.astype(np.float64) / VOXEL - OFFSET
     assert index.min(0) == pytest.approx([3, 4, 5], abs=1e-2)
@@ -107,7 +107,7 @@ def signed_volume(vertices: np.ndarray, faces: np.ndarray) -> float:
 def test_mesh_follows_the_surface_within_half_a_voxel_and_faces_outwards() -> None:
     grid = np.indices((40, 40, 40)) - 19.5
     labels = ((grid**2).sum(0) < 14**2).astype(np.uint8)
-    rough, smooth = (mesh_labels(labels, 1, (0, 0, 0), (10, 10, 10), OPEN, MeshRules(smoothing=s))[0] for s in (0, 30))
+    rough, smooth = (mesh_labels(labels, 1, (0, 0, 0), (10, 10, 10), OPEN, MeshConfig(smoothing=s))[0] for s in (0, 30))
     spread = [np.linalg.norm(m.vertices_nm - 200, axis=1) for m in (rough, smooth)]
     assert np.abs(spread[1] - 140).max() <= 2  # the voxels' own rounding is evened out
     assert spread[1].std() < spread[0].std()
@@ -119,7 +119,7 @@ def test_objects_are_capped_only_where_the_data_end() -> None:
     labels[:, 3:6, 3:6] = 1
     ends = OPEN.copy()
     ends[0, 0] = True
-    (mesh,) = mesh_labels(labels, 1, (0, 0, 0), (10, 10, 10), ends, MeshRules(smoothing=0, dust_voxels=1))
+    (mesh,) = mesh_labels(labels, 1, (0, 0, 0), (10, 10, 10), ends, MeshConfig(smoothing=0, dust_voxels=1))
     x = mesh.vertices_nm[mesh.faces][:, :, 0]
     assert (x.max(axis=1) <= 1).any()  # a face of the cap at x = 0, where the data end
     assert mesh.vertices_nm[:, 0].max() == pytest.approx(100)  # open: up to the end of the last voxel read

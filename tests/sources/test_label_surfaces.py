@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial import KDTree
 
-from connectomebench.sources.label_shapes import MeshRules, mesh_labels
+from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 from connectomebench.sources.label_surfaces import GAP, REACH, find_net, label_surface, relax, settle_owners
 
 GRID = np.indices((56, 56, 56)) + 0.5
 ONE = np.ones(3)
-STEPS = MeshRules().smoothing
+STEPS = MeshConfig().smoothing
 
 
 def blobs(seed: int, shape: tuple[int, int, int] = (20, 19, 18)) -> NDArray[np.uint8]:
@@ -152,7 +152,7 @@ def test_meshes_of_large_voxels_are_in_their_place() -> None:
     """
     labels = np.zeros((20, 20, 12), np.uint8, order="F")
     labels[4:16, 5:15, 3:9] = 1
-    (mesh,) = mesh_labels(labels, 1, (100, 0, -5), (16, 16, 40), np.zeros((3, 2), bool), MeshRules())
+    (mesh,) = mesh_labels(labels, 1, (100, 0, -5), (16, 16, 40), np.zeros((3, 2), bool), MeshConfig())
     low, high = mesh.vertices_nm.min(axis=0), mesh.vertices_nm.max(axis=0)
     for axis, (start, end, edge) in enumerate(((104, 116, 16), (5, 15, 16), (-2, 4, 40))):
         assert abs(low[axis] - start * edge) <= REACH * edge + 1e-3

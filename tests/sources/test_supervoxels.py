@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from connectomebench.core.geometry import Box
 from connectomebench.sources.supervoxels import (
-    PieceRules,
+    PieceConfig,
     piece_graph,
     pieces_of_balls,
     pieces_of_supervoxels,
@@ -34,7 +34,7 @@ def test_graph_counts_faces_voxels_and_bodies() -> None:
     pieces[:2], pieces[2:5] = 1, 2
     proofread = np.zeros((6, 4, 5), np.uint64)
     proofread[:3], proofread[3:] = 2**50, 7
-    graph = piece_graph(pieces, proofread, None, (100, 0, 0), VOXEL, PieceRules())
+    graph = piece_graph(pieces, proofread, None, (100, 0, 0), VOXEL, PieceConfig())
     assert graph.points_nm.tolist() == [[1010, 20, 25], [1035, 20, 25]]
     assert graph.edges.tolist() == [[0, 1]]
     assert graph.capacities.tolist() == [20]
@@ -47,7 +47,7 @@ def test_faces_of_flat_voxels_count_by_their_area() -> None:
     for axis in (0, 2):
         pieces[:] = 1
         pieces[(slice(None),) * axis + (1,)] = 2
-        graph = piece_graph(pieces, pieces, None, (0, 0, 0), (10.0, 10.0, 40.0), PieceRules())
+        graph = piece_graph(pieces, pieces, None, (0, 0, 0), (10.0, 10.0, 40.0), PieceConfig())
         areas = np.array([400.0, 400.0, 100.0])
         assert graph.capacities.tolist() == pytest.approx([4 * areas[axis] / areas.mean()])
 
@@ -56,10 +56,10 @@ def test_a_dark_border_is_cheaper_to_cut() -> None:
     pieces = np.repeat(np.repeat(np.arange(1, 4, dtype=np.uint32), 4)[:, None, None], 3, 1).repeat(3, 2)
     gray = np.full(pieces.shape, 160, np.uint8)
     gray[3:5] = 80  # a membrane between pieces 1 and 2
-    graph = piece_graph(pieces, pieces, gray, (0, 0, 0), VOXEL, PieceRules(brightness_exponent=4))
+    graph = piece_graph(pieces, pieces, gray, (0, 0, 0), VOXEL, PieceConfig(brightness_exponent=4))
     assert graph.edges.tolist() == [[0, 1], [1, 2]]
     assert graph.capacities.tolist() == pytest.approx([9 / 16, 9])
-    plain = piece_graph(pieces, pieces, gray, (0, 0, 0), VOXEL, PieceRules(brightness_exponent=0))
+    plain = piece_graph(pieces, pieces, gray, (0, 0, 0), VOXEL, PieceConfig(brightness_exponent=0))
     assert plain.capacities.tolist() == [9, 9]
 
 
@@ -74,7 +74,7 @@ def test_pieces_cover_the_segment_and_faces_are_all_counted(seed: int, with_supe
     else:
         pieces = pieces_of_balls(mask, VOXEL, 2.0)
     assert np.array_equal(pieces > 0, mask)
-    graph = piece_graph(pieces, np.ones(mask.shape, np.uint8), None, (0, 0, 0), VOXEL, PieceRules())
+    graph = piece_graph(pieces, np.ones(mask.shape, np.uint8), None, (0, 0, 0), VOXEL, PieceConfig())
     assert graph.voxels.sum() == mask.sum()
     faces = 0
     for axis in range(3):
@@ -101,7 +101,7 @@ def test_voxels_are_counted_inside_a_box_not_pieces(seed: int) -> None:
     rng = np.random.default_rng(seed)
     pieces = pieces_of_supervoxels(rng.random((9, 8, 7)) < 0.8, rng.integers(0, 3, (9, 8, 7)).astype(np.uint32))
     bodies = rng.integers(0, 3, pieces.shape).astype(np.uint64)
-    graph = piece_graph(pieces, bodies, None, (5, -3, 2), VOXEL, PieceRules())
+    graph = piece_graph(pieces, bodies, None, (5, -3, 2), VOXEL, PieceConfig())
     corner = np.array([5, -3, 2]) * VOXEL
     low = corner + rng.uniform(-1, 6, 3) * VOXEL
     box = Box(tuple(low), tuple(low + rng.uniform(0, 8, 3) * VOXEL))
@@ -114,5 +114,5 @@ def test_voxels_are_counted_inside_a_box_not_pieces(seed: int) -> None:
 
 
 def test_no_segment_no_pieces() -> None:
-    graph = piece_graph(np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0)), None, (0, 0, 0), VOXEL, PieceRules())
+    graph = piece_graph(np.zeros((0, 0, 0), np.uint32), np.zeros((0, 0, 0)), None, (0, 0, 0), VOXEL, PieceConfig())
     assert len(graph.points_nm) == 0

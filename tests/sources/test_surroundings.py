@@ -9,21 +9,21 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.sites.candidates import CandidateRules, find_candidates
+from connectomebench.sites.candidates import CandidateConfig, find_candidates
 from connectomebench.sites.labels import (
     GOES_ON,
     SECOND_BODY,
     LabelledSites,
-    SiteRules,
+    SiteConfig,
     endpoint_sites,
     merge_error_sites,
 )
-from connectomebench.sites.matched_controls import ControlRules
-from connectomebench.sources.label_shapes import SkeletonRules
+from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sources.label_shapes import SkeletonConfig
 from connectomebench.sources.surroundings import (
-    CertaintyRules,
+    CertaintyConfig,
     Neighbourhood,
     goes_on_outside,
     holds_second_body,
@@ -35,8 +35,8 @@ from connectomebench.sources.volumes.volume_source import VolumesConfig, VolumeS
 NM = 10.0
 SHAPE = (200, 60, 60)
 FIRST, CUT, LAST = 20, 100, 180  # a neurite along x, and where it is cut
-RADII = CandidateRules(radius_nm=200, merge_radius_nm=200, min_distance_nm=60, reach_nm=200)
-SITES = SiteRules(extent_nm=(500, 500), min_segment_voxels=50)
+RADII = CandidateConfig(radius_nm=200, merge_radius_nm=200, min_distance_nm=60, reach_nm=200)
+SITES = SiteConfig(extent_nm=(500, 500), min_segment_voxels=50)
 Labels = NDArray[np.uint32]
 
 
@@ -98,8 +98,8 @@ def source(folder: Path, made: tuple[Labels, Labels]) -> VolumeSource:
         "tubes",
         "1",
         **specs,
-        corrections=CorrectionRules(min_core_voxels=1000),
-        skeleton=SkeletonRules(dust_voxels=50),
+        corrections=CorrectionConfig(min_core_voxels=1000),
+        skeleton=SkeletonConfig(dust_voxels=50),
         border_nm=0.0,
     )
     return VolumeSource(config, "fly", folder / "cache", folder)
@@ -111,7 +111,7 @@ def labelled(made: VolumeSource, *, merge_errors: bool) -> LabelledSites:
     skeletons = dict(made.skeletons([s for s in sorted(sizes) if sizes[s] >= SITES.min_segment_voxels]))
     candidates = find_candidates(skeletons.items(), RADII)
     label = merge_error_sites if merge_errors else endpoint_sites
-    return label(made, corrections, candidates, skeletons, SITES, ControlRules(pool_per_case=100), RADII)
+    return label(made, corrections, candidates, skeletons, SITES, ControlConfig(pool_per_case=100), RADII)
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_large_radii_are_looked_at_on_fewer_voxels(radius_nm: float, expected: b
     made = source(tmp_path, cut_in_two())
     place = np.array([[FIRST * NM, 150.0, 150.0]])
     found = volume_surroundings(
-        made.automatic, made.proofread, {1: (1,)}, np.array([1], np.uint64), place, radius_nm, CertaintyRules()
+        made.automatic, made.proofread, {1: (1,)}, np.array([1], np.uint64), place, radius_nm, CertaintyConfig()
     )
     assert found.goes_on.tolist() == [expected] and found.second_body.tolist() == [False]
     other = made.surroundings(np.array([1], np.uint64), place, radius_nm, "second_body")
@@ -198,6 +198,6 @@ def test_large_radii_are_looked_at_on_fewer_voxels(radius_nm: float, expected: b
 
 def test_rules_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ConnectomeBenchError, match="erosion_vx must be at least 0"):
-        CertaintyRules(erosion_vx=-1)
+        CertaintyConfig(erosion_vx=-1)
     with pytest.raises(ConnectomeBenchError, match="min_voxels must be at least 1"):
-        CertaintyRules(min_voxels=0)
+        CertaintyConfig(min_voxels=0)

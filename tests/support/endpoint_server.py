@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from connectomebench.models.chat import Conversation, Sampling
-from connectomebench.models.endpoint import Endpoint, EndpointSettings, open_endpoint
+from connectomebench.models.endpoint import Endpoint, EndpointConfig, open_endpoint
 
 GREEDY = Sampling()
 
@@ -128,7 +128,7 @@ def talk(text: str = "What is it?", seed: int = 0) -> Conversation:
 
 
 def opened(server: Server, **settings: Any) -> Endpoint:
-    endpoint = open_endpoint(EndpointSettings(server.url, **({"model": "tiny", "retries": 2} | settings)))
+    endpoint = open_endpoint(EndpointConfig(server.url, **({"model": "tiny", "retries": 2} | settings)))
     return endpoint
 
 

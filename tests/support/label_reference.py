@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 
 Face = tuple[int, int, int]
 
@@ -125,7 +125,7 @@ def nearest_to_middle(faces: list[Face], cell: int) -> Face:
     return min(faces, key=lambda f: (sum((2 * (c % cell) - cell + 1) ** 2 for c in f), f))
 
 
-def corrections(segments: NDArray, bodies: NDArray, rules: CorrectionRules):
+def corrections(segments: NDArray, bodies: NDArray, rules: CorrectionConfig):
     """(kind, parts, point, area) of every localised pair of parts, before tangles are left out; and the overlaps."""
     inside = core(bodies, rules.erosion)
     table = overlaps(segments, bodies, inside)

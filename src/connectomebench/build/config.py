@@ -11,18 +11,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from connectomebench.build.failure_policy import FailureRules
-from connectomebench.core.cut import ProposalRules
+from connectomebench.build.failure_policy import FailureConfig
+from connectomebench.core.cut import ProposalConfig
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.files import content_key
 from connectomebench.core.species import OwnSpecies, declare_species, get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.core.text import decode_text
-from connectomebench.partition.assign import PartitionRules
-from connectomebench.rendering.views import ViewRules
-from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateRules
-from connectomebench.sites.labels import SiteRules
-from connectomebench.sites.matched_controls import ControlRules
+from connectomebench.partition.assign import PartitionConfig
+from connectomebench.rendering.views import ViewConfig
+from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateConfig
+from connectomebench.sites.labels import SiteConfig
+from connectomebench.sites.matched_controls import ControlConfig
 from connectomebench.sources.factory import SourceConfig
 
 _LABEL_VOLUMES = ("automatic", "proofread", "supervoxels")
@@ -55,13 +55,13 @@ class BuildConfig:
     species: str
     source: SourceConfig
     tasks: tuple[str, ...] = DEFAULT_TASKS
-    sites: SiteRules = field(default_factory=SiteRules)
-    candidates: CandidateRules = field(default_factory=CandidateRules)
-    proposals: ProposalRules = field(default_factory=ProposalRules)
-    controls: ControlRules = field(default_factory=ControlRules)
-    partition: PartitionRules = field(default_factory=PartitionRules)
-    views: ViewRules = field(default_factory=ViewRules)
-    failures: FailureRules = field(default_factory=FailureRules)
+    sites: SiteConfig = field(default_factory=SiteConfig)
+    candidates: CandidateConfig = field(default_factory=CandidateConfig)
+    proposals: ProposalConfig = field(default_factory=ProposalConfig)
+    controls: ControlConfig = field(default_factory=ControlConfig)
+    partition: PartitionConfig = field(default_factory=PartitionConfig)
+    views: ViewConfig = field(default_factory=ViewConfig)
+    failures: FailureConfig = field(default_factory=FailureConfig)
     own_species: OwnSpecies | None = None
 
     def __post_init__(self) -> None:

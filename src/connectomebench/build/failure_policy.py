@@ -9,7 +9,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 
 @dataclass(frozen=True)
-class FailureRules:
+class FailureConfig:
     """How many sites may lack their data before a build stops. A build can be resumed under other rules.
 
     Attributes
@@ -39,7 +39,7 @@ class FailureTally:
         When there are too many failures.
     """
 
-    def __init__(self, rules: FailureRules) -> None:
+    def __init__(self, rules: FailureConfig) -> None:
         self._rules = rules
         self._tried: Counter[str] = Counter()
         self._reasons: dict[str, Counter[str]] = {}

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from connectomebench.build.batch_files import RenderSummary, read_images, read_summaries
-from connectomebench.build.failure_policy import FailureRules, FailureTally
+from connectomebench.build.failure_policy import FailureConfig, FailureTally
 from connectomebench.build.render_worker import RemoteRenderer, SiteBatch, SiteRenderer
 from connectomebench.core.files import content_key
 from connectomebench.core.site import Site
@@ -62,7 +62,7 @@ def render_sites(
     renderer: SiteRenderer | RemoteRenderer,
     runner: Runner,
     folder: Path,
-    failures: FailureRules,
+    failures: FailureConfig,
 ) -> RenderedPool:
     """Render sites of any tasks.
 

@@ -26,7 +26,7 @@ from connectomebench.core.version import __version__
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
 from connectomebench.rendering.silhouette_features import matched_features
-from connectomebench.rendering.views import EmptyView, ViewRules, render_site
+from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
 from connectomebench.sources.factory import SourceConfig, open_source
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class SiteRenderer:
 
     source: SiteSource
     engine: Engine
-    rules: ViewRules
+    rules: ViewConfig
 
     @property
     def engine_name(self) -> EngineName:
@@ -118,7 +118,7 @@ class RemoteRenderer:
     base: Path
     source_version: str
     engine_name: EngineName
-    rules: ViewRules
+    rules: ViewConfig
     version: str = __version__
 
     @property
@@ -183,7 +183,7 @@ def suitable_engine(name: EngineName) -> EngineName:
     return "cpu" if isinstance(choose_engine(name, threads=1), CpuEngine) else "octarine"
 
 
-def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewRules) -> RenderedSite:
+def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewConfig) -> RenderedSite:
     """Render one site, or return why it cannot be rendered."""
     try:
         meshes = source.meshes(site)

@@ -139,7 +139,7 @@ def _tables(arguments: argparse.Namespace) -> Tables:
 def _from_logs(
     arguments: argparse.Namespace, species: str, config: str, populations: dict[str, int]
 ) -> list[tuple[EditTable, int | None]]:
-    from connectomebench.economics.change_logs import SIZES, LogRules, read_samples
+    from connectomebench.economics.change_logs import SIZES, ChangeLogConfig, read_samples
     from connectomebench.economics.edit_table import write_edit_table
     from connectomebench.sources.cave.cave_config import CaveConfig
 
@@ -152,7 +152,7 @@ def _from_logs(
             raise ConnectomeBenchError(f"{config} has no source.cave; name a build configuration of a CAVE dataset")
         cave = loaded.source.cave
     sizes = tuple(arguments.sizes or SIZES)
-    rules = LogRules(species, sizes, arguments.seed, not arguments.all_operations, cave)
+    rules = ChangeLogConfig(species, sizes, arguments.seed, not arguments.all_operations, cave)
     found = read_samples(rules, arguments.out / ".cache" / species, base)
     for table in found.tables:
         write_edit_table(table, arguments.out / "samples" / f"{table.name.replace(' n=', '-')}.parquet")

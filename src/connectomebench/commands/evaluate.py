@@ -14,7 +14,7 @@ from connectomebench.models.chat import MAX_NEW_TOKENS
 if TYPE_CHECKING:
     from connectomebench.evaluation.answer_mode import AnswerMode
     from connectomebench.evaluation.prompt_variants import PromptVariant
-    from connectomebench.models.endpoint_settings import EndpointSettings
+    from connectomebench.models.endpoint_settings import EndpointConfig
 
 _PRICES = ("usd_per_million_prompt", "usd_per_million_reply")
 
@@ -162,9 +162,9 @@ def _or_default(value: Any, default: Any) -> Any:
 
 
 def _evaluate_model(arguments: argparse.Namespace) -> None:
-    from connectomebench.evaluation.evaluator import BASE_MODEL, CascadeRule, EvalData, PromptOptions, evaluate
+    from connectomebench.evaluation.evaluator import BASE_MODEL, CascadeRule, EvalData, PromptConfig, evaluate
     from connectomebench.evaluation.model_spec import ModelSpec
-    from connectomebench.evaluation.runner import RunOptions
+    from connectomebench.evaluation.runner import RunConfig
 
     first = ModelSpec(
         arguments.model,
@@ -198,10 +198,8 @@ def _evaluate_model(arguments: argparse.Namespace) -> None:
         arguments.ablation,
         arguments.seed,
     )
-    run_options = RunOptions(workers=_or_default(arguments.concurrency, 1), max_usd=arguments.max_usd)
-    answering = PromptOptions(
-        _answer_mode(arguments), _prompt_variant(arguments), trained_style=arguments.style is None
-    )
+    run_options = RunConfig(workers=_or_default(arguments.concurrency, 1), max_usd=arguments.max_usd)
+    answering = PromptConfig(_answer_mode(arguments), _prompt_variant(arguments), trained_style=arguments.style is None)
     evaluate(
         first,
         data,
@@ -213,12 +211,12 @@ def _evaluate_model(arguments: argparse.Namespace) -> None:
     )
 
 
-def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointSettings | None:
+def _endpoint(arguments: argparse.Namespace, model: str) -> EndpointConfig | None:
     if arguments.endpoint is None:
         return None
-    from connectomebench.models.endpoint_settings import EndpointSettings
+    from connectomebench.models.endpoint_settings import EndpointConfig
 
-    return EndpointSettings(
+    return EndpointConfig(
         url=arguments.endpoint,
         model=model,
         key_variable=_or_default(arguments.key_variable, "OPENAI_API_KEY"),

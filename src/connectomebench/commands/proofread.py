@@ -60,12 +60,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     """Proofread a segmentation: edits, OUT/segmentation, a ranked queue, scores where there is truth, and a report."""
     from connectomebench.build.config import load_config
-    from connectomebench.proofreading.loop import LoopRules
-    from connectomebench.proofreading.run import ProofreadOptions, proofread
+    from connectomebench.proofreading.loop import LoopConfig
+    from connectomebench.proofreading.run import ProofreadConfig, proofread
     from connectomebench.proofreading.task_models import open_task_models
 
-    options = ProofreadOptions(
-        rules=LoopRules(
+    options = ProofreadConfig(
+        rules=LoopConfig(
             arguments.min_confidence, arguments.min_identification, arguments.max_decisions, arguments.max_rounds
         ),
         segmentation=arguments.segmentation,

@@ -32,10 +32,10 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def _run(arguments: argparse.Namespace) -> None:
     """Publish a dataset (a repository per task, a config per species), model, result records, metric or Space."""
-    from connectomebench.hub.options import PublishOptions
+    from connectomebench.hub.options import PublishConfig
     from connectomebench.hub.publish import publish
 
-    options = PublishOptions(
+    options = PublishConfig(
         branch=arguments.revision,
         private=arguments.private,
         replace=arguments.replace,

@@ -179,7 +179,7 @@ class Corrections:
 
 
 @dataclass(frozen=True)
-class CorrectionRules:
+class CorrectionConfig:
     """Rules for what counts as an error, and how it is localised. All lengths are in voxels.
 
     The defaults for what is an error reproduce the counts published for the FIB-25 cube (flood-filling networks
@@ -218,8 +218,8 @@ class CorrectionRules:
 
     Examples
     --------
-    >>> from connectomebench import CorrectionRules
-    >>> CorrectionRules(min_core_voxels=200).erosion
+    >>> from connectomebench import CorrectionConfig
+    >>> CorrectionConfig(min_core_voxels=200).erosion
     (3, 3, 3)
     """
 

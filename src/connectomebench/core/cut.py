@@ -48,7 +48,7 @@ class CutGraph:
 
 
 @dataclass(frozen=True)
-class CutRules:
+class CutConfig:
     """Rule for a good cut.
 
     Attributes
@@ -86,7 +86,7 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class ProposalRules:
+class ProposalConfig:
     """Settings for proposing cuts.
 
     Attributes
@@ -108,7 +108,7 @@ class ProposalRules:
         Of the random draws.
     """
 
-    cuts: CutRules = field(default_factory=CutRules)
+    cuts: CutConfig = field(default_factory=CutConfig)
     reach_nm: float = 16000.0
     seeds_per_side: int = 2
     min_side_fraction: float = 0.02

@@ -16,7 +16,7 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 
 if TYPE_CHECKING:
-    from connectomebench.core.cut import ProposalRules, ProposedCut
+    from connectomebench.core.cut import ProposalConfig, ProposedCut
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ class Source(SiteSource, Protocol):
         """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
         ...
 
-    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+    def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at merge errors, each with the verdict of the rule.
 
         Also returns why proposals are missing, by reason. ``largest_view_nm`` is the edge of the largest view, nm.

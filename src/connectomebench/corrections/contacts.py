@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import Contacts, CorrectionRules
+from connectomebench.core.correction import Contacts, CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.volume import IntPoint, Volume
 
@@ -13,7 +13,7 @@ from connectomebench.core.volume import IntPoint, Volume
 def find_contacts(
     automatic: Volume,
     proofread: Volume,
-    rules: CorrectionRules,
+    rules: CorrectionConfig,
     *,
     block: IntPoint = (256, 256, 256),
     threads: int | None = None,
@@ -58,7 +58,7 @@ def find_contacts(
 
 
 def interface_points(
-    labels: Volume, pair: tuple[int, int], rules: CorrectionRules, *, threads: int | None = None
+    labels: Volume, pair: tuple[int, int], rules: CorrectionConfig, *, threads: int | None = None
 ) -> NDArray[np.float32]:
     """Find points all over the interface of two labels.
 
@@ -90,7 +90,7 @@ def interface_points(
 def _contact_cells(
     automatic: Volume,
     proofread: Volume,
-    rules: CorrectionRules,
+    rules: CorrectionConfig,
     block: IntPoint,
     threads: int | None,
     progress: bool,

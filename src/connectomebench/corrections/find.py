@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 
-from connectomebench.core.correction import CorrectionRules, Corrections
+from connectomebench.core.correction import CorrectionConfig, Corrections
 from connectomebench.core.volume import IntPoint, Volume
 from connectomebench.corrections.block_walk import BlockWalk
 from connectomebench.corrections.steps import assemble, count_overlaps, error_parts, find_interfaces
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 def find_corrections(
     automatic: Volume,
     proofread: Volume,
-    rules: CorrectionRules,
+    rules: CorrectionConfig,
     *,
     block: IntPoint = (256, 256, 256),
     threads: int | None = None,
@@ -75,7 +75,7 @@ def find_corrections(
     A body that the segmentation breaks in two gives one merge.
 
     >>> import numpy as np
-    >>> from connectomebench import CorrectionRules, VolumeSpec, find_corrections, open_volume
+    >>> from connectomebench import CorrectionConfig, VolumeSpec, find_corrections, open_volume
     >>> body = np.zeros((40, 20, 20), np.uint64)
     >>> body[2:38, 4:16, 4:16] = 7
     >>> segments = body.copy()
@@ -85,7 +85,7 @@ def find_corrections(
     ...     open_volume(VolumeSpec("volumes.npz", key, "xyz", (10, 10, 10), (0, 0, 0)), kind="labels")
     ...     for key in ("automatic", "proofread")
     ... )
-    >>> found = find_corrections(automatic, proofread, CorrectionRules(min_core_voxels=100))
+    >>> found = find_corrections(automatic, proofread, CorrectionConfig(min_core_voxels=100))
     >>> found.counts["merges"], found.counts["splits"]
     (1, 0)
     >>> sorted(int(segment) for segment in found.merges[0].segments)

@@ -10,7 +10,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from connectomebench.core.correction import (
-    CorrectionRules,
+    CorrectionConfig,
     Corrections,
     MergeCorrection,
     Overlaps,
@@ -123,7 +123,7 @@ def _digest(segments: NDArray[np.uint64], bodies: NDArray[np.uint64]) -> NDArray
     return (mixed >> np.uint64(32)).astype(np.uint32)
 
 
-def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
+def count_overlaps(walk: BlockWalk, rules: CorrectionConfig) -> OverlapCount:
     """Count, in a first walk, the voxels and core voxels of every (segment, body) pair.
 
     Raises
@@ -176,12 +176,12 @@ def count_overlaps(walk: BlockWalk, rules: CorrectionRules) -> OverlapCount:
     )
 
 
-def _core_of(block: LabelBlock, rules: CorrectionRules, scratch: Scratch) -> NDArray[np.uint8]:
+def _core_of(block: LabelBlock, rules: CorrectionConfig, scratch: Scratch) -> NDArray[np.uint8]:
     mask, spare = (scratch.array(name, block.proofread.shape, np.uint8) for name in ("mask", "spare"))
     return core_mask(block.proofread, block.ordered(rules.erosion), mask, spare)
 
 
-def error_parts(overlaps: OverlapCount, rules: CorrectionRules) -> ErrorParts:
+def error_parts(overlaps: OverlapCount, rules: CorrectionConfig) -> ErrorParts:
     """Choose the pairs that are real and part of an error."""
     table = overlaps.table
     real = table.core_voxels >= rules.min_core_voxels
@@ -196,7 +196,7 @@ def _repeated(ids: NDArray[np.uint64]) -> NDArray[np.bool_]:
     return counts[inverse] > 1
 
 
-def find_interfaces(walk: BlockWalk, rules: CorrectionRules, overlaps: OverlapCount, parts: ErrorParts) -> Interfaces:
+def find_interfaces(walk: BlockWalk, rules: CorrectionConfig, overlaps: OverlapCount, parts: ErrorParts) -> Interfaces:
     """Find where the parts of one error touch, in a second walk over the blocks that hold such parts."""
     contact_grid = CellGrid(walk.automatic.shape, rules.patch_cell_vx)
     core_grid = CellGrid(walk.automatic.shape, rules.core_cell_vx)
@@ -262,7 +262,7 @@ def _substantial_contacts(
     core_keys: NDArray[np.uint64],
     core_values: NDArray[np.int64],
     core_grid: CellGrid,
-    rules: CorrectionRules,
+    rules: CorrectionConfig,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64], NDArray[np.int64]]:
     """Select contacts in large enough patches with both parts substantial nearby; add the smaller core there.
 
@@ -329,7 +329,7 @@ def contact_rows(
 
 
 def assemble(
-    overlaps: OverlapCount, parts: ErrorParts, interfaces: Interfaces, walk: BlockWalk, rules: CorrectionRules
+    overlaps: OverlapCount, parts: ErrorParts, interfaces: Interfaces, walk: BlockWalk, rules: CorrectionConfig
 ) -> Corrections:
     """Turn localised interfaces into corrections, leave out tangles, and count everything."""
     patches = interfaces.patches
@@ -391,7 +391,7 @@ def assemble(
     )
 
 
-def doubts(overlaps: OverlapCount, walk: BlockWalk, rules: CorrectionRules) -> tuple[str, ...]:
+def doubts(overlaps: OverlapCount, walk: BlockWalk, rules: CorrectionConfig) -> tuple[str, ...]:
     """Word what makes the corrections doubtful: background that counts as an object, bodies too thin, wrong axes."""
     found = [*overlaps.suspects]
     thin = (overlaps.body_cores < rules.min_core_voxels) & (overlaps.body_sizes >= rules.min_core_voxels)
@@ -452,8 +452,8 @@ def _not_localised(parts: ErrorParts, interfaces: Interfaces) -> tuple[int, int]
     return apart[0], apart[1]
 
 
-def _bodies_of_segments(overlaps: OverlapCount, rules: CorrectionRules) -> tuple[dict[int, int], int]:
-    """Return segment -> body by the rules, and the number of ambiguous segments (:class:`CorrectionRules`)."""
+def _bodies_of_segments(overlaps: OverlapCount, rules: CorrectionConfig) -> tuple[dict[int, int], int]:
+    """Return segment -> body by the rules, and the number of ambiguous segments (:class:`CorrectionConfig`)."""
     table = overlaps.table
     starts = np.flatnonzero(np.append(True, table.segments[1:] != table.segments[:-1]))
     owner = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(table.segments))))

@@ -13,7 +13,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, connected_components, maximum_flow
 from scipy.spatial import KDTree
 
-from connectomebench.core.cut import CutGraph, CutRules, Verdict
+from connectomebench.core.cut import CutConfig, CutGraph, Verdict
 from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut
 
@@ -111,7 +111,7 @@ def _source_side(graph: CutGraph, sources: NDArray[np.int64], sinks: NDArray[np.
     return reached[:n]
 
 
-def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.floating], rules: CutRules) -> Verdict:
+def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.floating], rules: CutConfig) -> Verdict:
     """Apply the rule ``good > k * bad`` to a cut.
 
     Parameters

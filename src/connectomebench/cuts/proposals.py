@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from connectomebench.core.correction import Corrections
-from connectomebench.core.cut import CutGraph, ProposalRules, ProposedCut
+from connectomebench.core.cut import CutGraph, ProposalConfig, ProposedCut
 from connectomebench.core.site import Cut, Point
 from connectomebench.core.source import Source
 from connectomebench.cuts.min_cut import (
@@ -69,7 +69,7 @@ class CutPlace:
 def propose_cuts(
     source: Source,
     corrections: Corrections,
-    rules: ProposalRules,
+    rules: ProposalConfig,
     largest_view_nm: float,
 ) -> tuple[list[ProposedCut], Counter[str]]:
     """Propose one right cut and several wrong ones at each merge error.
@@ -81,7 +81,7 @@ def propose_cuts(
     corrections
         Its localised merge errors.
     rules
-        See :class:`ProposalRules`.
+        See :class:`ProposalConfig`.
     largest_view_nm
         Edge of the largest view, nm; a cut whose view would leave the cube of ``reach_nm`` is not proposed.
 
@@ -123,7 +123,7 @@ def _cheapest(graph: CutGraph, cut: Cut) -> NDArray[np.int8] | str:
         return "seeds of both sides in one piece"
 
 
-def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalRules, largest_view_nm: float) -> ProposedCut | str:
+def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalConfig, largest_view_nm: float) -> ProposedCut | str:
     """Compute and judge a cut.
 
     Returns
@@ -158,7 +158,7 @@ def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalRules, largest_view_n
 
 
 def _right_cut(
-    place: CutPlace, pair: tuple[int, int], rules: ProposalRules, largest_view_nm: float
+    place: CutPlace, pair: tuple[int, int], rules: ProposalConfig, largest_view_nm: float
 ) -> ProposedCut | str:
     """Seed each body with its largest pieces near the error, at growing distance until the rule accepts the cut."""
     graph = place.graph
@@ -193,7 +193,7 @@ def _right_cut(
     return reason
 
 
-def wrong_cuts(place: CutPlace, rules: ProposalRules, largest_view_nm: float) -> list[ProposedCut]:
+def wrong_cuts(place: CutPlace, rules: ProposalConfig, largest_view_nm: float) -> list[ProposedCut]:
     """Cut between random seeds; keep the cheapest cuts that the rule rejects, at different locations."""
     graph, rng = place.graph, place.rng(rules.seed)
     n = len(graph.points_nm)

@@ -72,7 +72,7 @@ def open_content(folder: Path) -> AppData:
     return AppData(samples, AnswerRecords(folder, samples), folder)
 
 
-def told(handler: Callable[..., Any]) -> Callable[..., Any]:
+def show_errors(handler: Callable[..., Any]) -> Callable[..., Any]:
     """Show visitors the message of a :class:`ConnectomeBenchError`; Gradio hides all other errors."""
 
     @wraps(handler)

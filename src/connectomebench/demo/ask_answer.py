@@ -68,8 +68,8 @@ def _row(opinion: ModelOpinion) -> tuple[str | Markup, ...]:
     name = model_name(model.name, {model.name: model.kind})
     if answer is None:
         return name, "cannot be asked at present", "–", _learnt(model)
-    told = answer.prediction or "no answer found"
-    return name, told, probability_bar(answer.probabilities.get("yes")), _learnt(model)
+    prediction = answer.prediction or "no answer found"
+    return name, prediction, probability_bar(answer.probabilities.get("yes")), _learnt(model)
 
 
 def _learnt(model: AskableModel) -> str:

@@ -155,7 +155,7 @@ def _place(species: str) -> WorkerContext:
 
 def _settings() -> CaveConfig:
     """Return settings for interactive use: few retries, and no image data, which is not shown."""
-    from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+    from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig
 
-    requests = RequestRules(attempts=2, timeout_s=20.0, read_s=60.0)
+    requests = RequestConfig(attempts=2, timeout_s=20.0, read_s=60.0)
     return CaveConfig(image="none", cache_gb=_CACHE_GB, requests=requests)

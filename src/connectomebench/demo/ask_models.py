@@ -192,10 +192,10 @@ def _reached(model: AskableModel) -> Callable[[], Model]:
     from connectomebench.evaluation.answer_mode import AnswerMode
     from connectomebench.evaluation.chat_adapter import ChatModelAdapter
     from connectomebench.models.endpoint import open_endpoint
-    from connectomebench.models.endpoint_settings import EndpointSettings
+    from connectomebench.models.endpoint_settings import EndpointConfig
 
     url = os.environ.get(ENDPOINT_VARIABLE, "")
-    settings = EndpointSettings(url=url, model=model.name, timeout_s=_ENDPOINT_TIMEOUT_S, retries=1)
+    settings = EndpointConfig(url=url, model=model.name, timeout_s=_ENDPOINT_TIMEOUT_S, retries=1)
     talker = ChatModelAdapter(open_endpoint(settings), AnswerMode("generated"))
     return lambda: talker
 

@@ -79,7 +79,7 @@ def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: 
     ConnectomeBenchError
         If meshes are missing, do not reach the cube or are hardly visible in it.
     """
-    from connectomebench.rendering.views import EmptyView, ViewRules, render_site
+    from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
 
     if len(meshes) != len(task.roles):
         raise ConnectomeBenchError(f"{task.title} shows {len(task.roles)} pieces; upload that many meshes")
@@ -89,7 +89,7 @@ def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: 
     parts = tuple(Part(number, role) for number, role in enumerate(task.roles, 1))  # type: ignore[arg-type]
     site = Site(task.name, point_nm, extent_nm, parts, "", tuple(part.segment_id for part in parts), (), "control")
     try:
-        pictures = render_site(site, meshes, None, rules=ViewRules(image_px=IMAGE_PX), engine=_engine())
+        pictures = render_site(site, meshes, None, rules=ViewConfig(image_px=IMAGE_PX), engine=_engine())
     except EmptyView:
         raise ConnectomeBenchError(
             "not every piece can be seen there; name a point where the pieces meet, or take a wider view"

@@ -16,7 +16,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Point
 from connectomebench.core.tasks import MESH_VIEWS, Task, get_task
-from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.ask_answer import answer_html, refusal_html
 from connectomebench.demo.ask_cave import WIDEST_NM, meshes_now, root_ids, species_with_token
 from connectomebench.demo.ask_line import AT_ONCE, WAITING, AskLine
@@ -174,7 +174,7 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     tab.select(opened, None, None, **SOON)
     followed = [of_meshes, of_views, of_cave, of_place, unit, extent, centre, roots, *uploads]
     for shown in (task, what):
-        shown.input(told(changed), [task, what], followed, **SOON)
+        shown.input(show_errors(changed), [task, what], followed, **SOON)
     asked = go.click(
         run,
         [task, what, unit, extent, centre, dataset, roots, *uploads],

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import TASKS
-from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import model_name, table
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.texts import species_title
@@ -50,8 +50,8 @@ def build_compare(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             raise ConnectomeBenchError("there is no such task; reload the page")
         return comparison(content.records.get(), name, content)
 
-    tab.select(told(show), task, drawn, **SOON)
-    task.input(told(show), task, drawn, **SOON)
+    tab.select(show_errors(show), task, drawn, **SOON)
+    task.input(show_errors(show), task, drawn, **SOON)
 
 
 def comparison(found: RecordedAnswers, task: str, content: AppData) -> Markup:

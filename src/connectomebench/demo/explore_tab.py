@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import facts, models_table, origin, warning
 from connectomebench.demo.neuroglancer import neuroglancer_link
 from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
@@ -151,7 +151,7 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         def turned(species: str, task: str, partition: str, origin: str, answer: str, models: str, page: int) -> Any:
             return show(species, task, ExploreFilter(partition, origin, answer, models), page + by)
 
-        return told(turned)
+        return show_errors(turned)
 
     def pick(species: str, task: str, event: gr.EventData) -> Markup:
         number = getattr(event, "row", None)
@@ -164,14 +164,14 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     filters = [species, task, partition, origins, answer, models]
     shown = [page, told_count, tiles, before, after]
     chosen = [task, partition, origins, answer, models, *shown, detail]
-    tab.select(told(choose), [species, task], chosen, **SOON)
-    species.input(told(choose), [species, task], chosen, **SOON)
-    task.input(told(choose), [species, task], chosen, **SOON)
+    tab.select(show_errors(choose), [species, task], chosen, **SOON)
+    species.input(show_errors(choose), [species, task], chosen, **SOON)
+    task.input(show_errors(choose), [species, task], chosen, **SOON)
     for one in filters[2:]:
-        one.input(told(filtered), filters, [*shown, detail], **SOON)
+        one.input(show_errors(filtered), filters, [*shown, detail], **SOON)
     before.click(turn(-1), [*filters, page], shown, **SOON)
     after.click(turn(1), [*filters, page], shown, **SOON)
-    tiles.click(told(pick), [species, task], detail, **SOON, scroll_to_output=True)
+    tiles.click(show_errors(pick), [species, task], detail, **SOON, scroll_to_output=True)
 
 
 def _known(content: AppData, task: str, species: str) -> tuple[str, str]:

@@ -60,9 +60,9 @@ def answers(task: Task) -> list[tuple[str, str]]:
     """
     if set(task.labels) == set(_YES_NO):
         return [(answer, f"{answer.capitalize()} ({key})") for answer, key in _YES_NO.items()]
-    told = _CHOICES.get(task.name, {})
+    choices = _CHOICES.get(task.name, {})
     return [
-        (answer, f"{answer}: {told[answer]} ({number})" if answer in told else f"{answer} ({number})")
+        (answer, f"{answer}: {choices[answer]} ({number})" if answer in choices else f"{answer} ({number})")
         for number, answer in enumerate(task.labels, 1)
     ]
 

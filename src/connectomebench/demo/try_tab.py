@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import Task
-from connectomebench.demo.app_data import SOON, AppData, told
+from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import models_table, origin, tally, warning
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.sample_pictures import views_html
@@ -101,17 +101,17 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         ]
 
     shown = [visit, asked, pictures, *buttons, following, truth]
-    blocks.load(told(start), None, shown, **SOON)
-    task.input(told(choose), [visit, species, task], [*shown, score], **SOON)
-    species.input(told(choose_species), [visit, species, task], [task, *shown, score], **SOON)
-    followed = following.click(told(go_on), visit, shown, **SOON)
+    blocks.load(show_errors(start), None, shown, **SOON)
+    task.input(show_errors(choose), [visit, species, task], [*shown, score], **SOON)
+    species.input(show_errors(choose_species), [visit, species, task], [task, *shown, score], **SOON)
+    followed = following.click(show_errors(go_on), visit, shown, **SOON)
     followed.then(None, js="() => cbGoOn('#cb-answer-0', '#cb-try .cb-question')")
     for index, button in enumerate(buttons):
         # by keyword, so that each button keeps its own number
         def take(state: VisitorState | None, index: int = index) -> list[Any]:
             return answer(state, index)
 
-        clicked = button.click(told(take), visit, [visit, *buttons, following, truth, score], **SOON)
+        clicked = button.click(show_errors(take), visit, [visit, *buttons, following, truth, score], **SOON)
         clicked.then(None, js="() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')")
 
 
@@ -151,13 +151,13 @@ def _open(state: VisitorState | None) -> VisitorState:
 
 def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
     right = row["answer"] == said
-    told = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p>').format(
+    verdict = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p>').format(
         "right" if right else "wrong", "✓ Right." if right else "✗ Not right.", row["answer"]
     )
     where = Markup('<p class="cb-soft">Where the answer comes from: {}. Sample {}.</p>').format(
         origin(row), row["sample_id"]
     )
-    return told + where + models_table(found, row)
+    return verdict + where + models_table(found, row)
 
 
 def _score(content: AppData, state: VisitorState) -> Markup:

@@ -88,9 +88,9 @@ def space(out: Path, source: str, cache_gb: float | None = None) -> list[CheckRe
         Limit of that cache, GB; the default of the source where left out.
     """
     from connectomebench.build.config import DEFAULT_TASKS
-    from connectomebench.partition.assign import PartitionRules
+    from connectomebench.partition.assign import PartitionConfig
 
-    rules = PartitionRules()
+    rules = PartitionConfig()
     rows = round(len(DEFAULT_TASKS) * rules.max_test / rules.test_fraction)
     needed = rows * MB_PER_ROW * 1e6
     cache_limit = 0.0

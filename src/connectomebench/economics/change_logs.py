@@ -25,7 +25,7 @@ SIZES = (100, 500, 1000)
 
 
 @dataclass(frozen=True)
-class LogRules:
+class ChangeLogConfig:
     """Which neurons are sampled, and which of their operations count.
 
     Attributes
@@ -102,7 +102,7 @@ def sample_roots(roots: NDArray[np.uint64], size: int, seed: int) -> NDArray[np.
     return np.sort(np.random.default_rng((seed, size)).choice(unique, size, replace=False))
 
 
-def read_samples(rules: LogRules, cache: Path, base: Path = Path()) -> LogSamples:
+def read_samples(rules: ChangeLogConfig, cache: Path, base: Path = Path()) -> LogSamples:
     """Sample proofread neurons and count their merges and splits.
 
     Every answer is kept in ``cache``, one file a request; the same call continues from there, and asks again only for
@@ -134,13 +134,13 @@ def read_samples(rules: LogRules, cache: Path, base: Path = Path()) -> LogSample
     return LogSamples(tables, len(roots), until, reasons)
 
 
-def _dataset(rules: LogRules) -> list[Any]:
+def _dataset(rules: ChangeLogConfig) -> list[Any]:
     c = rules.cave
     return [rules.species, c.server, c.datastack, c.graph_table, rules.filtered]
 
 
 def _population(
-    rules: LogRules, connection: Connection, until: datetime, cache: Path, base: Path
+    rules: ChangeLogConfig, connection: Connection, until: datetime, cache: Path, base: Path
 ) -> NDArray[np.uint64]:
     path = cache / "population" / f"{content_key(_dataset(rules), asdict(rules.cave.roots), until.isoformat())}.json"
     if not path.exists():
@@ -150,7 +150,7 @@ def _population(
 
 
 def _count(
-    rules: LogRules, connection: Connection, wanted: Sequence[int], until: datetime, cache: Path
+    rules: ChangeLogConfig, connection: Connection, wanted: Sequence[int], until: datetime, cache: Path
 ) -> tuple[dict[int, tuple[int, int]], dict[int, str]]:
     """Return (merges, splits) of each root, and why there are none for the others."""
     from tqdm import tqdm

@@ -18,7 +18,7 @@ from connectomebench.evaluation.console_summary import simulated_note, summary_l
 from connectomebench.evaluation.model_spec import LoadedModel, ModelSpec, load_model_spec
 from connectomebench.evaluation.prompt_variants import PromptVariant, condition, draw_examples
 from connectomebench.evaluation.results import DEFAULT, read_results, result_path
-from connectomebench.evaluation.runner import DEFAULT_RUN, RunOptions, evaluate_model
+from connectomebench.evaluation.runner import DEFAULT_RUN, RunConfig, evaluate_model
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class EvalData:
 
 
 @dataclass(frozen=True)
-class PromptOptions:
+class PromptConfig:
     """Prompt and answer options of a chat model; other models take none.
 
     Attributes
@@ -81,7 +81,7 @@ class PromptOptions:
     trained_style: bool = False
 
 
-DEFAULT_PROMPT_OPTIONS = PromptOptions()
+DEFAULT_PROMPT_OPTIONS = PromptConfig()
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def evaluate(
     eval_data: EvalData,
     out: Path,
     *,
-    prompt_options: PromptOptions = DEFAULT_PROMPT_OPTIONS,
-    run_options: RunOptions = DEFAULT_RUN,
+    prompt_options: PromptConfig = DEFAULT_PROMPT_OPTIONS,
+    run_options: RunConfig = DEFAULT_RUN,
     cascade_rule: CascadeRule | None = None,
     overwrite: bool = False,
     echo: Callable[[str], None] = print,
@@ -206,7 +206,7 @@ def _select_rows(rows: Dataset, eval_data: EvalData) -> Dataset:
 
 def _prepare_model(
     loaded: LoadedModel,
-    prompt_options: PromptOptions,
+    prompt_options: PromptConfig,
     rows: Rows,
     eval_data: EvalData,
     prepare: Callable[[Any], Any] | None,

@@ -12,7 +12,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 if TYPE_CHECKING:
     from connectomebench.models.base import Model
     from connectomebench.models.chat import ChatModel
-    from connectomebench.models.endpoint_settings import EndpointSettings
+    from connectomebench.models.endpoint_settings import EndpointConfig
     from connectomebench.models.model_record import ModelRecord
 
 Engine = Literal["transformers", "vllm", "vllm-head"]
@@ -48,7 +48,7 @@ class ModelSpec:
     model: str
     revision: str | None = None
     base: str | None = None
-    endpoint: EndpointSettings | None = None
+    endpoint: EndpointConfig | None = None
     engine: Engine = "transformers"
     without_adapter: bool = False
     batch_size: int | None = None

@@ -27,7 +27,7 @@ Prepare = Callable[[Batch], Batch]
 
 
 @dataclass(frozen=True)
-class RunOptions:
+class RunConfig:
     """Batching, concurrency and budget of an evaluation.
 
     Attributes
@@ -52,7 +52,7 @@ class RunOptions:
             raise ConnectomeBenchError(f"the budget is {self.max_usd} USD; it must be above 0")
 
 
-DEFAULT_RUN = RunOptions()
+DEFAULT_RUN = RunConfig()
 
 
 def evaluate_model(
@@ -65,7 +65,7 @@ def evaluate_model(
     condition: str = DEFAULT,
     name: str | None = None,
     prepare: Prepare | None = None,
-    run_options: RunOptions = DEFAULT_RUN,
+    run_options: RunConfig = DEFAULT_RUN,
 ) -> Path:
     """Evaluate a model on every row of a partition and write the result records.
 
@@ -191,7 +191,7 @@ def _run_batches(
     evaluate_batch: Callable[[dict[str, list[Any]]], list[dict[str, Any]]],
     batches: Iterator[dict[str, list[Any]]],
     log: ResumeLog,
-    run_options: RunOptions,
+    run_options: RunConfig,
     bar: tqdm[Any],
 ) -> None:
     """Evaluate all batches concurrently and log each answer, also those in flight when one fails."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.finetuning.settings import AdapterSettings
+from connectomebench.finetuning.settings import AdapterConfig
 from connectomebench.models.chat_template import check_trainable_template
 from connectomebench.models.model_files import ADAPTER_CONFIG, ModelFiles, open_files
 from connectomebench.models.vlm_loading import check_weight_files, load_processor, told_in_one_line
@@ -51,7 +51,7 @@ class Base:
     processor: Any
 
 
-def open_base(settings: AdapterSettings) -> Base:
+def open_base(settings: AdapterConfig) -> Base:
     """Find a base model and read its config and processor.
 
     Parameters
@@ -130,7 +130,7 @@ def empty_base(base: Base) -> Any:
         return AutoModelForImageTextToText.from_config(base.config, trust_remote_code=False)
 
 
-def lora_config(settings: AdapterSettings) -> LoraConfig:
+def lora_config(settings: AdapterConfig) -> LoraConfig:
     """Return the PEFT configuration of the adapter."""
     from peft import LoraConfig
 

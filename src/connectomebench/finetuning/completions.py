@@ -27,7 +27,7 @@ _TAG = re.compile(r"<\s{0,9}/?\s{0,9}(analysis|answer)\s{0,9}>", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class StyleSettings:
+class StyleConfig:
     """Settings for the completions to train on.
 
     Attributes
@@ -87,7 +87,7 @@ class StyleSettings:
         }
 
 
-ANSWER_ONLY = StyleSettings()
+ANSWER_ONLY = StyleConfig()
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def answer_only_targets(count: int) -> CompletionTargets:
 
 
 def partition_targets(
-    rows: Mapping[str, Dataset], task: Task, settings: StyleSettings, seed: int
+    rows: Mapping[str, Dataset], task: Task, settings: StyleConfig, seed: int
 ) -> dict[str, CompletionTargets]:
     """Choose the targets of the training and validation rows.
 
@@ -172,7 +172,7 @@ def partition_targets(
     return targets
 
 
-def choose_targets(rows: Dataset, task: Task, settings: StyleSettings, seed: int) -> CompletionTargets:
+def choose_targets(rows: Dataset, task: Task, settings: StyleConfig, seed: int) -> CompletionTargets:
     """Choose the target of every row.
 
     Take the first well-formed, correct reply of the first teacher whose votes agree with the truth often enough; leave

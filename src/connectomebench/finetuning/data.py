@@ -22,10 +22,10 @@ from connectomebench.finetuning.completions import (
     ANSWER,
     ANSWER_ONLY,
     CompletionTargets,
-    StyleSettings,
+    StyleConfig,
     partition_targets,
 )
-from connectomebench.finetuning.settings import DataSettings
+from connectomebench.finetuning.settings import DataConfig
 from connectomebench.models.images import decode
 from connectomebench.models.prompt import completion, messages
 
@@ -66,12 +66,12 @@ class TrainingData:
     sample_ids: dict[str, list[str]]
     records: tuple[DataRecord, ...]
     counts: dict[str, dict[str, int]]
-    style: StyleSettings
+    style: StyleConfig
     targets: dict[str, CompletionTargets]
 
 
 def load_training_data(
-    settings: DataSettings, seed: int, cache: Path | None = None, style: StyleSettings = ANSWER_ONLY
+    settings: DataConfig, seed: int, cache: Path | None = None, style: StyleConfig = ANSWER_ONLY
 ) -> TrainingData:
     """Load, check and balance the rows; images stay on disk.
 

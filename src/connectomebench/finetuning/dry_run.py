@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, empty_base, lora_config
 from connectomebench.finetuning.completions import ANALYSIS, describe_targets
 from connectomebench.finetuning.data import TrainingData
-from connectomebench.finetuning.settings import AdapterSettings, is_sharded
+from connectomebench.finetuning.settings import AdapterConfig, is_sharded
 from connectomebench.finetuning.trainer import make_collator
 from connectomebench.models.vlm_loading import base_fingerprint
 
@@ -52,7 +52,7 @@ class Shape:
     bf16: bool
 
 
-def dry_run(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> str:
+def dry_run(base: Base, data: TrainingData, adapter: AdapterConfig, args: SFTConfig) -> str:
     """Describe a run without training or loading weights.
 
     Parameters

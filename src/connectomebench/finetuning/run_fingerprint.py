@@ -10,7 +10,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.adapter import Base
 from connectomebench.finetuning.completions import ANSWER
 from connectomebench.finetuning.data import TrainingData
-from connectomebench.finetuning.settings import AdapterSettings, DataSettings
+from connectomebench.finetuning.settings import AdapterConfig, DataConfig
 from connectomebench.models.prompt import PROMPT_VERSION
 from connectomebench.models.vlm_loading import base_fingerprint
 
@@ -43,7 +43,7 @@ _NOT_TRAINED = (
 
 
 def full_configuration(
-    rows: DataSettings, adapter: AdapterSettings, args: SFTConfig | GRPOConfig, data: TrainingData, base: Base
+    rows: DataConfig, adapter: AdapterConfig, args: SFTConfig | GRPOConfig, data: TrainingData, base: Base
 ) -> dict[str, Any]:
     """Return every setting that affects the weights, JSON-ready, without local paths or tokens.
 

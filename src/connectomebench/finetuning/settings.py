@@ -19,7 +19,7 @@ BALANCES = ("auto", "oversample", "undersample", "none")
 
 
 @dataclass(frozen=True)
-class DataSettings:
+class DataConfig:
     """Rows to train on (partition ``train``) and to select the checkpoint with (``validation``).
 
     Attributes
@@ -70,7 +70,7 @@ class DataSettings:
 
 
 @dataclass(frozen=True)
-class AdapterSettings:
+class AdapterConfig:
     """Settings of the base model and its LoRA adapter.
 
     Attributes
@@ -143,7 +143,7 @@ _FIXED = {
 }
 
 
-def checked_arguments(args: SFTConfig, data: DataSettings, adapter: AdapterSettings) -> SFTConfig:
+def checked_arguments(args: SFTConfig, data: DataConfig, adapter: AdapterConfig) -> SFTConfig:
     """Validate training options and set those that depend on the machine.
 
     Parameters

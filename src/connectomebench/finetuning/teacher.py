@@ -24,7 +24,7 @@ from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name, extra_files, scene_files
 from connectomebench.dataset.row_format import entry_features
 from connectomebench.dataset.schema import TEACHER_REPLIES, parquet_layout, shard_paths
-from connectomebench.finetuning.completions import ANALYSIS, StyleSettings, kept_reply
+from connectomebench.finetuning.completions import ANALYSIS, StyleConfig, kept_reply
 from connectomebench.finetuning.teacher_records import Teacher, read_teacher
 
 if TYPE_CHECKING:
@@ -153,7 +153,7 @@ def _plan(
                 )
             column.append(others + (record.votes if record else []))
             rows, replied = rows + 1, replied + (record is not None)
-            kept += kept_reply({**row, TEACHER_REPLIES: column[-1]}, StyleSettings(ANALYSIS).agreement) is not None
+            kept += kept_reply({**row, TEACHER_REPLIES: column[-1]}, StyleConfig(ANALYSIS).agreement) is not None
         digest = hashlib.sha256(json.dumps([teacher.fingerprints[species], source.name, column]).encode()).hexdigest()
         shards.append(_Shard(source, out / species / source.name, column, digest))
     if given:

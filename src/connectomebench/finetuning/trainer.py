@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.finetuning.adapter import Base, check_targets, check_trainable, load_base, lora_config
 from connectomebench.finetuning.data import ROW_NUMBER, TrainingData
-from connectomebench.finetuning.settings import AdapterSettings, is_sharded
+from connectomebench.finetuning.settings import AdapterConfig, is_sharded
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
@@ -54,7 +54,7 @@ def make_collator(processor: Any) -> Collator:
     return Collator(DataCollatorForVisionLanguageModeling(processor, max_length=None, completion_only_loss=True))
 
 
-def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig) -> SFTTrainer:
+def make_trainer(base: Base, data: TrainingData, adapter: AdapterConfig, args: SFTConfig) -> SFTTrainer:
     """Load the base, add the adapter and build the trainer.
 
     Parameters
@@ -75,9 +75,7 @@ def make_trainer(base: Base, data: TrainingData, adapter: AdapterSettings, args:
         return assemble_trainer(load_for_training(base, args), base, data, adapter, args)
 
 
-def assemble_trainer(
-    model: Any, base: Base, data: TrainingData, adapter: AdapterSettings, args: SFTConfig
-) -> SFTTrainer:
+def assemble_trainer(model: Any, base: Base, data: TrainingData, adapter: AdapterConfig, args: SFTConfig) -> SFTTrainer:
     """Add the adapter to a model and build the trainer.
 
     Parameters

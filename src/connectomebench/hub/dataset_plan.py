@@ -29,7 +29,7 @@ from connectomebench.hub.croissant import croissant_text
 from connectomebench.hub.dataset_folder import LocalDataset, read_dataset
 from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
 from connectomebench.hub.leaderboard import eval_yaml
-from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.options import PublishConfig
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
 from connectomebench.hub.secret_scan import check_private, check_rows_private
 
@@ -40,7 +40,7 @@ _MAX_MANIFEST_BYTES = 16_000_000
 _FINGERPRINTS = ("config_fingerprint", "fingerprint")
 
 
-def dataset_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def dataset_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishConfig) -> PublicationPlan:
     """Compare a dataset folder with a repository.
 
     Species that are only in the repository stay, with their files and their part of the card. A species that is in

@@ -25,7 +25,7 @@ from connectomebench.hub.model_folder import (
     own_fingerprints,
     read_model,
 )
-from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.options import PublishConfig
 from connectomebench.hub.remote import RemoteRepo, check_repo_id, read_repo, refuse_other_content, refuse_public
 from connectomebench.hub.secret_scan import check_private
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, record_text
@@ -38,7 +38,7 @@ _MAX_BYTES = 16_000_000
 _MAX_RESULT_BYTES = 200_000_000
 
 
-def model_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def model_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishConfig) -> PublicationPlan:
     """Compare a model folder with a repository.
 
     Result records of the same model that are in the repository stay, and count for its card.
@@ -111,7 +111,7 @@ def _read_record(remote: RemoteRepo) -> ModelRecord | None:
 
 
 def _results(
-    remote: RemoteRepo | None, record: ModelRecord, options: PublishOptions, folder: Path
+    remote: RemoteRepo | None, record: ModelRecord, options: PublishConfig, folder: Path
 ) -> pd.DataFrame | None:
     """Collect the result records of a model: those given, then those on the Hub for other partitions.
 
@@ -169,7 +169,7 @@ class _HubDataset:
 
 
 def _evaluated_dataset(
-    api: HfApi | None, record: ModelRecord, options: PublishOptions, remote: RemoteRepo | None
+    api: HfApi | None, record: ModelRecord, options: PublishConfig, remote: RemoteRepo | None
 ) -> _HubDataset | None:
     """Return the dataset of the model's task: one of those named, else that of the training or an earlier commit."""
     named = options.datasets or tuple(filter(None, [_dataset_of(record, remote)]))
@@ -191,7 +191,7 @@ def _evaluated_dataset(
 
 
 def _with_dataset(
-    record: ModelRecord, there: ModelRecord | None, dataset: _HubDataset | None, options: PublishOptions
+    record: ModelRecord, there: ModelRecord | None, dataset: _HubDataset | None, options: PublishConfig
 ) -> ModelRecord:
     """Name the training data by their repository, where it holds the same data.
 

@@ -9,7 +9,7 @@ from connectomebench.dataset.repo_layout import MAIN
 
 
 @dataclass(frozen=True)
-class PublishOptions:
+class PublishConfig:
     """Options of a publication.
 
     Attributes

@@ -12,7 +12,7 @@ from connectomebench.core.hub_errors import HubUnreachable, hub_errors
 from connectomebench.hub.dataset_plan import dataset_plan
 from connectomebench.hub.diff import FileChange, PublicationPlan
 from connectomebench.hub.model_plan import model_plan
-from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.options import PublishConfig
 from connectomebench.hub.remote import check_branch_name, check_repo_id
 from connectomebench.hub.results_plan import results_plan
 from connectomebench.hub.space_plan import space_plan
@@ -33,7 +33,7 @@ def publish(
     folder: Path,
     repo: str | None = None,
     org: str | None = None,
-    options: PublishOptions | None = None,
+    options: PublishConfig | None = None,
     *,
     dry_run: bool = False,
     report: Callable[[str], None] = print,
@@ -70,7 +70,7 @@ def publish(
     """
     from huggingface_hub import HfApi
 
-    options = options or PublishOptions()
+    options = options or PublishConfig()
     check_branch_name(options.branch)
     targets = find_targets(folder, repo, org)
     for target in targets:
@@ -91,7 +91,7 @@ def publish(
             report(_send(api, plan if plan.remote.exists else _create(api, target, plan, options)))
 
 
-def _report_plans(api: HfApi, targets: list[Target], options: PublishOptions, report: Callable[[str], None]) -> None:
+def _report_plans(api: HfApi, targets: list[Target], options: PublishConfig, report: Callable[[str], None]) -> None:
     """Report what would change; against empty repositories where the Hub gives no answer."""
     try:
         plans = [_plan(api, target, options) for target in targets]
@@ -103,7 +103,7 @@ def _report_plans(api: HfApi, targets: list[Target], options: PublishOptions, re
     report("dry run: nothing was changed")
 
 
-def _create(api: HfApi, target: Target, plan: PublicationPlan, options: PublishOptions) -> PublicationPlan:
+def _create(api: HfApi, target: Target, plan: PublicationPlan, options: PublishConfig) -> PublicationPlan:
     """Create a repository and plan again.
 
     Someone else may have created it meanwhile, and put something into it: what is there then counts like in any other
@@ -116,7 +116,7 @@ def _create(api: HfApi, target: Target, plan: PublicationPlan, options: PublishO
     return _plan(api, target, options)
 
 
-def _check_options(targets: list[Target], options: PublishOptions) -> None:
+def _check_options(targets: list[Target], options: PublishConfig) -> None:
     given = {"--results": options.results, "--dataset": options.datasets or None}
     for name, value in given.items():
         if value is not None and targets[0].kind != "model":
@@ -125,7 +125,7 @@ def _check_options(targets: list[Target], options: PublishOptions) -> None:
         check_repo_id(name)
 
 
-def _plan(api: HfApi | None, target: Target, options: PublishOptions) -> PublicationPlan:
+def _plan(api: HfApi | None, target: Target, options: PublishConfig) -> PublicationPlan:
     with hub_errors(target.repo_id):
         return _PLANS[target.kind](api, target.folder, target.repo_id, options)
 

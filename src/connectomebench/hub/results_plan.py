@@ -11,7 +11,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.repo_layout import CARD
 from connectomebench.evaluation.results import read_results
 from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
-from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.options import PublishConfig
 from connectomebench.hub.remote import RemoteRepo, read_repo, refuse_other_content, refuse_public
 from connectomebench.hub.secret_scan import check_private
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
@@ -59,7 +59,7 @@ def result_files(folder: Path) -> dict[str, Path]:
     return {name: path for name, path in found.items() if _RECORDS.fullmatch(name) and not path.is_symlink()}
 
 
-def results_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def results_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishConfig) -> PublicationPlan:
     """Compare a folder of result records with a repository.
 
     Records that are only in the repository stay. Those in both are replaced if they are of the same revision of the

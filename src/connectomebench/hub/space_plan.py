@@ -10,7 +10,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.card_template import ORGANISATION
 from connectomebench.dataset.repo_layout import CARD
 from connectomebench.hub.diff import FileChange, PublicationPlan, compare, texts
-from connectomebench.hub.options import PublishOptions
+from connectomebench.hub.options import PublishConfig
 from connectomebench.hub.remote import read_repo, refuse_public
 from connectomebench.hub.secret_scan import check_private
 
@@ -42,7 +42,7 @@ def is_metric(settings: dict[str, object]) -> bool:
     return isinstance(tags, list) and {"evaluate", "metric"} <= set(tags)
 
 
-def space_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishOptions) -> PublicationPlan:
+def space_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishConfig) -> PublicationPlan:
     """Compare the folder of a metric or another Space with a repository; every file is published.
 
     Parameters

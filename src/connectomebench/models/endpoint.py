@@ -23,7 +23,7 @@ from connectomebench.models.endpoint_requests import (
     read_completion,
 )
 from connectomebench.models.endpoint_settings import (
-    EndpointSettings,
+    EndpointConfig,
     key_headers,
     make_client,
     read_key,
@@ -72,13 +72,13 @@ class Endpoint:
 
     batch_size = 1
 
-    def __init__(self, settings: EndpointSettings, client: OpenAI, key: str | None) -> None:
+    def __init__(self, settings: EndpointConfig, client: OpenAI, key: str | None) -> None:
         self._settings = settings
         self._client = client
         self._key = key
         self._lock = threading.Lock()
         self._dialect = Dialect()
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
         self._model: str | None = None
         self._fingerprint: str | None = None
         self._longest_prompt = 0
@@ -297,8 +297,8 @@ class Endpoint:
 
     def _tell_once(self, message: str) -> None:
         with self._lock:
-            told, self._told = message in self._told, self._told | {message}
-        if not told:
+            warned, self._warned = message in self._warned, self._warned | {message}
+        if not warned:
             _log.warning(message)
 
     def _cost(self, completion: Completion, timeouts: int, sampling: Sampling) -> float | None:
@@ -329,7 +329,7 @@ class Endpoint:
         import openai
 
         try:
-            told: Any = self._client.models.with_raw_response.list(
+            payload: Any = self._client.models.with_raw_response.list(
                 extra_headers=key_headers(self._key)
             ).http_response.json()
         except openai.APITimeoutError:
@@ -338,7 +338,7 @@ class Endpoint:
             raise ConnectomeBenchError(f"{self._where} cannot be reached; is the server running?") from None
         except (openai.APIStatusError, ValueError, RecursionError):
             return []
-        entries = told.get("data") if isinstance(told, dict) else None
+        entries = payload.get("data") if isinstance(payload, dict) else None
         return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
     def _refused(self, refusal: Refusal) -> ConnectomeBenchError:
@@ -366,7 +366,7 @@ class Endpoint:
         return f"{self.name} at {self._settings.host}"
 
 
-def open_endpoint(settings: EndpointSettings) -> Endpoint:
+def open_endpoint(settings: EndpointConfig) -> Endpoint:
     """Connect to the model on a server.
 
     Sends one short question (a few tokens, at your cost), so that a wrong key, name or address fails at once and

@@ -77,17 +77,17 @@ def read_refusal(status: int, body: str, headers: Mapping[str, str]) -> Refusal:
         Response headers; ``Retry-After`` is read.
     """
     try:
-        told = json.loads(body)
+        payload = json.loads(body)
     except (ValueError, RecursionError):
         return Refusal(status, _one_line(body), wait_s=retry_after_s(headers))
-    return refusal_of(status, told, retry_after_s(headers))
+    return refusal_of(status, payload, retry_after_s(headers))
 
 
-def refusal_of(status: int, told: Any, wait_s: float | None = None) -> Refusal:
+def refusal_of(status: int, payload: Any, wait_s: float | None = None) -> Refusal:
     """Parse a decoded error; see :func:`read_refusal`."""
-    if isinstance(told, list) and told:
-        told = told[0]
-    error = told.get("error", told) if isinstance(told, dict) else told
+    if isinstance(payload, list) and payload:
+        payload = payload[0]
+    error = payload.get("error", payload) if isinstance(payload, dict) else payload
     if not isinstance(error, dict):
         return Refusal(status, _one_line(error), wait_s=wait_s)
     message = next((error[key] for key in ("message", "detail", "msg") if error.get(key)), error)
@@ -96,7 +96,7 @@ def refusal_of(status: int, told: Any, wait_s: float | None = None) -> Refusal:
 
 
 def masked(text: str, key: str | None) -> str:
-    """Replace a key, and any part of it that may be told from other words, by ``***``.
+    """Replace a key, and any part of it that may be payload from other words, by ``***``.
 
     Servers quote the key that they refuse, often only its beginning and end. A part is masked from `_PART` characters
     on; of a key that is hardly longer, the whole alone, since it is a word like ``none``.

@@ -147,20 +147,20 @@ def read_completion(body: str) -> Completion | Refusal:
         If it is not valid JSON or has no choice.
     """
     try:
-        told = json.loads(body)
+        payload = json.loads(body)
     except (ValueError, RecursionError):
         raise TransientError("a response that is not valid JSON") from None
-    if not isinstance(told, dict):
+    if not isinstance(payload, dict):
         raise TransientError("a response that is not a chat completion")
-    if told.get("error"):
-        code = told["error"].get("code") if isinstance(told["error"], dict) else None
-        return refusal_of(code if isinstance(code, int) else 502, told)
-    choices = told.get("choices")
+    if payload.get("error"):
+        code = payload["error"].get("code") if isinstance(payload["error"], dict) else None
+        return refusal_of(code if isinstance(code, int) else 502, payload)
+    choices = payload.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
         raise TransientError("a response without a choice")
-    usage: dict[str, Any] = told["usage"] if isinstance(told.get("usage"), dict) else {}
+    usage: dict[str, Any] = payload["usage"] if isinstance(payload.get("usage"), dict) else {}
     read, written, total = (_count(usage.get(f"{name}_tokens")) for name in ("prompt", "completion", "total"))
     if read is not None and written is not None and total is not None:
         written = max(written, total - read)  # Gemini counts and bills reasoning only in the total
@@ -168,8 +168,8 @@ def read_completion(body: str) -> Completion | Refusal:
     return Completion(
         text=_text(message),
         finish=str(choice.get("finish_reason") or ""),
-        model=_word(told.get("model")),
-        fingerprint=_word(told.get("system_fingerprint")),
+        model=_word(payload.get("model")),
+        fingerprint=_word(payload.get("system_fingerprint")),
         prompt_tokens=read,
         tokens=written,
         cost_usd=float(cost) if _is_number(cost) and 0 <= cost < float("inf") else None,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class EndpointSettings:
+class EndpointConfig:
     """Address, credentials and prices of an endpoint.
 
     Attributes
@@ -105,7 +105,7 @@ def _is_here(split: SplitResult) -> bool:
         return split.hostname == "localhost"
 
 
-def read_key(settings: EndpointSettings) -> str | None:
+def read_key(settings: EndpointConfig) -> str | None:
     """Return the key from its environment variable; None if the server is used without one.
 
     Raises
@@ -132,7 +132,7 @@ def key_headers(key: str | None) -> dict[str, Any]:
     return {} if key else {"Authorization": openai.omit}
 
 
-def make_client(settings: EndpointSettings, key: str | None) -> OpenAI:
+def make_client(settings: EndpointConfig, key: str | None) -> OpenAI:
     """Create a client that does not retry silently and sends a server no credentials meant for another.
 
     Raises

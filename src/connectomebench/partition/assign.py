@@ -38,7 +38,7 @@ LARGEST_GROUP = 0.2
 
 
 @dataclass(frozen=True)
-class PartitionRules:
+class PartitionConfig:
     """Rules for dividing sites into partitions.
 
     Attributes
@@ -124,7 +124,7 @@ class PartitionResult:
 
 
 def partition_sites(
-    sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box, earlier: Sequence[EarlierRow] = ()
+    sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box, earlier: Sequence[EarlierRow] = ()
 ) -> PartitionResult:
     """Divide the sites of all tasks of a build into partitions.
 
@@ -178,7 +178,7 @@ def _hold(problem: Problem, tied: NDArray[np.bool_]) -> None:
     problem.allowed[held, votes[held].argmax(axis=1)] = True
 
 
-def _problem(sites: Sequence[Site], rules: PartitionRules, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
+def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
     location_nm = np.array([s.location_nm for s in sites], np.float64)
     extent_nm = np.array([s.extent_nm for s in sites], np.float64)
     index = np.floor((location_nm - np.array(bounds_nm.lower_nm)) / rules.cube_nm).astype(np.int64)
@@ -236,7 +236,7 @@ def in_test_half(location_nm: NDArray[np.float64], test_half: str | None, bounds
     location_nm
         float64, shape (n, 3): x, y, z, nm.
     test_half
-        See :class:`PartitionRules`.
+        See :class:`PartitionConfig`.
     bounds_nm
         The box, nm.
     """
@@ -270,7 +270,7 @@ def _check_complete(
     class_names: list[tuple[str, str]],
     part: NDArray[np.int64],
     kept: NDArray[np.bool_],
-    rules: PartitionRules,
+    rules: PartitionConfig,
 ) -> None:
     counts = problem.counts(part, kept)
     for (task, answer), row in zip(class_names, counts, strict=True):
@@ -286,7 +286,7 @@ def _check_complete(
 
 def _result(
     sites: Sequence[Site],
-    rules: PartitionRules,
+    rules: PartitionConfig,
     problem: Problem,
     part: NDArray[np.int64],
     kept: NDArray[np.bool_],

@@ -45,7 +45,7 @@ def tied_to(sites: Sequence[Site], rows: Sequence[EarlierRow], group_by: str) ->
     rows
         What is written.
     group_by
-        ``segment`` or ``body``; see :class:`connectomebench.partition.assign.PartitionRules`.
+        ``segment`` or ``body``; see :class:`connectomebench.partition.assign.PartitionConfig`.
 
     Returns
     -------

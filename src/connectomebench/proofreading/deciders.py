@@ -23,7 +23,7 @@ from connectomebench.proofreading.task_models import END_TASKS, TaskModel
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.rendering.engines import CpuEngine, Engine
 from connectomebench.rendering.rasterizer import available_threads
-from connectomebench.rendering.views import ViewRules
+from connectomebench.rendering.views import ViewConfig
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
 _BATCH = 32
@@ -105,7 +105,7 @@ class ModelDecider:
         log: ResumeLog,
         out: Path,
         engine: Engine,
-        views: ViewRules,
+        views: ViewConfig,
         max_usd: float | None = None,
     ) -> None:
         self._models = models

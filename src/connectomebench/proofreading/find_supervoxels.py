@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from connectomebench.proofreading.segmentation_graph import Supervoxels
 from connectomebench.sources.supervoxels import (
-    PieceRules,
+    PieceConfig,
     pieces_of_balls,
     pieces_of_supervoxels,
     relative_brightness,
@@ -24,7 +24,7 @@ def find_supervoxels(
     gray: NDArray[np.uint8] | None,
     offset_vx: NDArray[np.int64],
     voxel_nm: NDArray[np.float64],
-    rules: PieceRules,
+    rules: PieceConfig,
     min_voxels: int,
 ) -> tuple[NDArray[np.uint32], Supervoxels]:
     """Find the supervoxels of a segmentation.
@@ -82,7 +82,7 @@ def _inside_segments(labels: NDArray[Any], given: NDArray[Any]) -> NDArray[np.ui
 
 
 def _of_balls(
-    labels: NDArray[Any], voxel_nm: NDArray[np.float64], rules: PieceRules, min_voxels: int
+    labels: NDArray[Any], voxel_nm: NDArray[np.float64], rules: PieceConfig, min_voxels: int
 ) -> NDArray[np.uint32]:
     """Break each segment into balls; its disconnected parts are pieces of their own; C-contiguous."""
     import fastremap

@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class LoopRules:
+class LoopConfig:
     """When an edit is applied, and when the loop stops.
 
     Attributes
@@ -160,7 +160,7 @@ def run_loop(
     place: Place,
     graph: SegmentationGraph,
     decider: Decider,
-    rules: LoopRules,
+    rules: LoopConfig,
     logged: Sequence[Edit] = (),
     record: Callable[[Edit], None] = lambda edit: None,
     link: Callable[[Edit], str] = lambda edit: "",
@@ -176,7 +176,7 @@ def run_loop(
     decider
         Answers the questions.
     rules
-        See :class:`LoopRules`.
+        See :class:`LoopConfig`.
     logged
         Edits of an interrupted run: each is applied again in its round, and the rest of the round after it.
     record
@@ -238,7 +238,7 @@ def _judge(
     place: Place,
     graph: SegmentationGraph,
     decider: Decider,
-    rules: LoopRules,
+    rules: LoopConfig,
     current: Round,
     changed: set[int] | None,
 ) -> None:
@@ -275,7 +275,7 @@ def _distinct(merges: Sequence[Proposal]) -> list[Candidate]:
 
 def _judge_kind(
     decider: Decider,
-    rules: LoopRules,
+    rules: LoopConfig,
     current: Round,
     candidates: Sequence[Candidate],
     corrections: Callable[[str], list[Proposal]],
@@ -325,7 +325,7 @@ def best_of_candidates(current: Round) -> dict[str, Judged]:
 def apply_round(
     graph: SegmentationGraph,
     decider: Decider,
-    rules: LoopRules,
+    rules: LoopConfig,
     current: Round,
     judged: Sequence[Judged],
     earlier: Sequence[Edit],

@@ -15,7 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
 from connectomebench.core.correction import Contacts
-from connectomebench.core.cut import CutGraph, ProposalRules, ProposedCut
+from connectomebench.core.cut import CutGraph, ProposalConfig, ProposedCut
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Cut, Part, Point, Site
@@ -26,7 +26,7 @@ from connectomebench.proofreading.segmentation_graph import EditRefused, Segment
 from connectomebench.proofreading.truth_table import size_gain
 from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
-    CandidateRules,
+    CandidateConfig,
     Candidates,
     Kind,
     find_candidates,
@@ -247,7 +247,7 @@ def propose_splits(
 
 
 def find_branches(
-    skeleton: Skeleton, at: Point, calibre_nm: float, limits: CandidateRules, rules: ProposalRules
+    skeleton: Skeleton, at: Point, calibre_nm: float, limits: CandidateConfig, rules: ProposalConfig
 ) -> list[NDArray[np.float32]]:
     """Find the branches that meet at a place.
 
@@ -290,7 +290,7 @@ def _cheapest(graph: CutGraph, cut: Cut) -> NDArray[np.int8] | str:
 def _cheapest_cuts(
     where: CutPlace,
     branches: Sequence[NDArray[np.float32]],
-    rules: ProposalRules,
+    rules: ProposalConfig,
     largest_view_nm: float,
     dropped: Counter[str],
 ) -> list[ProposedCut]:

@@ -19,7 +19,7 @@ from connectomebench.evaluation.resume_log import open_resume_log
 from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
 from connectomebench.proofreading.edit_log import EditLog, open_edit_log
 from connectomebench.proofreading.effort import Curve, score_edits, score_steps, value_against_effort
-from connectomebench.proofreading.loop import LoopResult, LoopRules, best_of_candidates, run_loop
+from connectomebench.proofreading.loop import LoopConfig, LoopResult, best_of_candidates, run_loop
 from connectomebench.proofreading.neuroglancer_links import link
 from connectomebench.proofreading.outputs import write_csv, write_mapping, write_queue, write_segmentation
 from connectomebench.proofreading.place import Place, open_place
@@ -37,11 +37,11 @@ BACKGROUND = (
     "counts background as a gap."
 )
 # the oracle is sure, so its threshold only separates right from wrong
-_ORACLE = LoopRules(min_confidence=0.5)
+_ORACLE = LoopConfig(min_confidence=0.5)
 
 
 @dataclass(frozen=True)
-class ProofreadOptions:
+class ProofreadConfig:
     """Options of a run.
 
     Attributes
@@ -62,7 +62,7 @@ class ProofreadOptions:
         Use models that were trained on the place; the report says so.
     """
 
-    rules: LoopRules = field(default_factory=LoopRules)
+    rules: LoopConfig = field(default_factory=LoopConfig)
     segmentation: str | None = None
     box_nm: tuple[float, float, float, float, float, float] | None = None
     trusted: tuple[int, ...] = ()
@@ -71,7 +71,7 @@ class ProofreadOptions:
     allow_trained_here: bool = False
 
 
-DEFAULT_OPTIONS = ProofreadOptions()
+DEFAULT_OPTIONS = ProofreadConfig()
 
 
 def proofread(
@@ -79,7 +79,7 @@ def proofread(
     models: dict[str, TaskModel],
     out: Path,
     base: Path,
-    options: ProofreadOptions = DEFAULT_OPTIONS,
+    options: ProofreadConfig = DEFAULT_OPTIONS,
     echo: Callable[[str], None] = print,
 ) -> Path:
     """Proofread a segmentation; the same call resumes an interrupted run.
@@ -95,7 +95,7 @@ def proofread(
     base
         Base folder for relative paths in the configuration.
     options
-        See :class:`ProofreadOptions`.
+        See :class:`ProofreadConfig`.
     echo
         Receives each line of output.
 
@@ -154,7 +154,7 @@ def _with_link(edit: Any, place: Place, url: str) -> Any:
     return replace(edit, neuroglancer=link(place, url, edit, edit.before))
 
 
-def _identity(place: Place, models: dict[str, TaskModel], options: ProofreadOptions) -> dict[str, Any]:
+def _identity(place: Place, models: dict[str, TaskModel], options: ProofreadConfig) -> dict[str, Any]:
     return {
         "code_version": __version__,
         "place": place.fingerprint,
@@ -189,7 +189,7 @@ def _run(
     graph: SegmentationGraph,
     models: dict[str, TaskModel],
     out: Path,
-    options: ProofreadOptions,
+    options: ProofreadConfig,
     log: EditLog,
 ) -> LoopResult:
     identity = {task: [one.model.name, one.model.revision] for task, one in sorted(models.items())}
@@ -210,7 +210,7 @@ def _run(
 
 
 def _score(
-    place: Place, graph: SegmentationGraph, result: LoopResult, edits: Sequence[Any], options: ProofreadOptions
+    place: Place, graph: SegmentationGraph, result: LoopResult, edits: Sequence[Any], options: ProofreadConfig
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Score before, after and oracle, the steps, and orders of decisions."""
     assert place.truth is not None, "there is no truth"

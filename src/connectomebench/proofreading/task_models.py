@@ -13,7 +13,7 @@ from connectomebench.evaluation.chat_adapter import ChatModelAdapter
 from connectomebench.evaluation.evaluator import model_defaults
 from connectomebench.evaluation.model_spec import Engine, ModelSpec, load_model_spec
 from connectomebench.models.base import Model
-from connectomebench.models.endpoint_settings import EndpointSettings
+from connectomebench.models.endpoint_settings import EndpointConfig
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 END_TASKS = ("endpoint_error_identification_with_em", "endpoint_error_identification")
@@ -155,7 +155,7 @@ def _load(task: str, entry: ModelEntry, base: Path) -> tuple[Model, tuple[ModelR
     spec = ModelSpec(name, entry.revision, entry.base, engine=entry.engine)
     if entry.endpoint is not None:
         try:
-            spec = replace(spec, endpoint=EndpointSettings(model=entry.model, **entry.endpoint))
+            spec = replace(spec, endpoint=EndpointConfig(model=entry.model, **entry.endpoint))
         except TypeError as error:
             raise ConnectomeBenchError(f"{task}: endpoint: {error}") from None
     loaded = load_model_spec(spec)

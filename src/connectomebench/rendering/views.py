@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ViewRules:
+class ViewConfig:
     """How sites are rendered.
 
     Attributes
@@ -49,7 +49,7 @@ class EmptyView(Exception):
 
 
 def render_site(
-    site: Site, meshes: Sequence[Mesh], em: dict[str, EMSlice] | None, *, rules: ViewRules, engine: Engine
+    site: Site, meshes: Sequence[Mesh], em: dict[str, EMSlice] | None, *, rules: ViewConfig, engine: Engine
 ) -> dict[str, Image.Image]:
     """Render all images of a site.
 

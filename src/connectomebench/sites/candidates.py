@@ -29,7 +29,7 @@ _CURVE_POINTS = 8
 
 
 @dataclass(frozen=True)
-class CandidateRules:
+class CandidateConfig:
     """Which skeleton nodes become candidates, and when a correction counts as near one.
 
     Attributes
@@ -123,7 +123,7 @@ _NONE = Candidates(
 )
 
 
-def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateRules) -> Candidates:
+def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateConfig) -> Candidates:
     """Collect candidates of all kinds that the rules name.
 
     Parameters
@@ -131,7 +131,7 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateR
     skeletons
         Pairs of segment id and skeleton.
     rules
-        See :class:`CandidateRules`.
+        See :class:`CandidateConfig`.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateR
 
 
 def _nodes_of_kind(
-    skeleton: Skeleton, kind: Kind, rules: CandidateRules
+    skeleton: Skeleton, kind: Kind, rules: CandidateConfig
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return the nodes of a kind (int64, ascending) with their scores."""
     degrees = skeleton.degrees()
@@ -191,7 +191,7 @@ def _neighbour_table(skeleton: Skeleton) -> tuple[NDArray[np.int64], NDArray[np.
     return table.indptr.astype(np.int64), table.indices.astype(np.int64), np.asarray(table.data, np.float64)
 
 
-def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
+def _constrictions(skeleton: Skeleton, rules: CandidateConfig) -> NDArray[np.float64]:
     """Return the constriction of nodes that are waists, 0 elsewhere; float64, shape (n_nodes,)."""
     from connectomebench.sites.candidate_kernels import constrictions
 
@@ -203,7 +203,7 @@ def _constrictions(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.floa
     return np.where((radii <= thinnest) & (found >= max(rules.min_constriction, 1e-9)), found, 0.0)
 
 
-def _parallel_detours(skeleton: Skeleton, rules: CandidateRules) -> NDArray[np.float64]:
+def _parallel_detours(skeleton: Skeleton, rules: CandidateConfig) -> NDArray[np.float64]:
     """Return the largest detour of nodes with a parallel neighbour, 0 elsewhere; float64, shape (n_nodes,)."""
     from connectomebench.sites.candidate_kernels import detours
     from connectomebench.sources.morphology.proximity import close_pairs
@@ -386,7 +386,7 @@ def coverage(
 
 
 def measure(
-    candidates: Candidates, corrections: Corrections, kinds: Sequence[Kind], rules: CandidateRules, path_mm: float
+    candidates: Candidates, corrections: Corrections, kinds: Sequence[Kind], rules: CandidateConfig, path_mm: float
 ) -> dict[str, Any]:
     """Measure the candidates of all kinds for one error type together, and each kind by itself.
 

@@ -24,13 +24,13 @@ from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
-    CandidateRules,
+    CandidateConfig,
     Candidates,
     Kind,
     nearest_correction,
     one_a_place,
 )
-from connectomebench.sites.matched_controls import ControlRules, assign_controls, standardise
+from connectomebench.sites.matched_controls import ControlConfig, assign_controls, standardise
 from connectomebench.sites.view_content import index_skeleton, view_content
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
@@ -40,7 +40,7 @@ SECOND_BODY = "no correction is near, but a second body lies in the segment"
 
 
 @dataclass(frozen=True)
-class SiteRules:
+class SiteConfig:
     """View extents and the segments that take part.
 
     Attributes
@@ -67,7 +67,7 @@ class LabelledSites:
     dropped: Counter[str]
 
 
-def view_extent_nm(location_nm: Point, rules: SiteRules) -> float:
+def view_extent_nm(location_nm: Point, rules: SiteConfig) -> float:
     """Return the edge of the view at a place, nm: between the two extents, from a hash of the place alone."""
     low, high = rules.extent_nm
     digest = hashlib.sha256(repr([round(c, 1) for c in location_nm]).encode()).digest()
@@ -85,7 +85,7 @@ def _origin(source: Source, case: bool) -> Origin:
     return "edit" if case else "control"
 
 
-def _pool(cases: list[Site], controls: list[Site], rules: ControlRules, dropped: Counter[str]) -> list[Site]:
+def _pool(cases: list[Site], controls: list[Site], rules: ControlConfig, dropped: Counter[str]) -> list[Site]:
     """Keep at most ``max_cases`` cases, those with the best controls, and the controls nearest in covariates."""
     if not cases or not controls:
         return cases + controls
@@ -109,8 +109,8 @@ def merge_action_sites(
     corrections: Corrections,
     contacts: Contacts,
     skeletons: Mapping[int, Skeleton],
-    rules: SiteRules,
-    controls: ControlRules,
+    rules: SiteConfig,
+    controls: ControlConfig,
 ) -> LabelledSites:
     """Label touching pairs of segments: yes = both belong to one body.
 
@@ -191,7 +191,7 @@ def merge_action_sites(
 
 
 def _unsuitable(
-    pair: tuple[int, int], corrections: Corrections, sizes: Mapping[int, int], rules: SiteRules
+    pair: tuple[int, int], corrections: Corrections, sizes: Mapping[int, int], rules: SiteConfig
 ) -> str | None:
     """Return why a pair of segments is left out; None if it is suitable."""
     body_of = corrections.body_of
@@ -215,9 +215,9 @@ def endpoint_sites(
     corrections: Corrections,
     candidates: Candidates,
     skeletons: Mapping[int, Skeleton],
-    rules: SiteRules,
-    controls: ControlRules,
-    radii: CandidateRules,
+    rules: SiteConfig,
+    controls: ControlConfig,
+    radii: CandidateConfig,
     task: str = "endpoint_error_identification_with_em",
 ) -> LabelledSites:
     """Label ends of segments: yes = the interface of a merge of this segment lies within ``radius_nm``.
@@ -235,9 +235,9 @@ def merge_error_sites(
     corrections: Corrections,
     candidates: Candidates,
     skeletons: Mapping[int, Skeleton],
-    rules: SiteRules,
-    controls: ControlRules,
-    radii: CandidateRules,
+    rules: SiteConfig,
+    controls: ControlConfig,
+    radii: CandidateConfig,
 ) -> LabelledSites:
     """Label places where a segment may fuse two bodies: yes = it does within ``merge_radius_nm``.
 
@@ -258,8 +258,8 @@ def _candidate_sites(
     skeletons: Mapping[int, Skeleton],
     task: str,
     radius_nm: float,
-    rules: SiteRules,
-    controls: ControlRules,
+    rules: SiteConfig,
+    controls: ControlConfig,
 ) -> LabelledSites:
     """Label candidates by their distance to the nearest correction of their own segment."""
     wants_fused = task == "merge_error_identification"
@@ -318,7 +318,7 @@ def _left_out(
     candidates: Candidates,
     case: NDArray[np.bool_],
     radius_nm: float,
-    rules: SiteRules,
+    rules: SiteConfig,
     wants_fused: bool,
 ) -> list[str | None]:
     """Return why each candidate gets no label; None if it gets one.
@@ -357,8 +357,8 @@ def _left_out(
 def split_action_sites(
     source: Source,
     proposals: Sequence[ProposedCut],
-    rules: SiteRules,
-    controls: ControlRules,
+    rules: SiteConfig,
+    controls: ControlConfig,
 ) -> LabelledSites:
     """Label proposed cuts of fused segments: yes = the cut is good by the rule of :mod:`connectomebench.cuts`."""
     dropped: Counter[str] = Counter()

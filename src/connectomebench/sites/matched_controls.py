@@ -17,7 +17,7 @@ _ALL_PAIRS = 1_000_000  # problems with more pairs than this are thinned
 
 
 @dataclass(frozen=True)
-class ControlRules:
+class ControlConfig:
     """How controls are chosen.
 
     Attributes
@@ -186,7 +186,7 @@ def match_rendered(
     features: NDArray[np.floating],
     is_case: NDArray[np.bool_],
     groups: NDArray[np.str_],
-    rules: ControlRules,
+    rules: ControlConfig,
     strata: NDArray[np.str_] | None = None,
     first: NDArray[np.bool_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:

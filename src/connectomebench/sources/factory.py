@@ -13,7 +13,7 @@ from connectomebench.core.species import own_terms
 from connectomebench.execution.runner import Runner
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.family import SegmentationFamily
-from connectomebench.sources.morphology.simulation_rules import MorphologyRules
+from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.volumes.volume_source import VolumesConfig
 
 _VOLUME_PACKAGES = ("cc3d", "cloudvolume", "edt", "fastremap", "kimimaro", "zmesh")
@@ -37,7 +37,7 @@ class MorphologyConfig:
         configuration declares; else the card says that they were not stated.
     """
 
-    rules: MorphologyRules = field(default_factory=MorphologyRules)
+    rules: SimulationConfig = field(default_factory=SimulationConfig)
     path: str | None = None
     unit_nm: float | None = None
     license: str | None = None

@@ -22,7 +22,7 @@ _BLOCK_VOXELS = 1 << 26  # voxels read at once
 
 
 @dataclass(frozen=True)
-class MeshRules:
+class MeshConfig:
     """Parameters of the surfaces made from labels.
 
     Attributes
@@ -43,7 +43,7 @@ class MeshRules:
 
 
 @dataclass(frozen=True)
-class SkeletonRules:
+class SkeletonConfig:
     """Parameters of TEASAR (Sato et al. 2000) as in kimimaro: branches start where they leave balls around other paths.
 
     Attributes
@@ -187,7 +187,7 @@ def _half_filled(filled: NDArray[np.bool_], factor: IntPoint) -> NDArray[np.bool
 
 
 def skeletonize(
-    mask: NDArray[np.bool_], lower_vx: Sequence[int], voxel_nm: Sequence[float], rules: SkeletonRules
+    mask: NDArray[np.bool_], lower_vx: Sequence[int], voxel_nm: Sequence[float], rules: SkeletonConfig
 ) -> Skeleton | None:
     """Skeletonize one object with TEASAR (kimimaro).
 
@@ -249,7 +249,7 @@ def mesh_labels(
     lower_vx: Sequence[int],
     voxel_nm: Sequence[float],
     ends: NDArray[np.bool_],
-    rules: MeshRules,
+    rules: MeshConfig,
 ) -> list[Mesh]:
     """Mesh labels 1 to ``count`` of a crop smoothly and jointly, so that none covers its neighbour.
 

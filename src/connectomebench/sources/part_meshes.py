@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.volume import IntPoint
-from connectomebench.sources.label_shapes import MeshRules, mesh_labels
+from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 from connectomebench.sources.supervoxels import Pieces
 
 
@@ -60,7 +60,7 @@ def stored_meshes(
     lower_vx: Sequence[int],
     voxel_nm: Sequence[float],
     ends: NDArray[np.bool_],
-    rules: MeshRules,
+    rules: MeshConfig,
 ) -> list[Mesh]:
     """Mesh labels 1 to ``count`` of a crop, or read the cached meshes of the same voxels.
 

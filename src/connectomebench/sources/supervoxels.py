@@ -19,7 +19,7 @@ from connectomebench.core.geometry import Box
 
 
 @dataclass(frozen=True)
-class PieceRules:
+class PieceConfig:
     """How a segment is broken into pieces, and what an edge between two pieces costs.
 
     Attributes
@@ -101,7 +101,7 @@ def pieces_of_balls(mask: NDArray[np.bool_], voxel_nm: Sequence[float], spacing_
     voxel_nm
         Edge of a voxel along x, y, z, nm.
     spacing_vx
-        See :class:`PieceRules`.
+        See :class:`PieceConfig`.
 
     Returns
     -------
@@ -147,7 +147,7 @@ def piece_graph(
     gray: NDArray[np.uint8] | None,
     lower_vx: Sequence[int],
     voxel_nm: Sequence[float],
-    rules: PieceRules,
+    rules: PieceConfig,
 ) -> CutGraph:
     """Build the graph of pieces: neighbours, contact areas, and the bodies they belong to.
 
@@ -235,7 +235,7 @@ def touching_pieces(
     voxel_nm
         Edge of a voxel along x, y, z, nm.
     exponent
-        See :class:`PieceRules`.
+        See :class:`PieceConfig`.
 
     Returns
     -------

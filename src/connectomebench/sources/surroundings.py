@@ -25,7 +25,7 @@ _READ_VOXELS = 1 << 24  # read at once
 
 
 @dataclass(frozen=True)
-class CertaintyRules:
+class CertaintyConfig:
     """Rules for what may not lie near a control.
 
     Attributes
@@ -61,7 +61,7 @@ class Neighbourhood:
     open_faces
         bool, shape (3, 2): faces (axis; lower, upper) beyond which the data continue.
     erosion_vx, min_voxels
-        As in :class:`CertaintyRules`, in voxels of these arrays.
+        As in :class:`CertaintyConfig`, in voxels of these arrays.
     """
 
     segments: NDArray[Any]
@@ -73,7 +73,7 @@ class Neighbourhood:
 
 
 def read_neighbourhood(
-    segments: Volume, bodies: Volume, point_nm: Point, radius_nm: float, rules: CertaintyRules
+    segments: Volume, bodies: Volume, point_nm: Point, radius_nm: float, rules: CertaintyConfig
 ) -> Neighbourhood:
     """Read the voxels around a place.
 
@@ -235,7 +235,7 @@ def volume_surroundings(
     segment_ids: NDArray[np.uint64],
     points_nm: NDArray[np.floating],
     radius_nm: float,
-    rules: CertaintyRules,
+    rules: CertaintyConfig,
     question: Question = "both",
 ) -> Surroundings:
     """Check the surroundings of places of segments in label volumes.

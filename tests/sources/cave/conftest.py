@@ -16,7 +16,7 @@ from connectomebench.build.config import load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cave_source import CaveSource
-from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.cut_sides import ServerCuts
 
 # operations whose places are shown with level-2 meshes: a merge and three splits
 MESHED = (1, 15, 20, 30)
@@ -71,9 +71,9 @@ def archive(cave_source: CaveSource) -> Archive:
 
 
 @pytest.fixture(scope="session")
-def cutting(archive: Archive) -> Cutting:
+def cutting(archive: Archive) -> ServerCuts:
     """Cuts of its segments."""
-    return Cutting(archive)
+    return ServerCuts(archive)
 
 
 @pytest.fixture(scope="session")

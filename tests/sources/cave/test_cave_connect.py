@@ -24,14 +24,14 @@ from replay_server import Faults, ReplayServer, replay_server
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import get_species
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules, RootsConfig
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig, RootsConfig
 from connectomebench.sources.cave.connect import Connection, connect, proofread_roots
 
 FINAL = datetime.fromtimestamp(1795399828, UTC)
 HALF = datetime.fromtimestamp(1795399706, UTC)
 UNKNOWN_ROOT = 288230376159999999
 FLY = replace(get_species("fly"), proofread_table=None)
-QUICK = RequestRules(attempts=2, wait_s=0.001, longest_wait_s=0.01)
+QUICK = RequestConfig(attempts=2, wait_s=0.001, longest_wait_s=0.01)
 HERE = Path()
 
 
@@ -181,7 +181,7 @@ def test_a_datastack_leads_to_its_graph(
 @pytest.mark.parametrize("seed", range(2))
 def test_requests_of_a_datastack_are_tried_again(truth: Truth, seed: int) -> None:
     ids = truth.table["supervoxel_id"]
-    rules = RequestRules(attempts=50, wait_s=1e-4, longest_wait_s=1e-3, supervoxels_per_request=500)
+    rules = RequestConfig(attempts=50, wait_s=1e-4, longest_wait_s=1e-3, supervoxels_per_request=500)
     with with_services(Faults(rate=0.4, seed=seed, kinds=("429", "truncated"))) as server:
         found = connect(CaveConfig(server=server.url, datastack=DATASTACK, requests=rules), FLY)
         assert sum(server.faulted.values())

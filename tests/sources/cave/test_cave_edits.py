@@ -21,14 +21,14 @@ from connectomebench.core.site import Point
 from connectomebench.core.species import SPECIES
 from connectomebench.demo import ask_cave
 from connectomebench.demo.ask_cave import meshes_at, meshes_now, root_ids, species_with_token
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig
 from connectomebench.sources.cave.jobs import JobSpec, WorkerContext
 
 EXTENT = 400.0
 
 
 def settings(url: str) -> CaveConfig:
-    requests = RequestRules(attempts=2, wait_s=0.01, longest_wait_s=0.05)
+    requests = RequestConfig(attempts=2, wait_s=0.01, longest_wait_s=0.05)
     return CaveConfig(server=url, graph_table="fib_medulla_ts2", image="none", requests=requests)
 
 

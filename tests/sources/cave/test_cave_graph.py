@@ -20,7 +20,7 @@ from replay_server import Faults, ReplayServer, replay_server
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.site import Point
 from connectomebench.core.species import get_species
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig
 from connectomebench.sources.cave.connect import connect
 from connectomebench.sources.cave.graph import Graph, utc
 
@@ -30,7 +30,7 @@ UNKNOWN_SUPERVOXEL = 72057594039999999
 
 
 def graph_with(server: ReplayServer, **rules: int) -> Graph:
-    requests = replace(RequestRules(wait_s=0.001), **rules)
+    requests = replace(RequestConfig(wait_s=0.001), **rules)
     config = CaveConfig(server=server.url, graph_table=TABLE, image="none", requests=requests)
     return connect(config, get_species("fly")).graph
 

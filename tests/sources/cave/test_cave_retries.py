@@ -29,7 +29,7 @@ from replay_server import Faults, ReplayServer, replay_server
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.species import get_species
 from connectomebench.sources.cave.cache import BlobCache
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer
 from connectomebench.sources.cave.connect import Connection, connect
 from connectomebench.sources.cave.graph import Graph
@@ -38,7 +38,7 @@ from connectomebench.sources.cave.retries import RetryAdapter, refused, with_ret
 FINAL = datetime.fromtimestamp(1795399828, UTC)
 TOKEN = "c0ffee5eed1234567890abcdefabcdef"
 LOGIN = "https://login.example"
-QUICK = RequestRules(attempts=4, wait_s=0.001, longest_wait_s=0.01)
+QUICK = RequestConfig(attempts=4, wait_s=0.001, longest_wait_s=0.01)
 
 
 # ------------------------------------------------------------------ a server that follows a script
@@ -108,7 +108,7 @@ def scripted(*replies: Reply) -> Iterator[Script]:
         thread.join()
 
 
-def retrying(rules: RequestRules) -> requests.Session:
+def retrying(rules: RequestConfig) -> requests.Session:
     session = requests.Session()
     session.mount("http://", RetryAdapter(rules, LOGIN))
     return session
@@ -125,14 +125,14 @@ def test_a_busy_server_is_asked_again(status: int) -> None:
 @pytest.mark.parametrize("attempts", [1, 3])
 def test_after_the_last_attempt_the_answer_is_handed_on(status: int, attempts: int) -> None:
     with scripted(Reply(status)) as script:
-        answer = retrying(RequestRules(attempts=attempts, wait_s=0.001)).get(script.url)
+        answer = retrying(RequestConfig(attempts=attempts, wait_s=0.001)).get(script.url)
         assert (answer.status_code, script.requests) == (status, attempts)
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 7])
 def test_a_500_is_tried_four_times_at_most(attempts: int) -> None:
     with scripted(Reply(500)) as script:
-        answer = retrying(RequestRules(attempts=attempts, wait_s=0.001)).get(script.url)
+        answer = retrying(RequestConfig(attempts=attempts, wait_s=0.001)).get(script.url)
         assert (answer.status_code, script.requests) == (500, min(4, attempts))
     with scripted(Reply(500), Reply()) as script:
         assert retrying(QUICK).get(script.url).status_code == 200
@@ -157,7 +157,7 @@ def test_the_server_says_when_to_come_back(waits: list[float]) -> None:
     asked = ("7", "0", "61", "Wed, 21 Oct 2065 07:28:00 GMT", "Wed, 21 Oct 2015 07:28:00 GMT")
     busy = [Reply(429 if i % 2 else 503, {"Retry-After": text}) for i, text in enumerate(asked)]
     with scripted(*busy, Reply()) as script:
-        rules = RequestRules(wait_s=1000, longest_wait_s=60)
+        rules = RequestConfig(wait_s=1000, longest_wait_s=60)
         assert retrying(rules).get(script.url).status_code == 200
     assert waits == [7, 0, 60, 60, 0]
 
@@ -165,12 +165,12 @@ def test_the_server_says_when_to_come_back(waits: list[float]) -> None:
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "", "Wed, 99 Oct 2065"])
 def test_a_time_that_cannot_be_used_is_none(waits: list[float], text: str) -> None:
     with scripted(Reply(429, {"Retry-After": text}), Reply()) as script:
-        assert retrying(RequestRules(wait_s=2, longest_wait_s=100)).get(script.url).status_code == 200
+        assert retrying(RequestConfig(wait_s=2, longest_wait_s=100)).get(script.url).status_code == 200
     assert len(waits) == 1 and 0 <= waits[0] <= 2
 
 
 def test_waits_grow_to_the_longest_and_vary(waits: list[float]) -> None:
-    rules = RequestRules(attempts=10, wait_s=1, longest_wait_s=60)
+    rules = RequestConfig(attempts=10, wait_s=1, longest_wait_s=60)
     with scripted(Reply(503)) as script:
         for _ in range(20):
             retrying(rules).get(script.url)
@@ -202,7 +202,7 @@ def test_a_body_that_is_no_gzip_is_asked_for_again() -> None:
 
 
 def test_a_slow_server_is_given_up_in_time() -> None:
-    rules = RequestRules(attempts=2, wait_s=0.001, timeout_s=0.1)
+    rules = RequestConfig(attempts=2, wait_s=0.001, timeout_s=0.1)
     with scripted(Reply(wait_s=1.5)) as script:
         start = time.monotonic()
         with pytest.raises(requests.Timeout):
@@ -239,7 +239,7 @@ def test_reading_is_tried_as_often_as_allowed(failures: int, attempts: int) -> N
             raise OSError("the line is down")
         return 42
 
-    rules = RequestRules(attempts=attempts, wait_s=1e-6, longest_wait_s=1e-6)
+    rules = RequestConfig(attempts=attempts, wait_s=1e-6, longest_wait_s=1e-6)
     if failures < attempts:
         assert with_retries("voxels", read, rules, LOGIN) == 42
     else:
@@ -298,7 +298,7 @@ def test_what_is_no_failure_of_the_network_ends_it_at_once(error: BaseException)
 # ------------------------------------------------------------------ the graph under faults
 
 
-def connected(url: str, rules: RequestRules = QUICK) -> Connection:
+def connected(url: str, rules: RequestConfig = QUICK) -> Connection:
     return connect(CaveConfig(server=url, graph_table=TABLE, image="none", requests=rules), get_species("fly"))
 
 
@@ -320,7 +320,7 @@ def questions(truth: Truth) -> list[Callable[[Graph], Any]]:
     ]
 
 
-SMALL = RequestRules(
+SMALL = RequestConfig(
     attempts=8,
     wait_s=0.001,
     longest_wait_s=0.002,
@@ -347,7 +347,7 @@ def test_answers_under_faults_are_those_without(truth: Truth, wanted: list[Any],
 def test_errors_that_stay_are_a_reason_and_never_another_answer(truth: Truth, wanted: list[Any]) -> None:
     reasons = 0
     with replay_server(FIXTURE, faults=Faults(rate=0.8, kinds=("500",), max_consecutive=1000)) as server:
-        graph = connected(server.url, RequestRules(attempts=50, wait_s=1e-4, longest_wait_s=1e-3)).graph
+        graph = connected(server.url, RequestConfig(attempts=50, wait_s=1e-4, longest_wait_s=1e-3)).graph
         for ask, answer in zip(questions(truth)[1:], wanted[1:], strict=True):
             try:
                 assert ask(graph) == answer
@@ -366,7 +366,7 @@ def test_a_server_that_goes_away_is_a_reason(truth: Truth) -> None:
 
 def test_a_server_that_is_too_slow_is_a_reason(truth: Truth) -> None:
     with replay_server(FIXTURE) as server:
-        graph = connected(server.url, RequestRules(attempts=2, wait_s=0.001, timeout_s=0.1)).graph
+        graph = connected(server.url, RequestConfig(attempts=2, wait_s=0.001, timeout_s=0.1)).graph
         server.http.RequestHandlerClass = slowed(server.http.RequestHandlerClass)
         with pytest.raises(SiteUnavailable, match=r"^roots: \w*Timeout$"):
             graph.roots(truth.table["supervoxel_id"][:3], FINAL)
@@ -422,7 +422,7 @@ def everything_said(error: BaseException | None) -> str:
     return "\n".join(said)
 
 
-def layer_of(connection: Connection, folder: Path, rules: RequestRules = QUICK) -> CloudLayer:
+def layer_of(connection: Connection, folder: Path, rules: RequestConfig = QUICK) -> CloudLayer:
     cache = BlobCache(folder, 10**8)
     return CloudLayer(connection.segmentation, 10, "labels", cache, rules, connection.login, connection.token)
 

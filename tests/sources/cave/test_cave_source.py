@@ -26,7 +26,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns
-from connectomebench.sites.candidates import CandidateRules, find_candidates, nearest_correction
+from connectomebench.sites.candidates import CandidateConfig, find_candidates, nearest_correction
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cave_source import CaveSource
 
@@ -318,7 +318,7 @@ def test_ends_at_their_own_edit_are_kept_however_near_other_edits_are(cave_sourc
     """All cubes of this graph overlap, as those of a whole brain do: an end is judged by its own cube alone."""
     corrections, index = cave_source.corrections(), cave_source.archive.survey_index
     segments = sorted({s for m in corrections.merges for s in m.segments})
-    rules = CandidateRules(radius_nm=200.0)
+    rules = CandidateConfig(radius_nm=200.0)
     ends = find_candidates(cave_source.skeletons(segments), rules).of_kind("end")
     _, which = nearest_correction(ends, corrections, "end")
     # interfaces of this graph reach beyond the inner half of its small cubes: those at the place of the edit count

@@ -30,12 +30,12 @@ from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.species import get_species
 from connectomebench.core.volume import IntPoint
 from connectomebench.sources.cave.cache import BlobCache
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, InMemoryLayer, RootLayer, distinct, relabel
 from connectomebench.sources.cave.connect import connect
 
 ROOM = 10**9
-QUICK = RequestRules(attempts=3, wait_s=0.001, longest_wait_s=0.01)
+QUICK = RequestConfig(attempts=3, wait_s=0.001, longest_wait_s=0.01)
 
 
 def layer_at(
@@ -44,7 +44,7 @@ def layer_at(
     kind: Literal["labels", "image"] = "labels",
     voxel_nm: float = 10,
     room: int = ROOM,
-    rules: RequestRules = QUICK,
+    rules: RequestConfig = QUICK,
 ) -> CloudLayer:
     return CloudLayer(path, voxel_nm, kind, BlobCache(folder, room), rules, "http://login", None)
 
@@ -181,9 +181,9 @@ def test_another_process_asks_for_nothing(own_server: ReplayServer, tmp_path: Pa
         "import sys, zlib, numpy as np; from pathlib import Path;"
         "from connectomebench.sources.cave.cache import BlobCache;"
         "from connectomebench.sources.cave.cloud_volumes import CloudLayer;"
-        "from connectomebench.sources.cave.cave_config import RequestRules;"
+        "from connectomebench.sources.cave.cave_config import RequestConfig;"
         "cache = BlobCache(Path(sys.argv[1]), 10**9);"
-        "layer = CloudLayer(sys.argv[2], 10, 'labels', cache, RequestRules(), 'http://login', None);"
+        "layer = CloudLayer(sys.argv[2], 10, 'labels', cache, RequestConfig(), 'http://login', None);"
         f"print(zlib.crc32(layer.read{BOX}.tobytes(order='C')))"
     )
 
@@ -273,7 +273,7 @@ def test_files_cut_short_are_read_again(own_server: ReplayServer, tmp_path: Path
 
 @pytest.mark.parametrize("seed", range(2))
 def test_voxels_under_faults_are_those_without(tmp_path: Path, labels: np.ndarray, seed: int) -> None:
-    rules = RequestRules(attempts=30, wait_s=1e-4, longest_wait_s=1e-3)
+    rules = RequestConfig(attempts=30, wait_s=1e-4, longest_wait_s=1e-3)
     with replay_server(FIXTURE, faults=Faults(rate=0.3, seed=seed, max_consecutive=2)) as server:
         layer = layer_at(graphene(server), tmp_path, rules=rules)
         np.testing.assert_array_equal(layer.read(*BOX), labels[50:70, 60:200, 70:75])
@@ -287,7 +287,7 @@ def test_voxels_that_cannot_be_had_are_a_reason_and_nothing_is_kept(
     # cloud-volume waits between attempts of its own
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: None))
     with replay_server(FIXTURE, faults=Faults(force={"/10_10_10/": 503})) as server:
-        layer = layer_at(graphene(server), tmp_path, rules=RequestRules(attempts=1, wait_s=0.001))
+        layer = layer_at(graphene(server), tmp_path, rules=RequestConfig(attempts=1, wait_s=0.001))
         with pytest.raises(SiteUnavailable, match=r"^voxels of graphene://"):
             layer.read((0, 0, 0), (5, 5, 5))
     with replay_server(FIXTURE, port=int(server.url.rpartition(":")[2])) as server:

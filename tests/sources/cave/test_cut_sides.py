@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from replay_server import ReplayServer
 from scipy.spatial import KDTree
 
-from connectomebench.core.cut import CutRules, ProposalRules
+from connectomebench.core.cut import CutConfig, ProposalConfig
 from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.site import Cut, Point
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cut_sides import Cutting, sides_or_fail
+from connectomebench.sources.cave.cut_sides import ServerCuts, sides_or_fail
 from connectomebench.sources.cave.history import JudgedOperation, Operation
 from connectomebench.sources.cave.multicut_proposals import propose
 
 EDGE = 900.0
 STANDING = (2, 15, 20, 23, 25, 28, 30, 35)
-RULES = ProposalRules(reach_nm=EDGE, cuts=CutRules(cutout_nm=800, min_body_voxels=500), wrong_tries=2)
+RULES = ProposalConfig(reach_nm=EDGE, cuts=CutConfig(cutout_nm=800, min_body_voxels=500), wrong_tries=2)
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def previews(ground: Ground, archive: Archive) -> list[Recorded]:
 
 @pytest.mark.parametrize("number", [2, 28, 38])
 def test_pieces_are_the_parts_of_the_supervoxels_of_the_segment(
-    number: int, archive: Archive, cutting: Cutting, splits: dict[int, JudgedOperation], ground: Ground
+    number: int, archive: Archive, cutting: ServerCuts, splits: dict[int, JudgedOperation], ground: Ground
 ) -> None:
     edit = splits[number].operation
     segment = edit.roots_before[0]
@@ -98,7 +98,7 @@ def test_pieces_are_the_parts_of_the_supervoxels_of_the_segment(
 
 @pytest.mark.parametrize("number", [28])
 def test_pieces_are_connected_and_edges_are_contacts(
-    number: int, cutting: Cutting, splits: dict[int, JudgedOperation]
+    number: int, cutting: ServerCuts, splits: dict[int, JudgedOperation]
 ) -> None:
     from scipy import ndimage
 
@@ -122,7 +122,7 @@ def test_pieces_are_connected_and_edges_are_contacts(
     assert {tuple(edge) for edge in pieces.graph.edges.tolist()} == touching
 
 
-def test_a_segment_that_is_not_there_has_no_pieces(cutting: Cutting, splits: dict[int, JudgedOperation]) -> None:
+def test_a_segment_that_is_not_there_has_no_pieces(cutting: ServerCuts, splits: dict[int, JudgedOperation]) -> None:
     far = splits[20].operation.place_nm
     x, y, z = (np.asarray(OFFSET) + 5) * VOXEL_NM
     pieces, supervoxels = cutting.pieces(splits[38].operation.roots_before[0], (x, y, z), 60.0)
@@ -132,7 +132,7 @@ def test_a_segment_that_is_not_there_has_no_pieces(cutting: Cutting, splits: dic
 
 @pytest.mark.parametrize("number", (*STANDING, 38))
 def test_sides_of_a_cut_that_was_made_are_the_segments_right_after_it(
-    number: int, cutting: Cutting, splits: dict[int, JudgedOperation], ground: Ground
+    number: int, cutting: ServerCuts, splits: dict[int, JudgedOperation], ground: Ground
 ) -> None:
     edit = splits[number].operation
     segment = edit.roots_before[0]
@@ -149,7 +149,7 @@ def test_sides_of_a_cut_that_was_made_are_the_segments_right_after_it(
 
 
 @pytest.mark.parametrize("number", STANDING)
-def test_swapped_seeds_swap_the_sides(number: int, cutting: Cutting, splits: dict[int, JudgedOperation]) -> None:
+def test_swapped_seeds_swap_the_sides(number: int, cutting: ServerCuts, splits: dict[int, JudgedOperation]) -> None:
     edit = splits[number].operation
     segment, cut = edit.roots_before[0], as_made(edit)
     sides = cutting.sides(segment, cut)
@@ -159,7 +159,7 @@ def test_swapped_seeds_swap_the_sides(number: int, cutting: Cutting, splits: dic
 
 
 def test_sides_of_a_final_segment_are_those_of_the_recorded_preview(
-    cutting: Cutting, previews: list[Recorded], site_server: ReplayServer
+    cutting: ServerCuts, previews: list[Recorded], site_server: ReplayServer
 ) -> None:
     """A seed point stands for the piece nearest to it; only previews whose seeds are found again can be asked for."""
     compared = 0
@@ -187,7 +187,9 @@ def test_sides_of_a_final_segment_are_those_of_the_recorded_preview(
     assert compared >= 5
 
 
-def test_a_cut_that_the_server_does_not_make_has_a_reason(cutting: Cutting, splits: dict[int, JudgedOperation]) -> None:
+def test_a_cut_that_the_server_does_not_make_has_a_reason(
+    cutting: ServerCuts, splits: dict[int, JudgedOperation]
+) -> None:
     edit = splits[2]
     body, place = edit.bodies[0], edit.operation.place_nm
     points = cutting.pieces(body, place, EDGE)[0].graph.points_nm
@@ -204,7 +206,7 @@ def test_a_cut_that_the_server_does_not_make_has_a_reason(cutting: Cutting, spli
 
 
 def test_a_cut_of_the_past_is_not_taken_for_one_of_another_segment(
-    cutting: Cutting, splits: dict[int, JudgedOperation]
+    cutting: ServerCuts, splits: dict[int, JudgedOperation]
 ) -> None:
     """The seeds of an executed split, in what became of one of its sides."""
     edit = splits[30]
@@ -212,7 +214,7 @@ def test_a_cut_of_the_past_is_not_taken_for_one_of_another_segment(
 
 
 def test_standing_splits_are_good_and_the_one_taken_back_is_wrong(
-    archive: Archive, cutting: Cutting, splits: dict[int, JudgedOperation]
+    archive: Archive, cutting: ServerCuts, splits: dict[int, JudgedOperation]
 ) -> None:
     """Good by the published rule: hardly anything of a body is on the other body's side. All eight cut cleanly here."""
     proposals, dropped = propose(archive, cutting, RULES, 450.0)
@@ -231,10 +233,10 @@ def test_standing_splits_are_good_and_the_one_taken_back_is_wrong(
         sides = cutting.sides(p.segment, p.cut)
         size = cutting.pieces(p.segment, p.cut.center_nm, p.cut.cutout_nm)[0].graph.voxels.sum(axis=1)
         assert p.side_voxels == tuple(float(size[np.equal(sides, sign)].sum()) for sign in (1, -1))
-    again, missing = propose(archive, Cutting(archive), RULES, 450.0)
+    again, missing = propose(archive, ServerCuts(archive), RULES, 450.0)
     assert again == proposals and missing == dropped
 
 
-def test_a_cut_is_not_proposed_where_the_view_would_leave_the_cube(archive: Archive, cutting: Cutting) -> None:
+def test_a_cut_is_not_proposed_where_the_view_would_leave_the_cube(archive: Archive, cutting: ServerCuts) -> None:
     proposals, dropped = propose(archive, cutting, RULES, EDGE)
     assert proposals == [] and dropped["the cut runs too far from the error"] == 9

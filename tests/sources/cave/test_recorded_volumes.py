@@ -12,9 +12,9 @@ from read_replayed import darkness_of_borders, read_volumes
 from replay_server import ReplayServer, replay_server
 from replay_volumes import NO_RECORDING, RECORDING, layer_files
 
-from connectomebench.core.cut import CutRules, ProposalRules
+from connectomebench.core.cut import CutConfig, ProposalConfig
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.cut_sides import ServerCuts
 from connectomebench.sources.cave.multicut_proposals import propose
 
 pytestmark = pytest.mark.skipif(not RECORDING.exists(), reason=NO_RECORDING)
@@ -47,8 +47,8 @@ def test_all_recorded_edits_that_stand_are_corrections(recorded_archive: Archive
 
 
 def test_all_eight_standing_splits_cut_cleanly(recorded_archive: Archive) -> None:
-    rules = ProposalRules(reach_nm=900.0, cuts=CutRules(cutout_nm=800, min_body_voxels=500), wrong_tries=2)
-    proposals, dropped = propose(recorded_archive, Cutting(recorded_archive), rules, 450.0)
+    rules = ProposalConfig(reach_nm=900.0, cuts=CutConfig(cutout_nm=800, min_body_voxels=500), wrong_tries=2)
+    proposals, dropped = propose(recorded_archive, ServerCuts(recorded_archive), rules, 450.0)
     good = {p.edit_id for p in proposals if p.verdict.good}
     assert good == {f"operation-{number}" for number in (2, 15, 20, 23, 25, 28, 30, 35)}
     # the server previews none of the other cuts

@@ -17,13 +17,13 @@ from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.geometry import Box, Mesh
 from connectomebench.core.site import Cut, Part, Site
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.cut_sides import ServerCuts
 from connectomebench.sources.cave.history import Operation
 from connectomebench.sources.cave.site_meshes import level2_parts, voxel_parts
-from connectomebench.sources.label_shapes import MeshRules
+from connectomebench.sources.label_shapes import MeshConfig
 
 EXTENT = 400.0
-RULES = MeshRules()
+RULES = MeshConfig()
 MERGE, SPLITS = 1, (15, 20, 30)
 
 
@@ -74,7 +74,7 @@ def apart(points: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
 
 @pytest.mark.parametrize("number", (MERGE, *SPLITS))
 def test_surfaces_from_labels_lie_on_the_voxels_of_their_part(
-    number: int, archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
+    number: int, archive: Archive, cutting: ServerCuts, edits: dict[int, Operation], ground: Ground
 ) -> None:
     site, masks = shown(edits[number], ground)
     meshes = voxel_parts(site, archive, cutting, RULES)
@@ -90,7 +90,7 @@ def test_surfaces_from_labels_lie_on_the_voxels_of_their_part(
 
 @pytest.mark.parametrize("number", (MERGE, 15, 20))
 def test_level2_meshes_and_surfaces_from_labels_show_the_same(
-    number: int, archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
+    number: int, archive: Archive, cutting: ServerCuts, edits: dict[int, Operation], ground: Ground
 ) -> None:
     """Segment by segment the surfaces agree; where the two sides of one meet, level-2 nodes are cut by planes."""
     site, masks = shown(edits[number], ground)
@@ -114,7 +114,7 @@ def test_level2_meshes_and_surfaces_from_labels_show_the_same(
 # splits whose sides a plane can part: made cells of one level-2 node may lie on both sides of any
 @pytest.mark.parametrize("number", (20, 30))
 def test_sides_of_level2_meshes_lie_on_the_voxels_of_their_side(
-    number: int, archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
+    number: int, archive: Archive, cutting: ServerCuts, edits: dict[int, Operation], ground: Ground
 ) -> None:
     """All but what planes through large nodes cut off; swapped seeds swap the meshes, from labels too."""
     site, masks = shown(edits[number], ground)
@@ -139,7 +139,7 @@ def test_sides_of_level2_meshes_lie_on_the_voxels_of_their_side(
 
 
 def test_nothing_is_shown_outside_the_volume(
-    archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
+    archive: Archive, cutting: ServerCuts, edits: dict[int, Operation], ground: Ground
 ) -> None:
     site, _ = shown(edits[MERGE], ground)
     x, y, z = site.location_nm
@@ -152,7 +152,7 @@ def test_nothing_is_shown_outside_the_volume(
 def test_meshes_are_fetched_once(
     number: int,
     archive: Archive,
-    cutting: Cutting,
+    cutting: ServerCuts,
     edits: dict[int, Operation],
     ground: Ground,
     site_server: ReplayServer,
@@ -167,7 +167,7 @@ def test_meshes_are_fetched_once(
 
 
 def test_a_cut_that_is_not_made_any_more_cannot_be_shown(
-    archive: Archive, cutting: Cutting, edits: dict[int, Operation], ground: Ground
+    archive: Archive, cutting: ServerCuts, edits: dict[int, Operation], ground: Ground
 ) -> None:
     site, _ = shown(edits[20], ground)
     assert site.cut is not None

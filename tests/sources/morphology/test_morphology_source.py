@@ -13,7 +13,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut, Part, Site
 from connectomebench.sources.morphology import hemibrain_neurons
-from connectomebench.sources.morphology.morphology_source import MorphologyRules, MorphologySource
+from connectomebench.sources.morphology.morphology_source import MorphologySource, SimulationConfig
 from connectomebench.sources.morphology.tubes import tube_grid
 
 
@@ -21,7 +21,7 @@ from connectomebench.sources.morphology.tubes import tube_grid
 def source():
     if find_spec("navis") is None:
         pytest.skip("the embedded neurons come with navis: pip install 'connectomebench[quickstart]'")
-    return MorphologySource(MorphologyRules())
+    return MorphologySource(SimulationConfig())
 
 
 def site_at(place, parts, extent_nm=4000.0, cut=None):
@@ -35,7 +35,7 @@ def point(array):
 def test_missing_navis_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(hemibrain_neurons, "find_spec", lambda name: None)
     with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[quickstart\]'") as error:
-        MorphologySource(MorphologyRules())
+        MorphologySource(SimulationConfig())
     assert "\n" not in str(error.value)
 
 
@@ -350,11 +350,11 @@ def test_em_labels_lie_in_the_segments_and_cytoplasm_goes_on_in_gaps(source):
 
 
 def test_same_rules_same_source_other_seed_other_source(source):
-    again = MorphologySource(MorphologyRules())
+    again = MorphologySource(SimulationConfig())
     assert again.info == source.info
     assert (again.reconstruction.segments == source.reconstruction.segments).all()
     assert [m.edit_id for m in again.corrections().merges] == [m.edit_id for m in source.corrections().merges]
-    other = MorphologySource(MorphologyRules(seed=1))
+    other = MorphologySource(SimulationConfig(seed=1))
     assert other.info.version != source.info.version
     assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in source.corrections().merges}
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Part, Site
-from connectomebench.sources.morphology.morphology_source import MorphologyRules, MorphologySource
+from connectomebench.sources.morphology.morphology_source import MorphologySource, SimulationConfig
 from connectomebench.sources.morphology.neurites import chains, resample
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches, yield_to_neighbours
 from connectomebench.sources.morphology.swc import read_swc, read_swc_folder
 from connectomebench.sources.morphology.tubes import cones_between, tube_mesh
 
-SMALL = MorphologyRules(cut_spacing_nm=8000.0, min_fragment_nm=1500.0, fused_fraction=0.3)
+SMALL = SimulationConfig(cut_spacing_nm=8000.0, min_fragment_nm=1500.0, fused_fraction=0.3)
 
 
 def write_line(path, y_um, n=60, radius=0.15):
@@ -49,7 +49,7 @@ def test_folder_of_neurons_works(folder):
 
 def test_neurons_too_short_to_cut_give_no_corrections(tmp_path):
     (tmp_path / "1.swc").write_text("1 0 0 0 0 0.1 -1\n2 0 1 0 0 0.1 1\n")
-    found = MorphologySource(MorphologyRules(), "fly", tmp_path, 1000.0).corrections()
+    found = MorphologySource(SimulationConfig(), "fly", tmp_path, 1000.0).corrections()
     assert found.merges == () and found.splits == () and found.counts["segments"] == 1
 
 
@@ -186,9 +186,9 @@ def test_bad_arguments_get_one_line(folder, tmp_path):
     with pytest.raises(ConnectomeBenchError, match="unknown species"):
         MorphologySource(SMALL, "flie", folder, 8.0)
     with pytest.raises(ConnectomeBenchError, match="would not touch"):
-        MorphologyRules(max_cut_gap_nm=200.0)
+        SimulationConfig(max_cut_gap_nm=200.0)
     with pytest.raises(ConnectomeBenchError, match="at least twice"):
-        MorphologyRules(cut_spacing_nm=1000.0)
+        SimulationConfig(cut_spacing_nm=1000.0)
 
 
 @st.composite

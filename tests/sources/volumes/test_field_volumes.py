@@ -17,13 +17,13 @@ from PIL import Image
 from scipy.spatial import KDTree
 
 from connectomebench.build.config import parse_config
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.corrections.find import find_corrections
 from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
 from connectomebench.sources.volumes.cropped import fit_image
 
-RULES = CorrectionRules(min_core_voxels=200)
+RULES = CorrectionConfig(min_core_voxels=200)
 TOP = 2**64 - 1
 
 
@@ -445,10 +445,10 @@ def test_neurites_without_a_core_are_counted_and_named(tmp_path: Path) -> None:
         bodies[:, y : y + 6, z : z + 6] = i + 1
     np.save(tmp_path / "a.npy", bodies)
     volume = open_volume(spec(tmp_path / "a.npy", "xyz"), kind="labels")
-    found = find_corrections(volume, volume, CorrectionRules(), threads=1)
+    found = find_corrections(volume, volume, CorrectionConfig(), threads=1)
     assert (found.counts["bodies_without_core"], found.counts["segments_without_core"]) == (4, 4)
     assert "4 of 4 bodies" in found.warnings[0] and "erosion_vx" in found.warnings[0]
-    thin = find_corrections(volume, volume, CorrectionRules(erosion_vx=1, min_core_voxels=200), threads=1)
+    thin = find_corrections(volume, volume, CorrectionConfig(erosion_vx=1, min_core_voxels=200), threads=1)
     assert thin.counts["bodies_without_core"] == 0 and thin.warnings == ()
 
 

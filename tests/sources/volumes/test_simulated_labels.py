@@ -9,17 +9,17 @@ import crackle
 import numpy as np
 import pytest
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.sites.labels import SiteRules, merge_action_sites
-from connectomebench.sites.matched_controls import ControlRules
-from connectomebench.sources.label_shapes import SkeletonRules
+from connectomebench.sites.labels import SiteConfig, merge_action_sites
+from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sources.label_shapes import SkeletonConfig
 from connectomebench.sources.volumes.arrays import VolumeSpec
-from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
+from connectomebench.sources.volumes.simulated_rules import LabelErrorConfig
 from connectomebench.sources.volumes.volume_source import VolumesConfig, VolumeSource
 
 SHAPE, VOXEL = (220, 48, 48), (16.0, 16.0, 16.0)
-ERRORS = LabelErrorRules(
+ERRORS = LabelErrorConfig(
     min_object_voxels=8000, max_object_voxels=100_000, cut_voxels=12_000, min_fragment_voxels=1500, fused_fraction=0.4
 )
 
@@ -40,9 +40,9 @@ def opened(folder: Path, **rules) -> VolumeSource:
         "objects",
         "1",
         VolumeSpec("labels.ckl", axes="xyz", voxel_size_nm=VOXEL, offset_vx=(0, 0, 0)),
-        simulated=LabelErrorRules(**{**vars(ERRORS), **rules}),
-        corrections=CorrectionRules(min_core_voxels=200),
-        skeleton=SkeletonRules(dust_voxels=100),
+        simulated=LabelErrorConfig(**{**vars(ERRORS), **rules}),
+        corrections=CorrectionConfig(min_core_voxels=200),
+        skeleton=SkeletonConfig(dust_voxels=100),
         border_nm=50.0,
     )
     return VolumeSource(config, "mouse", folder / "cache", folder)
@@ -109,8 +109,8 @@ def test_every_site_is_simulated(source):
     found = source.corrections()
     ids = found.overlaps.segments.tolist()
     skeletons = dict(source.skeletons(sorted({int(s) for s in ids})))
-    rules = SiteRules((600.0, 800.0), 1000, 300.0)
-    sites = merge_action_sites(source, found, source.contacts(), skeletons, rules, ControlRules()).sites
+    rules = SiteConfig((600.0, 800.0), 1000, 300.0)
+    sites = merge_action_sites(source, found, source.contacts(), skeletons, rules, ControlConfig()).sites
     assert {s.answer for s in sites} == {"yes", "no"} and {s.origin for s in sites} == {"simulated"}
 
 
@@ -132,7 +132,7 @@ def test_contradictions_get_one_line(tmp_path):
     with pytest.raises(ConnectomeBenchError, match="exactly one of `proofread`"):
         VolumesConfig("objects", "1", spec, spec, ERRORS)
     with pytest.raises(ConnectomeBenchError, match="raise min_object_voxels"):
-        LabelErrorRules(min_object_voxels=100)
+        LabelErrorConfig(min_object_voxels=100)
     with pytest.raises(ConnectomeBenchError, match="no object has between"):
         opened(tmp_path, min_object_voxels=90_000)
     (tmp_path / "labels.ckl").write_bytes(b"crkl and no more")

@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 from cloudvolume import CloudVolume
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.site import Cut, Part, Site
-from connectomebench.sources.label_shapes import MeshRules, SkeletonRules
+from connectomebench.sources.label_shapes import MeshConfig, SkeletonConfig
 from connectomebench.sources.volumes.arrays import VolumeSpec
 from connectomebench.sources.volumes.volume_source import VolumesConfig, VolumeSource
 
 FIB25 = Path(__file__).parents[3].parent / "shared/data/fib25_cube/fib25_cube.npz"
 VOXEL, OFFSET = (10.0, 10.0, 20.0), (30, 0, -4)
 SHAPE = (64, 40, 24)
-RULES = CorrectionRules(min_core_voxels=50, erosion_vx=1)
+RULES = CorrectionConfig(min_core_voxels=50, erosion_vx=1)
 # bodies: 10 (a tube cut into segments 1 and 2 at x = 30) and 20, 30 (two tubes that touch, fused in segment 3)
 
 
@@ -64,7 +64,7 @@ def in_mixed_containers(folder: Path) -> dict[str, VolumeSpec]:
 
 
 def config(specs: dict[str, VolumeSpec], **more) -> VolumesConfig:
-    skeleton = SkeletonRules(dust_voxels=100)
+    skeleton = SkeletonConfig(dust_voxels=100)
     return VolumesConfig(
         "tubes", "1", **{"corrections": RULES, "skeleton": skeleton, "border_nm": 50.0, **specs, **more}
     )
@@ -143,7 +143,7 @@ def test_meshes_cover_the_cube_shown_and_no_more_than_a_margin(source: VolumeSou
     shown = site((Part(1, "base"), Part(2, "candidate"), Part(77, "candidate")), nm(30, 8, 12))
     base, candidate, absent = source.meshes(shown)
     assert absent.is_empty
-    margin = MeshRules().margin_vx
+    margin = MeshConfig().margin_vx
     for mesh, low, high in ((base, 20, 30), (candidate, 30, 40)):
         x = mesh.vertices_nm[:, 0] / 10 - OFFSET[0]
         assert x.min() <= low + 0.5
@@ -297,7 +297,7 @@ def test_fib25(tmp_path: Path) -> None:
         proofread=volume("gt"),
         image=volume("gray"),
         supervoxels=volume("ws"),
-        skeleton=SkeletonRules(downsample=(2, 2, 2)),
+        skeleton=SkeletonConfig(downsample=(2, 2, 2)),
         border_nm=100.0,
     )
     source = VolumeSource(fib25, "fly", tmp_path)

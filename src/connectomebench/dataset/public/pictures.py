@@ -24,7 +24,7 @@ from PIL import Image
 
 from connectomebench.dataset.public.unmapped import Unmapped
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE, light_direction, shade_table
-from connectomebench.rendering.views import ViewRules
+from connectomebench.rendering.views import ViewConfig
 
 _SILHOUETTE, _NORMALS, _MASK_A, _MASK_B = 0, slice(2, 5), 5, 6
 _LEVELS = 256
@@ -65,7 +65,7 @@ def draw_pair(channels: NDArray[np.float32]) -> list[bytes]:
     silhouette = _silhouette(channels)
     orange = silhouette & (channels[:, _MASK_B] > 0.5) & ~(channels[:, _MASK_A] > 0.5)
     blue = silhouette & ~orange
-    if min(_most(blue), _most(orange)) < ViewRules().min_visible_px:
+    if min(_most(blue), _most(orange)) < ViewConfig().min_visible_px:
         raise Unmapped("one of the two segments is hardly to be seen")
     return _draw(channels, silhouette, orange)
 
@@ -89,7 +89,7 @@ def draw_single(channels: NDArray[np.float32]) -> list[bytes]:
         If a view is empty or hardly anything is to be seen.
     """
     silhouette = _silhouette(channels)
-    if _most(silhouette) < ViewRules().min_visible_px:
+    if _most(silhouette) < ViewConfig().min_visible_px:
         raise Unmapped("hardly anything is to be seen")
     return _draw(channels, silhouette, np.zeros_like(silhouette))
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.ids import ExactId, exact_id
-from connectomebench.sources.label_shapes import MeshRules, SkeletonRules
+from connectomebench.sources.label_shapes import MeshConfig, SkeletonConfig
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class RootsConfig:
 
 
 @dataclass(frozen=True)
-class RequestRules:
+class RequestConfig:
     """Batch sizes, retries and time limits of requests.
 
     Attributes
@@ -95,7 +95,7 @@ class RequestRules:
 
 
 @dataclass(frozen=True)
-class SurveyRules:
+class SurveyConfig:
     """Cube, resolution and thresholds of the survey around each edit.
 
     Attributes
@@ -191,10 +191,10 @@ class CaveConfig:
     meshes: str = "level2"
     cache_gb: float = 20.0
     max_failed_share: float = 0.05
-    requests: RequestRules = field(default_factory=RequestRules)
-    survey: SurveyRules = field(default_factory=SurveyRules)
-    mesh: MeshRules = field(default_factory=MeshRules)
-    skeleton: SkeletonRules = field(default_factory=SkeletonRules)
+    requests: RequestConfig = field(default_factory=RequestConfig)
+    survey: SurveyConfig = field(default_factory=SurveyConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
 
     def __post_init__(self) -> None:
         if self.meshes not in ("level2", "voxels"):

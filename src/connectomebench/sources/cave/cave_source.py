@@ -23,18 +23,18 @@ from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE
 from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
-from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.cut_sides import ServerCuts
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
 from connectomebench.sources.cave.meshes import require_meshes
 from connectomebench.sources.surroundings import (
-    CertaintyRules,
+    CertaintyConfig,
     goes_on_outside,
     holds_second_body,
     read_neighbourhood,
 )
 
 if TYPE_CHECKING:
-    from connectomebench.core.cut import ProposalRules, ProposedCut
+    from connectomebench.core.cut import ProposalConfig, ProposedCut
     from connectomebench.execution.runner import Runner
 
 
@@ -151,7 +151,7 @@ class CaveSource:
         There is no boundary slop: both states are sets of the same supervoxels. Where the data of a place cannot be
         had, both answers are yes, so that no control is made there.
         """
-        rules = CertaintyRules(erosion_vx=0, min_voxels=self.config.survey.certain_voxels)
+        rules = CertaintyConfig(erosion_vx=0, min_voxels=self.config.survey.certain_voxels)
         bodies_of = self.archive.corrections.bodies_of()
         goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
         for row, segment in enumerate(np.asarray(segment_ids).tolist()):
@@ -170,14 +170,14 @@ class CaveSource:
         return Surroundings(goes_on, second)
 
     @cached_property
-    def _cutting(self) -> Cutting:
-        return Cutting(self.archive)
+    def _cutting(self) -> ServerCuts:
+        return ServerCuts(self.archive)
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into the connected parts of its supervoxels."""
         return self._cutting.pieces(int(segment_id), _point(center_nm), cutout_nm)[0].graph
 
-    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+    def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose the cuts that proofreaders made, and wrong ones that the server's multicut gives for other seeds."""
         from connectomebench.sources.cave.multicut_proposals import propose
 

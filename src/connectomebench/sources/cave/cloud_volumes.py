@@ -15,7 +15,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.volume import IntPoint, Volume
 from connectomebench.sources.cave.cache import BlobCache
-from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.cave_config import RequestConfig
 from connectomebench.sources.cave.retries import with_retries
 from connectomebench.sources.label_shapes import int_point
 
@@ -54,7 +54,7 @@ class CloudLayer:
         voxel_nm: float,
         kind: Literal["labels", "image"],
         cache: BlobCache,
-        rules: RequestRules,
+        rules: RequestConfig,
         login: str,
         token: str | None,
     ) -> None:

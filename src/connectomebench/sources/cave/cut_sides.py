@@ -19,12 +19,12 @@ from connectomebench.sources.cave.cloud_volumes import relabel
 from connectomebench.sources.cave.graph import Preview
 from connectomebench.sources.cave.history import Operation
 from connectomebench.sources.label_shapes import int_point
-from connectomebench.sources.supervoxels import EMPTY_GRAPH, PieceRules, Pieces, piece_graph, pieces_of_supervoxels
+from connectomebench.sources.supervoxels import EMPTY_GRAPH, PieceConfig, Pieces, piece_graph, pieces_of_supervoxels
 
-_PLAIN = PieceRules(brightness_exponent=0.0)
+_PLAIN = PieceConfig(brightness_exponent=0.0)
 
 
-class Cutting:
+class ServerCuts:
     """Cuts segments of a dataset by the server's own multicut.
 
     A past multicut is known from the segments that the edit made. A present one is a preview by the server, which
@@ -138,7 +138,7 @@ class Cutting:
         return Preview(stored["sources"], stored["sinks"])
 
 
-def sides_or_fail(cutting: Cutting, segment: int, cut: Cut) -> NDArray[np.int8]:
+def sides_or_fail(cutting: ServerCuts, segment: int, cut: Cut) -> NDArray[np.int8]:
     """Return the sides of a cut that was proposed before.
 
     Raises

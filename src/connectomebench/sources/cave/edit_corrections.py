@@ -49,7 +49,7 @@ def classify(overlaps: NDArray[np.uint64], min_body_voxels: int) -> tuple[dict[i
     overlaps
         From :func:`merge_overlaps`.
     min_body_voxels
-        See :class:`connectomebench.sources.cave.cave_config.SurveyRules`.
+        See :class:`connectomebench.sources.cave.cave_config.SurveyConfig`.
 
     Returns
     -------

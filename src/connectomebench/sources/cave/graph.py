@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.site import Point
-from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.cave_config import RequestConfig
 from connectomebench.sources.cave.retries import BUSY, ServerAway
 
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Graph:
         Batch sizes.
     """
 
-    def __init__(self, client: Any, rules: RequestRules) -> None:
+    def __init__(self, client: Any, rules: RequestConfig) -> None:
         self._client = client
         self._rules = rules
         self._lock = threading.Lock()

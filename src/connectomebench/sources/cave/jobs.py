@@ -19,7 +19,7 @@ from connectomebench.core.files import atomic_path, content_key, write_json
 from connectomebench.core.site import Point
 from connectomebench.core.species import get_species
 from connectomebench.sources.cave.cache import BlobCache
-from connectomebench.sources.cave.cave_config import CaveConfig, RequestRules
+from connectomebench.sources.cave.cave_config import CaveConfig, RequestConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer
 from connectomebench.sources.cave.connect import Connection, connect
 from connectomebench.sources.cave.history import JudgedOperation, Operation, judge_operations, read_operations
@@ -99,7 +99,7 @@ def open_layer(
     kind: Literal["labels", "image"],
     voxel_nm: float,
     blobs: BlobCache,
-    requests: RequestRules,
+    requests: RequestConfig,
 ) -> CloudLayer:
     """Open a volume of a dataset; see :class:`connectomebench.sources.cave.cloud_volumes.CloudLayer`."""
     token = volume_token(path, connection.login, connection.token)

@@ -12,11 +12,11 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.sources.cave.cache import BlobCache
-from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.cave_config import RequestConfig
 from connectomebench.sources.cave.retries import with_retries
 
 # cloud-files tries seven times by itself, so nothing is retried on top
-_ONCE = RequestRules(attempts=1)
+_ONCE = RequestConfig(attempts=1)
 
 
 def require_meshes(volume: Any) -> None:

@@ -8,17 +8,17 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from connectomebench.core.cut import CutGraph, ProposalRules, ProposedCut
+from connectomebench.core.cut import CutGraph, ProposalConfig, ProposedCut
 from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.site import Cut
 from connectomebench.cuts.proposals import CutPlace, evaluate_cut, wrong_cuts
 from connectomebench.sources.cave.archive import Archive
-from connectomebench.sources.cave.cut_sides import Cutting
+from connectomebench.sources.cave.cut_sides import ServerCuts
 from connectomebench.sources.cave.history import JudgedOperation
 
 
 def propose(
-    archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
+    archive: Archive, cutting: ServerCuts, rules: ProposalConfig, largest_view_nm: float
 ) -> tuple[list[ProposedCut], Counter[str]]:
     """Propose cuts at every split that proofreaders made.
 
@@ -66,7 +66,7 @@ def propose(
 
 
 def _cut_place(
-    judged: JudgedOperation, segment: int, bodies: tuple[int, ...], cutting: Cutting, reach_nm: float
+    judged: JudgedOperation, segment: int, bodies: tuple[int, ...], cutting: ServerCuts, reach_nm: float
 ) -> CutPlace:
     def part(_: CutGraph, cut: Cut) -> NDArray[np.int8] | str:
         return cutting.sides(segment, cut)
@@ -77,7 +77,7 @@ def _cut_place(
 
 
 def _as_made(
-    judged: JudgedOperation, archive: Archive, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
+    judged: JudgedOperation, archive: Archive, cutting: ServerCuts, rules: ProposalConfig, largest_view_nm: float
 ) -> ProposedCut | str:
     operation = judged.operation
     survey = archive.survey_index.of_operation(operation.operation_id)
@@ -90,7 +90,7 @@ def _as_made(
 
 
 def _wrong(
-    judged: JudgedOperation, cutting: Cutting, rules: ProposalRules, largest_view_nm: float
+    judged: JudgedOperation, cutting: ServerCuts, rules: ProposalConfig, largest_view_nm: float
 ) -> list[ProposedCut]:
     """Propose wrong cuts of the final segment that fills most of the cube."""
     places = [_cut_place(judged, body, (body,), cutting, rules.reach_nm) for body in dict.fromkeys(judged.bodies)]

@@ -14,7 +14,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception, retry_if_exce
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.retry_policy import RetryPolicy, TransientError, failure_of, retry_after_s
-from connectomebench.sources.cave.cave_config import RequestRules
+from connectomebench.sources.cave.cave_config import RequestConfig
 from connectomebench.sources.cave.tokens import how_to_log_in
 
 T = TypeVar("T")
@@ -56,7 +56,7 @@ class ServerAway(SiteUnavailable):
         return type(self), (str(self), self.busy)
 
 
-def with_retries(what: str, read: Callable[[], T], rules: RequestRules, login: str) -> T:
+def with_retries(what: str, read: Callable[[], T], rules: RequestConfig, login: str) -> T:
     """Read from cloud storage, with the same retries as :class:`RetryAdapter`.
 
     Parameters
@@ -128,7 +128,7 @@ def _within(seconds: float, read: Callable[[], T]) -> T:
     return done[0]
 
 
-def _policy(rules: RequestRules) -> RetryPolicy:
+def _policy(rules: RequestConfig) -> RetryPolicy:
     return RetryPolicy(rules.attempts, rules.wait_s, rules.longest_wait_s, longest_asked_s=rules.longest_wait_s)
 
 
@@ -154,7 +154,7 @@ class RetryAdapter(HTTPAdapter):
         Server that hands out tokens, for messages.
     """
 
-    def __init__(self, rules: RequestRules, login: str) -> None:
+    def __init__(self, rules: RequestConfig, login: str) -> None:
         super().__init__(pool_maxsize=16)
         self._rules = rules
         self._policy = _policy(rules)

@@ -14,15 +14,15 @@ from connectomebench.core.volume import voxel_box
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.bisection import Piece, split_sides
 from connectomebench.sources.cave.cloud_volumes import relabel
-from connectomebench.sources.cave.cut_sides import Cutting, sides_or_fail
+from connectomebench.sources.cave.cut_sides import ServerCuts, sides_or_fail
 from connectomebench.sources.cave.meshes import level2_meshes, segment_mesh
-from connectomebench.sources.label_shapes import MeshRules
+from connectomebench.sources.label_shapes import MeshConfig
 from connectomebench.sources.part_meshes import paint_side, stored_meshes
 
 _SIGN = {"source": 1, "sink": -1}
 
 
-def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules) -> list[Mesh]:
+def voxel_parts(site: Site, archive: Archive, cutting: ServerCuts, rules: MeshConfig) -> list[Mesh]:
     """Make a surface of each part of a site from the labels in the cube shown.
 
     Parameters
@@ -60,7 +60,7 @@ def voxel_parts(site: Site, archive: Archive, cutting: Cutting, rules: MeshRules
     return stored_meshes(context.blobs, painted, len(site.parts), corner, layer.voxel_size_nm, ends, rules)
 
 
-def level2_parts(site: Site, archive: Archive, cutting: Cutting) -> list[Mesh]:
+def level2_parts(site: Site, archive: Archive, cutting: ServerCuts) -> list[Mesh]:
     """Fetch the level-2 meshes of each part of a site that touch the cube shown.
 
     The sides of a cut share out the nodes of the segment as it was before; a node on both sides is bisected (see
@@ -120,7 +120,7 @@ def _fetched(nodes: NDArray[np.uint64], archive: Archive) -> Mapping[int, Mesh]:
     return level2_meshes(context.supervoxels.cloud, ids, context.blobs, context.connection.segmentation, login)
 
 
-def _both_sides(site: Site, segment: int, shown: Box, archive: Archive, cutting: Cutting) -> tuple[Mesh, Mesh]:
+def _both_sides(site: Site, segment: int, shown: Box, archive: Archive, cutting: ServerCuts) -> tuple[Mesh, Mesh]:
     assert site.cut is not None, "a part with role source or sink needs a cut"
     pieces, supervoxels = cutting.pieces(segment, site.cut.center_nm, site.cut.cutout_nm)
     sides = sides_or_fail(cutting, segment, site.cut)

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import Contacts, CorrectionRules
+from connectomebench.core.correction import Contacts, CorrectionConfig
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Point
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
-from connectomebench.sources.cave.cave_config import SurveyRules
+from connectomebench.sources.cave.cave_config import SurveyConfig
 from connectomebench.sources.cave.cloud_volumes import InMemoryLayer, distinct
 from connectomebench.sources.cave.history import JudgedOperation
-from connectomebench.sources.label_shapes import SkeletonRules, int_point, read_mask, skeletonize
+from connectomebench.sources.label_shapes import SkeletonConfig, int_point, read_mask, skeletonize
 
 Lookup = Callable[[NDArray[np.uint64], datetime], NDArray[np.uint64]]
 
@@ -72,7 +72,7 @@ class Survey:
         return replace(self, supervoxels=none, before=none, final=none, skeletons={})
 
 
-def supervoxels_around(judged: JudgedOperation, supervoxels: Volume, rules: SurveyRules) -> NDArray[np.uint64]:
+def supervoxels_around(judged: JudgedOperation, supervoxels: Volume, rules: SurveyConfig) -> NDArray[np.uint64]:
     """Return the supervoxels in the cube around an edit and under its points; uint64, sorted."""
     box = voxel_box(supervoxels, Box.around(judged.operation.place_nm, rules.cutout_nm))
     ids, _ = distinct(supervoxels.read(*box))
@@ -86,8 +86,8 @@ def survey(
     supervoxels: Volume,
     roots: Lookup,
     until: datetime,
-    rules: SurveyRules,
-    skeleton_rules: SkeletonRules,
+    rules: SurveyConfig,
+    skeleton_rules: SkeletonConfig,
 ) -> Survey | str:
     """Survey an edit.
 
@@ -174,13 +174,13 @@ def _contacts(
     voxel: tuple[float, float, float],
     sides: Sequence[int],
     center: Point,
-    rules: SurveyRules,
+    rules: SurveyConfig,
 ) -> Contacts:
     """Find contacts of the edited segments: with each other, and with the neighbours that touch them most."""
     from connectomebench.core.errors import ConnectomeBenchError
     from connectomebench.corrections.contacts import find_contacts
 
-    scan = CorrectionRules(min_contact_faces=rules.min_contact_faces, max_gap_vx=1)
+    scan = CorrectionConfig(min_contact_faces=rules.min_contact_faces, max_gap_vx=1)
     try:
         found = find_contacts(
             InMemoryLayer(segments, voxel, offset), InMemoryLayer(bodies, voxel, offset), scan, threads=1
@@ -219,7 +219,7 @@ def _interface(
     if a == b or not (parts == np.uint64(a)).any() or not (parts == np.uint64(b)).any():
         return np.zeros((0, 3), np.float32)
     pair = InMemoryLayer(np.where(mask, parts, np.uint64(0)), voxel, offset)
-    return interface_points(pair, (a, b), CorrectionRules(max_gap_vx=1), threads=1)
+    return interface_points(pair, (a, b), CorrectionConfig(max_gap_vx=1), threads=1)
 
 
 def _overlaps(
@@ -237,7 +237,7 @@ def _skeletons(
     kept: NDArray[np.uint64],
     offset: IntPoint,
     voxel: tuple[float, float, float],
-    rules: SkeletonRules,
+    rules: SkeletonConfig,
 ) -> dict[int, Skeleton]:
     found = {}
     factor = np.asarray(rules.downsample)

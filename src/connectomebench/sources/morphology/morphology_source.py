@@ -33,14 +33,14 @@ from connectomebench.sources.morphology.reconstruction import (
 )
 from connectomebench.sources.morphology.segment_tubes import body_tubes, part_tubes, segment_tubes
 from connectomebench.sources.morphology.simulated_errors import simulate
-from connectomebench.sources.morphology.simulation_rules import MorphologyRules
+from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.morphology.swc import read_swc_folder
 from connectomebench.sources.morphology.tubes import tube_mesh
 
 if TYPE_CHECKING:
-    from connectomebench.core.cut import ProposalRules, ProposedCut
+    from connectomebench.core.cut import ProposalConfig, ProposedCut
 
-__all__ = ["MorphologyRules", "MorphologySource"]
+__all__ = ["MorphologySource", "SimulationConfig"]
 
 _SOMA_NM = 1500.0  # only a soma is that thick; ends inside it do not count
 _BORDER_NM = 500.0
@@ -72,7 +72,7 @@ class MorphologySource:
 
     def __init__(
         self,
-        rules: MorphologyRules,
+        rules: SimulationConfig,
         species: str = "fly",
         path: Path | str | None = None,
         unit_nm: float | None = None,
@@ -168,7 +168,7 @@ class MorphologySource:
         """
         return self._graph(segment_id, center_nm, cutout_nm)[0]
 
-    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+    def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every fusion."""
         from connectomebench.cuts.proposals import propose_cuts
 

@@ -15,8 +15,8 @@ from connectomebench.sources.morphology.neurites import chains
 from connectomebench.sources.morphology.windows import Opened, Window, open_windows
 
 
-class SimulatedCutRules(Protocol):
-    """The part of the rules that is about cuts; see :class:`simulated_errors.MorphologyRules`."""
+class SimulatedCutConfig(Protocol):
+    """The part of the rules that is about cuts; see :class:`simulated_errors.SimulationConfig`."""
 
     @property
     def step_nm(self) -> float: ...  # noqa: D102
@@ -140,7 +140,7 @@ def cut_neuron(
     radii_nm: NDArray[np.float32],
     edges: NDArray[np.integer],
     natural: NaturalEnds,
-    rules: SimulatedCutRules,
+    rules: SimulatedCutConfig,
     rng: np.random.Generator,
 ) -> Opened:
     """Cut a neuron at random places: across or along a neurite, or where a twig leaves its trunk.
@@ -225,7 +225,7 @@ def _along(nodes_nm: NDArray[np.float32], chain: NDArray[np.int64]) -> NDArray[n
 
 
 def _places_for_cuts(
-    nodes_nm: NDArray[np.float32], radii_nm: NDArray[np.float32], edges: NDArray[np.integer], rules: SimulatedCutRules
+    nodes_nm: NDArray[np.float32], radii_nm: NDArray[np.float32], edges: NDArray[np.integer], rules: SimulatedCutConfig
 ) -> dict[int, _Place]:
     """Find the nodes at which a neurite can be cut; those nearest to a trunk mean a cut of the whole twig."""
     found: dict[int, _Place] = {}

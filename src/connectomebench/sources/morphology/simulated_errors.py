@@ -20,12 +20,12 @@ from connectomebench.sources.morphology.neurites import prune_hidden_twigs, resa
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches, yield_to_neighbours
 from connectomebench.sources.morphology.reconstruction import Reconstruction
 from connectomebench.sources.morphology.simulate_cuts import NaturalEnds, cut_neuron, measure_ends
-from connectomebench.sources.morphology.simulation_rules import MorphologyRules
+from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.morphology.swc import Neuron
 from connectomebench.sources.morphology.windows import Flesh, open_windows
 
 
-def simulate(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
+def simulate(neurons: Sequence[Neuron], rules: SimulationConfig) -> Reconstruction:
     """Make smooth tubes of the neurons, cut them into fragments, and fuse some fragments.
 
     Parameters
@@ -50,7 +50,7 @@ def simulate(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstructio
     return _fuse(replace(met, tips=_tips(met, rules, rng)), rules, rng)
 
 
-def _tubes(neurons: Sequence[Neuron], rules: MorphologyRules) -> Reconstruction:
+def _tubes(neurons: Sequence[Neuron], rules: SimulationConfig) -> Reconstruction:
     """Put all neurons into one table, not yet cut: every segment is a body."""
     tubes = [smooth(resample(prune_hidden_twigs(n.skeleton), rules.step_nm), 4, rules.min_radius_nm) for n in neurons]
     sizes = [len(t.nodes_nm) for t in tubes]
@@ -106,7 +106,7 @@ def _cut(
     whole: Reconstruction,
     natural: NaturalEnds,
     border: NDArray[np.int64],
-    rules: MorphologyRules,
+    rules: SimulationConfig,
     rng: np.random.Generator,
 ) -> Reconstruction:
     parts, gaps, flesh, through, count, windows = [], [], [], [], 0, 0
@@ -146,7 +146,7 @@ def _cut(
     )
 
 
-def _meet(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator) -> Reconstruction:
+def _meet(cut: Reconstruction, rules: SimulationConfig, rng: np.random.Generator) -> Reconstruction:
     """Let natural ends meet other neurons; see :mod:`meetings`."""
     free = np.ones(len(cut.nodes_nm), np.bool_)
     free[cut.edges[cut.hidden]] = False
@@ -189,7 +189,7 @@ def _meet(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator)
 
 
 def _tips(
-    met: Reconstruction, rules: MorphologyRules, rng: np.random.Generator
+    met: Reconstruction, rules: SimulationConfig, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Add faces to the remaining natural ends; return edges near them and the face of each, shape (t, 10)."""
     degree = met.degrees()
@@ -237,7 +237,7 @@ def _random_ids(count: int, seed: int) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _fuse(cut: Reconstruction, rules: MorphologyRules, rng: np.random.Generator) -> Reconstruction:
+def _fuse(cut: Reconstruction, rules: SimulationConfig, rng: np.random.Generator) -> Reconstruction:
     """Bridge random pairs of fragments of different neurons that touch, each fragment once at most."""
     pairs, gaps = close_pairs(cut.nodes_nm, cut.radii_nm, cut.segments, rules.fusion_gap_nm)
     degree = cut.degrees()

@@ -8,7 +8,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 
 @dataclass(frozen=True)
-class MorphologyRules:
+class SimulationConfig:
     """Parameters of the simulated errors, and the scale at which neurons are drawn.
 
     Attributes

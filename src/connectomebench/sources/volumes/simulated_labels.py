@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import CorrectionRules
+from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.volume import Volume
 from connectomebench.sources.label_shapes import Extents, int_point
 from connectomebench.sources.morphology.faces import LARGEST_OVERLAP_NM, FaceDraw, draw_face, face_row, tilted
-from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
+from connectomebench.sources.volumes.simulated_rules import LabelErrorConfig
 
 _BACKGROUND = 0
 _REACH_NM = 700.0  # half the edge of the cube in which a face is placed
@@ -25,7 +25,7 @@ _LARGEST_RADIUS_NM = 450.0
 
 
 def simulate_label_errors(
-    truth: Volume, extents: Extents, contact_rules: CorrectionRules, rules: LabelErrorRules
+    truth: Volume, extents: Extents, contact_rules: CorrectionConfig, rules: LabelErrorConfig
 ) -> NDArray[np.uint32]:
     """Cut and fuse objects of a volume.
 
@@ -82,7 +82,7 @@ def simulate_label_errors(
 
 
 def _choose_fusions(
-    couples: NDArray[np.int64], able: NDArray[np.bool_], rules: LabelErrorRules, rng: np.random.Generator
+    couples: NDArray[np.int64], able: NDArray[np.bool_], rules: LabelErrorConfig, rng: np.random.Generator
 ) -> NDArray[np.int64]:
     """Draw contacts at which two objects are fused, no object twice; return rows of the contacts."""
     wanted = round(rules.fused_fraction * int(able.sum()) / 2)
@@ -126,7 +126,7 @@ def _cut_object(
     own: int,
     count: int,
     voxel_nm: NDArray[np.float64],
-    rules: LabelErrorRules,
+    rules: LabelErrorConfig,
     rng: np.random.Generator,
 ) -> int:
     """Cut the object with number ``own``, in place; new fragments are numbered from ``count + 1``. Returns how many."""

@@ -8,7 +8,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 
 @dataclass(frozen=True)
-class LabelErrorRules:
+class LabelErrorConfig:
     """Parameters of simulated errors in labels.
 
     Attributes

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.correction import Contacts, CorrectionRules, Corrections
+from connectomebench.core.correction import Contacts, CorrectionConfig, Corrections
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
@@ -31,8 +31,8 @@ from connectomebench.core.volume import IntPoint, Volume, voxel_box
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
     Extents,
-    MeshRules,
-    SkeletonRules,
+    MeshConfig,
+    SkeletonConfig,
     find_extents,
     int_point,
     read_mask,
@@ -42,13 +42,13 @@ from connectomebench.sources.part_meshes import paint_side, stored_meshes
 from connectomebench.sources.slice_sampling import cut_slices
 from connectomebench.sources.supervoxels import (
     EMPTY_GRAPH,
-    PieceRules,
+    PieceConfig,
     Pieces,
     piece_graph,
     pieces_of_balls,
     pieces_of_supervoxels,
 )
-from connectomebench.sources.surroundings import CertaintyRules, volume_surroundings
+from connectomebench.sources.surroundings import CertaintyConfig, volume_surroundings
 from connectomebench.sources.volumes.arrays import ArrayVolume, StoredVolume, VolumeSpec, open_volume
 from connectomebench.sources.volumes.correction_store import (
     pack_contacts,
@@ -57,10 +57,10 @@ from connectomebench.sources.volumes.correction_store import (
     unpack_corrections,
 )
 from connectomebench.sources.volumes.cropped import fit_image
-from connectomebench.sources.volumes.simulated_rules import LabelErrorRules
+from connectomebench.sources.volumes.simulated_rules import LabelErrorConfig
 
 if TYPE_CHECKING:
-    from connectomebench.core.cut import ProposalRules, ProposedCut
+    from connectomebench.core.cut import ProposalConfig, ProposedCut
 
 _log = logging.getLogger(__name__)
 
@@ -104,16 +104,16 @@ class VolumesConfig:
     version: str
     automatic: VolumeSpec | dict[str, VolumeSpec]
     proofread: VolumeSpec | None = None
-    simulated: LabelErrorRules | None = None
+    simulated: LabelErrorConfig | None = None
     image: VolumeSpec | None = None
     supervoxels: VolumeSpec | None = None
     license: str | None = None
     citation: str | None = None
-    corrections: CorrectionRules = field(default_factory=CorrectionRules)
-    mesh: MeshRules = field(default_factory=MeshRules)
-    skeleton: SkeletonRules = field(default_factory=SkeletonRules)
-    pieces: PieceRules = field(default_factory=PieceRules)
-    certainty: CertaintyRules = field(default_factory=CertaintyRules)
+    corrections: CorrectionConfig = field(default_factory=CorrectionConfig)
+    mesh: MeshConfig = field(default_factory=MeshConfig)
+    skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
+    pieces: PieceConfig = field(default_factory=PieceConfig)
+    certainty: CertaintyConfig = field(default_factory=CertaintyConfig)
     border_nm: float = 1000.0
     same_place_nm: float = 1000.0
 
@@ -201,7 +201,7 @@ class VolumeSource:
         self._pieces = lru_cache(maxsize=8)(self._make_pieces)
         self._extents: Extents | None = None
 
-    def _with_errors(self, truth: StoredVolume, rules: LabelErrorRules) -> ArrayVolume:
+    def _with_errors(self, truth: StoredVolume, rules: LabelErrorConfig) -> ArrayVolume:
         """Simulate the segmentation with errors, or read it from the cache."""
         from connectomebench.sources.volumes.simulated_labels import simulate_label_errors
 
@@ -371,7 +371,7 @@ class VolumeSource:
         """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
         return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
 
-    def propose(self, rules: ProposalRules, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+    def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""
         from connectomebench.cuts.proposals import propose_cuts
 
