@@ -92,7 +92,7 @@ def read(folder: Path, file: str, key: str, dtype: Any) -> NDArray[Any]:
             with gzip.open(packed) as source, open(path, "wb") as target:
                 shutil.copyfileobj(source, target)
         try:
-            array = np.asarray(open_array(path, key, file)[:])
+            array = np.asarray(open_array(path, key, file).array[:])
         except (OSError, ValueError) as error:
             raise ConnectomeBenchError(f"{file} cannot be read ({error}); get it again") from None
     if array.ndim == 4 and array.shape[-1] == 1:

@@ -93,6 +93,7 @@ OWN = {
     "models/skops_check.py",
     "build/pipeline.py",
     "dataset/public/load_public.py",
+    "economics/change_logs.py",
 }
 
 

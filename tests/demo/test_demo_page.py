@@ -100,7 +100,10 @@ def test_two_samples_by_keys_alone(open_page) -> None:
     assert "as published: 29 of 31 right (94%, 95% interval 79% to 98%); 28 of 31" in page.inner_text("#cb-score")
     assert not page.is_visible("#cb-answer-0")
     page.evaluate("document.activeElement.blur()")
-    page.keyboard.press("n")
+    page.keyboard.press("n")  # the key of "no", and not that of the next sample
+    page.wait_for_timeout(200)
+    assert page.query_selector(VERDICT)
+    page.keyboard.press("ArrowRight")
     wait_for_another(page, first)
     assert not page.query_selector(VERDICT)
     second = shown(page)

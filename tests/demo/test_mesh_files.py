@@ -280,4 +280,4 @@ def test_the_attack_that_took_14_gb_takes_no_more_than_its_positions() -> None:
     data = glb(tree, struct.pack("<I4s", len(numbers), b"BIN\0") + numbers)
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     assert [len(mesh.faces) for mesh in read_meshes_apart([data])] == [1]
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < max(before, 1_000_000)  # kB
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss <= max(before, 1_000_000)  # kB

@@ -251,6 +251,9 @@ def test_a_style_that_was_trained_is_kept_where_the_prompt_is_adapted(
     assert "leave out the options for models" in run("person", "--rater", "ada", "--overwrite", fails=True)
 
 
-def test_the_ablations_are_listed(run: Run) -> None:
-    out = run("any", "--ablation", "list")
+def test_the_ablations_are_listed(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run("any", "--ablation", "list")
+    assert ended.value.code == 0
+    out = capsys.readouterr().out
     assert "blank_images: " in out and "base_model: " in out

@@ -14,7 +14,6 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.subsample import balanced_sample
 
 
-@given(st.lists(st.sampled_from(["yes", "no", "none"]), min_size=1, max_size=60), st.data())
 def test_a_column_is_read_once_and_not_row_by_row() -> None:
     class Column(list[str]):
         """A column that counts how often a single row is read."""
@@ -30,6 +29,7 @@ def test_a_column_is_read_once_and_not_row_by_row() -> None:
     assert Column.reads == 0
 
 
+@given(st.lists(st.sampled_from(["yes", "no", "none"]), min_size=1, max_size=60), st.data())
 def test_a_sample_is_balanced_as_far_as_there_are_rows(answers: list[str], data: st.DataObject) -> None:
     n = data.draw(st.integers(1, len(answers)))
     seed = data.draw(st.integers(0, 5))

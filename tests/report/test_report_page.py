@@ -189,7 +189,7 @@ def test_text_from_files_is_escaped(page: Any) -> None:
 @pytest.mark.parametrize(
     ("skill", "short", "said"),
     [
-        ({"probe": 0.95, "trivial": 0.5}, "Yes", "The probe beats both baselines."),
+        ({"probe": 0.95, "trivial": 0.5}, "Yes, by few groups", "The probe beats both baselines"),
         ({"probe": 0.6, "trivial": 0.6}, "Not distinguishable at this n", "not distinguishable at this n"),
         ({"probe": 0.3, "trivial": 0.95}, "No: a baseline wins (construction flaw)", "construction flaw"),
     ],

@@ -126,7 +126,7 @@ def test_few_of_one_side_and_very_many_of_the_other(n, m):
     """As many candidates as the few and the many need, not 64 for each of the many."""
     rng = np.random.default_rng(0)
     cases, others = rng.normal(size=(n, 3)), rng.normal(size=(m, 3))
-    a, _ = controls._allowed_pairs(cases, others, np.zeros(n), np.zeros(m), np.inf, 64)
+    a, _ = controls._allowed_pairs(cases, others, np.zeros(n), np.zeros(m), np.full(m, np.inf), 64)
     assert len(a) <= 2 * 64 * min(n, m) + 2 * max(n, m)
     pairs = assign_controls(cases, others, 1)
     assert len(pairs) == min(n, m) == len({c for c, _ in pairs}) == len({o for _, o in pairs})

@@ -161,7 +161,7 @@ def read_assumptions(path: Path, base: Sourced) -> Sourced:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read assumptions {path}: {error.strerror}; check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(data, dict):
         raise ConnectomeBenchError(f"{path} must be a mapping of assumptions, such as `merge_precision: 0.05`")

@@ -34,7 +34,7 @@ def point(array):
 
 def test_missing_navis_is_told_in_one_line(monkeypatch):
     monkeypatch.setattr(hemibrain_neurons, "find_spec", lambda name: None)
-    with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[quickstart\]'") as error:
+    with pytest.raises(ConnectomeBenchError, match=r"pip install 'connectomebench\[neurons\]'") as error:
         MorphologySource(SimulationConfig())
     assert "\n" not in str(error.value)
 

@@ -169,7 +169,7 @@ def _interpolated(
     laplacian = (diags_array(graph.sum(axis=1)) - graph).tocsr()
     given = np.flatnonzero(~unknown)
     pull = -(laplacian[rows][:, given] @ radii[given])
-    filled[rows] = spsolve(laplacian[rows][:, rows].tocsc(), pull)
+    filled[rows] = np.asarray(spsolve(laplacian[rows][:, rows].tocsc(), pull))
     alone = unknown & (known[tree] == 0)  # single points, which are never drawn
     filled[alone] = radii[given].min()
     return filled
