@@ -39,7 +39,7 @@ configs:
 
 # Answers of models
 
-Result records of [connectomebench](https://pypi.org/project/connectomebench/): one row for each answer of a model or a
+Result records of [connectomebench](https://huggingface.co/connectomebench): one row for each answer of a model or a
 person to a sample, in `results/MODEL/TASK/SPECIES/PARTITION.parquet`, and the training records of models in `models/`.
 
 ```python
