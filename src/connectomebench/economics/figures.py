@@ -334,6 +334,7 @@ def _stacked_hours(axes: Axes, totals: Sequence[Totals], a: Assumptions, title: 
 
 
 def _stack(axes: Axes, names: Sequence[str], merges: Any, splits: Any, label: str) -> None:
+    names = [name.replace(" (", "\n(") for name in names]  # two lines: names of neighbours would run into each other
     lower = axes.bar(names, merges, color=BLUE, width=0.55, label="merges")
     upper = axes.bar(names, splits, bottom=merges, color=ORANGE, width=0.55, label="splits")
     if label:
