@@ -34,13 +34,18 @@ def test_an_error_for_the_user_comes_back_in_its_own_words() -> None:
         run_limited(f"{HERE}:refuse", [], "it", SMALL)
 
 
-@pytest.mark.parametrize("function", ["fill_memory", "spin", "write_much", "crash", "raise_bug"])
+@pytest.mark.parametrize("function", ["fill_memory", "spin", "write_much", "raise_bug"])
 def test_nothing_else_does(function: str) -> None:
     before, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
     with pytest.raises(ConnectomeBenchError, match=r"^the thing cannot be read within the memory and time"):
         run_limited(f"{HERE}:{function}", [], "the thing", SMALL)
     assert time.monotonic() - began < 60
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
+
+
+def test_a_crash_is_damage() -> None:
+    with pytest.raises(ConnectomeBenchError, match=r"^the thing crashes the library that reads it, so it is damaged"):
+        run_limited(f"{HERE}:crash", [], "the thing", SMALL)
 
 
 def test_no_token_goes_along() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import resource
+import signal
 import struct
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 _REFUSED, _TOO_MUCH = 3, 4
 _MESSAGE_BYTES = 1000
+# a library that is out of memory may abort, so that is none of them
+_CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
 # what Python needs to start and to find this package; no token is among them
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TMPDIR", "NUMBA_CACHE_DIR")
 
@@ -91,6 +94,8 @@ def run_limited(function: str, parts: Sequence[bytes], what: str, limits: Limits
         if ended.returncode == _REFUSED:
             said.seek(0)
             raise ConnectomeBenchError(said.read(_MESSAGE_BYTES).decode("utf-8", "replace"))
+        if -ended.returncode in _CRASHES:
+            raise ConnectomeBenchError(f"{what} crashes the library that reads it, so it is damaged; get it again")
         if ended.returncode != 0:
             raise _too_much(what)
         found.seek(0)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.sources.volumes.arrays import VolumeSpec, open_volume
-from connectomebench.sources.volumes.crackle_checks import decompress
+from connectomebench.sources.volumes.crackle_checks import decompress, decompress_apart
 from connectomebench.sources.volumes.precomputed_chunks import segmentation_problem
 
 
@@ -205,6 +205,16 @@ def test_every_slice_of_crackle_has_its_check_sum_compared() -> None:
         data[at] ^= 1
         with pytest.raises(ValueError, match=r"check sum of slice \d+ does not match"):
             decompress(bytes(data))
+
+
+def test_crackle_files_are_decoded_in_a_process_of_their_own() -> None:
+    labels = toy()[0].astype(np.uint16)
+    stored = crackle.compress(np.asfortranarray(labels))
+    found = decompress_apart(stored)
+    assert np.array_equal(found, labels) and found.dtype == labels.dtype
+    for data, words in ((stored[: len(stored) // 2], "."), (b"no crackle" * 20, "does not begin as crackle does")):
+        with pytest.raises(ValueError, match=words):
+            decompress_apart(data)
 
 
 @pytest.fixture(scope="module")

@@ -376,10 +376,10 @@ def _open_crackle(path: Path, name: str) -> NDArray[Any]:
         raise _extra(name, path, "crackle-codec") from None
     import gzip
 
-    from connectomebench.sources.volumes.crackle_checks import decompress
+    from connectomebench.sources.volumes.crackle_checks import decompress_apart
 
     stored = path.read_bytes()
-    return decompress(gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored)
+    return decompress_apart(gzip.decompress(stored) if path.suffix.lower() == ".gz" else stored)
 
 
 def damaged_chunk(array: Any, index: tuple[slice | int, ...]) -> str:
