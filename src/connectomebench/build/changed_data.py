@@ -34,11 +34,8 @@ def check_same_data(config: BuildConfig, built: Mapping[str, Path], cache: Path,
         If the version of the data, which follows from their content, is another one. Data that are gone are no error:
         a finished dataset does not need them.
     """
-    if not built or config.source.volumes is None:
-        return
-    try:
-        now = open_source(config.source, config.species, cache, base, SerialRunner()).info.version
-    except ConnectomeBenchError:
+    now = volumes_version(config, cache, base) if built else None
+    if now is None:
         return
     for folder in built.values():
         then = read_manifest(folder)["species"][config.species]["source"]["version"]
@@ -47,3 +44,24 @@ def check_same_data(config: BuildConfig, built: Mapping[str, Path], cache: Path,
                 f"{folder / config.species} was built from other data (version {then}; the volumes are now {now}); "
                 "choose another --out, or delete that folder to build it from what is there now"
             )
+
+
+def volumes_version(config: BuildConfig, cache: Path, base: Path) -> str | None:
+    """Return the version of volumes as they are now, which follows from their content.
+
+    Parameters
+    ----------
+    config, cache, base
+        As for :func:`check_same_data`.
+
+    Returns
+    -------
+    str or None
+        None for other sources, and for volumes that are gone.
+    """
+    if config.source.volumes is None:
+        return None
+    try:
+        return open_source(config.source, config.species, cache, base, SerialRunner()).info.version
+    except ConnectomeBenchError:
+        return None

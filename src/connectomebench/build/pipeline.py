@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from connectomebench.build.batch_files import RenderSummary
-from connectomebench.build.changed_data import check_same_data
+from connectomebench.build.changed_data import check_same_data, volumes_version
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, check_buildable
 from connectomebench.build.render_batches import RenderedPool, render_sites
@@ -107,7 +107,7 @@ def build_datasets(
             remove_other_build(folder, config.species, config.fingerprint())
     built = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
     check_same_data(config, {task: folders[task] for task in sorted(built)}, out / ".cache" / "source", base)
-    record = _LeftOut(out, config)
+    record = _LeftOut(out, config, base)
     lacking = record.read()
     for task in wanted:
         if task in built:
@@ -145,20 +145,25 @@ class _LeftOut:
 
     out: Path
     config: BuildConfig
+    base: Path
 
     @property
     def path(self) -> Path:
         return self.out / ".cache" / f"{self.config.species}-left-out.json"
 
     def read(self) -> dict[str, str]:
-        """Return task -> what it lacks; empty where another configuration left them out."""
+        """Return task -> what it lacks; empty where another configuration or other data left them out."""
         if not self.path.exists():
             return {}
         found = json.loads(self.path.read_text())
-        return found["tasks"] if found["config_fingerprint"] == self.config.fingerprint() else {}
+        return found["tasks"] if found.get("of") == self._of() else {}
 
     def write(self, tasks: dict[str, str]) -> None:
-        write_json(self.path, {"config_fingerprint": self.config.fingerprint(), "tasks": tasks})
+        write_json(self.path, {"of": self._of(), "tasks": tasks})
+
+    def _of(self) -> list[str | None]:
+        cache = self.out / ".cache" / "source"
+        return [self.config.fingerprint(), volumes_version(self.config, cache, self.base)]
 
 
 @dataclass(frozen=True)
