@@ -49,7 +49,7 @@ lint: setup
 	@$(BIN)/lint-imports --no-cache
 
 coverage: setup
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term --cov-report=html
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-report=html
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
@@ -59,7 +59,7 @@ examples: setup
 	@$(BIN)/python .ci/examples.py $(QUICKSTART_OUT)
 
 test: lint
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # The second environment sees the first one's packages through a .pth file; a .pth inside a folder added that way is not
 # read, so the editable installation of the checkout stays out of sight.
