@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from connectomebench.build.changed_data import check_same_data
+from connectomebench.build.changed_data import check_same_data, volumes_version
 from connectomebench.build.config import BuildConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.manifest import add_species
@@ -26,9 +26,9 @@ def test_rewritten_volumes_are_noticed(tmp_path: Path) -> None:
     version = open_source(config.source, "fly", cache, tmp_path, SerialRunner()).info.version
     add_species(folder, "merge_action", "fly", {"source": {"version": version}})
     built = {"merge_action": folder}
-    check_same_data(config, built, cache, tmp_path)
+    check_same_data(config, built, volumes_version(config, cache, tmp_path))
     np.save(tmp_path / "a.npy", labels * 2)
     with pytest.raises(ConnectomeBenchError, match=r"merge_action/fly was built from other data"):
-        check_same_data(config, built, cache, tmp_path)
+        check_same_data(config, built, volumes_version(config, cache, tmp_path))
     (tmp_path / "a.npy").unlink()
-    check_same_data(config, built, cache, tmp_path)
+    check_same_data(config, built, volumes_version(config, cache, tmp_path))

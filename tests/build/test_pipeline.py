@@ -129,8 +129,10 @@ def test_a_task_that_is_added_leaves_the_others_as_they_are(short_config: Path, 
     first, second = "merge_action", "endpoint_error_identification"
     build_datasets(load_config(short_config, {"tasks": [first]}), tmp_path, short_config.parent)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / first).rglob("*")}
-    both = load_config(short_config, {"tasks": [first, second]})
-    assert list(build_datasets(both, tmp_path, short_config.parent)) == [first, second]
+    alone = load_config(short_config, {"tasks": [second]})  # the rows of the first are there, though it is not named
+    assert list(build_datasets(alone, tmp_path, short_config.parent)) == [second]
+    both = load_config(short_config, {"tasks": [second, first]})
+    assert {*build_datasets(both, tmp_path, short_config.parent)} == {first, second}
     assert {p: p.stat().st_mtime_ns for p in before} == before
     assert (entry(tmp_path, second)["partition"]["tasks"], entry(tmp_path, second)["partition"]["after"]) == (
         [second],

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
@@ -22,6 +22,7 @@ from connectomebench.partition.assign import (
     SHARED_SEGMENT,
     TIED,
     PartitionConfig,
+    check_divisible,
     partition_sites,
 )
 from connectomebench.partition.earlier_rows import EarlierRow
@@ -396,3 +397,18 @@ def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by)
     assert TIED in result.reasons
     check_leak_proof([*sites, *added], replace(result, partitions=first.partitions + result.partitions), group_by)
     assert sum(p is not None for p in result.partitions) > 100
+
+
+@pytest.mark.parametrize(
+    ("half", "cubes", "enough"), [(None, 2, False), (None, 3, True), ("+x", 3, False), ("+x", 5, True)]
+)
+def test_a_pool_in_too_few_cubes_is_known_before_it_is_drawn(half, cubes, enough):
+    """Cubes lie in a row from the left; with a half for test the right one has to have some of them."""
+    rules = PartitionConfig(cube_nm=EDGE / 7, test_half=half)
+    places = [((i + 0.9) * EDGE / 7, 10, 10) for i in range(cubes)]
+    sites = [make_site(p, 1.0, [i], [i], a) for i, p in enumerate(places) for a in ("yes", "no")]
+    if enough:
+        check_divisible(sites, rules, BOUNDS)
+        return
+    with pytest.raises(TaskLacking, match=f"lie in {cubes} cubes"):
+        check_divisible(sites, rules, BOUNDS)

@@ -12,7 +12,7 @@ from connectomebench.execution.runner import SerialRunner
 from connectomebench.sources.factory import open_source
 
 
-def check_same_data(config: BuildConfig, built: Mapping[str, Path], cache: Path, base: Path) -> None:
+def check_same_data(config: BuildConfig, built: Mapping[str, Path], version: str | None) -> None:
     """Check that datasets that are there already come from the volumes as they are now.
 
     Only volumes are looked at: they lie here, where they may be rewritten under the same name. Servers keep versions.
@@ -23,10 +23,8 @@ def check_same_data(config: BuildConfig, built: Mapping[str, Path], cache: Path,
         The configuration of the datasets.
     built
         Task -> its finished dataset folder.
-    cache
-        Cache folder of the source.
-    base
-        Base folder for relative paths.
+    version
+        Of the volumes as they are now, from :func:`volumes_version`.
 
     Raises
     ------
@@ -34,14 +32,13 @@ def check_same_data(config: BuildConfig, built: Mapping[str, Path], cache: Path,
         If the version of the data, which follows from their content, is another one. Data that are gone are no error:
         a finished dataset does not need them.
     """
-    now = volumes_version(config, cache, base) if built else None
-    if now is None:
+    if version is None:
         return
     for folder in built.values():
         then = read_manifest(folder)["species"][config.species]["source"]["version"]
-        if then != now:
+        if then != version:
             raise ConnectomeBenchError(
-                f"{folder / config.species} was built from other data (version {then}; the volumes are now {now}); "
+                f"{folder / config.species} was built from other data (version {then}; the volumes are now {version}); "
                 "choose another --out, or delete that folder to build it from what is there now"
             )
 
@@ -51,8 +48,12 @@ def volumes_version(config: BuildConfig, cache: Path, base: Path) -> str | None:
 
     Parameters
     ----------
-    config, cache, base
-        As for :func:`check_same_data`.
+    config
+        A configuration.
+    cache
+        Cache folder of the source.
+    base
+        Base folder for relative paths.
 
     Returns
     -------

@@ -19,24 +19,31 @@ from connectomebench.build.batch_files import RenderSummary
 from connectomebench.build.changed_data import check_same_data, volumes_version
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
 from connectomebench.build.config import BuildConfig, check_buildable
+from connectomebench.build.divisions import (
+    Division,
+    divisions,
+    left_out_path,
+    read_left_out,
+    write_left_out,
+    written_rows,
+)
 from connectomebench.build.render_batches import RenderedPool, render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer, suitable_engine
 from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
-from connectomebench.core.files import content_key, write_json, write_text
+from connectomebench.core.files import content_key, write_text
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.leak_words import MOST_LISTED
 from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodies, look_alikes
-from connectomebench.dataset.manifest import FILE_NAME as MANIFEST
-from connectomebench.dataset.manifest import add_species, is_built, library_versions, read_manifest, remove_other_build
+from connectomebench.dataset.manifest import add_species, is_built, library_versions, remove_other_build
 from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
-from connectomebench.dataset.schema import make_row, read_small_columns, write_partition
+from connectomebench.dataset.schema import make_row, write_partition
 from connectomebench.execution.open_runner import open_runner
 from connectomebench.execution.runner import IN_PROCESS, Runner
-from connectomebench.partition.assign import PartitionResult, partition_sites
+from connectomebench.partition.assign import PartitionResult, check_divisible, partition_sites
 from connectomebench.partition.earlier_rows import EarlierRow
 from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
 from connectomebench.rendering.rasterizer import available_threads
@@ -106,9 +113,11 @@ def build_datasets(
         for folder in folders.values():
             remove_other_build(folder, config.species, config.fingerprint())
     built = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
-    check_same_data(config, {task: folders[task] for task in sorted(built)}, out / ".cache" / "source", base)
-    record = _LeftOut(out, config, base)
-    lacking = record.read()
+    version = None
+    if built or left_out_path(out, config.species).exists():  # what is there may be of other data
+        version = volumes_version(config, out / ".cache" / "source", base)
+    check_same_data(config, {task: folders[task] for task in sorted(built)}, version)
+    lacking = read_left_out(out, config, version)
     for task in wanted:
         if task in built:
             _log.info("%s/%s is there already", task, config.species)
@@ -116,9 +125,10 @@ def build_datasets(
             _log.warning("%s is left out: %s", task, lacking[task])
     todo = [task for task in wanted if task not in built and task not in lacking]
     if todo:
-        for division, own in _divisions(config, folders, todo).items():
-            lacking |= _build(own, division, config, out, base, scheduler)
-        record.write(lacking)
+        for division, own in divisions(config, out, todo).items():
+            left_out, version = _build(own, division, config, out, base, scheduler)
+            lacking |= left_out
+        write_left_out(out, config, version, lacking)
         done = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
         if done == {*config.tasks}:
             shutil.rmtree(_drawn_folder(out, config.species), ignore_errors=True)
@@ -139,65 +149,10 @@ def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]
     return tuple(dict.fromkeys(tasks))
 
 
-@dataclass(frozen=True)
-class _LeftOut:
-    """The record of tasks that a configuration leaves out for want of sites, so that the next run need not look."""
-
-    out: Path
-    config: BuildConfig
-    base: Path
-
-    @property
-    def path(self) -> Path:
-        return self.out / ".cache" / f"{self.config.species}-left-out.json"
-
-    def read(self) -> dict[str, str]:
-        """Return task -> what it lacks; empty where another configuration or other data left them out."""
-        if not self.path.exists():
-            return {}
-        found = json.loads(self.path.read_text())
-        return found["tasks"] if found.get("of") == self._of() else {}
-
-    def write(self, tasks: dict[str, str]) -> None:
-        write_json(self.path, {"of": self._of(), "tasks": tasks})
-
-    def _of(self) -> list[str | None]:
-        cache = self.out / ".cache" / "source"
-        return [self.config.fingerprint(), volumes_version(self.config, cache, self.base)]
-
-
-@dataclass(frozen=True)
-class _Division:
-    """Tasks that are divided into partitions at once, after others whose rows they keep clear of."""
-
-    tasks: tuple[str, ...]
-    after: tuple[str, ...]
-
-
-def _divisions(config: BuildConfig, folders: dict[str, Path], todo: Sequence[str]) -> dict[_Division, list[str]]:
-    """Group tasks that are to be written by the division they belong to.
-
-    Tasks of an unfinished or damaged build are divided again with those they came with, so that it ends as if unbroken.
-    """
-    known: dict[str, _Division] = {}
-    for folder in folders.values():
-        entry = read_manifest(folder)["species"].get(config.species) if (folder / MANIFEST).exists() else None
-        if entry is not None:
-            division = _Division(*(tuple(entry["partition"][name]) for name in ("tasks", "after")))
-            known |= dict.fromkeys(division.tasks, division)
-    new = _Division(
-        tuple(task for task in config.tasks if task not in known), tuple(task for task in config.tasks if task in known)
-    )
-    own: dict[_Division, list[str]] = {}
-    for task in todo:
-        own.setdefault(known.get(task, new), []).append(task)
-    return own
-
-
 def _build(
-    todo: Sequence[str], division: _Division, config: BuildConfig, out: Path, base: Path, scheduler: str
-) -> dict[str, str]:
-    """Build some of the tasks of a division; return what those lack that are left out."""
+    todo: Sequence[str], division: Division, config: BuildConfig, out: Path, base: Path, scheduler: str
+) -> tuple[dict[str, str], str | None]:
+    """Build some of the tasks of a division; return what those lack that are left out, and the version of volumes."""
     pool = _draw_pool(replace(config, tasks=division.tasks), out.resolve(), base.resolve(), scheduler)
     lacking = dict(pool.lacking)
     matched: dict[str, _Matched] = {}
@@ -208,7 +163,7 @@ def _build(
         except TaskLacking as error:
             _leave_out(error, lacking)
     sites = [site for m in matched.values() for site in m.sites]
-    earlier = _written_rows(division.after, config, out, pool.info)
+    earlier = written_rows(division.after, config, out, pool.info)
     divided = _divide(sites, config, pool.info, earlier, lacking)
     if divided is not None:
         # the division drops whole tasks only before any row of them is chosen
@@ -218,7 +173,8 @@ def _build(
             if task in matched:
                 rows = [row for row in kept if row.site.task == task]
                 _write_task(task, rows, matched[task], pool, divided, out, config, division)
-    return {task: problem for task, problem in lacking.items() if task in todo}
+    version = None if config.source.volumes is None else pool.info.version
+    return {task: problem for task, problem in lacking.items() if task in todo}, version
 
 
 def _leave_out(error: TaskLacking, lacking: dict[str, str]) -> None:
@@ -240,20 +196,6 @@ def _divide(
         except TaskLacking as error:
             _leave_out(error, lacking)
     return None
-
-
-def _written_rows(tasks: Sequence[str], config: BuildConfig, out: Path, info: SourceInfo) -> list[EarlierRow]:
-    """Read what the rows of tasks show and where they are."""
-    segmentations = {own.name: name for name, own in (info.segmentations or {}).items()}
-    columns = ["location_nm", "extent_nm", "segment_ids", "body_ids", "source"]
-    rows: list[EarlierRow] = []
-    for task, partition in product(tasks, PARTITIONS):
-        for row in read_small_columns(out / task / config.species, partition, columns).to_pylist():
-            segmentation = segmentations.get(row["source"], "")
-            segments = tuple((segmentation, segment) for segment in row["segment_ids"])
-            x, y, z = row["location_nm"]
-            rows.append(EarlierRow((x, y, z), row["extent_nm"], segments, tuple(row["body_ids"]), partition))
-    return rows
 
 
 @dataclass(frozen=True)
@@ -299,9 +241,13 @@ def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _P
             name = _engine_of_workers(runner, config.views.engine)
             renderer = RemoteRenderer(config.source, config.species, cache, base, info.version, name, config.views)
         lacking: dict[str, str] = {}
-        # what cannot be divided before rendering cannot be divided after it, when there are fewer
-        _divide(gathered.sites, config, info, (), lacking)
-        gathered = replace(gathered, sites=tuple(s for s in gathered.sites if s.task not in lacking))
+        while left := tuple(site for site in gathered.sites if site.task not in lacking):
+            try:
+                check_divisible(left, config.partition, info.bounds_nm)
+                break
+            except TaskLacking as error:
+                _leave_out(error, lacking)
+        gathered = replace(gathered, sites=left)
         ids = [info.sample_id(site) for site in gathered.sites]
         folder = _drawn_folder(out, config.species) / content_key(config.source_values())
         drawn = render_sites(gathered.sites, ids, renderer, runner, folder, config.failures)
@@ -403,7 +349,7 @@ def _write_task(
     divided: PartitionResult,
     out: Path,
     config: BuildConfig,
-    division: _Division,
+    division: Division,
 ) -> None:
     """Write the rows of one task, check for leakage, and write card and manifest."""
     gathered = pool.gathered
@@ -421,9 +367,9 @@ def _write_task(
         digests[partition] = write_partition(folder, task, partition, stored, len(rows), size, on_picture=memo.remember)
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     fingerprint = config.fingerprint()
-    species_folders = {
-        t: out / t / config.species for t in config.tasks if t == task or is_built(out / t, config.species, fingerprint)
-    }
+    others = {*division.after, *division.tasks} - {task}
+    others = {other for other in others if is_built(out / other, config.species, fingerprint)}
+    species_folders = {t: out / t / config.species for t in (task, *sorted(others))}
     similar = look_alikes(folder, memo)
     leaks = check_leaks(species_folders, task, config.partition.group_by, similar)
     entry = {

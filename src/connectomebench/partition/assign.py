@@ -178,20 +178,62 @@ def _hold(problem: Problem, tied: NDArray[np.bool_]) -> None:
     problem.allowed[held, votes[held].argmax(axis=1)] = True
 
 
-def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
-    location_nm = np.array([s.location_nm for s in sites], np.float64)
-    extent_nm = np.array([s.extent_nm for s in sites], np.float64)
+def check_divisible(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> None:
+    """Check what :func:`partition_sites` needs of a pool, before any choice among its sites.
+
+    Only what is certain is an error: that part of the pool cannot be divided if its cubes are too few.
+
+    Parameters
+    ----------
+    sites, rules, bounds_nm
+        As for :func:`partition_sites`.
+
+    Raises
+    ------
+    TaskLacking
+        If a yes/no task has one answer only, or an answer lies in too few cubes for three partitions.
+    ConnectomeBenchError
+        If the views of the cases alone overlap too much.
+    """
+    location_nm = np.array([s.location_nm for s in sites], np.float64).reshape(-1, 3)
+    cube, _, allowed = _cubes(location_nm, rules, bounds_nm)
+    site_class, class_names = _classes(sites)
+    for i, (task, answer) in enumerate(class_names):
+        own = allowed[np.unique(cube[site_class == i])]
+        # a cube goes to one partition; with a half for test the other half needs two
+        if len(own) < 3 or not own[:, 2].any() or own[:, 0].sum() < 2:
+            what = "its sites" + (f" with the answer {answer!r}" if answer else "")
+            raise TaskLacking(
+                task,
+                f"{what} lie in {len(own)} cubes of {rules.cube_nm:g} nm, too few for train, validation and test; use "
+                "a smaller cube_nm or more sites",
+            )
+    cases = [i for i, site in enumerate(sites) if site.answer == "yes"]
+    if cases:
+        extent_nm = np.array([sites[i].extent_nm for i in cases], np.float64)
+        overlapping_views(location_nm[cases], extent_nm, np.unique(cube[cases], return_inverse=True)[1])
+
+
+def _cubes(
+    location_nm: NDArray[np.float64], rules: PartitionConfig, bounds_nm: Box
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Return the cube of each site, (n,), the index of each cube along x, y, z, (k, 3), and its partitions, (k, 3)."""
     index = np.floor((location_nm - np.array(bounds_nm.lower_nm)) / rules.cube_nm).astype(np.int64)
     held_out = in_test_half(location_nm, rules.test_half, bounds_nm)
     # a cube that the middle of the box runs through is two
-    keys, cube = np.unique(np.column_stack([index, held_out]), axis=0, return_inverse=True)
-    cubes = keys[:, :3]
-    allowed = np.ones((len(cubes), 3), bool)
+    keys, cube = np.unique(np.column_stack([index, held_out.astype(np.int64)]), axis=0, return_inverse=True)
+    allowed = np.ones((len(keys), 3), bool)
     if rules.test_half is not None:
         allowed[:, 2] = keys[:, 3] == 1
         allowed[:, :2] = ~allowed[:, 2:]
+    return cube.ravel(), keys[:, :3], allowed
 
-    # answers that must be in every partition: both of a yes/no task; of the other tasks, any
+
+def _classes(sites: Sequence[Site]) -> tuple[NDArray[np.int64], list[tuple[str, str]]]:
+    """Return the class of each site, (n,), and the classes that every partition needs: (task, answer).
+
+    Both answers of a yes/no task; of the other tasks, any.
+    """
     yes_no = {name: get_task(name).answer_kind == "yes_no" for name in {s.task for s in sites}}
     keys = [(s.task, s.answer if yes_no[s.task] else "") for s in sites]
     class_names = sorted(set(keys))
@@ -200,9 +242,17 @@ def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> t
         if is_yes_no and len(answers) < 2:
             raise TaskLacking(task, f"all sites have the answer {answers[0]!r}; both answers are needed")
     number = {name: i for i, name in enumerate(class_names)}
-    site_class = np.array([number[k] for k in keys], np.int64)
+    return np.array([number[k] for k in keys], np.int64), class_names
+
+
+def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
+    location_nm = np.array([s.location_nm for s in sites], np.float64)
+    extent_nm = np.array([s.extent_nm for s in sites], np.float64)
+    cube, cubes, allowed = _cubes(location_nm, rules, bounds_nm)
+    site_class, class_names = _classes(sites)
     totals = np.bincount(site_class, minlength=len(class_names)).astype(np.float64)
-    task_totals = {name: sum(t for (n, _), t in zip(class_names, totals, strict=True) if n == name) for name in yes_no}
+    tasks = {name for name, _ in class_names}
+    task_totals = {name: sum(t for (n, _), t in zip(class_names, totals, strict=True) if n == name) for name in tasks}
     wanted = np.zeros((len(class_names), 3))
     caps = np.full((len(class_names), 3), np.inf)
     for i, (task, _) in enumerate(class_names):
@@ -213,9 +263,9 @@ def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> t
         caps[i, 1:] = np.maximum(1, np.floor(np.array([rules.max_validation, rules.max_test]) * share + 1e-9))
 
     ids, owners = _shared_ids(sites, rules.group_by)
-    pairs = overlapping_views(location_nm, extent_nm, cube.ravel())
+    pairs = overlapping_views(location_nm, extent_nm, cube)
     problem = Problem(
-        cube=cube.ravel(),
+        cube=cube,
         cube_center=cubes.astype(np.float64),
         site_class=site_class,
         wanted=wanted,

@@ -106,7 +106,7 @@ def row(number: int, kind: str, split: str, species: str = "mouse", release: int
             "false_merge_identification_label": None if merge else float(not same),
             "geometry": npz(dual if merge else single),
             "has_after_mask": kind == "split_edit",
-            # the pieces of the true split: nothing of it may be read
+            # the pieces of the true split, which may not be read
             **{f"split_mask_{view}": npz(dual) if kind == "split_edit" else None for view in ("front", "side", "top")},
             **{f"em_{plane}_before": {"bytes": png(number), "path": None} for plane in ("xy", "xz", "yz", "best")},
         }
