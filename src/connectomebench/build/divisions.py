@@ -99,13 +99,17 @@ def read_left_out(out: Path, config: BuildConfig, version: str | None) -> dict[s
     Returns
     -------
     dict
-        Empty where another configuration or other data left them out.
+        Empty where another configuration or other data left them out, or where the record cannot be read.
     """
     path = left_out_path(out, config.species)
     if not path.exists():
         return {}
-    found = json.loads(path.read_text())
-    return found["tasks"] if found.get("of") == [config.fingerprint(), version] else {}
+    try:
+        found = json.loads(path.read_text())
+        return found["tasks"] if found["of"] == [config.fingerprint(), version] else {}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        # a damaged record: it is a cache, so look again
+        return {}
 
 
 def write_left_out(out: Path, config: BuildConfig, version: str | None, tasks: dict[str, str]) -> None:
