@@ -69,6 +69,8 @@ class Site:
         Name of the segmentation that the segments are of, where the source has several of one volume; else None.
     hard_negative
         A control that a person took for a correction, which was taken back: it is chosen before other controls.
+    target_cut
+        The right split, where the answer is the masks of its two sides. It is not shown and no part of the sample id.
     """
 
     task: str
@@ -84,6 +86,7 @@ class Site:
     covariates: dict[str, float] = field(default_factory=dict, compare=False)
     segmentation: str | None = None
     hard_negative: bool = False
+    target_cut: Cut | None = None
 
     @property
     def segment_keys(self) -> tuple[tuple[str, int], ...]:

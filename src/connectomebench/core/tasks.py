@@ -10,7 +10,7 @@ from typing import Literal
 
 from connectomebench.core.errors import unknown_name
 
-AnswerKind = Literal["yes_no", "choice", "point", "points"]
+AnswerKind = Literal["yes_no", "choice", "point", "points", "mask"]
 
 MESH_VIEWS = ("front", "side", "top")
 EM_VIEWS = ("em_xy", "em_xz", "em_yz")
@@ -166,6 +166,18 @@ _TASKS = (
         ("base",),
         "split",
         7060,
+    ),
+    Task(
+        "split_mask_generation",
+        "Split mask generation",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) centred near the place "
+        "where they are fused. Which part of what you see does the right split take away? Mark its pixels in every view; "
+        "of the two parts it is the one that covers fewer pixels of all views together.",
+        "mask",
+        (),
+        MESH_VIEWS,
+        ("base",),
+        "split",
     ),
     Task(
         "segment_identity",
