@@ -97,6 +97,7 @@ def row(number: int, kind: str, split: str, species: str = "mouse", release: int
     single = channels(False, number)
     if kind == "split_edit":  # something to learn: a merged segment has an arm
         single[:, 0, 10:14, :] = 1
+        single[:, 0] = np.maximum(single[:, 0], dual[:, 0])
     common = {
         "combined_sample_hash": hashlib.md5(f"{species}{split}{kind}{number}".encode()).hexdigest(),
         "source_archive_sample_hash": f"{number:012x}",
