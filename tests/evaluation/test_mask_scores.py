@@ -43,8 +43,11 @@ def by_hand(guess, truth):
         truly = [{p for p in pixels if t[p] == TAKEN}, {p for p in pixels if t[p] == STAYS}]
         said = [{p for p in pixels if g[p] >= 128}, {p for p in pixels if g[p] < 128}]
         views.append((truly, said))
+
     def named(n, k, chosen):
-        return overlap({(v, p) for v in chosen for p in views[v][1][k ^ n]}, {(v, p) for v in chosen for p in views[v][0][k]})
+        return overlap(
+            {(v, p) for v in chosen for p in views[v][1][k ^ n]}, {(v, p) for v in chosen for p in views[v][0][k]}
+        )
 
     means = [np.mean([named(n, k, range(3)) for k in (0, 1)]) for n in (0, 1)]
     taken, stays = (sum(len(t[k]) for t, _ in views) for k in (0, 1))
@@ -77,7 +80,9 @@ def test_the_truth_scores_one_and_so_does_the_other_naming(truth):
     assume(both_parts(truth))
     named = score_masks(row(truth), row(truth)).as_dict()
     assert all(value == 1 for value in named.values() if not np.isnan(value))
-    swapped = [np.where(mask == TAKEN, STAYS, np.where(mask == STAYS, TAKEN, NOTHING)).astype(np.uint8) for mask in truth]
+    swapped = [
+        np.where(mask == TAKEN, STAYS, np.where(mask == STAYS, TAKEN, NOTHING)).astype(np.uint8) for mask in truth
+    ]
     found = score_masks(row(swapped), row(truth))
     assert found.miou == found.miou_per_view == 1
     taken, stays = (int((np.stack(truth) == value).sum()) for value in (TAKEN, STAYS))

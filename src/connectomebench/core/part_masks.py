@@ -25,6 +25,9 @@ MASK = "mask"
 AMBIGUOUS_SHARE = 0.4
 """From this share of the visible segment on, nobody can say which part is the smaller one: either name is right."""
 
+TARGET_PREFIX = "target_"
+"""Before the name of a view, among drawn pictures: the mask of that view."""
+
 MAX_PX = 4096
 _MAX_TEXT = 8_000_000
 

@@ -56,8 +56,8 @@ class Task:
         model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
         ``classes``: each answer as often as the rarest. ``free``: all rows.
     scoring
-        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by the
-        overlap with the true masks.
+        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by
+        the overlap with the true masks.
     candidates
         Kinds of candidate places that the task asks about; empty where its places come from elsewhere.
     published_samples
@@ -262,9 +262,9 @@ _TASKS = (
     Task(
         "split_mask_generation",
         "Split mask generation",
-        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) centred near the place "
-        "where they are fused. Which part of what you see does the right split take away? Mark its pixels in every view; "
-        "of the two parts it is the one that covers fewer pixels of all views together.",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) centred near the "
+        "place where they are fused. Which part of what you see does the right split take away? Mark its pixels in "
+        "every view; of the two parts it is the one that covers fewer pixels of all views together.",
         "mask",
         (),
         MESH_VIEWS,

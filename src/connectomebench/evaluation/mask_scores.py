@@ -3,8 +3,10 @@
 A split has no first side. So the main score, ``miou``, names the two parts in whichever way fits better, once for all
 views of a row, and averages the overlap of both over the pixels of all views together: one part for everything scores
 one half at most. ``miou_per_view`` names them again in every view and averages over views, as ConnectomeBench2 does; a
-view that shows only one part then counts as found. ``iou`` and ``dice`` are of the part taken away, the one that covers fewer pixels: where the two are nearly equal
-(:data:`~connectomebench.core.part_masks.AMBIGUOUS_SHARE`) a person could not say which that is, and the better naming counts.
+view that shows only one part then counts as found.
+
+``iou`` and ``dice`` are of the part taken away, the one that covers fewer pixels. Where the two are nearly equal
+(:data:`~connectomebench.core.part_masks.AMBIGUOUS_SHARE`) nobody could say which that is, and the better naming counts.
 
 Only pixels of the segment count, since that is where the picture asks.
 """
@@ -93,7 +95,9 @@ def score_masks(predicted: Mapping[str, Mask] | None, truth: Mapping[str, Mask])
     if not len(parts) or not parts.sum(axis=0).all():
         raise ConnectomeBenchError("the true masks show only one part of the split; build the dataset again")
     if predicted is None:
-        return MaskScore(0.0, 0.0, 0.0, 0.0, {view: 0.0 for view, taken in zip(truth, parts[:, 0], strict=True) if taken})
+        return MaskScore(
+            0.0, 0.0, 0.0, 0.0, {view: 0.0 for view, taken in zip(truth, parts[:, 0], strict=True) if taken}
+        )
     counts = np.stack([_counts(predicted, view, mask) for view, mask in truth.items()])
     whole = counts.sum(axis=0)
     # naming, part: the predicted parts as they are named, and the other way round

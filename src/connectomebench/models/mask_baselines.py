@@ -58,8 +58,8 @@ def halve_by_plane(segment: Silhouette) -> Silhouette:
     Returns
     -------
     bool, shape (rows, columns)
-        Lines are tried at 12 angles; each half has a tenth of the segment at least. Of equal lines the one in the middle
-        of the widest gap.
+        Lines are tried at 12 angles; each half has a tenth of the segment at least. Of equal lines the one in the
+        middle of the widest gap.
     """
     rows, columns = np.nonzero(segment)
     best: tuple[int, int] = (len(rows) + 1, 0)

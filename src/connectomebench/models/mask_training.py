@@ -147,7 +147,9 @@ def mask_loss(scores: torch.Tensor, taken: torch.Tensor, weight: torch.Tensor) -
     return torch.where(either, torch.minimum(named, swapped), named)
 
 
-def load_mask_batch(rows: MaskRows, px: int, turns: np.random.Generator | None, numbers: Sequence[int]) -> dict[str, Any]:
+def load_mask_batch(
+    rows: MaskRows, px: int, turns: np.random.Generator | None, numbers: Sequence[int]
+) -> dict[str, Any]:
     """Read and decode rows by number.
 
     Parameters

@@ -248,7 +248,9 @@ def load_mask_model(folder: Path) -> MaskModel:
         network.load_state_dict(state)
     except (OSError, SafetensorError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:120]
-        raise ConnectomeBenchError(f"{folder / WEIGHTS} does not fit {CONFIG} ({reason}); get the model again") from None
+        raise ConnectomeBenchError(
+            f"{folder / WEIGHTS} does not fit {CONFIG} ({reason}); get the model again"
+        ) from None
     if network_revision(network) != record.revision:
         raise ConnectomeBenchError(f"{folder}: weights and {CONFIG} are not those of its record; get the model again")
     return MaskModel(network, record)

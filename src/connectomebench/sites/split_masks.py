@@ -22,15 +22,16 @@ NO_SPLIT = "no right split of the merge error is known"
 BEYOND = "the view reaches beyond the cube in which the segment is split"
 
 
-def split_mask_sites(merge_errors: Iterable[Site], proposals: Sequence[ProposedCut]) -> LabelledSites:
+def split_mask_sites(merge_errors: Iterable[Site], splits: Sequence[ProposedCut]) -> LabelledSites:
     """Make a site of every merge error with a right split.
 
     Parameters
     ----------
     merge_errors
         Sites of ``merge_error_identification``; those that are no merge error are passed over.
-    proposals
-        Proposed cuts of the same source with their verdicts: the first good one of each correction is the right split.
+    splits
+        Right splits of the same source (:meth:`connectomebench.core.source.Source.right_splits`); the first of each
+        correction counts.
 
     Returns
     -------
@@ -38,22 +39,21 @@ def split_mask_sites(merge_errors: Iterable[Site], proposals: Sequence[ProposedC
         In the order of the merge errors.
     """
     right: dict[tuple[str, int], ProposedCut] = {}
-    for proposal in proposals:
-        if proposal.verdict.good:
-            right.setdefault((proposal.edit_id, proposal.segment), proposal)
+    for split in splits:
+        right.setdefault((split.edit_id, split.segment), split)
     dropped: Counter[str] = Counter()
     sites = []
     for error in merge_errors:
         if error.answer != "yes":
             continue
-        split = right.get((str(error.edit_id), error.segment_ids[0]))
-        if split is None:
+        found = right.get((str(error.edit_id), error.segment_ids[0]))
+        if found is None:
             dropped[NO_SPLIT] += 1
-        elif not _covers(split, error):
+        elif not _covers(found, error):
             dropped[BEYOND] += 1
         else:
             sites.append(
-                replace(error, task=TASK, answer=MASK, target_cut=split.cut, covariates={}, hard_negative=False)
+                replace(error, task=TASK, answer=MASK, target_cut=found.cut, covariates={}, hard_negative=False)
             )
     return LabelledSites(sites, dropped)
 

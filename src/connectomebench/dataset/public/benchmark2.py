@@ -45,8 +45,8 @@ _MASKS = tuple(f"split_mask_{view}" for view in MESH_VIEWS)
 def needed_columns(task: str, present: Collection[str], *, em: bool = False) -> list[str]:
     """List the columns to read for a task.
 
-    Without ``em`` no slice of image data is among them. ``em_best`` and all that was drawn after an edit are never read:
-    they show the answer; nor are masks of the true split, where they are not the answer.
+    Without ``em`` no slice of image data is among them. ``em_best`` and all that was drawn after an edit are never
+    read: they show the answer; nor are masks of the true split, where they are not the answer.
 
     Parameters
     ----------
