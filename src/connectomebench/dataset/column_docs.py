@@ -46,6 +46,6 @@ LABEL_RULES = {
     "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
     "split_mask_generation": "Places are the merge errors of `merge_error_identification`, at their candidate. The "
     "masks are of the right split, by the rule of `split_action`: a pixel belongs to the part whose surface is seen "
-    "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out where "
-    "no split is right, or a part covers less than 2% of what is seen.",
+    "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out "
+    "where no split is right, or a part covers less than 2% of what is seen.",
 }

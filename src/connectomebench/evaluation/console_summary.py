@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connectomebench.evaluation.results import Summary, label, summarise
-from connectomebench.evaluation.summary import main_metric
+from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from connectomebench.dataset.rows import DataRecord
 
-_MAIN = {"balanced_accuracy": "balanced accuracy", "miou": "mean IoU of both parts"}
 _MASKS = {"miou_per_view": "by view", "iou": "IoU of the part taken away", "dice": "Dice"}
 _MORE = {"ece": "calibration error", "brier": "Brier score", "auroc": "AUROC"}
 
@@ -45,7 +44,7 @@ def _first(summary: Summary) -> str:
     always = f"; it always answers {summary.always}" if summary.always else ""
     return (
         f"{label(summary.model, summary.condition)} on {summary.task}/{summary.species}/{summary.partition}: "
-        f"{_MAIN[name]} {found.value:.3f} (95% interval {found.lower:.3f} to {found.upper:.3f}, "
+        f"{METRIC_TITLES[name]} {found.value:.3f} (95% interval {found.lower:.3f} to {found.upper:.3f}, "
         f"{summary.n} rows in {summary.n_groups} groups{unread}){always}"
     )
 

@@ -113,7 +113,8 @@ class MaskRows:
 def mask_loss(scores: torch.Tensor, taken: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Compute the loss of each row: cross entropy and Dice loss of both parts, over the pixels of the segment.
 
-    Rows whose smaller part covers at least :data:`~connectomebench.core.part_masks.AMBIGUOUS_SHARE` of the segment take the better naming of the parts.
+    Rows whose smaller part covers at least :data:`~connectomebench.core.part_masks.AMBIGUOUS_SHARE` of the segment
+    take the better naming of the parts.
 
     Parameters
     ----------

@@ -99,6 +99,7 @@ def _joined(meshes: Sequence[ViewMesh]) -> tuple[ViewMesh, NDArray[np.uint8]]:
     """Join meshes of one cube, and return the number of the mesh of each face."""
     first_point = np.cumsum([0, *(len(m.points) for m in meshes[:-1])])
     first_face = np.cumsum([0, *(len(m.faces) for m in meshes)])
+    cells = [m.cells[:-1] + np.int32(n) for m, n in zip(meshes, first_face[:-1], strict=True)]
     joined = ViewMesh(
         np.concatenate([m.points for m in meshes]),
         np.concatenate([m.normals for m in meshes]),
