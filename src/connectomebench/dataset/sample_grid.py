@@ -35,7 +35,6 @@ ROLES = {
     "sink": "sink: its other side",
 }
 
-_SHOWN_COLUMNS = ("sample_id", "views", "images", "target_images")
 _VIEW_PX = 128
 _COLUMNS = 3  # views beside each other, the slice of the same plane below
 _GAP, _BLOCK_GAP, _MARGIN = 4, 22, 18
