@@ -52,7 +52,8 @@ def test_they_load_and_compute_without_a_network_and_without_a_cache(tmp_path: P
         "{'balanced_accuracy': 0.5}",
         "{'brier_score_multiclass': 0.5}",
         "{'ece': 0.25, 'mce': 0.25}",
-        "{'miou': 0.0, 'miou_per_view': 0.0, 'iou': 0.0, 'dice': 0.0, 'iou_front': 0.0, 'iou_side': nan, 'iou_top': nan}",
+        "{'miou': 0.0, 'miou_per_view': 0.0, 'iou': 0.0, 'dice': 0.0, 'iou_front': 0.0, "
+        "'iou_side': nan, 'iou_top': nan}",
     ]
 
 
