@@ -111,8 +111,8 @@ def test_a_split_that_is_hardly_seen_is_left_out(toy):
     cut = site.target_cut
     # seeds of both sides at the far end of one neurite: beyond the view nothing else is cut off
     near = replace(site, extent_nm=120.0)
-    away = (np.asarray(cut.center_nm) + (320.0, 0, 0)).tolist()
-    other = Cut((cut.sources_nm[0],), (tuple(away),), cut.center_nm, cut.cutout_nm)
+    x, y, z = cut.center_nm
+    other = Cut((cut.sources_nm[0],), ((x + 320, y, z),), cut.center_nm, cut.cutout_nm)
     drawn = render_site_or_reason(replace(near, target_cut=other), source, CpuEngine(1), config.views)
     assert drawn.summary.problem in (
         "one part of the split is hardly to be seen",
