@@ -86,7 +86,7 @@ def test_masks_of_written_rows_agree_with_projected_voxels(toy):
     for view, mask in masks.items():
         both = (mask != NOTHING) & (truth[view] > 0)
         # surfaces are smoothed: the outlines of mesh and voxels differ by a pixel
-        assert both.sum() > 0.85 * max((mask != NOTHING).sum(), (truth[view] > 0).sum()), view
+        assert both.sum() > 0.7 * max((mask != NOTHING).sum(), (truth[view] > 0).sum()), view
         agreed += int(((mask == TAKEN) == (truth[view] == taken))[both].sum())
         total += int(both.sum())
         overlap += int(((mask == TAKEN) & (truth[view] == taken)).sum())
