@@ -11,6 +11,7 @@ from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectomebench.core.files import atomic_path, write_json, write_text
 from connectomebench.proofreading.edit_log import Edit
@@ -23,12 +24,21 @@ _CHUNK = 64
 
 def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Path:
     """Write ``OUT/segmentation``, a precomputed volume (uint64) for CloudVolume and Neuroglancer, over an old one."""
+    return _write_volume(place.objects(graph.objects), place, out / "segmentation")
+
+
+def write_supervoxels(place: Place, out: Path) -> Path:
+    """Write ``OUT/supervoxels``, which gives each voxel its row of ``mapping.parquet``; precomputed, uint64."""
+    return _write_volume(place.pieces.astype(np.uint64), place, out / "supervoxels")
+
+
+def _write_volume(labels: NDArray[np.uint64], place: Place, folder: Path) -> Path:
     from cloudvolume import CloudVolume
 
-    folder, fresh = out / "segmentation", out / ".segmentation.new"
+    fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     CloudVolume.from_numpy(
-        place.objects(graph.objects),
+        labels,
         f"precomputed://file://{fresh.resolve()}",
         resolution=[v if v != int(v) else int(v) for v in place.voxel_size_nm],
         voxel_offset=list(place.offset_vx),
