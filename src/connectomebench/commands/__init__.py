@@ -4,6 +4,7 @@ NAMES = (
     "build",
     "check",
     "proofread",
+    "review",
     "quickstart",
     "report",
     "doctor",

@@ -173,3 +173,23 @@ def _container(content: dict[str, Any], data: bytes) -> bytes:
     parts = [struct.pack("<III", _MAGIC, 2, length)]
     parts += [struct.pack("<II", len(body), kind) + body for kind, body in chunks]
     return b"".join(parts)
+
+
+def read_cube(content: bytes) -> tuple[Point, float]:
+    """Return the centre (x, y, z) and the edge of the cube that a scene shows, nm.
+
+    Raises
+    ------
+    ValueError
+        If it is no scene file.
+    """
+    try:
+        magic, _, _, length, kind = struct.unpack_from("<IIIII", content)
+        extras = json.loads(content[20 : 20 + length])["asset"]["extras"]
+        x, y, z = (float(c) for c in extras["center_nm"])
+        extent = float(extras["extent_nm"])
+    except (struct.error, KeyError, TypeError, RecursionError):
+        raise ValueError("this is no scene file") from None
+    if magic != _MAGIC or kind != _JSON:
+        raise ValueError("this is no scene file")
+    return (x, y, z), extent

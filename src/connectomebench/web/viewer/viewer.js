@@ -166,7 +166,7 @@ export function openViewer(element) {
   const camera = new THREE.OrthographicCamera(-1, 1, 1, -1, 0.01, 20);
   const controls = new TrackballControls(camera, canvas);
   controls.staticMoving = true;
-  controls.rotateSpeed = 3;
+  controls.rotateSpeed = 2;
   controls.minZoom = 0.5;
   controls.maxZoom = 20;
   canvas.setAttribute("role", "img");
