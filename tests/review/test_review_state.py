@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_review import QUEUE, SEGMENTS, VOXELS, supervoxels, write_small_review
 from sklearn.metrics import cohen_kappa_score
+from small_review import QUEUE, SEGMENTS, VOXELS, supervoxels, write_small_review
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.edit_log import read_edits, replay
@@ -199,7 +199,7 @@ def test_a_folder_without_a_finished_run_is_one_line(tmp_path: Path):
         ReviewSession(tmp_path)
     out = write_small_review(tmp_path / "out", pictures=False)
     (out / "queue.jsonl").write_text("")
-    with pytest.raises(ConnectomeBenchError, match="the queue of .* is empty"):
+    with pytest.raises(ConnectomeBenchError, match=r"the queue of .* is empty"):
         ReviewSession(out)
     (out / "edges.parquet").write_bytes(b"PAR1")
     with pytest.raises(ConnectomeBenchError, match=r"edges\.parquet is damaged"):

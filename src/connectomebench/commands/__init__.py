@@ -5,6 +5,7 @@ NAMES = (
     "check",
     "proofread",
     "review",
+    "submit",
     "quickstart",
     "report",
     "doctor",

@@ -1,4 +1,4 @@
-"""The supervoxel graph of a run on disk: with ``mapping.parquet`` and the edits, all that is needed to edit it further."""
+"""The supervoxel graph of a run on disk: with mapping and edits, all that is needed to edit it further."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EDGES, MAPPING, RUN = "edges.parquet", "mapping.parquet", "run.json"
 
 
 def write_edges(graph: SegmentationGraph, out: Path) -> Path:
-    """Write ``OUT/edges.parquet``: ``a`` and ``b``, ids of touching supervoxels, and ``capacity``, the cost of a cut."""
+    """Write ``OUT/edges.parquet``: ``a`` and ``b``, touching supervoxels, and ``capacity``, the cost of a cut."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

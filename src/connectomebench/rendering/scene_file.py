@@ -1,9 +1,9 @@
 """Scene files: what the views of a site show, in 3D, as binary glTF (``.glb``) that a browser or Blender opens.
 
 A scene holds one node per part of the site, in drawing order, with the faces that the views draw. Vertices are nm
-relative to the centre of the cube shown, axes x, y, z (``asset.extras`` gives the centre and the edge of the cube); faces
-at the border of the cube stay whole, and the viewer cuts them as the views do. Positions are quantised to 1/65,535 of
-the box of a part, normals to 8 bits (extension ``KHR_mesh_quantization``): 12 bytes a vertex.
+relative to the centre of the cube shown, axes x, y, z (``asset.extras`` gives the centre and the edge of the cube).
+Faces at the border of the cube stay whole, and the viewer cuts them as the views do. Positions are quantised to
+1/65,535 of the box of a part, normals to 8 bits (extension ``KHR_mesh_quantization``): 12 bytes a vertex.
 """
 
 from __future__ import annotations
@@ -80,20 +80,22 @@ def write_scene(
         seen = clip_mesh(mesh, center_nm, extent_nm)
         if len(seen.faces):
             points = seen.points.astype(np.float64) * (extent_nm / 2)
-            lower, span = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-6)
-            whole = np.round((points - lower) / span * _FULL).astype(np.uint16)
+            lower, step = points.min(axis=0), np.maximum(np.ptp(points, axis=0), 1e-6) / _FULL
+            whole = np.round((points - lower) / step).astype(np.uint16)
             normals = np.round(seen.normals * 127).astype(np.int8)
             small = len(points) <= _FULL
             indices = seen.faces.ravel().astype(np.uint16 if small else np.uint32)
             primitive = {
                 "attributes": {
-                    "POSITION": chunk.add_vectors(_padded(whole), _USHORT, whole.min(axis=0), whole.max(axis=0)),
-                    "NORMAL": chunk.add_vectors(_padded(normals), _BYTE),
+                    "POSITION": chunk.add_vectors(
+                        _padded(whole), _USHORT, corners=(whole.min(axis=0), whole.max(axis=0))
+                    ),
+                    "NORMAL": chunk.add_vectors(_padded(normals), _BYTE, normalized=True),
                 },
                 "indices": chunk.add_indices(indices, _USHORT if small else _UINT),
                 "material": len(materials),
             }
-            node |= {"mesh": len(drawn), "translation": lower.tolist(), "scale": span.tolist()}
+            node |= {"mesh": len(drawn), "translation": lower.tolist(), "scale": step.tolist()}
             drawn.append({"name": name, "primitives": [primitive]})
             materials.append(_material(name, colour))
         nodes.append(node)
@@ -129,13 +131,20 @@ class _Chunk:
         self.accessors: list[dict[str, Any]] = []
 
     def add_vectors(
-        self, values: NDArray[Any], kind: int, lower: NDArray[Any] | None = None, upper: NDArray[Any] | None = None
+        self,
+        values: NDArray[Any],
+        kind: int,
+        *,
+        normalized: bool = False,
+        corners: tuple[NDArray[Any], NDArray[Any]] | None = None,
     ) -> int:
         """Add vectors of four numbers, of which the first three count; return the accessor."""
         view = self._view(values.tobytes(), {"byteStride": values.itemsize * 4, "target": 34962})
-        accessor = {"bufferView": view, "componentType": kind, "normalized": True, "count": len(values), "type": "VEC3"}
-        if lower is not None and upper is not None:
-            accessor |= {"min": lower.tolist(), "max": upper.tolist()}
+        accessor: dict[str, Any] = {"bufferView": view, "componentType": kind, "count": len(values), "type": "VEC3"}
+        if normalized:
+            accessor["normalized"] = True
+        if corners is not None:
+            accessor |= {"min": corners[0].tolist(), "max": corners[1].tolist()}
         return self._accessor(accessor)
 
     def add_indices(self, values: NDArray[Any], kind: int) -> int:
@@ -188,7 +197,7 @@ def read_cube(content: bytes) -> tuple[Point, float]:
         extras = json.loads(content[20 : 20 + length])["asset"]["extras"]
         x, y, z = (float(c) for c in extras["center_nm"])
         extent = float(extras["extent_nm"])
-    except (struct.error, KeyError, TypeError, RecursionError):
+    except (struct.error, KeyError, TypeError, ValueError, RecursionError):
         raise ValueError("this is no scene file") from None
     if magic != _MAGIC or kind != _JSON:
         raise ValueError("this is no scene file")

@@ -57,8 +57,8 @@ def kappa_interval(state: ReviewState) -> dict[str, Any]:
     decisions: Mapping[str, str] = state.decided()
     mine = [decisions[edit_id] == "accept" for edit_id in decisions]
     theirs = [state.queue[edit_id].confidence >= MODEL_YES for edit_id in decisions]
-    rows = np.arange(len(mine))
-    estimate = bootstrap_intervals({"kappa": kappa_statistic(np.int8(mine), np.int8(theirs))}, rows)["kappa"]
+    statistic = kappa_statistic(np.array(mine, np.int8), np.array(theirs, np.int8))
+    estimate = bootstrap_intervals({"kappa": statistic}, np.arange(len(mine)))["kappa"]
     return {**found, "interval": [estimate.lower, estimate.upper]}
 
 

@@ -231,7 +231,9 @@ def build_blocks(session: ReviewSession, page: ReviewPage, finished: threading.E
             note = act(reviewer)
             return page_state(session, reviewer) | {"note": note}
         except (ConnectomeBenchError, KeyError, TypeError, ValueError) as error:
-            said = str(error) if isinstance(error, ConnectomeBenchError) else "the page sent no proper request; reload it"
+            said = (
+                str(error) if isinstance(error, ConnectomeBenchError) else "the page sent no proper request; reload it"
+            )
             return {"error": said}
 
     def look(sent: dict[str, Any]) -> dict[str, Any]:

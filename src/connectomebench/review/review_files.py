@@ -1,4 +1,4 @@
-"""Files of a review, beside its log in ``OUT/review``: edits, mapping, what is left of the queue, and a summary."""
+"""Files of a review, beside its log in ``OUT/review``: edits, mapping, segmentation, rest of the queue, summary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from connectomebench.core.files import write_json, write_text
 from connectomebench.proofreading.edit_log import FILE_NAME
-from connectomebench.proofreading.outputs import write_csv, write_mapping
+from connectomebench.proofreading.outputs import write_csv, write_mapping, write_objects
 from connectomebench.review.agreement_with_model import kappa_between_reviewers, kappa_interval, kappa_with_model
 from connectomebench.review.decision_log import FOLDER
 from connectomebench.review.review_session import ReviewSession
@@ -16,7 +16,7 @@ from connectomebench.review.review_state import ReviewState
 
 
 def write_review(session: ReviewSession) -> dict[str, Any]:
-    """Write ``edits.jsonl`` and ``.csv``, ``mapping.parquet``, ``queue.jsonl`` and ``.csv``, and ``summary.json``.
+    """Write ``edits.jsonl`` and ``.csv``, ``mapping.parquet``, ``segmentation``, ``queue.jsonl`` and ``summary.json``.
 
     Edits are those of the run and, after them, the accepted ones with confidence 1: applied in order to the
     segmentation before the run they give the mapping. Processes may write at the same time; the last one wins, and has
@@ -36,6 +36,8 @@ def write_review(session: ReviewSession) -> dict[str, Any]:
             write_text(folder / name, "".join(edit.as_line() + "\n" for edit in rows))
             write_csv(rows, (folder / name).with_suffix(".csv"))
         write_mapping(state.graph, folder)
+        if (session.out / "supervoxels" / "info").exists():
+            write_objects(session.out / "supervoxels", state.graph.objects, folder / "segmentation")
         summary = summarise(state)
         write_json(folder / "summary.json", summary)
         return summary
@@ -58,9 +60,7 @@ def summarise(state: ReviewState) -> dict[str, Any]:
         "refused": refused,
         "waiting": waiting,
         "settled_by_other_edits": len(state.queue) - len(verdicts) - waiting,
-        "disagreements": sorted(
-            e for e, one in state.reviewed.items() if len(set(one.decisions.values())) > 1
-        ),
+        "disagreements": sorted(e for e, one in state.reviewed.items() if len(set(one.decisions.values())) > 1),
         "median_seconds": sorted(seconds)[len(seconds) // 2] if seconds else None,
         "kappa_with_model": kappa_interval(state),
         "reviewers": {

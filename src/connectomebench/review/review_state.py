@@ -1,4 +1,4 @@
-"""State of a review: what follows from the queue and the log of decisions, the same in every process that reads them."""
+"""State of a review: what follows from queue and log of decisions, the same in every process that reads them."""
 
 from __future__ import annotations
 
@@ -200,7 +200,9 @@ class ReviewState:
         now = now or datetime.now(UTC)
         skipped = set(self.skipped(reviewer))
         choice = [one for one in self.waiting() if one.edit.edit_id not in skipped]
-        return next((one for one in choice if not self._busy(one.edit.edit_id, reviewer, now)), next(iter(choice), None))
+        return next(
+            (one for one in choice if not self._busy(one.edit.edit_id, reviewer, now)), next(iter(choice), None)
+        )
 
     def _busy(self, edit_id: str, reviewer: str, now: datetime) -> bool:
         own = self.reviewed.get(edit_id)

@@ -72,7 +72,8 @@ export function readScene(buffer) {
     const primitive = content.meshes[node.mesh].primitives[0];
     const geometry = new THREE.BufferGeometry();
     // vectors of three in steps of four
-    const attribute = (name) => new THREE.InterleavedBufferAttribute(new THREE.InterleavedBuffer(read(primitive.attributes[name]), 4), 3, 0, true);
+    const attribute = (name) => new THREE.InterleavedBufferAttribute(
+      new THREE.InterleavedBuffer(read(primitive.attributes[name]), 4), 3, 0, Boolean(content.accessors[primitive.attributes[name]].normalized));
     geometry.setAttribute("position", attribute("POSITION"));
     geometry.setAttribute("normal", attribute("NORMAL"));
     geometry.setIndex(new THREE.BufferAttribute(read(primitive.indices), 1));
