@@ -117,7 +117,7 @@ def test_two_people_at_once_a_kill_and_the_files(tmp_path: Path):
                 assert ada.request.get(address + path).status == 404, path
             assert contexts[1].request.get(address + "evidence/a/front.png").status == 401  # the key is a new one
             ada.get_by_role("button", name="Finish").click()
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
         finally:
             process.kill()
             process.wait()

@@ -67,7 +67,7 @@ export function readScene(buffer) {
     return new Kind(buffer.slice(start + slice.byteOffset, start + slice.byteOffset + slice.byteLength), 0, slice.byteLength / bytes);
   };
   const parts = content.nodes.map((node) => {
-    const part = { name: node.name, segment: node.extras.segment_id, geometry: null, colour: [0.5, 0.5, 0.5] };
+    const part = { name: node.name.replace(/^hidden /, ""), hidden: node.name.startsWith("hidden "), segment: node.extras.segment_id, geometry: null, colour: [0.5, 0.5, 0.5] };
     if (node.mesh === undefined) return part;
     const primitive = content.meshes[node.mesh].primitives[0];
     const geometry = new THREE.BufferGeometry();
@@ -264,7 +264,11 @@ export function openViewer(element) {
     content = new THREE.Group();
     content.add(frameOfCube());
     parts = found.parts.map((part) => ({ ...part, mesh: part.geometry && meshOf(part, found.extent_nm / 2) }));
-    parts.forEach((part) => part.mesh && content.add(part.mesh));
+    parts.forEach((part) => {
+      if (!part.mesh) return;
+      part.mesh.visible = !part.hidden;
+      content.add(part.mesh);
+    });
     planes = slices;
     planes.forEach((plane) => { plane.visible = false; content.add(plane); });
     world.add(content);
