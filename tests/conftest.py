@@ -19,18 +19,20 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes that test side by side would wait for each other's threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# folders whose tests share fixtures that take long to make: one process takes all of them
-TOGETHER = ("sources/cave",)
+# folders whose fixtures and imports take long: one process takes all tests of such a folder, those of the longest first
+TOGETHER = ("sources/cave", "hub", "finetuning", "demo")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Run files with few tests first: the slow ones are among them, and no process waits long for the last file."""
+    """Run these folders first, then files with few tests: slow ones are among them, and no process waits at the end."""
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (tests[item.path], item.path))
+    order: dict[Path, tuple[int, int, Path]] = {}
     for item in items:
         path = item.path.relative_to(config.rootpath / "tests")
-        group = next((folder for folder in TOGETHER if path.is_relative_to(folder)), str(path))
-        item.add_marker(pytest.mark.xdist_group(group))
+        rank = next((i for i, folder in enumerate(TOGETHER) if path.is_relative_to(folder)), len(TOGETHER))
+        order[item.path] = rank, tests[item.path], path
+        item.add_marker(pytest.mark.xdist_group(str(path) if rank == len(TOGETHER) else TOGETHER[rank]))
+    items.sort(key=lambda item: order[item.path])
 
 
 SMALL_CONFIG = """\
