@@ -109,7 +109,7 @@ def test_branches_that_meet_at_a_place():
 def test_a_person_who_knows_accepts_what_is_right():
     pieces = np.array([1] * 4 + [2] * 4 + [3] * 8)
     truth = np.array([7] * 8 + [9] * 8)
-    table = TruthTable(pieces, truth, 3)
+    table = TruthTable.of_arrays(pieces, truth, 3)
     graph = SegmentationGraph(chain([1, 2, 3]))
     proposals = [judged(graph, a, b, 0.9).proposal for a, b in ((1, 2), (0, 1), (0, 1))]
     curve = decide_rightly(graph, proposals, table)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from connectomebench.core.files import atomic_path, write_json, write_text
+from connectomebench.proofreading.blocks import CHUNK_VX
 from connectomebench.proofreading.edit_log import Edit
 from connectomebench.proofreading.neuroglancer_links import state
+from connectomebench.proofreading.piece_volume import ObjectVolume
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
-
-_CHUNK = 64
 
 
 def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Path:
@@ -27,16 +27,24 @@ def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Pat
 
     folder, fresh = out / "segmentation", out / ".segmentation.new"
     shutil.rmtree(fresh, ignore_errors=True)
-    CloudVolume.from_numpy(
-        place.objects(graph.objects),
-        f"precomputed://file://{fresh.resolve()}",
+    info = CloudVolume.create_new_info(
+        num_channels=1,
+        layer_type="segmentation",
+        data_type="uint64",
+        encoding="compressed_segmentation",
         resolution=[v if v != int(v) else int(v) for v in place.voxel_size_nm],
         voxel_offset=list(place.offset_vx),
-        chunk_size=(_CHUNK, _CHUNK, _CHUNK),
-        layer_type="segmentation",
-        encoding="compressed_segmentation",
-        progress=False,
+        chunk_size=(CHUNK_VX, CHUNK_VX, CHUNK_VX),
+        volume_size=list(place.shape),
     )
+    volume = CloudVolume(f"precomputed://file://{fresh.resolve()}", info=info, progress=False)
+    volume.commit_info()
+    objects = ObjectVolume(place.pieces, graph.objects, "")
+    grid = place.spec.grid
+    for block in map(grid.block, range(len(grid))):
+        low, high = (np.add(corner, place.offset_vx).tolist() for corner in (block.lower, block.upper))
+        here = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        volume[here] = np.asfortranarray(objects.read(block.lower, block.upper))[..., np.newaxis]
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder
