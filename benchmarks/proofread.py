@@ -6,12 +6,14 @@
 The volumes are the FIB-25 cube (flood-filling networks, watershed as supervoxels, proofread truth) repeated with ids of
 its own for every tile, or a synthetic cube where ../shared/data is absent; no volume is ever held or stored whole. Each
 size and number of workers runs in a process of its own, with worker processes of a local Dask cluster. Corrections are
-decided from the truth at their points, so that models take no time. `seconds` are those of each stage: supervoxels,
-candidates (skeletons, contacts, partners), cuts, decisions and edits, the written segmentation; `pictures_per_s` is the
-drawing of the first questions. `cpu_s` is that of all processes together, warm-up and pictures
-included, which other work on the machine disturbs less; `exponent` is the slope of its log over log voxels. `speed_up` is
-the time of one worker over that of most, `same_edits` whether edits are the same for all numbers of workers. `one_piece` compares the edits of
-blocks with those of one piece on the smallest size. Peak memory: this process, and the largest worker.
+decided from the truth at their points, so that models take no time.
+
+`seconds` are those of each stage: supervoxels, candidates (skeletons, contacts, partners), cuts, decisions and edits, the
+written segmentation; `pictures_per_s` is the drawing of the first questions. `cpu_s` is that of all processes together,
+warm-up and pictures included, which other work on the machine disturbs less; `exponent` is the slope of its log over log
+voxels. `speed_up` is the time of the fewest workers over that of the most, `same_edits` whether edits are the same for all
+numbers of workers. `one_piece` compares the edits of blocks with those of one piece on the smallest size. `peak_gb`: this
+process, and the largest worker.
 """
 
 from __future__ import annotations
@@ -94,9 +96,7 @@ def _bases() -> dict[str, NDArray[Any]]:
         return {"automatic": automatic, "proofread": proofread, "given": automatic}
     with np.load(FIB25, allow_pickle=False) as arrays:
         names = {"automatic": "ffn", "proofread": "gt", "given": "ws"}
-        return {
-            name: _consecutive(arrays[key].transpose(2, 1, 0), "uint32") for name, key in names.items()
-        }
+        return {name: _consecutive(arrays[key].transpose(2, 1, 0), "uint32") for name, key in names.items()}
 
 
 def _config() -> BuildConfig:
@@ -117,7 +117,11 @@ def _config() -> BuildConfig:
             },
             "sites": {"extent_nm": [500, 500], "min_segment_voxels": 200},
             "candidates": {"radius_nm": 200, "merge_radius_nm": 200, "min_distance_nm": 60, "reach_nm": 200},
-            "proposals": {"reach_nm": 800, "min_side_fraction": 0.01, "cuts": {"cutout_nm": 600, "min_body_voxels": 200}},
+            "proposals": {
+                "reach_nm": 800,
+                "min_side_fraction": 0.01,
+                "cuts": {"cutout_nm": 600, "min_body_voxels": 200},
+            },
         }
     )
 
@@ -134,7 +138,7 @@ def _source(config: BuildConfig) -> VolumeSource:
 
 
 class TruthAtPoints:
-    """Decides corrections from the bodies at their points, as a model would from pictures; nobody is asked about places.
+    """Decides corrections from the bodies at their points, as a model would from pictures; places are not judged.
 
     Parameters
     ----------
@@ -281,9 +285,10 @@ def summarise(options: argparse.Namespace) -> dict[str, Any]:
     by_size = {size: {run["workers"]: run for run in runs if run["size"] == size} for size in options.sizes}
     exponent = None
     if len(options.sizes) > 1:
-        logs = [[math.log(v) for v in values] for values in (
-            [s**3 for s in options.sizes], [by_size[s][least]["cpu_s"] for s in options.sizes]
-        )]
+        logs = [
+            [math.log(v) for v in values]
+            for values in ([s**3 for s in options.sizes], [by_size[s][least]["cpu_s"] for s in options.sizes])
+        ]
         exponent = float(np.polyfit(*logs, 1)[0])
     smallest = min(options.sizes)
     found: dict[str, Any] = {
@@ -342,7 +347,8 @@ def main() -> None:
         return
     for run in result["runs"]:
         stages = ", ".join(f"{name} {s:.1f} s" for name, s in run["seconds"].items())
-        print(f"{run['size']}³, {run['workers']} workers: {run['voxels_per_s_in_all'] / 1e6:.2f} million voxels/s ({stages})")
+        rate = run["voxels_per_s_in_all"] / 1e6
+        print(f"{run['size']}³, {run['workers']} workers: {rate:.2f} million voxels/s ({stages})")
     print(json.dumps({name: value for name, value in result.items() if name != "runs"}))
 
 

@@ -73,7 +73,9 @@ class TruthFinder:
                 spots.append((split.segment, split.location_nm))
         found_ends, found_spots = _candidates(ends, "end"), _candidates(spots, "branch")
         proposals = make_merges(
-            Found(found_ends, found_spots, tuple(merges)), make_candidates(found_ends, end_task, self.place), graph,
+            Found(found_ends, found_spots, tuple(merges)),
+            make_candidates(found_ends, end_task, self.place),
+            graph,
             self.place,
         )
         at_spots = make_candidates(found_spots, "merge_error_identification", self.place)
@@ -95,9 +97,7 @@ class TruthFinder:
         for _, skeleton in source.skeletons([spot.site.segment_ids[0]]):
             away = np.linalg.norm(skeleton.nodes_nm - np.asarray(spot.site.location_nm), axis=1)
             calibre = float(skeleton.radii_nm[int(np.argmin(away))])
-            return tuple(
-                find_branches(skeleton, spot.site.location_nm, calibre, config.candidates, config.proposals)
-            )
+            return tuple(find_branches(skeleton, spot.site.location_nm, calibre, config.candidates, config.proposals))
         return ()
 
     def _nearest(self, one: int, at: Point, source: VolumeSource) -> tuple[int, Point]:

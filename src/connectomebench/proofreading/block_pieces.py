@@ -21,6 +21,7 @@ from connectomebench.proofreading.place_volumes import PlaceVolumes, VolumeOpene
 from connectomebench.proofreading.segmentation_graph import Supervoxels
 from connectomebench.sources.supervoxels import relative_brightness
 
+
 @dataclass(frozen=True)
 class PieceJob:
     """One block whose supervoxels are made."""

@@ -164,26 +164,18 @@ def search_block(job: SearchJob) -> Found:
         spots = spots.take(np.isin(spots.segments, np.fromiter(job.changed, np.uint64, len(job.changed))))
     spots = _kept(spots, mine, job.max_density, dropped, "places of merge errors")
     branches = tuple(
-        tuple(
-            find_branches(
-                skeletons[int(segment)], _point(at), float(radius), rules, held.config.proposals
-            )
-        )
+        tuple(find_branches(skeletons[int(segment)], _point(at), float(radius), rules, held.config.proposals))
         for segment, at, radius in zip(spots.segments, spots.points_nm, spots.radii_nm, strict=True)
     )
     return Found(ends, spots, merges, branches, dropped)
 
 
 def _core_box(block: Block, voxel_nm: Sequence[float], offset_vx: Sequence[int]) -> Box:
-    low, high = (
-        ((np.asarray(corner) + offset_vx) * voxel_nm).tolist() for corner in (block.lower, block.upper)
-    )
+    low, high = (((np.asarray(corner) + offset_vx) * voxel_nm).tolist() for corner in (block.lower, block.upper))
     return Box(_point(low), _point(high))
 
 
-def _kept(
-    found: Candidates, box: Box, max_density: float | None, dropped: Counter[str], words: str
-) -> Candidates:
+def _kept(found: Candidates, box: Box, max_density: float | None, dropped: Counter[str], words: str) -> Candidates:
     """Take the candidates in a box (lower bound inside, upper outside), at most so many a cube of 1 µm."""
     points = found.points_nm
     inside = ((points >= box.lower_nm) & (points < box.upper_nm)).all(axis=1)
@@ -286,9 +278,7 @@ class _Touching:
                     *(self._nearest(one, at, objects, supervoxels) for one in (int(own), partner)), strict=True
                 )
                 made.append(
-                    FoundMerge(
-                        number, partner, at, int(patches.areas[row]), (rows[0], rows[1]), (points[0], points[1])
-                    )
+                    FoundMerge(number, partner, at, int(patches.areas[row]), (rows[0], rows[1]), (points[0], points[1]))
                 )
         return made
 

@@ -65,7 +65,11 @@ class Finder(Protocol):
     """Finds places and corrections; the default is :class:`BlockFinder`."""
 
     def find(
-        self, graph: SegmentationGraph, end_task: str, operations: Sequence[str], changed: set[int] | None,
+        self,
+        graph: SegmentationGraph,
+        end_task: str,
+        operations: Sequence[str],
+        changed: set[int] | None,
         dropped: Counter[str],
     ) -> FoundPlaces:
         """Find candidates; where ``changed`` is given, only those that concern one of these objects."""
@@ -100,7 +104,11 @@ class BlockFinder:
         self._first_cuts: dict[str, tuple[list[FoundCut], Counter[str]]] = {}
 
     def find(  # noqa: D102
-        self, graph: SegmentationGraph, end_task: str, operations: Sequence[str], changed: set[int] | None,
+        self,
+        graph: SegmentationGraph,
+        end_task: str,
+        operations: Sequence[str],
+        changed: set[int] | None,
         dropped: Counter[str],
     ) -> FoundPlaces:
         state = self.place.store(graph.objects)

@@ -113,9 +113,7 @@ class ObjectVolume:
         How a worker finds ``of_rows``; None where no worker is asked.
     """
 
-    def __init__(
-        self, pieces: PieceVolume, of_rows: NDArray[np.uint64], key: str, state: Any = None
-    ) -> None:
+    def __init__(self, pieces: PieceVolume, of_rows: NDArray[np.uint64], key: str, state: Any = None) -> None:
         self.pieces = pieces
         self.of_rows = of_rows
         self.state = state

@@ -130,9 +130,7 @@ def block_source(
         array = volume.read(lower, upper)
         shape = (array.shape[0], array.shape[1], array.shape[2])
         identity = content_key(volume.fingerprint, list(lower), list(upper))
-        made.append(
-            ArrayVolume(array, (0, 1, 2), shape, pieces.voxel_size_nm, (x, y, z), "labels", identity, name)
-        )
+        made.append(ArrayVolume(array, (0, 1, 2), shape, pieces.voxel_size_nm, (x, y, z), "labels", identity, name))
     objects, cells = made
     return held.source.over(objects, objects, None, cells)
 
@@ -301,7 +299,9 @@ def open_place_of(opener: VolumeOpener, cache: Path, block_vx: int | None, runne
     anchors: dict[int, str] = {}
     if trusted.soma_radius_nm is not None:
         samples = read_samples(blocks, grid, stored, starts)
-        found = find_somas(samples, table.segments, [s * v for s, v in zip(step, voxel, strict=True)], trusted.soma_radius_nm)
+        found = find_somas(
+            samples, table.segments, [s * v for s, v in zip(step, voxel, strict=True)], trusted.soma_radius_nm
+        )
         anchors = {row: soma_name(table.points_nm[row], radius) for row, radius in found.items()}
     anchors |= _given_somas(held, pieces)
     return Place(

@@ -137,9 +137,7 @@ def make_split(candidate: Candidate, found: FoundCut, graph: SegmentationGraph, 
     parts = (Part(segment, "source"), Part(segment, "sink"))
     site = _site("split_action", found.place_nm, place, parts, (segment,), found.cut)
     points, voxels = graph.supervoxels.points_nm, graph.supervoxels.voxels
-    gain = size_gain(
-        float(voxels[plan.source_rows].sum()), float(voxels[plan.sink_rows].sum()), graph.total_voxels
-    )
+    gain = size_gain(float(voxels[plan.source_rows].sum()), float(voxels[plan.sink_rows].sum()), graph.total_voxels)
     return Proposal(
         "split",
         candidate,

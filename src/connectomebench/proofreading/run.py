@@ -23,7 +23,7 @@ from connectomebench.proofreading.ablation import ablate
 from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
 from connectomebench.proofreading.drawing import make_drawer
-from connectomebench.proofreading.edit_log import EditLog, open_edit_log
+from connectomebench.proofreading.edit_log import open_edit_log
 from connectomebench.proofreading.effort import Curve, score_edits, score_steps, value_against_effort
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.intervals import variation_interval

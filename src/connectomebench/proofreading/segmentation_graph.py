@@ -7,8 +7,8 @@ both of its supervoxels belong to one object. So a split needs no list of remove
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from itertools import chain
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray

@@ -62,9 +62,7 @@ def calibrate_on(
     ConnectomeBenchError
         As :func:`connectomebench.proofreading.place.open_place`.
     """
-    place = open_place(
-        config, base, cache, options.segmentation, options.validation_box_nm, options.block_vx, runner
-    )
+    place = open_place(config, base, cache, options.segmentation, options.validation_box_nm, options.block_vx, runner)
     current, rules = Round(1), LoopConfig(min_identification=options.rules.min_identification)
     graph = SegmentationGraph(place.supervoxels)
     judge_once(BlockFinder(place, runner, options.max_density), graph, decider, rules, current)
