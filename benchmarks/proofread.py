@@ -8,12 +8,12 @@ its own for every tile, or a synthetic cube where ../shared/data is absent; no v
 size and number of workers runs in a process of its own, with worker processes of a local Dask cluster. Corrections are
 decided from the truth at their points, so that models take no time.
 
-`seconds` are those of each stage: supervoxels, candidates (skeletons, contacts, partners), cuts, decisions and edits, the
-written segmentation; `pictures_per_s` is the drawing of the first questions. `cpu_s` is that of all processes together,
-warm-up and pictures included, which other work on the machine disturbs less; `exponent` is the slope of its log over log
-voxels. `speed_up` is the time of the fewest workers over that of the most, `same_edits` whether edits are the same for all
-numbers of workers. `one_piece` compares the edits of blocks with those of one piece on the smallest size. `peak_gb`: this
-process, and the largest worker.
+`seconds` are those of each stage: supervoxels, candidates (skeletons, contacts, partners), cuts, decisions and edits,
+the written segmentation; `pictures_per_s` is the drawing of the first questions. `cpu_s` is that of all processes
+together, warm-up and pictures included, which other work on the machine disturbs less; `exponent` is the slope of its
+log over log voxels. `speed_up` is the time of the fewest workers over that of the most, `same_edits` whether edits
+are the same for all numbers of workers. `one_piece` compares the edits of blocks with those of one piece on the
+smallest size. `peak_gb`: this process, and the largest worker.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def config_of(folder: Path, **options: bool) -> BuildConfig:
 
 def run(folder: Path, out: str, config: BuildConfig, models, options: ProofreadConfig | None = None) -> list[str]:
     lines: list[str] = []
-    proofread(config, models, folder / out, folder, options or ProofreadConfig(), lines.append)
+    proofread(config, models, folder / out, folder, options or ProofreadConfig(ablation=False), lines.append)
     return lines
 
 
