@@ -25,11 +25,19 @@ from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
 from connectomebench.proofreading.drawing import make_drawer
 from connectomebench.proofreading.edit_log import open_edit_log
 from connectomebench.proofreading.effort import Curve, score_edits, score_steps, value_against_effort
+from connectomebench.proofreading.evidence import remove_scenes
 from connectomebench.proofreading.finder import BlockFinder
+from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.intervals import variation_interval
 from connectomebench.proofreading.loop import LoopConfig, LoopResult, best_of_candidates, run_loop
 from connectomebench.proofreading.neuroglancer_links import link
-from connectomebench.proofreading.outputs import write_csv, write_mapping, write_queue, write_segmentation
+from connectomebench.proofreading.outputs import (
+    write_csv,
+    write_mapping,
+    write_queue,
+    write_segmentation,
+    write_supervoxels,
+)
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
 from connectomebench.proofreading.scores import Scorer
@@ -206,10 +214,14 @@ def _proofread(
             write_csv(edits, out / "edits.csv")
             write_queue(queue, place, options.serve_url, out)
             write_mapping(graph, out)
+            write_edges(graph, out)
+            write_supervoxels(place, out)
             write_segmentation(place, graph, out)
             scores, curves = None, {}
             if place.truth is not None:
                 scores, curves = _score(place, finder, graph, result, edits, options, trusted, asked, runner)
+            # the ablation asks about corrections that nobody reviews
+            remove_scenes(out, [*edits, *queue])
         if scores is not None:
             write_json(out / "scores.json", scores)
         page = write_page(out, place, result, edits, queue, scores, curves, [*missing_steps(models), *notes], models)
