@@ -93,9 +93,9 @@ def _make(held: PlaceVolumes, job: PieceJob, cache: ArrayCache, key: str) -> dic
     faces: dict[str, NDArray[Any]] = {}
     for axis in range(3):
         for side, at in (("low", 0), ("high", -1)):
-            faces[f"{side}{axis}"] = pieces.take(at, axis)
+            faces[f"{side}{axis}"] = np.take(pieces, at, axis)
             if brightness is not None:
-                faces[f"bright_{side}{axis}"] = brightness.take(at, axis)
+                faces[f"bright_{side}{axis}"] = np.take(brightness, at, axis)
     # every n-th voxel of the volume, not of the block
     first = [-a % s for a, s in zip(own.lower, job.sample_vx, strict=True)]
     faces["sample"] = pieces[tuple(slice(a, None, s) for a, s in zip(first, job.sample_vx, strict=True))]

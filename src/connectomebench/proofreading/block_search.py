@@ -148,7 +148,7 @@ def search_block(job: SearchJob) -> Found:
         present = present[np.isin(present, np.fromiter(concerned, np.uint64, len(concerned)))]
     skeletons = dict(source.skeletons(present.tolist()))
     found = find_candidates(skeletons.items(), rules)
-    found = found.take(~held.blind_source().at_border(found.segments, found.points_nm))
+    found = found.take(np.flatnonzero(~held.blind_source().at_border(found.segments, found.points_nm)))
     dropped: Counter[str] = Counter()
     mine = _core_box(own, held.labels.voxel_size_nm, held.labels.offset_vx)
     ends = _kept(found.of_kind("end"), mine, job.max_density, dropped, "ends")
@@ -178,7 +178,7 @@ def _core_box(block: Block, voxel_nm: Sequence[float], offset_vx: Sequence[int])
 def _kept(found: Candidates, box: Box, max_density: float | None, dropped: Counter[str], words: str) -> Candidates:
     """Take the candidates in a box (lower bound inside, upper outside), at most so many a cube of 1 µm."""
     points = found.points_nm
-    inside = ((points >= box.lower_nm) & (points < box.upper_nm)).all(axis=1)
+    inside = np.flatnonzero(((points >= box.lower_nm) & (points < box.upper_nm)).all(axis=1))
     found = found.take(inside)
     if max_density is None or not len(found.segments):
         return found
@@ -227,10 +227,11 @@ class _Touching:
         self._rules = rules
         self._grid = CellGrid((shape[0], shape[1], shape[2]), rules.patch_cell_vx)
         self._voxel, self._offset = np.asarray(volume.voxel_size_nm), np.asarray(volume.offset_vx)
+        self._placed = tuple(volume.offset_vx), tuple(volume.voxel_size_nm)
         keys, values = contact_cells(volume, volume, rules, (256, 256, 256), threads, False)
         kept = np.isin(keys[:, 0], large) & np.isin(keys[:, 1], large)
         self.keys, self._values = keys[kept], values[kept]
-        self._points = points_nm(contact_points(self.keys, self._values, self._grid), self._offset, self._voxel)
+        self._points = points_nm(contact_points(self.keys, self._values, self._grid), *self._placed)
 
     def partners(self, objects: frozenset[int]) -> set[int]:
         """Return the objects that touch one of some objects."""
@@ -264,7 +265,7 @@ class _Touching:
                 continue
             patches = group_patches(self.keys[near], self._values[near], self._grid)
             patches = patches.take(patches.areas >= self._rules.min_contact_faces)
-            places = points_nm(patches.points_vx, self._offset, self._voxel)
+            places = points_nm(patches.points_vx, *self._placed)
             order = np.lexsort((*places.T[::-1], np.linalg.norm(places - end, axis=1)))
             seen: set[int] = set()
             for row in order.tolist():

@@ -142,12 +142,12 @@ def calibrate(
     folds = GroupKFold(_FOLDS)
     if any(len(np.unique(right[train])) < 2 for train, _ in folds.split(values, right, groups)):
         return None
-    unseen = cross_val_predict(model, values, right, groups=groups, cv=folds, method="predict_proba")[:, 1]
+    unseen = np.asarray(cross_val_predict(model, values, right, groups=groups, cv=folds, method="predict_proba"))[:, 1]
     order = np.lexsort((-unseen, candidates))
     best = order[np.unique(candidates[order], return_index=True)[1]]
     threshold, edits, precision = choose_threshold(unseen[best], right[best], wanted_precision)
-    model.fit(values, right)
-    scaler, regression = model[0], model[1]
+    scaler = StandardScaler().fit(values)
+    regression = LogisticRegression().fit(scaler.transform(values), right)
     return OperationCalibration(
         tuple(regression.coef_[0].tolist()),
         tuple(scaler.mean_.tolist()),

@@ -117,6 +117,7 @@ class ModelDecider:
         draw: Drawer | None = None,
     ) -> None:
         self._draw = draw or partial(draw_here, engine=engine, views=views)
+        self._views = views
         self._models = models
         self._log = log
         self._out = out

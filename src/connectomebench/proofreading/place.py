@@ -284,7 +284,8 @@ def open_place_of(opener: VolumeOpener, cache: Path, block_vx: int | None, runne
     assert volumes is not None
     voxel = held.labels.voxel_size_nm
     x, y, z = (math.lcm(volumes.corrections.patch_cell_vx, d) for d in volumes.skeleton.downsample)
-    grid = make_grid(tuple(held.labels.shape), voxel, block_vx, halo_nm(held.config), (x, y, z))
+    nx, ny, nz = held.labels.shape
+    grid = make_grid((nx, ny, nz), voxel, block_vx, halo_nm(held.config), (x, y, z))
     trusted = held.config.trusted
     step = sample_step(trusted.soma_radius_nm, voxel)
     blocks = _make_blocks(opener, grid, cache, step, runner)

@@ -193,7 +193,12 @@ def _proofread(
         with answers as stored:
             asked = decider(stored)
             if options.validation_box_nm is not None:
-                found = calibrate_on(config, base, cache, options, asked, runner)
+                apart = open_place(
+                    config, base, cache, options.segmentation, options.validation_box_nm, options.block_vx, runner
+                )
+                found = calibrate_on(
+                    apart, asked, runner, options.rules.min_identification, options.max_density, options.precision
+                )
                 options = replace(options, rules=replace(options.rules, calibration=found))
                 for line in _thresholds(found):
                     echo(line)

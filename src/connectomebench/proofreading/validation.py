@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from connectomebench.build.config import BuildConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.execution.runner import Runner
@@ -15,13 +11,10 @@ from connectomebench.proofreading.calibration import Calibration, OperationCalib
 from connectomebench.proofreading.deciders import Decider, edit_gain
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.loop import Judged, LoopConfig, Round, judge_once
-from connectomebench.proofreading.place import Place, open_place
+from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import site_key
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
-
-if TYPE_CHECKING:
-    from connectomebench.proofreading.run import ProofreadConfig
 
 
 def check_apart(place: Place, box_nm: tuple[float, float, float, float, float, float]) -> Box:
@@ -44,34 +37,37 @@ def check_apart(place: Place, box_nm: tuple[float, float, float, float, float, f
 
 
 def calibrate_on(
-    config: BuildConfig, base: Path, cache: Path, options: ProofreadConfig, decider: Decider, runner: Runner
+    place: Place,
+    decider: Decider,
+    runner: Runner,
+    min_identification: float,
+    max_density: float | None,
+    precision: float,
 ) -> Calibration:
-    """Judge the corrections of the validation box, and learn from which of them are right.
+    """Judge the corrections of a place with truth, and learn from which of them are right.
 
     Only corrections of candidates that pass identification count, as in the run.
 
     Parameters
     ----------
-    config, base, cache, options, runner
-        As in the run.
+    place
+        With truth.
     decider
         The models.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        As :func:`connectomebench.proofreading.place.open_place`.
+    runner
+        Runs the work on blocks.
+    min_identification, max_density, precision
+        As in the run.
     """
-    place = open_place(config, base, cache, options.segmentation, options.validation_box_nm, options.block_vx, runner)
-    current, rules = Round(1), LoopConfig(min_identification=options.rules.min_identification)
+    current, rules = Round(1), LoopConfig(min_identification=min_identification)
     graph = SegmentationGraph(place.supervoxels)
-    judge_once(BlockFinder(place, runner, options.max_density), graph, decider, rules, current)
+    judge_once(BlockFinder(place, runner, max_density), graph, decider, rules, current)
     table = TruthTable.of_place(place, runner)
     right = {one.proposal.edit_id: edit_gain(graph, one.proposal, table) > 0 for one in current.judged}
     return Calibration(
-        _of(current.judged, "merge", right, options.precision),
-        _of(current.judged, "split", right, options.precision),
-        options.precision,
+        _of(current.judged, "merge", right, precision),
+        _of(current.judged, "split", right, precision),
+        precision,
     )
 
 
