@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +77,10 @@ def write_objects(supervoxels: Path, of_rows: NDArray[np.uint64], folder: Path) 
     """
     from cloudvolume import CloudVolume
 
-    source = CloudVolume(f"precomputed://file://{supervoxels.resolve()}", progress=False)
+    source: Any = CloudVolume(f"precomputed://file://{supervoxels.resolve()}", progress=False)
     fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
-    made = CloudVolume(f"precomputed://file://{fresh.resolve()}", info=source.info, progress=False)
+    made: Any = CloudVolume(f"precomputed://file://{fresh.resolve()}", info=source.info, progress=False)
     made.commit_info()
     table = np.concatenate([np.zeros(1, np.uint64), of_rows])
     lower, upper = (np.asarray(corner).tolist() for corner in (source.bounds.minpt, source.bounds.maxpt))
