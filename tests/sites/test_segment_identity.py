@@ -46,11 +46,11 @@ class Forest:
 
 def tree(rng: np.random.Generator, root: np.ndarray) -> Skeleton:
     """A trunk of 9 µm with a twig every 1.5 µm, nodes 100 nm apart."""
-    nodes, edges = [root], []
+    nodes, edges, trunk = [root], [], 0
     heading = rng.normal(size=3)
     for step in range(90):
         heading = heading / np.linalg.norm(heading) + 0.15 * rng.normal(size=3)
-        edges.append((len(nodes) - 1 if step == 0 else trunk, len(nodes)))
+        edges.append((trunk, len(nodes)))
         nodes.append(nodes[edges[-1][0]] + 100 * heading / np.linalg.norm(heading))
         trunk = len(nodes) - 1
         if step % 15 == 7:

@@ -75,8 +75,8 @@ _PLAIN = {
     ),
     "segment_identity": Explanation(
         "Do both pictures show the same piece?",
-        "The same piece looks different from another side and at another zoom. Whoever follows a neuron through a brain "
-        "has to know it again.",
+        "The same piece looks different from another side and at another zoom. Who follows a neuron through a brain has "
+        "to recognise it.",
         {"yes": "The same piece twice.", "no": "Two different pieces."},
     ),
     "segment_classification": Explanation(

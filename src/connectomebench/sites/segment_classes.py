@@ -1,7 +1,8 @@
 """Label whole segments: one cell body, several, processes alone, a nucleus, or no neuron.
 
-Labels come from what a source knows of cell bodies and nuclei (:class:`connectomebench.core.whole_segment.WholeSegment`),
-never from the shape that is drawn. Segments that no rule is sure of are left out and counted.
+Labels come from what a source knows of cell bodies and nuclei
+(:class:`connectomebench.core.whole_segment.WholeSegment`), never from the shape that is drawn. Segments that no rule is
+sure of are left out and counted.
 """
 
 from __future__ import annotations

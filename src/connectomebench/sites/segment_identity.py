@@ -1,4 +1,4 @@
-"""Label pairs of pictures: do both show the same segment?
+"""Label pairs of pictures by whether both show the same segment.
 
 A case is one place of a segment, seen twice: from two directions, at two zooms, and with its centre moved along the
 segment, so that the pictures share structure but no outline. A control has the second picture of another segment,
@@ -157,9 +157,7 @@ def _extents_nm(first: _Place, second: _Place) -> tuple[float, float]:
     return (first.wide_nm, narrow) if order < 0.5 else (narrow, first.wide_nm)
 
 
-def _site(
-    source: Source, corrections: Corrections, sizes: Mapping[int, int], first: _Place, second: _Place
-) -> Site:
+def _site(source: Source, corrections: Corrections, sizes: Mapping[int, int], first: _Place, second: _Place) -> Site:
     """Make a row of the first picture of one place and the second of another, or of the same."""
     same = first is second
     wide, narrow = _extents_nm(first, second)

@@ -36,7 +36,7 @@ def thin_mesh(mesh: Mesh, cell_nm: float) -> Mesh:
     if mesh.is_empty:
         return EMPTY_MESH
     cells = np.floor(mesh.vertices_nm.astype(np.float64) / cell_nm).astype(np.int64)
-    first, number, counts = _unique_rows(cells)
+    first, number = _unique_rows(cells)
     number = _by_first_use(number, first)
     n = len(first)
     order = np.argsort(number, kind="stable")
@@ -52,13 +52,13 @@ def thin_mesh(mesh: Mesh, cell_nm: float) -> Mesh:
     return _compact(vertices.astype(np.float32), faces[once])
 
 
-def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    _, first, inverse, counts = np.unique(rows, axis=0, return_index=True, return_inverse=True, return_counts=True)
-    return first, inverse.ravel(), counts
+def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    _, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
+    return first, inverse.ravel()
 
 
 def _by_first_use(number: NDArray[np.int64], first: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Number groups by their first member, so that the result does not depend on how cells sort."""
+    """Renumber groups by their first member, so that the result does not depend on how cells sort."""
     rank = np.empty(len(first), np.int64)
     rank[np.argsort(first)] = np.arange(len(first))
     return rank[number]

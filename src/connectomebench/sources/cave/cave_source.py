@@ -187,7 +187,7 @@ class CaveSource:
         return propose(self.archive, self._cutting, rules, largest_view_nm)
 
     def whole_segments(self) -> WholeSegments:
-        """Return whole segments by the tables of the dataset; see :mod:`connectomebench.sources.cave.whole_segments`."""
+        """Return whole segments by the tables of the dataset; see :mod:`.whole_segments`."""
         return find_whole_segments(self.archive)
 
     def meshes(self, site: Site) -> list[Mesh]:

@@ -139,9 +139,7 @@ class CellTypes:
     of_supervoxel: Mapping[int, CellKind]
 
 
-def read_cell_types(
-    materialize: Any, table: str, setting: str = "source.cave.tables.cell_types"
-) -> CellTypes:
+def read_cell_types(materialize: Any, table: str, setting: str = "source.cave.tables.cell_types") -> CellTypes:
     """Read a table of cell types, with targets (nuclei) or supervoxels of its own.
 
     Two rows that disagree about a cell leave it unknown.

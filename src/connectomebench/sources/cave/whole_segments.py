@@ -1,8 +1,8 @@
 """Whole segments of a CAVE dataset: which cells they hold by its tables, where they lie, and their meshes.
 
 Nuclei are followed from their supervoxel to the root at the final state: a root with one nucleus, with several, or
-(of the proofread ones) with none. Segments of before an edit are known by their own supervoxels, whatever the time: none
-of them is the supervoxel of a nucleus.
+(of the proofread ones) with none. Segments of before an edit are known by their own supervoxels, whatever the time:
+none of them is the supervoxel of a nucleus.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from connectomebench.sources.cave.jobs import WorkerContext
 from connectomebench.sources.cave.meshes import join_meshes, level2_meshes
 from connectomebench.sources.cave.retries import ServerAway
 from connectomebench.sources.cave.tables import CellTypes, Nuclei, read_cell_types, read_nuclei
-from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
+from connectomebench.sources.label_shapes import MeshConfig, int_point, mesh_labels
 from connectomebench.sources.thinned_mesh import thin_mesh
 
 TASK = "segment_classification"
@@ -104,9 +104,9 @@ def _final_roots(archive: Archive, nuclei: Nuclei, types: CellTypes) -> list[_Ca
     graph, until = archive.spec.open().connection.graph, archive.spec.until
     roots = graph.roots(nuclei.supervoxels, until)
     typed = np.array(sorted(types.of_supervoxel), np.uint64)
+    typed_roots = graph.roots(typed, until).tolist() if len(typed) else []
     kind_of_root = {
-        root: types.of_supervoxel[supervoxel]
-        for supervoxel, root in zip(typed.tolist(), graph.roots(typed, until).tolist() if len(typed) else [])
+        root: types.of_supervoxel[supervoxel] for supervoxel, root in zip(typed.tolist(), typed_roots, strict=True)
     }
     proofread = {int(root) for root in archive.roots.ids}
     rows_of: dict[int, list[int]] = {}
@@ -193,36 +193,52 @@ def _level2_mesh(segment: int, archive: Archive, context: WorkerContext) -> Mesh
     cloud, layer = context.supervoxels.cloud, context.supervoxels
     if not len(nodes):
         return EMPTY_MESH
-    chunks = np.array([cloud.meta.decode_chunk_position(node) for node in nodes.tolist()], np.float64)
-    chunk_nm = np.asarray(context.connection.graph.info()["graph"]["chunk_size"], np.float64)
-    chunk_nm *= context.connection.graph.voxel_nm()
-    longest = float(((np.ptp(chunks, axis=0) + 1) * chunk_nm).max())
+    lower_nm, upper_nm = _chunk_box(nodes, context)
+    longest = float((upper_nm - lower_nm).max())
     cell_nm = max(longest / _CELLS, min(layer.voxel_size_nm))
     thinned = []
     for start in range(0, len(nodes), _NODES_AT_ONCE):
         some = nodes[start : start + _NODES_AT_ONCE].tolist()
-        meshes = level2_meshes(
-            cloud, some, context.blobs, context.connection.segmentation, context.connection.login
-        )
+        meshes = level2_meshes(cloud, some, context.blobs, context.connection.segmentation, context.connection.login)
         thinned.append(thin_mesh(join_meshes(meshes.values()), cell_nm))
     return thin_mesh(join_meshes(thinned), cell_nm)
 
 
+def _chunk_box(nodes: NDArray[np.uint64], context: WorkerContext) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the box of the chunks that level-2 nodes lie in: lower and upper corner, nm."""
+    graph, cloud = context.connection.graph, context.supervoxels.cloud
+    chunks = np.array([cloud.meta.decode_chunk_position(node) for node in nodes.tolist()], np.float64).reshape(-1, 3)
+    info = graph.info()
+    voxel_nm = np.asarray(graph.voxel_nm())
+    first_nm = np.asarray(info["scales"][0].get("voxel_offset", (0, 0, 0)), np.float64) * voxel_nm
+    chunk_nm = np.asarray(info["graph"]["chunk_size"], np.float64) * voxel_nm
+    return first_nm + chunks.min(axis=0) * chunk_nm, first_nm + (chunks.max(axis=0) + 1) * chunk_nm
+
+
 def _voxel_mesh(segment: int, archive: Archive, context: WorkerContext) -> Mesh:
     """Make a surface from the labels: of volumes that can be read as a whole."""
-    layer = context.supervoxels
-    if int(np.prod(layer.shape)) > _MOST_VOXELS:
-        raise SiteUnavailable("whole segments of so large a volume need source.cave.meshes: level2")
-    leaves = context.connection.graph.leaves([segment])[segment]
-    painted = np.isin(layer.read((0, 0, 0), layer.shape), leaves).astype(np.uint8)
+    layer, graph = context.supervoxels, context.connection.graph
+    nodes = graph.level2_nodes(segment)
+    if not len(nodes):
+        return EMPTY_MESH
+    voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)
+    first_nm, last_nm = _chunk_box(nodes, context)
+    low = np.clip(np.floor(first_nm / voxel).astype(np.int64) - offset, 0, layer.shape)
+    high = np.clip(np.ceil(last_nm / voxel).astype(np.int64) - offset, 0, layer.shape)
+    if int(np.prod(high - low)) > _MOST_VOXELS:
+        raise SiteUnavailable("so large a segment needs source.cave.meshes: level2")
+    leaves = graph.leaves([segment])[segment]
+    painted = np.isin(layer.read(int_point(low), int_point(high)), leaves).astype(np.uint8)
     if not painted.any():
         return EMPTY_MESH
     spans = [np.flatnonzero(painted.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
     margin = 2
     lower = [max(int(s[0]) - margin, 0) for s in spans]
-    upper = [min(int(s[-1]) + 1 + margin, n) for s, n in zip(spans, layer.shape, strict=True)]
-    crop = painted[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
-    ends: NDArray[np.bool_] = np.stack([np.equal(lower, 0), np.equal(upper, layer.shape)], axis=1)
-    corner = np.add(layer.offset_vx, lower).tolist()
+    upper = [min(int(s[-1]) + 1 + margin, n) for s, n in zip(spans, painted.shape, strict=True)]
+    # a layer of background closes the surface; where the volume ends it is capped
+    crop = np.pad(painted[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))], 1)
+    start = low + lower - 1
+    ends: NDArray[np.bool_] = np.zeros((3, 2), np.bool_)
+    corner = (offset + start).tolist()
     rules: MeshConfig = archive.spec.config.mesh
     return mesh_labels(np.asfortranarray(crop), 1, corner, layer.voxel_size_nm, ends, rules)[0]
