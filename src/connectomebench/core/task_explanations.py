@@ -75,8 +75,7 @@ _PLAIN = {
     ),
     "segment_identity": Explanation(
         "Do both pictures show the same piece?",
-        "The same piece looks different from another side and at another zoom. Who follows a neuron through a brain has "
-        "to recognise it.",
+        "The same piece looks different from another side and at another zoom. Who follows a neuron must recognise it.",
         {"yes": "The same piece twice.", "no": "Two different pieces."},
     ),
     "segment_classification": Explanation(

@@ -284,9 +284,9 @@ _TASKS = (
     Task(
         "segment_classification",
         "Segment classification",
-        f"{_INTRO} (blue), whole, in three orthographic views (front, side, top). What is it? Answer a (one soma and its "
-        "processes), b (several somas and processes), c (processes without a soma), d (a nucleus), e (something else "
-        "that is not a neuron), f (cannot be told) or g (none of these).",
+        f"{_INTRO} (blue), whole, in three orthographic views (front, side, top). What is it? Answer a (one soma and "
+        "its processes), b (several somas and processes), c (processes without a soma), d (a nucleus), e (something "
+        "else that is not a neuron), f (cannot be told) or g (none of these).",
         "choice",
         ("a", "b", "c", "d", "e", "f", "g"),
         MESH_VIEWS,

@@ -7,10 +7,12 @@ sure of are left out and counted.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 
 import numpy as np
 
+from connectomebench.core.errors import TaskLacking
 from connectomebench.core.site import Origin, Part, Site
 from connectomebench.core.source import Source
 from connectomebench.core.tasks import get_task
@@ -22,6 +24,10 @@ MARGIN = 1.05  # edge of the view over the longest edge of the bounding box
 NUCLEUS_ALONE = 1.3  # up to this many times the nucleus along every axis, a segment is nothing but that nucleus
 WITH_PROCESSES = 4.0  # from this many times the nucleus along one axis on, a segment has processes
 
+LEAST = 10  # segments of a class that there is anything to learn from
+MOST_TO_SECOND = 8  # segments of the most frequent class for each of the second: more would not be kept
+
+TOO_MANY = "one class far more often than all others"
 UNSURE_SIZE = "a cell body with hardly any processes"
 UNSURE_KIND = "cell of unknown type"
 MIXED = "cell bodies of neurons and of other cells"
@@ -89,12 +95,12 @@ def classification_sites(source: Source, rules: SiteConfig) -> LabelledSites:
     Returns
     -------
     LabelledSites
-        By class, then by id.
+        By class, then by id. No class has more than ``MOST_TO_SECOND`` times as many as the second most frequent one.
 
     Raises
     ------
     TaskLacking
-        If the source knows nothing of cell bodies.
+        If the source knows nothing of cell bodies, or fewer than two classes have ``LEAST`` segments.
     """
     known = source.whole_segments()
     dropped: Counter[str] = Counter(known.dropped)
@@ -109,7 +115,27 @@ def classification_sites(source: Source, rules: SiteConfig) -> LabelledSites:
             dropped[reason] += 1
         else:
             sites.append((letter, _site(whole, letter, origin)))
-    return LabelledSites([site for _, site in sorted(sites, key=lambda one: one[0])], dropped)
+    classes: dict[str, list[Site]] = {}
+    for letter, site in sites:
+        classes.setdefault(letter, []).append(site)
+    by_size = sorted(classes, key=lambda letter: -len(classes[letter]))
+    if len([letter for letter in by_size if len(classes[letter]) >= LEAST]) < 2:
+        counts = ", ".join(f"{len(classes[letter])} {letter}" for letter in sorted(classes)) or "none at all"
+        raise TaskLacking(
+            TASK, f"two classes with {LEAST} segments each are needed, and there are {counts}; use more data"
+        )
+    most = MOST_TO_SECOND * len(classes[by_size[1]])
+    for letter in by_size:
+        dropped[TOO_MANY] += max(0, len(classes[letter]) - most)
+    kept = [site for letter in sorted(classes) for site in _some(classes[letter], most)]
+    return LabelledSites(kept, +dropped)
+
+
+def _some(sites: list[Site], most: int) -> list[Site]:
+    """Return at most so many sites, chosen by a hash of their segments."""
+    key = {id(site): hashlib.sha256(str(site.segment_ids[0]).encode()).digest() for site in sites}
+    chosen = {id(site) for site in sorted(sites, key=lambda site: key[id(site)])[:most]}
+    return [site for site in sites if id(site) in chosen]
 
 
 def _site(whole: WholeSegment, letter: str, origin: Origin) -> Site:

@@ -20,6 +20,7 @@ from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.whole_segment import WholeSegment
 from connectomebench.execution.open_runner import open_runner
 from connectomebench.execution.runner import IN_PROCESS
+from connectomebench.sites import segment_classes
 from connectomebench.sites.labels import SiteConfig
 from connectomebench.sites.segment_classes import classification_sites, classify
 from connectomebench.sources.cave.cave_source import CaveSource
@@ -166,7 +167,10 @@ def test_pieces_of_before_an_edit_hold_no_nucleus(
         assert classify(whole)[0] == "c"
 
 
-def test_sites_are_drawn_whole(source: CaveSource, found: dict[int, WholeSegment]) -> None:
+def test_sites_are_drawn_whole(
+    source: CaveSource, found: dict[int, WholeSegment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(segment_classes, "LEAST", 1)
     labelled = classification_sites(source, SiteConfig((300, 450), 300))
     assert {site.answer for site in labelled.sites} == set("abcde")
     for site in labelled.sites[:6]:

@@ -11,6 +11,7 @@ from connectomebench.core.errors import TaskLacking
 from connectomebench.core.site import Site
 from connectomebench.rendering.engines import CpuEngine
 from connectomebench.rendering.views import ViewConfig, render_site
+from connectomebench.sites import segment_classes
 from connectomebench.sites.labels import SiteConfig
 from connectomebench.sites.segment_classes import classification_sites
 from connectomebench.sources.morphology.morphology_source import MorphologySource, SimulationConfig
@@ -84,7 +85,8 @@ def test_boxes_hold_all_tubes(source: MorphologySource) -> None:
         assert np.allclose((rec.nodes_nm[own] - rec.radii_nm[own, None]).min(axis=0), whole.box.lower_nm, atol=0.1)
 
 
-def test_whole_segments_are_drawn_inside_the_view(source: MorphologySource) -> None:
+def test_whole_segments_are_drawn_inside_the_view(source: MorphologySource, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_classes, "LEAST", 1)
     labelled = classification_sites(source, SiteConfig((1000, 2000), 1))
     letters = {site.answer for site in labelled.sites}
     assert "a" in letters | {"b"} and "c" in letters
