@@ -176,7 +176,8 @@ class MorphologySource:
 
     def whole_segments(self) -> WholeSegments:
         """Return every segment with its somas; see :func:`whole_tubes.find_whole_segments`."""
-        return find_whole_segments(self.reconstruction, self._index, self._somas, self._corrections.bodies_of())
+        bodies_of = self._corrections.bodies_of()
+        return find_whole_segments(self.reconstruction, self._index, self._segment_tubes, self._somas, bodies_of)
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every fusion."""

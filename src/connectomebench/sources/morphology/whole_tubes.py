@@ -15,6 +15,7 @@ from connectomebench.core.errors import TaskLacking
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.core.whole_segment import CellKind, WholeSegment, WholeSegments
 from connectomebench.sources.morphology.reconstruction import Reconstruction, SegmentIndex
+from connectomebench.sources.morphology.segment_tubes import SegmentTubes
 from connectomebench.sources.morphology.swc import Neuron
 
 SIDES = 8
@@ -45,14 +46,18 @@ def find_somas(rec: Reconstruction, neurons: Sequence[Neuron]) -> NDArray[np.int
 
 
 def find_whole_segments(
-    rec: Reconstruction, index: SegmentIndex, somas: NDArray[np.int64], bodies_of: Mapping[int, tuple[int, ...]]
+    rec: Reconstruction,
+    index: SegmentIndex,
+    tubes: SegmentTubes,
+    somas: NDArray[np.int64],
+    bodies_of: Mapping[int, tuple[int, ...]],
 ) -> WholeSegments:
     """Return every segment with its cell bodies; all are parts of neurons.
 
     Parameters
     ----------
-    rec, index
-        The segments.
+    rec, index, tubes
+        The segments, and what is drawn of them.
     somas
         From :func:`find_somas`.
     bodies_of
@@ -71,9 +76,11 @@ def find_whole_segments(
     somas_in = dict(zip(held.tolist(), counts.tolist(), strict=True))
     found = []
     for row, segment in enumerate(index.ids.tolist()):
-        nodes = index.nodes_of(row)
-        reach = rec.radii_nm[nodes, None]
-        low, high = (rec.nodes_nm[nodes] - reach).min(axis=0), (rec.nodes_nm[nodes] + reach).max(axis=0)
+        cones = tubes.tubes.cones[tubes.of(row)]
+        if not len(cones):
+            continue
+        ends, reach = cones[:, :6].reshape(-1, 3), cones[:, 6:8].reshape(-1, 1)
+        low, high = (ends - reach).min(axis=0), (ends + reach).max(axis=0)
         kinds: tuple[CellKind, ...] = ("neuron",) * somas_in.get(segment, 0)
         # a labelled soma is sure, and no nucleus is known that a segment could be measured by
         box = Box(tuple(low.tolist()), tuple(high.tolist()))
