@@ -16,6 +16,7 @@ from connectomebench.cards.cues import add_cues
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import require_modules
 from connectomebench.core.resources import resource_path
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MODELS = ("probe", "trivial", "grey")
+MASK_MODEL = "mask_unet"
+_MASK_EPOCHS = 20
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -57,7 +60,10 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     config = load_config(path)
     folders = build_datasets(config, out, base=path.parent)
     for task, folder in folders.items():
-        _train_and_evaluate(task, folder, config, out)
+        if get_task(task).scoring == "masks":
+            _train_masks(task, folder, config.species, out)
+        else:
+            _train_and_evaluate(task, folder, config, out)
     page = report(out, config.species)
     first = next(iter(folders.values()))
     print(
@@ -102,6 +108,30 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, config.species, out / "results")
     _add_cues(task, folder, config.species, out)
+
+
+def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
+    """Train a small U-Net on a task of masks and evaluate it, unless records of the same dataset exist."""
+    from connectomebench.cards.cues import add_mask_baselines
+    from connectomebench.evaluation.mask_check import check_masks
+    from connectomebench.models.mask_training import MaskTrainingConfig, train_masks
+    from connectomebench.models.mask_unet import load_mask_model
+
+    entry = read_manifest(folder)["species"][species]
+    cache = out / ".cache" / "datasets"
+    if "mask_baselines" not in entry:
+        add_mask_baselines(folder, check_masks(str(folder), species, rows_cache=cache))
+    path = result_path(out / "results", MASK_MODEL, task, species, "test")
+    if _records_of(path) == entry["fingerprint"]:
+        _log.info("%s: results exist", task)
+        return
+    parts = ("train", "validation", "test")
+    train, validation, test = (load_rows(str(folder), species, part, cache=cache) for part in parts)
+    _log.info("%s: training %s on %d rows", task, MASK_MODEL, len(train.dataset))
+    saved = out / "models" / MASK_MODEL / task / species
+    config = MaskTrainingConfig(input_px=96, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
+    train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
+    evaluate_model(load_mask_model(saved), test.dataset, "test", entry["fingerprint"], path)
 
 
 def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
@@ -176,5 +206,7 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"]}
+    # the page is about answers of a set; scores of masks stand on the card and in the results
+    shown = {task: m for task, m in manifests.items() if get_task(task).scoring != "masks"}
+    folders = {task: out / task for task, m in shown.items() if chosen in m["species"]}
     return write_report(out, folders, chosen, out / "results")
