@@ -11,6 +11,7 @@ from connectomebench.core.cut import ProposalConfig, ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import CandidateConfig, Candidates
+from connectomebench.sites.choices import choice_sites
 from connectomebench.sites.labels import (
     LabelledSites,
     SiteConfig,
@@ -75,6 +76,18 @@ def _merge_action(request: SiteRequest) -> LabelledSites:
     )
 
 
+def _choices(request: SiteRequest) -> LabelledSites:
+    return choice_sites(
+        request.source,
+        request.corrections,
+        request.contacts,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
+    )
+
+
 def _split_action(request: SiteRequest) -> LabelledSites:
     proposals, missing = request.proposed_cuts
     labelled = split_action_sites(request.source, proposals, request.sites, request.controls)
@@ -128,6 +141,7 @@ SiteRule = Callable[[SiteRequest], LabelledSites]
 
 SITE_RULES: dict[str, SiteRule] = {
     "merge_action": _merge_action,
+    "merge_action_multiple_choice": _choices,
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
     "merge_error_identification": _merge_errors,
