@@ -14,6 +14,7 @@ from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
+from connectomebench.core.whole_segment import WholeSegments
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalConfig, ProposedCut
@@ -168,6 +169,16 @@ class Source(SiteSource, Protocol):
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
+        ...
+
+    def whole_segments(self) -> WholeSegments:
+        """Return whole segments with what is known of the cells in them.
+
+        Raises
+        ------
+        TaskLacking
+            If the source knows nothing of cell bodies.
+        """
         ...
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:

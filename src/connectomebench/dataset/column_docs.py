@@ -7,7 +7,8 @@ COLUMNS = {
     "task": "name of the task",
     "species": "species config",
     "images": "pictures, in the order of `views`",
-    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data",
+    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data, "
+    "first and second the two images of a pair",
     "question": "the question, to be shown with the pictures",
     "answer": "the answer as text",
     "label": "the answer as a class; empty where the answer is a place",
@@ -36,6 +37,10 @@ REPLIES_CONTENT = "what models replied to the row, one entry a vote, to be learn
 LABEL_RULES = {
     "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
     "and do not.",
+    "merge_action_multiple_choice": "Places are ends of segments. Candidates are the four segments in contact with the "
+    "base that are nearest to the end (then others in the view, where fewer touch), in the order of a hash. A letter: "
+    "that candidate alone belongs to the same proofread body, and a merge correction of the two lies in the view; "
+    "none: none of them does, in part because the right one was withheld.",
     "endpoint_error_identification": "Candidates are the ends of the segment's skeleton; yes: a merge correction lies "
     "near.",
     "endpoint_error_identification_with_em": "Candidates are the ends of the segment's skeleton; yes: a merge "
@@ -48,4 +53,8 @@ LABEL_RULES = {
     "masks are of the right split, by the rule of `split_action`: a pixel belongs to the part whose surface is seen "
     "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out "
     "where no split is right, or a part covers less than 2% of what is seen.",
+    "segment_identity": "yes: both images show one branch point of one segment, from two directions and at two zooms; "
+    "no: they show two segments of two bodies that are alike in size, cable and branching.",
+    "segment_classification": "By nuclei and cell types of the source: one nucleus of a neuron (a), several (b), none "
+    "(c), a nucleus alone (d), other cells (e). e, f and g are not in `train`.",
 }
