@@ -45,7 +45,7 @@ def test_scenes_draw_the_pictures_of_their_rows(built_short: Path, short_config:
     paths = write_dataset_scenes(config, out, short_config.parent, ["merge_action"])
     assert list(paths) == ["merge_action"] and paths["merge_action"].exists()
     rows = load_rows(str(out / "merge_action"), "fly", "test").dataset
-    stored = StoredScenes([out / "merge_action"])
+    stored = StoredScenes([out / "merge_action" / "fly"])
     for row in rows:
         content = stored.get(row["sample_id"], "scene")
         assert content is not None and read_cube(content) == (tuple(row["location_nm"]), row["extent_nm"])

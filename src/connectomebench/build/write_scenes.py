@@ -35,7 +35,7 @@ BODY_COLOURS: tuple[RGB, ...] = (BLUE, ORANGE, (0, 158, 115), (204, 121, 167))
 def write_dataset_scenes(
     config: BuildConfig, out: Path, base: Path, tasks: Sequence[str], partition: str = "test"
 ) -> dict[str, Path]:
-    """Write ``OUT/TASK/scenes/SPECIES-PARTITION.parquet`` for tasks that are built.
+    """Write ``OUT/TASK/SPECIES/scenes-PARTITION-00000-of-00001.zip`` for tasks that are built.
 
     Parameters
     ----------
