@@ -15,6 +15,8 @@ NAMES = (
     "teacher",
     "replies",
     "compare",
+    "calibrate",
+    "cascade",
     "transfer",
     "economics",
     "human_eval",
