@@ -12,7 +12,7 @@ from PIL import Image
 from toy_segmentation import arrays, write_toy
 
 from connectomebench.build.config import load_config
-from connectomebench.build.write_scenes import BODY_COLOURS, WIDER, truth_scene, write_dataset_scenes
+from connectomebench.build.write_scenes import SEVERAL_COLOURS, WIDER, truth_scene, write_dataset_scenes
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Part, Site
 from connectomebench.dataset.loading import load_rows
@@ -82,4 +82,4 @@ def test_the_truth_of_a_volume_is_its_bodies(tmp_path: Path):
     assert whole.min() == pytest.approx(max(700 - edge, (along.min() + 30) * 10), abs=60)
     assert whole.max() == pytest.approx(min(700 + edge, (along.max() + 31) * 10), abs=60)
     assert parts["hidden segment 1"].vertices_nm[:, 0].max() < 730 < parts["hidden segment 2"].vertices_nm[:, 0].max()
-    assert len(set(BODY_COLOURS)) == len(BODY_COLOURS)
+    assert len(set(SEVERAL_COLOURS)) == len(SEVERAL_COLOURS)

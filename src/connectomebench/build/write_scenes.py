@@ -17,7 +17,7 @@ from connectomebench.core.site import Part, Site
 from connectomebench.dataset.scene_shards import RowScenes, scenes_path, write_scenes
 from connectomebench.dataset.schema import read_small_columns
 from connectomebench.execution.runner import SerialRunner
-from connectomebench.rendering.colours import BLUE, ORANGE, RGB
+from connectomebench.rendering.colours import BLUE, ORANGE, RGB, ROLE_COLOURS
 from connectomebench.rendering.scene_file import write_scene
 from connectomebench.sources.factory import open_source
 from connectomebench.sources.family import SegmentationFamily
@@ -29,7 +29,7 @@ WIDER = 3.0
 """Edge of the cube of the truth, in edges of the views."""
 
 # of Okabe and Ito (2008), as the colours of parts are
-BODY_COLOURS: tuple[RGB, ...] = (BLUE, ORANGE, (0, 158, 115), (204, 121, 167))
+SEVERAL_COLOURS: tuple[RGB, ...] = (BLUE, ORANGE, (0, 158, 115), (204, 121, 167), (213, 94, 0))
 
 
 def write_dataset_scenes(
@@ -82,11 +82,15 @@ def _scenes(ids: Sequence[str], sites: dict[str, Site], source: object) -> Itera
 
 
 def view_scene(site: Site, source: object) -> bytes:
-    """Make the scene of what the views of a site show, without the ids of its segments."""
-    from connectomebench.rendering.colours import ROLE_COLOURS
+    """Make the scene of what the views of a site show, without the ids of its segments.
 
-    names = [(part.role, "") for part in site.parts]
-    colours = [ROLE_COLOURS[part.role] for part in site.parts]
+    Of several candidates, which the views show one by one, each is named by its letter and has a colour of its own.
+    """
+    names, colours = [(part.role, "") for part in site.parts], [ROLE_COLOURS[part.role] for part in site.parts]
+    if site.choices:
+        letters = {segment: chr(ord("a") + i) for i, segment in enumerate(site.choices)}
+        names = [(letters.get(part.segment_id, part.role), "") for part in site.parts]
+        colours = [SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i in range(len(names))]
     return write_scene(source.meshes(site), names, colours, site.location_nm, site.extent_nm)  # type: ignore[attr-defined]
 
 
@@ -101,7 +105,7 @@ def truth_scene(site: Site, source: object) -> bytes:
     shown = replace(wide, parts=tuple(Part(one, "base") for one in segments), cut=None)
     meshes: list[Mesh] = list(source.meshes(shown))  # type: ignore[attr-defined]
     bodies = list(dict.fromkeys(site.body_ids))
-    colour_of = {body: BODY_COLOURS[i % len(BODY_COLOURS)] for i, body in enumerate(bodies)}
+    colour_of = {body: SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i, body in enumerate(bodies)}
     if isinstance(source, VolumeSource):
         over = source.over(source.proofread, source.proofread, None, source.proofread)
         whole = over.meshes(replace(shown, parts=tuple(Part(body, "base") for body in bodies)))
