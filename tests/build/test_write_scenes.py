@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from connectomebench.dataset.scene_shards import StoredScenes
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
 from connectomebench.rendering.engines import CpuEngine
-from connectomebench.rendering.scene_file import read_cube
+from connectomebench.rendering.scene_file import read_cube, read_text
 from connectomebench.sources.factory import open_source
 
 trimesh = pytest.importorskip("trimesh", reason="needs trimesh")
@@ -83,3 +84,10 @@ def test_the_truth_of_a_volume_is_its_bodies(tmp_path: Path):
     assert whole.max() == pytest.approx(min(700 + edge, (along.max() + 31) * 10), abs=60)
     assert parts["hidden segment 1"].vertices_nm[:, 0].max() < 730 < parts["hidden segment 2"].vertices_nm[:, 0].max()
     assert len(set(SEVERAL_COLOURS)) == len(SEVERAL_COLOURS)
+    told = re.fullmatch(
+        r"The two come within (\d+) nm of each other, and their directions there differ by (\d+)°\. They are one "
+        r"neuron\.",
+        read_text(content),
+    )
+    # they touch, and the tube is straight
+    assert told is not None and int(told[1]) <= 20 and int(told[2]) <= 15

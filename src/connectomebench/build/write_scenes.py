@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from connectomebench.build.collect_sites import collect_sites
 from connectomebench.build.config import BuildConfig
+from connectomebench.build.truth_sentence import truth_sentence
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Part, Site
@@ -97,16 +98,18 @@ def view_scene(site: Site, source: object) -> bytes:
 def truth_scene(site: Site, source: object) -> bytes:
     """Make the scene of the truth at a site, :data:`WIDER` than its views.
 
-    Each body has a colour of its own, and the segments are hidden at first. Where a source has no meshes of bodies, its
+    A sentence goes with it (:func:`connectomebench.build.truth_sentence.truth_sentence`). Each body has a colour of its
+    own, and the segments are hidden at first. Where a source has no meshes of bodies, its
     segments have the colours of their bodies: two in one colour are one neuron.
     """
     wide = replace(site, extent_nm=site.extent_nm * WIDER, cut=site.cut)
     segments = list(dict.fromkeys(site.segment_ids))
     shown = replace(wide, parts=tuple(Part(one, "base") for one in segments), cut=None)
     meshes: list[Mesh] = list(source.meshes(shown))  # type: ignore[attr-defined]
-    bodies = list(dict.fromkeys(site.body_ids))
+    told = truth_sentence(site, source.meshes(site))  # type: ignore[attr-defined]
+    bodies = list(dict.fromkeys(site.body_ids)) or [0]
     colour_of = {body: SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i, body in enumerate(bodies)}
-    if isinstance(source, VolumeSource):
+    if isinstance(source, VolumeSource) and site.body_ids:
         over = source.over(source.proofread, source.proofread, None, source.proofread)
         whole = over.meshes(replace(shown, parts=tuple(Part(body, "base") for body in bodies)))
         names = [
@@ -115,9 +118,9 @@ def truth_scene(site: Site, source: object) -> bytes:
         ]
         grey: RGB = (140, 144, 152)
         colours = [*(colour_of[body] for body in bodies), *(grey for _ in segments)]
-        return write_scene([*whole, *meshes], names, colours, site.location_nm, wide.extent_nm)
+        return write_scene([*whole, *meshes], names, colours, site.location_nm, wide.extent_nm, told)
     names = [(f"segment {i}", str(one)) for i, one in enumerate(segments, 1)]
     own = list(site.body_ids) if len(site.body_ids) == len(site.segment_ids) else [bodies[0]] * len(site.segment_ids)
     by_segment = dict(zip(site.segment_ids, own, strict=True))
     colours = [colour_of[by_segment[one]] for one in segments]
-    return write_scene(meshes, names, colours, site.location_nm, wide.extent_nm)
+    return write_scene(meshes, names, colours, site.location_nm, wide.extent_nm, told)
