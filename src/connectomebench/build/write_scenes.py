@@ -15,6 +15,7 @@ from connectomebench.build.truth_sentence import truth_sentence
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Part, Site
+from connectomebench.core.source import SiteSource
 from connectomebench.dataset.scene_shards import RowScenes, scenes_path, write_scenes
 from connectomebench.dataset.schema import read_small_columns
 from connectomebench.execution.runner import SerialRunner
@@ -75,14 +76,14 @@ def write_dataset_scenes(
     return paths
 
 
-def _scenes(ids: Sequence[str], sites: dict[str, Site], source: object) -> Iterator[RowScenes]:
+def _scenes(ids: Sequence[str], sites: dict[str, Site], source: SiteSource | SegmentationFamily) -> Iterator[RowScenes]:
     for sample in tqdm(ids, "scenes", unit="row", leave=False, delay=1):
         site = sites[sample]
         own = source.of(site) if isinstance(source, SegmentationFamily) else source
         yield RowScenes(sample, view_scene(site, own), truth_scene(site, own))
 
 
-def view_scene(site: Site, source: object) -> bytes:
+def view_scene(site: Site, source: SiteSource) -> bytes:
     """Make the scene of what the views of a site show, without the ids of its segments.
 
     Of several candidates, which the views show one by one, each is named by its letter and has a colour of its own.
@@ -92,10 +93,10 @@ def view_scene(site: Site, source: object) -> bytes:
         letters = {segment: chr(ord("a") + i) for i, segment in enumerate(site.choices)}
         names = [(letters.get(part.segment_id, part.role), "") for part in site.parts]
         colours = [SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i in range(len(names))]
-    return write_scene(source.meshes(site), names, colours, site.location_nm, site.extent_nm)  # type: ignore[attr-defined]
+    return write_scene(source.meshes(site), names, colours, site.location_nm, site.extent_nm)
 
 
-def truth_scene(site: Site, source: object) -> bytes:
+def truth_scene(site: Site, source: SiteSource) -> bytes:
     """Make the scene of the truth at a site, :data:`WIDER` than its views.
 
     A sentence goes with it (:func:`connectomebench.build.truth_sentence.truth_sentence`). Each body has a colour of its
@@ -105,8 +106,8 @@ def truth_scene(site: Site, source: object) -> bytes:
     wide = replace(site, extent_nm=site.extent_nm * WIDER, cut=site.cut)
     segments = list(dict.fromkeys(site.segment_ids))
     shown = replace(wide, parts=tuple(Part(one, "base") for one in segments), cut=None)
-    meshes: list[Mesh] = list(source.meshes(shown))  # type: ignore[attr-defined]
-    told = truth_sentence(site, source.meshes(site))  # type: ignore[attr-defined]
+    meshes: list[Mesh] = list(source.meshes(shown))
+    told = truth_sentence(site, source.meshes(site))
     bodies = list(dict.fromkeys(site.body_ids)) or [0]
     colour_of = {body: SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i, body in enumerate(bodies)}
     if isinstance(source, VolumeSource) and site.body_ids:
