@@ -13,6 +13,7 @@ from connectomebench.core.site import Point, Site
 
 _MOST = 40_000  # vertices that are compared
 _FEWEST = 12  # vertices that give a direction
+_LONG = 1.2  # so many times longer than wide is what has a direction
 
 
 def truth_sentence(site: Site, meshes: Sequence[Mesh]) -> str:
@@ -53,7 +54,7 @@ def truth_sentence(site: Site, meshes: Sequence[Mesh]) -> str:
         first, second = (_inside(mesh, site) for mesh in meshes)
         if len(first) and len(second):
             truth = "They are one neuron." if len(bodies) == 1 else "They are two neurons."
-            return f"{_meeting(first, second, site.extent_nm / 4)} {truth}"
+            return f"{_meeting(first, second, site.extent_nm / 2)} {truth}"
     if len(site.segment_ids) == 1:
         return f"This segment holds {'parts of one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'} here."
     return f"What is shown belongs to {'one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'}."
@@ -79,11 +80,12 @@ def _meeting(first: NDArray[np.float64], second: NDArray[np.float64], reach_nm: 
 
 
 def _direction(points: NDArray[np.float64], at: Point, reach_nm: float) -> NDArray[np.float64] | None:
-    """Return the main axis of the surface round a place; None where too little of it is there."""
+    """Return the main axis of the surface round a place; None where it is hardly longer than wide."""
     own = points[np.linalg.norm(points - np.asarray(at), axis=1) <= reach_nm]
     if len(own) < _FEWEST:
         return None
-    return np.linalg.svd(own - own.mean(axis=0), full_matrices=False)[2][0]
+    _, lengths, axes = np.linalg.svd(own - own.mean(axis=0), full_matrices=False)
+    return axes[0] if lengths[0] > _LONG * lengths[1] else None
 
 
 def _rounded(value: float) -> str:
