@@ -10,9 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.cut import CutGraph
 from connectomebench.core.site import Point
-from connectomebench.cuts.min_cut import SINK_SIDE, SOURCE_SIDE
 from connectomebench.proofreading.block_search import Found, Touching, find_branches
 from connectomebench.proofreading.blocks import Block
 from connectomebench.proofreading.deciders import AblatedDecider, Decider, OracleDecider
@@ -20,7 +18,7 @@ from connectomebench.proofreading.finder import BlockFinder, FoundPlaces
 from connectomebench.proofreading.loop import LoopConfig, run_loop
 from connectomebench.proofreading.place import Place, block_source
 from connectomebench.proofreading.proposals import Candidate, Proposal, make_candidates, make_merges, site_key
-from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph, SplitPlan, Supervoxels
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.sites.candidates import Candidates
 
@@ -159,13 +157,13 @@ class ExactGraph(SegmentationGraph):
         super().__init__(supervoxels, trusted, anchors)
         self._body = body
 
-    def _sides(
-        self, rows: NDArray[np.int64], graph: CutGraph, seeds: tuple[NDArray[np.int64], NDArray[np.int64]]
-    ) -> NDArray[np.int8]:
-        mine, theirs = (self._most(one) for one in seeds)
-        if mine == theirs or -1 in (mine, theirs):
-            return super()._sides(rows, graph, seeds)
-        return np.where(self._body[rows] == theirs, SINK_SIDE, SOURCE_SIDE).astype(np.int8)
+    def _applied(self, plan: SplitPlan, sources: list[int], sinks: list[int]) -> SplitPlan:
+        mine, theirs = (self._most(np.asarray(seeds, np.int64)) for seeds in (sources, sinks))
+        rows = np.sort(np.concatenate([plan.source_rows, plan.sink_rows]))
+        other = self._body[rows] == theirs
+        if mine == theirs or -1 in (mine, theirs) or other.all() or not other.any():
+            return plan
+        return SplitPlan(rows[~other], rows[other], plan.cut_edges, plan.area)
 
     def _most(self, seeds: NDArray[np.int64]) -> int:
         bodies, counts = np.unique(self._body[seeds], return_counts=True)
