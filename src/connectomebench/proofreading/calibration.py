@@ -80,9 +80,9 @@ def features(proposal: Proposal, identification: float | None, correction: float
 
     Returns
     -------
-    float64, shape (4,)
-        Logit of either answer (0 where nobody was asked), log of the contact (faces, or cost of the cut), and log of
-        the gain of a right edit. None of it needs the truth.
+    float64, shape (9,)
+        Logit of either answer (0 where nobody was asked), log of the contact (faces, or cost of the cut), log of the
+        gain of a right edit, and the cues of :class:`.proposals.Proposal`. None of it needs the truth.
     """
     return np.array(
         [
@@ -90,6 +90,7 @@ def features(proposal: Proposal, identification: float | None, correction: float
             _logit(correction),
             math.log1p(max(proposal.contact, 0.0)),
             math.log(max(proposal.gain, 1e-12)),
+            *proposal.cues,
         ]
     )
 
