@@ -113,7 +113,7 @@ def questions(
     return {
         "prompt": [messages(row, style=style, confidence=confidence) for row in rows],
         "images": [[decode(image) for image in row["images"]] for row in rows],
-        **{name: list(batch[name]) for name in ("task", "answer", "target_nm")},
+        **{name: list(batch[name]) for name in REWARD_COLUMNS},
     }
 
 
