@@ -35,7 +35,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.data import load_training_data
-from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards, whole_replies
+from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARD_COLUMNS, REWARDS, make_rewards, whole_replies
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
