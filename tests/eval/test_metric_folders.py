@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 METRICS_FOLDER = Path(__file__).parents[2] / "eval"
-NAMES = ["balanced_accuracy", "brier_score_multiclass", "calibration_error"]
+NAMES = ["balanced_accuracy", "brier_score_multiclass", "calibration_error", "place_score"]
 
 OFFLINE = """
 import os, socket, sys
@@ -26,6 +26,7 @@ rows = {
     "balanced_accuracy": ([1, 0], [1, 1]),
     "brier_score_multiclass": ([[0.5, 0.5]], [1]),
     "calibration_error": ([0.75], [1]),
+    "place_score": (["1250, 0, 0"], ["0, 0, 0"]),
 }
 for name in sys.argv[2:]:
     predictions, references = rows[os.path.basename(name)]
@@ -50,6 +51,7 @@ def test_they_load_and_compute_without_a_network_and_without_a_cache(tmp_path: P
         "{'balanced_accuracy': 0.5}",
         "{'brier_score_multiclass': 0.5}",
         "{'ece': 0.25, 'mce': 0.25}",
+        "{'place_score': 0.5, 'hit_rate': 0.0}",
     ]
 
 

@@ -20,7 +20,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
-from connectomebench.core.site import Point, Site
+from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.sources.morphology import hemibrain_neurons
@@ -167,6 +167,12 @@ class MorphologySource:
         Capacities are cross-sections (voxel faces) at the thinner end of each edge; voxels come from cable volume.
         """
         return self._graph(segment_id, center_nm, cutout_nm)[0]
+
+    def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
+        """Cut a segment by the minimum cut between seeds."""
+        from connectomebench.cuts.seeded_cuts import minimum_cut_sides
+
+        return minimum_cut_sides(self, segment_id, cut)
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every fusion."""

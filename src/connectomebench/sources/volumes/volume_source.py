@@ -24,7 +24,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
-from connectomebench.core.site import Point, Site
+from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
 from connectomebench.core.volume import IntPoint, Volume, voxel_box
@@ -370,6 +370,12 @@ class VolumeSource:
     def gray(self) -> NDArray[np.uint8] | None:
         """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
         return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
+
+    def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
+        """Cut a segment by the minimum cut between seeds."""
+        from connectomebench.cuts.seeded_cuts import minimum_cut_sides
+
+        return minimum_cut_sides(self, segment_id, cut)
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""
