@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import chain
 
 import datasets
@@ -120,6 +121,30 @@ def test_missing_view_and_strange_answer_are_refused():
         make_row(site(0, [1, 2]), images, "g", source_info())
     with pytest.raises(ConnectomeBenchError, match="maybe"):
         make_row(site(0, [1, 2], "maybe"), images | {"top": b""}, "g", source_info())
+
+
+def test_a_row_of_a_choice_holds_the_views_and_candidates_that_were_drawn():
+    ids = (HIGH + 1, HIGH + 2, HIGH + 3)
+    shown = replace(site(0, ids, "b", "merge_action_multiple_choice"), choices=ids[1:])
+    images = {view: view.encode() for view in reversed(shown.views)}
+    made = make_row(shown, images, "g", source_info())
+    assert made["views"] == ["a_front", "a_side", "a_top", "b_front", "b_side", "b_top"]
+    assert [image["bytes"].decode() for image in made["images"]] == made["views"]
+    assert made["choices"] == [*ids[1:]] and made["label"] == 1 and made["question"].endswith("Answer a, b or none.")
+    with pytest.raises(ConnectomeBenchError, match="'c' is none"):
+        make_row(replace(shown, answer="c"), images, "g", source_info())
+
+
+def test_a_row_holds_right_places_and_its_own_question():
+    shown = replace(
+        site(0, [1], "10, 20, 30", "endpoint_localization"),
+        target_nm=((10.0, 20.0, 30.0),),
+        question="Where of 1 to 3?",
+    )
+    made = make_row(shown, {"front": b"", "side": b"", "top": b""}, "g", source_info())
+    assert (
+        made["target_nm"] == [[10.0, 20.0, 30.0]] and made["question"] == "Where of 1 to 3?" and made["label"] is None
+    )
 
 
 def test_a_missing_shard_is_told(tmp_path, monkeypatch):

@@ -20,6 +20,8 @@ from connectomebench.evaluation.results import (
     read_results,
     result_path,
     result_schema,
+    stated_events,
+    stated_probability,
     summarise,
     write_results,
 )
@@ -213,4 +215,45 @@ def test_answers_other_than_yes_and_no(tmp_path):
     write(tmp_path, rows)
     (summary,) = summarise(read_results(tmp_path), resamples=50)
     assert summary.estimates["balanced_accuracy"].value == pytest.approx((0.9 + 1 + 1) / 3)
-    assert all(math.isnan(summary.estimates[name].value) for name in METRICS[1:])
+    assert all(math.isnan(summary.estimates[name].value) for name in METRICS[1:]) and summary.unparsed == 0
+
+
+def test_the_probability_of_a_choice_is_that_of_the_answer_given(tmp_path):
+    generator = np.random.default_rng(3)
+    letters = np.array(["a", "b", "c", "none"])
+    answers, said = letters[generator.integers(0, 4, 80)], letters[generator.integers(0, 4, 80)]
+    said[:40] = answers[:40]
+    sure = generator.uniform(0.2, 1, 80)
+    rows = [
+        row | {"task": "merge_action_multiple_choice", "answer": str(a), "prediction": str(p), "probability": float(c)}
+        for row, a, p, c in zip(records(rows=80), answers, said, sure, strict=True)
+    ]
+    # an answer that is right nowhere is an answer all the same
+    rows[0]["prediction"], said[0] = "d", "d"
+    write(tmp_path, rows)
+    frame = read_results(tmp_path)
+    (summary,) = summarise(frame, resamples=50)
+    right = said == answers
+    assert np.array_equal(stated_events(frame), right)
+    assert summary.estimates["brier"].value == pytest.approx(np.mean((sure - right) ** 2))
+    assert summary.estimates["ece"].value == pytest.approx(expected_calibration_error(sure, right.astype(int)))
+    pairs = [(s > t) + 0.5 * (s == t) for s in sure[right] for t in sure[~right]]
+    assert summary.estimates["auroc"].value == pytest.approx(np.mean(pairs))
+    surest = np.argsort(-sure)[:40]
+    assert summary.estimates["risk_at_50"].value == pytest.approx(1 - right[surest].mean())
+    assert math.isnan(summary.estimates["precision"].value) and summary.unparsed == 0
+
+
+def test_a_record_states_the_probability_of_yes_or_of_the_answer_given():
+    assert stated_probability("no", {"no": 0.7, "yes": 0.3}) == 0.3
+    assert stated_probability("b", {"a": 0.2, "b": 0.5, "none": 0.3}) == 0.5
+    assert stated_probability(None, {}) is None and stated_probability(None, {"a": 1.0}) is None
+
+
+def test_places_are_not_compared_as_text(tmp_path):
+    write(
+        tmp_path,
+        [r | {"task": "endpoint_localization", "answer": "1, 2, 3", "prediction": "1, 2, 4"} for r in records()],
+    )
+    (summary,) = summarise(read_results(tmp_path), resamples=50)
+    assert math.isnan(summary.estimates["balanced_accuracy"].value) and summary.unparsed == 0

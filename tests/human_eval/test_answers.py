@@ -65,7 +65,7 @@ def test_records_say_what_was_said(task, said: list[tuple[int, str, float]]) -> 
         if set(task.labels) == {"yes", "no"}:
             assert record["probability"] == pytest.approx(right if rating.choices[0] == "yes" else 1 - right)
         else:
-            assert record["probability"] is None
+            assert record["probability"] == pytest.approx(right)
 
 
 def test_records_fit_the_schema_of_results(tmp_path) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.core.site import Part, Site
+from connectomebench.core.site import Part, SecondPlace, Site
 from connectomebench.partition import overlaps
 from connectomebench.partition.assign import (
     OVER_SIZE,
@@ -412,3 +412,59 @@ def test_a_pool_in_too_few_cubes_is_known_before_it_is_drawn(half, cubes, enough
         return
     with pytest.raises(TaskLacking, match=f"lie in {cubes} cubes"):
         check_divisible(sites, rules, BOUNDS)
+
+
+def test_a_second_place_is_a_place_as_the_first() -> None:
+    """Counted again pair by pair, with and without rows that are written."""
+    rng = np.random.default_rng(0)
+    sites = []
+    for i in range(60):
+        x, y, z = (float(c) for c in rng.uniform(0, EDGE, 3))
+        second = SecondPlace(2 * i + 1, (x, y, z), 160.0, (0.0, 0.0, 1.0))
+        site = make_site(rng.uniform(0, EDGE, 3), 160, [2 * i, 2 * i + 1], [i], ("no", "yes")[i % 2])
+        sites.append(replace(site, second=second))
+    result = partition_sites(sites, RULES, BOUNDS)
+
+    def overlap(a: Site, b: Site) -> bool:
+        return any(
+            max(abs(u - v) for u, v in zip(p, q, strict=True)) < (d + e) / 2
+            for (p, d), (q, e) in itertools.product(a.places, b.places)
+        )
+
+    kept = [(s, p) for s, p in zip(sites, result.partitions, strict=True) if p is not None]
+    assert len({p for _, p in kept}) == 3
+    assert not any(p != q and overlap(a, b) for (a, p), (b, q) in itertools.combinations(kept, 2))
+    # without the second places more are kept, so that they do part sites
+    assert len(kept) < sum(
+        p is not None for p in partition_sites([replace(s, second=None) for s in sites], RULES, BOUNDS).partitions
+    )
+    written = EarlierRow(sites[0].second.location_nm, 160.0, (), (), "train")  # type: ignore[union-attr]
+    added = partition_sites(sites, RULES, BOUNDS, [written])
+    assert added.partitions[0] in ("train", None)
+
+
+@pytest.mark.parametrize(
+    ("task", "answers"), [("merge_action_multiple_choice", ("a", "b", "none")), ("split_proposal", ("1", "2"))]
+)
+def test_answers_of_any_kind_are_divided(task: str, answers: tuple[str, ...]) -> None:
+    rng = np.random.default_rng(1)
+    sites = [make_site(rng.uniform(0, EDGE, 3), 10, [i], [i], answers[i % len(answers)], task) for i in range(90)]
+    result = partition_sites(sites, RULES, BOUNDS)
+    named = answers if task != "split_proposal" else ("any",)
+    assert all(result.counts[task][p][a] > 0 for p in PARTITIONS for a in named)
+    kept = Counter((p, s.answer) for s, p in zip(sites, result.partitions, strict=True) if p)
+    assert sum(kept.values()) == sum(n for own in result.counts[task].values() for n in own.values())
+
+
+def test_a_choice_needs_one_with_and_one_without_a_right_candidate() -> None:
+    rng = np.random.default_rng(2)
+    task = "merge_action_multiple_choice"
+    sites = [make_site(rng.uniform(0, EDGE, 3), 10, [i], [i], "abcd"[i % 4], task) for i in range(40)]
+    with pytest.raises(TaskLacking, match="all sites have the answer 'choice'; another one is needed"):
+        partition_sites(sites, RULES, BOUNDS)
+    # a rare class of cells need not be everywhere
+    rare = [
+        make_site(s.location_nm, 10, [i], [i], "d" if i == 0 else "ac"[i % 2], "segment_classification")
+        for i, s in enumerate(sites)
+    ]
+    assert sum(n["d"] for n in partition_sites(rare, RULES, BOUNDS).counts["segment_classification"].values()) == 1

@@ -11,11 +11,12 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import EMPTY_MESH
 from connectomebench.core.site import Part, Site
 from connectomebench.core.source import EMSlice
-from connectomebench.core.tasks import EM_VIEWS, get_task
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
 from connectomebench.core.view_layout import plane_columns
 from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
 from connectomebench.rendering.em_slices import draw_em
 from connectomebench.rendering.engines import CpuEngine
+from connectomebench.rendering.silhouette_features import matched_features
 from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
 from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 
@@ -117,3 +118,24 @@ def test_large_pictures_show_the_same(pixels: int) -> None:
         assert picture.size == (pixels, pixels)
         shrunk = np.asarray(picture.resize((128, 128), Image.Resampling.BOX), int)
         assert np.abs(shrunk - np.asarray(small[view], int)).mean() < 1.5
+
+
+def test_each_candidate_is_drawn_with_the_base_alone_and_the_same_camera() -> None:
+    meshes = [*voxel_meshes(2, size=48), voxel_meshes(3, size=48)[0]]
+    parts = (Part(1, "base"), Part(2, "candidate"), Part(3, "candidate"))
+    both = Site(
+        "merge_action_multiple_choice", middle(48), 700.0, parts, "b", (1, 2, 3), (1, 2, 1), "edit", choices=(2, 3)
+    )
+    drawn = render_site(both, meshes, None, rules=RULES, engine=CpuEngine())
+    assert list(drawn) == [f"{letter}_{view}" for letter in "ab" for view in MESH_VIEWS]
+    for letter, mesh in zip("ab", meshes[1:], strict=True):
+        alone = render_site(
+            site("merge_action", ("base", "candidate")), [meshes[0], mesh], None, rules=RULES, engine=CpuEngine()
+        )
+        for view in MESH_VIEWS:
+            assert np.array_equal(np.asarray(alone[view]), np.asarray(drawn[f"{letter}_{view}"]))
+    with pytest.raises(EmptyView, match="segment 3"):
+        render_site(both, [*meshes[:2], EMPTY_MESH], None, rules=RULES, engine=CpuEngine())
+    features = matched_features(drawn)
+    each = [matched_features({v: drawn[f"{a}_{v}"] for v in MESH_VIEWS}) for a in "ab"]
+    assert np.allclose(features, np.mean(each, axis=0)) and features.shape == each[0].shape

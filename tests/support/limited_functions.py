@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 from connectomebench.core.errors import ConnectomeBenchError
 
@@ -40,3 +41,22 @@ def raise_bug(_parts: list[bytes]) -> list[bytes]:
 
 def environment(parts: list[bytes]) -> list[bytes]:
     return [os.environ.get(part.decode(), "").encode() for part in parts]
+
+
+def number_or_misbehave(parts: list[bytes]) -> list[bytes]:
+    """Do what the first part says."""
+    how, given = parts[0].decode(), parts[1:]
+    if how == "who":
+        return [str(os.getpid()).encode()]
+    if how == "back":
+        return reverse(given)
+    if how == "print":
+        print("this is no answer", flush=True)
+        return [b"printed"]
+    if how == "work":
+        until = time.process_time() + float(given[0])
+        while time.process_time() < until:
+            pass
+        return []
+    named = {f.__name__: f for f in (refuse, fill_memory, spin, write_much, crash, raise_bug)}
+    return named[how](given)

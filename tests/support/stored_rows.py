@@ -32,11 +32,11 @@ def source_info(species: str = "fly") -> SourceInfo:
 def site(
     x: float, segments: Sequence[int], answer: str = "yes", task: str = "merge_action", extent: float = 10.0
 ) -> Site:
-    roles = get_task(task).roles
-    parts = tuple(Part(s, r) for s, r in zip(segments, roles, strict=False))
-    return Site(
-        task, (x, 5.0, 5.0), extent, parts, answer, tuple(segments), tuple(s + 1 for s in segments), "edit", "e1"
-    )
+    first, *others = get_task(task).roles
+    parts = (Part(segments[0], first), *(Part(s, role) for s in segments[1:] for role in others))
+    choices = tuple(segments[1:]) if get_task(task).has_candidates else ()
+    bodies = tuple(s + 1 for s in segments)
+    return Site(task, (x, 5.0, 5.0), extent, parts, answer, tuple(segments), bodies, "edit", "e1", choices=choices)
 
 
 def png(seed: int, size: int = 48) -> bytes:
@@ -48,9 +48,10 @@ def png(seed: int, size: int = 48) -> bytes:
 
 
 def row(number: int, answer: str, task: str = "merge_action", species: str = "fly") -> dict[str, Any]:
-    images = {view: png(100 * number + i) for i, view in enumerate(get_task(task).views)}
-    segments = [HIGH + 10 * number, HIGH + 10 * number + 1][: len(get_task(task).roles)]
-    place = site(100.0 * number, segments, answer, task)
+    shown = 4 if get_task(task).has_candidates else len(get_task(task).roles)
+    place = site(100.0 * number, [HIGH + 10 * number + i for i in range(shown)], answer, task)
+    images = {view: png(100 * number + i) for i, view in enumerate(place.views)}
+    segments = place.segment_ids
     return make_row(place, images, f"segment-{segments[0]}", source_info(species))
 
 

@@ -11,19 +11,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from connectomebench.build.config import TASK_KINDS, BuildConfig
+from connectomebench.build.config import BuildConfig
 from connectomebench.core.correction import Corrections, GivenIds, Skipped
+from connectomebench.core.errors import TaskLacking
 from connectomebench.core.site import Site
 from connectomebench.core.source import Source
+from connectomebench.core.tasks import get_task
 from connectomebench.sites.candidates import find_candidates, measure, path_mm
-from connectomebench.sites.labels import (
-    LabelledSites,
-    endpoint_sites,
-    merge_action_sites,
-    merge_error_sites,
-    split_action_sites,
-)
+from connectomebench.sites.labels import LabelledSites
 from connectomebench.sites.shared_places import keep_once
+from connectomebench.sites.site_rules import SITE_RULES, SiteRequest
 from connectomebench.sources.family import SegmentationFamily
 
 _log = logging.getLogger(__name__)
@@ -53,6 +50,8 @@ class CollectedSites:
         What became of ids that the configuration names.
     warnings
         What seems wrong with the data, one line each.
+    lacking
+        Tasks that the source has no data for, with what it lacks.
     """
 
     sites: tuple[Site, ...]
@@ -64,6 +63,7 @@ class CollectedSites:
     segmentations: dict[str, dict[str, Any]]
     given_ids: GivenIds
     warnings: tuple[str, ...] = ()
+    lacking: tuple[TaskLacking, ...] = ()
 
     def of(self, task: str) -> list[Site]:
         """Return the sites of one task."""
@@ -88,7 +88,7 @@ def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> C
     """
     if not isinstance(source, SegmentationFamily):
         found = _find(source, config)
-        return _collected(config, found.labelled, found.measured, found.corrections, {})
+        return _collected(config, found.labelled, found.measured, found.corrections, {}, found.lacking)
     members: dict[str, _Found] = {}
     for name in sorted(source.members):
         _log.info("segmentation %s", name)
@@ -110,7 +110,10 @@ def collect_sites(source: Source | SegmentationFamily, config: BuildConfig) -> C
     }
     doubts = tuple(f"{name}: {warning}" for name, own in every.items() for warning in own.warnings)
     together = replace(next(iter(every.values())), counts=dict(counts), warnings=doubts)
-    return _collected(config, labelled, measured, together, segmentations)
+    # a task that one segmentation has no data for is made from the others
+    lacking = [error for found in members.values() for error in found.lacking if not labelled[error.task].sites]
+    once = tuple({error.task: error for error in reversed(lacking)}.values())
+    return _collected(config, labelled, measured, together, segmentations, once)
 
 
 @dataclass(frozen=True)
@@ -120,6 +123,7 @@ class _Found:
     labelled: dict[str, LabelledSites]
     measured: dict[str, dict[str, Any]]
     corrections: Corrections
+    lacking: tuple[TaskLacking, ...]
 
 
 def _find(source: Source, config: BuildConfig) -> _Found:
@@ -128,28 +132,25 @@ def _find(source: Source, config: BuildConfig) -> _Found:
     corrections = source.corrections()
     labelled: dict[str, LabelledSites] = {}
     measured: dict[str, dict[str, Any]] = {}
+    lacking: list[TaskLacking] = []
     sizes = corrections.overlaps.segment_sizes()
     large = sorted(s for s, size in sizes.items() if size >= config.sites.min_segment_voxels)
     skeletons = dict(tqdm(source.skeletons(large), "skeletons", total=len(large), unit="segment", delay=1))
     found = find_candidates(skeletons.items(), config.candidates)
+    request = SiteRequest(
+        source, corrections, skeletons, found, config.sites, config.controls, config.candidates, config.proposals
+    )
     for task in config.tasks:
         _log.info("labelling %s", task)
-        if task == "merge_action":
-            labelled[task] = merge_action_sites(
-                source, corrections, source.contacts(), skeletons, config.sites, config.controls
-            )
-        elif task == "split_action":
-            largest = config.sites.extent_nm[1]
-            proposals, missing = source.propose(config.proposals, largest)
-            labelled[task] = split_action_sites(source, proposals, config.sites, config.controls)
-            labelled[task].dropped.update(missing)
-        else:
-            kinds, rules = TASK_KINDS[task], config.candidates
-            measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
-            asked = (source, corrections, found, skeletons, config.sites, config.controls, rules)
-            merge_errors = task == "merge_error_identification"
-            labelled[task] = merge_error_sites(*asked) if merge_errors else endpoint_sites(*asked, task)
-    return _Found(labelled, measured, corrections)
+        kinds = get_task(task).candidates
+        if kinds:
+            measured[task] = measure(found, corrections, kinds, config.candidates, path_mm(skeletons.values()))
+        try:
+            labelled[task] = SITE_RULES[task](request)
+        except TaskLacking as error:
+            labelled[task] = LabelledSites([], Counter())
+            lacking.append(error)
+    return _Found(labelled, measured, corrections, tuple(lacking))
 
 
 def _collected(
@@ -158,6 +159,7 @@ def _collected(
     measured: dict[str, dict[str, Any]],
     corrections: Corrections,
     segmentations: dict[str, dict[str, Any]],
+    lacking: tuple[TaskLacking, ...],
 ) -> CollectedSites:
     return CollectedSites(
         tuple(s for task in config.tasks for s in labelled[task].sites),
@@ -169,6 +171,7 @@ def _collected(
         segmentations,
         corrections.given_ids,
         corrections.warnings,
+        lacking,
     )
 
 

@@ -20,20 +20,15 @@ from connectomebench.core.tasks import get_task
 from connectomebench.core.text import decode_text
 from connectomebench.partition.assign import PartitionConfig
 from connectomebench.rendering.views import ViewConfig
-from connectomebench.sites.candidates import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS, CandidateConfig
+from connectomebench.sites.candidates import CandidateConfig
 from connectomebench.sites.labels import SiteConfig
 from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sites.site_rules import SITE_RULES
 from connectomebench.sources.factory import SourceConfig
 
 _LABEL_VOLUMES = ("automatic", "proofread", "supervoxels")
 DEFAULT_TASKS = ("merge_action", "endpoint_error_identification_with_em", "merge_error_identification", "split_action")
-BUILDABLE_TASKS = (*DEFAULT_TASKS, "endpoint_error_identification")
-# tasks that ask about candidates -> kinds of candidates
-TASK_KINDS = {
-    "endpoint_error_identification": SPLIT_ERROR_KINDS,
-    "endpoint_error_identification_with_em": SPLIT_ERROR_KINDS,
-    "merge_error_identification": MERGE_ERROR_KINDS,
-}
+BUILDABLE_TASKS = tuple(SITE_RULES)
 
 
 @dataclass(frozen=True)
@@ -216,8 +211,9 @@ def parse_config(
         raise ConnectomeBenchError(f"{origin}: tasks is empty; name at least one of {', '.join(BUILDABLE_TASKS)}")
     for task in config.tasks:
         check_buildable(task)
-    for task, kinds in TASK_KINDS.items():
-        if task in config.tasks and not set(kinds) & set(config.candidates.kinds):
+    for task in config.tasks:
+        kinds = get_task(task).candidates
+        if kinds and not set(kinds) & set(config.candidates.kinds):
             raise ConnectomeBenchError(
                 f"{origin}: {task} needs candidates: name at least one of {', '.join(kinds)} in candidates.kinds"
             )
@@ -263,7 +259,7 @@ def _with_voxel_size(volume: Any, voxel_nm: Any) -> Any:
 
 
 def check_buildable(task: str) -> None:
-    """Reject a task that does not exist or that no builder makes yet."""
+    """Reject a task that does not exist or that no rule finds sites of."""
     get_task(task)
     if task not in BUILDABLE_TASKS:
         raise ConnectomeBenchError(f"task {task!r} cannot be built yet; choose among {', '.join(BUILDABLE_TASKS)}")

@@ -9,12 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
-from itertools import count, product
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from connectomebench.build.balance import KeptSite, MatchedSites, balance_sites, match_sites
 from connectomebench.build.batch_files import RenderSummary
 from connectomebench.build.changed_data import check_same_data, volumes_version
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
@@ -34,6 +33,7 @@ from connectomebench.core.files import content_key, write_text
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.leak_words import MOST_LISTED
 from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodies, look_alikes
@@ -47,7 +47,6 @@ from connectomebench.partition.assign import PartitionResult, check_divisible, p
 from connectomebench.partition.earlier_rows import EarlierRow
 from connectomebench.rendering.engines import CpuEngine, EngineName, choose_engine
 from connectomebench.rendering.rasterizer import available_threads
-from connectomebench.sites.matched_controls import match_rendered
 from connectomebench.sources.factory import open_source
 
 _log = logging.getLogger(__name__)
@@ -155,11 +154,11 @@ def _build(
     """Build some of the tasks of a division; return what those lack that are left out, and the version of volumes."""
     pool = _draw_pool(replace(config, tasks=division.tasks), out.resolve(), base.resolve(), scheduler)
     lacking = dict(pool.lacking)
-    matched: dict[str, _Matched] = {}
+    matched: dict[str, MatchedSites] = {}
     for task in division.tasks:
         try:
             if task not in lacking:
-                matched[task] = _match(task, pool)
+                matched[task] = match_sites(task, pool.of(task), config.controls)
         except TaskLacking as error:
             _leave_out(error, lacking)
     sites = [site for m in matched.values() for site in m.sites]
@@ -168,7 +167,8 @@ def _build(
     if divided is not None:
         # the division drops whole tasks only before any row of them is chosen
         matched = {task: m for task, m in matched.items() if task not in lacking}
-        kept = _balance([s for s in sites if s.task in matched], divided, matched, config)
+        left = [site for site in sites if site.task in matched]
+        kept = balance_sites(left, divided, matched.values(), config.partition.seed)
         for task in todo:
             if task in matched:
                 rows = [row for row in kept if row.site.task == task]
@@ -241,6 +241,8 @@ def _draw_pool(config: BuildConfig, out: Path, base: Path, scheduler: str) -> _P
             name = _engine_of_workers(runner, config.views.engine)
             renderer = RemoteRenderer(config.source, config.species, cache, base, info.version, name, config.views)
         lacking: dict[str, str] = {}
+        for error in gathered.lacking:
+            _leave_out(error, lacking)
         while left := tuple(site for site in gathered.sites if site.task not in lacking):
             try:
                 check_divisible(left, config.partition, info.bounds_nm)
@@ -260,91 +262,10 @@ def _engine_of_workers(runner: Runner, wanted: EngineName) -> EngineName:
         return next(results)[1]
 
 
-@dataclass(frozen=True)
-class _Matched:
-    """Matched pairs of a case and a similar control of one task.
-
-    ``sites`` holds the case and the control of pair ``i`` at ``2 * i`` and ``2 * i + 1``; ``index`` holds
-    their positions in the pool.
-    """
-
-    sites: list[Site]
-    index: list[int]
-    dropped: Counter[str]
-
-
-@dataclass(frozen=True)
-class _Kept:
-    """A row of the final dataset; ``index`` is its position in the pool."""
-
-    site: Site
-    partition: str
-    group: str
-    index: int
-
-
-def _match(task: str, pool: _Pool) -> _Matched:
-    """Pair cases with controls that a trivial model cannot distinguish from them."""
-    rules = pool.config.controls
-    entries = pool.of(task)
-    dropped = Counter(summary.problem for _, _, summary in entries if summary.problem is not None)
-    visible = [entry for entry in entries if entry[2].problem is None]
-    pairs, apart = match_rendered(
-        np.asarray([summary.features for _, _, summary in visible]),
-        np.asarray([site.answer == "yes" for _, site, _ in visible], np.bool_),
-        np.asarray([f"{site.segmentation}/{site.segment_ids[0]}" for _, site, _ in visible]),
-        rules,
-        np.asarray([site.segmentation or "" for _, site, _ in visible]),
-        np.asarray([site.hard_negative for _, site, _ in visible], np.bool_),
-    )
-    dropped["pair too different to a trivial model"] += 2 * apart
-    dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)
-    if not pairs:
-        raise TaskLacking(
-            task,
-            "no pair of a case and a comparable control; use more data, a larger controls.caliper or "
-            "controls.pool_per_case",
-        )
-    chosen = [visible[row] for pair in pairs for row in pair]
-    return _Matched([site for _, site, _ in chosen], [i for i, _, _ in chosen], dropped)
-
-
-def _balance(
-    sites: Sequence[Site], divided: PartitionResult, matched: dict[str, _Matched], config: BuildConfig
-) -> list[_Kept]:
-    """Balance the answers in every partition and segmentation: hard negatives first, then rows with their partner."""
-    rng = np.random.default_rng(config.partition.seed)
-    kept: list[_Kept] = []
-    start = 0
-    for m in matched.values():
-        own = range(start, start + len(m.sites))
-        start += len(m.sites)
-        segmentations = sorted({sites[i].segmentation or "" for i in own})
-        for partition, segmentation in product(PARTITIONS, segmentations):
-            here = {
-                i for i in own if divided.partitions[i] == partition and (sites[i].segmentation or "") == segmentation
-            }
-            # rows of a pair are neighbours: an even offset is the case
-            order = sorted(
-                here,
-                key=lambda i: (
-                    not sites[i].hard_negative,
-                    own.start + ((i - own.start) ^ 1) not in here,
-                    rng.random(),
-                ),
-            )
-            sides = [[i for i in order if sites[i].answer == answer] for answer in ("yes", "no")]
-            n = min(len(side) for side in sides)
-            m.dropped["one answer more often in a partition"] += len(here) - 2 * n
-            for i in sorted(i for side in sides for i in side[:n]):
-                kept.append(_Kept(sites[i], partition, divided.groups[i] or "", m.index[i - own.start]))
-    return kept
-
-
 def _write_task(
     task: str,
-    kept: Sequence[_Kept],
-    matched: _Matched,
+    kept: Sequence[KeptSite],
+    matched: MatchedSites,
     pool: _Pool,
     divided: PartitionResult,
     out: Path,
@@ -376,7 +297,7 @@ def _write_task(
         "format_version": FORMAT_VERSION,
         "config_fingerprint": fingerprint,
         "fingerprint": content_key(digests),
-        "counts": {p: dict(Counter(r.site.answer for r in kept if r.partition == p)) for p in PARTITIONS},
+        "counts": {p: _count_answers(kept, p) for p in PARTITIONS},
         "origins": dict(sorted(Counter(r.site.origin for r in kept).items())),
         "source": _source_entry(pool.info),
         "engine": pool.engine,
@@ -411,6 +332,11 @@ def _write_task(
     _log.info("%s/%s written: %s rows", task, config.species, counts)
 
 
+def _count_answers(kept: Sequence[KeptSite], partition: str) -> dict[str, int]:
+    sites = [row.site for row in kept if row.partition == partition]
+    return dict(Counter(get_task(site.task).counted_as(site.answer) for site in sites))
+
+
 def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
     """List places and sites whose data were unavailable, one JSON object per line; no file if there are none."""
     lines = [
@@ -436,20 +362,21 @@ def _write_skipped(path: Path, task: str, pool: _Pool) -> None:
 
 
 def _cases_by_step(
-    task: str, kept: Sequence[_Kept], matched: _Matched, pool: _Pool, divided: PartitionResult
+    task: str, kept: Sequence[KeptSite], matched: MatchedSites, pool: _Pool, divided: PartitionResult
 ) -> dict[str, int]:
-    """Count the cases (answer yes) left after each step, to show which step costs most."""
-    entries = [summary for _, site, summary in pool.of(task) if site.answer == "yes"]
+    """Count the cases (something is there to be found) left after each step, to show which step costs most."""
+    entries = [summary for _, site, summary in pool.of(task) if site.is_case]
+    counts = divided.counts[task].values()
     return {
         "labelled": len(entries),
         "visible": sum(summary.problem is None for summary in entries),
-        "matched": sum(site.answer == "yes" for site in matched.sites),
-        "in a partition": sum(counts["yes"] for counts in divided.counts[task].values()),
-        "written": sum(row.site.answer == "yes" for row in kept),
+        "matched": sum(site.is_case for site in matched.sites),
+        "in a partition": sum(n for own in counts for answer, n in own.items() if get_task(task).is_case(answer)),
+        "written": sum(row.site.is_case for row in kept),
     }
 
 
-def _hard_negatives_entry(task: str, kept: Sequence[_Kept], gathered: CollectedSites) -> dict[str, Any]:
+def _hard_negatives_entry(task: str, kept: Sequence[KeptSite], gathered: CollectedSites) -> dict[str, Any]:
     """Count the controls that a person once took for a correction; empty where there are none."""
     labelled = sum(site.hard_negative for site in gathered.of(task))
     written = sum(row.site.hard_negative for row in kept)
@@ -465,7 +392,7 @@ def _given_ids_entry(gathered: CollectedSites) -> dict[str, Any]:
     return {"given_ids": found} if any(found.values()) else {}
 
 
-def _segmentations_entry(kept: Sequence[_Kept], gathered: CollectedSites, info: SourceInfo) -> dict[str, Any]:
+def _segmentations_entry(kept: Sequence[KeptSite], gathered: CollectedSites, info: SourceInfo) -> dict[str, Any]:
     """Return the counts of each segmentation; empty if there is only one."""
     if not info.segmentations:
         return {}

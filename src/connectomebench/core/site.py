@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Literal
+from typing import Any, Literal
+
+from connectomebench.core.tasks import get_task
 
 Point = tuple[float, float, float]
 Role = Literal["base", "candidate", "source", "sink"]
@@ -40,6 +42,26 @@ class Part:
 
 
 @dataclass(frozen=True)
+class SecondPlace:
+    """A second place that a sample shows beside the first.
+
+    Attributes
+    ----------
+    segment_id
+        The segment shown there.
+    location_nm, extent_nm
+        Centre (x, y, z) and edge of the view, nm.
+    direction
+        Which way the camera looks (x, y, z), of length 1.
+    """
+
+    segment_id: int
+    location_nm: Point
+    extent_nm: float
+    direction: Point
+
+
+@dataclass(frozen=True)
 class Site:
     """A labelled location, before it is rendered.
 
@@ -54,7 +76,7 @@ class Site:
     parts
         What is drawn, in drawing order; the first is the base segment.
     answer
-        ``"yes"`` or ``"no"`` for the yes/no tasks.
+        One of the task's labels, or text for a place.
     segment_ids, body_ids
         Ids before the correction, and the proofread bodies they belong to (unsigned 64-bit).
     origin
@@ -69,6 +91,16 @@ class Site:
         Name of the segmentation that the segments are of, where the source has several of one volume; else None.
     hard_negative
         A control that a person took for a correction, which was taken back: it is chosen before other controls.
+    target_nm
+        The right places, where the answer is one (x, y, z), nm.
+    choices
+        Candidates to choose from, in the order of their letters; each is a part as well.
+    question
+        What is asked, where it is not the same for all samples of the task; else None.
+    nodes_nm
+        Places that are drawn with a number, counted from 1 (x, y, z), nm.
+    second
+        The second place, where a sample shows two.
     """
 
     task: str
@@ -84,6 +116,37 @@ class Site:
     covariates: dict[str, float] = field(default_factory=dict, compare=False)
     segmentation: str | None = None
     hard_negative: bool = False
+    target_nm: tuple[Point, ...] = ()
+    choices: tuple[int, ...] = ()
+    question: str | None = None
+    nodes_nm: tuple[Point, ...] = ()
+    second: SecondPlace | None = None
+
+    @property
+    def is_case(self) -> bool:
+        """Whether something is there to be found; see :meth:`connectomebench.core.tasks.Task.is_case`."""
+        return get_task(self.task).is_case(self.answer)
+
+    @property
+    def answer_class(self) -> str:
+        """Class that is balanced; see :meth:`connectomebench.core.tasks.Task.class_of`."""
+        return get_task(self.task).class_of(self.answer)
+
+    @property
+    def views(self) -> tuple[str, ...]:
+        """Names of the images, in order."""
+        return get_task(self.task).views_of(len(self.choices))
+
+    @property
+    def asked(self) -> str:
+        """The question in full."""
+        return self.question or get_task(self.task).ask(len(self.choices))
+
+    @property
+    def places(self) -> tuple[tuple[Point, float], ...]:
+        """Centre and edge of each cube that is shown, nm."""
+        first = (self.location_nm, self.extent_nm)
+        return (first,) if self.second is None else (first, (self.second.location_nm, self.second.extent_nm))
 
     @property
     def segment_keys(self) -> tuple[tuple[str, int], ...]:
@@ -98,7 +161,7 @@ class Site:
         species, source
             Species config and source name with version.
         """
-        shown = {
+        shown: dict[str, Any] = {
             "task": self.task,
             "species": species,
             "source": source,
@@ -107,5 +170,10 @@ class Site:
             "parts": [[str(p.segment_id), p.role] for p in self.parts],
             "cut": None if self.cut is None else asdict(self.cut),
         }
+        # only where there is one, so that ids of samples without stay as they are
+        if self.nodes_nm:
+            shown["nodes_nm"] = [[round(c, 3) for c in node] for node in self.nodes_nm]
+        if self.second is not None:
+            shown["second"] = asdict(self.second) | {"segment_id": str(self.second.segment_id)}
         text = json.dumps(shown, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,4 +1,7 @@
-"""The ten tasks: question, kind of answer, views, labels and published baselines.
+"""The ten tasks: question, kind of answer, views, labels, how answers are balanced and scored, published baselines.
+
+All that the steps need to know of a task stands here; none of them asks for a task by its name. What finds the sites of
+a task is in the table of :mod:`connectomebench.sites.site_rules`.
 
 Sample counts and human baselines are those published with ConnectomeBench / ConnectomeVLM.
 """
@@ -11,10 +14,19 @@ from typing import Literal
 from connectomebench.core.errors import unknown_name
 
 AnswerKind = Literal["yes_no", "choice", "point", "points"]
+Balance = Literal["pairs", "none_share", "classes", "free"]
+Scoring = Literal["exact", "places"]
+CandidateKind = Literal["end", "branch", "waist", "parallel"]
 
 MESH_VIEWS = ("front", "side", "top")
 EM_VIEWS = ("em_xy", "em_xz", "em_yz")
 YES_NO = ("no", "yes")
+NONE = "none"
+"""Answer to a choice among candidates where none is right."""
+ANY = "any"
+"""Stands for all answers of a task where they are places."""
+SPLIT_ERROR_KINDS: tuple[CandidateKind, ...] = ("end",)
+MERGE_ERROR_KINDS: tuple[CandidateKind, ...] = ("branch", "waist", "parallel")
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,14 @@ class Task:
         What is drawn, in order.
     correction
         Correction that the task is about: ``merge`` corrects split errors, ``split`` corrects merge errors.
+    balance
+        How answers are balanced within a partition. ``pairs``: each case has one control that looks alike to a trivial
+        model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
+        ``classes``: each answer as often as the rarest. ``free``: all rows.
+    scoring
+        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better.
+    candidates
+        Kinds of candidate places that the task asks about; empty where its places come from elsewhere.
     published_samples
         Number of samples in the published dataset after filtering; None where unpublished.
     published_people
@@ -56,13 +76,75 @@ class Task:
     correction: Literal["merge", "split", "none"]
     published_samples: int | None = None
     published_people: tuple[tuple[int, int], ...] = ()
+    balance: Balance = "pairs"
+    scoring: Scoring = "exact"
+    candidates: tuple[CandidateKind, ...] = ()
 
     @property
     def has_em(self) -> bool:
         """True where the images include slices of image data."""
         return any(v in EM_VIEWS for v in self.views)
 
+    @property
+    def has_candidates(self) -> bool:
+        """True where one answers by choosing among candidates, each with views of its own."""
+        return NONE in self.labels
 
+    def views_of(self, choices: int = 0) -> tuple[str, ...]:
+        """Return the names of the images of a sample, in order.
+
+        Parameters
+        ----------
+        choices
+            Number of candidates to choose from; 0 for tasks without candidates.
+
+        Examples
+        --------
+        >>> from connectomebench import get_task
+        >>> get_task("merge_action_multiple_choice").views_of(2)
+        ('a_front', 'a_side', 'a_top', 'b_front', 'b_side', 'b_top')
+        """
+        if not self.has_candidates:
+            return self.views
+        return tuple(f"{letter}_{view}" for letter in self.labels[:choices] for view in self.views)
+
+    def labels_of(self, choices: int = 0) -> tuple[str, ...]:
+        """Return the answers that a sample with so many candidates can have; all labels of tasks without candidates."""
+        return (*self.labels[:choices], NONE) if self.has_candidates and choices else self.labels
+
+    def ask(self, choices: int = 0) -> str:
+        """Return the question, which names the candidates that there are."""
+        if not self.has_candidates or not choices:
+            return self.question
+        letters = self.labels[:choices]
+        shown = "one candidate" if choices == 1 else f"{_NUMBERS[choices]} candidates"
+        each = "" if choices == 1 else " each"
+        return (
+            f"{_INTRO} (blue) centred on one of its ends, with {shown} (orange; {', '.join(letters)}) in three "
+            f"orthographic views (front, side, top){each}. Which candidate, if any, continues the blue segment? "
+            f"Answer {', '.join(letters)} or {NONE}."
+        )
+
+    def is_case(self, answer: str) -> bool:
+        """Tell whether an answer stands for a case: something is there to be found."""
+        return answer not in ("no", NONE)
+
+    def class_of(self, answer: str) -> str:
+        """Return the class of an answer: what is balanced, and what every partition needs.
+
+        The answer itself where it is one of a set; for a choice among candidates whether one is right
+        (``choice`` or ``none``), since letters are drawn by lot; empty where all answers are of one class.
+        """
+        if self.has_candidates:
+            return answer if answer == NONE else "choice"
+        return answer if self.balance in ("pairs", "classes") else ""
+
+    def counted_as(self, answer: str) -> str:
+        """Return the name under which an answer is counted: itself, or ``any`` where answers are places."""
+        return answer if self.labels else ANY
+
+
+_NUMBERS = ("no", "one", "two", "three", "four")
 _INTRO = "You see a neuron segment from an automatic segmentation of a brain volume"
 
 _TASKS = (
@@ -83,14 +165,16 @@ _TASKS = (
     Task(
         "merge_action_multiple_choice",
         "Split error correction, multiple choice",
-        f"{_INTRO} (blue) with up to four candidates (orange), three views each. Which candidate, if any, continues "
-        "the blue segment? Answer a, b, c, d or none.",
+        f"{_INTRO} (blue) centred on one of its ends, with up to four candidates (orange), each in three orthographic "
+        "views (front, side, top). Which candidate, if any, continues the blue segment? Answer a, b, c, d or none.",
         "choice",
-        ("a", "b", "c", "d", "none"),
+        ("a", "b", "c", "d", NONE),
         MESH_VIEWS,
         ("base", "candidate"),
         "merge",
         6301,
+        balance="none_share",
+        candidates=SPLIT_ERROR_KINDS,
     ),
     Task(
         "endpoint_error_identification",
@@ -103,6 +187,7 @@ _TASKS = (
         ("base",),
         "merge",
         2048,
+        candidates=SPLIT_ERROR_KINDS,
     ),
     Task(
         "endpoint_error_identification_with_em",
@@ -116,6 +201,7 @@ _TASKS = (
         ("base",),
         "merge",
         1000,
+        candidates=SPLIT_ERROR_KINDS,
     ),
     Task(
         "endpoint_localization",
@@ -128,6 +214,8 @@ _TASKS = (
         ("base",),
         "merge",
         2691,
+        balance="free",
+        scoring="places",
     ),
     Task(
         "merge_error_identification",
@@ -141,6 +229,7 @@ _TASKS = (
         "split",
         11998,
         ((23, 31), (22, 31)),
+        candidates=MERGE_ERROR_KINDS,
     ),
     Task(
         "split_action",
@@ -166,6 +255,8 @@ _TASKS = (
         ("base",),
         "split",
         7060,
+        balance="free",
+        scoring="places",
     ),
     Task(
         "segment_identity",
@@ -189,8 +280,23 @@ _TASKS = (
         MESH_VIEWS,
         ("base",),
         "none",
+        balance="classes",
     ),
 )
+
+
+def candidate_view(view: str) -> tuple[str, str]:
+    """Split the name of a view into the letter of the candidate it shows and the view; no letter without candidates.
+
+    Examples
+    --------
+    >>> from connectomebench.core.tasks import candidate_view
+    >>> candidate_view("b_side"), candidate_view("em_xy")
+    (('b', 'side'), ('', 'em_xy'))
+    """
+    letter, _, own = view.partition("_")
+    return (letter, own) if own in MESH_VIEWS else ("", view)
+
 
 TASKS: dict[str, Task] = {t.name: t for t in _TASKS}
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, connected_components, maximum_flow
 from scipy.spatial import KDTree
 
 from connectomebench.core.cut import CutConfig, CutGraph, Verdict
 from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut
+from connectomebench.cuts.flow_kernels import part_by_flow
 
 SOURCE_SIDE, SINK_SIDE, NEITHER = np.int8(1), np.int8(-1), np.int8(0)
 
@@ -73,42 +72,9 @@ def separate(graph: CutGraph, sources: NDArray[np.integer], sinks: NDArray[np.in
     sources, sinks = np.unique(sources).astype(np.int64), np.unique(sinks).astype(np.int64)
     if np.intersect1d(sources, sinks).size:
         raise SeedsTouch("a source and a sink lie in the same piece")
-    n = len(graph.points_nm)
-    reached = _source_side(graph, sources, sinks, n)
-    a, b = graph.edges[:, 0], graph.edges[:, 1]
-    kept = reached[a] == reached[b]
-    links = coo_array((np.ones(kept.sum(), np.int8), (a[kept], b[kept])), shape=(n, n))
-    component = connected_components(links.tocsr(), directed=False)[1]
-    sides = np.full(n, NEITHER)
-    sides[np.isin(component, component[sinks])] = SINK_SIDE
-    sides[np.isin(component, component[sources])] = SOURCE_SIDE
-    return sides
-
-
-def _source_side(graph: CutGraph, sources: NDArray[np.int64], sinks: NDArray[np.int64], n: int) -> NDArray[np.bool_]:
-    """Return the pieces that sources reach in the residual graph of a maximum flow; bool, shape (n,)."""
-    if len(graph.edges) == 0:
-        reached = np.zeros(n, np.bool_)
-        reached[sources] = True
-        return reached
-    # maximum_flow takes int32: capacities become whole numbers between 1 and 10,000
-    scaled = np.maximum(np.rint(graph.capacities / max(float(graph.capacities.max()), 1e-9) * 1e4), 1)
-    endless = int(min(scaled.sum() + 1, 2**30))
-    a, b = graph.edges[:, 0], graph.edges[:, 1]
-    rows = np.concatenate([a, b, np.full(len(sources), n), sinks])
-    columns = np.concatenate([b, a, sources, np.full(len(sinks), n + 1)])
-    seeds = np.full(len(sources) + len(sinks), endless)
-    data = np.concatenate([scaled, scaled, seeds]).astype(np.int32)
-    network = coo_array((data, (rows, columns)), shape=(n + 2, n + 2)).tocsr()
-    network.indices = network.indices.astype(np.int32)
-    network.indptr = network.indptr.astype(np.int32)
-    residual = (network - maximum_flow(network, n, n + 1).flow).tocsr()
-    residual.data = np.maximum(residual.data, 0)
-    residual.eliminate_zeros()
-    order = breadth_first_order(residual, n, directed=True, return_predecessors=False)
-    reached = np.zeros(n + 2, np.bool_)
-    reached[order] = True
-    return reached[:n]
+    # whole numbers between 1 and 10,000, so that sums of flow are exact
+    scaled = np.maximum(np.rint(graph.capacities / max(float(graph.capacities.max(initial=0.0)), 1e-9) * 1e4), 1)
+    return part_by_flow(len(graph.points_nm), graph.edges, scaled.astype(np.int64), sources, sinks)
 
 
 def judge_cut(graph: CutGraph, sides: NDArray[np.int8], center_nm: NDArray[np.floating], rules: CutConfig) -> Verdict:

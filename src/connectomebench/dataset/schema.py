@@ -144,7 +144,7 @@ def make_row(
     site
         What is shown and what is true.
     images
-        View name -> PNG file; all views of the task.
+        View name -> PNG file; all views of the site.
     group
         Name of the site's group, from :func:`connectomebench.partition.assign.partition_sites`.
     info
@@ -163,23 +163,24 @@ def make_row(
         If a view is missing or the answer is none of the task's.
     """
     task = get_task(site.task)
-    missing = [view for view in task.views if view not in images]
+    missing = [view for view in site.views if view not in images]
     if missing:
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the view {missing[0]!r}; the source may have no EM")
-    if task.labels and site.answer not in task.labels:
-        raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(task.labels)}")
+    labels = task.labels_of(len(site.choices))
+    if labels and site.answer not in labels:
+        raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(labels)}")
     own = info.of(site)
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,
         "species": own.species,
-        "images": [{"bytes": images[view], "path": None} for view in task.views],
-        "views": list(task.views),
-        "question": task.question,
+        "images": [{"bytes": images[view], "path": None} for view in site.views],
+        "views": list(site.views),
+        "question": site.asked,
         "answer": site.answer,
         "label": task.labels.index(site.answer) if task.labels else None,
-        "target_nm": [],
-        "choices": [],
+        "target_nm": [[float(c) for c in place] for place in site.target_nm],
+        "choices": [int(s) for s in site.choices],
         "target_images": [],
         "location_nm": [float(c) for c in site.location_nm],
         "extent_nm": float(site.extent_nm),

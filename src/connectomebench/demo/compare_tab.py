@@ -113,13 +113,14 @@ def _by_species(found: RecordedAnswers, summaries: Sequence[Summary], metric: st
 def _diagrams(found: RecordedAnswers, summaries: Sequence[Summary]) -> Markup:
     from connectomebench.demo.plots import reliability
     from connectomebench.evaluation.calibration import reliability_bins
+    from connectomebench.evaluation.results import stated_events
 
     stated = [s for s in summaries if not math.isnan(s.estimates["ece"].value)]
     figures = []
     for summary in stated[:_MOST_DIAGRAMS]:
         rows = _records(found, summary)
         rows = rows[rows["probability"].notna()]
-        bins = reliability_bins(rows["probability"].to_numpy(float), (rows["answer"] == "yes").to_numpy(int), _BINS)
+        bins = reliability_bins(rows["probability"].to_numpy(float), stated_events(rows), _BINS)
         name = f"{_label(summary)}, {species_title(summary.species)}"
         title = f"{name}: stated probability against the share found, {len(rows)} samples in {_BINS} bins"
         figures.append(

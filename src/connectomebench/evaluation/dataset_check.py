@@ -47,9 +47,18 @@ class DatasetCheck:
     scores: tuple[CueScore, ...]
     matched: tuple[str, ...]
 
+    def limit(self, threshold: float) -> float:
+        """Return the balanced accuracy that lies as far above chance as the threshold does with two answers.
+
+        Chance is one half with two answers, and one in k with k; the room above it shrinks or grows with it.
+        """
+        chance = 1 / max(2, len(self.data.rows))
+        return chance + (threshold - 0.5) * 2 * (1 - chance)
+
     def leading(self, threshold: float) -> tuple[CueScore, ...]:
-        """Return the cues whose whole interval lies above a balanced accuracy; inherent ones are no flaw."""
-        return tuple(one for one in self.scores if not one.inherent and one.estimate.lower > threshold)
+        """Return the cues whose whole interval lies above :meth:`limit`; inherent ones are no flaw."""
+        limit = self.limit(threshold)
+        return tuple(one for one in self.scores if not one.inherent and one.estimate.lower > limit)
 
 
 @dataclass(frozen=True)
@@ -253,7 +262,8 @@ def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], thre
     checks, left_out
         From :func:`check_datasets`.
     threshold
-        Balanced accuracy that no interval may lie above; None judges nothing.
+        Balanced accuracy that no interval may lie above, as it is with two answers (:meth:`DatasetCheck.limit`); None
+        judges nothing.
 
     Returns
     -------
@@ -308,10 +318,11 @@ def as_text(check: DatasetCheck, threshold: float | None) -> str:
     if threshold is not None:
         leading = check.leading(threshold)
         names = ", ".join(one.cue for one in leading)
+        limit = f"{check.limit(threshold):g}"
         lines.append(
-            f"  FAIL: the whole interval of {names} lies above {threshold:g}; a model may take the same short cut"
+            f"  FAIL: the whole interval of {names} lies above {limit}; a model may take the same short cut"
             if leading
-            else f"  pass: no interval lies wholly above {threshold:g}, other than of inherent cues"
+            else f"  pass: no interval lies wholly above {limit}, other than of inherent cues"
         )
     return "\n".join(lines)
 

@@ -41,8 +41,9 @@ _ADDED = ("condition", "replies", "derived", "prompt_tokens")
 def result_schema() -> pa.Schema:
     """Return the Arrow schema of a result record.
 
-    ``prediction`` is ``"yes"`` or ``"no"``, null if the reply could not be parsed; ``probability`` is P(yes), null if
-    the model gives none; ``answer`` is the truth; ``question`` is the full prompt text; ``condition`` names deviations
+    ``prediction`` is a label of the task or text for places, null if the reply could not be parsed; ``probability`` is
+    P(yes) of yes/no tasks and that of the given answer of other tasks (:func:`stated_probability`), null if the model
+    gives none; ``answer`` is the truth; ``question`` is the full prompt text; ``condition`` names deviations
     from the defaults (`DEFAULT`: none); ``votes`` and ``replies`` hold answer and text of every vote, ``derived`` the
     answer derived from the analysis; ``latency_s`` (seconds), ``prompt_tokens``, ``tokens`` (generated) and
     ``cost_usd`` are per sample.
@@ -219,6 +220,29 @@ def classes_of(answer: np.ndarray) -> tuple[str, ...]:
     """Return the possible answers: yes and no, or else those that occur."""
     found = tuple(np.unique(answer))
     return YES_NO if set(found) <= set(YES_NO) else found
+
+
+def stated_probability(prediction: str | None, probabilities: Mapping[str, float]) -> float | None:
+    """Return what a record states: P(yes) where yes is a possible answer, else the probability of the answer given.
+
+    Parameters
+    ----------
+    prediction
+        The answer given; None if unparsed.
+    probabilities
+        Of every possible answer; empty if the model gives none.
+    """
+    return probabilities.get("yes") if "yes" in probabilities else probabilities.get(prediction or "")
+
+
+def stated_events(rows: pd.DataFrame) -> np.ndarray:
+    """Return whether what each probability is stated for is true; int64, shape (rows,), 0 or 1.
+
+    Of yes and no it is stated for yes, of other answers for the one given (:func:`stated_probability`).
+    """
+    prediction, answer = predictions_and_answers(rows)
+    true = answer == "yes" if classes_of(answer) == YES_NO else prediction == answer
+    return true.astype(np.int64)
 
 
 def _check_records(frame: pd.DataFrame, where: str) -> None:

@@ -10,6 +10,8 @@ from connectomebench.evaluation.result_records import (
     read_results,
     result_path,
     result_schema,
+    stated_events,
+    stated_probability,
     write_results,
 )
 from connectomebench.evaluation.summary import METRICS, Summary, summarise
@@ -28,6 +30,8 @@ __all__ = [
     "read_results",
     "result_path",
     "result_schema",
+    "stated_events",
+    "stated_probability",
     "summarise",
     "verdict",
     "write_results",

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.version import __version__
-from connectomebench.evaluation.results import DEFAULT, write_results
+from connectomebench.evaluation.results import DEFAULT, stated_probability, write_results
 from connectomebench.evaluation.resume_log import SUFFIX, ResumeLog, open_resume_log, remove_resume_log
 from connectomebench.models.base import Batch, Model
 from connectomebench.models.chat import UnansweredError
@@ -169,7 +169,7 @@ def _batch_evaluator(
                 **constant,
                 "question": answer.question or prepared["question"][i],
                 "prediction": answer.prediction,
-                "probability": answer.probabilities.get("yes"),
+                "probability": stated_probability(answer.prediction, answer.probabilities),
                 "answer": batch["answer"][i],
                 "group": batch["group"][i],
                 "reply": answer.reply,

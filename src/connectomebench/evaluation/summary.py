@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.tasks import TASKS
 from connectomebench.evaluation.auroc import (
     answer_confidence,
     aurc_statistic,
@@ -17,7 +18,13 @@ from connectomebench.evaluation.auroc import (
 )
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
 from connectomebench.evaluation.precision_recall import RATES
-from connectomebench.evaluation.result_records import YES_NO, by_keys, classes_of, predictions_and_answers
+from connectomebench.evaluation.result_records import (
+    YES_NO,
+    by_keys,
+    classes_of,
+    predictions_and_answers,
+    stated_events,
+)
 from connectomebench.evaluation.statistics import (
     RESAMPLES,
     Estimate,
@@ -49,7 +56,7 @@ class Summary:
     estimates
         Estimates by the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score,
         AUROC, risks and AURC those with a probability, else all. Undefined values are NaN: a single class, nothing
-        answered "yes", no probabilities, or answers other than yes and no.
+        answered "yes", no probabilities, rates of answers other than yes and no, or places as answers.
     always
         The one answer given to all samples; None if there are several, or a single sample. Such a model has a balanced
         accuracy of exactly chance and may have a calibration error of 0: neither says anything about it.
@@ -72,8 +79,9 @@ def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0,
 
     Balanced accuracy counts an unparsed prediction as wrong; precision, recall, false positive rate and F1 count it as
     not "yes". Calibration (binary convention, equal-width bins), Brier score, AUROC and the risks of selective
-    prediction use the rows with P(yes). Calibration errors grow with noise, so their intervals are basic bootstrap
-    intervals (see :func:`connectomebench.evaluation.statistics.bootstrap_interval`).
+    prediction use the rows with a probability: P(yes), or where answers are other than yes and no the probability of
+    the answer given, which is then judged against whether it is right. Calibration errors grow with noise, so their
+    intervals are basic bootstrap intervals (see :func:`connectomebench.evaluation.statistics.bootstrap_interval`).
 
     Read intervals of calibration errors with care. In simulations with 60 to 512 rows, 95% intervals of an ECE of 0.03
     to 0.2 covered the true value 78 to 91% of the time, those of an MCE of 0.15 89% with 512 rows but 27% with 60.
@@ -114,12 +122,21 @@ def summarise(frame: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0,
                 condition,
                 len(rows),
                 len(set(rows["group"])),
-                int(np.count_nonzero(~np.isin(prediction, classes_of(answer)))),
+                _unparsed(task, prediction, answer),
                 _estimates(rows, resamples, seed, bins),
                 only_answer(prediction),
             )
         )
     return summaries
+
+
+def _unparsed(task: str, prediction: NDArray[np.str_], answer: NDArray[np.str_]) -> int:
+    """Count the predictions that are no possible answer."""
+    known = TASKS.get(task)
+    if known is not None and not known.labels:
+        return int(np.count_nonzero(prediction == ""))
+    classes = classes_of(answer) if known is None else known.labels
+    return int(np.count_nonzero(~np.isin(prediction, classes)))
 
 
 def only_answer(prediction: NDArray[np.str_]) -> str | None:
@@ -134,12 +151,14 @@ def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict
     group = rows["group"].to_numpy(dtype=str)
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "bounds": (0.0, 1.0)}
     estimates = dict.fromkeys(METRICS, _undefined(0, 0))
+    task = TASKS.get(str(rows["task"].iloc[0]))
+    if task is not None and task.scoring != "exact":
+        return estimates
     yes_no = classes_of(answer) == YES_NO
     estimates |= bootstrap_intervals(_of_answers(prediction, answer, yes_no), group, **settings)
     stated = rows["probability"].notna().to_numpy()
-    if stated.any() and yes_no:
-        probability = rows["probability"].to_numpy(dtype=np.float64)[stated]
-        statistics = _of_probabilities(prediction[stated], answer[stated], probability, bins)
+    if stated.any():
+        statistics = _of_probabilities(rows[stated], yes_no, bins)
         estimates |= bootstrap_intervals(statistics, group[stated], basic=("ece", "mce"), **settings)
     return estimates
 
@@ -153,13 +172,14 @@ def _of_answers(prediction: NDArray[np.str_], answer: NDArray[np.str_], yes_no: 
     return found | {name: statistic(predicted, truth) for name, statistic in RATES.items()}
 
 
-def _of_probabilities(
-    prediction: NDArray[np.str_], answer: NDArray[np.str_], probability: NDArray[np.float64], bins: int
-) -> dict[str, Statistic]:
+def _of_probabilities(rows: pd.DataFrame, yes_no: bool, bins: int) -> dict[str, Statistic]:
     """Return the statistics of rows with a probability."""
-    label = (answer == "yes").astype(np.int64)
+    prediction, answer = predictions_and_answers(rows)
+    probability = rows["probability"].to_numpy(dtype=np.float64)
+    label = stated_events(rows)
+    confidence = answer_confidence(prediction == "yes", probability) if yes_no else probability
     # an unparsed reply has no answer, so it is deferred first
-    confidence = np.where(np.isin(prediction, YES_NO), answer_confidence(prediction == "yes", probability), 0)
+    confidence = np.where(np.isin(prediction, YES_NO) if yes_no else prediction != "", confidence, 0)
     right = prediction == answer
     return {
         "ece": calibration_statistic(probability, label, bins, norm="mean"),

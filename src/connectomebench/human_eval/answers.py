@@ -103,7 +103,7 @@ def _record(rows: Mapping[str, Sequence[Any]], row: int, rating: Rating, task: T
         "model_revision": PROTOCOL,
         "code_version": __version__,
         "prediction": said,
-        "probability": yes if task.labels == YES_NO else None,
+        "probability": yes if task.labels == YES_NO else right,
         "reply": f"{ANSWER_OPEN}{said}{ANSWER_CLOSE}<confidence>{right:.4g}</confidence>",
         "latency_s": rating.seconds,
     }

@@ -3,7 +3,7 @@
 The box that holds all data is divided into cubes, and a whole cube goes to one partition. Two sites of different
 partitions then conflict where they share a segment (or a body), or where their views overlap; one side of
 every conflict is dropped. Which cubes go where is searched for (:mod:`connectomebench.partition.search`), so that few
-sites are lost and both answers of every task are in every partition. Or one half of the box is test, and only what lies
+sites are lost and the answers of every task are in every partition. Or one half of the box is test, and only what lies
 on the other side is searched for.
 """
 
@@ -22,7 +22,7 @@ from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import YES_NO, get_task
 from connectomebench.partition.earlier_rows import EarlierRow, tied_to
 from connectomebench.partition.overlaps import overlapping_views
 from connectomebench.partition.search import Problem, best_assignment, conflicts
@@ -150,8 +150,8 @@ def partition_sites(
     Raises
     ------
     TaskLacking
-        If a yes/no task has one answer only, or if no assignment was found that has both answers of a task in every
-        partition.
+        If a task that needs several answers has one only, or if no assignment was found that has those of a task in
+        every partition.
     ConnectomeBenchError
         If there is no site.
     """
@@ -191,24 +191,24 @@ def check_divisible(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Bo
     Raises
     ------
     TaskLacking
-        If a yes/no task has one answer only, or an answer lies in too few cubes for three partitions.
+        If a task that needs several answers has one only, or one lies in too few cubes for three partitions.
     ConnectomeBenchError
         If the views of the cases alone overlap too much.
     """
     location_nm = np.array([s.location_nm for s in sites], np.float64).reshape(-1, 3)
     cube, _, allowed = _cubes(location_nm, rules, bounds_nm)
     site_class, class_names = _classes(sites)
-    for i, (task, answer) in enumerate(class_names):
-        own = allowed[np.unique(cube[site_class == i])]
+    for (task, answer), members in _needed(class_names).items():
+        own = allowed[np.unique(cube[np.isin(site_class, members)])]
         # a cube goes to one partition; with a half for test the other half needs two
         if len(own) < 3 or not own[:, 2].any() or own[:, 0].sum() < 2:
-            what = "its sites" + (f" with the answer {answer!r}" if answer else "")
+            what = "its sites" + _with_answer(answer)
             raise TaskLacking(
                 task,
                 f"{what} lie in {len(own)} cubes of {rules.cube_nm:g} nm, too few for train, validation and test; use "
                 "a smaller cube_nm or more sites",
             )
-    cases = [i for i, site in enumerate(sites) if site.answer == "yes"]
+    cases = [i for i, site in enumerate(sites) if site.is_case]
     if cases:
         extent_nm = np.array([sites[i].extent_nm for i in cases], np.float64)
         overlapping_views(location_nm[cases], extent_nm, np.unique(cube[cases], return_inverse=True)[1])
@@ -230,24 +230,36 @@ def _cubes(
 
 
 def _classes(sites: Sequence[Site]) -> tuple[NDArray[np.int64], list[tuple[str, str]]]:
-    """Return the class of each site, (n,), and the classes that every partition needs: (task, answer).
-
-    Both answers of a yes/no task; of the other tasks, any.
-    """
-    yes_no = {name: get_task(name).answer_kind == "yes_no" for name in {s.task for s in sites}}
-    keys = [(s.task, s.answer if yes_no[s.task] else "") for s in sites]
+    """Return the class of each site, (n,), and the classes: (task, class of answers)."""
+    keys = [(s.task, s.answer_class) for s in sites]
     class_names = sorted(set(keys))
-    for task, is_yes_no in sorted(yes_no.items()):
+    for task in sorted({name for name, _ in class_names}):
         answers = [answer for name, answer in class_names if name == task]
-        if is_yes_no and len(answers) < 2:
-            raise TaskLacking(task, f"all sites have the answer {answers[0]!r}; both answers are needed")
+        if len(answers) < 2 and answers[0]:
+            needed = "both answers are" if get_task(task).labels == YES_NO else "another one is"
+            raise TaskLacking(task, f"all sites have the answer {answers[0]!r}; {needed} needed")
     number = {name: i for i, name in enumerate(class_names)}
     return np.array([number[k] for k in keys], np.int64), class_names
 
 
+def _needed(class_names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[int]]:
+    """Return what every partition must hold of each task: (task, class) -> indices of classes of which one will do.
+
+    Of a task whose answers are as frequent as they are in nature, such as rare kinds of cells, some sites; of the
+    others each class.
+    """
+    needed: dict[tuple[str, str], list[int]] = {}
+    for i, (task, answer) in enumerate(class_names):
+        needed.setdefault((task, "" if get_task(task).balance == "classes" else answer), []).append(i)
+    return needed
+
+
+def _with_answer(answer: str) -> str:
+    return f" with the answer {answer!r}" if answer else ""
+
+
 def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> tuple[Problem, list[tuple[str, str]]]:
     location_nm = np.array([s.location_nm for s in sites], np.float64)
-    extent_nm = np.array([s.extent_nm for s in sites], np.float64)
     cube, cubes, allowed = _cubes(location_nm, rules, bounds_nm)
     site_class, class_names = _classes(sites)
     totals = np.bincount(site_class, minlength=len(class_names)).astype(np.float64)
@@ -263,7 +275,7 @@ def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> t
         caps[i, 1:] = np.maximum(1, np.floor(np.array([rules.max_validation, rules.max_test]) * share + 1e-9))
 
     ids, owners = _shared_ids(sites, rules.group_by)
-    pairs = overlapping_views(location_nm, extent_nm, cube)
+    pairs = _overlapping_places(sites, cube)
     problem = Problem(
         cube=cube,
         cube_center=cubes.astype(np.float64),
@@ -276,6 +288,19 @@ def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> t
         allowed=allowed,
     )
     return problem, class_names
+
+
+def _overlapping_places(sites: Sequence[Site], cube: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the pairs of sites of different cubes that show one place; int64, shape (m, 2), sorted."""
+    places = [(i, *place) for i, site in enumerate(sites) for place in site.places]
+    owner = np.array([i for i, _, _ in places], np.int64)
+    location_nm = np.array([location for _, location, _ in places], np.float64)
+    pairs = overlapping_views(location_nm, np.array([extent for _, _, extent in places], np.float64), cube[owner])
+    if len(places) == len(sites):
+        return pairs
+    owners = np.sort(owner[pairs], axis=1)
+    left, right = np.unique(owners[owners[:, 0] != owners[:, 1]], axis=0).T
+    return np.ascontiguousarray(np.stack([left, right])).T
 
 
 def in_test_half(location_nm: NDArray[np.float64], test_half: str | None, bounds_nm: Box) -> NDArray[np.bool_]:
@@ -323,10 +348,10 @@ def _check_complete(
     rules: PartitionConfig,
 ) -> None:
     counts = problem.counts(part, kept)
-    for (task, answer), row in zip(class_names, counts, strict=True):
-        for name, count in zip(PARTITIONS, row, strict=True):
+    for (task, answer), members in _needed(class_names).items():
+        for name, count in zip(PARTITIONS, counts[members].sum(axis=0), strict=True):
             if count == 0:
-                what = "no site" + (f" with the answer {answer!r}" if answer else "")
+                what = "no site" + _with_answer(answer)
                 raise TaskLacking(
                     task,
                     f"{what} is left for {name} ({len(problem.cube_center)} cubes of {rules.cube_nm:g} nm hold sites); "
@@ -352,15 +377,11 @@ def _result(
 
     counts: dict[str, dict[str, dict[str, int]]] = {}
     dropped: dict[str, dict[str, int]] = {}
-    tally = Counter((s.task, p, s.answer) for s, p in zip(sites, partitions, strict=True) if p is not None)
+    named = [get_task(s.task).counted_as(s.answer) for s in sites]
+    tally = Counter((s.task, p, a) for s, p, a in zip(sites, partitions, named, strict=True) if p is not None)
     for task in sorted({s.task for s in sites}):
-        answers = sorted({s.answer for s in sites if s.task == task}) if get_task(task).labels else []
-        if answers:
-            counts[task] = {p: {a: tally[task, p, a] for a in answers} for p in PARTITIONS}
-        else:
-            counts[task] = {
-                p: {"any": sum(n for (t, q, _), n in tally.items() if (t, q) == (task, p))} for p in PARTITIONS
-            }
+        answers = sorted({a for s, a in zip(sites, named, strict=True) if s.task == task})
+        counts[task] = {p: {a: tally[task, p, a] for a in answers} for p in PARTITIONS}
         lost = Counter(r for s, r in zip(sites, reasons, strict=True) if r is not None and s.task == task)
         dropped[task] = dict(sorted(lost.items()))
 

@@ -55,7 +55,8 @@ def tied_to(sites: Sequence[Site], rows: Sequence[EarlierRow], group_by: str) ->
     from scipy.spatial import KDTree
 
     tied = np.zeros((len(sites), len(PARTITIONS)), np.bool_)
-    places_nm = np.array([site.location_nm for site in sites], np.float64).reshape(-1, 3)
+    places = [(i, *place) for i, site in enumerate(sites) for place in site.places]
+    places_nm = np.array([location for _, location, _ in places], np.float64).reshape(-1, 3)
     for column, partition in enumerate(PARTITIONS):
         here = [row for row in rows if row.partition == partition]
         if not here or not len(sites):
@@ -64,10 +65,11 @@ def tied_to(sites: Sequence[Site], rows: Sequence[EarlierRow], group_by: str) ->
         tied[:, column] = [not shown.isdisjoint(_ids(s.segment_keys, s.body_ids, group_by)) for s in sites]
         tree = KDTree(np.array([row.location_nm for row in here], np.float64))
         extents_nm = np.array([row.extent_nm for row in here], np.float64)
-        reach_nm = (extents_nm.max() + np.array([site.extent_nm for site in sites])) / 2
-        for i, near in enumerate(tree.query_ball_point(places_nm, reach_nm, p=np.inf)):
-            gap_nm = np.abs(np.asarray(tree.data)[near] - places_nm[i]).max(axis=1, initial=0)
-            tied[i, column] |= bool((gap_nm < (extents_nm[near] + sites[i].extent_nm) / 2).any())
+        reach_nm = (extents_nm.max() + np.array([extent for _, _, extent in places])) / 2
+        found = tree.query_ball_point(places_nm, reach_nm, p=np.inf)
+        for (i, location_nm, extent_nm), near in zip(places, found, strict=True):
+            gap_nm = np.abs(np.asarray(tree.data)[near] - location_nm).max(axis=1, initial=0)
+            tied[i, column] |= bool((gap_nm < (extents_nm[near] + extent_nm) / 2).any())
     return tied
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.core.tasks import MESH_VIEWS, candidate_view
 from connectomebench.rendering.colour_features import coloured, image_features
 
 COLOURS = ("blue", "orange", "any")
@@ -141,7 +141,17 @@ def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]
     Returns
     -------
     float64, shape (5 * views + 15 * views of meshes,)
+        Of a choice among candidates the mean over the candidates, whose number then does not matter.
     """
+    candidates: dict[str, dict[str, Image.Image]] = {}
+    for name, picture in pictures.items():
+        letter, view = candidate_view(name)
+        candidates.setdefault(letter, {})[view] = picture
+    measured = [_of_views(own) for own in candidates.values()]
+    return measured[0] if len(measured) == 1 else np.mean(measured, axis=0)
+
+
+def _of_views(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:
     parts = [image_features(picture) for picture in pictures.values()]
     parts += [silhouette_features(picture) for view, picture in pictures.items() if view in MESH_VIEWS]
     return np.concatenate(parts).astype(np.float64)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
-from connectomebench.core.site import Site
+from connectomebench.core.site import Part, Site
 from connectomebench.core.source import EMSlice
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
 from connectomebench.rendering.colours import BACKGROUND, RGB, ROLE_COLOURS
@@ -67,7 +67,7 @@ def render_site(
     Returns
     -------
     dict
-        View name -> RGB image, in the order of the task's views.
+        View name -> RGB image, in the order of the site's views.
 
     Raises
     ------
@@ -83,16 +83,9 @@ def render_site(
     task = get_task(site.task)
     if task.has_em and em is None:
         raise ConnectomeBenchError(f"task {task.name} needs image data and the source has none; leave the task out")
-    colours = [ROLE_COLOURS[part.role] for part in site.parts]
-    views = engine.render(meshes, colours, site.location_nm, site.extent_nm, rules.image_px)
-    seen = {view: visible_pixels(picture, colours) for view, picture in views.items()}
-    for view, counts in seen.items():
-        if counts.sum() == 0:
-            raise EmptyView(f"nothing is to be seen from the {view}")
-    for part, most in zip(site.parts, np.max(list(seen.values()), axis=0), strict=True):
-        if most < rules.min_visible_px:
-            raise EmptyView(f"segment {part.segment_id} ({part.role}) covers at most {most} pixels of a view")
-
+    if site.choices:
+        return _render_choices(site, meshes, rules, engine)
+    views = _render_parts(site, site.parts, meshes, rules, engine)
     pictures = {}
     for view in task.views:
         if view in MESH_VIEWS:
@@ -106,6 +99,35 @@ def render_site(
                 f"task {task.name} has the view {view}, which cannot be drawn from a single site"
             )
     return pictures
+
+
+def _render_choices(site: Site, meshes: Sequence[Mesh], rules: ViewConfig, engine: Engine) -> dict[str, Image.Image]:
+    """Render the base segment with each candidate by itself, all with the same camera."""
+    from PIL import Image
+
+    base, *candidates = zip(site.parts, meshes, strict=True)
+    pictures = []
+    for candidate in candidates:
+        parts, own = zip(base, candidate, strict=True)
+        views = _render_parts(site, parts, own, rules, engine)
+        pictures += [Image.fromarray(views[view]) for view in MESH_VIEWS]
+    return dict(zip(site.views, pictures, strict=True))
+
+
+def _render_parts(
+    site: Site, parts: Sequence[Part], meshes: Sequence[Mesh], rules: ViewConfig, engine: Engine
+) -> dict[str, NDArray[np.uint8]]:
+    """Render some parts of a site in the three views, and check that each is seen."""
+    colours = [ROLE_COLOURS[part.role] for part in parts]
+    views = engine.render(meshes, colours, site.location_nm, site.extent_nm, rules.image_px)
+    seen = {view: visible_pixels(picture, colours) for view, picture in views.items()}
+    for view, counts in seen.items():
+        if counts.sum() == 0:
+            raise EmptyView(f"nothing is to be seen from the {view}")
+    for part, most in zip(parts, np.max(list(seen.values()), axis=0), strict=True):
+        if most < rules.min_visible_px:
+            raise EmptyView(f"segment {part.segment_id} ({part.role}) covers at most {most} pixels of a view")
+    return views
 
 
 def visible_pixels(picture: NDArray[np.uint8], colours: Sequence[RGB]) -> NDArray[np.int64]:

@@ -11,7 +11,16 @@ import numpy as np
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
 from connectomebench.evaluation.comparison import FEW_GROUPS
-from connectomebench.evaluation.results import Comparison, Summary, Verdict, compare, default_rows, summarise, verdict
+from connectomebench.evaluation.results import (
+    Comparison,
+    Summary,
+    Verdict,
+    compare,
+    default_rows,
+    stated_events,
+    summarise,
+    verdict,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,11 +88,10 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
     rows = frame.loc[frame["model"] == main]
     if rows["probability"].isna().any():
         raise ConnectomeBenchError(f"{main} gives no probability for some samples; a report needs them all")
-    truth = (rows["answer"] == "yes").to_numpy(dtype=np.int64)
     return TaskMeasures(
         models=tuple(summaries[name] for name in (main, *baselines)),
         comparisons=tuple(compare(frame, main, b)[0] for b in baselines),
-        bins=reliability_bins(rows["probability"].to_numpy(dtype=np.float64), truth),
+        bins=reliability_bins(rows["probability"].to_numpy(dtype=np.float64), stated_events(rows)),
         n=summaries[main].n,
         n_groups=summaries[main].n_groups,
         fingerprint=str(rows["dataset_fingerprint"].iloc[0]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,8 @@ from scipy.spatial import KDTree
 from connectomebench.core.correction import Corrections, MergeCorrection, SplitCorrection
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
-
-Kind = Literal["end", "branch", "waist", "parallel"]
-SPLIT_ERROR_KINDS: tuple[Kind, ...] = ("end",)
-MERGE_ERROR_KINDS: tuple[Kind, ...] = ("branch", "waist", "parallel")
+from connectomebench.core.tasks import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS
+from connectomebench.core.tasks import CandidateKind as Kind
 
 _LONGEST_DETOUR = 10.0
 _CURVE_POINTS = 8

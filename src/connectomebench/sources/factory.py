@@ -79,7 +79,7 @@ def open_source(
     species
         Species config of the samples.
     cache
-        Cache folder for meshes, skeletons and corrections.
+        Cache folder for meshes, skeletons, corrections and simulated segmentations.
     base
         Base folder for relative paths: that of the configuration file.
     runner
@@ -106,7 +106,13 @@ def open_source(
     path = None if neurons.path is None else base / neurons.path
     license, citation = own_terms(species)
     return MorphologySource(
-        neurons.rules, species, path, neurons.unit_nm, neurons.license or license, neurons.citation or citation
+        neurons.rules,
+        species,
+        path,
+        neurons.unit_nm,
+        neurons.license or license,
+        neurons.citation or citation,
+        cache / "simulated",
     )
 
 

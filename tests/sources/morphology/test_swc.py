@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from line_neurons import SMALL, write_line
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box, Skeleton
@@ -15,16 +16,6 @@ from connectomebench.sources.morphology.neurites import chains, resample
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches, yield_to_neighbours
 from connectomebench.sources.morphology.swc import read_swc, read_swc_folder
 from connectomebench.sources.morphology.tubes import cones_between, tube_mesh
-
-SMALL = SimulationConfig(cut_spacing_nm=8000.0, min_fragment_nm=1500.0, fused_fraction=0.3)
-
-
-def write_line(path, y_um, n=60, radius=0.15):
-    """A straight neurite of n - 1 µm along x with twigs of 1.5 µm every 10 µm, in µm."""
-    rows = [f"{i + 1} 0 {i} {y_um + 0.02 * np.sin(i)} 0 {radius} {i if i else -1}" for i in range(n)]
-    for k, at in enumerate(range(5, n, 10)):
-        rows.append(f"{n + 1 + k} 6 {at} {y_um} 1.5 {radius / 2} {at + 1}")
-    path.write_text("# made for a test\n\n" + "\n".join(rows) + "\n")
 
 
 @pytest.fixture
@@ -244,6 +235,7 @@ def test_patches_link_neighbours_of_one_key_only():
 
 
 @given(st.floats(60, 400), st.floats(0, 1500), st.tuples(*[st.floats(-1, 1)] * 3))
+@example(60.0, 2.7e-159, (0.0, 0.0, 0.0))
 @settings(max_examples=20, deadline=None)
 def test_tube_has_the_volume_of_a_capsule_and_round_ends(radius, length, direction):
     direction = np.array(direction) + np.array([0, 0, 1.5])

@@ -27,12 +27,11 @@ from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.reconstruction import (
     Reconstruction,
     SegmentIndex,
-    find_contacts,
     find_corrections,
     look_around,
 )
 from connectomebench.sources.morphology.segment_tubes import body_tubes, part_tubes, segment_tubes
-from connectomebench.sources.morphology.simulated_errors import simulate
+from connectomebench.sources.morphology.simulation_cache import simulate_once
 from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.morphology.swc import read_swc_folder
 from connectomebench.sources.morphology.tubes import tube_mesh
@@ -63,11 +62,14 @@ class MorphologySource:
         Length of the files' unit in nm; required with ``path``.
     license, citation
         Licence and citation of the neurons in ``path``.
+    cache
+        Folder in which the simulated segmentation is kept, so that it is simulated once; None simulates it each time.
 
     Raises
     ------
     ConnectomeBenchError
-        If the neurons cannot be read, ``unit_nm`` is missing or not positive, or the species is unknown.
+        If the neurons cannot be read, ``unit_nm`` is missing or not positive, the species is unknown, or ``cache``
+        cannot be written.
     """
 
     def __init__(
@@ -78,6 +80,7 @@ class MorphologySource:
         unit_nm: float | None = None,
         license: str = "other",
         citation: str = "",
+        cache: Path | None = None,
     ) -> None:
         get_species(species)
         if path is None:
@@ -91,8 +94,8 @@ class MorphologySource:
                 )
         self.rules = rules
         neurons = read_swc_folder(folder, float(unit_nm))
-        self.reconstruction: Reconstruction = simulate(neurons, rules)
-        rec = self.reconstruction
+        rec, self._contacts = simulate_once(neurons, rules, cache)
+        self.reconstruction: Reconstruction = rec
         reach = float(rec.radii_nm.max()) + 1000.0
         low, high = rec.nodes_nm.min(axis=0) - reach, rec.nodes_nm.max(axis=0) + reach
         self._info = SourceInfo(
@@ -109,7 +112,6 @@ class MorphologySource:
         self._index = SegmentIndex(rec)
         self._volumes_nm3 = rec.volumes_nm3()
         self._segment_tubes, self._body_tubes = segment_tubes(rec, self._index), body_tubes(rec)
-        self._contacts = find_contacts(rec, rules.contact_gap_nm, 4 * rules.step_nm, rules.voxel_nm)
         self._corrections = find_corrections(rec, self._contacts, rules.voxel_nm)
         unknown = sum(neuron.interpolated_radii for neuron in neurons)
         if unknown:

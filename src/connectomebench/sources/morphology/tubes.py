@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 
 _FAR = np.float32(1e6)
+_SHORTEST_NM2 = 1e-12  # a tube shorter than 1e-6 nm is a ball: dividing by its squared length could overflow
 
 
 def cones_between(
@@ -48,7 +49,7 @@ def cones_between(
     cones = np.zeros((count, 20))
     cones[:, :3], cones[:, 3:6] = starts_nm, ends_nm
     cones[:, 6], cones[:, 7] = start_radii_nm, end_radii_nm
-    cones[:, 8] = np.divide(1.0, length2, out=np.zeros(count), where=length2 > 0)
+    cones[:, 8] = np.divide(1.0, length2, out=np.zeros(count), where=length2 > _SHORTEST_NM2)
     cones[:, CHAIN] = np.arange(count) if chains is None else chains
     cones[:, HALF_GAP] = NO_FACE
     return cones

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.limited_process import Limits, run_limited
+from connectomebench.core.limited_process import LimitedProcess, Limits, ProcessFailed, run_limited
 
 
 def decompress(stored: bytes) -> NDArray[Any]:
@@ -69,9 +70,60 @@ def decode_parts(parts: list[bytes]) -> list[bytes]:
     """Decode a crackle file into dtype, shape (int64) and labels in Fortran order, for :func:`decompress_apart`."""
     try:
         labels = decompress(parts[0])
-    except Exception as error:  # crackle has several
-        raise ConnectomeBenchError(str(error)) from None
+    except Exception as error:  # crackle has several, some without a message
+        raise ConnectomeBenchError(str(error) or "it cannot be decoded") from None
     return [labels.dtype.str.encode(), np.array(labels.shape, np.int64).tobytes(), labels.tobytes(order="F")]
+
+
+def chunk_checker(largest_voxels: int) -> LimitedProcess:
+    """Return a process for :func:`chunk_problem`, where damage that no check sum covers crashes that process alone.
+
+    Parameters
+    ----------
+    largest_voxels
+        Voxels of the largest chunk.
+    """
+    size = 8 * largest_voxels
+    return LimitedProcess(f"{__name__}:check_chunk", Limits(2_000_000_000 + 8 * size, 60 + size // 5_000_000))
+
+
+def chunk_problem(checker: LimitedProcess, stored: bytes, shape: Sequence[int], dtype: np.dtype[Any]) -> str | None:
+    """Return what is wrong with a crackle chunk; None if it is whole.
+
+    Parameters
+    ----------
+    checker
+        From :func:`chunk_checker`.
+    stored
+        The chunk.
+    shape, dtype
+        Its voxels, x, y, z, and their type, as the info has them.
+    """
+    try:
+        checker.call([stored, np.array(shape, np.int64).tobytes(), dtype.str.encode()], "its data")
+    except ProcessFailed:
+        return "its codes crash the decoder, or take more memory or time than such a chunk can"
+    except ConnectomeBenchError as error:
+        return str(error)
+    return None
+
+
+def check_chunk(parts: list[bytes]) -> list[bytes]:
+    """Decode a chunk and forget the labels, for :func:`chunk_problem`; parts: chunk, shape (int64), dtype."""
+    from crackle import codec
+
+    stored, wanted, kind = parts[0], tuple(np.frombuffer(parts[1], np.int64).tolist()), np.dtype(parts[2].decode())
+    try:
+        head = codec.header(stored)
+        shape = int(head.sx), int(head.sy), int(head.sz)
+        if shape != wanted:
+            raise ValueError(f"it holds voxels of shape {shape}, not {wanted}")
+        labels = decompress(stored)
+        if labels.dtype.itemsize > kind.itemsize:
+            raise ValueError(f"it holds {labels.dtype}, not {kind}")
+    except Exception as error:  # crackle has several, some without a message
+        raise ConnectomeBenchError(str(error) or "it cannot be decoded") from None
+    return []
 
 
 def _components(plane: NDArray[Any]) -> bytes:

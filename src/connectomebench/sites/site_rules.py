@@ -1,0 +1,110 @@
+"""Which rule finds and labels the sites of each task: a task that stands here can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from connectomebench.core.correction import Contacts, Corrections
+from connectomebench.core.cut import ProposalConfig, ProposedCut
+from connectomebench.core.geometry import Skeleton
+from connectomebench.core.source import Source
+from connectomebench.sites.candidates import CandidateConfig, Candidates
+from connectomebench.sites.labels import (
+    LabelledSites,
+    SiteConfig,
+    endpoint_sites,
+    merge_action_sites,
+    merge_error_sites,
+    split_action_sites,
+)
+from connectomebench.sites.matched_controls import ControlConfig
+
+
+@dataclass(frozen=True)
+class SiteRequest:
+    """What the rules find sites in, for one segmentation. What is slow to come by is fetched once, when it is needed.
+
+    Attributes
+    ----------
+    source
+        The segmentation and its truth.
+    corrections
+        Its corrections.
+    skeletons
+        Segment id -> skeleton, of the segments that are large enough.
+    candidates
+        Candidate places on these skeletons.
+    sites, controls, radii, proposals
+        Rules of the build.
+    """
+
+    source: Source
+    corrections: Corrections
+    skeletons: Mapping[int, Skeleton]
+    candidates: Candidates
+    sites: SiteConfig
+    controls: ControlConfig
+    radii: CandidateConfig
+    proposals: ProposalConfig
+
+    @cached_property
+    def contacts(self) -> Contacts:
+        """Touching pairs of segments."""
+        return self.source.contacts()
+
+    @cached_property
+    def proposed_cuts(self) -> tuple[list[ProposedCut], Mapping[str, int]]:
+        """Proposed cuts with their verdicts, and why others are missing."""
+        return self.source.propose(self.proposals, self.sites.extent_nm[1])
+
+
+def _merge_action(request: SiteRequest) -> LabelledSites:
+    return merge_action_sites(
+        request.source, request.corrections, request.contacts, request.skeletons, request.sites, request.controls
+    )
+
+
+def _split_action(request: SiteRequest) -> LabelledSites:
+    proposals, missing = request.proposed_cuts
+    labelled = split_action_sites(request.source, proposals, request.sites, request.controls)
+    labelled.dropped.update(missing)
+    return labelled
+
+
+def _endpoints(task: str) -> SiteRule:
+    def labelled(request: SiteRequest) -> LabelledSites:
+        return endpoint_sites(*_at_candidates(request), task)
+
+    return labelled
+
+
+def _merge_errors(request: SiteRequest) -> LabelledSites:
+    return merge_error_sites(*_at_candidates(request))
+
+
+def _at_candidates(
+    request: SiteRequest,
+) -> tuple[Source, Corrections, Candidates, Mapping[int, Skeleton], SiteConfig, ControlConfig, CandidateConfig]:
+    return (
+        request.source,
+        request.corrections,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
+        request.radii,
+    )
+
+
+SiteRule = Callable[[SiteRequest], LabelledSites]
+
+SITE_RULES: dict[str, SiteRule] = {
+    "merge_action": _merge_action,
+    "endpoint_error_identification": _endpoints("endpoint_error_identification"),
+    "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
+    "merge_error_identification": _merge_errors,
+    "split_action": _split_action,
+}
+"""Task -> rule."""
