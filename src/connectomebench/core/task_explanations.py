@@ -73,6 +73,12 @@ _PLAIN = {
             "no": "The cut severs a neuron, or leaves part of it on the wrong side.",
         },
     ),
+    "split_mask_generation": Explanation(
+        "Two neurons are glued together here. Which part of the picture belongs to the one that must go?",
+        "Knowing that two neurons are fused is not enough to mend it: one must also see where the one ends and the "
+        "other begins. The smaller part is the one to mark.",
+        {"mask": "The part to take away is marked in every view."},
+    ),
     "segment_identity": Explanation(
         "Do both pictures show the same piece?",
         "The same piece looks different from another side and at another zoom.",

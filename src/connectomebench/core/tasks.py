@@ -1,4 +1,4 @@
-"""The ten tasks: question, kind of answer, views, labels, how answers are balanced and scored, published baselines.
+"""The tasks: question, kind of answer, views, labels, how answers are balanced and scored, published baselines.
 
 All that the steps need to know of a task stands here; none of them asks for a task by its name. What finds the sites of
 a task is in the table of :mod:`connectomebench.sites.site_rules`.
@@ -13,9 +13,9 @@ from typing import Literal
 
 from connectomebench.core.errors import unknown_name
 
-AnswerKind = Literal["yes_no", "choice", "point", "points"]
+AnswerKind = Literal["yes_no", "choice", "point", "points", "mask"]
 Balance = Literal["pairs", "none_share", "classes", "free"]
-Scoring = Literal["exact", "places"]
+Scoring = Literal["exact", "places", "masks"]
 CandidateKind = Literal["end", "branch", "waist", "parallel"]
 
 MESH_VIEWS = ("front", "side", "top")
@@ -24,7 +24,7 @@ YES_NO = ("no", "yes")
 NONE = "none"
 """Answer to a choice among candidates where none is right."""
 ANY = "any"
-"""Stands for all answers of a task where they are places."""
+"""Stands for all answers of a task where they are places or masks."""
 SPLIT_ERROR_KINDS: tuple[CandidateKind, ...] = ("end",)
 MERGE_ERROR_KINDS: tuple[CandidateKind, ...] = ("branch", "waist", "parallel")
 
@@ -56,7 +56,8 @@ class Task:
         model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
         ``classes``: each answer as often as the rarest. ``free``: all rows.
     scoring
-        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better.
+        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by
+        the overlap with the true masks.
     candidates
         Kinds of candidate places that the task asks about; empty where its places come from elsewhere.
     published_samples
@@ -140,7 +141,7 @@ class Task:
         return answer if self.balance in ("pairs", "classes") else ""
 
     def counted_as(self, answer: str) -> str:
-        """Return the name under which an answer is counted: itself, or ``any`` where answers are places."""
+        """Return the name under which an answer is counted: itself, or ``any`` where answers are places or masks."""
         return answer if self.labels else ANY
 
 
@@ -257,6 +258,21 @@ _TASKS = (
         7060,
         balance="free",
         scoring="places",
+    ),
+    Task(
+        "split_mask_generation",
+        "Split mask generation",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) centred near the "
+        "place where they are fused. Which part of what you see does the right split take away? Mark its pixels in "
+        "every view; of the two parts it is the one that covers fewer pixels of all views together.",
+        "mask",
+        (),
+        MESH_VIEWS,
+        ("base",),
+        "split",
+        balance="free",
+        scoring="masks",
+        candidates=MERGE_ERROR_KINDS,
     ),
     Task(
         "segment_identity",

@@ -13,7 +13,8 @@ COLUMNS = {
     "label": "the answer as a class; empty where the answer is a place",
     "target_nm": "points (x, y, z in nm) where the answer is a place, else empty",
     "choices": "ids of the segments to choose from, in the order of the answers a, b, c, d; else empty",
-    "target_images": "masks where the answer is a picture: white is what belongs to it, one a view; else empty",
+    "target_images": "masks where the answer is a picture, one a view: white (255) is what belongs to it, grey (127) "
+    "the rest of the segment; else empty",
     "location_nm": "centre of all views: x, y, z in nm",
     "extent_nm": "edge of the cube shown, nm",
     "segment_ids": "segments shown, before the correction; the first is the one asked about",
@@ -43,4 +44,8 @@ LABEL_RULES = {
     "two bodies.",
     "split_action": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the cutout, "
     "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
+    "split_mask_generation": "Places are the merge errors of `merge_error_identification`, at their candidate. The "
+    "masks are of the right split, by the rule of `split_action`: a pixel belongs to the part whose surface is seen "
+    "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out "
+    "where no split is right, or a part covers less than 2% of what is seen.",
 }

@@ -20,6 +20,7 @@ from connectomebench.evaluation.prompt_variants import PromptVariant, condition,
 from connectomebench.evaluation.results import DEFAULT, read_results, result_path
 from connectomebench.evaluation.runner import DEFAULT_RUN, RunConfig, evaluate_model
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
+from connectomebench.evaluation.true_answers import dataset_answers
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -298,5 +299,5 @@ def _already_evaluated(path: Path, name: str, model: Model, fingerprint: str, da
     return (
         bool((frame["code_version"] == __version__).all())
         and frame["sample_id"].tolist() == list(dataset["sample_id"])
-        and frame["answer"].tolist() == list(dataset["answer"])
+        and frame["answer"].tolist() == dataset_answers(dataset)
     )

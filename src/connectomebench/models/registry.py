@@ -127,11 +127,18 @@ def _load_image_classifier(folder: Path, cache: Path | None) -> Model:
     return load_image_classifier(folder)
 
 
+def _load_mask_unet(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.mask_unet import load_mask_model
+
+    return load_mask_model(folder)
+
+
 _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
     "probe": _load_probe,
     "grey": _load_grey,
     "trivial": _load_trivial,
     "image_classifier": _load_image_classifier,
+    "mask_unet": _load_mask_unet,
 }
 
 

@@ -20,6 +20,8 @@ from connectomebench.sites.labels import (
     split_action_sites,
 )
 from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sites.split_masks import TASK as SPLIT_MASKS
+from connectomebench.sites.split_masks import split_mask_sites
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,11 @@ class SiteRequest:
         """Proposed cuts with their verdicts, and why others are missing."""
         return self.source.propose(self.proposals, self.sites.extent_nm[1])
 
+    @cached_property
+    def merge_errors(self) -> LabelledSites:
+        """Places that may be merge errors, labelled; two tasks are made from them."""
+        return merge_error_sites(*_at_candidates(self))
+
 
 def _merge_action(request: SiteRequest) -> LabelledSites:
     return merge_action_sites(
@@ -81,7 +88,14 @@ def _endpoints(task: str) -> SiteRule:
 
 
 def _merge_errors(request: SiteRequest) -> LabelledSites:
-    return merge_error_sites(*_at_candidates(request))
+    return request.merge_errors
+
+
+def _split_masks(request: SiteRequest) -> LabelledSites:
+    splits, missing = request.source.right_splits(request.proposals, request.sites.extent_nm[1])
+    labelled = split_mask_sites(request.merge_errors.sites, splits)
+    labelled.dropped.update(missing)
+    return labelled
 
 
 def _at_candidates(
@@ -106,5 +120,6 @@ SITE_RULES: dict[str, SiteRule] = {
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
     "merge_error_identification": _merge_errors,
     "split_action": _split_action,
+    SPLIT_MASKS: _split_masks,
 }
 """Task -> rule."""

@@ -52,7 +52,7 @@ def stored_row(
         If the answer is none of the task's, or there are not as many images as views.
     """
     task = get_task(task_name)
-    if answer not in task.labels:
+    if task.labels and answer not in task.labels:
         raise Unmapped("the answer is none of the task's")
     if len(images) != len(task.views):
         raise Unmapped("a view is missing")
@@ -64,7 +64,7 @@ def stored_row(
         "views": list(task.views),
         "question": task.question,
         "answer": answer,
-        "label": task.labels.index(answer),
+        "label": task.labels.index(answer) if task.labels else None,
         "target_nm": [],
         "choices": [],
         "target_images": [],

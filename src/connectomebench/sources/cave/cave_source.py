@@ -201,6 +201,12 @@ class CaveSource:
 
         return propose(self.archive, self._cutting, rules, largest_view_nm)
 
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Return the splits that proofreaders made, where the rule calls them good."""
+        from connectomebench.sources.cave.multicut_proposals import right_splits
+
+        return right_splits(self.archive, self._cutting, rules, largest_view_nm)
+
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh each part of the site inside the cube shown: from the server's level-2 meshes, or from its labels."""
         from connectomebench.sources.cave.site_meshes import level2_parts, voxel_parts

@@ -383,6 +383,12 @@ class VolumeSource:
 
         return propose_cuts(self, self.corrections(), rules, largest_view_nm)
 
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split every merge error by the proofread segmentation."""
+        from connectomebench.cuts.right_splits import right_splits
+
+        return right_splits(self, self.corrections(), rules)
+
     def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> Pieces:
         lower, upper = voxel_box(self.automatic, Box.around(center_nm, cutout_nm))
         mask = read_mask(self.automatic, segment, lower, upper, (1, 1, 1))
