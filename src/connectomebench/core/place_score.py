@@ -7,6 +7,7 @@ edge of the view, ``extent_nm`` of the row, since there 500 nm may be the whole 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.places import PlaceAnswer, nodes_in, read_places, relative
+from connectomebench.core.places import PlaceAnswer, list_nodes, nodes_in, read_places, relative
 from connectomebench.core.site import Point
 
 Worth = Callable[[NDArray[np.float64]], NDArray[np.float64]]
@@ -182,3 +183,54 @@ def score_row(prediction: str | None, row: Mapping[str, Any]) -> float:
     full_nm = full_credit_nm(float(row["extent_nm"]))
     true_nm = [relative(place, row["location_nm"]) for place in row["target_nm"]]
     return score_answer(prediction, row["answer"], true_nm, row["question"], partial(credit, full_nm=full_nm))
+
+
+def write_truth(row: Mapping[str, Any]) -> str:
+    """Write all that a score needs of a stored row as one text, so that a result record can be scored by itself.
+
+    Parameters
+    ----------
+    row
+        ``answer``, ``target_nm``, ``location_nm``, ``question`` and ``extent_nm`` are read.
+
+    Returns
+    -------
+    str
+        JSON with ``answer``; ``right``, all places that are right where one is asked for, nm relative to the centre of
+        the views; ``nodes``, those that the question lists, in the order of their numbers; and ``full_nm``, the largest
+        distance of full credit.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the answer is no place.
+    """
+    if read_places(row["answer"]) is None:
+        raise ConnectomeBenchError(f"{row['answer']!r:.60} is no place of a row; build the dataset again")
+    nodes = nodes_in(row["question"])
+    truth = {
+        "answer": row["answer"],
+        "right": [[round(c, 1) for c in relative(place, row["location_nm"])] for place in row["target_nm"]],
+        "nodes": [nodes[number] for number in sorted(nodes)],
+        "full_nm": full_credit_nm(float(row["extent_nm"])),
+    }
+    return json.dumps(truth, separators=(",", ":"))
+
+
+def score_text(prediction: str | None, truth: str) -> float:
+    """Score an answer against what :func:`write_truth` wrote.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the truth is something else.
+    """
+    try:
+        known = json.loads(truth)
+        answer, right, nodes = str(known["answer"]), known["right"], known["nodes"]
+        question = list_nodes([(x, y, z) for x, y, z in nodes], (0.0, 0.0, 0.0))
+        true_nm = [(float(x), float(y), float(z)) for x, y, z in right]
+        worth = partial(credit, full_nm=float(known["full_nm"]))
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ConnectomeBenchError(f"{truth!r:.60} is no true place of a result record; evaluate again") from None
+    return score_answer(prediction, answer, true_nm, question, worth)

@@ -15,6 +15,7 @@ from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.rows import DataRecord, Rows
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def load_rows(
         repo=None if local else name,
         revision=commit,
         fingerprint=fingerprint,
-        rows=dict(sorted(Counter(rows["answer"]).items())),
+        rows=dict(sorted(Counter(map(get_task(manifest["task"]).counted_as, rows["answer"])).items())),
         source={**source, "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)

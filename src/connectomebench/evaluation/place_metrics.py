@@ -10,9 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.place_score import FULL_NM, credit, full_credit_nm, score_answer
+from connectomebench.core.place_score import FULL_NM, credit, full_credit_nm, score_answer, score_text
 from connectomebench.core.places import read_places
-from connectomebench.evaluation.weighted_statistics import check_weights
+from connectomebench.evaluation.weighted_statistics import Statistic, check_weights, weighted_sums
+
+
+PLACE_METRICS = ("place_score", "hit_rate")
+"""Mean score, and share of answers with full credit."""
 
 
 @dataclass(frozen=True)
@@ -114,3 +118,35 @@ def mean_place_score(
     scores = place_scores(predictions, references, questions, extent_nm, sample_weight)
     weights = np.ones(len(scores)) if sample_weight is None else np.asarray(sample_weight, np.float64)
     return PlaceScores(float(np.average(scores, weights=weights)), float(np.average(scores >= 1, weights=weights)))
+
+
+def score_places(predictions: Sequence[str], truths: Sequence[str]) -> NDArray[np.float64]:
+    """Score the answers of result records.
+
+    Parameters
+    ----------
+    predictions
+        Answers; empty where unparsed, which scores 0.
+    truths
+        From :func:`connectomebench.core.place_score.write_truth`.
+
+    Returns
+    -------
+    float64, shape (rows,)
+    """
+    return np.array([score_text(str(one), str(truth)) for one, truth in zip(predictions, truths, strict=True)])
+
+
+def place_statistics(scores: NDArray[np.float64]) -> dict[str, Statistic]:
+    """Return the statistics in `PLACE_METRICS` of scores, shape (rows,), as functions of row weights."""
+    return {"place_score": _mean(scores), "hit_rate": _mean((scores >= 1).astype(np.float64))}
+
+
+def _mean(values: NDArray[np.float64]) -> Statistic:
+    terms = np.stack([values, np.ones(len(values))])
+
+    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        total, mass = weighted_sums(weights, terms).T
+        return np.divide(total, mass, out=np.full(len(total), np.nan), where=mass > 0)
+
+    return statistic

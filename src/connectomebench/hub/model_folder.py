@@ -32,6 +32,7 @@ _REQUIRED = {
     "trivial": _HEAD,
     "grey": _HEAD,
     "image_classifier": ("config.json", "model.safetensors"),
+    "node_probe": _HEAD,
     "mask_unet": ("config.json", "model.safetensors"),
     "adapter": ("adapter_config.json", "adapter_model.safetensors"),
     "vlm": ("config.json", "tokenizer_config.json"),
@@ -115,7 +116,7 @@ def own_fingerprints(model: LocalModel) -> set[str]:
     record = model.record
     found = {record.revision, *(data.fingerprint for data in record.trained_on)}
     found |= {value for value in record.config.values() if isinstance(value, str)}
-    if "config.json" in model.files and record.kind in ("probe", "trivial", "grey"):
+    if "config.json" in model.files and record.kind in ("probe", "trivial", "grey", "node_probe"):
         found.add(str(_json(model.files["config.json"]).get("trained_on")))
     if INDICES in model.files:
         for ids in _json(model.files[INDICES]).values():

@@ -62,17 +62,6 @@ RULES: dict[str, Callable[[Nodes, int], NDArray[np.float64]]] = {
 INHERENT_RULES = ("lonely_node", "tip_node")
 """Rules that may be better than chance because of what the tasks ask."""
 
-RULE_TITLES = {
-    "random_node": "a node by lot",
-    "first_node": "the nodes with the lowest numbers",
-    "central_node": "the nodes nearest to the centre of the views",
-    "outermost_node": "the nodes farthest from the centre of the views",
-    "lonely_node": "the nodes farthest from all others",
-    "tip_node": "the nodes farthest from the middle of all nodes",
-    "centre": "the centre of the views itself",
-}
-
-
 _CENTRE: Point = (0.0, 0.0, 0.0)
 
 

@@ -18,6 +18,7 @@ from connectomebench.models.model_record import FILE_NAME, ModelKind, ModelRecor
 
 if TYPE_CHECKING:
     from connectomebench.models.grey_baseline import GreyModel
+    from connectomebench.models.node_probe import NodeProbe
     from connectomebench.models.probe import Probe
     from connectomebench.models.trivial_baseline import TrivialModel
 
@@ -78,7 +79,7 @@ def open_model(
         from connectomebench.models.vlm_loading import load_vlm
 
         return load_vlm(name, source.commit, base), record
-    if source.commit is not None and kind in ("probe", "grey"):
+    if source.commit is not None and kind in ("probe", "grey", "node_probe"):
         _check_encoder(folder, name)
     model = _LOADERS[kind](folder, cache)
     if record is not None and model.revision != record.revision:
@@ -133,16 +134,23 @@ def _load_mask_unet(folder: Path, cache: Path | None) -> Model:
     return load_mask_model(folder)
 
 
+def _load_node_probe(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.node_probe import load_node_probe
+
+    return load_node_probe(folder)
+
+
 _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
     "probe": _load_probe,
     "grey": _load_grey,
     "trivial": _load_trivial,
     "image_classifier": _load_image_classifier,
     "mask_unet": _load_mask_unet,
+    "node_probe": _load_node_probe,
 }
 
 
-def save_head_model(model: Probe | TrivialModel | GreyModel, folder: Path, data: DataRecord) -> None:
+def save_head_model(model: Probe | TrivialModel | GreyModel | NodeProbe, folder: Path, data: DataRecord) -> None:
     """Write a probe or a baseline with its record, for :func:`load_model` and the Hub.
 
     Parameters
@@ -157,9 +165,14 @@ def save_head_model(model: Probe | TrivialModel | GreyModel, folder: Path, data:
     model.save(folder)
     probe: Any = getattr(model, "probe", model)
     encoder: dict[str, Any] = getattr(probe, "encoder_identity", {})
-    kinds: dict[str, ModelKind] = {"probe": "probe", "trivial": "trivial", "grey": "grey"}
+    kinds: dict[str, ModelKind] = {
+        "Probe": "probe",
+        "TrivialModel": "trivial",
+        "GreyModel": "grey",
+        "NodeProbe": "node_probe",
+    }
     record = ModelRecord(
-        kind=kinds[model.name],
+        kind=kinds[type(model).__name__],
         name=model.name,
         revision=model.revision,
         task=data.task,
