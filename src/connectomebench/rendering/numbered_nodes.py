@@ -209,6 +209,10 @@ def place_labels(
                 if not _has_room(spot, pixels, placed) or any(_meet(spot, other, 0) for other in dots):
                     continue
                 cost = float(ring) + 40 * pixels / 512 * _share_covered(covered, spot)
+                if any(_is_crossed(other, (x, y), spot) for other in placed) or any(
+                    _is_crossed(spot, begin, other) for begin, other in zip(at, placed, strict=False)
+                ):
+                    cost += 100 * pixels / 512
                 if best is None or cost < best[0]:
                     best = (cost, spot)
         placed.append(best[1] if best is not None else _anywhere(pixels, width, height, placed))
@@ -223,6 +227,13 @@ def _has_room(spot: Rectangle, pixels: int, placed: Sequence[Rectangle]) -> bool
 
 def _meet(a: Rectangle, b: Rectangle, gap: int) -> bool:
     return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
+
+
+def _is_crossed(label: Rectangle, begin: tuple[float, float], end: Rectangle) -> bool:
+    """Tell whether the line from a node to its label runs through another label."""
+    x, y = (end[0] + end[2]) / 2, (end[1] + end[3]) / 2
+    steps = [(begin[0] + (x - begin[0]) * k / 12, begin[1] + (y - begin[1]) * k / 12) for k in range(1, 12)]
+    return any(label[0] <= u < label[2] and label[1] <= v < label[3] for u, v in steps)
 
 
 def _share_covered(covered: NDArray[np.int64], spot: Rectangle) -> float:
