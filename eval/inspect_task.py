@@ -11,11 +11,14 @@ The prompt is that of connectomebench, part by part, and a reply is read in the 
 from __future__ import annotations
 
 import base64
+import glob
+import hashlib
 import json
 import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from inspect_ai import Task, task  # pyright: ignore[reportMissingImports]
@@ -210,6 +213,57 @@ def balanced(rows: Iterable[tuple[str, str, float]]) -> tuple[float, float]:
     return sum(recalls.values()) / len(recalls), error
 
 
+def local_files(folder: Path, task_name: str, species: str, partition: str) -> dict[Path, str]:
+    """Return the Parquet files of a partition of a folder, with their SHA-256.
+
+    `datasets` keys its cache of a folder by the front matter of the card alone, so a copied card or a replaced file
+    would give the rows of another folder: the files are compared with the manifest, to be given one by one.
+    """
+    again = "copy the whole dataset folder again, or build it again"
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        found, every = manifest["task"], dict(manifest["species"])
+        named = every[species]["files"] if species in every else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{folder} has no manifest.json that can be read and names its files; {again}") from None
+    if found != task_name:
+        raise ValueError(f"{folder} holds the task {found}, not {task_name}; name another folder")
+    if not isinstance(named, dict):
+        raise ValueError(f"{folder} holds no species {species!r}; it has {', '.join(every)}")
+    names = sorted(name for name in named if name.startswith(f"{partition}-") and "/" not in name)
+    if not names:
+        raise ValueError(f"{folder} has no rows of {species} in {partition!r}; name another partition")
+    paths = [(folder / species / name).resolve() for name in names]
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror}); {again}") from None
+        if digest != named[path.name]:
+            raise ValueError(f"{path} is not the file that the manifest describes, or damaged; {again}")
+    return {path: named[path.name] for path in paths}
+
+
+def read_rows(source: str, task_name: str, species: str, partition: str, revision: str | None) -> Iterable[Any]:
+    """Return the rows of a partition, with the stored bytes of their images."""
+    from datasets import Image, List, load_dataset
+
+    if Path(source).is_dir():
+        if revision is not None:
+            raise ValueError(f"{source} is a folder, which has no revisions; leave the revision out")
+        # `datasets` reads a path as a pattern
+        files = [glob.escape(str(path)) for path in local_files(Path(source), task_name, species, partition)]
+        # streamed, so that no cache is asked
+        rows = load_dataset("parquet", data_files={partition: files}, split=partition, streaming=True)
+    elif source.startswith((".", "/")) or source.count("/") != 1:
+        raise ValueError(f"there is no dataset folder {source}; build it first, or name ORG/NAME on the Hub")
+    else:
+        rows = load_dataset(source, species, split=partition, revision=revision)
+    # the stored PNG bytes are sent as they are
+    return rows.cast_column("images", List(Image(decode=False)))
+
+
 @task
 def connectomebench(
     task: str = "merge_action",
@@ -235,12 +289,8 @@ def connectomebench(
     """
     if task not in LABELS:
         raise ValueError(f"unknown task {task!r}; there are {', '.join(LABELS)}")
-    from datasets import Image, List, load_dataset
-
     source = dataset or f"connectomebench/{task}"
-    rows = load_dataset(source, species, split=partition, revision=revision)
-    # the stored PNG bytes are sent as they are
-    rows = rows.cast_column("images", List(Image(decode=False)))
+    rows = read_rows(source, task, species, partition, revision)
     samples = [_sample(row, task) for row in rows]
     return Task(
         dataset=MemoryDataset(samples, name=f"{task}/{species}/{partition}", location=source),

@@ -30,6 +30,7 @@ paper:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -241,19 +242,84 @@ def aggregate(rows: list[dict[str, Any]]) -> dict[str, float]:
     return {"balanced_accuracy": value, "balanced_accuracy_stderr": error}
 
 
-def repository(task_name: str) -> str:
-    """Return the folder or Hub id of the dataset of a task."""
-    folder = os.environ.get("CONNECTOMEBENCH_DATASETS")
-    return str(Path(folder) / task_name) if folder else f"connectomebench/{task_name}"
+def local_files(folder: Path, task_name: str, species: str, partition: str) -> dict[Path, str]:
+    """Return the Parquet files of a partition of a folder, with their SHA-256.
+
+    `datasets` keys its cache of a folder by the front matter of the card alone, so a copied card or a replaced file
+    would give the rows of another folder: the files are compared with the manifest, to be given one by one.
+    """
+    again = "copy the whole dataset folder again, or build it again"
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        found, every = manifest["task"], dict(manifest["species"])
+        named = every[species]["files"] if species in every else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise ValueError(f"{folder} has no manifest.json that can be read and names its files; {again}") from None
+    if found != task_name:
+        raise ValueError(f"{folder} holds the task {found}, not {task_name}; name another folder")
+    if not isinstance(named, dict):
+        raise ValueError(f"{folder} holds no species {species!r}; it has {', '.join(every)}")
+    names = sorted(name for name in named if name.startswith(f"{partition}-") and "/" not in name)
+    if not names:
+        raise ValueError(f"{folder} has no rows of {species} in {partition!r}; name another partition")
+    paths = [(folder / species / name).resolve() for name in names]
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read ({error.strerror}); {again}") from None
+        if digest != named[path.name]:
+            raise ValueError(f"{path} is not the file that the manifest describes, or damaged; {again}")
+    return {path: named[path.name] for path in paths}
+
+
+def places(root: str | None = os.environ.get("CONNECTOMEBENCH_DATASETS")) -> list[tuple[str, str, dict[str, Any]]]:
+    """Return task, species and the place of each dataset: repositories of the Hub, or what a folder of folders holds.
+
+    The files of a folder are compared with their manifests here, since it is lighteval that reads them.
+    """
+    if not root:
+        splits = ["train", "validation", "test"]
+        return [
+            (
+                name,
+                species,
+                {"hf_repo": f"connectomebench/{name}", "hf_subset": species, "hf_avail_splits": splits},
+            )
+            for name in LABELS
+            for species in SPECIES
+        ]
+    found = []
+    for name in LABELS:
+        folder = Path(root) / name
+        for species in SPECIES if (folder / "manifest.json").is_file() else ():
+            if (folder / species).is_dir():
+                repo = str(named_by_content(local_files(folder, name, species, "test")))
+                found.append((name, species, {"hf_repo": repo, "hf_subset": "default", "hf_avail_splits": ["test"]}))
+    if not found:
+        raise ValueError(f"{root} holds no dataset of {', '.join(LABELS)}; mend CONNECTOMEBENCH_DATASETS")
+    return found
+
+
+def named_by_content(files: Mapping[Path, str]) -> Path:
+    """Return a folder of links to Parquet files, named by their content: `datasets` takes it for no other."""
+    from datasets.config import HF_DATASETS_CACHE
+
+    key = hashlib.sha256("".join(f"{path.name}{digest}" for path, digest in files.items()).encode()).hexdigest()
+    folder = Path(HF_DATASETS_CACHE) / "connectomebench-lighteval" / key[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        link = folder / path.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(path)
+    return folder
 
 
 TASKS_TABLE = [
     LightevalTaskConfig(
         name=f"connectomebench_{task_name}:{species}",
         prompt_function=prompt,
-        hf_repo=repository(task_name),
-        hf_subset=species,
-        hf_avail_splits=["train", "validation", "test"],
         evaluation_splits=["test"],
         generation_size=512,
         metrics=[
@@ -266,7 +332,7 @@ TASKS_TABLE = [
             )
         ],
         version=PROMPT_VERSION,
+        **place,
     )
-    for task_name in LABELS
-    for species in SPECIES
+    for task_name, species, place in places()
 ]

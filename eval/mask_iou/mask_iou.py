@@ -24,7 +24,7 @@ Returns:
 
 Example:
     >>> metric = evaluate.load("connectomebench/mask_iou")
-    >>> metric.compute(predictions=results["prediction"], references=results["answer"])
+    >>> metric.compute(predictions=results["prediction"], references=results["answer"])["miou"]
 """
 
 _CITATION = """

@@ -21,8 +21,10 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.card_template import estimate_text
 from connectomebench.dataset.rows import DataRecord
+from connectomebench.evaluation.calibration import expected_calibration_error
 from connectomebench.evaluation.results import METRICS, read_results, result_path, summarise, write_results
 from connectomebench.models.model_record import ModelRecord, read_record, write_record
+from connectomebench.models.recalibration import Recalibration
 from connectomebench.rendering.colours import BLUE
 
 TASK, REPO, DATASET = "merge_action", "brains/merge-probe", "brains/merge_action"
@@ -302,3 +304,19 @@ def test_the_plot_has_a_panel_a_partition_with_its_points_where_they_belong(resu
     assert silent != calibration_figure(one)
     with pytest.raises(ConnectomeBenchError, match="no results to draw"):
         calibration_figure(results.iloc[:0])
+
+
+def test_what_a_stored_calibration_does_is_measured_on_test_rows(results: pd.DataFrame) -> None:
+    cooler = Recalibration("temperature", (2.0,), TASK, "mouse", "probe", "r1", "data-mouse", 100, 50)
+    card = model_card(RECORD, results, REPO, [], recalibrations={"mouse": cooler})
+    assert "### Calibration" in str(card) and "### Calibration" not in str(model_card(RECORD, results, REPO, []))
+    rows = [line for line in str(card).splitlines() if "mouse (100 rows)" in line]
+    test = results[(results["partition"] == "test") & (results["condition"] == "default")]
+    assert len(rows) == test["species"].nunique()
+    for line in rows:
+        species = line.split("|")[1].strip()
+        known = test[(test["species"] == species) & test["probability"].notna()]
+        truth = (known["answer"] == "yes").astype(int)
+        for stated in (known["probability"], cooler.apply(known["probability"])):
+            value = expected_calibration_error(stated, truth)
+            assert f"{value:.3f}" in line

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import base64
+import hashlib
 import importlib.util
+import json
 import math
 import sys
 from pathlib import Path
@@ -131,6 +133,95 @@ def test_files_import_nothing_but_the_harness_and_common_packages(name):
         elif isinstance(node, ast.ImportFrom):
             found.add(str(node.module).split(".")[0])
     assert found - set(sys.stdlib_module_names) <= {name.removesuffix("_task"), *HARNESSES, "datasets"}
+
+
+def dataset(folder: Path, answers: list[str]) -> Path:
+    """Write a dataset folder with one test row an answer; all have the same card."""
+    from datasets import Dataset, Features, Image, List, Value
+    from PIL import Image as Picture
+
+    folder.joinpath("fly").mkdir(parents=True)
+    text = Value("string")
+    names = {name: text for name in ("sample_id", "answer", "question", "group", "species", "origin", "task")}
+    rows = [
+        dict.fromkeys(names, "fly")
+        | {"sample_id": f"{i}", "answer": answer, "images": [Picture.new("RGB", (4, 4))] * 2}
+        for i, answer in enumerate(answers)
+    ]
+    features = Features(names | {"images": List(Image())})
+    path = folder / "fly/test-00000-of-00001.parquet"
+    Dataset.from_list(rows, features=features).to_parquet(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    manifest = {"task": folder.name, "species": {"fly": {"files": {path.name: digest}}}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    card = "---\nconfigs:\n- config_name: fly\n  data_files: [{split: test, path: fly/test-*}]\n---\n"
+    (folder / "README.md").write_text(card)
+    return folder
+
+
+def test_files_of_a_folder_are_those_of_its_manifest(file, tmp_path: Path):
+    folder = dataset(tmp_path / "run[1]/merge_action", ["yes", "no"])
+    [(path, digest)] = file.local_files(folder, "merge_action", "fly", "test").items()
+    assert path == folder / "fly/test-00000-of-00001.parquet"
+    whole = path.read_bytes()
+    assert digest == hashlib.sha256(whole).hexdigest()
+
+    def refused(words: str, *asked: str) -> None:
+        with pytest.raises(ValueError, match=words) as caught:
+            file.local_files(folder, *(asked or ("merge_action", "fly", "test")))
+        assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
+
+    refused("holds the task merge_action, not split_action", "split_action", "fly", "test")
+    refused("holds no species 'mouse'; it has fly", "merge_action", "mouse", "test")
+    refused("no rows of fly in 'train'", "merge_action", "fly", "train")
+    for damaged in (whole[:-9], b"", whole.replace(b"yes", b"no ")):
+        path.write_bytes(damaged)
+        refused("not the file that the manifest describes, or damaged; copy the whole dataset folder again")
+    path.unlink()
+    refused("cannot be read .No such file")
+    for text in ("", "[]", "{}", '{"task": "merge_action", "species": {"fly": {}}}', "[" * 100_000):
+        (folder / "manifest.json").write_text(text)
+        refused("has no manifest.json that can be read and names its files")
+
+
+def test_lighteval_reads_each_folder_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Rows are loaded as lighteval loads them, with one cache for folders that have the same card."""
+    from datasets import load_dataset
+
+    cache = str(tmp_path / "cache")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", cache)
+    file = without_harness("lighteval_task")
+    for name, answers in (("a[1]", ["yes", "no"]), ("b", ["no", "no", "no"]), ("a[1]", ["yes", "no"])):
+        folder = tmp_path / name / "merge_action"
+        if not folder.exists():
+            dataset(folder, answers)
+        [(task, species, place)] = file.places(str(tmp_path / name))
+        assert (task, species) == ("merge_action", "fly")
+        rows = load_dataset(
+            path=place["hf_repo"], name=place["hf_subset"], revision=None, cache_dir=str(tmp_path / "c")
+        )
+        assert list(rows) == place["hf_avail_splits"]
+        assert rows["test"]["answer"] == answers and len(rows["test"][0]["images"]) == 2
+    with pytest.raises(ValueError, match="holds no dataset of merge_action"):
+        file.places(str(tmp_path))
+    assert {(place["hf_repo"], place["hf_subset"]) for _, _, place in file.places(None)} == {
+        (f"connectomebench/{task}", species) for task in file.LABELS for species in SPECIES
+    }
+
+
+def test_inspect_reads_each_folder_as_it_is(tmp_path: Path):
+    file = without_harness("inspect_task")
+    for name, answers in (("a[1]", ["yes", "no"]), ("b", ["no", "no", "no"]), ("a[1]", ["yes", "no"])):
+        folder = tmp_path / name / "merge_action"
+        if not folder.exists():
+            dataset(folder, answers)
+        rows = list(file.read_rows(str(folder), "merge_action", "fly", "test", None))
+        assert [row["answer"] for row in rows] == answers
+        assert all(image["bytes"].startswith(b"\x89PNG") for row in rows for image in row["images"])
+    with pytest.raises(ValueError, match="there is no dataset folder"):
+        file.read_rows(str(tmp_path / "none"), "merge_action", "fly", "test", None)
+    with pytest.raises(ValueError, match="is a folder, which has no revisions"):
+        file.read_rows(str(folder), "merge_action", "fly", "test", "main")
 
 
 def test_lighteval_finds_the_metadata_on_top():

@@ -21,7 +21,8 @@ from connectomebench.cli import main
 from connectomebench.evaluation.cascade_threshold import deferred_rows
 from connectomebench.evaluation.chat_adapter import ChatModelAdapter
 from connectomebench.evaluation.results import read_results
-from connectomebench.models.model_record import write_record
+from connectomebench.models.model_record import read_record, write_record
+from connectomebench.models.recalibration import Recalibration, save_recalibration
 
 TEST_ROWS = 4
 
@@ -257,3 +258,19 @@ def test_the_ablations_are_listed(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert ended.value.code == 0
     out = capsys.readouterr().out
     assert "blank_images: " in out and "base_model: " in out
+
+
+def test_a_calibration_beside_the_model_is_applied_to_the_same_answers(run: Run, trivial: Path, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(trivial, tmp_path / "model"))
+    revision = read_record(model).revision
+    fly = Recalibration("temperature", (4.0,), "merge_action", "fly", "trivial", revision, "f00d", 100, 50)
+    save_recalibration(model, replace(fly, species="mouse"))
+    assert "@calibrated-by-mouse.parquet" in run(model)
+    save_recalibration(model, fly)
+    out = run(model, "--overwrite")
+    assert "test@calibrated.parquet" in out and "by-mouse" not in out
+    plain, calibrated = run.records(), run.records("calibrated")
+    assert calibrated["probability"].to_numpy() == pytest.approx(fly.apply(plain["probability"]))
+    assert calibrated["sample_id"].equals(plain["sample_id"])
+    save_recalibration(model, replace(fly, model_revision="another"))
+    assert "of another revision of the model and was not applied" in run(model, "--overwrite")

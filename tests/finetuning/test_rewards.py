@@ -27,12 +27,14 @@ from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import completion
 
 PLACES = {"point": 1, "points": 2}
+# a mask cannot be written as words
+IN_WORDS = tuple(name for name, task in TASKS.items() if task.scoring != "masks")
 coordinate = st.integers(-(10**6), 10**6).map(float)
 place = st.tuples(coordinate, coordinate, coordinate)
 
 
 @st.composite
-def rows(draw: st.DrawFn, names: tuple[str, ...] = tuple(TASKS)) -> dict[str, Any]:
+def rows(draw: st.DrawFn, names: tuple[str, ...] = IN_WORDS) -> dict[str, Any]:
     task = TASKS[draw(st.sampled_from(names))]
     if task.labels:
         return row_of(task.name, draw(st.sampled_from(task.labels)))

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from connectomebench.cards.model_results import METRIC_NAMES, TABLE, Evaluation, evaluations, index_entries
+from connectomebench.cards.model_results import (
+    METRIC_NAMES,
+    TABLE,
+    Evaluation,
+    calibration_effects,
+    evaluations,
+    index_entries,
+)
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.task_explanations import BASELINES
 from connectomebench.core.tasks import get_task
@@ -17,6 +25,7 @@ from connectomebench.dataset.licences import strictest
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.model_files import REPO_ID
 from connectomebench.models.model_record import ModelKind, ModelRecord
+from connectomebench.models.recalibration import Recalibration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,6 +59,7 @@ def model_card(
     repo_id: str,
     files: Collection[str],
     dataset: str | None = None,
+    recalibrations: Mapping[str, Recalibration] = MappingProxyType({}),
 ) -> ModelCard:
     """Build the card of a model.
 
@@ -65,6 +75,8 @@ def model_card(
         Names of the files of the repository; the calibration plot is shown where it is among them.
     dataset
         ``ORG/NAME`` of the dataset it was evaluated on, for the example; None takes the one it was trained on.
+    recalibrations
+        Calibrations stored beside the model, by species.
 
     Returns
     -------
@@ -113,6 +125,7 @@ def model_card(
         evaluations=found,
         metric_names=[METRIC_NAMES[name][1] for name in TABLE],
         any_cost=any(value != DASH for e in found for value in e.cost.values()),
+        effects=calibration_effects(results, recalibrations),
         calibration=CALIBRATION if CALIBRATION in files else None,
         level=f"{LEVEL:.0%}",
     )

@@ -10,8 +10,10 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.card_template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
 from connectomebench.dataset.rows import DataRecord
+from connectomebench.evaluation.fit_recalibration import effect_on
 from connectomebench.evaluation.results import Summary, default_rows, summarise
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.recalibration import Recalibration
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -113,6 +115,41 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
         note = _note(summary, same, record)
         found.append(Evaluation(summary, prints[0], same[0] if same else None, note, _cost(rows)))
     return found
+
+
+def calibration_effects(
+    results: pd.DataFrame | None, recalibrations: Mapping[str, Recalibration]
+) -> list[dict[str, str]]:
+    """Measure what each stored calibration does on the test rows of each species; one row of a table each.
+
+    Parameters
+    ----------
+    results
+        As for :func:`evaluations`.
+    recalibrations
+        Calibrations of this model, by the species whose validation rows they were fitted on.
+    """
+    if results is None or results.empty:
+        return []
+    test = default_rows(results)
+    test = test[(test["partition"] == "test") & test["probability"].notna()]
+    rows = []
+    for fitted_on, recalibration in sorted(recalibrations.items()):
+        for species in sorted(set(test["species"])):
+            effect = effect_on(test[test["species"] == species], recalibration)
+            before, after, brier = effect.before, effect.after, effect.brier
+            rows.append(
+                {
+                    "species": species,
+                    "fitted on validation rows of": f"{fitted_on} ({recalibration.n} rows)",
+                    "method": recalibration.method,
+                    "ECE before": estimate_text(before.value, before.lower, before.upper),
+                    "ECE after": estimate_text(after.value, after.lower, after.upper),
+                    "change of the Brier score": estimate_text(brier.value, brier.lower, brier.upper),
+                    "n": str(before.n),
+                }
+            )
+    return rows
 
 
 def _note(summary: Summary, same: list[DataRecord], record: ModelRecord) -> str:

@@ -13,6 +13,8 @@ NAMES = (
     "teacher",
     "replies",
     "compare",
+    "calibrate",
+    "cascade",
     "transfer",
     "economics",
     "human_eval",

@@ -146,4 +146,12 @@ ALL_CUE_TITLES = CUE_TITLES | PLACE_RULE_TITLES
 MATCHED_CUES = ("trivial", "silhouette")
 """Cues that controls of a build are matched on: at chance by design, whatever else can be read off the pictures."""
 
+MASK_BASELINES = {
+    "empty": "nothing is taken away",
+    "all": "everything is taken away",
+    "plane": "half of each view, by the line that crosses the fewest pixels",
+    "watershed": "half of each view, between the two thickest places of the silhouette",
+}
+"""What each mask without learning (:data:`connectomebench.models.mask_baselines.HALVING`) takes away."""
+
 ORIGIN_NAMES = {"edit": "real corrections", "control": "real controls", "simulated": "simulated"}

@@ -19,6 +19,7 @@ from connectomebench.dataset.row_format import entry_format
 from connectomebench.evaluation.comparison import FEW_GROUPS
 from connectomebench.evaluation.cue_scores import CueScore, score_cues
 from connectomebench.evaluation.formatting import interval_text, without_nan
+from connectomebench.evaluation.mask_check import MaskCheck, mask_entry
 from connectomebench.evaluation.place_cues import score_place_cues
 
 if TYPE_CHECKING:
@@ -201,6 +202,29 @@ def _matched(name: str, data: DataRecord) -> tuple[str, ...]:
     return MATCHED_CUES if entry_format(manifest["species"][data.species])[0] >= 2 else MATCHED_CUES[:1]
 
 
+def asks_for_masks(name: str, task: str | None = None, revision: str | None = None) -> bool:
+    """Return whether the answers of a dataset are masks.
+
+    Parameters
+    ----------
+    name
+        Folder of one task, or ``ORG/NAME`` on the Hub.
+    task
+        For public datasets that hold several.
+    revision
+        As for :func:`check_dataset`.
+    """
+    from connectomebench.dataset.public.load_public import recognise
+
+    if task is None:
+        if recognise(name) is not None:
+            return False
+        folder = Path(name)
+        local = (folder / FILE_NAME).exists()
+        task = (read_manifest(folder) if local else fetch_manifest(name, revision or "main"))["task"]
+    return get_task(str(task)).scoring == "masks"
+
+
 def check_datasets(
     name: str, species: str, *, task: str | None = None, revision: str | None = None, progress: bool = False
 ) -> tuple[list[DatasetCheck], list[NotChecked]]:
@@ -210,6 +234,7 @@ def check_datasets(
     -------
     checks, left_out
         In the order of their folders. Of an output folder, what cannot be checked does not keep the rest from it.
+        Datasets of masks are in neither: :func:`connectomebench.evaluation.mask_check.check_masks` is for them.
 
     Raises
     ------
@@ -221,9 +246,8 @@ def check_datasets(
     left_out: list[NotChecked] = []
     for one in names:
         try:
-            if names != (name,) and get_task(held := read_manifest(Path(one))["task"]).scoring == "masks":
-                left_out.append(NotChecked(one, f"the answer to {held} is a mask, which no cheap cue can give", False))
-                continue
+            if asks_for_masks(one, task, revision):
+                continue  # see connectomebench.evaluation.mask_check
             checks.append(check_dataset(one, species, task=task, revision=revision, progress=progress))
         except ConnectomeBenchError as error:
             if names == (name,):
@@ -264,13 +288,20 @@ def cues_entry(check: DatasetCheck) -> list[dict[str, Any]]:
     ]
 
 
-def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], threshold: float | None) -> str:
+def as_json(
+    checks: Sequence[DatasetCheck],
+    left_out: Sequence[NotChecked],
+    threshold: float | None,
+    masks: Sequence[MaskCheck] = (),
+) -> str:
     """Format checks as one JSON object.
 
     Parameters
     ----------
     checks, left_out
         From :func:`check_datasets`.
+    masks
+        From :func:`connectomebench.evaluation.mask_check.check_masks`.
     threshold
         Balanced accuracy that no interval may lie above, as it is with two answers (:meth:`DatasetCheck.limit`); None
         judges nothing.
@@ -279,7 +310,8 @@ def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], thre
     -------
     str
         Keys ``datasets`` (each with ``task``, ``species``, ``repo``, ``revision``, ``fingerprint``, ``cues`` and
-        ``leading``, the names of the cues above the threshold), ``left_out``, ``fail_above`` and ``failed``.
+        ``leading``, the names of the cues above the threshold, or for masks ``mask_baselines``), ``left_out``,
+        ``fail_above`` and ``failed``.
     """
     datasets = [
         {
@@ -293,6 +325,18 @@ def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], thre
             "leading": None if threshold is None else [one.cue for one in check.leading(threshold)],
         }
         for check in checks
+    ]
+    datasets += [
+        {
+            "dataset": check.name,
+            "task": check.data.task,
+            "species": check.data.species,
+            "repo": check.data.repo,
+            "revision": check.data.revision,
+            "fingerprint": check.data.fingerprint,
+            "mask_baselines": mask_entry(check),
+        }
+        for check in masks
     ]
     return json.dumps(
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.ablations import ablate, shuffle_labels
 from connectomebench.evaluation.answer_mode import AnswerMode, scores_by_default
 from connectomebench.evaluation.console_summary import simulated_note, summary_lines
+from connectomebench.evaluation.fit_recalibration import write_calibrated
 from connectomebench.evaluation.model_spec import LoadedModel, ModelSpec, load_model_spec
 from connectomebench.evaluation.prompt_variants import PromptVariant, condition, draw_examples
 from connectomebench.evaluation.results import DEFAULT, read_results, result_path
@@ -23,6 +24,7 @@ from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.evaluation.true_answers import dataset_answers
 
 if TYPE_CHECKING:
+    import pandas as pd
     from datasets import Dataset
 
     from connectomebench.models.base import Model
@@ -114,6 +116,9 @@ def evaluate(
 ) -> Path:
     """Evaluate a model on every row of a partition and write one record per row.
 
+    Where ``calibration.json`` stands beside the model, the same answers are written with calibrated probabilities, too,
+    as the condition ``calibrated`` (``calibrated-by-SPECIES`` where it was fitted on other species).
+
     An interrupted run resumes. Existing records of the same model, data and condition are kept; those of another
     revision of the model, or of other data, are replaced only with ``overwrite``.
 
@@ -190,10 +195,33 @@ def evaluate(
         )
     else:
         echo(f"{path} exists; nothing was evaluated (use --overwrite to evaluate again)")
-    for line in (*summary_lines(read_results(path)), *simulated_note(data)):
+    found = read_results(path)
+    for line in (*summary_lines(found), *simulated_note(data)):
         echo(line)
     echo(str(path))
+    if cascade_rule is None and named == DEFAULT:
+        for written in _write_calibrated(found, loaded[0], out, echo):
+            echo(str(written))
     return path
+
+
+def _write_calibrated(
+    found: pd.DataFrame, loaded: LoadedModel, out: Path, echo: Callable[[str], None]
+) -> Iterator[Path]:
+    """Write the same answers with the probabilities that the model's own calibrations make of them.
+
+    That of the rows' species where there is one; else each, to see what it is worth here.
+    """
+    species = found["species"].iloc[0]
+    stored = loaded.recalibrations
+    for recalibration in [stored[species]] if species in stored else list(stored.values()):
+        if recalibration.model_revision != found["model_revision"].iloc[0]:
+            echo(
+                f"the calibration on {recalibration.species} is of another revision of the model and was not applied; "
+                "run connectomebench calibrate again"
+            )
+        elif recalibration.task == found["task"].iloc[0] and found["probability"].notna().any():
+            yield write_calibrated(found, recalibration, out)
 
 
 def _select_rows(rows: Dataset, eval_data: EvalData) -> Dataset:

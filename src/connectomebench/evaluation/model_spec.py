@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from connectomebench.models.chat import ChatModel
     from connectomebench.models.endpoint_settings import EndpointConfig
     from connectomebench.models.model_record import ModelRecord
+    from connectomebench.models.recalibration import Recalibration
 
 Engine = Literal["transformers", "vllm", "vllm-head"]
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*(/[A-Za-z0-9][A-Za-z0-9._+-]*)?")
@@ -67,11 +69,14 @@ class LoadedModel:
         Training record; None for models not trained by this package.
     name
         Name of the model in result records.
+    recalibrations
+        Calibrations stored beside the model, by species.
     """
 
     model: Model | ChatModel
     record: ModelRecord | None
     name: str
+    recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
 
 
 def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
@@ -85,7 +90,8 @@ def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
     if model_spec.name is not None:
         check_model_name(model_spec.name)
     model, record = _load(model_spec)
-    loaded = LoadedModel(model, record, model_spec.name or _published_name(model_spec) or model.name)
+    name = model_spec.name or _published_name(model_spec) or model.name
+    loaded = LoadedModel(model, record, name, _recalibrations(model_spec))
     if model_spec.batch_size is not None:
         from connectomebench.models.vlm import VisionLanguageModel
 
@@ -95,6 +101,15 @@ def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
             raise ConnectomeBenchError(f"the batch size is {model_spec.batch_size}; it must be at least 1")
         loaded.model.batch_size = model_spec.batch_size
     return loaded
+
+
+def _recalibrations(model_spec: ModelSpec) -> Mapping[str, Recalibration]:
+    """Read the calibrations beside a model; an endpoint has no folder, and those of an adapter are not its base's."""
+    if model_spec.endpoint is not None or model_spec.without_adapter:
+        return {}
+    from connectomebench.models.registry import open_recalibrations
+
+    return open_recalibrations(model_spec.model, model_spec.revision)
 
 
 def check_model_name(name: str) -> None:

@@ -13,6 +13,8 @@ from connectomebench.core.tasks import TASKS
 from connectomebench.finetuning.saving import CURVE, INDICES, LOG
 from connectomebench.models.checkpoints import CONFIGURATION
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
+from connectomebench.models.recalibration import FILE_NAME as RECALIBRATION
+from connectomebench.models.recalibration import read_recalibrations
 
 # a tokenizer's vocabulary contains names of people by chance
 TOKENIZER = ("tokenizer.json", "vocab.json", "merges.txt", "added_tokens.json", "special_tokens_map.json")
@@ -82,7 +84,7 @@ def read_model(folder: Path) -> LocalModel:
         raise ConnectomeBenchError(
             f"{folder} holds {pickled[0]}, and pickled weights are never published; save them as safetensors"
         )
-    known = {*_REQUIRED[record.kind], *_OPTIONAL.get(record.kind, ()), *_TRAINING, FILE_NAME}
+    known = {*_REQUIRED[record.kind], *_OPTIONAL.get(record.kind, ()), *_TRAINING, FILE_NAME, RECALIBRATION}
     files = {
         path.name: path
         for path in sorted(folder.iterdir())
@@ -96,13 +98,21 @@ def read_model(folder: Path) -> LocalModel:
     if missing:
         raise ConnectomeBenchError(f"{folder} lacks {', '.join(missing)}; train the {record.kind} again")
     _check_base(folder, record)
+    _check_recalibrations(folder, record)
     return LocalModel(folder, record, files)
 
 
 def is_package_file(path: str) -> bool:
     """Return whether this package writes, and may delete, a file of a model repository."""
     known = {name for names in (*_REQUIRED.values(), *_OPTIONAL.values()) for name in names}
-    made = {*known, *_TRAINING, FILE_NAME, CALIBRATION, *(f"{EVAL_RESULTS}/{task}.yaml" for task in TASKS)}
+    made = {
+        *known,
+        *_TRAINING,
+        FILE_NAME,
+        RECALIBRATION,
+        CALIBRATION,
+        *(f"{EVAL_RESULTS}/{task}.yaml" for task in TASKS),
+    }
     return path in made or bool(_SHARD.fullmatch(path) or _RESULTS.fullmatch(path))
 
 
@@ -116,6 +126,7 @@ def own_fingerprints(model: LocalModel) -> set[str]:
     record = model.record
     found = {record.revision, *(data.fingerprint for data in record.trained_on)}
     found |= {value for value in record.config.values() if isinstance(value, str)}
+    found |= {map_.dataset_fingerprint for map_ in read_recalibrations(model.folder).values()}
     if "config.json" in model.files and record.kind in ("probe", "trivial", "grey", "node_probe"):
         found.add(str(_json(model.files["config.json"]).get("trained_on")))
     if INDICES in model.files:
@@ -130,6 +141,16 @@ def _json(path: Path) -> dict[str, object]:
     except (OSError, ValueError, RecursionError) as error:
         raise ConnectomeBenchError(f"{path} is not JSON ({error}); train the model again") from None
     return value if isinstance(value, dict) else {}
+
+
+def _check_recalibrations(folder: Path, record: ModelRecord) -> None:
+    """Raise if a calibration beside the model is damaged or of another model."""
+    for found in read_recalibrations(folder).values():
+        if (found.task, found.model_revision) != (record.task, record.revision):
+            raise ConnectomeBenchError(
+                f"{folder / RECALIBRATION} was fitted on another revision of this model ({found.species}); run "
+                "connectomebench calibrate again, or delete it"
+            )
 
 
 def _check_base(folder: Path, record: ModelRecord) -> None:

@@ -29,6 +29,7 @@ from connectomebench.hub.options import PublishConfig
 from connectomebench.hub.remote import RemoteRepo, check_repo_id, read_repo, refuse_other_content, refuse_public
 from connectomebench.hub.secret_scan import check_private
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, record_text
+from connectomebench.models.recalibration import read_recalibrations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -245,7 +246,9 @@ def _generated_files(
             entries = eval_results(results, record, dataset.repo, dataset.commit, dataset.manifest)
             made |= {f"{EVAL_RESULTS}/{name}": text.encode() for name, text in entries.items()}
     evaluated = None if dataset is None else dataset.repo
-    made[CARD] = str(model_card(record, results, repo_id, {*local.files, *made}, evaluated)).encode()
+    made[CARD] = str(
+        model_card(record, results, repo_id, {*local.files, *made}, evaluated, read_recalibrations(local.folder))
+    ).encode()
     return made
 
 

@@ -54,7 +54,7 @@ def answer_steps(task: Task, most_nodes: int = 0) -> tuple[Step, ...]:
     Raises
     ------
     ConnectomeBenchError
-        If the answer is a mask, which nobody can type.
+        If the answer is a mask, which this page cannot take.
     """
     if task.scoring == "places":
         sides = ("Node on one side of the cut", "Node on the other side") if sum(places_asked(task)) == 2 else ("Node",)
@@ -66,7 +66,7 @@ def answer_steps(task: Task, most_nodes: int = 0) -> tuple[Step, ...]:
         return (*steps, Step("How sure are you?", sure))
     if not task.labels:
         raise ConnectomeBenchError(
-            f"the answer to {task.name} is a mask, which a person cannot type; rate another task"
+            f"the answer to {task.name} is a mask, which this page cannot take; rate yes/no and choice tasks"
         )
     labels = tuple(reversed(task.labels)) if task.labels == YES_NO else task.labels
     answers = tuple(Choice(label[0], label, label) for label in labels)

@@ -128,13 +128,6 @@ HALVING: dict[str, Callable[[Silhouette], Silhouette]] = {
 }
 """Name of a baseline -> silhouette of a view to what is taken away."""
 
-BASELINE_TITLES = {
-    "empty": "nothing is taken away",
-    "all": "everything is taken away",
-    "plane": "half of each view, by the line that crosses the fewest pixels",
-    "watershed": "half of each view, between the two thickest places of the silhouette",
-}
-
 
 def mask_of(segment: Silhouette, taken: Silhouette) -> NDArray[np.uint8]:
     """Make a mask from the pixels of the segment and those taken away; uint8, same shape."""

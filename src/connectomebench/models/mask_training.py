@@ -270,7 +270,7 @@ def train_masks(
     """Train a mask model.
 
     The epoch with the lowest loss on the validation rows is kept. The same seed, rows and versions give the same model
-    on a CPU, as long as the run is not interrupted (turns are drawn anew after that).
+    on a CPU, as long as the run is not interrupted (turns are then drawn from the start).
 
     Parameters
     ----------

@@ -15,6 +15,7 @@ from connectomebench.core.files import content_key
 from connectomebench.core.hub_errors import hub_errors
 from connectomebench.models.model_record import FILE_NAME
 from connectomebench.models.prompt import PROMPT_VERSION
+from connectomebench.models.recalibration import FILE_NAME as CALIBRATION
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -108,7 +109,7 @@ def fetch_model(repo: str, revision: str | None) -> ModelFiles:
         folder = snapshot_download(
             repo,
             revision=revision,
-            allow_patterns=[*_FILES, FILE_NAME],
+            allow_patterns=[*_FILES, FILE_NAME, CALIBRATION],
             # training checkpoints
             ignore_patterns=["*/*"],
             library_name="connectomebench",

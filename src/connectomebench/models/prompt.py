@@ -63,10 +63,12 @@ def messages(
     Raises
     ------
     ConnectomeBenchError
-        If task or style is unknown, or the question is missing or contains control tokens of a chat template.
+        If task or style is unknown, the answer is a mask, or the question is missing or contains control tokens of a
+        chat template.
     """
     if style not in _FORMATS:
         raise unknown_name("answer style", style, get_args(AnswerStyle))
+    _check_words(get_task(row["task"]))
     question = question_of(row)
     content: list[dict[str, Any]] = []
     for view in row["views"] if views is None else views:
@@ -107,11 +109,20 @@ def completion(row: Mapping[str, Any]) -> str:
         If the row has no valid answer.
     """
     task = get_task(row["task"])
+    _check_words(task)
     answer = row["answer"]
     reply = f"{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
     if parse_answer(reply, task) != answer:
         raise ConnectomeBenchError(f"a row of {task.name} has no valid answer ({answer!r:.60}); build it again")
     return reply
+
+
+def _check_words(task: Task) -> None:
+    """Refuse a task whose answer cannot be written as words."""
+    if task.scoring == "masks":
+        raise ConnectomeBenchError(
+            f"the answer to {task.name} is a mask, which no chat model can write; train training/train_masks.py on it"
+        )
 
 
 def answer_format(task: Task, confidence: bool = False) -> str:

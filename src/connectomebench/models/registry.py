@@ -15,6 +15,7 @@ from connectomebench.models.base import Model
 from connectomebench.models.encoders import EFFICIENTNET
 from connectomebench.models.model_files import ADAPTER_CONFIG, REPO_ID, open_files, read_json
 from connectomebench.models.model_record import FILE_NAME, ModelKind, ModelRecord, read_record, write_record
+from connectomebench.models.recalibration import Recalibration, read_recalibrations
 
 if TYPE_CHECKING:
     from connectomebench.models.grey_baseline import GreyModel
@@ -85,6 +86,22 @@ def open_model(
     if record is not None and model.revision != record.revision:
         raise ConnectomeBenchError(f"{folder / FILE_NAME} does not belong to the other files; train the model again")
     return model, record
+
+
+def open_recalibrations(name: str, revision: str | None = None) -> dict[str, Recalibration]:
+    """Return the calibrations stored beside a model, by the species they were fitted on.
+
+    Parameters
+    ----------
+    name, revision
+        As for :func:`load_model`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the model does not exist, or its ``calibration.json`` is damaged.
+    """
+    return read_recalibrations(open_files(name, revision).folder)
 
 
 def _foreign_kind(folder: Path, name: str) -> ModelKind:

@@ -165,7 +165,7 @@ def parse_answer(reply: str, task: Task) -> str | None:
         None if there is no valid answer, which counts as wrong.
     """
     text = answer_text(reply, task.labels)
-    if text is None:
+    if text is None or task.scoring == "masks":  # no words are a mask
         return None
     if task.labels:
         return parse_label(text, task.labels)

@@ -124,7 +124,7 @@ def rasterize_owners(
         bool, the same shape: where the mesh is seen from inside, since the cube cuts it open.
     """
     if len(owners) and int(owners.max()) >= MAX_PARTS:
-        raise ValueError(f"at most {MAX_PARTS} parts can be told apart, not {int(owners.max()) + 1}")
+        raise ValueError(f"at most {MAX_PARTS} parts can be distinguished, not {int(owners.max()) + 1}")
     found = np.empty((len(MESH_VIEWS), pixels, pixels), np.uint8)
     cuts = np.empty(found.shape, np.bool_)
 

@@ -104,9 +104,7 @@ def _joined(meshes: Sequence[ViewMesh]) -> tuple[ViewMesh, NDArray[np.uint8]]:
         np.concatenate([m.points for m in meshes]),
         np.concatenate([m.normals for m in meshes]),
         np.concatenate([m.faces + np.int32(n) for m, n in zip(meshes, first_point, strict=True)]),
-        np.concatenate(
-            [*(m.cells[:-1] + np.int32(n) for m, n in zip(meshes, first_face, strict=False)), first_face[-1:]]
-        ),
+        np.concatenate([*cells, first_face[-1:]]),
     )
     return joined, np.repeat(np.arange(len(meshes), dtype=np.uint8), np.diff(first_face))
 

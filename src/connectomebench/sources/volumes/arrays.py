@@ -23,6 +23,7 @@ from connectomebench.sources.volumes.containers import OpenedArray, damaged_chun
 from connectomebench.sources.volumes.placement import axis_order, check_contradiction
 from connectomebench.sources.volumes.precomputed_chunks import ChunkFiles, local_folder
 from connectomebench.sources.volumes.read_errors import reading
+from connectomebench.sources.volumes.server_marks import server_marks
 
 Kind = Literal["labels", "image"]
 
@@ -425,6 +426,8 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
             content = [_identity(folder / str(scale["key"]))] if (folder / str(scale["key"])).is_dir() else [[]]
             if scale.get("sharding") is None:
                 chunks = ChunkFiles(folder, scale, np.dtype(cloud.dtype))
+        elif scale.get("sharding") is None and (marks := server_marks(location, scale)):
+            content = [marks]
     fingerprint = content_key(location, cloud.info, spec.mip, *content, *_background_key(spec))
     return CloudVolumeVolume(
         cloud, shape, (x, y, z), offset, kind, fingerprint, name, location, spec.backgrounds, chunks
