@@ -55,7 +55,9 @@ class PlaceScore(evaluate.Metric):
                 datasets.Features({"predictions": text, "references": text}),
                 datasets.Features({"predictions": text, "references": datasets.Sequence(text)}),
             ],
-            reference_urls=["https://docs.scipy.org/doc/scipy/reference/generated/scipy.optimize.linear_sum_assignment.html"],
+            reference_urls=[
+                "https://docs.scipy.org/doc/scipy/reference/generated/scipy.optimize.linear_sum_assignment.html"
+            ],
         )
 
     def add_batch(self, *, predictions=None, references=None, **kwargs):

@@ -72,7 +72,16 @@ QUESTION = "Where?\n1: (0, 0, 0)\n2: (1250, 0, 0)"
 
 @pytest.mark.parametrize(
     ("prediction", "score"),
-    [("0, 0, 0", 1.0), ("node 1", 1.0), ("node 2", 0.5), ("node 3", 0.0), ("1250, 0, 0", 0.5), (None, 0.0), ("yes", 0.0), ("", 0.0)],
+    [
+        ("0, 0, 0", 1.0),
+        ("node 1", 1.0),
+        ("node 2", 0.5),
+        ("node 3", 0.0),
+        ("1250, 0, 0", 0.5),
+        (None, 0.0),
+        ("yes", 0.0),
+        ("", 0.0),
+    ],
 )
 def test_answers_are_points_or_nodes(prediction: str | None, score: float) -> None:
     assert score_answer(prediction, "0, 0, 0", [], QUESTION) == score

@@ -32,7 +32,9 @@ def test_nothing_else_is_read(text: str) -> None:
     assert answer is None or write_places(answer) == text or "+" in text or "0" in text
 
 
-@pytest.mark.parametrize("text", [None, "", "1, 2", "(1, 2, 3)", "1,2,3", "sources=[];sinks=[node 1]", "sources=[node 1]", "node 12345", "7"])
+@pytest.mark.parametrize(
+    "text", [None, "", "1, 2", "(1, 2, 3)", "1,2,3", "sources=[];sinks=[node 1]", "sources=[node 1]", "node 12345", "7"]
+)
 def test_other_forms_are_not_read(text: str | None) -> None:
     assert read_places(text) is None
 

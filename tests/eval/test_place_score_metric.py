@@ -39,9 +39,17 @@ def test_several_right_places_and_nodes(metric):
         ({"predictions": ["1, 2, 3"], "references": ["yes"]}, ConnectomeBenchError, "no place"),
         ({"predictions": ["1, 2, 3"] * 2, "references": ["1, 2, 3"]}, ValueError, "Mismatch in the number"),
         ({"predictions": [], "references": []}, ValueError, "no rows"),
-        ({"predictions": ["1, 2, 3"], "references": ["1, 2, 3"], "extent_nm": [1, 2]}, ConnectomeBenchError, "2 extent"),
+        (
+            {"predictions": ["1, 2, 3"], "references": ["1, 2, 3"], "extent_nm": [1, 2]},
+            ConnectomeBenchError,
+            "2 extent",
+        ),
         ({"predictions": ["1, 2, 3"], "references": ["1, 2, 3"], "extent_nm": [0]}, ConnectomeBenchError, "above 0"),
-        ({"predictions": ["1, 2, 3"], "references": ["1, 2, 3"], "sample_weight": [-1]}, ConnectomeBenchError, "weight"),
+        (
+            {"predictions": ["1, 2, 3"], "references": ["1, 2, 3"], "sample_weight": [-1]},
+            ConnectomeBenchError,
+            "weight",
+        ),
     ],
 )
 def test_bad_input_is_named(metric, arguments, error, message):

@@ -57,7 +57,7 @@ def test_a_record_is_scored_as_its_row(task: str) -> None:
     assert score_text(None, truths[0]) == score_text("yes", truths[0]) == 0
     with pytest.raises(ConnectomeBenchError, match="no true place"):
         score_text("1, 2, 3", "yes")
-    with pytest.raises(ConnectomeBenchError, match="lacks|no column"):
+    with pytest.raises(ConnectomeBenchError, match="no column"):
         true_answers({"task": [task], "answer": ["1, 2, 3"]})
 
 

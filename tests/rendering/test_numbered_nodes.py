@@ -61,7 +61,9 @@ def test_hidden_as_a_second_way_of_looking_finds_it() -> None:
     inside = np.argwhere(labels)
     chosen = inside[rng.choice(len(inside), 60, replace=False)]
     # not next to a surface, which meshing moves by up to a voxel
-    core = [v for v in chosen if all(labels[tuple(v + d)] for d in np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)]))]
+    core = [
+        v for v in chosen if all(labels[tuple(v + d)] for d in np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)]))
+    ]
     nodes = [middle_of(tuple(v)) for v in core]
     seen = seen_nodes(nodes, [bars()], CENTER, EXTENT_NM)
     for view in MESH_VIEWS:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,9 +88,7 @@ def test_the_places_of_a_split_lie_in_either_body_of_the_raw_truth(toy: tuple[So
     proposals, _ = source.propose(config.proposals, config.sites.extent_nm[1])
     skeletons = dict(source.skeletons([4]))
     rules = replace(config.sites, nodes=NodeConfig(least=2, seed=3))
-    found = proposal_sites(
-        source, source.corrections(), proposals, skeletons, rules, config.controls, config.proposals
-    )
+    found = proposal_sites(source, source.corrections(), proposals, skeletons, rules, config.controls, config.proposals)
     assert any(p.verdict.good for p in proposals)
     assert len(found.sites) == 1, found.dropped
     site = found.sites[0]

@@ -88,14 +88,18 @@ def test_shifts_follow_name_and_seed_alone() -> None:
 
 
 def test_nothing_is_put_at_the_border_of_the_data() -> None:
-    line = Skeleton(np.array([[0, 0, 0], [2000, 0, 0]], np.float32), np.array([[0, 1]], np.int32), np.ones(2, np.float32))
+    line = Skeleton(
+        np.array([[0, 0, 0], [2000, 0, 0]], np.float32), np.array([[0, 1]], np.int32), np.ones(2, np.float32)
+    )
     bounds = Box((0.0, -500.0, -500.0), (2000.0, 500.0, 500.0))
     nodes = choose_nodes(line, (1000.0, 0.0, 0.0), 4000.0, bounds, NodeConfig(least=2))
     assert min(x for x, _, _ in nodes) >= 120 and max(x for x, _, _ in nodes) <= 1880
     assert choose_nodes(line, (1000.0, 3000.0, 0.0), 4000.0, bounds, RULES) == ()
 
 
-@pytest.mark.parametrize("wrong", [{"least": 1}, {"most": 41}, {"spacing": 0.0}, {"shift": 0.6}, {"least": 9, "most": 8}])
+@pytest.mark.parametrize(
+    "wrong", [{"least": 1}, {"most": 41}, {"spacing": 0.0}, {"shift": 0.6}, {"least": 9, "most": 8}]
+)
 def test_impossible_rules_are_named(wrong: dict) -> None:
     with pytest.raises(ConnectomeBenchError, match="nodes"):
         NodeConfig(**wrong)

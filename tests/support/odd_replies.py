@@ -125,8 +125,16 @@ ODD_REPLIES: list[tuple[str, str, str | None]] = [
         "sources=[(1, 2, 3), (7, 8, 9)];sinks=[(4, 5, 6)]",
     ),
     (POINTS, "<answer>sources=[7];sinks=[4]</answer>", "sources=[node 7];sinks=[node 4]"),
-    (POINTS, "<answer>sources=[node 7, node 8, node 9];sinks=[node 4]</answer>", "sources=[node 7, node 8, node 9];sinks=[node 4]"),
-    (POINTS, "<answer>sources=[3, (1, 2, 3)];sinks=[(4, 5, 6), 9]</answer>", "sources=[node 3, (1, 2, 3)];sinks=[(4, 5, 6), node 9]"),
+    (
+        POINTS,
+        "<answer>sources=[node 7, node 8, node 9];sinks=[node 4]</answer>",
+        "sources=[node 7, node 8, node 9];sinks=[node 4]",
+    ),
+    (
+        POINTS,
+        "<answer>sources=[3, (1, 2, 3)];sinks=[(4, 5, 6), 9]</answer>",
+        "sources=[node 3, (1, 2, 3)];sinks=[(4, 5, 6), node 9]",
+    ),
     (POINTS, "<answer>sink: 4, source: 7</answer>", "sources=[node 7];sinks=[node 4]"),
     (POINTS, "<answer>Source node 7\nSink node 4</answer>", "sources=[node 7];sinks=[node 4]"),
     (POINTS, "<answer>7; 4</answer>", "sources=[node 7];sinks=[node 4]"),

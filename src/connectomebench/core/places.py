@@ -1,8 +1,8 @@
 """Answers that are places: how they are written, read and listed in a question.
 
 A place is a point in nm relative to the centre of the views, ``x, y, z``, or a node drawn in them, ``node 7``.
-A cut is a set of places on either side, ``sources=[(x, y, z), node 7];sinks=[(x, y, z)]``. The nodes stand in the question
-(:func:`list_nodes`), so that people, models and scores read them from one place (:func:`nodes_in`).
+A cut is a set of places on either side, ``sources=[(x, y, z), node 7];sinks=[(x, y, z)]``. The nodes stand in the
+question (:func:`list_nodes`), so that people, models and scores read them from one place (:func:`nodes_in`).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _place(text: str) -> Place | None:
 
 
 def list_nodes(nodes_nm: Sequence[Point], center_nm: Point) -> str:
-    """List numbered nodes for a question, one a line: ``7: (x, y, z)`` in whole nm relative to the centre.
+    r"""List numbered nodes for a question, one a line: ``7: (x, y, z)`` in whole nm relative to the centre.
 
     Parameters
     ----------
@@ -134,14 +134,14 @@ def list_nodes(nodes_nm: Sequence[Point], center_nm: Point) -> str:
     Examples
     --------
     >>> list_nodes([(100.0, 200.0, 300.0), (90.0, 200.0, 310.0)], (100.0, 180.0, 300.0))
-    '1: (0, 20, 0)\\n2: (-10, 20, 10)'
+    '1: (0, 20, 0)\n2: (-10, 20, 10)'
     """
     relative = [tuple(a - b for a, b in zip(node, center_nm, strict=True)) for node in nodes_nm]
     return "\n".join(f"{n}: ({', '.join(str(round(c)) for c in node)})" for n, node in enumerate(relative, 1))
 
 
 def nodes_in(question: str) -> dict[int, Point]:
-    """Read the nodes that a question lists.
+    r"""Read the nodes that a question lists.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def nodes_in(question: str) -> dict[int, Point]:
 
     Examples
     --------
-    >>> nodes_in("Where is it?\\n1: (0, 20, 0)\\n2: (-10, 20, 10)\\nAnswer.")
+    >>> nodes_in("Where is it?\n1: (0, 20, 0)\n2: (-10, 20, 10)\nAnswer.")
     {1: (0.0, 20.0, 0.0), 2: (-10.0, 20.0, 10.0)}
     """
     found: dict[int, Point] = {}

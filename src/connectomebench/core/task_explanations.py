@@ -57,14 +57,14 @@ _PLAIN = {
     ),
     "endpoint_localization": Explanation(
         "Where was the blue piece wrongly cut off from the rest of its neuron?",
-        "A segmentation that broke a neuron is mended where its pieces meet. Whoever finds the place has done most of the "
-        "work.",
+        "A segmentation that broke a neuron is mended where its pieces meet. Whoever finds the place has done most of "
+        "the work.",
         {},
     ),
     "split_proposal": Explanation(
         "Where should the blue piece be cut, so that its two neurons come apart?",
-        "A segmentation that fused neurons is mended by a cut. A tool computes it from a point on either side; where these "
-        "points are decides what is cut.",
+        "A segmentation that fused neurons is mended by a cut. A tool computes it from a point on either side; where "
+        "these points are decides what is cut.",
         {},
     ),
     "merge_error_identification": Explanation(

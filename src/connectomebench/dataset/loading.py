@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name
-from connectomebench.core.tasks import get_task
 from connectomebench.dataset.rows import DataRecord, Rows
 
 if TYPE_CHECKING:

@@ -354,7 +354,15 @@ def as_text(check: DatasetCheck, threshold: float | None) -> str:
     n, n_groups = check.scores[0].estimate.n, check.scores[0].estimate.n_groups
     where = f"{check.data.task}/{check.data.species}"
     places = check.chance is not None
-    rows = [("cue", "place score" if places else "balanced accuracy", "n", "groups", "answers with" if places else "looks at")]
+    rows = [
+        (
+            "cue",
+            "place score" if places else "balanced accuracy",
+            "n",
+            "groups",
+            "answers with" if places else "looks at",
+        )
+    ]
     for one in check.scores:
         found = one.estimate
         rows.append((one.cue, interval_text(found), f"{found.n}", f"{found.n_groups}", _looks_at(one, check.matched)))

@@ -14,7 +14,6 @@ from connectomebench.core.place_score import FULL_NM, credit, full_credit_nm, sc
 from connectomebench.core.places import read_places
 from connectomebench.evaluation.weighted_statistics import Statistic, check_weights, weighted_sums
 
-
 PLACE_METRICS = ("place_score", "hit_rate")
 """Mean score, and share of answers with full credit."""
 

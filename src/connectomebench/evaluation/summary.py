@@ -40,7 +40,11 @@ if TYPE_CHECKING:
 
 COVERAGES = {"risk_at_50": 0.5, "risk_at_80": 0.8, "risk_at_90": 0.9}
 """Name of risk -> coverage, the share of rows answered."""
-MAIN_METRICS: Mapping[Scoring, str] = {"exact": "balanced_accuracy", "masks": MASK_METRICS[0], "places": PLACE_METRICS[0]}
+MAIN_METRICS: Mapping[Scoring, str] = {
+    "exact": "balanced_accuracy",
+    "masks": MASK_METRICS[0],
+    "places": PLACE_METRICS[0],
+}
 """How a task is scored -> the metric that says most."""
 METRIC_TITLES = {
     "balanced_accuracy": "balanced accuracy",

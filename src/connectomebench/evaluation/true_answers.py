@@ -40,7 +40,9 @@ def true_answers(batch: Mapping[str, Sequence[Any]]) -> list[str]:
         return list(batch["answer"])
     if scoring == "places":
         if missing := [name for name in _COLUMNS["places"] if name not in batch]:
-            raise ConnectomeBenchError(f"rows have no column {missing[0]!r}; load the dataset without dropping that column")
+            raise ConnectomeBenchError(
+                f"rows have no column {missing[0]!r}; load the dataset without dropping that column"
+            )
         columns = {name: batch[name] for name in _COLUMNS["places"]}
         return [write_truth(dict(zip(columns, row, strict=True))) for row in zip(*columns.values(), strict=True)]
     if "target_images" not in batch:

@@ -23,9 +23,9 @@ from connectomebench.evaluation.results import (
     write_results,
 )
 from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
+from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
 from connectomebench.evaluation.true_answers import dataset_answers
-from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
 from connectomebench.human_eval.app import AppPage, AppTexts, require_page, show
 from connectomebench.human_eval.session import Item, RatingSession

@@ -245,7 +245,9 @@ def _features(
         per_batch = max(1, BATCH // len(MESH_VIEWS))
         for start in range(0, len(rows), per_batch):
             some = rows[start : start + per_batch]
-            shown = [[(v, i) for v, i in zip(row["views"], row["images"], strict=True) if v in MESH_VIEWS] for row in some]
+            shown = [
+                [(v, i) for v, i in zip(row["views"], row["images"], strict=True) if v in MESH_VIEWS] for row in some
+            ]
             tokens = iter(encoder.encode([decode(image) for own in shown for _, image in own]))
             for row, own in zip(some, shown, strict=True):
                 nodes = node_array(row["question"])
@@ -262,5 +264,7 @@ def _features(
 
 def mean_score(probe: NodeProbe, rows: Dataset) -> float:
     """Return the mean score of a probe's answers to rows, each scored as the metrics do."""
-    given = [answer.prediction for start in range(0, len(rows), 64) for answer in probe.predict(rows[start : start + 64])]
+    given = [
+        answer.prediction for start in range(0, len(rows), 64) for answer in probe.predict(rows[start : start + 64])
+    ]
     return float(np.mean([score_row(one, row) for one, row in zip(given, _stored(rows), strict=True)]))

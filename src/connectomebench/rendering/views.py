@@ -103,9 +103,7 @@ def render_site(
     return pictures
 
 
-def _with_nodes(
-    site: Site, meshes: Sequence[Mesh], views: Mapping[str, NDArray[np.uint8]]
-) -> dict[str, Image.Image]:
+def _with_nodes(site: Site, meshes: Sequence[Mesh], views: Mapping[str, NDArray[np.uint8]]) -> dict[str, Image.Image]:
     """Draw the numbered nodes of a site into its views; each must be seen in one of them."""
     from connectomebench.rendering.numbered_nodes import draw_nodes, seen_nodes
 

@@ -31,8 +31,8 @@ from connectomebench.sites.candidates import (
     one_a_place,
 )
 from connectomebench.sites.matched_controls import ControlConfig, assign_controls, standardise
-from connectomebench.sites.view_nodes import NodeConfig
 from connectomebench.sites.view_content import index_skeleton, view_content
+from connectomebench.sites.view_nodes import NodeConfig
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"

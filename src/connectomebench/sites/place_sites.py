@@ -167,9 +167,7 @@ def proposal_sites(
             dropped[NO_PAIR] += 1
             continue
         answer = PlaceAnswer(*((relative(place, view.center_nm),) for place in pair))
-        sites.append(
-            _site(source, "split_proposal", proposal.segment, proposal.bodies, view, answer, pair, edit_id)
-        )
+        sites.append(_site(source, "split_proposal", proposal.segment, proposal.bodies, view, answer, pair, edit_id))
     return LabelledSites(_at_most(sites, controls.max_cases, dropped), dropped)
 
 
