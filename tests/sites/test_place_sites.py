@@ -32,7 +32,7 @@ from connectomebench.sites.place_sites import (
 from connectomebench.sites.view_nodes import NodeConfig
 from connectomebench.sources.factory import open_source
 
-NODES = NodeConfig(least=2)
+NODES = NodeConfig(least=2, max_chance=0.9)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def test_the_place_of_a_cut_is_where_raw_labels_change_inside_one_body(toy: tupl
         assert np.allclose(listed(site), np.array(site.nodes_nm) - site.location_nm, atol=0.51)
         assert np.abs(np.array(site.target_nm[0]) - site.location_nm).max() <= NODES.shift * site.extent_nm + 0.1
         best = max(score_row(f"node {n}", as_row(site)) for n in nodes_in(str(site.question)))
-        assert best == 1.0, "a node lies near the place"
+        assert best > 0.66, "a node lies near the place"
         assert site.is_case and site.origin == "edit" and site.body_ids == (10,)
 
 
@@ -87,7 +87,7 @@ def test_the_places_of_a_split_lie_in_either_body_of_the_raw_truth(toy: tuple[So
     source, config = toy
     proposals, _ = source.propose(config.proposals, config.sites.extent_nm[1])
     skeletons = dict(source.skeletons([4]))
-    rules = replace(config.sites, nodes=NodeConfig(least=2, seed=3))
+    rules = replace(config.sites, nodes=NodeConfig(least=2, max_chance=1, seed=3))
     found = proposal_sites(source, source.corrections(), proposals, skeletons, rules, config.controls, config.proposals)
     assert any(p.verdict.good for p in proposals)
     assert len(found.sites) == 1, found.dropped
@@ -149,7 +149,7 @@ def test_a_view_with_a_second_fusion_is_left_out(toy: tuple[Source, BuildConfig]
     other = replace(corrections.splits[0], edit_id="another")
     both = replace(corrections, splits=(*corrections.splits, other))
     skeletons = dict(source.skeletons([4]))
-    rules = replace(config.sites, nodes=NodeConfig(least=2, seed=3))
+    rules = replace(config.sites, nodes=NodeConfig(least=2, max_chance=1, seed=3))
     found = proposal_sites(source, both, proposals, skeletons, rules, config.controls, config.proposals)
     assert not found.sites and found.dropped[OTHER_FUSION] == 1
 

@@ -9,10 +9,15 @@ from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.place_score import credit, full_credit_nm
 from connectomebench.sites.view_nodes import NodeConfig, choose_nodes, nearest_node, shifted_centre
 
 EVERYWHERE = Box((-1e6,) * 3, (1e6,) * 3)
 RULES = NodeConfig()
+
+
+def spacing_nm(extent_nm: float) -> float:
+    return RULES.spacing * full_credit_nm(extent_nm)
 
 
 def tree(seed: int, nodes: int = 60) -> Skeleton:
@@ -36,7 +41,9 @@ def test_nodes_are_apart_in_the_cube_and_on_the_skeleton(seed: int, extent: floa
     assert RULES.least <= len(nodes) <= RULES.most
     assert np.abs(nodes).max() <= RULES.shift * extent + 0.1
     apart = np.linalg.norm(nodes[:, None] - nodes[None], axis=2)[~np.eye(len(nodes), dtype=bool)]
-    assert apart.min() >= RULES.spacing * extent - 0.2
+    assert apart.min() >= spacing_nm(extent) - 0.2
+    worth = credit(np.linalg.norm(nodes[:, None] - nodes[None], axis=2), full_credit_nm(extent))
+    assert worth.mean() <= RULES.max_chance + 0.01
     # a second, dumb computation: the distance to every edge
     a, b = (skeleton.nodes_nm[skeleton.edges[:, k]].astype(float) for k in (0, 1))
     along = np.einsum("nej,ej->ne", nodes[:, None] - a, b - a) / np.maximum(np.sum((b - a) ** 2, axis=1), 1e-9)
@@ -45,7 +52,7 @@ def test_nodes_are_apart_in_the_cube_and_on_the_skeleton(seed: int, extent: floa
     # no place of the skeleton in the cube is farther from a node than nodes are from each other
     inside = skeleton.nodes_nm[np.abs(skeleton.nodes_nm).max(axis=1) < RULES.shift * extent]
     gaps = np.linalg.norm(inside[:, None] - nodes[None], axis=2).min(axis=1)
-    assert gaps.max(initial=0) <= apart.min() + 0.3 or gaps.max() <= RULES.spacing * extent + 0.3
+    assert gaps.max(initial=0) <= apart.min() + 0.3 or gaps.max() <= spacing_nm(extent) + 0.3
 
 
 @settings(max_examples=20, deadline=None)
@@ -92,8 +99,9 @@ def test_nothing_is_put_at_the_border_of_the_data() -> None:
         np.array([[0, 0, 0], [2000, 0, 0]], np.float32), np.array([[0, 1]], np.int32), np.ones(2, np.float32)
     )
     bounds = Box((0.0, -500.0, -500.0), (2000.0, 500.0, 500.0))
-    nodes = choose_nodes(line, (1000.0, 0.0, 0.0), 4000.0, bounds, NodeConfig(least=2))
-    assert min(x for x, _, _ in nodes) >= 120 and max(x for x, _, _ in nodes) <= 1880
+    nodes = choose_nodes(line, (1000.0, 0.0, 0.0), 4000.0, bounds, NodeConfig(least=2, max_chance=1))
+    assert choose_nodes(line, (1000.0, 0.0, 0.0), 4000.0, bounds, NodeConfig(least=2, max_chance=0.4)) == ()
+    assert min(x for x, _, _ in nodes) >= 200 and max(x for x, _, _ in nodes) <= 1800
     assert choose_nodes(line, (1000.0, 3000.0, 0.0), 4000.0, bounds, RULES) == ()
 
 

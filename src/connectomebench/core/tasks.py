@@ -209,7 +209,8 @@ _TASKS = (
         "Split error localization",
         f"{_INTRO} (blue) in three orthographic views (front, side, top) with numbered nodes. The segment is only a "
         "part of its neuron: at one place in the view it was wrongly cut off from the rest. Where? Answer with the "
-        "coordinates of that place, x, y, z in nm relative to the centre of the views, or with the number of the node nearest to it.",
+        "coordinates of that place, x, y, z in nm relative to the centre of the views, or with the number of the node "
+        "nearest to it.",
         "point",
         (),
         MESH_VIEWS,
@@ -249,10 +250,10 @@ _TASKS = (
     Task(
         "split_proposal",
         "Split proposal",
-        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) with numbered "
-        "nodes. Where should it be split? Answer with a point on either side of the right cut, as near to it as the nodes "
-        "allow: sources on one side, sinks on the other, as coordinates in nm relative to the centre of the views or as "
-        "numbers of nodes.",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) with numbered nodes. "
+        "Where should it be split? Answer with a point on either side of the right cut, as near to it as the nodes "
+        "allow: sources on one side, sinks on the other, as coordinates in nm relative to the centre of the views or "
+        "as numbers of nodes.",
         "points",
         (),
         MESH_VIEWS,

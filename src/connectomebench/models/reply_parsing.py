@@ -9,9 +9,9 @@ reply                                      how it is read
                                            back (``yes, or no``)
 ``The answer is yes``, ``Candidate b``     inside the tags: a word that announces the label does not count
 ``\boxed{yes}``, ``{"answer": "yes"}``     inside the tags, or in place of them
-``(10, 20, 30) nm``, ``x=10, y=20, z=30``  a place; several are separated by ``;``, new lines or their brackets
-``7``, ``node 7``, ``#7``                  the numbered node of that name, wherever a place may stand; three bare numbers
-                                           are a point, so three nodes are ``node 1, node 2, node 3``
+``(10, 20, 30) nm``, ``x=10, y=20, z=30``  a place; several are separated by ``;``, lines or their brackets
+``7``, ``node 7``, ``#7``                  the numbered node of that name, wherever a place may stand; three bare
+                                           numbers are a point, so three nodes are ``node 1, node 2, node 3``
 ``sources=[(1, 2, 3), 7]; sinks=[4]``      the places on both sides of a cut; also ``source: 7, sink: 4``, and two
                                            places alone: first the source
 ``yes``, ``I say yes.``                    no answer: a bare word outside the tags is not read

@@ -30,12 +30,13 @@ from connectomebench.sites.matched_controls import ControlConfig
 from connectomebench.sites.view_nodes import choose_nodes, nearest_node, shifted_centre
 
 AT_BORDER = "at the border of the data"
-NO_NODES = "too few nodes fit into the view"
+NO_NODES = "too few nodes fit into the view, or all lie close together"
 FAR_NODES = "no node lies near the true place"
 OTHER_END = "another end in the view goes on, and no correction is there"
 OTHER_FUSION = "another merge error lies in the view"
 NO_PAIR = "no nodes on both sides give a right cut"
 UNAVAILABLE = "the data of the place cannot be read"
+_NEAR = 2.0  # a node must lie within this many times the distance of full credit, where it is worth two thirds
 _TRIED = 4  # pairs of nodes whose cut is computed, the nearest first
 
 
@@ -99,7 +100,7 @@ def localization_sites(
                 if isinstance(view, str):
                     dropped[view] += 1
                     continue
-                if nearest_node(view.nodes_nm, view.place_nm)[1] > full_credit_nm(view.extent_nm):
+                if nearest_node(view.nodes_nm, view.place_nm)[1] > _NEAR * full_credit_nm(view.extent_nm):
                     dropped[FAR_NODES] += 1
                     continue
                 own = [other.location_nm for other in of_segment[segment] if other is not merge]

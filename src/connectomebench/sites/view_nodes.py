@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box, Skeleton
+from connectomebench.core.place_score import credit, full_credit_nm
 from connectomebench.core.site import Point
 
 _STEP = 0.25  # of the least distance between nodes: how densely the skeleton is sampled
@@ -31,7 +32,11 @@ class NodeConfig:
     least
         Views with room for fewer are left out.
     spacing
-        Least distance between two nodes, as a share of the edge of the view.
+        Least distance between two nodes, as a multiple of the distance of full credit
+        (:func:`connectomebench.core.place_score.full_credit_nm`).
+    max_chance
+        Views in which naming a node at random would be worth more than this on average, whichever node was right, are
+        left out: all of a small segment lies near any place of it.
     shift
         Largest shift of a view from the place asked for along each axis, as a share of its edge. Nodes lie in the cube
         of the same reach, so that no node is less likely than another for where it lies in the view.
@@ -41,15 +46,18 @@ class NodeConfig:
 
     most: int = 12
     least: int = 4
-    spacing: float = 0.06
+    spacing: float = 1.0
+    max_chance: float = 0.5
     shift: float = 0.42
     seed: int = 0
 
     def __post_init__(self) -> None:
         if not 2 <= self.least <= self.most <= 40:
             raise ConnectomeBenchError(f"nodes: {self.least} to {self.most} nodes a view; choose from 2 to 40")
-        if not 0 < self.spacing <= 0.25:
-            raise ConnectomeBenchError(f"nodes.spacing must be above 0 and at most 0.25, not {self.spacing}")
+        if not 0 < self.spacing <= 4:
+            raise ConnectomeBenchError(f"nodes.spacing must be above 0 and at most 4, not {self.spacing}")
+        if not 0 < self.max_chance <= 1:
+            raise ConnectomeBenchError(f"nodes.max_chance must be above 0 and at most 1, not {self.max_chance}")
         if not 0 < self.shift <= 0.5:
             raise ConnectomeBenchError(f"nodes.shift must be above 0 and at most 0.5, not {self.shift}")
 
@@ -102,9 +110,11 @@ def choose_nodes(
     Returns
     -------
     tuple of Point
-        The same for the same skeleton and view; empty where there is no room for ``least`` nodes.
+        The same for the same skeleton and view; empty where there is no room for ``least`` nodes, or all
+        are near each other.
     """
-    spacing_nm = rules.spacing * extent_nm
+    full_nm = full_credit_nm(extent_nm)
+    spacing_nm = rules.spacing * full_nm
     samples = _samples(skeleton, center_nm, 2 * rules.shift * extent_nm, _STEP * spacing_nm)
     edge_nm = spacing_nm / 2
     inner = Box(_moved(bounds_nm.lower_nm, edge_nm), _moved(bounds_nm.upper_nm, -edge_nm))
@@ -118,7 +128,7 @@ def choose_nodes(
     while len(chosen) < rules.most and nearest.max() >= spacing_nm:
         chosen.append(int(np.argmax(nearest)))
         nearest = np.minimum(nearest, np.linalg.norm(samples - samples[chosen[-1]], axis=1))
-    if len(chosen) < rules.least:
+    if len(chosen) < rules.least or _chance(samples[chosen], full_nm) > rules.max_chance:
         return ()
     view = f"{[round(c, 1) for c in center_nm]}/{round(extent_nm, 1)}"
     order = _rng(f"numbers/{rules.seed}/{view}").permutation(len(chosen))
@@ -130,6 +140,11 @@ def nearest_node(nodes_nm: tuple[Point, ...], place_nm: Point) -> tuple[int, flo
     """Return the index (from 0) of the node nearest to a place, and its distance, nm."""
     apart = np.linalg.norm(np.asarray(nodes_nm, np.float64) - np.asarray(place_nm, np.float64), axis=1)
     return int(np.argmin(apart)), float(apart.min())
+
+
+def _chance(nodes: NDArray[np.float64], full_nm: float) -> float:
+    """Return what a node at random is worth if another one at random is right."""
+    return float(credit(np.linalg.norm(nodes[:, None] - nodes[None], axis=2), full_nm).mean())
 
 
 def _samples(skeleton: Skeleton, center_nm: Point, edge_nm: float, step_nm: float) -> NDArray[np.float64]:
