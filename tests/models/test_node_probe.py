@@ -82,15 +82,15 @@ def rows_of(task: str, numbers: range) -> datasets.Dataset:
 
 @pytest.mark.parametrize("task", ["endpoint_localization", "split_proposal"])
 def test_what_marks_the_place_is_learnt_and_kept_on_disk(task: str, tmp_path: Path) -> None:
-    train, test = rows_of(task, range(30)), rows_of(task, range(100, 112))
-    config = NodeProbeConfig("mosaic", folds=3, c_grid=(0.01, 1.0))
+    train, test = rows_of(task, range(16)), rows_of(task, range(100, 108))
+    config = NodeProbeConfig("mosaic", folds=2, c_grid=(0.1,))
     probe = train_node_probe(train, config, encoder=Mosaic(), progress=False)
 
-    assert mean_score(probe, test) > 0.8
+    assert mean_score(probe, test) > 0.7
     probe.save(tmp_path / "probe")
     again = load_node_probe(tmp_path / "probe", encoder=Mosaic())
     assert again.revision == probe.revision
-    assert [a.prediction for a in again.predict(test[:12])] == [a.prediction for a in probe.predict(test[:12])]
+    assert [a.prediction for a in again.predict(test[:8])] == [a.prediction for a in probe.predict(test[:8])]
     other = Mosaic()
     other.revision = "2"
     with pytest.raises(ConnectomeBenchError, match="was trained on encoder"):

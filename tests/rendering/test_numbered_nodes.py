@@ -40,7 +40,7 @@ def middle_of(voxel: tuple[float, float, float]) -> tuple[float, float, float]:
 
 NODES = tuple(
     middle_of(v)
-    for v in [(14, 48, 68), (48, 44, 68), (80, 48, 68), (48, 14, 28), (48, 80, 28), (48, 48, 50), (30, 48, 68)]
+    for v in [(14, 48, 68), (42, 48, 68), (80, 48, 68), (48, 14, 28), (48, 80, 28), (48, 48, 50), (30, 48, 68)]
 )
 
 
@@ -75,7 +75,7 @@ def test_hidden_as_a_second_way_of_looking_finds_it() -> None:
             assert seen[view][number] == (True not in line[gone:]), (view, core[number])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     at=st.lists(st.tuples(st.floats(0, 512), st.floats(0, 512)), min_size=1, max_size=16),
     clustered=st.booleans(),

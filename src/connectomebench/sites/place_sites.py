@@ -37,6 +37,7 @@ OTHER_FUSION = "another merge error lies in the view"
 NO_PAIR = "no nodes on both sides give a right cut"
 UNAVAILABLE = "the data of the place cannot be read"
 _NEAR = 2.0  # a node must lie within this many times the distance of full credit, where it is worth two thirds
+_SHIFTS = 16  # tried, until the middle of the view is not at the border of the data
 _TRIED = 4  # pairs of nodes whose cut is computed, the nearest first
 
 
@@ -179,9 +180,12 @@ def _view(
     if segment not in skeletons:
         return "segment without a skeleton"
     extent = view_extent_nm(place, rules)
-    center = shifted_centre(place, extent, name, rules.nodes)
-    if source.at_border(np.full(2, segment, np.uint64), np.array([place, center])).any():
+    # the first shift that leaves the view inside the data, so that small volumes lose few places
+    centers = [shifted_centre(place, extent, f"{name}/{n}", rules.nodes) for n in range(_SHIFTS)]
+    outside = source.at_border(np.full(_SHIFTS + 1, segment, np.uint64), np.array([place, *centers]))
+    if outside[0] or outside[1:].all():
         return AT_BORDER
+    center = centers[int(np.argmin(outside[1:]))]
     nodes = choose_nodes(skeletons[segment], center, extent, source.info.bounds_nm, rules.nodes)
     return _View(place, center, extent, nodes) if nodes else NO_NODES
 
