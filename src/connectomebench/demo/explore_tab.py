@@ -17,6 +17,7 @@ from connectomebench.demo.html import facts, models_table, origin, warning
 from connectomebench.demo.neuroglancer import neuroglancer_link
 from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
 from connectomebench.demo.sample_pictures import pictures_html, thumbnail, views_html
+from connectomebench.demo.scene_view import sample_scene
 from connectomebench.demo.texts import question
 
 if TYPE_CHECKING:
@@ -218,6 +219,9 @@ def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
             warning(collection),
             views_html(content.samples, key, number),
             _answer_views(content, key, number),
+            Markup('<div class="cb-pair">{}{}</div>').format(
+                sample_scene(content, row, truth=False), sample_scene(content, row, truth=True)
+            ),
             models_table(content.records.get(), row),
             facts("Where this sample comes from", _provenance(content, key, row)),
             told_link,

@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from connectomebench.build.render_worker import render_site_or_reason
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.files import atomic_path
 from connectomebench.core.site import Site
 from connectomebench.dataset.schema import make_row
 from connectomebench.evaluation.resume_log import ResumeLog
 from connectomebench.models.base import Answer
+from connectomebench.proofreading.evidence import keep_evidence
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.task_models import END_TASKS, TaskModel
@@ -87,7 +87,7 @@ class ModelDecider:
     log
         Answers so far, kept on disk as they come.
     out
-        Output folder; pictures of corrections go to ``OUT/evidence``.
+        Output folder; pictures and scenes of corrections go to ``OUT/evidence``.
     engine, views
         How sites are rendered.
     max_usd
@@ -178,7 +178,9 @@ class ModelDecider:
         records = []
         for i, (key, _) in enumerate(batch):
             answer = by_row.get(i)
-            evidence = self._keep(key, drawn[i].images) if keep and answer is not None else []
+            evidence = []
+            if keep and answer is not None:
+                evidence = keep_evidence(self._out, key, batch[i][1], drawn[i].images, source, self._views)
             records.append(
                 {
                     "sample_id": key,
@@ -191,15 +193,6 @@ class ModelDecider:
                 }
             )
         return records
-
-    def _keep(self, key: str, images: Mapping[str, bytes]) -> list[str]:
-        paths = []
-        for view, content in images.items():
-            relative = f"evidence/{key}/{view}.png"
-            with atomic_path(self._out / relative) as temporary:
-                temporary.write_bytes(content)
-            paths.append(relative)
-        return paths
 
     def _affordable(self) -> int:
         """Count the questions of the next batch that the budget allows, each at the price of the dearest so far."""

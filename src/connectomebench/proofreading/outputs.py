@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectomebench.core.files import atomic_path, write_json, write_text
 from connectomebench.proofreading.edit_log import Edit
@@ -23,12 +26,21 @@ _CHUNK = 64
 
 def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Path:
     """Write ``OUT/segmentation``, a precomputed volume (uint64) for CloudVolume and Neuroglancer, over an old one."""
+    return _write_volume(place.objects(graph.objects), place, out / "segmentation")
+
+
+def write_supervoxels(place: Place, out: Path) -> Path:
+    """Write ``OUT/supervoxels``, which gives each voxel its row of ``mapping.parquet``; precomputed, uint64."""
+    return _write_volume(place.pieces.astype(np.uint64), place, out / "supervoxels")
+
+
+def _write_volume(labels: NDArray[np.uint64], place: Place, folder: Path) -> Path:
     from cloudvolume import CloudVolume
 
-    folder, fresh = out / "segmentation", out / ".segmentation.new"
+    fresh = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     CloudVolume.from_numpy(
-        place.objects(graph.objects),
+        labels,
         f"precomputed://file://{fresh.resolve()}",
         resolution=[v if v != int(v) else int(v) for v in place.voxel_size_nm],
         voxel_offset=list(place.offset_vx),
@@ -37,6 +49,37 @@ def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Pat
         encoding="compressed_segmentation",
         progress=False,
     )
+    shutil.rmtree(folder, ignore_errors=True)
+    fresh.rename(folder)
+    return folder
+
+
+def write_objects(supervoxels: Path, of_rows: NDArray[np.uint64], folder: Path) -> Path:
+    """Write the objects of a supervoxel volume as a volume like it, block by block, over an old one.
+
+    Parameters
+    ----------
+    supervoxels
+        Folder of a precomputed volume of ids of supervoxels: row + 1.
+    of_rows
+        uint64, shape (n,): the object of each supervoxel.
+    folder
+        Output.
+    """
+    from cloudvolume import CloudVolume
+
+    source: Any = CloudVolume(f"precomputed://file://{supervoxels.resolve()}", progress=False)
+    fresh = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    made: Any = CloudVolume(f"precomputed://file://{fresh.resolve()}", info=source.info, progress=False)
+    made.commit_info()
+    table = np.concatenate([np.zeros(1, np.uint64), of_rows])
+    lower, upper = (np.asarray(corner).tolist() for corner in (source.bounds.minpt, source.bounds.maxpt))
+    # blocks begin at multiples of a chunk from the corner of the volume
+    step = 4 * _CHUNK
+    for start in itertools.product(*(range(a, b, step) for a, b in zip(lower, upper, strict=True))):
+        here = tuple(slice(a, min(a + step, b)) for a, b in zip(start, upper, strict=True))
+        made[here] = table[np.asarray(source[here])]
     shutil.rmtree(folder, ignore_errors=True)
     fresh.rename(folder)
     return folder

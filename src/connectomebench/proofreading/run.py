@@ -19,9 +19,17 @@ from connectomebench.evaluation.resume_log import open_resume_log
 from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
 from connectomebench.proofreading.edit_log import EditLog, open_edit_log
 from connectomebench.proofreading.effort import Curve, score_edits, score_steps, value_against_effort
+from connectomebench.proofreading.evidence import remove_scenes
+from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.loop import LoopConfig, LoopResult, best_of_candidates, run_loop
 from connectomebench.proofreading.neuroglancer_links import link
-from connectomebench.proofreading.outputs import write_csv, write_mapping, write_queue, write_segmentation
+from connectomebench.proofreading.outputs import (
+    write_csv,
+    write_mapping,
+    write_queue,
+    write_segmentation,
+    write_supervoxels,
+)
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
 from connectomebench.proofreading.scores import Scorer
@@ -132,7 +140,10 @@ def proofread(
         queue = [_with_link(one.as_edit(graph), place, options.serve_url) for one in ranked]
         write_csv(edits, out / "edits.csv")
         write_queue(queue, place, options.serve_url, out)
+        remove_scenes(out, [*edits, *queue])
         write_mapping(graph, out)
+        write_edges(graph, out)
+        write_supervoxels(place, out)
         write_segmentation(place, graph, out)
         scores, curves = (None, {}) if place.truth is None else _score(place, graph, result, edits, options)
         if scores is not None:

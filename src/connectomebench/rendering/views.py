@@ -120,9 +120,8 @@ def _render_choices(site: Site, meshes: Sequence[Mesh], rules: ViewConfig, engin
 
     base, *candidates = zip(site.parts, meshes, strict=True)
     pictures = []
-    for candidate in candidates:
-        parts, own = zip(base, candidate, strict=True)
-        views = _render_parts(site, parts, own, rules, engine)
+    for part, mesh in candidates:
+        views = _render_parts(site, (base[0], part), (base[1], mesh), rules, engine)
         pictures += [Image.fromarray(views[view]) for view in MESH_VIEWS]
     return dict(zip(site.views, pictures, strict=True))
 

@@ -60,6 +60,11 @@ class Graph:
         self._rules = rules
         self._lock = threading.Lock()
 
+    @property
+    def client(self) -> Any:
+        """The client, for :mod:`connectomebench.sources.cave.graph_edits`, which alone changes a graph."""
+        return self._client
+
     def info(self) -> dict[str, Any]:
         """Return the segmentation info: scales, voxel sizes, chunk size."""
         return _call("the segmentation info", lambda: self._client.segmentation_info)
