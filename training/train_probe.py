@@ -17,9 +17,16 @@ from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
+from connectomebench.dataset.rows import Rows
+from connectomebench.evaluation.place_cues import score_place_cues
+from connectomebench.models.node_probe import NodeProbeConfig, mean_score, train_node_probe
 from connectomebench.models.probe import ProbeConfig, train_probe
 from connectomebench.models.registry import save_head_model
+
+if TYPE_CHECKING:
+    from datasets import Dataset
 
 
 @dataclass
@@ -92,6 +99,24 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
         "balanced_accuracy": round(accuracy, 4),
         "brier_score": round(brier, 4),
         "cross_validated_balanced_accuracy": round(probe.head.cross_validation["balanced_accuracy"], 4),
+        "chosen": probe.head.cross_validation["chosen"],
+    }
+    print(json.dumps(scores, indent=2))
+
+
+def train_on_places(script: ScriptArguments, arguments: ProbeArguments, train: Rows, held_out: Dataset) -> None:
+    """Train a probe that scores the numbered nodes of a view, where answers are places."""
+    config = NodeProbeConfig(
+        arguments.encoder, arguments.encoder_revision, arguments.folds, tuple(arguments.c_grid), arguments.seed
+    )
+    probe = train_node_probe(train.dataset, config)
+    save_head_model(probe, script.output_dir, train.data)
+    found = score_place_cues(held_out)
+    scores = {
+        "rows": len(held_out),
+        "place_score": round(mean_score(probe, held_out), 4),
+        "random_node": round(found.chance, 4),
+        "best_node": round(found.best, 4),
         "chosen": probe.head.cross_validation["chosen"],
     }
     print(json.dumps(scores, indent=2))

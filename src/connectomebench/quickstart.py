@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from connectomebench.cards.baselines import add_baselines
 from connectomebench.cards.cues import add_cues
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import require_modules
+from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.resources import resource_path
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
@@ -28,6 +29,7 @@ from connectomebench.models.encoders import EFFICIENTNET
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from connectomebench.models.base import Model
     from connectomebench.models.encoders import Encoder
     from connectomebench.models.grey_baseline import GreyModel
     from connectomebench.models.probe import Probe
@@ -90,6 +92,7 @@ def _command() -> str:
 
 def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
     """Train three models on one task and evaluate them, unless records of the same dataset exist."""
+    from connectomebench.models.choices import train_any
     from connectomebench.models.registry import save_head_model
 
     entry = read_manifest(folder)["species"][config.species]
@@ -104,11 +107,12 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
             _add_cues(task, folder, config.species, out)
         return
     cache = out / ".cache" / "datasets"
-    train, test = (load_rows(str(folder), config.species, part, cache=cache) for part in ("train", "test"))
+    train, validation, test = (load_rows(str(folder), config.species, part, cache=cache) for part in PARTITIONS)
     for name in wanted:
         _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
         saved = out / "models" / name / task / config.species
-        save_head_model(_train(name, train.dataset, out / ".cache" / "features"), saved, train.data)
+        learn = partial(_train, name, cache=out / ".cache" / "features")
+        save_head_model(train_any(train.dataset, validation.dataset, learn), saved, train.data)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, config.species, out / "results")
     _add_cues(task, folder, config.species, out)
@@ -192,15 +196,18 @@ def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | Grey
     return train_probe(rows, config, cache, encoder=encoder)
 
 
-def _reopen(name: str, folder: Path) -> Probe | TrivialModel | GreyModel:
+def _reopen(name: str, folder: Path) -> Model:
     """Load a saved model without cached features, so that its answer times include encoding."""
+    from connectomebench.models.choices import choosing
     from connectomebench.models.grey_baseline import load_grey
+    from connectomebench.models.model_record import read_record
     from connectomebench.models.probe import load_probe
     from connectomebench.models.trivial_baseline import load_trivial
 
+    record = read_record(folder)
     if name == "trivial":
-        return load_trivial(folder)
-    return (load_grey if name == "grey" else load_probe)(folder, encoder=_encoder(EFFICIENTNET))
+        return choosing(load_trivial(folder), record)
+    return choosing((load_grey if name == "grey" else load_probe)(folder, encoder=_encoder(EFFICIENTNET)), record)
 
 
 @lru_cache(maxsize=1)

@@ -37,6 +37,12 @@ _PLAIN = {
             "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
         },
     ),
+    "merge_action_multiple_choice": Explanation(
+        "Which orange piece belongs to the same neuron as the blue one?",
+        "Where a piece ends, several others lie near. A proofreader has to find the one that the neuron goes on in, or "
+        "see that none of them is.",
+        {"none": "None of these pieces continues the blue one."},
+    ),
     "endpoint_error_identification_with_em": Explanation(
         "Was the blue piece cut off here by mistake, so that the neuron really goes on?",
         "Every branch of a neuron ends somewhere. Most ends are real; some are places where the segmentation lost "
@@ -127,6 +133,9 @@ CUE_TITLES = {
     "slice": "grey values round the centre of the slices of image data",
     "grey": "size of the pictures",
     "metadata": "sizes of files, place, ids, extent, numbers of segments and pictures",
+    "position": "letter of a candidate, and how many there are",
+    "largest": "which candidate covers most, against the others",
+    "nearest": "which candidate comes nearest to the centre, against the others",
 }
 """What each cheap cue (:data:`connectomebench.models.cues.CUES`) looks at."""
 

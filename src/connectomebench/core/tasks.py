@@ -8,7 +8,8 @@ Sample counts and human baselines are those published with ConnectomeBench / Con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from connectomebench.core.errors import unknown_name
@@ -112,6 +113,20 @@ class Task:
     def labels_of(self, choices: int = 0) -> tuple[str, ...]:
         """Return the answers that a sample with so many candidates can have; all labels of tasks without candidates."""
         return (*self.labels[:choices], NONE) if self.has_candidates and choices else self.labels
+
+    def for_views(self, views: Sequence[str]) -> Task:
+        """Return the task with the labels that a sample with these images can have.
+
+        Examples
+        --------
+        >>> from connectomebench import get_task
+        >>> get_task("merge_action_multiple_choice").for_views(["a_front", "a_side", "a_top"]).labels
+        ('a', 'none')
+        """
+        if not self.has_candidates:
+            return self
+        letters = {candidate_view(view)[0] for view in views} - {""}
+        return replace(self, labels=self.labels_of(len(letters)))
 
     def ask(self, choices: int = 0) -> str:
         """Return the question, which names the candidates that there are."""

@@ -42,6 +42,10 @@ LABEL_RULES = {
     "merge error are left out.",
     "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
     "and do not.",
+    "merge_action_multiple_choice": "Places are ends of segments. Candidates are the four segments in contact with the "
+    "base that are nearest to the end (then others in the view, where fewer touch), in the order of a hash. A letter: "
+    "that candidate alone belongs to the same proofread body, and a merge correction of the two lies in the view; "
+    "none: none of them does, in part because the right one was withheld.",
     "endpoint_error_identification": "Candidates are the ends of the segment's skeleton; yes: a merge correction lies "
     "near.",
     "endpoint_error_identification_with_em": "Candidates are the ends of the segment's skeleton; yes: a merge "

@@ -29,6 +29,7 @@ _PLAIN = {
     "segment_classification": "What is the blue piece?",
 }
 _CHOICES = {
+    "merge_action_multiple_choice": {"none": "none of them"},
     "segment_classification": {
         "a": "one cell body and its processes",
         "b": "several cell bodies",

@@ -198,6 +198,8 @@ def check_dataset(
 
 def _matched(name: str, data: DataRecord) -> tuple[str, ...]:
     """Name the cues that a build matched its controls on: before format 2 of the rows, the first alone."""
+    if get_task(data.task).has_candidates:
+        return ()  # sites are matched, candidates of one site are not
     manifest = read_manifest(Path(name)) if data.repo is None else fetch_manifest(data.repo, str(data.revision))
     return MATCHED_CUES if entry_format(manifest["species"][data.species])[0] >= 2 else MATCHED_CUES[:1]
 

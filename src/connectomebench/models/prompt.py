@@ -71,9 +71,12 @@ def messages(
     _check_words(get_task(row["task"]))
     question = question_of(row)
     content: list[dict[str, Any]] = []
-    for view in row["views"] if views is None else views:
+    shown = row["views"] if views is None else views
+    for view in shown:
         content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
-    content.append({"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']), confidence)}"})
+    content.append(
+        {"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']).for_views(shown), confidence)}"}
+    )
     return [{"role": "user", "content": content}]
 
 

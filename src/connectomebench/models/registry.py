@@ -12,6 +12,7 @@ from connectomebench.core.extras import extras_named
 from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.base import Model
+from connectomebench.models.choices import WEIGHT, ChoiceModel, choosing
 from connectomebench.models.encoders import EFFICIENTNET
 from connectomebench.models.model_files import ADAPTER_CONFIG, REPO_ID, open_files, read_json
 from connectomebench.models.model_record import FILE_NAME, ModelKind, ModelRecord, read_record, write_record
@@ -82,7 +83,7 @@ def open_model(
         return load_vlm(name, source.commit, base), record
     if source.commit is not None and kind in ("probe", "grey", "node_probe"):
         _check_encoder(folder, name)
-    model = _LOADERS[kind](folder, cache)
+    model = choosing(_LOADERS[kind](folder, cache), record)
     if record is not None and model.revision != record.revision:
         raise ConnectomeBenchError(f"{folder / FILE_NAME} does not belong to the other files; train the model again")
     return model, record
@@ -167,7 +168,9 @@ _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
 }
 
 
-def save_head_model(model: Probe | TrivialModel | GreyModel | NodeProbe, folder: Path, data: DataRecord) -> None:
+def save_head_model(
+    model: Probe | TrivialModel | GreyModel | ChoiceModel | NodeProbe, folder: Path, data: DataRecord
+) -> None:
     """Write a probe or a baseline with its record, for :func:`load_model` and the Hub.
 
     Parameters
@@ -179,8 +182,10 @@ def save_head_model(model: Probe | TrivialModel | GreyModel | NodeProbe, folder:
     data
         Provenance of the training rows.
     """
-    model.save(folder)
-    probe: Any = getattr(model, "probe", model)
+    judge: Any = model.inner if isinstance(model, ChoiceModel) else model
+    judge.save(folder)
+    probe: Any = getattr(judge, "probe", judge)
+    chooses = {WEIGHT: model.none_weight} if isinstance(model, ChoiceModel) else {}
     encoder: dict[str, Any] = getattr(probe, "encoder_identity", {})
     kinds: dict[str, ModelKind] = {
         "Probe": "probe",
@@ -189,13 +194,13 @@ def save_head_model(model: Probe | TrivialModel | GreyModel | NodeProbe, folder:
         "NodeProbe": "node_probe",
     }
     record = ModelRecord(
-        kind=kinds[type(model).__name__],
+        kind=kinds[type(judge).__name__],
         name=model.name,
         revision=model.revision,
         task=data.task,
         base_model=encoder.get("name"),
         base_revision=encoder.get("revision"),
-        config=asdict(probe.config),
+        config=asdict(probe.config) | chooses,
         trained_on=(data,),
         versions=library_versions(_LIBRARIES),
     )

@@ -11,6 +11,7 @@ from connectomebench.core.cut import ProposalConfig, ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import CandidateConfig, Candidates
+from connectomebench.sites.choices import choice_sites
 from connectomebench.sites.labels import (
     LabelledSites,
     SiteConfig,
@@ -71,6 +72,18 @@ class SiteRequest:
 def _merge_action(request: SiteRequest) -> LabelledSites:
     return merge_action_sites(
         request.source, request.corrections, request.contacts, request.skeletons, request.sites, request.controls
+    )
+
+
+def _choices(request: SiteRequest) -> LabelledSites:
+    return choice_sites(
+        request.source,
+        request.corrections,
+        request.contacts,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
     )
 
 
@@ -135,6 +148,7 @@ SiteRule = Callable[[SiteRequest], LabelledSites]
 
 SITE_RULES: dict[str, SiteRule] = {
     "merge_action": _merge_action,
+    "merge_action_multiple_choice": _choices,
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
     "endpoint_localization": _localizations,
