@@ -14,19 +14,19 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
-from connectomebench.dataset.rows import Rows
-from connectomebench.evaluation.place_cues import score_place_cues
-from connectomebench.models.node_probe import NodeProbeConfig, mean_score, train_node_probe
 from connectomebench.models.probe import ProbeConfig, train_probe
 from connectomebench.models.registry import save_head_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+    from connectomebench.dataset.rows import Rows
 
 
 @dataclass
@@ -71,6 +71,9 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     ################
     rows_of = partial(load_rows, script.dataset, script.species, revision=script.dataset_revision, task=script.task)
     train, held_out = rows_of(script.train_partition), rows_of(script.eval_partition).dataset
+    if get_task(train.data.task).scoring == "places":
+        train_on_places(script, arguments, train, held_out)
+        return
 
     ################
     # Training
@@ -106,6 +109,9 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
 
 def train_on_places(script: ScriptArguments, arguments: ProbeArguments, train: Rows, held_out: Dataset) -> None:
     """Train a probe that scores the numbered nodes of a view, where answers are places."""
+    from connectomebench.evaluation.place_cues import score_place_cues
+    from connectomebench.models.node_probe import NodeProbeConfig, mean_score, train_node_probe
+
     config = NodeProbeConfig(
         arguments.encoder, arguments.encoder_revision, arguments.folds, tuple(arguments.c_grid), arguments.seed
     )
