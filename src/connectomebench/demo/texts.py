@@ -38,7 +38,7 @@ _CHOICES = {
         "e": "no neuron",
         "f": "cannot be told",
         "g": "none of these",
-    }
+    },
 }
 _YES_NO = {"yes": "y", "no": "n"}
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from connectomebench.core.correction import Corrections, MergeCorrection
 from connectomebench.core.cut import ProposalConfig, ProposedCut, Verdict
@@ -88,7 +89,7 @@ def localization_sites(
     for merge in corrections.merges:
         for segment in merge.segments:
             of_segment.setdefault(segment, []).append(merge)
-    sites: list[Site] = []
+    asked: list[tuple[MergeCorrection, int]] = []
     for merge in corrections.merges:
         for segment in sorted(merge.segments):
             if segment in corrections.fused:
@@ -96,20 +97,21 @@ def localization_sites(
             elif segment not in corrections.body_of or sizes.get(segment, 0) < rules.min_segment_voxels:
                 dropped["segment too small, or without a sure body"] += 1
             else:
-                name = f"{merge.edit_id}/{segment}"
-                view = _view(source, segment, merge.location_nm, name, skeletons, rules)
-                if isinstance(view, str):
-                    dropped[view] += 1
-                    continue
-                if nearest_node(view.nodes_nm, view.place_nm)[1] > _NEAR * full_credit_nm(view.extent_nm):
-                    dropped[FAR_NODES] += 1
-                    continue
-                own = [other.location_nm for other in of_segment[segment] if other is not merge]
-                right = [view.place_nm, *(p for p in own if view.shown.contains(np.array([p]))[0])]
-                answer = PlaceAnswer((relative(view.place_nm, view.center_nm),))
-                bodies = (corrections.body_of[segment],)
-                sites.append(_site(source, task, segment, bodies, view, answer, right, merge.edit_id))
-    explained = [_has_explained_ends(source, site, candidates, of_segment, radius_nm) for site in sites]
+                asked.append((merge, segment))
+    places = [(segment, merge.location_nm, f"{merge.edit_id}/{segment}") for merge, segment in asked]
+    sites: list[Site] = []
+    for (merge, segment), view in zip(asked, _views(source, places, skeletons, rules), strict=True):
+        if isinstance(view, str):
+            dropped[view] += 1
+        elif nearest_node(view.nodes_nm, view.place_nm)[1] > _NEAR * full_credit_nm(view.extent_nm):
+            dropped[FAR_NODES] += 1
+        else:
+            others = [other.location_nm for other in of_segment[segment] if other is not merge]
+            right = [view.place_nm, *(p for p in others if view.shown.contains(np.array([p]))[0])]
+            answer = PlaceAnswer((relative(view.place_nm, view.center_nm),))
+            bodies = (corrections.body_of[segment],)
+            sites.append(_site(source, task, segment, bodies, view, answer, right, merge.edit_id))
+    explained = _have_explained_ends(source, sites, candidates, of_segment, radius_nm)
     dropped[OTHER_END] += explained.count(False)
     sites = [site for site, kept in zip(sites, explained, strict=True) if kept]
     return LabelledSites(_at_most(sites, controls.max_cases, dropped), dropped)
@@ -150,9 +152,10 @@ def proposal_sites(
     for proposal in proposals:
         if proposal.verdict.good:
             good.setdefault(proposal.edit_id, proposal)
+    chosen = sorted(good.items())
+    places = [(proposal.segment, proposal.place_nm, edit_id) for edit_id, proposal in chosen]
     sites: list[Site] = []
-    for edit_id, proposal in sorted(good.items()):
-        view = _view(source, proposal.segment, proposal.place_nm, edit_id, skeletons, rules)
+    for (edit_id, proposal), view in zip(chosen, _views(source, places, skeletons, rules), strict=True):
         if isinstance(view, str):
             dropped[view] += 1
             continue
@@ -173,21 +176,49 @@ def proposal_sites(
     return LabelledSites(_at_most(sites, controls.max_cases, dropped), dropped)
 
 
+def _views(
+    source: Source,
+    places: Sequence[tuple[int, Point, str]],
+    skeletons: Mapping[int, Skeleton],
+    rules: SiteConfig,
+) -> list[_View | str]:
+    """Shift the view of each place (segment, place, name) and choose its nodes, or say why it cannot be asked about."""
+    extents = [view_extent_nm(place, rules) for _, place, _ in places]
+    # the first shift that leaves the view inside the data, so that small volumes lose few places
+    tried = np.array(
+        [
+            [place, *(shifted_centre(place, extent, f"{name}/{n}", rules.nodes) for n in range(_SHIFTS))]
+            for (_, place, name), extent in zip(places, extents, strict=True)
+        ],
+        np.float64,
+    ).reshape(len(places), _SHIFTS + 1, 3)
+    segments = np.repeat(np.array([segment for segment, _, _ in places], np.uint64), _SHIFTS + 1)
+    # all at once: sources look at all their borders for each call
+    outside = source.at_border(segments, tried.reshape(-1, 3)).reshape(len(places), _SHIFTS + 1) if places else tried
+    return [
+        _view(source, segment, place, extent, centers[1:], out, skeletons, rules)
+        for (segment, place, _), extent, centers, out in zip(places, extents, tried, outside, strict=True)
+    ]
+
+
 def _view(
-    source: Source, segment: int, place: Point, name: str, skeletons: Mapping[int, Skeleton], rules: SiteConfig
+    source: Source,
+    segment: int,
+    place: Point,
+    extent_nm: float,
+    centers_nm: NDArray[np.float64],
+    outside: NDArray[np.bool_],
+    skeletons: Mapping[int, Skeleton],
+    rules: SiteConfig,
 ) -> _View | str:
-    """Shift the view of a place and choose its nodes, or return why it cannot be asked about."""
+    """Choose the first centre inside the data, and the nodes; ``outside`` is for the place itself and each centre."""
     if segment not in skeletons:
         return "segment without a skeleton"
-    extent = view_extent_nm(place, rules)
-    # the first shift that leaves the view inside the data, so that small volumes lose few places
-    centers = [shifted_centre(place, extent, f"{name}/{n}", rules.nodes) for n in range(_SHIFTS)]
-    outside = source.at_border(np.full(_SHIFTS + 1, segment, np.uint64), np.array([place, *centers]))
     if outside[0] or outside[1:].all():
         return AT_BORDER
-    center = centers[int(np.argmin(outside[1:]))]
-    nodes = choose_nodes(skeletons[segment], center, extent, source.info.bounds_nm, rules.nodes)
-    return _View(place, center, extent, nodes) if nodes else NO_NODES
+    x, y, z = centers_nm[int(np.argmin(outside[1:]))].tolist()
+    nodes = choose_nodes(skeletons[segment], (x, y, z), extent_nm, source.info.bounds_nm, rules.nodes)
+    return _View(place, (x, y, z), extent_nm, nodes) if nodes else NO_NODES
 
 
 def _site(
@@ -216,25 +247,32 @@ def _site(
     )
 
 
-def _has_explained_ends(
+def _have_explained_ends(
     source: Source,
-    site: Site,
+    sites: Sequence[Site],
     candidates: Candidates,
     of_segment: Mapping[int, Sequence[MergeCorrection]],
     radius_nm: float,
-) -> bool:
-    """Tell whether every end in the view is a real one, or lies at a correction of the segment."""
-    (segment,) = site.segment_ids
-    points = candidates.points_nm[(candidates.segments == np.uint64(segment)) & (candidates.kinds == "end")]
-    points = points[Box.around(site.location_nm, site.extent_nm).contains(points)].astype(np.float64)
-    known = np.array([p for merge in of_segment[segment] for p in merge.points_nm], np.float64)
-    apart = np.linalg.norm(points[:, None] - known[None], axis=2).min(axis=1, initial=np.inf)
-    points = points[apart > radius_nm]
-    ids = np.full(len(points), segment, np.uint64)
-    points = points[~source.at_border(ids, points)] if len(points) else points
-    if not len(points):
-        return True
-    return not source.surroundings(ids[: len(points)], points, radius_nm, "goes_on").goes_on.any()
+) -> list[bool]:
+    """Tell of each site whether every end in its view is a real one, or lies at a correction of the segment."""
+    is_end = candidates.kinds == "end"
+    found: list[NDArray[np.float64]] = []
+    for site in sites:
+        (segment,) = site.segment_ids
+        points = candidates.points_nm[is_end & (candidates.segments == np.uint64(segment))]
+        points = points[Box.around(site.location_nm, site.extent_nm).contains(points)].astype(np.float64)
+        known = np.array([p for merge in of_segment[segment] for p in merge.points_nm], np.float64)
+        apart = np.linalg.norm(points[:, None] - known[None], axis=2).min(axis=1, initial=np.inf)
+        found.append(points[apart > radius_nm])
+    owner = np.repeat(np.arange(len(sites)), [len(points) for points in found])
+    if not len(owner):
+        return [True] * len(sites)
+    points = np.concatenate(found)
+    ids = np.array([sites[i].segment_ids[0] for i in owner], np.uint64)
+    inner = ~source.at_border(ids, points)
+    around = source.surroundings(ids[inner], points[inner], radius_nm, "goes_on")
+    unexplained = set(owner[inner][around.goes_on].tolist())
+    return [i not in unexplained for i in range(len(sites))]
 
 
 def _right_pair(
