@@ -12,7 +12,6 @@ from connectomebench.build.config import load_config
 from connectomebench.build.render_worker import render_site_or_reason
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.part_masks import MASK, NOTHING, TAKEN, TARGET_PREFIX, stored_masks
-from connectomebench.core.site import Cut
 from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.dataset.schema import make_row
 from connectomebench.execution.runner import SerialRunner
@@ -57,7 +56,7 @@ def projected(site, bodies, pixels: int, view: str):
         (site.location_nm[depth] + sign * site.extent_nm / 2) / VOXEL[depth] - OFFSET[depth] for sign in (-1, 1)
     )
     order = [k for k in range(body.shape[depth]) if low <= k + 0.5 <= high][::away]
-    found = np.zeros((pixels, pixels), np.int64)
+    found, filled = np.zeros((pixels, pixels), np.int64), np.ones((pixels, pixels), np.bool_)
     for k in reversed(order):
         layer = np.moveaxis(body, (column, row, depth), (0, 1, 2))[:, :, k]
         inside = (rows >= 0) & (rows < layer.shape[1])
@@ -65,7 +64,9 @@ def projected(site, bodies, pixels: int, view: str):
         seen = np.zeros_like(found)
         seen[np.ix_(inside, across)] = layer[np.ix_(columns[across], rows[inside])].T
         found = np.where(seen > 0, seen, found)
-    return found
+        filled &= seen > 0
+    # along an object that fills the whole depth of the cube there is no surface to see
+    return np.where(filled, 0, found)
 
 
 def test_masks_of_written_rows_agree_with_projected_voxels(toy):
@@ -85,7 +86,7 @@ def test_masks_of_written_rows_agree_with_projected_voxels(toy):
     for view, mask in masks.items():
         both = (mask != NOTHING) & (truth[view] > 0)
         # surfaces are smoothed: the outlines of mesh and voxels differ by a pixel
-        assert both.sum() > 0.85 * max((mask != NOTHING).sum(), (truth[view] > 0).sum()), view
+        assert both.sum() > 0.7 * max((mask != NOTHING).sum(), (truth[view] > 0).sum()), view
         agreed += int(((mask == TAKEN) == (truth[view] == taken))[both].sum())
         total += int(both.sum())
         overlap += int(((mask == TAKEN) & (truth[view] == taken)).sum())
@@ -107,14 +108,10 @@ def test_the_picture_shows_nothing_of_the_split(toy):
 
 
 def test_a_split_that_is_hardly_seen_is_left_out(toy):
+    """Away from the bridge there is one of the two neurons alone."""
     config, source, [site] = toy[0], toy[1], toy[2]
-    cut = site.target_cut
-    # seeds of both sides at the far end of one neurite: beyond the view nothing else is cut off
-    near = replace(site, extent_nm=120.0)
-    x, y, z = cut.center_nm
-    other = Cut((cut.sources_nm[0],), ((x + 320, y, z),), cut.center_nm, cut.cutout_nm)
-    drawn = render_site_or_reason(replace(near, target_cut=other), source, CpuEngine(1), config.views)
-    assert drawn.summary.problem in (
-        "one part of the split is hardly to be seen",
-        "the split leaves much of the visible segment on neither side",
+    lonely = tuple(float((offset + voxel) * 10) for offset, voxel in zip(OFFSET, (100, 36, 16), strict=True))
+    drawn = render_site_or_reason(
+        replace(site, location_nm=lonely, extent_nm=150.0), source, CpuEngine(1), config.views
     )
+    assert drawn.summary.problem == "one part of the split is hardly to be seen" and not drawn.images

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from swept_tubes import CENTER, EXTENT, crossing_tubes
 
 from connectomebench.core.geometry import EMPTY_MESH, Mesh
-from connectomebench.core.part_masks import NOTHING, STAYS, TAKEN
+from connectomebench.core.part_masks import NOTHING, STAYS, TAKEN, read_mask
 from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.camera import view_frame
 from connectomebench.rendering.clip import clip_mesh
@@ -132,3 +134,10 @@ def test_owners_keep_depth_and_refuse_too_many_parts():
     assert cut.any() and cuts[cut].all() and not cuts[seen == 0].any()
     with pytest.raises(ValueError, match="at most 7 parts"):
         rasterize_owners(view, np.full(len(view.faces), 7, np.uint8), 16, 1)
+
+
+@pytest.mark.parametrize("view", MESH_VIEWS)
+def test_golden_masks(view):
+    """Masks that were looked at, over the pictures of the same tubes."""
+    golden = read_mask((Path(__file__).parent / "golden" / f"tubes_mask_{view}.png").read_bytes())
+    np.testing.assert_array_equal(part_masks(WHOLE, PARTS, CENTER, EXTENT, 96, 2).views[view], golden)

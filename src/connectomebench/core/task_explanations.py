@@ -159,7 +159,7 @@ MASK_BASELINES = {
     "empty": "nothing is taken away",
     "all": "everything is taken away",
     "plane": "half of each view, by the line that crosses the fewest pixels",
-    "watershed": "half of each view, between the two thickest places of the silhouette",
+    "watershed": "half of each view, at the thinnest neck of the silhouette",
 }
 """What each mask without learning (:data:`connectomebench.models.mask_baselines.HALVING`) takes away."""
 

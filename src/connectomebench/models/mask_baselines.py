@@ -4,7 +4,7 @@
 empty     nothing is taken away
 all       everything is taken away
 plane     each view is halved by the line that crosses the fewest pixels of the segment (the largest gap)
-watershed each view is halved where the silhouette is thinnest between its two thickest places
+watershed each view is halved at its thinnest neck: eroded until it falls into two cores, to which pixels go
 ========= ==================================================================================================
 
 Where a view is halved, the smaller half is taken away.
@@ -28,8 +28,9 @@ Silhouette = NDArray[np.bool_]
 
 _ANGLES = np.deg2rad(np.arange(0, 180, 15))
 _LEAST_SHARE = 0.1  # of the segment on either side of a line
-_PEAK_SHARE = 0.06  # edge of the window in which a place is the thickest, in edges of the picture
-_SMOOTHING = 0.008  # standard deviation, in edges of the picture
+_LEVELS = 24  # of erosion
+_CORE_SHARE = 0.01  # of the segment in each of two cores
+_THICKER = 1.2  # how much thicker than the neck a core is
 
 
 def silhouette(image: StoredImage) -> Silhouette:
@@ -89,7 +90,7 @@ def halve_by_plane(segment: Silhouette) -> Silhouette:
 
 
 def halve_by_watershed(segment: Silhouette) -> Silhouette:
-    """Divide a silhouette between its two thickest places by a watershed, and take the smaller half away.
+    """Divide a silhouette at its thinnest neck, and take the smaller half away.
 
     Parameters
     ----------
@@ -99,25 +100,26 @@ def halve_by_watershed(segment: Silhouette) -> Silhouette:
     Returns
     -------
     bool, shape (rows, columns)
-        Nothing where the silhouette has only one thickest place.
+        The silhouette is eroded until it falls into two cores that are thicker than the neck between them; every pixel
+        then goes to the nearer core. Nothing where it does not fall apart.
     """
-    edge = max(segment.shape)
-    padded = np.pad(segment, 1)
-    depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(padded), _SMOOTHING * edge)
-    depth[~padded] = 0
-    window = 2 * round(_PEAK_SHARE * edge / 2) + 1
-    peaks, number = ndimage.label((depth == ndimage.maximum_filter(depth, window)) & padded)
-    if number < 2:
+    if not segment.any():
         return np.zeros_like(segment)
-    heights = ndimage.maximum(depth, peaks, np.arange(1, number + 1))
-    first, second = np.argsort(-heights, kind="stable")[:2] + 1
-    markers = np.where(padded, 0, 3).astype(np.int8)
-    markers[peaks == first], markers[peaks == second] = 1, 2
-    cost = np.rint((1 - depth / depth.max()) * 65_000).astype(np.uint16)
-    cost[~padded] = 65_535
-    found = ndimage.watershed_ift(cost, markers)[1:-1, 1:-1]
-    halves = [segment & (found == 1), segment & (found == 2)]
-    return min(halves, key=np.count_nonzero)
+    depth = ndimage.distance_transform_edt(np.pad(segment, 1))[1:-1, 1:-1]
+    least = max(1.0, _CORE_SHARE * np.count_nonzero(segment))
+    for level in np.linspace(0, depth.max(), _LEVELS, endpoint=False):
+        cores, number = ndimage.label(depth > level)
+        every = np.arange(1, number + 1)
+        sizes = ndimage.sum_labels(np.ones_like(depth), cores, every)
+        thick = ndimage.maximum(depth, cores, every) >= _THICKER * level
+        found = [int(core) for core in every[np.argsort(-sizes, kind="stable")] if thick[core - 1]][:2]
+        if len(found) == 2 and min(sizes[core - 1] for core in found) >= least:
+            nearest = ndimage.distance_transform_edt(
+                ~np.isin(cores, found), return_distances=False, return_indices=True
+            )
+            owner = cores[tuple(nearest)]
+            return min((segment & (owner == core) for core in found), key=np.count_nonzero)
+    return np.zeros_like(segment)
 
 
 HALVING: dict[str, Callable[[Silhouette], Silhouette]] = {

@@ -27,7 +27,7 @@ from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
-from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
     Extents,
@@ -159,6 +159,11 @@ class VolumeSource:
         (:func:`open_volumes` opens these).
     """
 
+    automatic: FingerprintedVolume
+    proofread: FingerprintedVolume
+    image: FingerprintedVolume | None
+    supervoxels: FingerprintedVolume | None
+
     def __init__(
         self,
         config: VolumesConfig,
@@ -236,7 +241,11 @@ class VolumeSource:
         return [v.fingerprint if v is not None else None for v in volumes]
 
     def over(
-        self, automatic: StoredVolume, proofread: StoredVolume, image: StoredVolume | None, supervoxels: StoredVolume
+        self,
+        automatic: FingerprintedVolume,
+        proofread: FingerprintedVolume,
+        image: FingerprintedVolume | None,
+        supervoxels: FingerprintedVolume,
     ) -> VolumeSource:
         """Return a source with the same rules and cache over other volumes.
 
@@ -369,7 +378,11 @@ class VolumeSource:
 
     def gray(self) -> NDArray[np.uint8] | None:
         """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
-        return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
+        return self.gray_in((0, 0, 0), self.automatic.shape)
+
+    def gray_in(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8] | None:
+        """Return the same for label voxels ``lower`` to ``upper`` (exclusive)."""
+        return None if self.image is None else self._gray_on_labels(lower, upper)
 
     def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
         """Cut a segment by the minimum cut between seeds."""
