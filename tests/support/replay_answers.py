@@ -41,12 +41,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, content type and body of an answer; ``encoding`` is its Content-Encoding."""
+    """Status, content type and body of an answer; ``encoding`` and ``warning`` are headers of its own."""
 
     status: int
     kind: str
     body: bytes
     encoding: str | None = None
+    warning: str | None = None
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:

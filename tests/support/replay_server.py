@@ -281,6 +281,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.kind)
         if answer.encoding:
             self.send_header("Content-Encoding", answer.encoding)
+        if answer.warning:
+            self.send_header("Warning", answer.warning)
         if retry_after:
             self.send_header("Retry-After", "0")
         # one byte too many is announced even where the body is empty

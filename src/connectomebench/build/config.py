@@ -25,6 +25,7 @@ from connectomebench.sites.candidates import CandidateConfig
 from connectomebench.sites.labels import SiteConfig
 from connectomebench.sites.matched_controls import ControlConfig
 from connectomebench.sites.site_rules import SITE_RULES
+from connectomebench.sources.cave.cave_config import TablesConfig
 from connectomebench.sources.factory import SourceConfig
 
 _LABEL_VOLUMES = ("automatic", "proofread", "supervoxels")
@@ -94,6 +95,9 @@ class BuildConfig:
         if values["cave"] is not None:
             for name in ("max_failed_share", "cache_gb", "requests"):
                 del values["cave"][name]
+            if self.source.cave is not None and self.source.cave.tables == TablesConfig():
+                # a configuration without any has the fingerprint that it always had
+                del values["cave"]["tables"]
         return values
 
 

@@ -29,6 +29,7 @@ from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
 from connectomebench.rendering.silhouette_features import matched_features
 from connectomebench.rendering.target_masks import PartMasks, part_masks
+from connectomebench.rendering.turned_views import sites_to_mesh
 from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
 from connectomebench.sources.factory import SourceConfig, open_source
 
@@ -189,7 +190,8 @@ def suitable_engine(name: EngineName) -> EngineName:
 def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewConfig) -> RenderedSite:
     """Render one site, or return why it cannot be rendered."""
     try:
-        meshes = source.meshes(site)
+        shown = (site,) if site.second is None else sites_to_mesh(site)
+        meshes = [mesh for one in shown for mesh in source.meshes(one)]
         if any(mesh.is_empty for mesh in meshes):
             return not_rendered("a segment has no mesh in the view")
         em = None

@@ -147,7 +147,9 @@ class Site:
 
     @property
     def places(self) -> tuple[tuple[Point, float], ...]:
-        """Centre and edge of each cube that is shown, nm."""
+        """Centre and edge of each cube that is shown, nm; none where a segment is shown whole, wherever it is."""
+        if get_task(self.task).whole:
+            return ()
         first = (self.location_nm, self.extent_nm)
         return (first,) if self.second is None else (first, (self.second.location_nm, self.second.extent_nm))
 

@@ -14,6 +14,7 @@ from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site
+from connectomebench.core.whole_segment import WholeSegments
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalConfig, ProposedCut
@@ -175,6 +176,16 @@ class Source(SiteSource, Protocol):
 
         Returns the pieces of ``cut_graph(segment_id, cut.center_nm, cut.cutout_nm)`` and the side of each (int8, shape
         (n_pieces,): +1 source, -1 sink, 0 neither), or the reason why there is no such cut.
+        """
+        ...
+
+    def whole_segments(self) -> WholeSegments:
+        """Return whole segments with what is known of the cells in them.
+
+        Raises
+        ------
+        TaskLacking
+            If the source knows nothing of cell bodies.
         """
         ...
 

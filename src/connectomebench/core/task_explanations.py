@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, PAIR_VIEWS, get_task
 from connectomebench.core.view_layout import view_caption
 
 
@@ -99,8 +99,22 @@ _PLAIN = {
     ),
     "segment_identity": Explanation(
         "Do both pictures show the same piece?",
-        "The same piece looks different from another side and at another zoom.",
+        "The same piece looks different from another side and at another zoom. Who follows a neuron must recognise it.",
         {"yes": "The same piece twice.", "no": "Two different pieces."},
+    ),
+    "segment_classification": Explanation(
+        "What is the blue piece?",
+        "Not every piece of a segmentation is a neuron, and a piece with two cell bodies fuses two cells for sure. The "
+        "size of the piece stands in the question.",
+        {
+            "a": "One cell body with its processes: a neuron.",
+            "b": "Several cell bodies with processes: neurons that are fused.",
+            "c": "Processes alone: part of a neuron.",
+            "d": "A nucleus alone.",
+            "e": "Something else that is not a neuron, such as glia or a blood vessel.",
+            "f": "It cannot be told.",
+            "g": "None of these.",
+        },
     ),
 }
 
@@ -117,7 +131,7 @@ def explain(task: str) -> Explanation:
     return _PLAIN.get(task) or Explanation(known.question, "", {})
 
 
-VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS)}
+VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS, *PAIR_VIEWS)}
 
 MODEL_NAMES = {
     "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),

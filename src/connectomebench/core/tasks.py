@@ -21,6 +21,9 @@ CandidateKind = Literal["end", "branch", "waist", "parallel"]
 
 MESH_VIEWS = ("front", "side", "top")
 EM_VIEWS = ("em_xy", "em_xz", "em_yz")
+PAIR_VIEWS = ("first", "second")
+SHAPE_VIEWS = MESH_VIEWS + PAIR_VIEWS
+"""All views of meshes."""
 YES_NO = ("no", "yes")
 NONE = "none"
 """Answer to a choice among candidates where none is right."""
@@ -55,12 +58,17 @@ class Task:
     balance
         How answers are balanced within a partition. ``pairs``: each case has one control that looks alike to a trivial
         model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
-        ``classes``: each answer as often as the rarest. ``free``: all rows.
+        ``classes``: no answer more than a few times as often as the rarest. ``free``: all rows.
     scoring
         ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by
         the overlap with the true masks.
     candidates
         Kinds of candidate places that the task asks about; empty where its places come from elsewhere.
+    whole
+        The views show whole segments. They are as wide as much of the volume, so that what counts as shared between two
+        partitions is the segment, not the place.
+    untrained
+        Answers that no training row has, as published.
     published_samples
         Number of samples in the published dataset after filtering; None where unpublished.
     published_people
@@ -81,6 +89,8 @@ class Task:
     balance: Balance = "pairs"
     scoring: Scoring = "exact"
     candidates: tuple[CandidateKind, ...] = ()
+    whole: bool = False
+    untrained: tuple[str, ...] = ()
 
     @property
     def has_em(self) -> bool:
@@ -296,10 +306,12 @@ _TASKS = (
     Task(
         "segment_identity",
         "Segment identity",
-        "Do these two images show the same segment? Answer yes or no.",
+        "You see two images, each of one neuron segment from an automatic segmentation of a brain volume (blue), seen "
+        "from different directions and at different zoom. If they show the same segment, they show the same part of "
+        "it. Do these two images show the same segment? Answer yes or no.",
         "yes_no",
         YES_NO,
-        ("first", "second"),
+        PAIR_VIEWS,
         ("base",),
         "none",
         3976,
@@ -307,15 +319,17 @@ _TASKS = (
     Task(
         "segment_classification",
         "Segment classification",
-        f"{_INTRO}, whole, in three orthographic views. What is it? Answer a (one soma and its processes), "
-        "b (several somas and processes), c (processes without a soma), d (a nucleus), e (something else that is not a "
-        "neuron), f (cannot be told) or g (none of these).",
+        f"{_INTRO} (blue), whole, in three orthographic views (front, side, top). What is it? Answer a (one soma and "
+        "its processes), b (several somas and processes), c (processes without a soma), d (a nucleus), e (something "
+        "else that is not a neuron), f (cannot be told) or g (none of these).",
         "choice",
         ("a", "b", "c", "d", "e", "f", "g"),
         MESH_VIEWS,
         ("base",),
         "none",
         balance="classes",
+        whole=True,
+        untrained=("e", "f", "g"),
     ),
 )
 

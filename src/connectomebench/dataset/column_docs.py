@@ -7,7 +7,8 @@ COLUMNS = {
     "task": "name of the task",
     "species": "species config",
     "images": "pictures, in the order of `views`",
-    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data",
+    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data, "
+    "first and second the two images of a pair",
     "question": "the question, to be shown with the pictures",
     "answer": "the answer as text",
     "label": "the answer as a class; empty where the answer is a place",
@@ -58,4 +59,8 @@ LABEL_RULES = {
     "masks are of the right split, by the rule of `split_action`: a pixel belongs to the part whose surface is seen "
     "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out "
     "where no split is right, or a part covers less than 2% of what is seen.",
+    "segment_identity": "yes: both images show one branch point of one segment, from two directions and at two zooms; "
+    "no: they show two segments of two bodies that are alike in size, cable and branching.",
+    "segment_classification": "By nuclei and cell types of the source: one nucleus of a neuron (a), several (b), none "
+    "(c), a nucleus alone (d), other cells (e). e, f and g are not in `train`.",
 }

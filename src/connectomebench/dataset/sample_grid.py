@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
 from connectomebench.core.part_masks import read_mask
-from connectomebench.core.tasks import Task, get_task
+from connectomebench.core.tasks import PAIR_VIEWS, Task, get_task
 from connectomebench.core.view_layout import plane_columns, view_caption
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns, shard_paths
@@ -204,7 +204,13 @@ def _draw_sample(
         sheet.paste(marked, (x, y + _LABEL_PX))
         draw.rectangle((x, y + _LABEL_PX, x + _VIEW_PX - 1, y + _LABEL_PX + _VIEW_PX - 1), outline=_FRAME)
     foot = top + -(-len(views) // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP)
-    caption = f"{ORIGINS.get(sample.origin, sample.origin)}; each view {sample.extent_nm:.0f} nm wide"
+    origin = ORIGINS.get(sample.origin, sample.origin)
+    if {name for name, _ in views} == set(
+        PAIR_VIEWS
+    ):  # of two places, no one width holds for both, and the column is narrow
+        caption = "simulated" if sample.origin == "simulated" else origin
+    else:
+        caption = f"{origin}; each view {sample.extent_nm:.0f} nm wide"
     draw.text((left + 1, foot), caption, _INK, _font(13))
 
 

@@ -22,6 +22,8 @@ from connectomebench.sites.labels import (
 )
 from connectomebench.sites.matched_controls import ControlConfig
 from connectomebench.sites.place_sites import localization_sites, proposal_sites
+from connectomebench.sites.segment_classes import classification_sites
+from connectomebench.sites.segment_identity import identity_sites
 from connectomebench.sites.split_masks import TASK as SPLIT_MASKS
 from connectomebench.sites.split_masks import split_mask_sites
 
@@ -144,6 +146,16 @@ def _at_candidates(
     )
 
 
+def _segment_identity(request: SiteRequest) -> LabelledSites:
+    return identity_sites(
+        request.source, request.corrections, request.skeletons, request.sites, request.controls, request.radii
+    )
+
+
+def _segment_classification(request: SiteRequest) -> LabelledSites:
+    return classification_sites(request.source, request.sites)
+
+
 SiteRule = Callable[[SiteRequest], LabelledSites]
 
 SITE_RULES: dict[str, SiteRule] = {
@@ -156,5 +168,7 @@ SITE_RULES: dict[str, SiteRule] = {
     "split_action": _split_action,
     "split_proposal": _split_proposals,
     SPLIT_MASKS: _split_masks,
+    "segment_identity": _segment_identity,
+    "segment_classification": _segment_classification,
 }
 """Task -> rule."""

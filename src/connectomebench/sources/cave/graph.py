@@ -221,6 +221,14 @@ class Graph:
             found |= answer
         return {int(n): found.get(int(n), np.zeros(0, np.uint64)) for n in nodes}
 
+    def level2_nodes(self, root: int) -> NDArray[np.uint64]:
+        """Return the level-2 nodes of a root of any time; uint64, sorted, empty where the server knows none."""
+
+        def ask() -> NDArray[np.uint64]:
+            return np.unique(np.asarray(self._client.get_leaves(root, stop_layer=2)).astype(np.uint64))
+
+        return _call("level-2 nodes", ask)
+
     def preview_split(
         self, segment: int, sources: Sequence[tuple[int, Point]], sinks: Sequence[tuple[int, Point]]
     ) -> Preview | None:

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, CorrectionConfig, Corrections
 from connectomebench.core.cut import CutGraph
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
 from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
+from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
     Extents,
@@ -389,6 +390,13 @@ class VolumeSource:
         from connectomebench.cuts.seeded_cuts import minimum_cut_sides
 
         return minimum_cut_sides(self, segment_id, cut)
+
+    def whole_segments(self) -> WholeSegments:
+        """Raise :class:`TaskLacking`: label volumes do not say which segments hold a cell body."""
+        raise TaskLacking(
+            "segment_classification",
+            "label volumes have no table of nuclei and cell types; use the source `cave`, or `morphology` with somas",
+        )
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""
