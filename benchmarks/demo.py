@@ -33,7 +33,7 @@ from load import SPECIES, TASK, make_rows
 from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 
-_START_S = 120.0
+_START_S = 300.0
 
 
 def write_folder(out: Path, rows: int) -> None:

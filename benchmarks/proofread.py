@@ -34,6 +34,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_arguments import parse_sizes
 from corrections import FIB25, TiledVolume, _consecutive, cube, synthetic_base
 from numpy.typing import NDArray
 
@@ -336,7 +337,7 @@ def main() -> None:
         "--one-piece", type=int, default=128, metavar="EDGE", help="blocks compared with one piece; 0: none"
     )
     parser.add_argument("--only", type=int, nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parse_sizes(parser, sizes=[128], workers=[1], block=64, pictures=4, one_piece=0)
     if options.only:
         size, workers, block = options.only
         print(json.dumps(time_size(size, workers, block or None, options.pictures, options.rounds)))

@@ -31,6 +31,7 @@ _FLOOR = 1e-6
 _BATCH = 64
 
 T = TypeVar("T")
+Learnt = TypeVar("Learnt", bound=Model)
 
 
 def is_choice(dataset: Dataset) -> bool:
@@ -96,7 +97,8 @@ def candidate_rows(dataset: Dataset) -> Dataset:
         raise ConnectomeBenchError(
             f"rows lack the columns {', '.join(missing)}; load the dataset without dropping them"
         )
-    table = dataset.select_columns(names).with_format("arrow")[:].combine_chunks()
+    stored: Any = dataset.select_columns(names).with_format("arrow")[:]
+    table = stored.combine_chunks()
     small = table.drop_columns(["images"]).to_pylist()
     _, counts = by_candidate([row["views"] for row in small])
     pictures = table["images"].chunk(0) if table.num_rows else pa.array([], pa.list_(pa.null()))
@@ -241,7 +243,7 @@ def fit_none_weight(inner: Model, validation: Dataset) -> float:
     return float(np.exp(best.x))
 
 
-def train_any(train: Dataset, validation: Dataset, learn: Callable[[Dataset], Model]) -> Model:
+def train_any(train: Dataset, validation: Dataset, learn: Callable[[Dataset], Learnt]) -> Learnt | ChoiceModel:
     """Train a model; for a choice among candidates one that judges each, with a weight of none fitted on validation.
 
     Parameters

@@ -69,7 +69,7 @@ def choice_sites(
     rules
         Views, sizes, and how far a contact may lie from its correction.
     controls
-        How many sites without a right candidate are rendered; its seed orders the candidates.
+        Most sites with a right candidate; its seed orders the candidates.
 
     Returns
     -------
@@ -110,7 +110,22 @@ def choice_sites(
             if rest and scene.judge(case, rest) is None:
                 kept = replace(case, shown=rest, right=None, edit_id=None)
         (no if kept.right is None else yes).append(scene.site(kept, source, controls.seed))
-    return LabelledSites(_pool(yes, no, controls, dropped), dropped)
+    return LabelledSites(_some(yes, no, controls, dropped), dropped)
+
+
+def _some(yes: list[Site], no: list[Site], controls: ControlConfig, dropped: Counter[str]) -> list[Site]:
+    """Keep at most ``max_cases`` sites with a right candidate, and half as many without, each like one of them.
+
+    Which ones are kept, and which have a like, is decided by lot, so that those without are like all of them. Half as
+    many are about twice what the dataset keeps.
+    """
+    yes = sorted(yes, key=lambda site: _digest(controls.seed, site.segment_ids, site.location_nm))
+    most = controls.max_cases or len(yes)
+    dropped["cases beyond max_cases"] += max(0, len(yes) - most)
+    kept = yes[:most]
+    wanted = max(1, round(len(kept) / 2))
+    alike = _pool(kept[:wanted], no, replace(controls, pool_per_case=1, max_cases=0), dropped)
+    return [*kept, *(site for site in alike if not site.is_case)]
 
 
 @dataclass(frozen=True)
