@@ -106,7 +106,8 @@ def halve_by_watershed(segment: Silhouette) -> Silhouette:
     """
     if not segment.any():
         return np.zeros_like(segment)
-    depth: Any = ndimage.distance_transform_edt(np.pad(segment, 1))[1:-1, 1:-1]
+    padded: Any = ndimage.distance_transform_edt(np.pad(segment, 1))
+    depth = padded[1:-1, 1:-1]
     least = max(1.0, _CORE_SHARE * np.count_nonzero(segment))
     for level in np.linspace(0, depth.max(), _LEVELS, endpoint=False):
         labelled: Any = ndimage.label(depth > level)
