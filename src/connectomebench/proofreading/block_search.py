@@ -17,18 +17,13 @@ from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.cut import CutGraph, ProposalConfig, ProposedCut
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Cut, Point
+from connectomebench.core.tasks import MERGE_ERROR_KINDS
+from connectomebench.core.tasks import CandidateKind as Kind
 from connectomebench.cuts.min_cut import SINK_SIDE, SOURCE_SIDE, SeedsTouch, apply_cut
 from connectomebench.cuts.proposals import CutPlace, evaluate_cut
 from connectomebench.proofreading.blocks import Block
 from connectomebench.proofreading.place import PlaceState, blind_source, block_source
-from connectomebench.sites.candidates import (
-    MERGE_ERROR_KINDS,
-    CandidateConfig,
-    Candidates,
-    Kind,
-    find_candidates,
-    one_a_place,
-)
+from connectomebench.sites.candidates import CandidateConfig, Candidates, find_candidates, one_a_place
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
 MAX_BRANCHES = 5

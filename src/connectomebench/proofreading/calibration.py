@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,8 +148,8 @@ def calibrate(
     order = np.lexsort((-unseen, candidates))
     best = order[np.unique(candidates[order], return_index=True)[1]]
     threshold, edits, precision = choose_threshold(unseen[best], right[best], wanted_precision)
-    scaler = StandardScaler().fit(values)
-    regression = LogisticRegression().fit(scaler.transform(values), right)
+    scaler: Any = StandardScaler().fit(values)
+    regression: Any = LogisticRegression().fit(scaler.transform(values), right)
     return OperationCalibration(
         tuple(regression.coef_[0].tolist()),
         tuple(scaler.mean_.tolist()),
