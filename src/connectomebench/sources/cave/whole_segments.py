@@ -116,8 +116,10 @@ def _final_roots(archive: Archive, nuclei: Nuclei, types: CellTypes) -> list[_Ca
     candidates = []
     for root in sorted(rows_of.keys() | proofread):
         rows = rows_of.get(root, [])
-        presumed: CellKind = kind_of_root.get(root, "neuron" if root in proofread else "unknown")
-        kinds = tuple(types.of_nucleus.get(int(nuclei.ids[row]), presumed) for row in rows)
+        # people proofread neurons
+        presumed: CellKind = "neuron" if root in proofread else "unknown"
+        presumed = kind_of_root.get(root, presumed)
+        kinds: tuple[CellKind, ...] = tuple(types.of_nucleus.get(int(nuclei.ids[row]), presumed) for row in rows)
         size = None
         if len(rows) == 1 and np.isfinite(nuclei.edges_nm[rows[0]]).all():
             x, y, z = nuclei.edges_nm[rows[0]].tolist()
