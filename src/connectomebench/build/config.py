@@ -18,6 +18,7 @@ from connectomebench.core.files import content_key
 from connectomebench.core.species import OwnSpecies, declare_species, get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.core.text import decode_text
+from connectomebench.core.trusted import TrustedConfig
 from connectomebench.partition.assign import PartitionConfig
 from connectomebench.rendering.views import ViewConfig
 from connectomebench.sites.candidates import CandidateConfig
@@ -46,6 +47,8 @@ class BuildConfig:
         Tasks that share one partition.
     own_species
         Declares ``species`` where it is none of the five.
+    trusted
+        Bodies that `connectomebench proofread` never joins with each other; no dataset depends on it.
     """
 
     species: str
@@ -59,6 +62,7 @@ class BuildConfig:
     views: ViewConfig = field(default_factory=ViewConfig)
     failures: FailureConfig = field(default_factory=FailureConfig)
     own_species: OwnSpecies | None = None
+    trusted: TrustedConfig = field(default_factory=TrustedConfig)
 
     def __post_init__(self) -> None:
         if self.own_species is not None:
@@ -70,7 +74,9 @@ class BuildConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the manifest."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        del values["trusted"]
+        return values
 
     def fingerprint(self) -> str:
         """Hash all values that affect a dataset; the same hash and data give the same dataset.

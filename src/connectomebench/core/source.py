@@ -187,3 +187,10 @@ class Source(SiteSource, Protocol):
         Also returns why proposals are missing, by reason. ``largest_view_nm`` is the edge of the largest view, nm.
         """
         ...
+
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split merge errors as the truth has it, for answers; at most one of each, all good by the rule.
+
+        Parameters and second value as for :meth:`propose`.
+        """
+        ...

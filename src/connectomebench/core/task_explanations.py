@@ -37,6 +37,12 @@ _PLAIN = {
             "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
         },
     ),
+    "merge_action_multiple_choice": Explanation(
+        "Which orange piece belongs to the same neuron as the blue one?",
+        "Where a piece ends, several others lie near. A proofreader has to find the one that the neuron goes on in, or "
+        "see that none of them is.",
+        {"none": "None of these pieces continues the blue one."},
+    ),
     "endpoint_error_identification_with_em": Explanation(
         "Was the blue piece cut off here by mistake, so that the neuron really goes on?",
         "Every branch of a neuron ends somewhere. Most ends are real; some are places where the segmentation lost "
@@ -72,6 +78,12 @@ _PLAIN = {
             "yes": "The cut takes two neurons apart and leaves each whole.",
             "no": "The cut severs a neuron, or leaves part of it on the wrong side.",
         },
+    ),
+    "split_mask_generation": Explanation(
+        "Two neurons are glued together here. Which part of the picture belongs to the one that must go?",
+        "Knowing that two neurons are fused is not enough to mend it: one must also see where the one ends and the "
+        "other begins. The smaller part is the one to mark.",
+        {"mask": "The part to take away is marked in every view."},
     ),
     "segment_identity": Explanation(
         "Do both pictures show the same piece?",
@@ -123,10 +135,21 @@ CUE_TITLES = {
     "slice": "grey values round the centre of the slices of image data",
     "grey": "size of the pictures",
     "metadata": "sizes of files, place, ids, extent, numbers of segments and pictures",
+    "position": "letter of a candidate, and how many there are",
+    "largest": "which candidate covers most, against the others",
+    "nearest": "which candidate comes nearest to the centre, against the others",
 }
 """What each cheap cue (:data:`connectomebench.models.cues.CUES`) looks at."""
 
 MATCHED_CUES = ("trivial", "silhouette")
 """Cues that controls of a build are matched on: at chance by design, whatever else can be read off the pictures."""
+
+MASK_BASELINES = {
+    "empty": "nothing is taken away",
+    "all": "everything is taken away",
+    "plane": "half of each view, by the line that crosses the fewest pixels",
+    "watershed": "half of each view, at the thinnest neck of the silhouette",
+}
+"""What each mask without learning (:data:`connectomebench.models.mask_baselines.HALVING`) takes away."""
 
 ORIGIN_NAMES = {"edit": "real corrections", "control": "real controls", "simulated": "simulated"}

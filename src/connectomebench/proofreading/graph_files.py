@@ -72,10 +72,12 @@ def read_graph(out: Path) -> tuple[SegmentationGraph, list[Edit]]:
     """
     supervoxels = read_supervoxels(out)
     try:
-        trusted = [int(one) for one in json.loads((out / RUN).read_text(encoding="utf-8"))["trusted"]]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        run = json.loads((out / RUN).read_text(encoding="utf-8"))
+        trusted = [int(one) for one in run["trusted"]]
+        somas = {int(supervoxel) - 1: str(name) for supervoxel, name in run.get("somas", {}).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ConnectomeBenchError(f"{out / RUN} is missing or damaged; proofread again") from None
-    graph = SegmentationGraph(supervoxels, trusted)
+    graph = SegmentationGraph(supervoxels, trusted, somas)
     edits = read_edits(out / edit_log.FILE_NAME)
     replay(graph, edits)
     return graph, edits

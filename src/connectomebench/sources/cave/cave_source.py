@@ -186,6 +186,12 @@ class CaveSource:
 
         return propose(self.archive, self._cutting, rules, largest_view_nm)
 
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Return the splits that proofreaders made, where the rule calls them good."""
+        from connectomebench.sources.cave.multicut_proposals import right_splits
+
+        return right_splits(self.archive, self._cutting, rules, largest_view_nm)
+
     def whole_segments(self) -> WholeSegments:
         """Return whole segments by the tables of the dataset; see :mod:`.whole_segments`."""
         return find_whole_segments(self.archive)

@@ -185,6 +185,12 @@ class MorphologySource:
 
         return propose_cuts(self, self._corrections, rules, largest_view_nm)
 
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split every fusion into its neurons."""
+        from connectomebench.cuts.right_splits import right_splits
+
+        return right_splits(self, self._corrections, rules)
+
     def _graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> tuple[CutGraph, NDArray[np.int64]]:
         box = Box.around(center_nm, cutout_nm)
         return self._index.cut_graph(self._row(segment_id), box, self.rules.voxel_nm, self._volumes_nm3)

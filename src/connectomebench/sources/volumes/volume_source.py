@@ -27,7 +27,7 @@ from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
-from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
 from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
@@ -160,6 +160,11 @@ class VolumeSource:
         (:func:`open_volumes` opens these).
     """
 
+    automatic: FingerprintedVolume
+    proofread: FingerprintedVolume
+    image: FingerprintedVolume | None
+    supervoxels: FingerprintedVolume | None
+
     def __init__(
         self,
         config: VolumesConfig,
@@ -237,7 +242,11 @@ class VolumeSource:
         return [v.fingerprint if v is not None else None for v in volumes]
 
     def over(
-        self, automatic: StoredVolume, proofread: StoredVolume, image: StoredVolume | None, supervoxels: StoredVolume
+        self,
+        automatic: FingerprintedVolume,
+        proofread: FingerprintedVolume,
+        image: FingerprintedVolume | None,
+        supervoxels: FingerprintedVolume,
     ) -> VolumeSource:
         """Return a source with the same rules and cache over other volumes.
 
@@ -370,7 +379,11 @@ class VolumeSource:
 
     def gray(self) -> NDArray[np.uint8] | None:
         """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
-        return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
+        return self.gray_in((0, 0, 0), self.automatic.shape)
+
+    def gray_in(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8] | None:
+        """Return the same for label voxels ``lower`` to ``upper`` (exclusive)."""
+        return None if self.image is None else self._gray_on_labels(lower, upper)
 
     def whole_segments(self) -> WholeSegments:
         """Raise :class:`TaskLacking`: label volumes do not say which segments hold a cell body."""
@@ -384,6 +397,12 @@ class VolumeSource:
         from connectomebench.cuts.proposals import propose_cuts
 
         return propose_cuts(self, self.corrections(), rules, largest_view_nm)
+
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split every merge error by the proofread segmentation."""
+        from connectomebench.cuts.right_splits import right_splits
+
+        return right_splits(self, self.corrections(), rules)
 
     def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> Pieces:
         lower, upper = voxel_box(self.automatic, Box.around(center_nm, cutout_nm))
