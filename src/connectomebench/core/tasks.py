@@ -58,7 +58,7 @@ class Task:
     balance
         How answers are balanced within a partition. ``pairs``: each case has one control that looks alike to a trivial
         model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
-        ``classes``: no answer more than a few times as often as the rarest. ``free``: all rows.
+        ``classes``: the most frequent answer at most a few times as often as the second. ``free``: all rows.
     scoring
         ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by
         the overlap with the true masks.
