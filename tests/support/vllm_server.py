@@ -1,4 +1,4 @@
-"""Answers of `chat/completions` as vLLM documents them where `prompt_logprobs` is asked for; no model is behind them."""
+"""Answers of `chat/completions` with `prompt_logprobs`, as vLLM documents them; no model is behind them."""
 
 from __future__ import annotations
 
