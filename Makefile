@@ -6,7 +6,7 @@
 # make docs        the documentation site: site/index.html
 # make examples    the notebooks and README blocks, on the output of make quickstart
 # make wheel-test  build the wheel, install it where the checkout cannot be seen, run the quickstart from it: build/quickstart-out
-# make bench       the benchmarks, one JSON object each
+# make bench       the benchmarks, one JSON object each; BENCH_OPTIONS=--quick only sees that they run
 # make fuzz        ten minutes of damaged files against everything that parses what strangers send: FUZZ_MINUTES=10
 # make clean       remove what the commands above made, except .venv
 
@@ -18,7 +18,8 @@ STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 WHEEL_OUT := build/quickstart-out
 FUZZ_MINUTES ?= 10
-BENCHMARKS := render corrections load cave evaluate_vlm train_vlm demo
+BENCH_OPTIONS ?=
+BENCHMARKS := render corrections load cave proofread evaluate_vlm train_vlm demo
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup quickstart test lint coverage docs examples wheel-test bench fuzz clean
@@ -49,7 +50,7 @@ lint: setup
 	@$(BIN)/lint-imports --no-cache
 
 coverage: setup
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=term --cov-report=html
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term --cov-report=html
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
@@ -59,7 +60,7 @@ examples: setup
 	@$(BIN)/python .ci/examples.py $(QUICKSTART_OUT)
 
 test: lint
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 # The second environment sees the first one's packages through a .pth file; a .pth inside a folder added that way is not
 # read, so the editable installation of the checkout stays out of sight.
@@ -80,7 +81,7 @@ wheel-test: setup
 	echo "wheel: installed alone and ran the quickstart"
 
 bench: setup
-	@set -e; for name in $(BENCHMARKS); do PYTHONPATH=tests/support $(BIN)/python benchmarks/$$name.py --json; done
+	@set -e; for name in $(BENCHMARKS); do PYTHONPATH=tests/support $(BIN)/python benchmarks/$$name.py --json $(BENCH_OPTIONS); done
 
 fuzz: setup
 	@$(BIN)/python benchmarks/fuzz.py --minutes $(FUZZ_MINUTES) --out build/fuzz

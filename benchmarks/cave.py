@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 import replay_server as replay
+from bench_arguments import parse_sizes
 from replay_server import TABLE, Faults, ReplayServer, replay_server
 from replay_volumes import RECORDING, layer_files
 
@@ -354,7 +355,7 @@ def main() -> None:
     parser.add_argument("--neighbours", type=int, default=12, help="neighbours kept at each edit: more give more sites")
     parser.add_argument("--singles", type=int, default=20, help="samples read one at a time")
     parser.add_argument("--fault-rate", type=float, default=0.1)
-    arguments = parser.parse_args()
+    arguments = parse_sizes(parser, neighbours=3, singles=3)
     wanted = ("survey", "requests", "workers", "faults") if arguments.part == "all" else (arguments.part,)
     result: dict[str, Any] = {"latency_ms": 1000 * LATENCY_S, "volumes": "recorded" if VOLUMES else "made"}
     layer_files("ws", VOLUMES)  # laid out before anything is timed

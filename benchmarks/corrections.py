@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_arguments import parse_sizes
 from numba import njit
 from numpy.typing import NDArray
 
@@ -32,8 +33,6 @@ from connectomebench.corrections.find import find_corrections
 
 FIB25 = Path(__file__).parents[2] / "shared" / "data" / "fib25_cube" / "fib25_cube.npz"
 SIZES = (64, 128, 256, 512, 1024)
-ONE_PIECE = 384
-AGAINST_NUMPY = 256
 
 
 @dataclass(frozen=True)
@@ -174,10 +173,10 @@ def _nothing(_: object) -> None:
     """Do nothing with a block that was read."""
 
 
-def compare_in_one_piece(dtype: str, threads: int | None) -> dict[str, Any]:
+def compare_in_one_piece(edge: int, dtype: str, threads: int | None) -> dict[str, Any]:
     """Extract in one piece and in small blocks, and tell whether all results are equal."""
-    automatic, proofread = volumes(ONE_PIECE, dtype)
-    whole = find_corrections(automatic, proofread, CorrectionConfig(), block=cube(ONE_PIECE), threads=1)
+    automatic, proofread = volumes(edge, dtype)
+    whole = find_corrections(automatic, proofread, CorrectionConfig(), block=cube(edge), threads=1)
     blocks = find_corrections(automatic, proofread, CorrectionConfig(), block=(100, 128, 90), threads=threads)
     return {"same_in_blocks": _same(whole, blocks), "merges": len(whole.merges), "splits": len(whole.splits)}
 
@@ -192,14 +191,14 @@ def _same(one: Corrections, other: Corrections) -> bool:
     )
 
 
-def compare_with_numpy(dtype: str, threads: int | None) -> dict[str, Any]:
+def compare_with_numpy(edge: int, dtype: str, threads: int | None) -> dict[str, Any]:
     """Time the overlap step against numpy and scipy, on arrays in memory."""
     from connectomebench.corrections.block_walk import BlockWalk
     from connectomebench.corrections.steps import count_overlaps
 
     warm_up(dtype, threads)
     automatic, proofread = (
-        TiledVolume(volume.read((0, 0, 0), volume.shape), volume.shape) for volume in volumes(AGAINST_NUMPY, dtype)
+        TiledVolume(volume.read((0, 0, 0), volume.shape), volume.shape) for volume in volumes(edge, dtype)
     )
     walk = BlockWalk(automatic, proofread, cube(128), threads, progress=False)
     start = time.perf_counter()
@@ -235,20 +234,20 @@ def numpy_overlaps(segments: NDArray[Any], bodies: NDArray[Any], rounds: int) ->
     return pairs // stride, pairs % stride, voxels, core_voxels
 
 
-def in_own_process(what: str, dtype: str, threads: int | None) -> dict[str, Any]:
+def in_own_process(what: str, edge: int, dtype: str, threads: int | None) -> dict[str, Any]:
     """Run one measurement in a fresh interpreter and return what it prints."""
-    command = [sys.executable, __file__, "--only", what, "--dtype", dtype]
+    command = [sys.executable, __file__, "--only", what, "--sizes", str(edge), "--dtype", dtype]
     if threads is not None:
         command += ["--threads", str(threads)]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
     return json.loads(done.stdout)
 
 
-def summarise(sizes: list[int], dtype: str, threads: int | None) -> dict[str, Any]:
+def summarise(sizes: list[int], one_piece: int, against_numpy: int, dtype: str, threads: int | None) -> dict[str, Any]:
     """Run everything; see the keys at the end."""
-    runs = {size: in_own_process(str(size), dtype, threads) for size in sizes}
-    piece = in_own_process("piece", dtype, threads)
-    against = in_own_process("numpy", dtype, threads)
+    runs = {size: in_own_process("size", size, dtype, threads) for size in sizes}
+    piece = in_own_process("piece", one_piece, dtype, threads)
+    against = in_own_process("numpy", against_numpy, dtype, threads)
     net = {size: max(run["total_s"] - run["reading_s"], 1e-9) for size, run in runs.items()}
     # Below 256³ a volume is one block on one thread, and fixed costs show.
     large = [size for size in sizes if size >= 256]
@@ -267,7 +266,7 @@ def summarise(sizes: list[int], dtype: str, threads: int | None) -> dict[str, An
         "peak_rss_bytes": {str(size): runs[size]["peak_rss_bytes"] for size in sizes},
         "counts": {str(size): runs[size]["counts"] for size in sizes},
         "same_in_blocks": piece["same_in_blocks"],
-        "one_piece_edge": ONE_PIECE,
+        "one_piece_edge": one_piece,
         "ratio_vs_numpy": against["numpy_overlaps_s"] / against["overlaps_s"],
         **against,
     }
@@ -280,16 +279,15 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), help="edges of the volumes, voxels")
     parser.add_argument("--dtype", choices=("uint32", "uint64"), default="uint64", help="type of the labels")
     parser.add_argument("--threads", type=int, help="blocks in work at one time (default: one per core)")
-    parser.add_argument("--only", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.only == "piece":
-        result = compare_in_one_piece(options.dtype, options.threads)
-    elif options.only == "numpy":
-        result = compare_with_numpy(options.dtype, options.threads)
-    elif options.only:
-        result = time_size(int(options.only), options.dtype, options.threads)
+    parser.add_argument("--one_piece", type=int, default=384, help="edge of the volume that is done in one piece, too")
+    parser.add_argument("--against_numpy", type=int, default=256, help="edge of the volume that numpy does, too")
+    parser.add_argument("--only", choices=("size", "piece", "numpy"), help=argparse.SUPPRESS)
+    options = parse_sizes(parser, sizes=[64, 128], one_piece=192, against_numpy=128)
+    measurements = {"size": time_size, "piece": compare_in_one_piece, "numpy": compare_with_numpy}
+    if options.only:
+        result = measurements[options.only](options.sizes[0], options.dtype, options.threads)
     else:
-        result = summarise(options.sizes, options.dtype, options.threads)
+        result = summarise(options.sizes, options.one_piece, options.against_numpy, options.dtype, options.threads)
     if options.json or options.only:
         print(json.dumps(result))
         return

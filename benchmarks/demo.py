@@ -27,12 +27,13 @@ from typing import Any
 
 import httpx
 import numpy as np
+from bench_arguments import parse_sizes
 from load import SPECIES, TASK, make_rows
 
 from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 
-_START_S = 120.0
+_START_S = 300.0
 
 
 def write_folder(out: Path, rows: int) -> None:
@@ -122,7 +123,7 @@ def main() -> None:
     parser.add_argument("--answers", type=int, default=4, help="samples that each of them answers")
     parser.add_argument("--pause_s", type=float, default=2.0, help="mean time for thought before each click")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
+    options = parse_sizes(parser, rows=30, visitors=4, answers=1, pause_s=0.1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         if options.folder is None:

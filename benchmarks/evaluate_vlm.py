@@ -23,6 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bench_arguments import parse_sizes
 from load import make_rows
 from train_vlm_run import random_model
 
@@ -83,7 +84,7 @@ def main() -> None:
     parser.add_argument("--batch_size", type=int, nargs="+", default=[4], help="rows that are computed together")
     parser.add_argument("--lengths", type=int, nargs="*", default=LENGTHS, help="most tokens of a written reply")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
+    options = parse_sizes(parser, rows=4, lengths=(16, 8))
     rows = make_rows(options.rows)
     batch = {name: [row[name] for row in rows] for name in ("task", "question", "views", "images")}
     if options.model:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_arguments import parse_sizes
 
 from connectomebench.core.geometry import Box
 from connectomebench.core.site import Part, Site
@@ -187,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Time load_dataset and count the bytes of the small columns.")
     parser.add_argument("--rows", type=int, default=600, help="rows of three pictures (default: 600)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
+    arguments = parse_sizes(parser, rows=8)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     with tempfile.TemporaryDirectory() as folder:
         numbers = measure(arguments.rows, Path(folder))

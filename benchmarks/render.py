@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from bench_arguments import parse_sizes
 from numpy.typing import NDArray
 
 from connectomebench.core.geometry import Mesh
@@ -297,7 +298,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=15, help="samples drawn by us and by moderngl")
     parser.add_argument("--octarine-samples", type=int, default=3, help="samples drawn by octarine (slow on a CPU)")
     parser.add_argument("--json", action="store_true", help="one JSON object on standard output")
-    arguments = parser.parse_args()
+    arguments = parse_sizes(parser, samples=2, octarine_samples=1)
     if arguments.meshes == "pinky40" and not PINKY40.exists():
         sys.exit(f"{PINKY40} is not there; take --meshes synthetic")
     meshes = pinky40_meshes() if arguments.meshes == "pinky40" else synthetic_meshes()

@@ -31,6 +31,7 @@ from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
+from bench_arguments import parse_sizes
 from qwen3_vl_flops import measured_peak, published_peak
 from train_vlm_run import Variant, measure
 
@@ -135,7 +136,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2, help="trainings of each kind, of which the fastest counts")
     parser.add_argument("--levers", action="store_true", help="measure each lever alone, too")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options = parser.parse_args()
+    options = parse_sizes(parser, steps=2, image_px=128, repeats=1)
     if options.steps < 2 or options.steps % 2:
         parser.error("--steps must be even, so that there are as many batches of each shape")
     device = in_its_own_process(describe_device)

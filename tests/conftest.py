@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,23 @@ from filelock import FileLock
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+if "PYTEST_XDIST_WORKER" in os.environ:  # processes that test side by side would wait for each other's threads
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# folders whose fixtures and imports take long: one process takes all tests of such a folder, those of the longest first
+TOGETHER = ("sources/cave", "hub", "finetuning", "demo")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run files with few tests first: the slow ones are among them, and no process waits long for the last file."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run these folders first, then files with few tests: slow ones are among them, and no process waits at the end."""
     tests = Counter(item.path for item in items)
-    items.sort(key=lambda item: (tests[item.path], item.path))
+    order: dict[Path, tuple[int, int, Path]] = {}
+    for item in items:
+        path = item.path.relative_to(config.rootpath / "tests")
+        rank = next((i for i, folder in enumerate(TOGETHER) if path.is_relative_to(folder)), len(TOGETHER))
+        order[item.path] = rank, tests[item.path], path
+        item.add_marker(pytest.mark.xdist_group(str(path) if rank == len(TOGETHER) else TOGETHER[rank]))
+    items.sort(key=lambda item: order[item.path])
 
 
 SMALL_CONFIG = """\
@@ -54,26 +68,59 @@ def short_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def built(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(small_config: Path, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the small build, made without interruption."""
-    return _build(small_config, tmp_path_factory, "built")
+    return _build(small_config, simulated, tmp_path_factory, "built")
 
 
 @pytest.fixture(scope="session")
-def built_short(short_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_short(short_config: Path, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the short build, made without interruption."""
-    return _build(short_config, tmp_path_factory, "built_short")
+    return _build(short_config, simulated, tmp_path_factory, "built_short")
 
 
-def _build(config: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
-    """Build once for all processes that test; those that come later wait for the first and find all done."""
+@pytest.fixture(scope="session")
+def simulated(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the source of the small and the short build keeps in its cache: the simulated segmentation."""
     from connectomebench.build.config import load_config
-    from connectomebench.build.pipeline import build_datasets
+    from connectomebench.execution.runner import SerialRunner
+    from connectomebench.sources.factory import open_source
 
+    config = load_config(small_config)
+    with once_for_all(tmp_path_factory, "simulated") as folder:
+        open_source(config.source, config.species, folder / "source", small_config.parent, SerialRunner())
+    return folder / "source"
+
+
+@pytest.fixture
+def out(simulated: Path, tmp_path: Path) -> Path:
+    """A folder for a build of the small or the short configuration, whose source has nothing to simulate."""
+    return _with_simulation(tmp_path / "out", simulated)
+
+
+def _with_simulation(out: Path, simulated: Path) -> Path:
+    shutil.copytree(simulated, out / ".cache" / "source", copy_function=os.link, dirs_exist_ok=True)
+    return out
+
+
+@contextmanager
+def once_for_all(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """Yield a folder that all processes of a run of tests share; those that come later wait for the first."""
     here = tmp_path_factory.getbasetemp()
     folder = (here.parent if "PYTEST_XDIST_WORKER" in os.environ else here) / name
     folder.mkdir(exist_ok=True)
     with FileLock(folder / "lock"):
+        yield folder
+
+
+def _build(config: Path, simulated: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+    """Build once for all processes that test; a second call finds all done."""
+    from connectomebench.build.config import load_config
+    from connectomebench.build.pipeline import build_datasets
+
+    with once_for_all(tmp_path_factory, name) as folder:
+        if not (folder / "out").exists():
+            _with_simulation(folder / "out", simulated)
         build_datasets(load_config(config), folder / "out", base=config.parent)
     return folder / "out"
 

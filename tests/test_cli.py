@@ -126,25 +126,24 @@ def test_a_folder_that_cannot_be_written(volumes: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
-def test_a_disk_that_fills(short_config: Path, tmp_path: Path) -> None:
+def test_a_disk_that_fills(short_config: Path, out: Path) -> None:
     """Files may not grow beyond 20 kB: as on a full disk, a write fails in the middle."""
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
         "from connectomebench.cli import main\n"
-        f"sys.exit(main(['build', '--config', {str(short_config)!r}, '--out', {str(tmp_path / 'out')!r}]))"
+        f"sys.exit(main(['build', '--config', {str(short_config)!r}, '--out', {str(out)!r}]))"
     )
     env = os.environ | {"NUMBA_DISABLE_JIT": "0"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=300)
     assert done.returncode == 2, done.stderr[-2000:]
     assert "Traceback" not in done.stderr and "free space" in done.stderr
-    assert not list((tmp_path / "out").glob("*/manifest.json"))
-    assert not list((tmp_path / "out").rglob("*.tmp"))
+    assert not list(out.glob("*/manifest.json"))
+    assert not list(out.rglob("*.tmp"))
 
 
-def test_control_c(short_config: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
+def test_control_c(short_config: Path, out: Path) -> None:
     process = subprocess.Popen(
         [*COMMAND, "build", "--config", str(short_config), "--out", str(out)],
         stderr=subprocess.PIPE,

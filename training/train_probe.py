@@ -14,11 +14,13 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
 from connectomebench.dataset.loading import load_rows
-from connectomebench.models.probe import ProbeConfig, train_probe
+from connectomebench.models.choices import ChoiceModel, train_any
+from connectomebench.models.probe import Probe, ProbeConfig, train_probe
 from connectomebench.models.registry import save_head_model
 
 
@@ -68,7 +70,8 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     ################
     # Training
     ################
-    probe = train_probe(train.dataset, ProbeConfig(**vars(arguments)), script.cache_dir)
+    learn = partial(train_probe, config=ProbeConfig(**vars(arguments)), cache=script.cache_dir)
+    probe = train_any(train.dataset, held_out, learn)
 
     ################
     # Evaluation
@@ -87,12 +90,13 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     # Saving
     ################
     save_head_model(probe, script.output_dir, train.data)
+    judge = cast("Probe", probe.inner if isinstance(probe, ChoiceModel) else probe)
     scores = {
         "rows": len(truth),
         "balanced_accuracy": round(accuracy, 4),
         "brier_score": round(brier, 4),
-        "cross_validated_balanced_accuracy": round(probe.head.cross_validation["balanced_accuracy"], 4),
-        "chosen": probe.head.cross_validation["chosen"],
+        "cross_validated_balanced_accuracy": round(judge.head.cross_validation["balanced_accuracy"], 4),
+        "chosen": judge.head.cross_validation["chosen"],
     }
     print(json.dumps(scores, indent=2))
 

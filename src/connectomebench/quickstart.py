@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,9 @@ from connectomebench.cards.baselines import add_baselines
 from connectomebench.cards.cues import add_cues
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import require_modules
+from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.resources import resource_path
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
@@ -27,6 +29,7 @@ from connectomebench.models.encoders import EFFICIENTNET
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from connectomebench.models.base import Model
     from connectomebench.models.encoders import Encoder
     from connectomebench.models.grey_baseline import GreyModel
     from connectomebench.models.probe import Probe
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 MODELS = ("probe", "trivial", "grey")
+MASK_MODEL = "mask_unet"
+_MASK_EPOCHS = 20
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -57,7 +62,10 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     config = load_config(path)
     folders = build_datasets(config, out, base=path.parent)
     for task, folder in folders.items():
-        _train_and_evaluate(task, folder, config, out)
+        if get_task(task).scoring == "masks":
+            _train_masks(task, folder, config.species, out)
+        else:
+            _train_and_evaluate(task, folder, config, out)
     page = report(out, config.species)
     first = next(iter(folders.values()))
     print(
@@ -80,6 +88,7 @@ def _command() -> str:
 
 def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
     """Train three models on one task and evaluate them, unless records of the same dataset exist."""
+    from connectomebench.models.choices import train_any
     from connectomebench.models.registry import save_head_model
 
     entry = read_manifest(folder)["species"][config.species]
@@ -94,14 +103,39 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
             _add_cues(task, folder, config.species, out)
         return
     cache = out / ".cache" / "datasets"
-    train, test = (load_rows(str(folder), config.species, part, cache=cache) for part in ("train", "test"))
+    train, validation, test = (load_rows(str(folder), config.species, part, cache=cache) for part in PARTITIONS)
     for name in wanted:
         _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
         saved = out / "models" / name / task / config.species
-        save_head_model(_train(name, train.dataset, out / ".cache" / "features"), saved, train.data)
+        learn = partial(_train, name, cache=out / ".cache" / "features")
+        save_head_model(train_any(train.dataset, validation.dataset, learn), saved, train.data)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, config.species, out / "results")
     _add_cues(task, folder, config.species, out)
+
+
+def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
+    """Train a small U-Net on a task of masks and evaluate it, unless records of the same dataset exist."""
+    from connectomebench.cards.cues import add_mask_baselines
+    from connectomebench.evaluation.mask_check import check_masks
+    from connectomebench.models.mask_training import MaskTrainingConfig, train_masks
+    from connectomebench.models.mask_unet import load_mask_model
+
+    entry = read_manifest(folder)["species"][species]
+    cache = out / ".cache" / "datasets"
+    if "mask_baselines" not in entry:
+        add_mask_baselines(folder, check_masks(str(folder), species, rows_cache=cache))
+    path = result_path(out / "results", MASK_MODEL, task, species, "test")
+    if _records_of(path) == entry["fingerprint"]:
+        _log.info("%s: results exist", task)
+        return
+    parts = ("train", "validation", "test")
+    train, validation, test = (load_rows(str(folder), species, part, cache=cache) for part in parts)
+    _log.info("%s: training %s on %d rows", task, MASK_MODEL, len(train.dataset))
+    saved = out / "models" / MASK_MODEL / task / species
+    config = MaskTrainingConfig(input_px=96, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
+    train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
+    evaluate_model(load_mask_model(saved), test.dataset, "test", entry["fingerprint"], path)
 
 
 def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
@@ -130,15 +164,18 @@ def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | Grey
     return train_probe(rows, config, cache, encoder=encoder)
 
 
-def _reopen(name: str, folder: Path) -> Probe | TrivialModel | GreyModel:
+def _reopen(name: str, folder: Path) -> Model:
     """Load a saved model without cached features, so that its answer times include encoding."""
+    from connectomebench.models.choices import choosing
     from connectomebench.models.grey_baseline import load_grey
+    from connectomebench.models.model_record import read_record
     from connectomebench.models.probe import load_probe
     from connectomebench.models.trivial_baseline import load_trivial
 
+    record = read_record(folder)
     if name == "trivial":
-        return load_trivial(folder)
-    return (load_grey if name == "grey" else load_probe)(folder, encoder=_encoder(EFFICIENTNET))
+        return choosing(load_trivial(folder), record)
+    return choosing((load_grey if name == "grey" else load_probe)(folder, encoder=_encoder(EFFICIENTNET)), record)
 
 
 @lru_cache(maxsize=1)
@@ -176,5 +213,7 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"]}
+    # the page is about answers of a set; scores of masks stand on the card and in the results
+    shown = {task: m for task, m in manifests.items() if get_task(task).scoring != "masks"}
+    folders = {task: out / task for task, m in shown.items() if chosen in m["species"]}
     return write_report(out, folders, chosen, out / "results")

@@ -330,7 +330,7 @@ def test_a_worker_that_does_not_see_the_folder_says_so(remote: RemoteRenderer, t
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_build_lists_what_it_skipped(small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_lists_what_it_skipped(small_config: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole build whose source loses one place in six: it stops, goes on under other rules, and is made again."""
     reason = "408 from the mesh service"
     config = load_config(small_config, {"tasks": ["merge_error_identification"], "controls.max_cases": 16})
@@ -349,7 +349,6 @@ def test_a_build_lists_what_it_skipped(small_config: Path, tmp_path: Path, monke
         return source
 
     monkeypatch.setattr("connectomebench.build.pipeline.open_source", open_flaky)
-    out = tmp_path / "out"
     folder = out / "merge_error_identification"
     with pytest.raises(ConnectomeBenchError, match=reason):
         build_datasets(config, out, small_config.parent)

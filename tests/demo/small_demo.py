@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from stored_rows import partition_rows, write_dataset
+from swept_tubes import CENTER, EXTENT, crossing_tubes
 
 from connectomebench.dataset.rows import DataRecord
+from connectomebench.dataset.scene_shards import RowScenes, scenes_path, write_scenes
 from connectomebench.evaluation.results import result_path, write_results
 from connectomebench.models.model_record import ModelRecord, write_record
+from connectomebench.rendering.colours import BLUE, ORANGE
+from connectomebench.rendering.scene_file import write_scene
 
 TASKS = ("merge_action", "endpoint_error_identification_with_em", "split_action")
 REPLY = "<img src=x onerror=alert(1)> Because & so."
@@ -50,6 +54,19 @@ def make_demo_folder(out: Path) -> Path:
     """Write three datasets, records of two models about one of them, and of one about other data."""
     for task in TASKS:
         write_dataset(out, task)
+    meshes = crossing_tubes()
+    scene = write_scene(meshes, [("base", ""), ("candidate", "")], [BLUE, ORANGE], CENTER, EXTENT)
+    names = [("body", "31"), ("body", "32"), ("hidden segment 1", "41"), ("hidden segment 2", "42")]
+    truth = write_scene(
+        [*meshes, *meshes],
+        names,
+        [BLUE, ORANGE, (140, 144, 152), (140, 144, 152)],
+        CENTER,
+        9000.0,
+        "They are two neurons.",
+    )
+    scenes = [RowScenes(row["sample_id"], scene, truth) for row in evaluated_rows()]
+    write_scenes(scenes_path(out / "merge_action", "fly", "test"), scenes)
     path = result_path(out / "results", "probe", "merge_action", "fly", "test")
     write_results(path, _records("probe", "f" * 32, [("yes" if p > 0.5 else "no", p, None) for p in PROBE]))
     path = result_path(out / "results", "organisation/talker-8b-instruct", "merge_action", "fly", "test")

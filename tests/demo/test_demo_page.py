@@ -17,6 +17,7 @@ pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 
+OPTIONS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SAMPLE = "#cb-sample img"
 VERDICT = "#cb-truth .cb-verdict"
 LARGE, SMALL = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -32,7 +33,7 @@ JSON.parse = (text, ...more) => { window.told.push(String(text)); return parse(t
 def context() -> Iterator[Any]:
     """One browser for several visits, so that it loads scripts once."""
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
         yield browser.new_context(viewport=LARGE, color_scheme="light")
         browser.close()
 
@@ -138,6 +139,36 @@ def test_the_answer_is_nowhere_before_one_is_given(open_page) -> None:
     cells = page.inner_text("#cb-truth table")
     assert "organisation/talker-8b-instruct" in cells and "not stated" in cells and "a linear classifier" in cells
     assert re.search(r"0\.(10|90|20|30)", cells)
+
+
+@pytest.mark.parametrize("size", [LARGE, SMALL], ids=["large", "small"])
+def test_a_sample_turns_in_3d_and_the_truth_only_after_the_answer(open_page, size: dict[str, int]) -> None:
+    page = open_page(viewport=size, script=KEEP)
+    page.click("#cb-turn")
+    page.wait_for_selector(".cb-3d canvas[data-view=front]", timeout=60_000)
+    names = [button.inner_text() for button in page.query_selector_all(".viewer-bar button")]
+    assert names == ["front", "side", "top", "segment", "candidate"]
+    assert "body" not in page.inner_text("#cb-scene") and page.inner_text("#cb-turn") == "Turn it in 3D"
+    assert not [one for one in ("31", "32") if f"body {one}" in page.content()]
+    page.keyboard.press("y")
+    page.wait_for_selector(VERDICT)
+    page.wait_for_selector(".cb-3d", state="detached")
+    page.click("#cb-turn")
+    page.wait_for_selector(".cb-3d canvas[data-view=front]", timeout=60_000)
+    pressed = [button.get_attribute("aria-pressed") for button in page.query_selector_all(".viewer-bar button")]
+    # both bodies are shown, both segments wait
+    assert pressed == ["true", "false", "false", "true", "true", "false", "false"]
+    assert page.inner_text(".cb-3d figcaption").startswith("They are two neurons. A wider cube")
+    box = page.locator(".cb-3d canvas").bounding_box()
+    assert box["width"] > 250 and box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
+    before = shown(page)
+    page.click("#cb-next")
+    wait_for_another(page, before)
+    assert not page.query_selector(".cb-3d")
+    # other tasks have no scenes here
+    page.get_by_label("Task").first.click()
+    page.get_by_role("option", name="Split error identification").click()
+    page.wait_for_selector("#cb-turn", state="hidden")
 
 
 def test_slices_stand_below_their_views_and_pictures_are_enlarged_by_keys(open_page) -> None:

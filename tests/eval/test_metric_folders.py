@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 METRICS_FOLDER = Path(__file__).parents[2] / "eval"
-NAMES = ["balanced_accuracy", "brier_score_multiclass", "calibration_error"]
+NAMES = ["balanced_accuracy", "brier_score_multiclass", "calibration_error", "mask_iou"]
 
 OFFLINE = """
 import os, socket, sys
@@ -26,6 +26,8 @@ rows = {
     "balanced_accuracy": ([1, 0], [1, 1]),
     "brier_score_multiclass": ([[0.5, 0.5]], [1]),
     "calibration_error": ([0.75], [1]),
+    "mask_iou": ([""], ["front="
+        "iVBORw0KGgoAAAANSUhEUgAAAAQAAAABCAAAAADcV1ARAAAADUlEQVR42mNgqK//DwADfwH+TS2LPwAAAABJRU5ErkJggg=="]),
 }
 for name in sys.argv[2:]:
     predictions, references = rows[os.path.basename(name)]
@@ -50,6 +52,8 @@ def test_they_load_and_compute_without_a_network_and_without_a_cache(tmp_path: P
         "{'balanced_accuracy': 0.5}",
         "{'brier_score_multiclass': 0.5}",
         "{'ece': 0.25, 'mce': 0.25}",
+        "{'miou': 0.0, 'miou_per_view': 0.0, 'iou': 0.0, 'dice': 0.0, 'iou_front': 0.0, "
+        "'iou_side': nan, 'iou_top': nan}",
     ]
 
 

@@ -244,7 +244,9 @@ def test_a_scheduler_that_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         scheduler.wait()
 
 
-def test_local_workers_are_processes_of_one_thread_that_end_with_the_runner() -> None:
+def test_local_workers_are_processes_of_one_thread_that_end_with_the_runner(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
     with open_runner("local:2", threads=1) as runner:
         found = [result for _, result in runner.run(look_around, list(range(8)), "look")]
         alive = [psutil.Process(pid) for pid, _, _ in found]
@@ -293,9 +295,8 @@ def fingerprints(out: Path) -> dict[str, str]:
 
 
 def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
-    built_short: Path, short_config: Path, tmp_path: Path
+    built_short: Path, short_config: Path, out: Path
 ) -> None:
-    out = tmp_path / "out"
     command = [sys.executable, "-m", "connectomebench", "build", "--config", str(short_config), "--out", str(out)]
     process = subprocess.Popen([*command, "--scheduler", "local:2"], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300

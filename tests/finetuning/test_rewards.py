@@ -24,12 +24,14 @@ from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import completion
 
 PLACES = {"point": 1, "points": 2}
+# a mask cannot be written as words
+IN_WORDS = tuple(name for name, task in TASKS.items() if task.scoring != "masks")
 coordinate = st.floats(-1e6, 1e6, allow_nan=False)
 place = st.tuples(coordinate, coordinate, coordinate)
 
 
 @st.composite
-def rows(draw: st.DrawFn, names: tuple[str, ...] = tuple(TASKS)) -> dict[str, Any]:
+def rows(draw: st.DrawFn, names: tuple[str, ...] = IN_WORDS) -> dict[str, Any]:
     task = TASKS[draw(st.sampled_from(names))]
     answer = draw(st.sampled_from(task.labels)) if task.labels else ""
     places = PLACES.get(task.answer_kind, 0)

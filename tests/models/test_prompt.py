@@ -12,12 +12,15 @@ from connectomebench.core.tasks import TASKS, get_task
 from connectomebench.models.prompt import analysis_format, answer_format, completion, messages
 from connectomebench.models.reply_parsing import parse_answer
 
+# a mask cannot be written as words
+IN_WORDS = [name for name, task in TASKS.items() if task.scoring != "masks"]
+
 LABELLED = [(task, label) for task in TASKS.values() for label in task.labels]
 COORDINATE = st.floats(-1e9, 1e9)
 PLACE = st.tuples(COORDINATE, COORDINATE, COORDINATE)
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", IN_WORDS)
 def test_images_stand_in_the_order_of_the_views_and_the_answer_is_asked_for_as_it_is_read(task: str) -> None:
     stored = {"task": task, "question": get_task(task).question, "views": list(get_task(task).views)}
     (turn,) = messages(stored)
@@ -41,7 +44,7 @@ def test_the_prompt_of_a_stored_row_reads_well() -> None:
     assert len(chosen) == 3
 
 
-@pytest.mark.parametrize("task", list(TASKS))
+@pytest.mark.parametrize("task", IN_WORDS)
 def test_an_analysis_is_asked_for_before_the_answer_and_nothing_else_changes(task: str) -> None:
     stored = {"task": task, "question": get_task(task).question, "views": list(get_task(task).views)}
     (usual,), (turn,) = messages(stored), messages(stored, style="analysis")
@@ -138,3 +141,11 @@ def test_what_is_no_place_is_not_read(text: str) -> None:
 def test_a_row_without_a_sound_answer_is_not_learnt_from(wrong: dict[str, object]) -> None:
     with pytest.raises(ConnectomeBenchError, match="no valid answer"):
         completion(wrong)
+
+
+def test_a_mask_is_not_asked_for_in_words() -> None:
+    stored = row(1, "mask", "split_mask_generation")
+    for ask in (messages, completion):
+        with pytest.raises(ConnectomeBenchError, match="is a mask, which no chat model can write"):
+            ask(stored)
+    assert parse_answer("<answer>10, 20, 30</answer>", get_task("split_mask_generation")) is None

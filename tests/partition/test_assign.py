@@ -468,3 +468,20 @@ def test_a_choice_needs_one_with_and_one_without_a_right_candidate() -> None:
         for i, s in enumerate(sites)
     ]
     assert sum(n["d"] for n in partition_sites(rare, RULES, BOUNDS).counts["segment_classification"].values()) == 1
+
+
+def test_whole_segments_are_kept_apart_by_segment_alone() -> None:
+    """Views of whole segments are as wide as the volume: places do not count, segments do."""
+    sites = [
+        replace(site, task="segment_classification", answer="ac"[i % 2], extent_nm=1e6)
+        for i, site in enumerate(random_sites(3, 120, 400, 10.0, TASKS[:1]))
+    ]
+    found = partition_sites(sites, RULES, BOUNDS)
+    kept = [(s, p) for s, p in zip(sites, found.partitions, strict=True) if p is not None]
+    assert {p for _, p in kept} == {"train", "validation", "test"} and len(kept) > 60
+    sides: dict[int, set[str]] = {}
+    for site, partition in kept:
+        for segment in site.segment_ids:
+            sides.setdefault(segment, set()).add(partition)
+    assert all(len(where) == 1 for where in sides.values())
+    assert SHARED_PLACE not in found.reasons

@@ -11,10 +11,11 @@ from small_graphs import chain
 from connectomebench.core.cut import ProposalConfig
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Part, Site
+from connectomebench.proofreading.block_search import find_branches
 from connectomebench.proofreading.deciders import Judgement
 from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
 from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, Round, apply_round, best_of_candidates
-from connectomebench.proofreading.proposals import Candidate, Proposal, find_branches
+from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.sites.candidates import CandidateConfig
@@ -109,7 +110,7 @@ def test_branches_that_meet_at_a_place():
 def test_a_person_who_knows_accepts_what_is_right():
     pieces = np.array([1] * 4 + [2] * 4 + [3] * 8)
     truth = np.array([7] * 8 + [9] * 8)
-    table = TruthTable(pieces, truth, 3)
+    table = TruthTable.of_arrays(pieces, truth, 3)
     graph = SegmentationGraph(chain([1, 2, 3]))
     proposals = [judged(graph, a, b, 0.9).proposal for a, b in ((1, 2), (0, 1), (0, 1))]
     curve = decide_rightly(graph, proposals, table)
@@ -130,7 +131,7 @@ def test_steps_are_scored_by_what_the_oracle_accepts():
             proposal = one.proposal
             round_.candidates.append((proposal.candidate, Judgement(0.9)))
             round_.judged.append(Judged(proposal, Judgement(0.9), Judgement(p), p, 1))
-    found = score_steps(LoopResult((asked,), (), ""), LoopResult((known,), (), ""), 0.7)
+    found = score_steps(LoopResult((asked,), (), ""), LoopResult((known,), (), ""), LoopConfig(0.7))
     assert found["identification"]["ends"] == {
         "asked": 1, "errors": 1, "recall": 1.0, "precision": 1.0, "false_positive_rate": None,
     }  # fmt: skip
@@ -138,5 +139,8 @@ def test_steps_are_scored_by_what_the_oracle_accepts():
         "asked": 1, "errors": 0, "recall": None, "precision": 0.0, "false_positive_rate": 1.0,
     }  # fmt: skip
     assert found["correction"] == {"right": 1, "wrong": 0, "none_when_should": 0, "none_correct": 1}
-    assert found["thresholds"][0] == {"min_confidence": 0.5, "edits": 1, "precision": 1.0}
-    assert found["thresholds"][-1] == {"min_confidence": 0.99, "edits": 0, "precision": None}
+    assert found["thresholds"][0] == {
+        "min_confidence": 0.5, "edits": 1, "precision": 1.0, "merge_edits": 1, "merge_precision": 1.0,
+        "split_edits": 0, "split_precision": None,
+    }  # fmt: skip
+    assert found["thresholds"][-1]["edits"] == 0 and found["thresholds"][-1]["precision"] is None

@@ -22,9 +22,12 @@ from toy_segmentation import MERGE_ERRORS, OFFSET, SPLIT_ERRORS, arrays, write_t
 from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.edit_log import read_edits
+from connectomebench.proofreading.graph_files import read_graph
 from connectomebench.proofreading.loop import LoopConfig, combine
+from connectomebench.proofreading.outputs import write_objects
 from connectomebench.proofreading.place import open_place
 from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.rendering.scene_file import read_cube
 
 
 def config_of(folder: Path, **options: bool) -> BuildConfig:
@@ -33,7 +36,7 @@ def config_of(folder: Path, **options: bool) -> BuildConfig:
 
 def run(folder: Path, out: str, config: BuildConfig, models, options: ProofreadConfig | None = None) -> list[str]:
     lines: list[str] = []
-    proofread(config, models, folder / out, folder, options or ProofreadConfig(), lines.append)
+    proofread(config, models, folder / out, folder, options or ProofreadConfig(ablation=False), lines.append)
     return lines
 
 
@@ -80,6 +83,42 @@ def test_the_written_segmentation_is_the_truth_by_other_names(whole: Path):
     for row in mapping.itertuples():
         where = made["supervoxels"] == row.source_supervoxel
         assert set(written[where].tolist()) == {row.object}
+
+
+def test_the_files_are_enough_to_edit_further(whole: Path, tmp_path: Path):
+    out = whole / "out"
+    graph, edits = read_graph(out)
+    mapping = pq.read_table(out / "mapping.parquet").to_pandas()
+    assert len(edits) == 3 and graph.objects.tolist() == mapping["object"].tolist()
+    # from the supervoxels of the source, which the toy knows: those of one segment that touch have an edge
+    made = arrays()
+    pieces = np.asarray(CloudVolume(f"precomputed://file://{out}/supervoxels", progress=False)[:])[..., 0]
+    touching = set()
+    for axis in range(3):
+        a, b = (np.moveaxis(pieces, axis, 0)[part].ravel() for part in (slice(None, -1), slice(1, None)))
+        touching |= {
+            frozenset(pair)
+            for pair in zip(a.tolist(), b.tolist(), strict=True)
+            if 0 not in pair and len(set(pair)) == 2
+        }
+    edges = pq.read_table(out / "edges.parquet").to_pandas()
+    assert {frozenset(pair) for pair in zip(edges["a"], edges["b"], strict=True)} == touching
+    assert ((pieces > 0) == (made["automatic"] > 0)).all()
+    written = np.asarray(CloudVolume(f"precomputed://file://{out}/segmentation", progress=False)[:])
+    again = write_objects(out / "supervoxels", graph.objects, tmp_path / "again")
+    assert (np.asarray(CloudVolume(f"precomputed://file://{again}", progress=False)[:]) == written).all()
+
+
+def test_edits_and_queue_have_scenes_and_nothing_else_has(whole: Path):
+    out = whole / "out"
+    kept = [*read_edits(out / "edits.jsonl"), *read_edits(out / "queue.jsonl")]
+    folders = {(out / edit.evidence[0]).parent for edit in kept}
+    assert {path.parent for path in out.glob("evidence/*/scene.glb")} == folders
+    for edit in kept:
+        folder = (out / edit.evidence[0]).parent
+        center, extent = read_cube((folder / "scene.glb").read_bytes())
+        assert extent == 500 and np.abs(np.subtract(center, edit.location_nm)).max() < extent / 2
+        assert (folder / "em_xy.png").exists() and "em_xy" not in str(edit.evidence)
 
 
 def test_edits_name_points_inside_what_they_join_and_part(whole: Path):
@@ -215,13 +254,16 @@ def test_a_box_is_cut_out_of_every_volume(tmp_path: Path):
     made = arrays()
     here = (slice(20, 60), slice(6, 30), slice(6, 26))
     assert place.box.lower_nm == (500, 60, 100) and place.offset_vx == (50, 6, 10)
-    assert (place.labels == made["automatic"][here]).all() and (place.truth == made["proofread"][here]).all()
+    assert place.truth is not None
+    whole_box = (0, 0, 0), place.shape
+    assert (place.labels.read(*whole_box) == made["automatic"][here]).all()
+    assert (place.truth.read(*whole_box) == made["proofread"][here]).all()
     source = place.blind(place.supervoxels.segments)
-    assert (source.automatic.read((0, 0, 0), source.automatic.shape) == place.labels).all()
+    assert (source.automatic.read(*whole_box) == made["automatic"][here]).all()
     assert (source.gray() == made["image"][here]).all()
     assert source.proofread is source.automatic  # nothing of the truth can be seen from there
     whole = open_place(replace(config), tmp_path, tmp_path / "cache")
-    assert whole.labels.shape == made["automatic"].shape
+    assert tuple(whole.labels.shape) == whole.shape == made["automatic"].shape
 
 
 def test_an_edit_is_as_sure_as_both_of_its_questions():

@@ -51,7 +51,7 @@ def plainly(pieces: np.ndarray, objects: np.ndarray, truth: np.ndarray) -> tuple
 @given(volumes)
 def test_scores_are_those_of_a_plain_count(rng: np.random.Generator):
     pieces, objects, truth = drawn(rng)
-    table = TruthTable(pieces, truth, len(objects))
+    table = TruthTable.of_arrays(pieces, truth, len(objects))
     split, merge, rand = plainly(pieces, objects, truth)
     assert table.variation(objects) == pytest.approx((split, merge), abs=1e-9)
     assert adapted_rand_error(table.objects_by_body(objects)) == pytest.approx(rand, abs=1e-9)
@@ -67,7 +67,7 @@ def test_scores_are_those_of_a_plain_count(rng: np.random.Generator):
 def test_the_gain_of_an_edit_is_the_difference_of_the_scores(rng: np.random.Generator):
     pieces, objects, truth = drawn(rng)
     n = len(objects)
-    table = TruthTable(pieces, truth, n)
+    table = TruthTable.of_arrays(pieces, truth, n)
     edges = np.array([[i, i + 1] for i in range(n - 1)], np.int32).reshape(-1, 2)
     points = rng.random((n, 3)).astype(np.float32)
     counts = np.bincount(pieces.ravel(), minlength=n + 1)[1:]
@@ -89,9 +89,9 @@ def test_the_gain_of_an_edit_is_the_difference_of_the_scores(rng: np.random.Gene
 
 def test_a_body_in_two_halves_loses_a_bit():
     pieces = np.array([1, 1, 2, 2])
-    table = TruthTable(pieces, np.array([7, 7, 7, 7]), 2)
+    table = TruthTable.of_arrays(pieces, np.array([7, 7, 7, 7]), 2)
     assert table.variation(np.array([1, 2], np.uint64)) == (1.0, 0.0)
-    fused = TruthTable(pieces, np.array([7, 7, 8, 8]), 2)
+    fused = TruthTable.of_arrays(pieces, np.array([7, 7, 8, 8]), 2)
     assert fused.variation(np.array([1, 1], np.uint64)) == (0.0, 1.0)
     assert size_gain(2, 2, 4) == 1.0
 

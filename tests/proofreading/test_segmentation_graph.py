@@ -65,7 +65,7 @@ def test_edits_that_may_not_be_are_refused():
 def test_trust_stays_with_the_largest_supervoxel_of_a_segment():
     graph = SegmentationGraph(chain([1, 1, 2], voxels=[10, 90, 50]), trusted=[1, 2])
     small, large = graph.split([0], [1])
-    assert graph.trusted_in(small) == frozenset() and graph.trusted_in(large) == {1}
+    assert graph.trusted_in(small) == frozenset() and graph.trusted_in(large) == {"1"}
     with pytest.raises(EditRefused, match="trusted"):
         graph.merge(1, 2)
     graph.merge(0, 2)

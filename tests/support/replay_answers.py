@@ -17,7 +17,7 @@ TABLE = "fib_medulla_ts2"
 API = f"/segmentation/api/v1/table/{TABLE}"
 INFO = f"/segmentation/table/{TABLE}/info"
 
-_TIMES = frozenset({"timestamp", "timestamp_future", "end_timestamp"})
+TIMES = frozenset({"timestamp", "timestamp_future", "end_timestamp"})
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """Status, content type and body of an answer; ``encoding`` is its Content-Encoding."""
+    """Status, content type and body of an answer; ``encoding`` and ``warning`` are headers of its own."""
 
     status: int
     kind: str
     body: bytes
     encoding: str | None = None
+    warning: str | None = None
 
 
 def json_answer(value: Any, status: int = 200) -> Answer:
@@ -63,11 +64,11 @@ def error_answer(status: int, message: str) -> Answer:
 class Recording:
     """The recorded exchanges of the fixture."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "exchanges.jsonl.gz") -> None:
         self._exact: dict[Any, Answer] = {}
         self._any_time: dict[Any, Answer] = {}
         self.requests: list[tuple[Request, Answer]] = []
-        with gzip.open(folder / "exchanges.jsonl.gz", "rt", encoding="utf-8") as lines:
+        with gzip.open(folder / name, "rt", encoding="utf-8") as lines:
             for line in lines:
                 told = json.loads(line)
                 query = tuple((k, v) for k, v in told["query"])
@@ -76,7 +77,7 @@ class Recording:
                 self.requests.append((request, answer))
                 # where a request was sent twice, the later answer is about the final state
                 self._exact[request_key(request)] = answer
-                self._any_time[request_key(request, _TIMES)] = answer
+                self._any_time[request_key(request, TIMES)] = answer
 
     def exact(self, request: Request) -> Answer | None:
         """Find the answer to exactly this request."""
@@ -84,7 +85,7 @@ class Recording:
 
     def any_time(self, request: Request) -> Answer | None:
         """Find the answer to this request at another time."""
-        return self._any_time.get(request_key(request, _TIMES))
+        return self._any_time.get(request_key(request, TIMES))
 
     def details(self) -> dict[int, dict[str, Any]]:
         """Return the recorded details of all operations."""

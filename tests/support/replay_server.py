@@ -10,6 +10,9 @@ The fixture ``tests/fixtures/chunkedgraph`` holds what a real server answered (s
 
 Volumes lie below ``/data/ws`` (supervoxels) and ``/data/em`` (image), made for the recorded graph or read from a
 recording (``replay_volumes``); the info of the segmentation is the recorded one with ``data_dir`` pointing there.
+With ``edits`` the server begins before the first operation and takes the recorded merges and splits, each verbatim: one
+that was answered 200 moves the state to the time of its operation, and no request sees a later one.
+
 Meshes are not part of the recording: who needs them gives files and manifests. Previews of cuts are verbatim only.
 
 As a program: ``python tests/support/replay_server.py --port 0 --latency-ms 50`` prints the address and serves.
@@ -26,13 +29,13 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from replay_answers import API, INFO, TABLE, Answer, Recording, Request, compose, error_answer, json_answer
+from replay_answers import API, INFO, TABLE, TIMES, Answer, Recording, Request, compose, error_answer, json_answer
 from replay_graph import ReplayGraph, UnknownId
 from replay_volumes import FIXTURE, layer_files
 
@@ -56,14 +59,14 @@ class Faults:
     max_consecutive
         After so many faults in a row a request is answered.
     force
-        Part of a path -> status that every such request gets, such as 401 or 404.
+        Part of a path -> status that every such request gets, such as 401 or 404; or ``truncated``.
     """
 
     rate: float = 0.0
     seed: int = 0
     kinds: tuple[str, ...] = _KINDS
     max_consecutive: int = 3
-    force: Mapping[str, int] = field(default_factory=dict)
+    force: Mapping[str, int | str] = field(default_factory=dict)
 
 
 class ReplayServer:
@@ -81,6 +84,10 @@ class ReplayServer:
         How many answers were replaced, by kind.
     graph
         What is composed from.
+    moment
+        With ``edits``: no request sees a later state, seconds since 1970. None is the end of the recording.
+    edits
+        The merges and splits that came in, in order, those that were answered with a fault among them.
     """
 
     def __init__(
@@ -93,8 +100,11 @@ class ReplayServer:
         mesh_files: Mapping[str, bytes] | None,
         manifests: Mapping[int, list[str]] | None,
         recording: Path | None,
+        edits: bool,
     ) -> None:
         self._volumes = recording
+        self._edits = Recording(folder, "edits.jsonl.gz") if edits else None
+        self.edits: list[Request] = []
         self._verbatim = verbatim
         self._latency = latency_s
         self.faults = faults or Faults()
@@ -108,6 +118,7 @@ class ReplayServer:
             self._info["scales"][0]["voxel_offset"],
             self._info["graph"]["chunk_size"],
         )
+        self.moment = self.graph.ingest_time if edits else None
         self._meshes = dict(mesh_files or {})
         if mesh_files is not None:
             self._info["mesh"] = "mesh"
@@ -139,6 +150,10 @@ class ReplayServer:
             return json_answer(self._info)
         if request.path.startswith(MANIFEST):
             return self._manifest(request.path.removeprefix(MANIFEST))
+        if self._edits is not None:
+            if request.path in (f"{API}/merge", f"{API}/split"):
+                return self._edit(request)
+            request = self._until_now(request)
         exact = self._recording.exact(request)
         if exact is not None and (self._verbatim or request.path == f"{API}/graph/split_preview"):
             return exact
@@ -147,6 +162,25 @@ class ReplayServer:
         except (UnknownId, KeyError, TypeError, ValueError) as error:
             return error_answer(500, str(error))
         return found or exact or self._recording.any_time(request) or self._recording.not_found()
+
+    def _edit(self, request: Request) -> Answer:
+        """Answer a recorded merge or split, and move the state to its operation if it was made."""
+        assert self._edits is not None
+        found = self._edits.exact(request)
+        if found is None:
+            return error_answer(501, "this edit was not recorded")
+        if found.status == 200:
+            operation = self.graph.operations.index(json.loads(found.body)["operation_id"])
+            self.moment = float(self.graph.times[operation])
+        return found
+
+    def _until_now(self, request: Request) -> Request:
+        """Let a request see no later state than the present one."""
+        if self.moment is None:
+            return request
+        now = self.moment
+        query = tuple((k, str(min(float(v), now)) if k in TIMES else v) for k, v in request.query)
+        return replace(request, query=query)
 
     def _file(self, path: str) -> Answer:
         layer, _, name = path.removeprefix("/data/").partition("/")
@@ -174,6 +208,8 @@ class ReplayServer:
         key = hashlib.sha256(repr(request).encode()).digest()
         faults = self.faults
         with self._lock:
+            if request.path in (f"{API}/merge", f"{API}/split"):
+                self.edits.append(request)
             self.requests += 1
             self.endpoints[endpoint_of(request.path)] += 1
             attempt = self._attempts[key]
@@ -245,6 +281,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", answer.kind)
         if answer.encoding:
             self.send_header("Content-Encoding", answer.encoding)
+        if answer.warning:
+            self.send_header("Warning", answer.warning)
         if retry_after:
             self.send_header("Retry-After", "0")
         # one byte too many is announced even where the body is empty
@@ -270,6 +308,7 @@ def replay_server(
     mesh_files: Mapping[str, bytes] | None = None,
     manifests: Mapping[int, list[str]] | None = None,
     recording: Path | None = None,
+    edits: bool = False,
 ) -> Iterator[ReplayServer]:
     """Serve the fixture on 127.0.0.1 until the block ends.
 
@@ -291,8 +330,10 @@ def replay_server(
         Root -> names of the fragments of its mesh.
     recording
         Folder of the recording whose volumes are served; None serves made ones.
+    edits
+        Take merges and splits; see the module.
     """
-    server = ReplayServer(folder, port, latency_s, faults, verbatim, mesh_files, manifests, recording)
+    server = ReplayServer(folder, port, latency_s, faults, verbatim, mesh_files, manifests, recording, edits)
     thread = threading.Thread(target=server.http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:

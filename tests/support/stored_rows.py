@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from connectomebench.core.geometry import Box
+from connectomebench.core.part_masks import STAYS, TAKEN, TARGET_PREFIX, mask_png
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
 from connectomebench.core.source import SourceInfo
@@ -48,9 +49,13 @@ def png(seed: int, size: int = 48) -> bytes:
 
 
 def row(number: int, answer: str, task: str = "merge_action", species: str = "fly") -> dict[str, Any]:
-    shown = 4 if get_task(task).has_candidates else len(get_task(task).roles)
+    shown = 5 if get_task(task).has_candidates else len(get_task(task).roles)
     place = site(100.0 * number, [HIGH + 10 * number + i for i in range(shown)], answer, task)
     images = {view: png(100 * number + i) for i, view in enumerate(place.views)}
+    if get_task(task).scoring == "masks":
+        halves = np.full((48, 48), STAYS, np.uint8)
+        halves[: 8 + number % 8] = TAKEN
+        images |= {TARGET_PREFIX + view: mask_png(halves) for view in place.views}
     segments = place.segment_ids
     return make_row(place, images, f"segment-{segments[0]}", source_info(species))
 

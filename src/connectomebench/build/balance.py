@@ -25,6 +25,8 @@ from connectomebench.sites.matched_controls import ControlConfig, match_rendered
 
 NONE_SHARE = 0.2
 """Share of the rows of a choice among candidates with the answer none."""
+MOST_TO_RAREST = 4
+"""Rows of an answer for each of the rarest in a partition, where answers are balanced as classes."""
 _SPARE = 2.0  # as many sites without a right candidate as are wanted take part in the partition, which drops some
 
 Entry = tuple[int, Site, RenderSummary]
@@ -96,13 +98,15 @@ def _match_pairs(task: str, visible: list[Entry], rules: ControlConfig, dropped:
 
 
 def _match_none(task: str, visible: list[Entry], rules: ControlConfig, dropped: Counter[str]) -> MatchedSites:
-    """Choose sites with a right candidate, and about a fifth without, at random among those alike to one with."""
-    pairs = _pairs(task, visible, rules, dropped)
-    wanted = max(1, round(_SPARE * _nones_for(len(pairs))))
+    """Choose all sites with a right candidate, and about a fifth without, at random among those alike to one with."""
+    cases = [entry for entry in visible if entry[1].is_case]
+    pairs = _pairs(task, visible, rules, Counter())
+    wanted = max(1, round(_SPARE * _nones_for(len(cases))))
     order = _order([visible[none][1] for _, none in pairs], rules.seed)
     nones = sorted(pairs[k][1] for k in order[:wanted])
+    dropped["none right, and unlike those with a right candidate"] += len(visible) - len(cases) - len(pairs)
     dropped["answer none more often than wanted"] += len(pairs) - len(nones)
-    return _unpaired([visible[case] for case, _ in pairs] + [visible[none] for none in nones], dropped)
+    return _unpaired([*cases, *(visible[none] for none in nones)], dropped)
 
 
 def _match_all(task: str, visible: list[Entry], rules: ControlConfig, dropped: Counter[str]) -> MatchedSites:
@@ -196,6 +200,11 @@ def balance_sites(
                 if divided.partitions[i] == partition and (sites[i].segmentation or "") == segmentation
             }
             lots = {i - start: rng.random() for i in here}
+            untrained = get_task(own.sites[0].task).untrained if partition == PARTITIONS[0] else ()
+            left_out = [i for i in lots if own.sites[i].answer in untrained]
+            own.dropped["answer that is left out of training"] += len(left_out)
+            for i in left_out:
+                del lots[i]
             chosen = _BALANCE[get_task(own.sites[0].task).balance](own, lots)
             own.dropped["one answer more often in a partition"] += len(lots) - len(chosen)
             kept += [KeptSite(own.sites[i], partition, divided.groups[start + i] or "", own.index[i]) for i in chosen]
@@ -224,19 +233,19 @@ def _balance_none(own: MatchedSites, lots: Lots) -> list[int]:
 
 
 def _balance_classes(own: MatchedSites, lots: Lots) -> list[int]:
-    """Choose as many of each answer that there is."""
+    """Choose no answer more than ``MOST_TO_RAREST`` times as often as the rarest that there is."""
     order = sorted(lots, key=lots.__getitem__)
-    return _as_often(own, order, sorted({own.sites[i].answer for i in order}))
+    return _as_often(own, order, sorted({own.sites[i].answer for i in order}), MOST_TO_RAREST)
 
 
 def _balance_all(own: MatchedSites, lots: Lots) -> list[int]:
     return sorted(lots)
 
 
-def _as_often(own: MatchedSites, order: Sequence[int], answers: Sequence[str]) -> list[int]:
-    """Choose, in order, as many sites of each answer; ascending."""
+def _as_often(own: MatchedSites, order: Sequence[int], answers: Sequence[str], times: int = 1) -> list[int]:
+    """Choose, in order, of each answer at most some times as many sites as of the rarest; ascending."""
     sides = [[i for i in order if own.sites[i].answer == answer] for answer in answers]
-    n = min((len(side) for side in sides), default=0)
+    n = times * min((len(side) for side in sides), default=0)
     return sorted(i for side in sides for i in side[:n])
 
 

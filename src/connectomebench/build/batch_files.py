@@ -52,7 +52,8 @@ class RenderSummary:
 class RenderedSite:
     """A rendered site with its images.
 
-    ``images`` are PNG files by view, in the order of the task's views; empty where there is a problem.
+    ``images`` are PNG files by view, in the order of the task's views, then those of the answer where it is pictures
+    (:data:`connectomebench.core.part_masks.TARGET_PREFIX` before the name of the view); empty where there is a problem.
     """
 
     images: dict[str, bytes]

@@ -18,12 +18,14 @@ from connectomebench.core.files import content_key
 from connectomebench.core.species import OwnSpecies, declare_species, get_species
 from connectomebench.core.tasks import get_task
 from connectomebench.core.text import decode_text
+from connectomebench.core.trusted import TrustedConfig
 from connectomebench.partition.assign import PartitionConfig
 from connectomebench.rendering.views import ViewConfig
 from connectomebench.sites.candidates import CandidateConfig
 from connectomebench.sites.labels import SiteConfig
 from connectomebench.sites.matched_controls import ControlConfig
 from connectomebench.sites.site_rules import SITE_RULES
+from connectomebench.sources.cave.cave_config import TablesConfig
 from connectomebench.sources.factory import SourceConfig
 
 _LABEL_VOLUMES = ("automatic", "proofread", "supervoxels")
@@ -45,6 +47,8 @@ class BuildConfig:
         Tasks that share one partition.
     own_species
         Declares ``species`` where it is none of the five.
+    trusted
+        Bodies that `connectomebench proofread` never joins with each other; no dataset depends on it.
     """
 
     species: str
@@ -58,6 +62,7 @@ class BuildConfig:
     views: ViewConfig = field(default_factory=ViewConfig)
     failures: FailureConfig = field(default_factory=FailureConfig)
     own_species: OwnSpecies | None = None
+    trusted: TrustedConfig = field(default_factory=TrustedConfig)
 
     def __post_init__(self) -> None:
         if self.own_species is not None:
@@ -69,7 +74,9 @@ class BuildConfig:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for the manifest."""
-        return dataclasses.asdict(self)
+        values = dataclasses.asdict(self)
+        del values["trusted"]
+        return values
 
     def fingerprint(self) -> str:
         """Hash all values that affect a dataset; the same hash and data give the same dataset.
@@ -88,6 +95,9 @@ class BuildConfig:
         if values["cave"] is not None:
             for name in ("max_failed_share", "cache_gb", "requests"):
                 del values["cave"][name]
+            if self.source.cave is not None and self.source.cave.tables == TablesConfig():
+                # a configuration without any has the fingerprint that it always had
+                del values["cave"]["tables"]
         return values
 
 

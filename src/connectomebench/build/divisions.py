@@ -12,6 +12,7 @@ from connectomebench.build.config import BuildConfig
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.source import SourceInfo
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.schema import read_small_columns
 from connectomebench.partition.earlier_rows import EarlierRow
@@ -82,7 +83,8 @@ def written_rows(tasks: Sequence[str], config: BuildConfig, out: Path, info: Sou
             segmentation = segmentations.get(row["source"], "")
             segments = tuple((segmentation, segment) for segment in row["segment_ids"])
             x, y, z = row["location_nm"]
-            rows.append(EarlierRow((x, y, z), row["extent_nm"], segments, tuple(row["body_ids"]), partition))
+            extent_nm = 0.0 if get_task(task).whole else row["extent_nm"]
+            rows.append(EarlierRow((x, y, z), extent_nm, segments, tuple(row["body_ids"]), partition))
     return rows
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,17 @@ from connectomebench.build.batch_files import (
 )
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.files import content_key
-from connectomebench.core.site import Site
+from connectomebench.core.geometry import Mesh
+from connectomebench.core.part_masks import TARGET_PREFIX, mask_png
+from connectomebench.core.site import Part, Site
 from connectomebench.core.source import SiteSource
 from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
 from connectomebench.rendering.silhouette_features import matched_features
+from connectomebench.rendering.target_masks import PartMasks, part_masks
+from connectomebench.rendering.turned_views import sites_to_mesh
 from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
 from connectomebench.sources.factory import SourceConfig, open_source
 
@@ -186,7 +190,8 @@ def suitable_engine(name: EngineName) -> EngineName:
 def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules: ViewConfig) -> RenderedSite:
     """Render one site, or return why it cannot be rendered."""
     try:
-        meshes = source.meshes(site)
+        shown = (site,) if site.second is None else sites_to_mesh(site)
+        meshes = [mesh for one in shown for mesh in source.meshes(one)]
         if any(mesh.is_empty for mesh in meshes):
             return not_rendered("a segment has no mesh in the view")
         em = None
@@ -195,13 +200,27 @@ def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules:
             if em is None:
                 return not_rendered("no image data at this place")
         pictures = render_site(site, meshes, em, rules=rules, engine=engine)
+        masks = None if site.target_cut is None else _target_masks(site, source, meshes[0], engine, rules)
     except EmptyView:
         return not_rendered("a segment cannot be seen in the view")
     except SiteUnavailable as error:
         return unavailable(str(error))
+    if masks is not None and masks.problem is not None:
+        return not_rendered(masks.problem)
     features = matched_features(pictures)
     images = {view: _png(picture) for view, picture in pictures.items()}
+    if masks is not None:
+        images |= {TARGET_PREFIX + view: mask_png(mask) for view, mask in masks.views.items()}
     return RenderedSite(images, RenderSummary(features, sum(map(len, images.values()))))
+
+
+def _target_masks(site: Site, source: SiteSource, segment: Mesh, engine: Engine, rules: ViewConfig) -> PartMasks:
+    """Mask the two sides of the right split, which the pictures do not show."""
+    base = site.parts[0].segment_id
+    sides = (Part(base, "source"), Part(base, "sink"))
+    one, other = source.meshes(replace(site, parts=sides, cut=site.target_cut))
+    threads = engine.threads if isinstance(engine, CpuEngine) else 0
+    return part_masks(segment, (one, other), site.location_nm, site.extent_nm, rules.image_px, threads)
 
 
 def _png(picture: Image.Image) -> bytes:

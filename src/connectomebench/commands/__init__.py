@@ -4,6 +4,8 @@ NAMES = (
     "build",
     "check",
     "proofread",
+    "review",
+    "submit",
     "quickstart",
     "report",
     "doctor",

@@ -23,6 +23,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="replace tasks in --out that were built from another configuration"
     )
+    parser.add_argument(
+        "--scenes",
+        choices=("train", "validation", "test"),
+        metavar="PARTITION",
+        help="write 3D scenes of this partition too, which the demo shows",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -36,5 +42,9 @@ def _run(arguments: argparse.Namespace) -> None:
     folders = build_datasets(
         config, arguments.out, arguments.config.parent, arguments.tasks, arguments.scheduler, arguments.overwrite
     )
+    if arguments.scenes is not None:
+        from connectomebench.build.write_scenes import write_dataset_scenes
+
+        write_dataset_scenes(config, arguments.out, arguments.config.parent, [*folders], arguments.scenes)
     for task, folder in folders.items():
         print(f'{task}: load_dataset("{folder}", "{config.species}")')

@@ -31,8 +31,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    """Learn cheap cues on train, judge them on test: balanced accuracy with 95% intervals over groups."""
-    from connectomebench.evaluation.dataset_check import as_json, as_text, check_datasets
+    """Learn cheap cues on train, judge them on test: balanced accuracy with 95% intervals over groups.
+
+    Where answers are masks, masks without learning are scored on test instead.
+    """
+    from connectomebench.evaluation.dataset_check import (
+        as_json,
+        as_text,
+        asks_for_masks,
+        check_datasets,
+        find_datasets,
+    )
+    from connectomebench.evaluation.mask_check import check_masks, masks_text
 
     threshold = arguments.fail_above
     if threshold is not None and not 0 <= threshold < 1:
@@ -46,17 +56,25 @@ def _run(arguments: argparse.Namespace) -> int:
         revision=arguments.dataset_revision,
         progress=not arguments.json,
     )
+    task, revision = arguments.task, arguments.dataset_revision
+    masks = [
+        check_masks(name, arguments.species, task=task, revision=revision)
+        for name in find_datasets(arguments.dataset, arguments.species, task)
+        if asks_for_masks(name, task, revision)
+    ]
     if arguments.save:
-        from connectomebench.cards.cues import add_cues
+        from connectomebench.cards.cues import add_cues, add_mask_baselines
 
         for check in checks:
             add_cues(Path(check.name), check)
+        for one in masks:
+            add_mask_baselines(Path(one.name), one)
     for one in left_out:
         print(f"{one.name} is left out: {one.reason}", file=sys.stderr)
     if arguments.json:
-        print(as_json(checks, left_out, threshold))
+        print(as_json(checks, left_out, threshold, masks))
     else:
-        print("\n\n".join(as_text(check, threshold) for check in checks))
+        print("\n\n".join([*(as_text(check, threshold) for check in checks), *map(masks_text, masks)]))
     if any(one.is_error for one in left_out):
         raise ConnectomeBenchError("not every dataset could be checked (the lines above say why)")
     return int(threshold is not None and any(check.leading(threshold) for check in checks))

@@ -42,6 +42,20 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="P",
         help="correct candidates whose P(error) is at least this (default: 0.5; 0 for all)",
     )
+    parser.add_argument(
+        "--validation-box",
+        type=float,
+        nargs=6,
+        metavar=("X0", "Y0", "Z0", "X1", "Y1", "Z1"),
+        help="learn confidence and thresholds in this box, nm, apart from the place to proofread; needs truth",
+    )
+    parser.add_argument(
+        "--precision",
+        type=float,
+        default=0.9,
+        metavar="P",
+        help="with --validation-box: choose thresholds for this share of right edits (default: 0.9)",
+    )
     parser.add_argument("--max-decisions", type=int, metavar="N", help="apply at most N edits, the most valuable ones")
     parser.add_argument("--max-usd", type=float, help="stop before the models cost more than this")
     parser.add_argument("--max-rounds", type=int, default=10, metavar="N", help="at most N rounds (default: 10)")
@@ -53,6 +67,30 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     )
     parser.add_argument(
         "--allow-trained-here", action="store_true", help="use models that were trained on the place to proofread"
+    )
+    parser.add_argument(
+        "--block-vx",
+        type=int,
+        metavar="N",
+        help="edge of the blocks, voxels, a multiple of 64 (default: 256, and one piece up to 406³ voxels)",
+    )
+    parser.add_argument(
+        "--scheduler",
+        default="none",
+        metavar="WHERE",
+        help="where blocks are worked on: none, local, local:N, a Dask scheduler or its JSON file (default: none)",
+    )
+    parser.add_argument(
+        "--max-density",
+        type=float,
+        default=100.0,
+        metavar="N",
+        help="most ends, and most places of merge errors, in a cube of 1 µm (default: 100)",
+    )
+    parser.add_argument(
+        "--no-ablation",
+        action="store_true",
+        help="leave out the runs with the oracle in place of one step, which ask the models more",
     )
     parser.set_defaults(run=_run)
 
@@ -74,6 +112,12 @@ def _run(arguments: argparse.Namespace) -> None:
         max_usd=arguments.max_usd,
         serve_url=arguments.serve_url,
         allow_trained_here=arguments.allow_trained_here,
+        block_vx=arguments.block_vx,
+        scheduler=arguments.scheduler,
+        max_density=arguments.max_density,
+        validation_box_nm=None if arguments.validation_box is None else _box(*arguments.validation_box),
+        precision=arguments.precision,
+        ablation=not arguments.no_ablation,
     )
     config = load_config(arguments.config, truth_needed=False)
     proofread(config, open_task_models(arguments.models), arguments.out, arguments.config.parent, options)

@@ -91,6 +91,8 @@ class Site:
         Name of the segmentation that the segments are of, where the source has several of one volume; else None.
     hard_negative
         A control that a person took for a correction, which was taken back: it is chosen before other controls.
+    target_cut
+        The right split, where the answer is the masks of its two sides. It is not shown and no part of the sample id.
     target_nm
         The right places, where the answer is one (x, y, z), nm.
     choices
@@ -116,6 +118,7 @@ class Site:
     covariates: dict[str, float] = field(default_factory=dict, compare=False)
     segmentation: str | None = None
     hard_negative: bool = False
+    target_cut: Cut | None = None
     target_nm: tuple[Point, ...] = ()
     choices: tuple[int, ...] = ()
     question: str | None = None
@@ -144,7 +147,9 @@ class Site:
 
     @property
     def places(self) -> tuple[tuple[Point, float], ...]:
-        """Centre and edge of each cube that is shown, nm."""
+        """Centre and edge of each cube that is shown, nm; none where a segment is shown whole, wherever it is."""
+        if get_task(self.task).whole:
+            return ()
         first = (self.location_nm, self.extent_nm)
         return (first,) if self.second is None else (first, (self.second.location_nm, self.second.extent_nm))
 

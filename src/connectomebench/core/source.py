@@ -14,6 +14,7 @@ from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
+from connectomebench.core.whole_segment import WholeSegments
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalConfig, ProposedCut
@@ -170,9 +171,26 @@ class Source(SiteSource, Protocol):
         """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
         ...
 
+    def whole_segments(self) -> WholeSegments:
+        """Return whole segments with what is known of the cells in them.
+
+        Raises
+        ------
+        TaskLacking
+            If the source knows nothing of cell bodies.
+        """
+        ...
+
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at merge errors, each with the verdict of the rule.
 
         Also returns why proposals are missing, by reason. ``largest_view_nm`` is the edge of the largest view, nm.
+        """
+        ...
+
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split merge errors as the truth has it, for answers; at most one of each, all good by the rule.
+
+        Parameters and second value as for :meth:`propose`.
         """
         ...

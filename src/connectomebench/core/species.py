@@ -39,6 +39,8 @@ class Species:
         SPDX-like licence id of the data, and how to cite them.
     microscopy
         What made the image data: electrons or light.
+    nucleus_table, cell_type_table
+        Materialised tables of nuclei and of cell types; None where there is none.
     """
 
     name: str
@@ -55,6 +57,8 @@ class Species:
     license: str
     citation: str
     microscopy: Literal["electron", "light"] = "electron"
+    nucleus_table: str | None = None
+    cell_type_table: str | None = None
 
 
 # what a card says where neither a licence nor a citation was stated; the Hub knows this name of a licence
@@ -81,6 +85,8 @@ _SPECIES = (
         "cc-by-4.0",
         "MICrONS Consortium. Functional connectomics spanning multiple areas of mouse visual cortex. "
         "Nature 640 (2025).",
+        nucleus_table="nucleus_detection_v0",
+        cell_type_table="aibs_metamodel_celltypes_v661",
     ),
     Species(
         "fly",
@@ -96,6 +102,7 @@ _SPECIES = (
         _EXTENT,
         "cc-by-nc-4.0",
         "Dorkenwald et al. Neuronal wiring diagram of an adult brain. Nature 634 (2024).",
+        nucleus_table="nuclei_v1",
     ),
     Species(
         "human",

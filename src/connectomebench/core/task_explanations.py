@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, PAIR_VIEWS, get_task
 from connectomebench.core.view_layout import view_caption
 
 
@@ -36,6 +36,12 @@ _PLAIN = {
             "yes": "Both pieces are one neuron. Joining them mends a split error.",
             "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
         },
+    ),
+    "merge_action_multiple_choice": Explanation(
+        "Which orange piece belongs to the same neuron as the blue one?",
+        "Where a piece ends, several others lie near. A proofreader has to find the one that the neuron goes on in, or "
+        "see that none of them is.",
+        {"none": "None of these pieces continues the blue one."},
     ),
     "endpoint_error_identification_with_em": Explanation(
         "Was the blue piece cut off here by mistake, so that the neuron really goes on?",
@@ -73,10 +79,30 @@ _PLAIN = {
             "no": "The cut severs a neuron, or leaves part of it on the wrong side.",
         },
     ),
+    "split_mask_generation": Explanation(
+        "Two neurons are glued together here. Which part of the picture belongs to the one that must go?",
+        "Knowing that two neurons are fused is not enough to mend it: one must also see where the one ends and the "
+        "other begins. The smaller part is the one to mark.",
+        {"mask": "The part to take away is marked in every view."},
+    ),
     "segment_identity": Explanation(
         "Do both pictures show the same piece?",
-        "The same piece looks different from another side and at another zoom.",
+        "The same piece looks different from another side and at another zoom. Who follows a neuron must recognise it.",
         {"yes": "The same piece twice.", "no": "Two different pieces."},
+    ),
+    "segment_classification": Explanation(
+        "What is the blue piece?",
+        "Not every piece of a segmentation is a neuron, and a piece with two cell bodies fuses two cells for sure. The "
+        "size of the piece stands in the question.",
+        {
+            "a": "One cell body with its processes: a neuron.",
+            "b": "Several cell bodies with processes: neurons that are fused.",
+            "c": "Processes alone: part of a neuron.",
+            "d": "A nucleus alone.",
+            "e": "Something else that is not a neuron, such as glia or a blood vessel.",
+            "f": "It cannot be told.",
+            "g": "None of these.",
+        },
     ),
 }
 
@@ -93,7 +119,7 @@ def explain(task: str) -> Explanation:
     return _PLAIN.get(task) or Explanation(known.question, "", {})
 
 
-VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS)}
+VIEW_NAMES = {name: view_caption(name) for name in (*MESH_VIEWS, *EM_VIEWS, *PAIR_VIEWS)}
 
 MODEL_NAMES = {
     "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),
@@ -109,10 +135,21 @@ CUE_TITLES = {
     "slice": "grey values round the centre of the slices of image data",
     "grey": "size of the pictures",
     "metadata": "sizes of files, place, ids, extent, numbers of segments and pictures",
+    "position": "letter of a candidate, and how many there are",
+    "largest": "which candidate covers most, against the others",
+    "nearest": "which candidate comes nearest to the centre, against the others",
 }
 """What each cheap cue (:data:`connectomebench.models.cues.CUES`) looks at."""
 
 MATCHED_CUES = ("trivial", "silhouette")
 """Cues that controls of a build are matched on: at chance by design, whatever else can be read off the pictures."""
+
+MASK_BASELINES = {
+    "empty": "nothing is taken away",
+    "all": "everything is taken away",
+    "plane": "half of each view, by the line that crosses the fewest pixels",
+    "watershed": "half of each view, at the thinnest neck of the silhouette",
+}
+"""What each mask without learning (:data:`connectomebench.models.mask_baselines.HALVING`) takes away."""
 
 ORIGIN_NAMES = {"edit": "real corrections", "control": "real controls", "simulated": "simulated"}

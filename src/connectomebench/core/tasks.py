@@ -1,4 +1,4 @@
-"""The ten tasks: question, kind of answer, views, labels, how answers are balanced and scored, published baselines.
+"""The tasks: question, kind of answer, views, labels, how answers are balanced and scored, published baselines.
 
 All that the steps need to know of a task stands here; none of them asks for a task by its name. What finds the sites of
 a task is in the table of :mod:`connectomebench.sites.site_rules`.
@@ -8,23 +8,27 @@ Sample counts and human baselines are those published with ConnectomeBench / Con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from connectomebench.core.errors import unknown_name
 
-AnswerKind = Literal["yes_no", "choice", "point", "points"]
+AnswerKind = Literal["yes_no", "choice", "point", "points", "mask"]
 Balance = Literal["pairs", "none_share", "classes", "free"]
-Scoring = Literal["exact", "places"]
+Scoring = Literal["exact", "places", "masks"]
 CandidateKind = Literal["end", "branch", "waist", "parallel"]
 
 MESH_VIEWS = ("front", "side", "top")
 EM_VIEWS = ("em_xy", "em_xz", "em_yz")
+PAIR_VIEWS = ("first", "second")
+SHAPE_VIEWS = MESH_VIEWS + PAIR_VIEWS
+"""All views of meshes."""
 YES_NO = ("no", "yes")
 NONE = "none"
 """Answer to a choice among candidates where none is right."""
 ANY = "any"
-"""Stands for all answers of a task where they are places."""
+"""Stands for all answers of a task where they are places or masks."""
 SPLIT_ERROR_KINDS: tuple[CandidateKind, ...] = ("end",)
 MERGE_ERROR_KINDS: tuple[CandidateKind, ...] = ("branch", "waist", "parallel")
 
@@ -54,11 +58,17 @@ class Task:
     balance
         How answers are balanced within a partition. ``pairs``: each case has one control that looks alike to a trivial
         model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
-        ``classes``: each answer as often as the rarest. ``free``: all rows.
+        ``classes``: no answer more than a few times as often as the rarest. ``free``: all rows.
     scoring
-        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better.
+        ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by
+        the overlap with the true masks.
     candidates
         Kinds of candidate places that the task asks about; empty where its places come from elsewhere.
+    whole
+        The views show whole segments. They are as wide as much of the volume, so that what counts as shared between two
+        partitions is the segment, not the place.
+    untrained
+        Answers that no training row has, as published.
     published_samples
         Number of samples in the published dataset after filtering; None where unpublished.
     published_people
@@ -79,6 +89,8 @@ class Task:
     balance: Balance = "pairs"
     scoring: Scoring = "exact"
     candidates: tuple[CandidateKind, ...] = ()
+    whole: bool = False
+    untrained: tuple[str, ...] = ()
 
     @property
     def has_em(self) -> bool:
@@ -112,6 +124,20 @@ class Task:
         """Return the answers that a sample with so many candidates can have; all labels of tasks without candidates."""
         return (*self.labels[:choices], NONE) if self.has_candidates and choices else self.labels
 
+    def for_views(self, views: Sequence[str]) -> Task:
+        """Return the task with the labels that a sample with these images can have.
+
+        Examples
+        --------
+        >>> from connectomebench import get_task
+        >>> get_task("merge_action_multiple_choice").for_views(["a_front", "a_side", "a_top"]).labels
+        ('a', 'none')
+        """
+        if not self.has_candidates:
+            return self
+        letters = {candidate_view(view)[0] for view in views} - {""}
+        return replace(self, labels=self.labels_of(len(letters)))
+
     def ask(self, choices: int = 0) -> str:
         """Return the question, which names the candidates that there are."""
         if not self.has_candidates or not choices:
@@ -140,7 +166,7 @@ class Task:
         return answer if self.balance in ("pairs", "classes") else ""
 
     def counted_as(self, answer: str) -> str:
-        """Return the name under which an answer is counted: itself, or ``any`` where answers are places."""
+        """Return the name under which an answer is counted: itself, or ``any`` where answers are places or masks."""
         return answer if self.labels else ANY
 
 
@@ -259,12 +285,29 @@ _TASKS = (
         scoring="places",
     ),
     Task(
+        "split_mask_generation",
+        "Split mask generation",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) centred near the "
+        "place where they are fused. Which part of what you see does the right split take away? Mark its pixels in "
+        "every view; of the two parts it is the one that covers fewer pixels of all views together.",
+        "mask",
+        (),
+        MESH_VIEWS,
+        ("base",),
+        "split",
+        balance="free",
+        scoring="masks",
+        candidates=MERGE_ERROR_KINDS,
+    ),
+    Task(
         "segment_identity",
         "Segment identity",
-        "Do these two images show the same segment? Answer yes or no.",
+        "You see two images, each of one neuron segment from an automatic segmentation of a brain volume (blue), seen "
+        "from different directions and at different zoom. If they show the same segment, they show the same part of "
+        "it. Do these two images show the same segment? Answer yes or no.",
         "yes_no",
         YES_NO,
-        ("first", "second"),
+        PAIR_VIEWS,
         ("base",),
         "none",
         3976,
@@ -272,15 +315,17 @@ _TASKS = (
     Task(
         "segment_classification",
         "Segment classification",
-        f"{_INTRO}, whole, in three orthographic views. What is it? Answer a (one soma and its processes), "
-        "b (several somas and processes), c (processes without a soma), d (a nucleus), e (something else that is not a "
-        "neuron), f (cannot be told) or g (none of these).",
+        f"{_INTRO} (blue), whole, in three orthographic views (front, side, top). What is it? Answer a (one soma and "
+        "its processes), b (several somas and processes), c (processes without a soma), d (a nucleus), e (something "
+        "else that is not a neuron), f (cannot be told) or g (none of these).",
         "choice",
         ("a", "b", "c", "d", "e", "f", "g"),
         MESH_VIEWS,
         ("base",),
         "none",
         balance="classes",
+        whole=True,
+        untrained=("e", "f", "g"),
     ),
 )
 

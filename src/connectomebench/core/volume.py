@@ -41,6 +41,13 @@ class Volume(Protocol):
         ...
 
 
+class FingerprintedVolume(Volume, Protocol):
+    """A volume whose content has a name: the same fingerprint is the same voxels at the same place."""
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+
+
 def voxel_box(layer: Volume, box: Box, margin_vx: int = 0) -> tuple[IntPoint, IntPoint]:
     """Return the voxels of a layer that touch a box (indices, upper exclusive), clipped; empty outside the layer."""
     voxel, offset = np.asarray(layer.voxel_size_nm), np.asarray(layer.offset_vx)

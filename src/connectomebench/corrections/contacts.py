@@ -49,7 +49,7 @@ def find_contacts(
     from connectomebench.corrections.contact_patches import CellGrid, group_patches, points_nm
 
     grid = CellGrid(automatic.shape, rules.patch_cell_vx)
-    patches = group_patches(*_contact_cells(automatic, proofread, rules, block, threads, progress), grid)
+    patches = group_patches(*contact_cells(automatic, proofread, rules, block, threads, progress), grid)
     patches = patches.take(patches.areas >= rules.min_contact_faces)
     order = np.lexsort((*patches.points_vx.T[::-1], patches.pairs[:, 1], patches.pairs[:, 0]))
     patches = patches.take(order)
@@ -81,13 +81,13 @@ def interface_points(
     from connectomebench.corrections.contact_patches import CellGrid, contact_points, points_nm
 
     grid = CellGrid(labels.shape, rules.patch_cell_vx)
-    keys, values = _contact_cells(labels, labels, rules, (256, 256, 256), threads, False)
+    keys, values = contact_cells(labels, labels, rules, (256, 256, 256), threads, False)
     own = (keys[:, 0] == np.uint64(min(pair))) & (keys[:, 1] == np.uint64(max(pair)))
     points = contact_points(keys[own], values[own], grid)
     return points_nm(points, labels.offset_vx, labels.voxel_size_nm).astype(np.float32)
 
 
-def _contact_cells(
+def contact_cells(
     automatic: Volume,
     proofread: Volume,
     rules: CorrectionConfig,
@@ -95,7 +95,18 @@ def _contact_cells(
     threads: int | None,
     progress: bool,
 ) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Find contacts of all pairs of segments by cell; see :func:`.contact_patches.group_patches`."""
+    """Find contacts of all pairs of segments by cell.
+
+    Parameters
+    ----------
+    automatic, proofread, rules, block, threads, progress
+        As for :func:`find_contacts`.
+
+    Returns
+    -------
+    keys, values
+        See :func:`.contact_patches.group_patches`, for cells of ``rules.patch_cell_vx`` from index 0 of the volumes.
+    """
     from connectomebench.corrections.block_walk import BlockWalk, LabelBlock, Scratch
     from connectomebench.corrections.contact_kernels import segment_codes
     from connectomebench.corrections.contact_patches import CellGrid

@@ -7,13 +7,15 @@ COLUMNS = {
     "task": "name of the task",
     "species": "species config",
     "images": "pictures, in the order of `views`",
-    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data",
+    "views": "names of the pictures: front, side, top are orthographic views of meshes, em_* slices of image data, "
+    "first and second the two images of a pair",
     "question": "the question, to be shown with the pictures",
     "answer": "the answer as text",
     "label": "the answer as a class; empty where the answer is a place",
     "target_nm": "points (x, y, z in nm) where the answer is a place, else empty",
     "choices": "ids of the segments to choose from, in the order of the answers a, b, c, d; else empty",
-    "target_images": "masks where the answer is a picture: white is what belongs to it, one a view; else empty",
+    "target_images": "masks where the answer is a picture, one a view: white (255) is what belongs to it, grey (127) "
+    "the rest of the segment; else empty",
     "location_nm": "centre of all views: x, y, z in nm",
     "extent_nm": "edge of the cube shown, nm",
     "segment_ids": "segments shown, before the correction; the first is the one asked about",
@@ -35,6 +37,10 @@ REPLIES_CONTENT = "what models replied to the row, one entry a vote, to be learn
 LABEL_RULES = {
     "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
     "and do not.",
+    "merge_action_multiple_choice": "Places are ends of segments. Candidates are the four segments in contact with the "
+    "base that are nearest to the end (then others in the view, where fewer touch), in the order of a hash. A letter: "
+    "that candidate alone belongs to the same proofread body, and a merge correction of the two lies in the view; "
+    "none: none of them does, in part because the right one was withheld.",
     "endpoint_error_identification": "Candidates are the ends of the segment's skeleton; yes: a merge correction lies "
     "near.",
     "endpoint_error_identification_with_em": "Candidates are the ends of the segment's skeleton; yes: a merge "
@@ -43,4 +49,12 @@ LABEL_RULES = {
     "two bodies.",
     "split_action": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the cutout, "
     "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
+    "split_mask_generation": "Places are the merge errors of `merge_error_identification`, at their candidate. The "
+    "masks are of the right split, by the rule of `split_action`: a pixel belongs to the part whose surface is seen "
+    "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out "
+    "where no split is right, or a part covers less than 2% of what is seen.",
+    "segment_identity": "yes: both images show one branch point of one segment, from two directions and at two zooms; "
+    "no: they show two segments of two bodies that are alike in size, cable and branching.",
+    "segment_classification": "By nuclei and cell types of the source: one nucleus of a neuron (a), several (b), none "
+    "(c), a nucleus alone (d), other cells (e). e, f and g are not in `train`.",
 }

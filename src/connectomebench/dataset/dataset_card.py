@@ -13,7 +13,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import declare_from_manifest, get_species
-from connectomebench.core.task_explanations import BASELINES, CUE_TITLES
+from connectomebench.core.task_explanations import BASELINES, CUE_TITLES, MASK_BASELINES
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_text, render
 from connectomebench.dataset.column_docs import COLUMNS, GEOMETRY_CONTENT, LABEL_RULES, REPLIES_CONTENT
@@ -262,6 +262,7 @@ def _config(
         "picture": picture_name(species) if species in pictures else None,
         "baselines": [_baseline(row) for row in entry.get("baselines") or []],
         "cues": [_cue(row) for row in entry.get("cues") or []],
+        "mask_baselines": [_mask_baseline(row) for row in entry.get("mask_baselines") or []],
         "partitions": partitions,
         "extent": f"{min(extents)}" if len(extents) == 1 else f"{min(extents)} to {max(extents)}",
         "origins": ", ".join(f"{sum(p['origins'].get(o, 0) for p in partitions)} {o}" for o in _origins(partitions)),
@@ -301,6 +302,22 @@ def _baseline(row: Mapping[str, Any]) -> dict[str, Any]:
         "n": f"{row['n']:d}",
         "n_groups": f"{row['n_groups']:d}",
         "metrics": [estimate_text(*(row["metrics"][m][k] for k in ("value", "low", "high"))) for m in SHOWN_METRICS],
+    }
+
+
+def _mask_baseline(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe an entry of ``mask_baselines``; it may come from the Hub, so every value is checked."""
+    if row["baseline"] not in MASK_BASELINES or row["partition"] not in PARTITIONS:
+        raise ValueError("an entry of `mask_baselines` names no baseline or no partition")
+    return {
+        "baseline": row["baseline"],
+        "how": MASK_BASELINES[row["baseline"]],
+        "partition": row["partition"],
+        "n": f"{row['n']:d}",
+        "n_groups": f"{row['n_groups']:d}",
+        "metrics": [
+            estimate_text(*(row["metrics"][m][k] for k in ("value", "low", "high"))) for m in ("miou", "iou", "dice")
+        ],
     }
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.leak_words import LookAlike
 from connectomebench.dataset.schema import read_images, read_small_columns
 
@@ -197,12 +198,12 @@ def _on_two_sides(sides: Mapping[tuple[str, int], set[str]]) -> list[str]:
 
 
 def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
-    """List pairs of samples of different partitions with overlapping view cubes."""
+    """List pairs of samples of different partitions with overlapping view cubes; whole segments have no place."""
     from scipy.spatial import KDTree
 
     names, points, extents = {}, {}, {}
     for p in PARTITIONS:
-        own = [table for (_, q), table in tables.items() if q == p]
+        own = [table for (task, q), table in tables.items() if q == p and not get_task(task).whole]
         names[p] = [name for table in own for name in table["sample_id"]]
         points[p] = np.array([x for table in own for x in table["location_nm"]], np.float64).reshape(-1, 3)
         extents[p] = np.array([e for table in own for e in table["extent_nm"]], np.float64)

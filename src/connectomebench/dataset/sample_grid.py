@@ -12,11 +12,13 @@ from PIL import Image, ImageDraw, ImageFont
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
-from connectomebench.core.tasks import Task, get_task
+from connectomebench.core.part_masks import read_mask
+from connectomebench.core.tasks import PAIR_VIEWS, Task, get_task
 from connectomebench.core.view_layout import plane_columns, view_caption
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns, shard_paths
 from connectomebench.rendering.colours import EM_OUTLINE, RGB, ROLE_COLOURS
+from connectomebench.rendering.mask_overlay import TAKEN_COLOUR, draw_mask
 from connectomebench.rendering.overlay import draw_overlay, has_overlay
 
 PARTITION = "train"
@@ -92,7 +94,8 @@ def write_grid(folder: Path, species: str) -> Path:
     lines = [(answer, shown) for answer, shown in lines if shown]
     pictures = _read_pictures(folder / species, {s.sample_id for _, shown in lines for s in shown})
     legend = _legend(task, entry["source"]["simulated_em"])
-    grid = _draw(f"{task.title}, {species}", legend, lines, pictures, Counter(s.answer for s in samples))
+    open_answer = "a mask, drawn here over the pictures" if task.scoring == "masks" else "a place"
+    grid = _draw(f"{task.title}, {species}", open_answer, legend, lines, pictures, Counter(s.answer for s in samples))
     path = folder / picture_name(species)
     with atomic_path(path) as temporary:
         # an adaptive palette: a third of the bytes, and no difference to see
@@ -112,15 +115,24 @@ def _read_pictures(folder: Path, wanted: Collection[str]) -> dict[str, list[tupl
             places = [i for i, sample_id in enumerate(ids) if sample_id in wanted]
             if not places:
                 continue
-            for row in file.read_row_group(group, columns=["sample_id", "views", "images"]).take(places).to_pylist():
-                files = [image["bytes"] for image in row["images"]]
-                found[row["sample_id"]] = list(zip(row["views"], map(_small, files), strict=True))
+            kept = [
+                name for name in ("sample_id", "views", "images", "target_images") if name in file.schema_arrow.names
+            ]
+            for row in file.read_row_group(group, columns=kept).take(places).to_pylist():
+                shown = [_decoded(image["bytes"]) for image in row["images"]]
+                for i, target in enumerate(row.get("target_images") or ()):
+                    shown[i] = draw_mask(shown[i], read_mask(target))
+                found[row["sample_id"]] = list(zip(row["views"], map(_small, shown), strict=True))
     return found
 
 
-def _small(png: bytes) -> Image.Image:
+def _decoded(png: bytes) -> Image.Image:
     with Image.open(io.BytesIO(png)) as picture:
-        return picture.convert("RGB").resize((_VIEW_PX, _VIEW_PX), Image.Resampling.LANCZOS)
+        return picture.convert("RGB")
+
+
+def _small(picture: Image.Image) -> Image.Image:
+    return picture.resize((_VIEW_PX, _VIEW_PX), Image.Resampling.LANCZOS)
 
 
 def _legend(task: Task, simulated_em: bool) -> list[tuple[str, RGB]]:
@@ -129,11 +141,16 @@ def _legend(task: Task, simulated_em: bool) -> list[tuple[str, RGB]]:
     if task.has_em:
         drawn = "SIMULATED slices of image data (no micrographs)" if simulated_em else "slices of image data"
         entries.append((f"below each view: {drawn} in its plane, that segment outlined", EM_OUTLINE))
+    if task.scoring == "masks":
+        entries.append(
+            ("the answer, which the stored pictures do not show: what the right split takes away", TAKEN_COLOUR)
+        )
     return entries
 
 
 def _draw(
     title: str,
+    open_answer: str,
     legend: Sequence[tuple[str, RGB]],
     lines: Sequence[tuple[str, Sequence[_Sample]]],
     pictures: dict[str, list[tuple[str, Image.Image]]],
@@ -156,7 +173,7 @@ def _draw(
     top = _MARGIN + _TITLE_PX
     for answer, shown in lines:
         total = f"{len(shown)} of {counts[answer] if answer else counts.total()} rows"
-        heading = f"Right answer: {answer}" if answer else "Right answer: a place"
+        heading = f"Right answer: {answer or open_answer}"
         draw.line((_MARGIN, top + 5, width - _MARGIN, top + 5), _FRAME)
         draw.text((_MARGIN, top + 12), heading, _INK, _font(18))
         draw.text((_MARGIN + _font(18).getlength(heading) + 14, top + 15), total, _FAINT, _font(14))
@@ -187,7 +204,13 @@ def _draw_sample(
         sheet.paste(marked, (x, y + _LABEL_PX))
         draw.rectangle((x, y + _LABEL_PX, x + _VIEW_PX - 1, y + _LABEL_PX + _VIEW_PX - 1), outline=_FRAME)
     foot = top + -(-len(views) // _COLUMNS) * (_VIEW_PX + _LABEL_PX + _GAP)
-    caption = f"{ORIGINS.get(sample.origin, sample.origin)}; each view {sample.extent_nm:.0f} nm wide"
+    origin = ORIGINS.get(sample.origin, sample.origin)
+    if {name for name, _ in views} == set(
+        PAIR_VIEWS
+    ):  # of two places, no one width holds for both, and the column is narrow
+        caption = "simulated" if sample.origin == "simulated" else origin
+    else:
+        caption = f"{origin}; each view {sample.extent_nm:.0f} nm wide"
     draw.text((left + 1, foot), caption, _INK, _font(13))
 
 

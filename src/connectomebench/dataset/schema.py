@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
+from connectomebench.core.part_masks import TARGET_PREFIX
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
@@ -144,7 +145,8 @@ def make_row(
     site
         What is shown and what is true.
     images
-        View name -> PNG file; all views of the site.
+        View name -> PNG file; all views of the site, and where the answer is masks these too, under the name of the
+        view after :data:`connectomebench.core.part_masks.TARGET_PREFIX`.
     group
         Name of the site's group, from :func:`connectomebench.partition.assign.partition_sites`.
     info
@@ -170,6 +172,9 @@ def make_row(
     if labels and site.answer not in labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(labels)}")
     own = info.of(site)
+    targets = [TARGET_PREFIX + view for view in site.views if TARGET_PREFIX + view in images]
+    if task.scoring == "masks" and len(targets) != len(site.views):
+        raise ConnectomeBenchError(f"{site.task}: a sample lacks the masks of its answer; build it again")
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,
@@ -181,7 +186,7 @@ def make_row(
         "label": task.labels.index(site.answer) if task.labels else None,
         "target_nm": [[float(c) for c in place] for place in site.target_nm],
         "choices": [int(s) for s in site.choices],
-        "target_images": [],
+        "target_images": [{"bytes": images[name], "path": None} for name in targets],
         "location_nm": [float(c) for c in site.location_nm],
         "extent_nm": float(site.extent_nm),
         "segment_ids": [int(s) for s in site.segment_ids],

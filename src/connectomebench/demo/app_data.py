@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import escape
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.scene_shards import StoredScenes
 from connectomebench.demo.recorded_answers import AnswerRecords
 from connectomebench.demo.stored_samples import StoredSamples, open_samples
 from connectomebench.demo.texts import species_title
@@ -24,11 +25,12 @@ SOON: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 @dataclass(frozen=True, eq=False)
 class AppData:
-    """Samples and the models' answers to them; shared by all visitors."""
+    """Samples, their scenes and the models' answers to them; shared by all visitors."""
 
     samples: StoredSamples
     records: AnswerRecords
     folder: Path
+    scenes: StoredScenes
 
     def tasks(self, species: str) -> list[tuple[str, str]]:
         """Return the tasks of a species: title and name."""
@@ -69,7 +71,8 @@ def open_content(folder: Path) -> AppData:
         If there is no dataset.
     """
     samples = open_samples(folder)
-    return AppData(samples, AnswerRecords(folder, samples), folder)
+    folders = {place.file.parent for places in samples.places.values() for place in places}
+    return AppData(samples, AnswerRecords(folder, samples), folder, StoredScenes(folders))
 
 
 def show_errors(handler: Callable[..., Any]) -> Callable[..., Any]:

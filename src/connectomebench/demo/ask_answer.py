@@ -12,6 +12,7 @@ from connectomebench.core.tasks import Task
 from connectomebench.demo.ask_models import AskableModel, ModelOpinion
 from connectomebench.demo.html import model_name, probability_bar, table
 from connectomebench.demo.sample_pictures import figure
+from connectomebench.demo.scene_view import scene_html
 from connectomebench.demo.texts import question, species_title
 from connectomebench.evaluation.prompt_hints import hint
 
@@ -22,7 +23,9 @@ _HEAD = ("Model", "Answer", "Probability it gives to “yes”", "Learnt from")
 _SIMULATED = {"no": "", "some": ", some of the errors simulated", "all": ", simulated errors"}
 
 
-def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: Sequence[ModelOpinion]) -> Markup:
+def answer_html(
+    task: Task, views: Sequence[Image.Image], note: str, opinions: Sequence[ModelOpinion], scene: bytes | None = None
+) -> Markup:
     """Show a place and the models' answers.
 
     Parameters
@@ -35,12 +38,16 @@ def answer_html(task: Task, views: Sequence[Image.Image], note: str, opinions: S
         Caption of the views.
     opinions
         From :func:`connectomebench.demo.ask_models.ask`; empty if no model was trained for the task.
+    scene
+        The same in 3D; None where only pictures are known.
     """
     shown = Markup("").join(_figure(name, view) for name, view in zip(task.views, views, strict=True))
     start = Markup(
         '<h2 class="cb-question">{}</h2><p class="cb-hint">What to look for: {}</p><div class="cb-views">{}</div>'
         '<p class="cb-soft">{}</p>'
     ).format(question(task), hint(task), shown, note)
+    if scene is not None:
+        start += scene_html(scene, "The same in 3D. Drag to turn, wheel or pinch to zoom.")
     if not opinions:
         return start + Markup("<p>No model that was trained for this question is at hand here.</p>")
     answers = table("What the models say", _HEAD, [_row(opinion) for opinion in opinions])

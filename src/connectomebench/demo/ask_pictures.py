@@ -57,6 +57,15 @@ def meeting_point(meshes: Sequence[Mesh]) -> Point:
     return x, y, z
 
 
+def mesh_scene(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: float) -> bytes:
+    """Make the 3D scene of what :func:`draw_meshes` draws; the same parameters."""
+    from connectomebench.rendering.colours import ROLE_COLOURS
+    from connectomebench.rendering.scene_file import write_scene
+
+    colours = [ROLE_COLOURS[role] for role in task.roles]  # type: ignore[index]
+    return write_scene(meshes, [(role, "") for role in task.roles], colours, point_nm, extent_nm)
+
+
 def draw_meshes(task: Task, meshes: Sequence[Mesh], point_nm: Point, extent_nm: float) -> list[Image.Image]:
     """Render the three views of uploaded meshes as in a dataset.
 

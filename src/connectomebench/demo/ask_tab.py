@@ -21,7 +21,14 @@ from connectomebench.demo.ask_answer import answer_html, refusal_html
 from connectomebench.demo.ask_cave import WIDEST_NM, meshes_now, root_ids, species_with_token
 from connectomebench.demo.ask_line import AT_ONCE, WAITING, AskLine
 from connectomebench.demo.ask_models import MODELS_VARIABLE, AskableModel, ask, askable_tasks, find_models
-from connectomebench.demo.ask_pictures import EXTENTS_NM, draw_meshes, draw_something, meeting_point, read_views
+from connectomebench.demo.ask_pictures import (
+    EXTENTS_NM,
+    draw_meshes,
+    draw_something,
+    meeting_point,
+    mesh_scene,
+    read_views,
+)
 from connectomebench.demo.demo_data import named_repositories
 from connectomebench.demo.mesh_counts import SUFFIXES
 from connectomebench.demo.mesh_files import MOST_BYTES, MOST_FACES, read_meshes_apart
@@ -41,6 +48,7 @@ _WIDTHS, _WIDTHS_CAVE = (f"{EXTENTS_NM[0] / 1000:g} to {widest / 1000:g}" for wi
 _TEXT = 100
 _GONE = "something went wrong; files are removed after ten minutes, so upload yours again if they are older"
 _FARTHEST_NM = 1e9
+MOST_SCENE_BYTES = 8_000_000
 
 
 @dataclass(frozen=True)
@@ -157,8 +165,8 @@ def build_ask(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             *values[: -len(uploads)], meshes=tuple(given[: -len(views)]), views=tuple(given[-len(views) :])
         )
         chosen = _known(wish.task)
-        drawn, note = _views_of(wish, chosen)
-        return answer_html(chosen, drawn, note, ask(_found(models())[chosen.name], chosen, drawn))
+        drawn, note, scene = _views_of(wish, chosen)
+        return answer_html(chosen, drawn, note, ask(_found(models())[chosen.name], chosen, drawn), scene)
 
     line = AskLine()
 
@@ -243,13 +251,13 @@ def _known(name: str) -> Task:
     return get_task(name)
 
 
-def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str]:
-    """Render the requested place; return the views and a caption."""
+def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str, bytes | None]:
+    """Render the requested place; return the views, a caption, and the scene where meshes are known."""
     if wish.kind == _VIEWS:
         given = [file for file in wish.views if file is not None]
         if len(given) < len(MESH_VIEWS):
             raise ConnectomeBenchError("upload all three views: front, side and top")
-        return read_views(given), "Your views, as you uploaded them."
+        return read_views(given), "Your views, as you uploaded them.", None
     if wish.extent_um is None:
         raise ConnectomeBenchError("say how wide the views shall be, in µm")
     if wish.kind == _CAVE:
@@ -264,10 +272,15 @@ def _views_of(wish: AskRequest, task: Task) -> tuple[list[Image.Image], str]:
     return _drawn(task, meshes, point, wish.extent_um)
 
 
-def _drawn(task: Task, meshes: Sequence[Mesh], point: Point, extent_um: float) -> tuple[list[Image.Image], str]:
+def _drawn(
+    task: Task, meshes: Sequence[Mesh], point: Point, extent_um: float
+) -> tuple[list[Image.Image], str, bytes | None]:
     views = draw_meshes(task, meshes, point, extent_um * 1000)
     place = ", ".join(f"{value:.0f}" for value in point)
-    return views, f"Centre {place} nm; the views are {extent_um:g} µm wide."
+    scene = mesh_scene(task, meshes, point, extent_um * 1000)
+    # a large one would take longer to send than the answer
+    small = scene if len(scene) <= MOST_SCENE_BYTES else None
+    return views, f"Centre {place} nm; the views are {extent_um:g} µm wide.", small
 
 
 def _unit_nm(text: str) -> Point:

@@ -13,7 +13,8 @@ from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import facts, models_table, origin, warning
 from connectomebench.demo.neuroglancer import neuroglancer_link
 from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
-from connectomebench.demo.sample_pictures import thumbnail, views_html
+from connectomebench.demo.sample_pictures import pictures_html, thumbnail, views_html
+from connectomebench.demo.scene_view import sample_scene
 from connectomebench.demo.texts import question
 
 if TYPE_CHECKING:
@@ -212,11 +213,25 @@ def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
             body,
             warning(collection),
             views_html(content.samples, key, number),
+            _answer_views(content, key, number),
+            Markup('<div class="cb-pair">{}{}</div>').format(
+                sample_scene(content, row, truth=False), sample_scene(content, row, truth=True)
+            ),
             models_table(content.records.get(), row),
             facts("Where this sample comes from", _provenance(content, key, row)),
             told_link,
         ]
     )
+
+
+def _answer_views(content: AppData, key: tuple[str, str], number: int) -> Markup:
+    """Show the answer over the pictures where it is masks; nothing otherwise."""
+    drawn = content.samples.answer_pictures(key, number)
+    if not drawn:
+        return Markup("")
+    row = content.samples.row(key, number)
+    shown = pictures_html(list(row["views"])[: len(drawn)], drawn, row.get("extent_nm"))
+    return Markup("<h3>The answer: what the right split takes away, in orange</h3>") + shown
 
 
 def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> dict[str, str]:

@@ -70,6 +70,22 @@
     if (button && (document.activeElement === document.body || !document.activeElement.offsetParent)) button.focus({ preventScroll: true });
   }, 60);
 
+  // 3D views: the place holds its scene; the viewer is asked for with the first one
+  const viewers = new Map();
+  const open3d = () => {
+    for (const [place, viewer] of viewers) if (!place.isConnected) { viewer.dispose(); viewers.delete(place); }
+    document.querySelectorAll(".cb-3d[data-scene]").forEach(async (place) => {
+      const bytes = Uint8Array.from(atob(place.dataset.scene), (one) => one.charCodeAt(0));
+      place.removeAttribute("data-scene");
+      const { openViewer } = await import(new URL("viewer/viewer.js", document.baseURI).href);
+      if (!place.isConnected) return;
+      const viewer = openViewer(place.querySelector("div"));
+      viewers.set(place, viewer);
+      await viewer.show({ scene: bytes.buffer });
+    });
+  };
+  new MutationObserver(open3d).observe(document.documentElement, { childList: true, subtree: true });
+
   // what changes after an answer is read out; Gradio makes these elements anew when tabs change
   const live = () => document.querySelectorAll("#cb-truth, #cb-score").forEach((one) => one.setAttribute("aria-live", "polite"));
   new MutationObserver(live).observe(document.documentElement, { childList: true, subtree: true });

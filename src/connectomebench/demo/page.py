@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectomebench.demo.app_data import AppData
 from connectomebench.demo.texts import INTRODUCTION
+from connectomebench.web.viewer_files import viewer_css
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -65,4 +66,4 @@ def look() -> dict[str, Any]:
         block_title_text_color_dark="*neutral_200",
     )
     script = (_HERE / "page.js").read_text(encoding="utf-8")
-    return {"theme": theme, "css_paths": _HERE / "page.css", "head": f"<script>{script}</script>"}
+    return {"theme": theme, "css": viewer_css(), "css_paths": _HERE / "page.css", "head": f"<script>{script}</script>"}

@@ -13,6 +13,7 @@ from connectomebench.demo.demo_data import cache_folder
 from connectomebench.web.access import UPLOAD, Access, checked_names
 from connectomebench.web.launch import ServedPage, launch
 from connectomebench.web.uploads import upload_folder
+from connectomebench.web.viewer_files import viewer_routes
 
 # events that wait; asks, which take seconds, have a line of their own (`ask_line`)
 _QUEUE = 2000
@@ -116,7 +117,14 @@ def serve(
         blocks = build_page(content)
         blocks.queue(max_size=_QUEUE, default_concurrency_limit=_AT_ONCE, api_open=False)
         page = launch(
-            blocks, access, host, port, state_session_capacity=_SESSIONS, max_file_size=_UPLOAD_BYTES, **look()
+            blocks,
+            access,
+            host,
+            port,
+            viewer_routes(),
+            state_session_capacity=_SESSIONS,
+            max_file_size=_UPLOAD_BYTES,
+            **look(),
         )
         stack.callback(page.close)
         content.records.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.part_masks import read_mask
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import TASKS, Task, get_task
 from connectomebench.dataset.integrity import check_files
@@ -114,6 +116,19 @@ class StoredSamples:
         column = _images(place.file, place.row_group)
         return [image["bytes"] for image in column[place.number].as_py()]
 
+    def answer_pictures(self, key: tuple[str, str], number: int) -> list[bytes]:
+        """Return the images of one row with its masks drawn over them, as PNG files; none where it has no masks.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            As :meth:`pictures`.
+        """
+        shown = self.pictures(key, number)
+        place = self.places[key][number]
+        masks = _targets(place.file, place.row_group)[place.number].as_py() or ()
+        return [_with_mask(picture, mask["bytes"]) for picture, mask in zip(shown, masks, strict=False)]
+
     def shown(self, key: tuple[str, str]) -> list[int]:
         """Return the rows shown to visitors: the test partition, or all rows if there is none."""
         partitions = self.rows[key]["partition"].to_pylist()
@@ -192,11 +207,42 @@ def _read(folder: Path, entry: Mapping[str, Any]) -> tuple[pa.Table, tuple[Place
 @lru_cache(maxsize=_ROW_GROUPS_KEPT)
 def _images(file: Path, row_group: int) -> pa.ChunkedArray:
     """Read the images of one row group."""
+    return _column(file, row_group, "images")
+
+
+@lru_cache(maxsize=_ROW_GROUPS_KEPT)
+def _targets(file: Path, row_group: int) -> pa.ChunkedArray:
+    """Read the masks of one row group; of files without them, nothing for each row."""
+    import pyarrow as pa
+
+    images = _images(file, row_group)
+    return _column(file, row_group, "target_images", pa.chunked_array([pa.nulls(len(images))]))
+
+
+def _column(file: Path, row_group: int, name: str, missing: pa.ChunkedArray | None = None) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file) as stored:
-            return stored.read_row_group(row_group, columns=["images"])["images"]
+            if missing is not None and name not in stored.schema_arrow.names:
+                return missing
+            return stored.read_row_group(row_group, columns=[name])[name]
     except (OSError, pa.ArrowInvalid) as error:
         raise ConnectomeBenchError("the pictures of this sample cannot be read; choose another one") from error
+
+
+def _with_mask(picture: bytes, mask: bytes) -> bytes:
+    """Draw a mask over a picture; both and the result are PNG files."""
+    from PIL import Image
+
+    from connectomebench.rendering.mask_overlay import draw_mask
+
+    try:
+        with Image.open(io.BytesIO(picture)) as shown:
+            drawn = draw_mask(shown, read_mask(mask))
+    except (OSError, ValueError) as error:
+        raise ConnectomeBenchError("the answer of this sample cannot be read; choose another one") from error
+    stream = io.BytesIO()
+    drawn.save(stream, "PNG")
+    return stream.getvalue()

@@ -27,6 +27,7 @@ _PLAIN = {
     "segment_classification": "What is the blue piece?",
 }
 _CHOICES = {
+    "merge_action_multiple_choice": {"none": "none of them"},
     "segment_classification": {
         "a": "one cell body and its processes",
         "b": "several cell bodies",
@@ -35,7 +36,7 @@ _CHOICES = {
         "e": "no neuron",
         "f": "cannot be told",
         "g": "none of these",
-    }
+    },
 }
 _YES_NO = {"yes": "y", "no": "n"}
 

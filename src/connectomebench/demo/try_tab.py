@@ -13,6 +13,7 @@ from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import models_table, origin, tally, warning
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.sample_pictures import views_html
+from connectomebench.demo.scene_view import AFTER, BEFORE, sample_scene
 from connectomebench.demo.texts import BUTTONS, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
@@ -36,6 +37,8 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
         asked = gr.HTML(elem_classes="cb-prose")
         pictures = gr.HTML('<p style="min-height:20rem">The first sample is on its way.</p>', elem_id="cb-sample")
+        turn = gr.Button(BEFORE, visible=False, elem_id="cb-turn", size="md")
+        scene = gr.HTML(elem_id="cb-scene")
         with gr.Row(elem_id="cb-answers"):
             buttons = [
                 gr.Button("", visible=False, elem_id=f"cb-answer-{i}", elem_classes="cb-keyed", min_width=60)
@@ -66,7 +69,13 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             ),
             gr.Button("Skip (→)", variant="secondary"),
             "",
+            gr.Button(BEFORE, visible=samples.row(state.key, number)["sample_id"] in content.scenes),
+            "",
         ]
+
+    def in_3d(state: VisitorState | None) -> Markup:
+        now = _open(state)
+        return sample_scene(content, samples.row(now.key, now.number(samples)), truth=now.answered)
 
     def start() -> list[Any]:
         return show(_new(first))
@@ -98,20 +107,24 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             gr.Button("Next sample (→)", variant="primary"),
             _verdict(content.records.get(), row, given[index][0]),
             _score(content, after),
+            gr.Button(AFTER, visible=row["sample_id"] in content.scenes),
+            "",
         ]
 
-    shown = [visit, asked, pictures, *buttons, following, truth]
+    shown = [visit, asked, pictures, *buttons, following, truth, turn, scene]
     blocks.load(show_errors(start), None, shown, **SOON)
     task.input(show_errors(choose), [visit, species, task], [*shown, score], **SOON)
     species.input(show_errors(choose_species), [visit, species, task], [task, *shown, score], **SOON)
     followed = following.click(show_errors(go_on), visit, shown, **SOON)
     followed.then(None, js="() => cbGoOn('#cb-answer-0', '#cb-try .cb-question')")
+    turn.click(show_errors(in_3d), visit, scene, **SOON)
     for index, button in enumerate(buttons):
         # by keyword, so that each button keeps its own number
         def take(state: VisitorState | None, index: int = index) -> list[Any]:
             return answer(state, index)
 
-        clicked = button.click(show_errors(take), visit, [visit, *buttons, following, truth, score], **SOON)
+        told = [visit, *buttons, following, truth, score, turn, scene]
+        clicked = button.click(show_errors(take), visit, told, **SOON)
         clicked.then(None, js="() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')")
 
 

@@ -106,7 +106,7 @@ class ChatModelAdapter:
         for row in rows:
             _check(row, self._answer_mode)
         conversations = [self._conversation(row) for row in rows]
-        tasks = [get_task(row["task"]) for row in rows]
+        tasks = [get_task(row["task"]).for_views(row["views"]) for row in rows]
         if self._answer_mode.kind == "scored":
             return self._scored(conversations, tasks)
         draws = self._answer_mode.votes
@@ -125,12 +125,12 @@ class ChatModelAdapter:
 
     def _scored(self, conversations: Sequence[Conversation], tasks: Sequence[Task]) -> list[Answer]:
         model = cast(ScoringModel, self._model)
-        by_task: dict[str, list[int]] = {}
+        by_task: dict[Task, list[int]] = {}
         for number, task in enumerate(tasks):
-            by_task.setdefault(task.name, []).append(number)
+            by_task.setdefault(task, []).append(number)
         answers: dict[int, Answer] = {}
-        for name, numbers in by_task.items():
-            scores = model.score([conversations[number] for number in numbers], get_task(name).labels)
+        for task, numbers in by_task.items():
+            scores = model.score([conversations[number] for number in numbers], task.labels)
             for number, own in zip(numbers, scores, strict=True):
                 answers[number] = Answer(
                     max(own, key=own.__getitem__), own, question=_question_text(conversations[number])

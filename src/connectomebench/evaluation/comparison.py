@@ -8,8 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from connectomebench.evaluation.agreement import kappa_statistic
 from connectomebench.evaluation.formatting import interval_text, p_text, without_nan
+from connectomebench.evaluation.mask_scores import mask_statistics, score_texts
 from connectomebench.evaluation.pairing import paired_rows
 from connectomebench.evaluation.result_records import predictions_and_answers
 from connectomebench.evaluation.significance import holm, mcnemar_exact
@@ -21,7 +25,8 @@ from connectomebench.evaluation.statistics import (
     paired_difference,
     two_class_balanced_accuracy_statistic,
 )
-from connectomebench.evaluation.summary import only_answer
+from connectomebench.evaluation.summary import MAIN_METRICS, METRIC_TITLES, main_metric, only_answer
+from connectomebench.evaluation.weighted_statistics import Statistic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,11 +48,11 @@ class Comparison:
     task, species, partition
         Where both were evaluated.
     values
-        Balanced accuracy of the first and of the second.
+        Main metric (:func:`connectomebench.evaluation.summary.main_metric`) of the first and of the second.
     difference
-        Balanced accuracy of the first minus the second, by paired bootstrap over groups.
+        That of the first minus the second, by paired bootstrap over groups.
     mcnemar_p
-        Exact McNemar test on right and wrong answers; assumes independent samples.
+        Exact McNemar test on right and wrong answers; assumes independent samples. NaN where answers are masks.
     kappa
         Cohen's kappa of the two models' answers; an unparsed answer counts as a category of its own.
     always
@@ -123,13 +128,15 @@ def compare(
         predicted_other, truth_other = predictions_and_answers(other)
         groups = one["group"].to_numpy(dtype=str)
         settings: dict[str, Any] = {"resamples": resamples, "seed": seed}
-        first_statistic = two_class_balanced_accuracy_statistic(predicted, truth)
-        second_statistic = two_class_balanced_accuracy_statistic(predicted_other, truth_other)
+        first_statistic = _main_statistic(task, predicted, truth)
+        second_statistic = _main_statistic(task, predicted_other, truth_other)
         one_value, other_value = (
             bootstrap_interval(statistic, groups, bounds=(0.0, 1.0), **settings)
             for statistic in (first_statistic, second_statistic)
         )
-        kappa = bootstrap_interval(kappa_statistic(predicted, predicted_other), groups, bounds=(-1.0, 1.0), **settings)
+        exact = main_metric(task) == MAIN_METRICS["exact"]
+        agreement = kappa_statistic(predicted, predicted_other) if exact else _undefined
+        kappa = bootstrap_interval(agreement, groups, bounds=(-1.0, 1.0), **settings)
         comparisons.append(
             Comparison(
                 first,
@@ -139,12 +146,23 @@ def compare(
                 partition,
                 (one_value, other_value),
                 paired_difference(first_statistic, second_statistic, groups, **settings),
-                mcnemar_exact(predicted == truth, predicted_other == truth_other),
+                mcnemar_exact(predicted == truth, predicted_other == truth_other) if exact else float("nan"),
                 kappa,
                 (only_answer(predicted), only_answer(predicted_other)),
             )
         )
     return comparisons
+
+
+def _main_statistic(task: str, predicted: NDArray[np.str_], truth: NDArray[np.str_]) -> Statistic:
+    """Return the main metric of a task as a function of row weights."""
+    if main_metric(task) == MAIN_METRICS["masks"]:
+        return mask_statistics(score_texts(predicted.tolist(), truth.tolist()))[MAIN_METRICS["masks"]]
+    return two_class_balanced_accuracy_statistic(predicted, truth)
+
+
+def _undefined(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.full(len(weights), np.nan)
 
 
 def as_text(comparisons: Sequence[Comparison]) -> str:
@@ -157,17 +175,25 @@ def as_text(comparisons: Sequence[Comparison]) -> str:
         width = max(len(c.first), len(c.second), len("difference"))
         lines = [
             f"{c.task}, {c.species}, {c.partition}: {d.n} samples in {d.n_groups} groups",
-            "  balanced accuracy with 95% interval over groups",
+            f"  {METRIC_TITLES[main_metric(c.task)]} with 95% interval over groups",
             f"  {c.first:<{width}}  {interval_text(c.values[0])}{_always(c.always[0])}",
             f"  {c.second:<{width}}  {interval_text(c.values[1])}{_always(c.always[1])}",
             f"  {'difference':<{width}}  {interval_text(d, sign='+')}, on the same samples",
-            f"  p = {p_text(d.p)} by bootstrap over groups{several}; {p_text(c.mcnemar_p)} by McNemar, which assumes "
-            "independent samples",
-            f"  agreement of their answers beyond chance (Cohen's kappa): {interval_text(c.kappa)}",
+            f"  p = {p_text(d.p)} by bootstrap over groups{several}{_of_answers(c)}",
             f"  {verdict_text(c)}",
         ]
         blocks.append("\n".join(lines))
     return "\n\n".join(blocks)
+
+
+def _of_answers(c: Comparison) -> str:
+    """Format the tests of right and wrong answers; nothing where answers are neither, such as masks."""
+    if math.isnan(c.mcnemar_p):
+        return ""
+    return (
+        f"; {p_text(c.mcnemar_p)} by McNemar, which assumes independent samples\n"
+        f"  agreement of their answers beyond chance (Cohen's kappa): {interval_text(c.kappa)}"
+    )
 
 
 def _always(answer: str | None) -> str:

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connectomebench.evaluation.results import Summary, label, summarise
+from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from connectomebench.dataset.rows import DataRecord
 
+_MASKS = {"miou_per_view": "by view", "iou": "IoU of the part taken away", "dice": "Dice"}
 _MORE = {"ece": "calibration error", "brier": "Brier score", "auroc": "AUROC"}
 
 
@@ -25,7 +27,7 @@ def summary_lines(frame: pd.DataFrame) -> list[str]:
         Records of one model, partition and condition, from :func:`connectomebench.evaluation.results.read_results`.
     """
     [summary] = summarise(frame)
-    return [_first(summary), *_probabilities(summary), *_cost(frame)]
+    return [_first(summary), *_masks(summary), *_probabilities(summary), *_cost(frame)]
 
 
 def simulated_note(data: DataRecord) -> tuple[str, ...]:
@@ -36,14 +38,22 @@ def simulated_note(data: DataRecord) -> tuple[str, ...]:
 
 
 def _first(summary: Summary) -> str:
-    found = summary.estimates["balanced_accuracy"]
+    name = main_metric(summary.task)
+    found = summary.estimates[name]
     unread = f", {summary.unparsed} replies without an answer" if summary.unparsed else ""
     always = f"; it always answers {summary.always}" if summary.always else ""
     return (
         f"{label(summary.model, summary.condition)} on {summary.task}/{summary.species}/{summary.partition}: "
-        f"balanced accuracy {found.value:.3f} (95% interval {found.lower:.3f} to {found.upper:.3f}, "
+        f"{METRIC_TITLES[name]} {found.value:.3f} (95% interval {found.lower:.3f} to {found.upper:.3f}, "
         f"{summary.n} rows in {summary.n_groups} groups{unread}){always}"
     )
+
+
+def _masks(summary: Summary) -> list[str]:
+    """Format the other scores of masks, where answers are masks."""
+    found = {name: summary.estimates[name] for name in _MASKS if name in summary.estimates}
+    parts = [f"{_MASKS[name]} {one.value:.3f} ({one.lower:.3f} to {one.upper:.3f})" for name, one in found.items()]
+    return [f"  {', '.join(parts)}"] if parts else []
 
 
 def _probabilities(summary: Summary) -> list[str]:

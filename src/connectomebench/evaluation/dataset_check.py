@@ -19,6 +19,7 @@ from connectomebench.dataset.row_format import entry_format
 from connectomebench.evaluation.comparison import FEW_GROUPS
 from connectomebench.evaluation.cue_scores import CueScore, score_cues
 from connectomebench.evaluation.formatting import interval_text, without_nan
+from connectomebench.evaluation.mask_check import MaskCheck, mask_entry
 
 if TYPE_CHECKING:
     from connectomebench.dataset.rows import DataRecord
@@ -187,8 +188,33 @@ def check_dataset(
 
 def _matched(name: str, data: DataRecord) -> tuple[str, ...]:
     """Name the cues that a build matched its controls on: before format 2 of the rows, the first alone."""
+    if get_task(data.task).has_candidates:
+        return ()  # sites are matched, candidates of one site are not
     manifest = read_manifest(Path(name)) if data.repo is None else fetch_manifest(data.repo, str(data.revision))
     return MATCHED_CUES if entry_format(manifest["species"][data.species])[0] >= 2 else MATCHED_CUES[:1]
+
+
+def asks_for_masks(name: str, task: str | None = None, revision: str | None = None) -> bool:
+    """Return whether the answers of a dataset are masks.
+
+    Parameters
+    ----------
+    name
+        Folder of one task, or ``ORG/NAME`` on the Hub.
+    task
+        For public datasets that hold several.
+    revision
+        As for :func:`check_dataset`.
+    """
+    from connectomebench.dataset.public.load_public import recognise
+
+    if task is None:
+        if recognise(name) is not None:
+            return False
+        folder = Path(name)
+        local = (folder / FILE_NAME).exists()
+        task = (read_manifest(folder) if local else fetch_manifest(name, revision or "main"))["task"]
+    return get_task(str(task)).scoring == "masks"
 
 
 def check_datasets(
@@ -200,6 +226,7 @@ def check_datasets(
     -------
     checks, left_out
         In the order of their folders. Of an output folder, what cannot be checked does not keep the rest from it.
+        Datasets of masks are in neither: :func:`connectomebench.evaluation.mask_check.check_masks` is for them.
 
     Raises
     ------
@@ -211,6 +238,8 @@ def check_datasets(
     left_out: list[NotChecked] = []
     for one in names:
         try:
+            if asks_for_masks(one, task, revision):
+                continue  # see connectomebench.evaluation.mask_check
             if names != (name,) and not get_task(held := read_manifest(Path(one))["task"]).labels:
                 left_out.append(NotChecked(one, f"the answer to {held} is a place, which no cheap cue can give", False))
                 continue
@@ -254,13 +283,20 @@ def cues_entry(check: DatasetCheck) -> list[dict[str, Any]]:
     ]
 
 
-def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], threshold: float | None) -> str:
+def as_json(
+    checks: Sequence[DatasetCheck],
+    left_out: Sequence[NotChecked],
+    threshold: float | None,
+    masks: Sequence[MaskCheck] = (),
+) -> str:
     """Format checks as one JSON object.
 
     Parameters
     ----------
     checks, left_out
         From :func:`check_datasets`.
+    masks
+        From :func:`connectomebench.evaluation.mask_check.check_masks`.
     threshold
         Balanced accuracy that no interval may lie above, as it is with two answers (:meth:`DatasetCheck.limit`); None
         judges nothing.
@@ -269,7 +305,8 @@ def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], thre
     -------
     str
         Keys ``datasets`` (each with ``task``, ``species``, ``repo``, ``revision``, ``fingerprint``, ``cues`` and
-        ``leading``, the names of the cues above the threshold), ``left_out``, ``fail_above`` and ``failed``.
+        ``leading``, the names of the cues above the threshold, or for masks ``mask_baselines``), ``left_out``,
+        ``fail_above`` and ``failed``.
     """
     datasets = [
         {
@@ -283,6 +320,18 @@ def as_json(checks: Sequence[DatasetCheck], left_out: Sequence[NotChecked], thre
             "leading": None if threshold is None else [one.cue for one in check.leading(threshold)],
         }
         for check in checks
+    ]
+    datasets += [
+        {
+            "dataset": check.name,
+            "task": check.data.task,
+            "species": check.data.species,
+            "repo": check.data.repo,
+            "revision": check.data.revision,
+            "fingerprint": check.data.fingerprint,
+            "mask_baselines": mask_entry(check),
+        }
+        for check in masks
     ]
     return json.dumps(
         {

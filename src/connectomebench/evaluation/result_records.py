@@ -41,12 +41,12 @@ _ADDED = ("condition", "replies", "derived", "prompt_tokens")
 def result_schema() -> pa.Schema:
     """Return the Arrow schema of a result record.
 
-    ``prediction`` is a label of the task or text for places, null if the reply could not be parsed; ``probability`` is
-    P(yes) of yes/no tasks and that of the given answer of other tasks (:func:`stated_probability`), null if the model
-    gives none; ``answer`` is the truth; ``question`` is the full prompt text; ``condition`` names deviations
-    from the defaults (`DEFAULT`: none); ``votes`` and ``replies`` hold answer and text of every vote, ``derived`` the
-    answer derived from the analysis; ``latency_s`` (seconds), ``prompt_tokens``, ``tokens`` (generated) and
-    ``cost_usd`` are per sample.
+    ``prediction`` is a label of the task, or text for places or masks, null if the reply could not be parsed;
+    ``probability`` is P(yes) of yes/no tasks and that of the given answer of other tasks
+    (:func:`stated_probability`), null if the model gives none; ``answer`` is the truth; ``question`` is the full prompt
+    text; ``condition`` names deviations from the defaults (`DEFAULT`: none); ``votes`` and ``replies`` hold answer and
+    text of every vote, ``derived`` the answer derived from the analysis; ``latency_s`` (seconds), ``prompt_tokens``,
+    ``tokens`` (generated) and ``cost_usd`` are per sample.
     """
     import pyarrow as pa
 

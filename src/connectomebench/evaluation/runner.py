@@ -15,6 +15,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.version import __version__
 from connectomebench.evaluation.results import DEFAULT, stated_probability, write_results
 from connectomebench.evaluation.resume_log import SUFFIX, ResumeLog, open_resume_log, remove_resume_log
+from connectomebench.evaluation.true_answers import true_answers
 from connectomebench.models.base import Batch, Model
 from connectomebench.models.chat import UnansweredError
 
@@ -160,6 +161,7 @@ def _batch_evaluator(
         prepared = prepare(batch)
         began = time.perf_counter()
         answers = model.predict(prepared)
+        truth = true_answers(batch)
         seconds = (time.perf_counter() - began) / len(answers)
         return [
             {
@@ -170,7 +172,7 @@ def _batch_evaluator(
                 "question": answer.question or prepared["question"][i],
                 "prediction": answer.prediction,
                 "probability": stated_probability(answer.prediction, answer.probabilities),
-                "answer": batch["answer"][i],
+                "answer": truth[i],
                 "group": batch["group"][i],
                 "reply": answer.reply,
                 "votes": list(answer.votes) or None,

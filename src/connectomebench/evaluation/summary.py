@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.tasks import TASKS
+from connectomebench.core.tasks import TASKS, Scoring
 from connectomebench.evaluation.auroc import (
     answer_confidence,
     aurc_statistic,
@@ -17,6 +17,7 @@ from connectomebench.evaluation.auroc import (
     risk_statistic,
 )
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
+from connectomebench.evaluation.mask_scores import MASK_METRICS, mask_statistics, score_texts
 from connectomebench.evaluation.precision_recall import RATES
 from connectomebench.evaluation.result_records import (
     YES_NO,
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 
 COVERAGES = {"risk_at_50": 0.5, "risk_at_80": 0.8, "risk_at_90": 0.9}
 """Name of risk -> coverage, the share of rows answered."""
+MAIN_METRICS: Mapping[Scoring, str] = {"exact": "balanced_accuracy", "masks": MASK_METRICS[0]}
+"""How a task is scored -> the metric that says most."""
+METRIC_TITLES = {"balanced_accuracy": "balanced accuracy", "miou": "mean IoU of both parts"}
 METRICS: tuple[str, ...] = ("balanced_accuracy", "ece", "mce", "brier", "auroc", *RATES, *COVERAGES, "aurc")
 
 
@@ -56,7 +60,8 @@ class Summary:
     estimates
         Estimates by the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score,
         AUROC, risks and AURC those with a probability, else all. Undefined values are NaN: a single class, nothing
-        answered "yes", no probabilities, rates of answers other than yes and no, or places as answers.
+        answered "yes", no probabilities, rates of answers other than yes and no, or places or masks as answers. For
+        masks there are those of :data:`connectomebench.evaluation.mask_scores.MASK_METRICS`, too.
     always
         The one answer given to all samples; None if there are several, or a single sample. Such a model has a balanced
         accuracy of exactly chance and may have a calibration error of 0: neither says anything about it.
@@ -145,6 +150,12 @@ def only_answer(prediction: NDArray[np.str_]) -> str | None:
     return str(given[0]) if len(prediction) > 1 and len(given) == 1 and given[0] else None
 
 
+def main_metric(task: str) -> str:
+    """Name the metric of a task that says most; balanced accuracy for tasks that are not known here."""
+    known = TASKS.get(task)
+    return MAIN_METRICS.get(known.scoring if known else "exact", MAIN_METRICS["exact"])
+
+
 def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict[str, Estimate]:
     """Estimate every metric on the rows of one partition."""
     prediction, answer = predictions_and_answers(rows)
@@ -152,6 +163,8 @@ def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict
     settings: dict[str, Any] = {"resamples": resamples, "seed": seed, "bounds": (0.0, 1.0)}
     estimates = dict.fromkeys(METRICS, _undefined(0, 0))
     task = TASKS.get(str(rows["task"].iloc[0]))
+    if task is not None and task.scoring == "masks":
+        return estimates | bootstrap_intervals(mask_statistics(score_texts(prediction, answer)), group, **settings)
     if task is not None and task.scoring != "exact":
         return estimates
     yes_no = classes_of(answer) == YES_NO

@@ -25,7 +25,7 @@ class DataConfig:
     Attributes
     ----------
     task
-        Any of the ten tasks.
+        Any task whose answer can be written as words.
     species
         One or several configs of the dataset, trained on together.
     dataset

@@ -34,6 +34,7 @@ _REQUIRED = {
     "trivial": _HEAD,
     "grey": _HEAD,
     "image_classifier": ("config.json", "model.safetensors"),
+    "mask_unet": ("config.json", "model.safetensors"),
     "adapter": ("adapter_config.json", "adapter_model.safetensors"),
     "vlm": ("config.json", "tokenizer_config.json"),
 }

@@ -40,8 +40,12 @@ def answer_steps(task: Task) -> tuple[Step, Step]:
     Raises
     ------
     ConnectomeBenchError
-        If the answer is a place: people cannot read coordinates off an image.
+        If the answer is a place, since people cannot read coordinates off an image, or a mask.
     """
+    if task.scoring == "masks":
+        raise ConnectomeBenchError(
+            f"the answer to {task.name} is a mask, which this page cannot take; rate yes/no and choice tasks"
+        )
     if not task.labels:
         raise ConnectomeBenchError(
             f"the answer to {task.name} is a place in nm, which a person cannot point at; rate yes/no and choice tasks"

@@ -27,7 +27,7 @@ from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.task_explanations import CUE_TITLES
-from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS
+from connectomebench.core.tasks import EM_VIEWS, SHAPE_VIEWS
 from connectomebench.models.features import FeatureStore, stored_rows
 from connectomebench.models.images import StoredImage, image_size
 from connectomebench.rendering.colour_features import MIN_SATURATION, NAMES, image_features
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
 RINGS = (0.0, 0.03, 0.06, 0.1, 0.16, 0.25)  # borders of the rings, in edges of the picture
 GREY_BINS = 8
+_WHOLE = ("segment_classification",)  # what it is follows from size and outline, and its size is in the question
+IDS_ANSWER = ("segment_identity",)
+"""Tasks in which the ids of segments are the answer itself."""
 
 Names = tuple[str, ...]
 Measured = tuple[Names, NDArray[np.float32]]
@@ -193,7 +196,7 @@ def _metadata(rows: Dataset, cache: Path | None, progress: bool) -> Measured:
     if "extent_nm" in known:
         parts.append(np.array(list(rows["extent_nm"]), np.float64)[:, None])
         names.append("extent")
-    if "segment_ids" in known:
+    if "segment_ids" in known and rows[0].get("task") not in IDS_ANSWER:
         ids = list(rows["segment_ids"])
         parts.append(np.array([_ids(row) for row in ids]))
         names += ["segments", "first_id", "last_id", "first_id_low", "last_id_low", "ids_in_order"]
@@ -228,16 +231,17 @@ def _as_share(name: str) -> float:
     return int.from_bytes(name.encode()[:8].ljust(8, b"\0"), "big") / 2**64
 
 
-_silhouettes = _on_views("silhouette", MESH_VIEWS, SILHOUETTE_NAMES, silhouette_features)
+_silhouettes = _on_views("silhouette", SHAPE_VIEWS, SILHOUETTE_NAMES, silhouette_features)
 
 CUES: tuple[CheapCue, ...] = (
     CheapCue(
         "trivial",
-        _on_views("trivial", MESH_VIEWS + EM_VIEWS, NAMES, image_features),
-        MESH_VIEWS + EM_VIEWS,
+        _on_views("trivial", SHAPE_VIEWS + EM_VIEWS, NAMES, image_features),
+        SHAPE_VIEWS + EM_VIEWS,
+        _WHOLE,
     ),
-    CheapCue("one_piece", _one_piece, MESH_VIEWS),
-    CheapCue("silhouette", _silhouettes, MESH_VIEWS),
+    CheapCue("one_piece", _one_piece, SHAPE_VIEWS, _WHOLE),
+    CheapCue("silhouette", _silhouettes, SHAPE_VIEWS, _WHOLE),
     CheapCue(
         "slice",
         _on_views("slice", EM_VIEWS, RING_NAMES, ring_features),
@@ -246,6 +250,6 @@ CUES: tuple[CheapCue, ...] = (
         ("endpoint_error_identification_with_em",),
     ),
     CheapCue("grey", _grey),
-    CheapCue("metadata", _metadata),
+    CheapCue("metadata", _metadata, (), _WHOLE),
 )
 """All cues, the plainest first."""

@@ -1,4 +1,7 @@
-"""Linear probe: a frozen encoder, one pooled vector per image, and a scikit-learn head on all views."""
+"""Linear probe: a frozen encoder, one pooled vector per image, and a scikit-learn head on all views.
+
+Of the two images of a pair (`segment_identity`) the head also sees how far their vectors differ.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from connectomebench.models.features import FeatureStore, encoder_store, stored_
 from connectomebench.models.head_io import load_head, save_head
 from connectomebench.models.heads import Head, HeadCandidate, fit_head
 from connectomebench.models.images import StoredImage, image_key
+from connectomebench.models.pair_features import with_difference
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -141,7 +145,9 @@ class Probe:
     def predict_images(self, images: Sequence[Sequence[StoredImage]]) -> list[Answer]:
         """Answer rows given by their images only."""
         check_views(images, self.views)
-        return self.head.answers(self._store.rows(lambda: images)) if len(images) else []
+        if not len(images):
+            return []
+        return self.head.answers(with_difference(self._store.rows(lambda: images), self.views))
 
     def save(self, folder: Path, kind: str = "probe") -> None:
         """Write the probe (without the encoder's weights) to a folder for :func:`load_probe`.
@@ -200,6 +206,7 @@ def train_probe(
     views = len(train[0]["images"])
     store = encoder_store(encoder, config.pooling, cache)
     features = store.rows(stored_rows(train, change), views * len(train), "encode images" if progress else None)
+    features = with_difference(features, views)
     words = "fit probe" if progress else None
     head = fit_head(features, answers, groups, head_candidates(config), config.folds, config.seed, words)
     return Probe(config, encoder, head, views, training_fingerprint(train), cache)

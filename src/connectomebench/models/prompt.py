@@ -64,15 +64,20 @@ def messages(
     Raises
     ------
     ConnectomeBenchError
-        If task or style is unknown, or the question is missing or contains control tokens of a chat template.
+        If task or style is unknown, the answer is a mask, or the question is missing or contains control tokens of a
+        chat template.
     """
     if style not in _FORMATS:
         raise unknown_name("answer style", style, get_args(AnswerStyle))
+    _check_words(get_task(row["task"]))
     question = question_of(row)
     content: list[dict[str, Any]] = []
-    for view in row["views"] if views is None else views:
+    shown = row["views"] if views is None else views
+    for view in shown:
         content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
-    content.append({"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']), confidence)}"})
+    content.append(
+        {"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']).for_views(shown), confidence)}"}
+    )
     return [{"role": "user", "content": content}]
 
 
@@ -108,11 +113,20 @@ def completion(row: Mapping[str, Any]) -> str:
         If the row has no valid answer.
     """
     task = get_task(row["task"])
+    _check_words(task)
     answer = row["answer"] if task.labels else format_places(row["target_nm"])
     reply = f"{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
     if parse_answer(reply, task) != answer:
         raise ConnectomeBenchError(f"a row of {task.name} has no valid answer ({answer!r:.60}); build it again")
     return reply
+
+
+def _check_words(task: Task) -> None:
+    """Refuse a task whose answer cannot be written as words."""
+    if task.scoring == "masks":
+        raise ConnectomeBenchError(
+            f"the answer to {task.name} is a mask, which no chat model can write; train training/train_masks.py on it"
+        )
 
 
 def answer_format(task: Task, confidence: bool = False) -> str:

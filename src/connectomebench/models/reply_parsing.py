@@ -155,7 +155,7 @@ def parse_answer(reply: str, task: Task) -> str | None:
         None if there is no valid answer, which counts as wrong.
     """
     text = answer_text(reply, task.labels)
-    if text is None:
+    if text is None or task.scoring == "masks":  # no words are a mask
         return None
     return parse_label(text, task.labels) if task.labels else _parse_places(text, _PLACES[task.answer_kind])
 

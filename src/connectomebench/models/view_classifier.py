@@ -23,6 +23,7 @@ from torch.utils.data import get_worker_info
 
 from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
+from connectomebench.models.pair_features import PAIR, blocks_of, with_difference
 
 # keys irrelevant to the network's shape, or that name external code, kernels or weights
 LEFT_OUT = frozenset(
@@ -47,7 +48,7 @@ def pooling_option(config: Any) -> dict[str, bool]:
 
 
 class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebench", tags=["connectomebench"]):
-    """Backbone, concatenated features of all views, dropout, and one linear layer.
+    """Backbone, concatenated features of all views (and their difference for a pair), dropout, and one linear layer.
 
     A view's features are the spatial mean of a convolutional network, the class token of a transformer, or the
     mean over its tokens if it has none.
@@ -105,7 +106,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         hidden = getattr(config, "hidden_sizes", None)
         self.dim = int(hidden[-1] if hidden else config.hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.dim * len(views), len(classes))
+        self.classifier = nn.Linear(self.dim * blocks_of(len(views)), len(classes))
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the features of single images.
@@ -142,6 +143,9 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
             Logits, shape (rows, classes), for equally frequent answers and not calibrated.
         """
         features = self.features(pixels.flatten(0, 1)).reshape(len(pixels), -1)
+        if pixels.shape[1] == PAIR:
+            first, second = features.chunk(PAIR, dim=1)
+            features = torch.cat([features, (first - second).abs()], dim=1)
         return self.classifier(self.dropout(features))
 
 
@@ -177,6 +181,7 @@ def network_scores(network: ViewClassifier, images: Sequence[Sequence[StoredImag
         with torch.inference_mode():
             parts.append(network.features(padded.to(device))[: len(pixels)].float().cpu().numpy())
     features = np.concatenate(parts).astype(np.float64).reshape(len(images), -1)
+    features = with_difference(features, len(images[0]))
     weight, bias = (p.detach().cpu().numpy().astype(np.float64) for p in network.classifier.parameters())
     return features @ weight.T + bias
 

@@ -208,7 +208,7 @@ def check_divisible(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Bo
                 f"{what} lie in {len(own)} cubes of {rules.cube_nm:g} nm, too few for train, validation and test; use "
                 "a smaller cube_nm or more sites",
             )
-    cases = [i for i, site in enumerate(sites) if site.is_case]
+    cases = [i for i, site in enumerate(sites) if site.is_case and site.places]
     if cases:
         extent_nm = np.array([sites[i].extent_nm for i in cases], np.float64)
         overlapping_views(location_nm[cases], extent_nm, np.unique(cube[cases], return_inverse=True)[1])
@@ -293,11 +293,11 @@ def _problem(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> t
 def _overlapping_places(sites: Sequence[Site], cube: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the pairs of sites of different cubes that show one place; int64, shape (m, 2), sorted."""
     places = [(i, *place) for i, site in enumerate(sites) for place in site.places]
+    if not places:
+        return np.zeros((2, 0), np.int64).T
     owner = np.array([i for i, _, _ in places], np.int64)
     location_nm = np.array([location for _, location, _ in places], np.float64)
     pairs = overlapping_views(location_nm, np.array([extent for _, _, extent in places], np.float64), cube[owner])
-    if len(places) == len(sites):
-        return pairs
     owners = np.sort(owner[pairs], axis=1)
     left, right = np.unique(owners[owners[:, 0] != owners[:, 1]], axis=0).T
     return np.ascontiguousarray(np.stack([left, right])).T

@@ -19,7 +19,7 @@ class EarlierRow:
     Attributes
     ----------
     location_nm, extent_nm
-        Centre (x, y, z) and edge of its view, nm.
+        Centre (x, y, z) and edge of its view, nm; edge 0 where it shows a whole segment, wherever that is.
     segments
         (segmentation, segment) of each segment shown; see :attr:`connectomebench.core.site.Site.segment_keys`.
     bodies
@@ -63,8 +63,11 @@ def tied_to(sites: Sequence[Site], rows: Sequence[EarlierRow], group_by: str) ->
             continue
         shown = {id_ for row in here for id_ in _ids(row.segments, row.bodies, group_by)}
         tied[:, column] = [not shown.isdisjoint(_ids(s.segment_keys, s.body_ids, group_by)) for s in sites]
-        tree = KDTree(np.array([row.location_nm for row in here], np.float64))
-        extents_nm = np.array([row.extent_nm for row in here], np.float64)
+        placed = [row for row in here if row.extent_nm > 0]
+        if not placed or not places:
+            continue
+        tree = KDTree(np.array([row.location_nm for row in placed], np.float64))
+        extents_nm = np.array([row.extent_nm for row in placed], np.float64)
         reach_nm = (extents_nm.max() + np.array([extent for _, _, extent in places])) / 2
         found = tree.query_ball_point(places_nm, reach_nm, p=np.inf)
         for (i, location_nm, extent_nm), near in zip(places, found, strict=True):

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from connectomebench.build.render_worker import render_site_or_reason
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.files import atomic_path
 from connectomebench.core.site import Site
 from connectomebench.dataset.schema import make_row
 from connectomebench.evaluation.resume_log import ResumeLog
 from connectomebench.models.base import Answer
+from connectomebench.proofreading.drawing import Drawer, draw_here
+from connectomebench.proofreading.evidence import keep_evidence
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.task_models import END_TASKS, TaskModel
 from connectomebench.proofreading.truth_table import TruthTable
-from connectomebench.rendering.engines import CpuEngine, Engine
-from connectomebench.rendering.rasterizer import available_threads
+from connectomebench.rendering.engines import Engine
 from connectomebench.rendering.views import ViewConfig
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
@@ -55,6 +54,12 @@ class Decider(Protocol):
     """Answers the questions of proofreading."""
 
     end_task: str
+    knows_errors: bool
+    """Whether errors are known from their corrections (:meth:`has_error`), so that nobody is asked."""
+
+    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:
+        """Whether one of the corrections of a candidate is right."""
+        ...
 
     def can(self, operation: str) -> bool:
         """Whether it judges corrections of this kind (``merge`` or ``split``)."""
@@ -87,11 +92,13 @@ class ModelDecider:
     log
         Answers so far, kept on disk as they come.
     out
-        Output folder; pictures of corrections go to ``OUT/evidence``.
+        Output folder; pictures and scenes of corrections go to ``OUT/evidence``.
     engine, views
         How sites are rendered.
     max_usd
         Most that all answers may cost, including those of earlier runs; None sets no limit.
+    draw
+        Draws sites of a source; None draws them in threads of this process.
 
     Raises
     ------
@@ -107,15 +114,21 @@ class ModelDecider:
         engine: Engine,
         views: ViewConfig,
         max_usd: float | None = None,
+        draw: Drawer | None = None,
     ) -> None:
+        self._draw = draw or partial(draw_here, engine=engine, views=views)
+        self._views = views
         self._models = models
         self._log = log
         self._out = out
-        self._engine = engine
-        self._views = views
         self._max_usd = max_usd
         self._spent_out = False
         self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
+
+    knows_errors = False
+
+    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:  # noqa: D102
+        raise NotImplementedError("models are asked about places")
 
     def can(self, operation: str) -> bool:  # noqa: D102
         return f"{operation}_action" in self._models
@@ -165,9 +178,7 @@ class ModelDecider:
     def _answer(self, batch: Sequence[tuple[str, Site]], source: VolumeSource, keep: bool) -> list[dict[str, Any]]:
         """Render and answer a batch of one task."""
         task = batch[0][1].task
-        threads = available_threads() if isinstance(self._engine, CpuEngine) else 1
-        with ThreadPoolExecutor(threads) as pool:
-            drawn = list(pool.map(lambda one: render_site_or_reason(one[1], source, self._engine, self._views), batch))
+        drawn = self._draw([site for _, site in batch], source)
         shown = [i for i, drawing in enumerate(drawn) if drawing.summary.problem is None]
         rows = [make_row(batch[i][1], drawn[i].images, "", source.info) for i in shown]
         answers: list[Answer] = []
@@ -178,7 +189,9 @@ class ModelDecider:
         records = []
         for i, (key, _) in enumerate(batch):
             answer = by_row.get(i)
-            evidence = self._keep(key, drawn[i].images) if keep and answer is not None else []
+            evidence = []
+            if keep and answer is not None:
+                evidence = keep_evidence(self._out, key, batch[i][1], drawn[i].images, source, self._views)
             records.append(
                 {
                     "sample_id": key,
@@ -191,15 +204,6 @@ class ModelDecider:
                 }
             )
         return records
-
-    def _keep(self, key: str, images: Mapping[str, bytes]) -> list[str]:
-        paths = []
-        for view, content in images.items():
-            relative = f"evidence/{key}/{view}.png"
-            with atomic_path(self._out / relative) as temporary:
-                temporary.write_bytes(content)
-            paths.append(relative)
-        return paths
 
     def _affordable(self) -> int:
         """Count the questions of the next batch that the budget allows, each at the price of the dearest so far."""
@@ -229,11 +233,18 @@ class OracleDecider:
     ----------
     table
         Overlaps of supervoxels and bodies.
+    end_task
+        Task in whose terms ends are asked about.
     """
 
-    def __init__(self, table: TruthTable) -> None:
+    knows_errors = False
+
+    def __init__(self, table: TruthTable, end_task: str = END_TASKS[1]) -> None:
         self._table = table
-        self.end_task = END_TASKS[1]
+        self.end_task = end_task
+
+    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:  # noqa: D102
+        return any(edit_gain(graph, one, self._table) > 0 for one in proposals)
 
     def can(self, operation: str) -> bool:  # noqa: D102
         return True
@@ -265,3 +276,41 @@ def edit_gain(graph: SegmentationGraph, proposal: Proposal, table: TruthTable) -
         return table.split_gain(graph.plan_split(proposal.sources, proposal.sinks, 2.0))
     except EditRefused:
         return 0.0
+
+
+class AblatedDecider:
+    """Models, with the oracle in place of one step.
+
+    Parameters
+    ----------
+    models, oracle
+        Who decides.
+    replaced
+        ``identification`` or ``correction``: what the oracle does; anything else leaves all to the models.
+    """
+
+    def __init__(self, models: Decider, oracle: OracleDecider, replaced: str) -> None:
+        self._models, self._oracle, self._replaced = models, oracle, replaced
+        self.end_task = models.end_task
+        self.knows_errors = replaced == "identification"
+
+    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:  # noqa: D102
+        return self._oracle.has_error(proposals, graph)
+
+    def can(self, operation: str) -> bool:  # noqa: D102
+        return self._models.can(operation)
+
+    def stands(self, proposal: Proposal, graph: SegmentationGraph) -> bool:  # noqa: D102
+        return self._oracle.stands(proposal, graph) if self._replaced == "correction" else True
+
+    def exhausted(self) -> bool:  # noqa: D102
+        return self._models.exhausted()
+
+    def identify(self, sites: Sequence[Site], source: VolumeSource) -> list[Judgement]:  # noqa: D102
+        return self._models.identify(sites, source)
+
+    def correct(  # noqa: D102
+        self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph
+    ) -> list[Judgement]:
+        chosen = self._oracle if self._replaced == "correction" else self._models
+        return chosen.correct(proposals, source, graph)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from connectomebench.core.correction import Contacts
 from connectomebench.proofreading.deciders import edit_gain
 from connectomebench.proofreading.edit_log import Edit, apply_edit
-from connectomebench.proofreading.loop import Judged, LoopResult, best_of_candidates
+from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, best_of_candidates
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
@@ -186,15 +186,15 @@ def score_edits(graph: SegmentationGraph, edits: Sequence[Edit], table: TruthTab
     return counts
 
 
-def score_steps(result: LoopResult, oracle: LoopResult, rules_min: float) -> dict[str, Any]:
+def score_steps(result: LoopResult, oracle: LoopResult, rules: LoopConfig) -> dict[str, Any]:
     """Score identification and correction of the first round, whose candidates models and oracle share.
 
     Parameters
     ----------
     result, oracle
         Loops of the models, and of the oracle.
-    rules_min
-        Confidence from which a correction was applied.
+    rules
+        When a correction was applied.
 
     Returns
     -------
@@ -226,18 +226,23 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules_min: float) -> dic
         by_candidate.setdefault(_where(one.proposal.candidate), []).append(one)
     for key, own in by_candidate.items():
         best = max(own, key=lambda one: one.confidence)
-        if best.confidence >= rules_min:
+        if rules.accepts(best.proposal.operation, best.confidence):
             counts["right" if right.get(best.proposal.edit_id) else "wrong"] += 1
         else:
             counts["none_when_should" if errors.get(key) else "none_correct"] += 1
     best_of = [max(own, key=lambda one: one.confidence) for own in by_candidate.values()]
     thresholds = []
     for least in THRESHOLDS:
-        chosen = {one.proposal.edit_id for one in best_of if one.confidence >= least}
-        good = sum(bool(right.get(edit)) for edit in chosen)
-        thresholds.append(
-            {"min_confidence": least, "edits": len(chosen), "precision": good / len(chosen) if chosen else None}
-        )
+        row: dict[str, float | int | None] = {"min_confidence": least}
+        for operation, name in (("", ""), ("merge", "merge_"), ("split", "split_")):
+            chosen = {
+                one.proposal.edit_id
+                for one in best_of
+                if one.confidence >= least and operation in ("", one.proposal.operation)
+            }
+            good = sum(bool(right.get(edit)) for edit in chosen)
+            row |= {f"{name}edits": len(chosen), f"{name}precision": good / len(chosen) if chosen else None}
+        thresholds.append(row)
     return {"identification": identification, "correction": counts, "thresholds": thresholds}
 
 

@@ -7,22 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from tqdm import tqdm
-
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import Decider, Judgement
 from connectomebench.proofreading.edit_log import Edit, apply_edit
-from connectomebench.proofreading.place import Place
-from connectomebench.proofreading.proposals import (
-    Candidate,
-    Proposal,
-    find_places,
-    propose_merges,
-    propose_splits,
-    site_key,
-)
+from connectomebench.proofreading.finder import Finder, FoundPlaces
+from connectomebench.proofreading.proposals import Candidate, Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.sources.volumes.volume_source import VolumeSource
 
 _log = logging.getLogger(__name__)
 
@@ -41,12 +32,29 @@ class LoopConfig:
         Most edits that are applied, those of the largest expected gain; None sets no limit.
     max_rounds
         Rounds after which the loop stops though something changed.
+    calibration
+        Turns answers into confidence, with a threshold for each operation in place of ``min_confidence``; None
+        multiplies the answers.
     """
 
     min_confidence: float = 0.9
     min_identification: float = 0.5
     max_decisions: int | None = None
     max_rounds: int = 10
+    calibration: Calibration | None = None
+
+    def accepts(self, operation: str, confidence: float) -> bool:
+        """Whether an edit is sure enough to be applied."""
+        if self.calibration is None:
+            return confidence >= self.min_confidence
+        least = self.calibration.threshold(operation)
+        return least is not None and confidence >= least
+
+    def confidence(self, proposal: Proposal, identification: float | None, correction: float | None) -> float:
+        """Compute the confidence of an edit from the answers of both models."""
+        if self.calibration is None:
+            return combine(identification, correction)
+        return self.calibration.confidence(proposal, identification, correction)
 
     def __post_init__(self) -> None:
         for name in ("min_confidence", "min_identification"):
@@ -157,7 +165,7 @@ def combine(identification: float | None, correction: float | None) -> float:
 
 
 def run_loop(
-    place: Place,
+    finder: Finder,
     graph: SegmentationGraph,
     decider: Decider,
     rules: LoopConfig,
@@ -169,10 +177,10 @@ def run_loop(
 
     Parameters
     ----------
-    place
-        The data; the loop never reads its truth.
+    finder
+        Finds candidates and corrections in the data.
     graph
-        Its segmentation before any edit; edited in place.
+        The segmentation before any edit; edited in place.
     decider
         Answers the questions.
     rules
@@ -202,7 +210,7 @@ def run_loop(
     while True:
         current = Round(len(rounds) + 1)
         rounds.append(current)
-        _judge(place, graph, decider, rules, current, changed)
+        judge_once(finder, graph, decider, rules, current, changed)
         best = best_of_candidates(current)
         pending = {key: one for key, one in pending.items() if _exists(one, graph)} | best
         earlier = [edit for edit in logged if edit.round == current.number]
@@ -234,43 +242,33 @@ def _exists(judged: Judged, graph: SegmentationGraph) -> bool:
     return all(segment in graph for segment in judged.proposal.site.segment_ids)
 
 
-def _judge(
-    place: Place,
+def judge_once(
+    finder: Finder,
     graph: SegmentationGraph,
     decider: Decider,
     rules: LoopConfig,
     current: Round,
-    changed: set[int] | None,
+    changed: set[int] | None = None,
 ) -> None:
     """Find and judge the candidates of the current objects; after the first round only where something changed."""
-    source = place.blind(graph.objects)
-    least = place.config.sites.min_segment_voxels
-    large = [one for one in graph.ids() if graph.voxels(one) >= least]
-    skeletons = dict(source.skeletons(large))
-    ends, spots = find_places(source, skeletons, place, decider.end_task)
-    if decider.can("merge"):
-        merges = list(propose_merges(ends, source.contacts(), graph, place, source))
-        if changed is not None:
-            merges = [m for m in merges if changed & set(m.site.segment_ids)]
-        by_end: dict[str, list[Proposal]] = {}
-        for merge in merges:
-            by_end.setdefault(site_key(merge.candidate.site), []).append(merge)
-        _judge_kind(decider, rules, current, list(_distinct(merges)), by_end.__getitem__, source, graph)
-    if decider.can("split"):
-        own = [spot for spot in spots if changed is None or spot.site.segment_ids[0] in changed]
+    operations = [one for one in ("merge", "split") if decider.can(one)]
+    places = finder.find(graph, decider.end_task, operations, changed, current.dropped)
+    by_end: dict[str, list[Proposal]] = {}
+    for merge in places.merges:
+        by_end.setdefault(site_key(merge.candidate.site), []).append(merge)
 
-        def cuts(key: str) -> list[Proposal]:
-            spot = by_key[key]
-            skeleton = skeletons[spot.site.segment_ids[0]]
-            return propose_splits(spot, skeleton, graph, place, source, current.dropped)
+    def merges(some: Sequence[Candidate]) -> list[list[Proposal]]:
+        return [by_end[site_key(one.site)] for one in some]
 
-        by_key = {site_key(spot.site): spot for spot in own}
-        _judge_kind(decider, rules, current, list(by_key.values()), cuts, source, graph)
+    def splits(some: Sequence[Candidate]) -> list[list[Proposal]]:
+        return finder.cuts(places, some, graph, current.dropped)
 
-
-def _distinct(merges: Sequence[Proposal]) -> list[Candidate]:
-    """Return the ends that have a partner, each once."""
-    return list({site_key(merge.candidate.site): merge.candidate for merge in merges}.values())
+    # ends that have a partner, each once
+    ends = list({site_key(merge.candidate.site): merge.candidate for merge in places.merges}.values())
+    if "merge" in operations:
+        _judge_kind(decider, rules, current, ends, merges, places, graph)
+    if "split" in operations:
+        _judge_kind(decider, rules, current, places.spots, splits, places, graph)
 
 
 def _judge_kind(
@@ -278,29 +276,30 @@ def _judge_kind(
     rules: LoopConfig,
     current: Round,
     candidates: Sequence[Candidate],
-    corrections: Callable[[str], list[Proposal]],
-    source: VolumeSource,
+    corrections: Callable[[Sequence[Candidate]], list[list[Proposal]]],
+    places: FoundPlaces,
     graph: SegmentationGraph,
 ) -> None:
     """Identify errors among candidates of one kind, and judge the corrections of those that pass."""
-    answers = decider.identify([one.site for one in candidates], source)
-    proposals: list[Proposal] = []
-    identified: list[Judgement] = []
-    for candidate, answer in zip(candidates, answers, strict=True):
-        current.candidates.append((candidate, answer))
+    if decider.knows_errors:
+        made = corrections(candidates)
+        answers = [Judgement(float(decider.has_error(own, graph))) for own in made]
+    else:
+        answers = decider.identify([one.site for one in candidates], places.source)
+        made = None
+    current.candidates += zip(candidates, answers, strict=True)
     passed = [
-        (candidate, answer)
-        for candidate, answer in zip(candidates, answers, strict=True)
+        i
+        for i, answer in enumerate(answers)
         if not answer.asked or (answer.probability or 0.0) >= rules.min_identification
     ]
-    for candidate, answer in tqdm(passed, "propose corrections", unit="place", leave=False, delay=1):
-        made = corrections(site_key(candidate.site))
-        proposals += made
-        identified += [answer] * len(made)
-    judgements = decider.correct(proposals, source, graph)
+    own = corrections([candidates[i] for i in passed]) if made is None else [made[i] for i in passed]
+    proposals = [one for several in own for one in several]
+    identified = [answers[i] for i, several in zip(passed, own, strict=True) for _ in several]
+    judgements = decider.correct(proposals, places.source, graph)
     for proposal, identification, correction in zip(proposals, identified, judgements, strict=True):
         if correction.probability is not None:
-            confidence = combine(identification.probability, correction.probability)
+            confidence = rules.confidence(proposal, identification.probability, correction.probability)
             current.judged.append(Judged(proposal, identification, correction, confidence, current.number))
         else:
             current.dropped["no answer to the question of a correction"] += 1
@@ -364,7 +363,7 @@ def apply_round(
     ConnectomeBenchError
         If an earlier edit cannot be made again.
     """
-    confident = [one for one in judged if one.confidence >= rules.min_confidence]
+    confident = [one for one in judged if rules.accepts(one.proposal.operation, one.confidence)]
     confident.sort(key=lambda one: (-one.confidence, -one.proposal.gain, one.proposal.edit_id))
     chosen = _compatible(graph.copy(), decider, confident, current)
     if limit is not None and len(chosen) > limit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +16,37 @@ from connectomebench.build.config import BuildConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.version import __version__
-from connectomebench.evaluation.resume_log import open_resume_log
+from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.execution.runner import IN_PROCESS, Runner
+from connectomebench.proofreading.ablation import ablate
+from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
-from connectomebench.proofreading.edit_log import EditLog, open_edit_log
+from connectomebench.proofreading.drawing import make_drawer
+from connectomebench.proofreading.edit_log import open_edit_log
 from connectomebench.proofreading.effort import Curve, score_edits, score_steps, value_against_effort
+from connectomebench.proofreading.evidence import remove_scenes
+from connectomebench.proofreading.finder import BlockFinder
+from connectomebench.proofreading.graph_files import write_edges
+from connectomebench.proofreading.intervals import variation_interval
 from connectomebench.proofreading.loop import LoopConfig, LoopResult, best_of_candidates, run_loop
 from connectomebench.proofreading.neuroglancer_links import link
-from connectomebench.proofreading.outputs import write_csv, write_mapping, write_queue, write_segmentation
+from connectomebench.proofreading.outputs import (
+    write_csv,
+    write_mapping,
+    write_queue,
+    write_segmentation,
+    write_supervoxels,
+)
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
 from connectomebench.proofreading.scores import Scorer
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.task_models import TaskModel, missing_steps, trained_here
 from connectomebench.proofreading.truth_table import TruthTable
+from connectomebench.proofreading.validation import calibrate_on, check_apart
 from connectomebench.rendering.engines import choose_engine
+from connectomebench.rendering.rasterizer import available_threads
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +78,19 @@ class ProofreadConfig:
         Where the output folder will be served, for links.
     allow_trained_here
         Use models that were trained on the place; the report says so.
+    block_vx
+        Edge of the blocks, voxels; see :func:`connectomebench.proofreading.blocks.make_grid`.
+    scheduler
+        Where work on blocks is done; see :func:`connectomebench.execution.open_runner.open_runner`.
+    max_density
+        Most ends, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+    validation_box_nm
+        A box with truth, apart from ``box_nm``, on which confidence and thresholds are learnt; None multiplies the
+        answers of the models and takes ``rules.min_confidence``.
+    precision
+        Share of right edits for which the thresholds are chosen there.
+    ablation
+        Where there is truth, also run with the oracle in place of one step at a time. It asks the models more.
     """
 
     rules: LoopConfig = field(default_factory=LoopConfig)
@@ -69,6 +100,18 @@ class ProofreadConfig:
     max_usd: float | None = None
     serve_url: str = "http://127.0.0.1:8000"
     allow_trained_here: bool = False
+    block_vx: int | None = None
+    scheduler: str = IN_PROCESS
+    max_density: float | None = 100.0
+    validation_box_nm: tuple[float, float, float, float, float, float] | None = None
+    precision: float = 0.9
+    ablation: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_density is not None and not self.max_density > 0:
+            raise ConnectomeBenchError(f"--max-density is {self.max_density}; it must be above 0")
+        if not 0 < self.precision <= 1:
+            raise ConnectomeBenchError(f"--precision is {self.precision}; it must be above 0 and at most 1")
 
 
 DEFAULT_OPTIONS = ProofreadConfig()
@@ -116,28 +159,77 @@ def proofread(
         raise ConnectomeBenchError("no model judges a correction; give one of merge_action or split_action")
     if options.max_usd is not None and not options.max_usd > 0:
         raise ConnectomeBenchError(f"the budget is {options.max_usd} USD; it must be above 0")
-    place = open_place(config, base, out / ".cache" / "source", options.segmentation, options.box_nm)
+    with open_runner(options.scheduler, available_threads()) as runner:
+        return _proofread(config, models, out, base, options, echo, runner)
+
+
+def _proofread(
+    config: BuildConfig,
+    models: dict[str, TaskModel],
+    out: Path,
+    base: Path,
+    options: ProofreadConfig,
+    echo: Callable[[str], None],
+    runner: Runner,
+) -> Path:
+    cache = out / ".cache" / "source"
+    place = open_place(config, base, cache, options.segmentation, options.box_nm, options.block_vx, runner)
     info = place.source.info
-    known = trained_here(models, info.name, info.version, info.bounds_nm, place.box)
-    if known and not options.allow_trained_here:
-        raise ConnectomeBenchError(f"{known[0]}; use another model or box, or --allow-trained-here")
-    for line in known:
+    notes: list[str] = []
+    boxes = {"the place to proofread": place.box}
+    if options.validation_box_nm is not None:
+        boxes["the validation box"] = check_apart(place, options.validation_box_nm)
+    for words, box in boxes.items():
+        known = trained_here(models, info.name, info.version, info.bounds_nm, box, words)
+        if known and not options.allow_trained_here:
+            raise ConnectomeBenchError(f"{known[0]}; use another model or box, or --allow-trained-here")
+        notes += known
+    for line in notes:
         echo(f"warning: {line}")
     with open_edit_log(out) as log:
-        _claim(out, _identity(place, models, options))
-        graph = SegmentationGraph(place.supervoxels, options.trusted)
-        result = _run(place, graph, models, out, options, log)
-        edits = list(log.edits)
-        ranked = sorted(result.pending, key=lambda one: (-one.value, one.proposal.edit_id))
-        queue = [_with_link(one.as_edit(graph), place, options.serve_url) for one in ranked]
-        write_csv(edits, out / "edits.csv")
-        write_queue(queue, place, options.serve_url, out)
-        write_mapping(graph, out)
-        write_segmentation(place, graph, out)
-        scores, curves = (None, {}) if place.truth is None else _score(place, graph, result, edits, options)
+        trusted = (*options.trusted, *config.trusted.segments)
+        _claim(out, _identity(place, models, options, trusted))
+        decider, answers = _open_decider(place, models, out, options, runner)
+        with answers as stored:
+            asked = decider(stored)
+            if options.validation_box_nm is not None:
+                apart = open_place(
+                    config, base, cache, options.segmentation, options.validation_box_nm, options.block_vx, runner
+                )
+                found = calibrate_on(
+                    apart, asked, runner, options.rules.min_identification, options.max_density, options.precision
+                )
+                options = replace(options, rules=replace(options.rules, calibration=found))
+                for line in _thresholds(found):
+                    echo(line)
+            graph = SegmentationGraph(place.supervoxels, trusted, place.anchors)
+            finder = BlockFinder(place, runner, options.max_density)
+            result = run_loop(
+                finder,
+                graph,
+                asked,
+                options.rules,
+                tuple(log.edits),
+                log.add,
+                lambda edit: link(place, options.serve_url, edit),
+            )
+            edits = list(log.edits)
+            ranked = sorted(result.pending, key=lambda one: (-one.value, one.proposal.edit_id))
+            queue = [_with_link(one.as_edit(graph), place, options.serve_url) for one in ranked]
+            write_csv(edits, out / "edits.csv")
+            write_queue(queue, place, options.serve_url, out)
+            write_mapping(graph, out)
+            write_edges(graph, out)
+            write_supervoxels(place, out)
+            write_segmentation(place, graph, out)
+            scores, curves = None, {}
+            if place.truth is not None:
+                scores, curves = _score(place, finder, graph, result, edits, options, trusted, asked, runner)
+            # the ablation asks about corrections that nobody reviews
+            remove_scenes(out, [*edits, *queue])
         if scores is not None:
             write_json(out / "scores.json", scores)
-        page = write_page(out, place, result, edits, queue, scores, curves, [*missing_steps(models), *known], models)
+        page = write_page(out, place, result, edits, queue, scores, curves, [*missing_steps(models), *notes], models)
     echo(f"{len(edits)} edits applied, {len(queue)} corrections left to decide; stopped: {result.stopped}")
     if scores is not None:
         for name in ("before", "after", "oracle"):
@@ -146,15 +238,40 @@ def proofread(
                 f"{name}: VI split {own['vi_split']:.4f}, merge {own['vi_merge']:.4f}; adapted Rand error "
                 f"{own['adapted_rand']:.4f}; ERL {own['erl_nm']:.0f} nm; {own['errors']} errors"
             )
+        if scores["ablation"]:
+            step, own = max(scores["ablation"].items(), key=lambda one: one[1]["fall_bits"])
+            if own["fall_bits"] > 0:
+                echo(f"most is lost by {step}: with the oracle there VI falls by {own['fall_bits']:.4f} bits more")
     echo(str(page))
     return page
+
+
+def _thresholds(found: Calibration) -> list[str]:
+    """Say what was learnt on the validation place, a line for each operation."""
+    lines = []
+    for operation, own in (("merges", found.merge), ("splits", found.split)):
+        if own is None:
+            lines.append(f"{operation}: too few corrections in the validation box to learn from; none is applied")
+        elif own.threshold is None:
+            lines.append(
+                f"{operation}: no threshold reaches a precision of {found.wanted_precision:g} in the validation box "
+                f"({own.right} of {own.corrections} corrections are right); none is applied"
+            )
+        else:
+            lines.append(
+                f"{operation}: applied from a confidence of {own.threshold:.3f}, where {own.precision:.3f} of "
+                f"{own.edits} edits of the validation box are right"
+            )
+    return lines
 
 
 def _with_link(edit: Any, place: Place, url: str) -> Any:
     return replace(edit, neuroglancer=link(place, url, edit, edit.before))
 
 
-def _identity(place: Place, models: dict[str, TaskModel], options: ProofreadConfig) -> dict[str, Any]:
+def _identity(
+    place: Place, models: dict[str, TaskModel], options: ProofreadConfig, trusted: Sequence[int]
+) -> dict[str, Any]:
     return {
         "code_version": __version__,
         "place": place.fingerprint,
@@ -164,7 +281,11 @@ def _identity(place: Place, models: dict[str, TaskModel], options: ProofreadConf
         "models": {task: [one.model.name, one.model.revision] for task, one in sorted(models.items())},
         "min_confidence": options.rules.min_confidence,
         "min_identification": options.rules.min_identification,
-        "trusted": sorted(options.trusted),
+        "trusted": sorted(set(trusted)),
+        "somas": {str(row + 1): name for row, name in sorted(place.anchors.items())},
+        "max_density": options.max_density,
+        "validation_box_nm": options.validation_box_nm,
+        "precision": options.precision,
     }
 
 
@@ -184,41 +305,42 @@ def _claim(out: Path, identity: dict[str, Any]) -> None:
     write_json(path, identity)
 
 
-def _run(
-    place: Place,
-    graph: SegmentationGraph,
-    models: dict[str, TaskModel],
-    out: Path,
-    options: ProofreadConfig,
-    log: EditLog,
-) -> LoopResult:
+def _open_decider(
+    place: Place, models: dict[str, TaskModel], out: Path, options: ProofreadConfig, runner: Runner
+) -> tuple[Callable[[ResumeLog], ModelDecider], AbstractContextManager[ResumeLog]]:
+    """Open the log of answers, and return how a decider is made over it."""
     identity = {task: [one.model.name, one.model.revision] for task, one in sorted(models.items())}
-    with open_resume_log(
+    answers = open_resume_log(
         out / ".cache" / "answers.jsonl", {"models": identity, "place": place.fingerprint, "code": __version__}
-    ) as answers:
-        views = place.config.views
-        decider = ModelDecider(models, answers, out, choose_engine(views.engine), views, options.max_usd)
-        return run_loop(
-            place,
-            graph,
-            decider,
-            options.rules,
-            tuple(log.edits),
-            log.add,
-            lambda edit: link(place, options.serve_url, edit),
-        )
+    )
+    views = place.config.views
+    engine = choose_engine(views.engine)
+
+    def make(stored: ResumeLog) -> ModelDecider:
+        draw = make_drawer(runner, engine, views)
+        return ModelDecider(models, stored, out, engine, views, options.max_usd, draw)
+
+    return make, answers
 
 
 def _score(
-    place: Place, graph: SegmentationGraph, result: LoopResult, edits: Sequence[Any], options: ProofreadConfig
+    place: Place,
+    finder: BlockFinder,
+    graph: SegmentationGraph,
+    result: LoopResult,
+    edits: Sequence[Any],
+    options: ProofreadConfig,
+    trusted: Sequence[int],
+    decider: ModelDecider,
+    runner: Runner,
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Score before, after and oracle, the steps, and orders of decisions."""
     assert place.truth is not None, "there is no truth"
     _log.info("scoring against the truth")
-    table = TruthTable(place.pieces, place.truth, len(place.supervoxels.segments))
-    start = SegmentationGraph(place.supervoxels, options.trusted)
+    table = TruthTable.of_place(place, runner)
+    start = SegmentationGraph(place.supervoxels, trusted, place.anchors)
     perfect = start.copy()
-    oracle = run_loop(place, perfect, OracleDecider(table), _ORACLE)
+    oracle = run_loop(finder, perfect, OracleDecider(table, decider.end_task), _ORACLE)
     scorer = Scorer(place, table)
     before, after, best = (scorer.score(one.objects) for one in (start, graph, perfect))
 
@@ -231,6 +353,13 @@ def _score(
     counts = score_edits(start, edits, table)
     for operation, name in (("merge", "split_errors"), ("split", "merge_errors")):
         counts[operation]["missed"] = after[name]
+    ablation = {}
+    if options.ablation:
+        ablation = ablate(place, finder, decider, options.rules, table, trusted, _log.info)
+        for own in ablation.values():
+            own["fall_bits"] = variation(after) - own["vi_split"] - own["vi_merge"]
+            fall = variation(before) - own["vi_split"] - own["vi_merge"]
+            own["share_of_oracle"] = fall / gain if gain > 0 else None
     merges = sum(edit.operation == "merge" for edit in edits)
     baselines = {
         "nothing": before,
@@ -242,11 +371,16 @@ def _score(
         "after": after,
         "oracle": best,
         "share_of_oracle": (variation(before) - variation(after)) / gain if gain > 0 else None,
+        "interval": variation_interval(table, start.objects, graph.objects),
         "edits": counts,
         "oracle_edits": sum(len(one.applied) for one in oracle.rounds),
-        "steps": score_steps(result, oracle, options.rules.min_confidence),
+        "steps": score_steps(result, oracle, options.rules),
+        "ablation": ablation,
         "effort": summary,
         "baselines": baselines,
+        "somas": [name for _, name in sorted(place.anchors.items())],
+        "blocks": {"number": len(place.spec.grid), "edge_vx": place.spec.grid.edge, "halo_vx": place.spec.grid.halo},
+        "max_density_um3": options.max_density,
         "background": BACKGROUND,
         "rules": asdict(options.rules),
     }

@@ -130,11 +130,10 @@ class Scorer:
         extents = source.extents()
         large = extents.ids[extents.voxels >= place.config.sites.min_segment_voxels].tolist()
         voxel, offset = np.asarray(place.voxel_size_nm), np.asarray(place.offset_vx)
-        self._nodes: list[tuple[Skeleton, tuple[NDArray[np.int64], ...]]] = []
+        self._nodes: list[tuple[Skeleton, NDArray[np.uint32]]] = []
         for _, skeleton in source.skeletons(large):
             at = np.floor(skeleton.nodes_nm.astype(np.float64) / voxel).astype(np.int64) - offset
-            at = np.clip(at, 0, np.subtract(place.labels.shape, 1))
-            self._nodes.append((skeleton, tuple(at.T)))
+            self._nodes.append((skeleton, place.pieces.at(np.clip(at, 0, np.subtract(place.shape, 1)))))
 
     def score(self, of_rows: NDArray[np.uint64]) -> dict[str, float | int]:
         """Score a state.
@@ -152,8 +151,8 @@ class Scorer:
             (``merge_errors``) by the rules of :func:`connectomebench.corrections.find.find_corrections`; ``objects``.
         """
         split, merge = self._table.variation(of_rows)
-        objects = self._place.objects(of_rows)
-        run = expected_run_length((skeleton, objects[at]) for skeleton, at in self._nodes)
+        objects = np.concatenate([np.zeros(1, np.uint64), of_rows])
+        run = expected_run_length((skeleton, objects[rows]) for skeleton, rows in self._nodes)
         counts = self._place.against_truth(of_rows).corrections().counts
         fragments, pairs = counts.get("extra_fragments", 0), counts.get("merge_error_pairs", 0)
         return {

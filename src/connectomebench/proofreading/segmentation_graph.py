@@ -6,8 +6,9 @@ both of its supervoxels belong to one object. So a split needs no list of remove
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,13 +70,36 @@ class SplitPlan:
     area: float
 
 
-@dataclass(frozen=True)
 class _Done:
-    """Representative rows of an applied edit, to notice an edit that undoes it."""
+    """Applied edits by a row of a supervoxel on either side, to notice an edit that undoes one."""
 
-    a: int
-    b: int
-    confidence: float
+    def __init__(self, rows: list[tuple[int, int, float]] | None = None) -> None:
+        self._rows = rows or []
+        self._arrays: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]] | None = None
+
+    def add(self, a: int, b: int, confidence: float) -> None:
+        """Add an edit."""
+        self._rows.append((int(a), int(b), float(confidence)))
+        self._arrays = None
+
+    def copy(self) -> _Done:
+        """Return an independent copy."""
+        return _Done(self._rows.copy())
+
+    def arrays(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Return rows of one side (int64), of the other, and confidences (float64), each of shape (edits,)."""
+        if self._arrays is None:
+            table = np.array(self._rows, np.float64).reshape(-1, 3)
+            self._arrays = table[:, 0].astype(np.int64), table[:, 1].astype(np.int64), table[:, 2]
+        return self._arrays
+
+
+def _edges_of_rows(supervoxels: Supervoxels) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the numbers of the edges at each row as compressed sparse rows: starts (n + 1), edges (2 m)."""
+    ends = supervoxels.edges.ravel()
+    order = np.argsort(ends, kind="stable")
+    counts = np.bincount(ends, minlength=len(supervoxels.segments))
+    return np.append(0, np.cumsum(counts)).astype(np.int64), (order // 2).astype(np.int64)
 
 
 class SegmentationGraph:
@@ -88,6 +112,8 @@ class SegmentationGraph:
     trusted
         Segments that may not be joined with each other: bodies that people checked, or that hold a soma. The largest
         supervoxel of each stands for it, whatever object it belongs to later.
+    anchors
+        Row of a supervoxel -> what it stands for, treated like a trusted segment: somas, and points of trusted bodies.
 
     Attributes
     ----------
@@ -117,26 +143,36 @@ class SegmentationGraph:
     (11, 12)
     """
 
-    def __init__(self, supervoxels: Supervoxels, trusted: Iterable[int] = ()) -> None:
+    def __init__(
+        self, supervoxels: Supervoxels, trusted: Iterable[int] = (), anchors: Mapping[int, str] | None = None
+    ) -> None:
         self.supervoxels = supervoxels
         self.objects: NDArray[np.uint64] = supervoxels.segments.copy()
+        self.total_voxels = int(supervoxels.voxels.sum())
+        self._starts, self._neighbours = _edges_of_rows(supervoxels)
         order = np.argsort(self.objects, kind="stable")
         ids, starts = np.unique(self.objects[order], return_index=True)
         self._members = dict(zip(ids.tolist(), np.split(order, starts[1:]), strict=True)) if len(ids) else {}
         self._next = int(ids.max(initial=0)) + 1
-        self._trusted = {
-            int(self._members[segment][np.argmax(supervoxels.voxels[self._members[segment]])]): segment
+        self._sizes = {one: int(supervoxels.voxels[rows].sum()) for one, rows in self._members.items()}
+        largest = {
+            int(self._members[segment][np.argmax(supervoxels.voxels[self._members[segment]])]): str(segment)
             for segment in trusted
             if segment in self._members
         }
-        self._merges: list[_Done] = []
-        self._splits: list[_Done] = []
+        self._names: dict[int, str] = {}
+        self._trusted: dict[int, frozenset[int]] = {}
+        for row, name in chain(largest.items(), (anchors or {}).items()):
+            self._names.setdefault(row, name)
+            self._trust(int(self.objects[row]), frozenset([row]))
+        self._merges = _Done()
+        self._splits = _Done()
 
     def copy(self) -> SegmentationGraph:
         """Return an independent copy of the state; supervoxels are shared."""
         other = SegmentationGraph.__new__(SegmentationGraph)
         other.__dict__ = {
-            name: value.copy() if name not in ("supervoxels", "_next") else value
+            name: value.copy() if name in ("objects", "_members", "_sizes", "_trusted", "_merges", "_splits") else value
             for name, value in self.__dict__.items()
         }
         return other
@@ -154,24 +190,28 @@ class SegmentationGraph:
 
     def voxels(self, object_id: int) -> int:
         """Count the voxels of an object."""
-        return int(self.supervoxels.voxels[self._members[object_id]].sum())
+        return self._sizes[object_id]
 
-    def trusted_in(self, object_id: int) -> frozenset[int]:
-        """Return the trusted segments whose largest supervoxel lies in an object."""
-        return frozenset(name for row, name in self._trusted.items() if int(self.objects[row]) == object_id)
+    def trusted_in(self, object_id: int) -> frozenset[str]:
+        """Name the trusted segments and anchors in an object."""
+        return frozenset(self._names[row] for row in self._trusted.get(object_id, ()))
+
+    def _trust(self, object_id: int, rows: frozenset[int]) -> None:
+        if rows:
+            self._trusted[object_id] = self._trusted.get(object_id, frozenset()) | rows
 
     def check_merge(self, a: int, b: int, confidence: float = 1.0) -> tuple[int, int]:
         """Return the objects that a merge would unite; see :meth:`merge`."""
         first, second = int(self.objects[a]), int(self.objects[b])
         if first == second:
             raise EditRefused("both supervoxels belong to one object already")
-        mine, theirs = self.trusted_in(first), self.trusted_in(second)
-        if mine and theirs:
+        if first in self._trusted and second in self._trusted:
             raise EditRefused("two trusted bodies would be joined")
-        for done in self._splits:
-            sides = {int(self.objects[done.a]), int(self.objects[done.b])}
-            if sides == {first, second} and done.confidence >= confidence:
-                raise EditRefused("a split of at least the same confidence would be undone")
+        a_rows, b_rows, sure = self._splits.arrays()
+        at_a, at_b = self.objects[a_rows], self.objects[b_rows]
+        undone = ((at_a == first) & (at_b == second)) | ((at_a == second) & (at_b == first))
+        if (undone & (sure >= confidence)).any():
+            raise EditRefused("a split of at least the same confidence would be undone")
         return first, second
 
     def merge(self, a: int, b: int, confidence: float = 1.0) -> int:
@@ -196,8 +236,11 @@ class SegmentationGraph:
         """
         first, second = self.check_merge(a, b, confidence)
         rows = np.sort(np.concatenate([self._members.pop(first), self._members.pop(second)]))
-        self._merges.append(_Done(a, b, confidence))
-        return self._add(rows)
+        self._merges.add(a, b, confidence)
+        held = self._trusted.pop(first, frozenset()) | self._trusted.pop(second, frozenset())
+        made = self._add(rows)
+        self._trust(made, held)
+        return made
 
     def plan_split(self, sources: Iterable[int], sinks: Iterable[int], confidence: float = 1.0) -> SplitPlan:
         """Compute the minimum cut of an object between seeds, without applying it; see :meth:`split`."""
@@ -210,7 +253,7 @@ class SegmentationGraph:
         rows = self._members[int(held[0])]
         graph, edges = self._part(rows)
         try:
-            sides = separate(graph, *(np.searchsorted(rows, seeds) for seeds in own))
+            sides = self._sides(rows, graph, (own[0], own[1]))
         except SeedsTouch:
             raise EditRefused("a supervoxel is a seed of both sides") from None
         sides = _nearest_side(sides, graph.points_nm)
@@ -222,11 +265,18 @@ class SegmentationGraph:
             self.supervoxels.edges[edges[across]],
             float(graph.capacities[across].sum()),
         )
-        for done in self._merges:
-            parted = np.isin(plan.sink_rows, (done.a, done.b)).sum() == 1 and np.isin((done.a, done.b), rows).all()
-            if parted and done.confidence >= confidence:
-                raise EditRefused("a merge of at least the same confidence would be undone")
+        a_rows, b_rows, sure = self._merges.arrays()
+        within = (self.objects[a_rows] == held[0]) & (self.objects[b_rows] == held[0]) & (sure >= confidence)
+        parted = np.isin(a_rows[within], plan.sink_rows) != np.isin(b_rows[within], plan.sink_rows)
+        if parted.any():
+            raise EditRefused("a merge of at least the same confidence would be undone")
         return plan
+
+    def _sides(
+        self, rows: NDArray[np.int64], graph: CutGraph, seeds: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> NDArray[np.int8]:
+        """Put the supervoxels ``rows`` of an object on two sides; int8, 0 for those that no edge connects to a seed."""
+        return separate(graph, *(np.searchsorted(rows, own) for own in seeds))
 
     def split(self, sources: Iterable[int], sinks: Iterable[int], confidence: float = 1.0) -> tuple[int, int]:
         """Split an object by the minimum cut between seeds.
@@ -252,25 +302,34 @@ class SegmentationGraph:
         """
         sources, sinks = list(sources), list(sinks)
         plan = self.plan_split(sources, sinks, confidence)
-        del self._members[int(self.objects[plan.source_rows[0]])]
-        self._splits.append(_Done(int(sources[0]), int(sinks[0]), confidence))
-        return self._add(plan.source_rows), self._add(plan.sink_rows)
+        whole = int(self.objects[plan.source_rows[0]])
+        del self._members[whole]
+        self._splits.add(int(sources[0]), int(sinks[0]), confidence)
+        held = self._trusted.pop(whole, frozenset())
+        made = self._add(plan.source_rows), self._add(plan.sink_rows)
+        for row in held:
+            self._trust(int(self.objects[row]), frozenset([row]))
+        return made
 
     def _add(self, rows: NDArray[np.int64]) -> int:
         made, self._next = self._next, self._next + 1
         self._members[made] = rows
+        self._sizes[made] = int(self.supervoxels.voxels[rows].sum())
         self.objects[rows] = made
         return made
 
     def _part(self, rows: NDArray[np.int64]) -> tuple[CutGraph, NDArray[np.int64]]:
         """Return the supervoxels of an object as a graph, and the rows of its edges."""
         known = self.supervoxels
-        where = np.full(len(known.segments), -1, np.int32)
-        where[rows] = np.arange(len(rows), dtype=np.int32)
-        local = where[known.edges].reshape(-1, 2)
-        inside = np.flatnonzero((local >= 0).all(axis=1))
+        lengths = self._starts[rows + 1] - self._starts[rows]
+        first = np.repeat(self._starts[rows] - np.append(0, np.cumsum(lengths)[:-1]), lengths)
+        # every edge of the object comes up at either end; each counts once
+        inside = np.unique(self._neighbours[first + np.arange(len(first))])
+        both = known.edges[inside]
+        inside = inside[(self.objects[both] == self.objects[rows[0]]).all(axis=1)]
+        local = np.searchsorted(rows, known.edges[inside]).astype(np.int32).reshape(-1, 2)
         none = np.zeros((len(rows), 0))
-        graph = CutGraph(known.points_nm[rows], local[inside], known.capacities[inside], np.zeros(0, np.uint64), none)
+        graph = CutGraph(known.points_nm[rows], local, known.capacities[inside], np.zeros(0, np.uint64), none)
         return graph, inside
 
 

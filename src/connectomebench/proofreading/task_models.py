@@ -181,7 +181,14 @@ def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
     return lines
 
 
-def trained_here(models: Mapping[str, TaskModel], name: str, version: str, bounds: Box, box: Box) -> list[str]:
+def trained_here(
+    models: Mapping[str, TaskModel],
+    name: str,
+    version: str,
+    bounds: Box,
+    box: Box,
+    words: str = "the place to proofread",
+) -> list[str]:
     """Find models that learnt from the place.
 
     Parameters
@@ -192,6 +199,8 @@ def trained_here(models: Mapping[str, TaskModel], name: str, version: str, bound
         Of the source that is proofread.
     bounds, box
         Its whole extent, and the part that is proofread, nm.
+    words
+        What that part is called in messages.
 
     Returns
     -------
@@ -215,7 +224,7 @@ def trained_here(models: Mapping[str, TaskModel], name: str, version: str, bound
                 shown = "places unknown" if places is None else f"places {_text(_box(places))} nm"
                 lines.append(
                     f"{task}: {model.model.name} was trained on {data.partition} rows of {source.get('name')} "
-                    f"(dataset {data.fingerprint[:12]}, {shown}), which overlap the place to proofread"
+                    f"(dataset {data.fingerprint[:12]}, {shown}), which overlap {words}"
                 )
     return lines
 

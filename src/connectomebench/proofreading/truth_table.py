@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+from connectomebench.execution.runner import Runner
+from connectomebench.proofreading.place import Place, PlaceSpec
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, SplitPlan
 
 
@@ -17,6 +21,55 @@ def bits(counts: NDArray[Any] | float) -> Any:
     return n * np.log2(np.maximum(n, 1.0))
 
 
+PARTS = 4  # parts of the place along each axis, for intervals
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Voxels that supervoxels share with bodies, by part of the place.
+
+    Attributes
+    ----------
+    rows, bodies, parts, voxels
+        int64, uint64, int64 and int64, shape (m,): row of a supervoxel, body, number of the part, shared voxels.
+    """
+
+    rows: NDArray[np.int64]
+    bodies: NDArray[np.uint64]
+    parts: NDArray[np.int64]
+    voxels: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class OverlapJob:
+    """A block whose overlaps are counted."""
+
+    spec: PlaceSpec
+    block: int
+
+
+def count_overlaps(job: OverlapJob) -> Overlaps:
+    """Count the voxels that the supervoxels of a block share with bodies."""
+    held, pieces = job.spec.open()
+    assert held.truth is not None, "there is no truth"
+    own, shape = job.spec.grid.block(job.block), job.spec.grid.shape
+    edges = [-(-n // PARTS) for n in shape]
+    along = [np.arange(a, b) // e for a, b, e in zip(own.lower, own.upper, edges, strict=True)]
+    parts = (along[0][:, None, None] * PARTS + along[1][:, None]) * PARTS + along[2]
+    return overlaps_of(pieces.read(own.lower, own.upper), held.truth.read(own.lower, own.upper), parts)
+
+
+def overlaps_of(pieces: NDArray[Any], truth: NDArray[Any], parts: NDArray[np.int64] | None = None) -> Overlaps:
+    """Count overlaps of two arrays, with the part of each voxel (same shape), or as one part."""
+    both = (pieces > 0) & (truth > 0)
+    bodies, columns = np.unique(truth[both], return_inverse=True)
+    rows = pieces[both].astype(np.int64) - 1
+    n, m = max(len(bodies), 1), PARTS**3
+    where = np.zeros(len(rows), np.int64) if parts is None else parts[both]
+    code, voxels = np.unique((rows * n + columns.ravel()) * m + where, return_counts=True)
+    return Overlaps(code // m // n, bodies[code // m % n].astype(np.uint64), code % m, voxels.astype(np.int64))
+
+
 class TruthTable:
     """Voxels that each supervoxel shares with each body.
 
@@ -24,10 +77,8 @@ class TruthTable:
 
     Parameters
     ----------
-    pieces
-        Supervoxel of each voxel, unsigned integers from 1 to ``n``; 0 outside.
-    truth
-        Body of each voxel, same shape.
+    found
+        Overlaps of all blocks.
     n
         Number of supervoxels.
 
@@ -35,17 +86,41 @@ class TruthTable:
     ----------
     overlaps
         Sparse, float64, shape (n, bodies).
+    bodies
+        uint64, ascending: the body of each column.
     total
         Voxels with both a supervoxel and a body.
+    entries
+        int64, shape (m, 3) and float64, shape (m,): row, column and part of the place, and the shared voxels.
     """
 
-    def __init__(self, pieces: NDArray[Any], truth: NDArray[Any], n: int) -> None:
-        both = (pieces > 0) & (truth > 0)
-        bodies, columns = np.unique(truth[both], return_inverse=True)
-        rows = pieces[both].astype(np.int64) - 1
-        shape = (n, max(len(bodies), 1))
-        self.overlaps: csr_array = coo_array((np.ones(len(rows)), (rows, columns.ravel())), shape=shape).tocsr()
-        self.total = float(len(rows))
+    def __init__(self, found: Sequence[Overlaps], n: int) -> None:
+        def joined(name: str) -> NDArray[Any]:
+            return np.concatenate([getattr(one, name) for one in found])
+
+        rows, counts = joined("rows"), joined("voxels").astype(np.float64)
+        self.bodies, columns = np.unique(joined("bodies"), return_inverse=True)
+        shape = (n, max(len(self.bodies), 1))
+        self.overlaps: csr_array = coo_array((counts, (rows, columns.ravel())), shape=shape).tocsr()
+        self.total = float(counts.sum())
+        self.entries = np.stack([rows, columns.ravel(), joined("parts")], axis=1), counts
+
+    @classmethod
+    def of_arrays(cls, pieces: NDArray[Any], truth: NDArray[Any], n: int) -> TruthTable:
+        """Make the table from the supervoxel (1 to ``n``, 0 outside) and the body of each voxel."""
+        return cls([overlaps_of(pieces, truth)], n)
+
+    @classmethod
+    def of_place(cls, place: Place, runner: Runner) -> TruthTable:
+        """Make the table of a place, block by block."""
+        jobs = [OverlapJob(place.spec, i) for i in range(len(place.spec.grid))]
+        made = dict(runner.run(count_overlaps, jobs, "overlaps"))
+        return cls([made[i] for i in range(len(jobs))], len(place.supervoxels.segments))
+
+    def majority(self) -> NDArray[np.int64]:
+        """Return the column of the body that each supervoxel shares most with, -1 for none; int64, shape (n,)."""
+        best = np.asarray(self.overlaps.argmax(axis=1)).ravel()
+        return np.where(np.diff(self.overlaps.indptr) > 0, best, -1)
 
     def of(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """Sum the overlaps of some supervoxels; shape (bodies,)."""

@@ -14,6 +14,7 @@ first, and a small one that lies behind all samples around it is dropped before 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.rendering.camera import view_frames
 from connectomebench.rendering.clip import ViewMesh
 from connectomebench.rendering.colours import BACKGROUND, RGB, cut_colour, light_direction, shade_table
@@ -87,13 +89,69 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
         table[i * LEVELS : (i + 1) * LEVELS - 1] = shade_table(colour, LEVELS - 1)[::-1]
         table[(i + 1) * LEVELS - 1] = cut_colour(colour)
     packed = table[:, 0] | table[:, 1] << 10 | table[:, 2] << 20
+    pictures = np.empty((len(MESH_VIEWS), pixels, pixels, 3), np.uint8)
 
+    def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
+        _resolve(band, packed, first_row, pictures[view])
+
+    _draw_views(ViewMesh(points, normals, faces, cells), parts, pixels, threads, resolve)
+    return pictures
+
+
+def rasterize_owners(
+    mesh: ViewMesh, owners: NDArray[np.uint8], pixels: int, threads: int
+) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+    """Find which part of one mesh is seen at every pixel of the three views.
+
+    Depth, edges and samples are those of :func:`rasterize`: a pixel has an owner where the picture of the mesh is not
+    background, and its owner is the part of the nearest surface among its samples.
+
+    Parameters
+    ----------
+    mesh
+        In cube coordinates.
+    owners
+        Part of each face, below ``MAX_PARTS``; uint8, shape (faces,).
+    pixels, threads
+        As for :func:`rasterize`.
+
+    Returns
+    -------
+    owners
+        uint8, shape (3, pixels, pixels): 0 where nothing is seen, else the part plus 1; views in the order of
+        ``MESH_VIEWS``.
+    cuts
+        bool, the same shape: where the mesh is seen from inside, since the cube cuts it open.
+    """
+    if len(owners) and int(owners.max()) >= MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} parts can be distinguished, not {int(owners.max()) + 1}")
+    found = np.empty((len(MESH_VIEWS), pixels, pixels), np.uint8)
+    cuts = np.empty(found.shape, np.bool_)
+
+    def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
+        _resolve_owners(band, first_row, found[view], cuts[view])
+
+    _draw_views(mesh, owners, pixels, threads, resolve)
+    return found, cuts
+
+
+def _draw_views(
+    mesh: ViewMesh,
+    parts: NDArray[np.uint8],
+    pixels: int,
+    threads: int,
+    resolve: Callable[[NDArray[np.uint32], int, int], None],
+) -> None:
+    """Draw the samples of the three views, and hand over each band of them with its first row of pixels and its view.
+
+    ``parts`` is the part of each face, uint8, shape (faces,).
+    """
+    points, normals, faces, cells = mesh.points, mesh.normals, mesh.faces, mesh.cells
     frames = view_frames()
     # The light vector points towards the viewer, the third axis of a frame away.
     lights = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
     samples = pixels * SUPERSAMPLING
     n_bands = -(-samples // _BAND_ROWS)
-    pictures = np.empty((len(frames), pixels, pixels, 3), np.uint8)
     ramp = np.arange(samples, dtype=np.float32)
     pool = thread_pool(threads)
     views = list(
@@ -108,10 +166,9 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
         for job in range(worker, n_bands * len(frames), threads):
             b, v = divmod(job, len(frames))
             _draw_band(*views[v], normals, faces, parts, b * _BAND_ROWS, ramp, band)
-            _resolve(band, packed, b * _BAND_ROWS // SUPERSAMPLING, pictures[v])
+            resolve(band, b * _BAND_ROWS // SUPERSAMPLING, v)
 
     list(pool.map(draw, range(threads)))
-    return pictures
 
 
 def average_samples(samples: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -345,3 +402,18 @@ def _resolve(band, table, first_row, picture):
                 out[x, 0] = ((packed & 1023) + 2) >> 2
                 out[x, 1] = (((packed >> 10) & 1023) + 2) >> 2
                 out[x, 2] = ((packed >> 20) + 2) >> 2
+
+
+@numba.njit(cache=True, nogil=True)
+def _resolve_owners(band, first_row, owners, cuts):
+    """Resolve samples to the part of the nearest of four, plus 1 (0 where all are empty), and whether it is cut."""
+    empty, last = np.uint32(_EMPTY), np.uint32(LEVELS - 1)
+    n_rows = min(len(band) // 2, len(owners) - first_row)
+    for y in range(n_rows):
+        upper, lower = band[2 * y], band[2 * y + 1]
+        out, cut = owners[first_row + y], cuts[first_row + y]
+        for x in range(len(out)):
+            nearest = min(min(upper[2 * x], upper[2 * x + 1]), min(lower[2 * x], lower[2 * x + 1]))
+            # depth stands in the highest bits, then the part, then the shade
+            out[x] = 0 if nearest == empty else ((nearest >> np.uint32(9)) & np.uint32(7)) + 1
+            cut[x] = nearest != empty and nearest & last == last

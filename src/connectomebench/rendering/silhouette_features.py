@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.core.tasks import MESH_VIEWS, candidate_view
+from connectomebench.core.tasks import SHAPE_VIEWS, candidate_view
 from connectomebench.rendering.colour_features import coloured, image_features
 
 COLOURS = ("blue", "orange", "any")
@@ -153,5 +153,5 @@ def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]
 
 def _of_views(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:
     parts = [image_features(picture) for picture in pictures.values()]
-    parts += [silhouette_features(picture) for view, picture in pictures.items() if view in MESH_VIEWS]
+    parts += [silhouette_features(picture) for view, picture in pictures.items() if view in SHAPE_VIEWS]
     return np.concatenate(parts).astype(np.float64)

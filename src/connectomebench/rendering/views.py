@@ -15,8 +15,9 @@ from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Part, Site
 from connectomebench.core.source import EMSlice
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
-from connectomebench.rendering.colours import BACKGROUND, RGB, ROLE_COLOURS
+from connectomebench.rendering.colours import BACKGROUND, BLUE, RGB, ROLE_COLOURS
 from connectomebench.rendering.engines import Engine, EngineName
+from connectomebench.rendering.turned_views import draw_pair
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -58,7 +59,8 @@ def render_site(
     site
         The site to render.
     meshes
-        Mesh of each part, in the order of ``site.parts``; they may be far larger than the view.
+        Mesh of each part, in the order of ``site.parts``; they may be far larger than the view. For a site of two
+        places those of both, see :func:`connectomebench.rendering.turned_views.sites_to_mesh`.
     em
         Slices ``em_xy``, ``em_xz``, ``em_yz`` of edge ``site.extent_nm``; required if the task shows image data.
     rules, engine
@@ -85,6 +87,8 @@ def render_site(
         raise ConnectomeBenchError(f"task {task.name} needs image data and the source has none; leave the task out")
     if site.choices:
         return _render_choices(site, meshes, rules, engine)
+    if site.second is not None:
+        return _render_pair(site, meshes, rules, engine)
     views = _render_parts(site, site.parts, meshes, rules, engine)
     pictures = {}
     for view in task.views:
@@ -107,11 +111,21 @@ def _render_choices(site: Site, meshes: Sequence[Mesh], rules: ViewConfig, engin
 
     base, *candidates = zip(site.parts, meshes, strict=True)
     pictures = []
-    for candidate in candidates:
-        parts, own = zip(base, candidate, strict=True)
-        views = _render_parts(site, parts, own, rules, engine)
+    for part, mesh in candidates:
+        views = _render_parts(site, (base[0], part), (base[1], mesh), rules, engine)
         pictures += [Image.fromarray(views[view]) for view in MESH_VIEWS]
     return dict(zip(site.views, pictures, strict=True))
+
+
+def _render_pair(site: Site, meshes: Sequence[Mesh], rules: ViewConfig, engine: Engine) -> dict[str, Image.Image]:
+    """Render the two places of a site, each by itself, and check that both are seen."""
+    from PIL import Image
+
+    pictures = draw_pair(site, meshes, rules.image_px, engine)
+    for view, picture in pictures.items():
+        if visible_pixels(picture, [BLUE])[0] < rules.min_visible_px:
+            raise EmptyView(f"the segment is hardly to be seen in the {view} image")
+    return {view: Image.fromarray(picture) for view, picture in pictures.items()}
 
 
 def _render_parts(

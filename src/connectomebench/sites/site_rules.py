@@ -11,6 +11,7 @@ from connectomebench.core.cut import ProposalConfig, ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import CandidateConfig, Candidates
+from connectomebench.sites.choices import choice_sites
 from connectomebench.sites.labels import (
     LabelledSites,
     SiteConfig,
@@ -20,6 +21,10 @@ from connectomebench.sites.labels import (
     split_action_sites,
 )
 from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sites.segment_classes import classification_sites
+from connectomebench.sites.segment_identity import identity_sites
+from connectomebench.sites.split_masks import TASK as SPLIT_MASKS
+from connectomebench.sites.split_masks import split_mask_sites
 
 
 @dataclass(frozen=True)
@@ -59,10 +64,27 @@ class SiteRequest:
         """Proposed cuts with their verdicts, and why others are missing."""
         return self.source.propose(self.proposals, self.sites.extent_nm[1])
 
+    @cached_property
+    def merge_errors(self) -> LabelledSites:
+        """Places that may be merge errors, labelled; two tasks are made from them."""
+        return merge_error_sites(*_at_candidates(self))
+
 
 def _merge_action(request: SiteRequest) -> LabelledSites:
     return merge_action_sites(
         request.source, request.corrections, request.contacts, request.skeletons, request.sites, request.controls
+    )
+
+
+def _choices(request: SiteRequest) -> LabelledSites:
+    return choice_sites(
+        request.source,
+        request.corrections,
+        request.contacts,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
     )
 
 
@@ -81,7 +103,14 @@ def _endpoints(task: str) -> SiteRule:
 
 
 def _merge_errors(request: SiteRequest) -> LabelledSites:
-    return merge_error_sites(*_at_candidates(request))
+    return request.merge_errors
+
+
+def _split_masks(request: SiteRequest) -> LabelledSites:
+    splits, missing = request.source.right_splits(request.proposals, request.sites.extent_nm[1])
+    labelled = split_mask_sites(request.merge_errors.sites, splits)
+    labelled.dropped.update(missing)
+    return labelled
 
 
 def _at_candidates(
@@ -98,13 +127,27 @@ def _at_candidates(
     )
 
 
+def _segment_identity(request: SiteRequest) -> LabelledSites:
+    return identity_sites(
+        request.source, request.corrections, request.skeletons, request.sites, request.controls, request.radii
+    )
+
+
+def _segment_classification(request: SiteRequest) -> LabelledSites:
+    return classification_sites(request.source, request.sites)
+
+
 SiteRule = Callable[[SiteRequest], LabelledSites]
 
 SITE_RULES: dict[str, SiteRule] = {
     "merge_action": _merge_action,
+    "merge_action_multiple_choice": _choices,
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
     "merge_error_identification": _merge_errors,
     "split_action": _split_action,
+    SPLIT_MASKS: _split_masks,
+    "segment_identity": _segment_identity,
+    "segment_classification": _segment_classification,
 }
 """Task -> rule."""

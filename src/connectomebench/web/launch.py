@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from connectomebench.web.guard import Guard
 
 if TYPE_CHECKING:
     from gradio import Blocks
+    from starlette.routing import Route
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,9 @@ class ServedPage:
         self.blocks.close(verbose=False)
 
 
-def launch(blocks: Blocks, access: Access, host: str | None, port: int | None, **options: Any) -> ServedPage:
+def launch(
+    blocks: Blocks, access: Access, host: str | None, port: int | None, routes: Sequence[Route] = (), **options: Any
+) -> ServedPage:
     """Serve a page in a thread.
 
     Nothing leaves the machine: no link for sharing, no statistics, no API documentation, no file of the server.
@@ -51,6 +55,8 @@ def launch(blocks: Blocks, access: Access, host: str | None, port: int | None, *
     host, port
         Where to listen; None takes what Gradio's environment variables say, else this machine alone and the first free
         port from 7860.
+    routes
+        Further paths that the page asks for, behind the same guard.
     **options
         Of `gradio.Blocks.launch`: theme, style sheet and the like.
 
@@ -78,7 +84,12 @@ def launch(blocks: Blocks, access: Access, host: str | None, port: int | None, *
             mcp_server=False,
             # workers of Gradio would take uploads at ports of their own, which nothing guards
             num_workers=0,
-            app_kwargs={"middleware": [Middleware(Guard, access)], "docs_url": None, "redoc_url": None},
+            app_kwargs={
+                "middleware": [Middleware(Guard, access)],
+                "docs_url": None,
+                "redoc_url": None,
+                "routes": list(routes),
+            },
             **options,
         )
     except OSError as error:  # Gradio raises it if no port is free

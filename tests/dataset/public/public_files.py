@@ -51,6 +51,16 @@ def png(seed: int, px: int = 224) -> bytes:
     return stream.getvalue()
 
 
+def parts(view: NDArray[np.float16]) -> bytes:
+    """The two masks of a view in two colours on black."""
+    picture = np.zeros((*view.shape[1:], 3), np.uint8)
+    picture[view[5] > 0.5] = (0, 255, 0)
+    picture[view[6] > 0.5] = (0, 0, 255)
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, "PNG")
+    return stream.getvalue()
+
+
 def metadata(number: int, kind: str) -> dict[str, Any]:
     """The keys that rows of each kind have, as seen on the dataset's page and in its users' code."""
     known: dict[str, Any] = {
@@ -87,6 +97,7 @@ def row(number: int, kind: str, split: str, species: str = "mouse", release: int
     single = channels(False, number)
     if kind == "split_edit":  # something to learn: a merged segment has an arm
         single[:, 0, 10:14, :] = 1
+        single[:, 0] = np.maximum(single[:, 0], dual[:, 0])
     common = {
         "combined_sample_hash": hashlib.md5(f"{species}{split}{kind}{number}".encode()).hexdigest(),
         "source_archive_sample_hash": f"{number:012x}",
@@ -106,8 +117,11 @@ def row(number: int, kind: str, split: str, species: str = "mouse", release: int
             "false_merge_identification_label": None if merge else float(not same),
             "geometry": npz(dual if merge else single),
             "has_after_mask": kind == "split_edit",
-            # the pieces of the true split, which may not be read
-            **{f"split_mask_{view}": npz(dual) if kind == "split_edit" else None for view in ("front", "side", "top")},
+            # the pieces of the true split, which may be read as the answer alone
+            **{
+                f"split_mask_{view}": {"bytes": parts(dual[i]), "path": None} if kind == "split_edit" else None
+                for i, view in enumerate(("front", "side", "top"))
+            },
             **{f"em_{plane}_before": {"bytes": png(number), "path": None} for plane in ("xy", "xz", "yz", "best")},
         }
     # all controls have slices, and two edits in five
@@ -132,7 +146,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     """Write rows with groups of 10 and the image features in the schema, as the authors do."""
     path.parent.mkdir(parents=True, exist_ok=True)
     table = pa.Table.from_pylist(list(rows))
-    images = [name for name in table.column_names if name.startswith("em_")]
+    images = [name for name in table.column_names if name.startswith(("em_", "split_mask_"))]
     fields = [pa.field(f.name, _IMAGE) if f.name in images else f for f in table.schema]
     about = json.dumps({"info": {"features": {name: {"_type": "Image"} for name in images}}})
     schema = pa.schema(fields, metadata={"huggingface": about})

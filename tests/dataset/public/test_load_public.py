@@ -217,6 +217,21 @@ def test_the_first_benchmark(first_benchmark: Path, tmp_path: Path) -> None:
     assert [i["bytes"] for i in merges[1]["images"]] == [png(20 + i, 96) for i in range(3)]
     assert [i["path"] for i in merges[1]["images"]] == [None] * 3
     assert [(r["origin"], r["edit_id"]) for r in merges[:2]] == [("edit", "0"), ("control", None)]
+    choices = list(stream_public(str(first_benchmark), "merge_action_multiple_choice", "MICrONS", "test"))
+    # the third has an option that is no PNG file, the fourth more than one that may be right
+    assert [len(r["choices"]) for r in choices] == [2, 2] and {r["task"] for r in choices} == {
+        "merge_action_multiple_choice"
+    }
+    for number, one in enumerate(choices):
+        base = HIGH + 10 * number
+        assert one["views"] == ["a_front", "a_side", "a_top", "b_front", "b_side", "b_top"]
+        assert one["segment_ids"] == [base, *one["choices"]] and set(one["choices"]) == {base + 1, base + 2}
+        right = base + 1 + number % 2
+        assert one["choices"]["ab".index(one["answer"])] == right and one["label"] == "ab".index(one["answer"])
+        # the pictures follow their candidates
+        shown = [image["bytes"] for image in one["images"]]
+        first = one["choices"][0] - base
+        assert shown[:3] == [png(100 * number + 10 * first + i, 96) for i in range(3)]
     errors = found["merge_error_identification"]
     assert [r["answer"] for r in errors] == ["yes", "no", "no", "yes", "yes", "no"]
     assert [r["group"] for r in errors] == ["edit-10"] * 2 + ["edit-11"] * 2 + ["edit-12"] * 2

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from line_neurons import SMALL, write_line
 from scipy.spatial import KDTree
 from scipy.stats import ks_2samp
 
@@ -349,14 +351,16 @@ def test_em_labels_lie_in_the_segments_and_cytoplasm_goes_on_in_gaps(source):
     assert np.mean(np.array(gap_dark) > np.array(dark) + 20) > 0.8  # no membrane across a cut
 
 
-def test_same_rules_same_source_other_seed_other_source(source):
+def test_same_rules_same_source_other_seed_other_source(source, tmp_path):
     again = MorphologySource(SimulationConfig())
     assert again.info == source.info
     assert (again.reconstruction.segments == source.reconstruction.segments).all()
     assert [m.edit_id for m in again.corrections().merges] == [m.edit_id for m in source.corrections().merges]
-    other = MorphologySource(SimulationConfig(seed=1))
-    assert other.info.version != source.info.version
-    assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in source.corrections().merges}
+    write_line(tmp_path / "1.swc", 0.0)
+    write_line(tmp_path / "2.swc", 0.35)
+    first, other = (MorphologySource(replace(SMALL, seed=seed), "fly", tmp_path, 1000.0) for seed in (0, 1))
+    assert other.info.version != first.info.version
+    assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in first.corrections().merges}
 
 
 def test_no_end_at_a_cut_is_sure_however_thick_the_neurite_is(source):

@@ -1,8 +1,9 @@
 """Convert rows of `jeffbbrown2/ConnectomeBench`, the first benchmark.
 
 Read from the authors' examples (github.com/jffbrwn2/ConnectomeBench: ``examples/*.py``, ``src/prompts.py``). The
-task of a row follows from its columns, since the names of its configs do not match our tasks: with a base neuron each
-option is a candidate (orange) beside it (blue); without one each option is a segment that may hold a merge error.
+tasks of a row follow from its columns, since the names of its configs do not match our tasks: with a base neuron each
+option is a candidate (orange) beside it (blue), asked about one by one or all together; without one each option is a
+segment that may hold a merge error.
 """
 
 from __future__ import annotations
@@ -11,13 +12,15 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from connectomebench.core.files import content_key
-from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.core.tasks import MESH_VIEWS, NONE, get_task
 from connectomebench.dataset.public.convert_rows import stored_row
 from connectomebench.dataset.public.pngs import stored_png
 from connectomebench.dataset.public.unmapped import Unmapped
 
-TASKS = ("merge_action", "merge_error_identification", "segment_classification")
+CHOICE = "merge_action_multiple_choice"
+TASKS = ("merge_action", CHOICE, "merge_error_identification", "segment_classification")
 MAX_OPTIONS = 8
+_NO_OPTION = ("none", "none of the above")
 
 _SMALL = (
     "operation_id",
@@ -41,8 +44,8 @@ _CLASSES = {
 }
 
 
-def task_of(columns: Collection[str]) -> str | None:
-    """Return the task of a config; None where it holds no known images.
+def tasks_of(columns: Collection[str]) -> tuple[str, ...]:
+    """Return the tasks that the rows of a config can be read as; none where it holds no known images.
 
     Parameters
     ----------
@@ -50,12 +53,12 @@ def task_of(columns: Collection[str]) -> str | None:
         Of its Parquet files.
     """
     if "option_1_neuron_id" not in columns or not _view_columns(columns, 1):
-        return None
+        return ()
     if "base_neuron_id" in columns:
-        return "merge_action"
+        return ("merge_action", CHOICE)
     if "class_description" in columns or "proofread_root_id" in columns:
-        return "segment_classification"
-    return "merge_error_identification" if "ground_truth" in columns else None
+        return ("segment_classification",)
+    return ("merge_error_identification",) if "ground_truth" in columns else ()
 
 
 def needed_columns(columns: Collection[str]) -> list[str]:
@@ -79,14 +82,16 @@ def _view_columns(columns: Collection[str], option: int) -> list[str]:
 def map_row(
     raw: Mapping[str, Any], task: str, species: str, source: tuple[str, str]
 ) -> Iterator[dict[str, Any] | Unmapped]:
-    """Convert one row into one row per option; an option that cannot be read yields its reason.
+    """Convert one row into one row per option, or into one for all of them where they are candidates to choose from.
+
+    An option that cannot be read yields its reason; of a choice the whole row is left out.
 
     Parameters
     ----------
     raw
         The columns of :func:`needed_columns`.
     task
-        From :func:`task_of`.
+        One of :func:`tasks_of`.
     species
         Ours.
     source
@@ -102,6 +107,9 @@ def map_row(
         for i in range(1, MAX_OPTIONS + 1)
         if (name := f"option_{i}_neuron_id") in raw and raw[name] not in (None, "")
     }
+    if task == CHOICE:
+        yield _choice_row(raw, species, source, options)
+        return
     if task == "segment_classification":
         options = dict(list(options.items())[:1])
         answers = {option: _class(raw) for option in options}
@@ -123,6 +131,42 @@ def _answers(raw: Mapping[str, Any], options: Mapping[int, str]) -> dict[int, st
     if str(truth) not in options.values():
         raise Unmapped("its right option is not among those shown")
     return {option: "yes" if segment == str(truth) else "no" for option, segment in options.items()}
+
+
+def _choice_row(
+    raw: Mapping[str, Any], species: str, source: tuple[str, str], options: Mapping[int, str]
+) -> dict[str, Any]:
+    """Convert a row into a choice among its options, in an order that says nothing of the answer."""
+    labels = get_task(CHOICE).labels[:-1]
+    if len(options) > len(labels):
+        raise Unmapped(f"it has more than {len(labels)} options")
+    base = str(raw.get("base_neuron_id"))
+    if not all(map(_is_id, (base, *options.values()))):
+        raise Unmapped("an option or its base has no id")
+    ordered = sorted(options, key=lambda option: content_key(base, options[option]))
+    truth = str(raw.get("ground_truth"))
+    if truth.strip().casefold() in _NO_OPTION:
+        answer = NONE
+    else:
+        right = _answers(raw, options)
+        answer = labels[next(i for i, option in enumerate(ordered) if right[option] == "yes")]
+    images = [stored_png(raw[name]) for option in ordered for name in _view_columns(raw.keys(), option)]
+    choices = [int(options[option]) for option in ordered]
+    operation = None if raw.get("operation_id") is None else str(raw["operation_id"])[:64]
+    is_edit = answer != NONE
+    return stored_row(
+        CHOICE,
+        species,
+        content_key(CHOICE, operation, base, choices, *images)[:16],
+        images,
+        answer,
+        f"neuron-{base[:64]}",
+        "edit" if is_edit else "control",
+        source,
+        segment_ids=[int(base), *choices],
+        edit_id=operation if is_edit else None,
+        choices=choices,
+    )
 
 
 def _class(raw: Mapping[str, Any]) -> str:

@@ -9,14 +9,18 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from connectomebench.core.part_masks import MASK
+from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.dataset.public.archives import read_channels
 from connectomebench.dataset.public.convert_rows import stored_row
 from connectomebench.dataset.public.dataset_names import our_partition
 from connectomebench.dataset.public.metadata import read_metadata
+from connectomebench.dataset.public.part_pictures import masks_of_channels, masks_of_pictures
 from connectomebench.dataset.public.pictures import draw_pair, draw_single, shows_pair
 from connectomebench.dataset.public.pngs import stored_png
 from connectomebench.dataset.public.unmapped import Unmapped
 
+MASK_TASK = "split_mask_generation"
 _PAIR, _SINGLE = "geometry", "geometry_single"
 EM_VIEWS = ("em_xy", "em_xz", "em_yz")
 # task -> the name of its routing, the column of its label, the kinds of samples that it is made of
@@ -31,15 +35,18 @@ _ROUTES = {
         "false_merge_identification_label",
         ("split_edit", "junction_control"),
     ),
+    MASK_TASK: (MASK_TASK, "false_merge_identification_label", ("split_edit",)),
 }
 TASKS = tuple(_ROUTES)
+_DRAWN_WHOLE = ("merge_error_identification", MASK_TASK)
+_MASKS = tuple(f"split_mask_{view}" for view in MESH_VIEWS)
 
 
 def needed_columns(task: str, present: Collection[str], *, em: bool = False) -> list[str]:
     """List the columns to read for a task.
 
-    Without ``em`` no slice of image data is among them. ``em_best``, masks of the true split and all that was drawn
-    after an edit are never read: they show the answer.
+    Without ``em`` no slice of image data is among them. ``em_best`` and all that was drawn after an edit are never
+    read: they show the answer; nor are masks of the true split, where they are not the answer.
 
     Parameters
     ----------
@@ -56,8 +63,10 @@ def needed_columns(task: str, present: Collection[str], *, em: bool = False) -> 
         If the files have no slices and they are wanted.
     """
     small = ["combined_sample_hash", "sample_type", "same_neuron", "task_routing", "split", "species", "metadata"]
-    drawn = _SINGLE if task == "merge_error_identification" and _SINGLE in present else _PAIR
-    return [*small, _ROUTES[task][1], drawn, *(_em_columns(present) if em else [])]
+    drawn = [_SINGLE if task in _DRAWN_WHOLE and _SINGLE in present else _PAIR]
+    if task == MASK_TASK:  # of the first release the pair of parts, of the second pictures of the masks
+        drawn += [_PAIR] if _SINGLE in present else [*_MASKS]
+    return [*small, _ROUTES[task][1], *drawn, *(_em_columns(present) if em else [])]
 
 
 def is_first_release(columns: Collection[str]) -> bool:
@@ -132,6 +141,8 @@ def map_row(
         edit_id=known.operation if is_edit else None,
         edit_time=known.time if is_edit else None,
     )
+    if task == MASK_TASK:
+        row["target_images"] = [{"bytes": content, "path": None} for content in _masks(raw)]
     row["images"] += [{"bytes": content, "path": None} for content in slices]
     row["views"] += EM_VIEWS if em else ()
     return row
@@ -149,7 +160,20 @@ def _answer(raw: Mapping[str, Any], task: str) -> str:
     means_same = bool(label) if task == "merge_action" else not label
     if raw["same_neuron"] is not None and bool(raw["same_neuron"]) != means_same:
         raise Unmapped("its label and same_neuron do not agree")
+    if task == MASK_TASK:
+        if not label:
+            raise Unmapped("its split is of no merge error")
+        return MASK
     return "yes" if label else "no"
+
+
+def _masks(raw: Mapping[str, Any]) -> list[bytes]:
+    """Return the masks of the two parts of the true split, in the order of the views."""
+    if _SINGLE in raw:
+        if raw[_PAIR] is None:
+            raise Unmapped(f"it has no {_PAIR}")
+        return masks_of_channels(read_channels(bytes(raw[_PAIR])))
+    return masks_of_pictures([stored_png(raw[name]) for name in _MASKS], read_channels(bytes(raw[_PAIR])))
 
 
 def _pictures(raw: Mapping[str, Any], task: str) -> list[bytes]:

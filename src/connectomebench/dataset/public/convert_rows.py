@@ -27,6 +27,7 @@ def stored_row(
     body_ids: Sequence[int] = (),
     edit_id: str | None = None,
     edit_time: datetime | None = None,
+    choices: Sequence[int] = (),
 ) -> dict[str, Any]:
     """Make a stored row (:func:`connectomebench.dataset.schema.features`) from a sample of a public dataset.
 
@@ -35,10 +36,10 @@ def stored_row(
     task_name, species, sample_id, answer, group, origin
         As in our rows.
     images
-        PNG files, in the order of the task's views.
+        PNG files, in the order of the task's views; of a choice the views of each candidate in turn.
     source
         Repository and version.
-    location_nm, extent_nm, segment_ids, body_ids, edit_id, edit_time
+    location_nm, extent_nm, segment_ids, body_ids, edit_id, edit_time, choices
         As in our rows; empty or None where the public dataset lacks them.
 
     Returns
@@ -52,21 +53,22 @@ def stored_row(
         If the answer is none of the task's, or there are not as many images as views.
     """
     task = get_task(task_name)
-    if answer not in task.labels:
+    views, labels = task.views_of(len(choices)), task.labels_of(len(choices))
+    if labels and answer not in labels:
         raise Unmapped("the answer is none of the task's")
-    if len(images) != len(task.views):
+    if len(images) != len(views):
         raise Unmapped("a view is missing")
     return {
         "sample_id": sample_id,
         "task": task.name,
         "species": species,
         "images": [{"bytes": image, "path": None} for image in images],
-        "views": list(task.views),
-        "question": task.question,
+        "views": list(views),
+        "question": task.ask(len(choices)),
         "answer": answer,
-        "label": task.labels.index(answer),
+        "label": task.labels.index(answer) if task.labels else None,
         "target_nm": [],
-        "choices": [],
+        "choices": list(choices),
         "target_images": [],
         "location_nm": list(location_nm),
         "extent_nm": extent_nm,

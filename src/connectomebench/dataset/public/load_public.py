@@ -85,7 +85,8 @@ def stream_public(
     name
         ``jeffbbrown2/ConnectomeBench2``, ``jeffbbrown2/ConnectomeBench``, or a folder with their Parquet files.
     task
-        ``merge_action`` or ``merge_error_identification``; of the first benchmark also ``segment_classification``.
+        ``merge_action`` or ``merge_error_identification``; of the first benchmark also
+        ``merge_action_multiple_choice`` and ``segment_classification``, of the second ``split_mask_generation``.
     species, partition
         Ours or theirs (``MICrONS``, ``val``). The first benchmark is one partition, our ``test``.
     revision
@@ -231,7 +232,7 @@ def _first_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
     found = request.found
     for files in config_files(found, request.species).values():
         columns = file_columns(found, files[0])
-        if benchmark1.task_of(columns) != request.task:
+        if request.task not in benchmark1.tasks_of(columns):
             continue
         for raw in stream_files(found, files, benchmark1.needed_columns(columns)):
             if raw.get("species") is not None and our_species(str(raw["species"])) != request.species:
@@ -249,7 +250,7 @@ def _all_rows(request: _Request, skipped_path: Path) -> Iterator[dict[str, Any]]
     number = 0
     for number, row in enumerate(_rows(request, skipped), 1):  # noqa: B007
         # the writer of `datasets` takes ids above 2^63 from arrays alone
-        yield row | {name: np.array(row[name], np.uint64) for name in ("segment_ids", "body_ids")}
+        yield row | {name: np.array(row[name], np.uint64) for name in ("segment_ids", "body_ids", "choices")}
     if not number:
         reasons = "; ".join(f"{n} left out: {reason}" for reason, n in skipped.most_common(3))
         raise ConnectomeBenchError(

@@ -26,7 +26,9 @@ from connectomebench.dataset.public.unmapped import Unmapped
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE, light_direction, shade_table
 from connectomebench.rendering.views import ViewConfig
 
-_SILHOUETTE, _NORMALS, _MASK_A, _MASK_B = 0, slice(2, 5), 5, 6
+SILHOUETTE, MASK_A, MASK_B = 0, 5, 6
+"""Channels: the silhouette, and the masks of the two segments or parts."""
+_NORMALS = slice(2, 5)
 _LEVELS = 256
 # Rows: right, down, forward, as vectors of the world (x, y, z).
 FRAMES = np.array(
@@ -60,10 +62,10 @@ def draw_pair(channels: NDArray[np.float32]) -> list[bytes]:
     Unmapped
         If there are no masks, a view is empty, or one of the two is hardly visible in any view.
     """
-    if channels.shape[1] <= _MASK_B:
+    if channels.shape[1] <= MASK_B:
         raise Unmapped("the two segments cannot be distinguished: there are no masks")
     silhouette = _silhouette(channels)
-    orange = silhouette & (channels[:, _MASK_B] > 0.5) & ~(channels[:, _MASK_A] > 0.5)
+    orange = silhouette & (channels[:, MASK_B] > 0.5) & ~(channels[:, MASK_A] > 0.5)
     blue = silhouette & ~orange
     if min(_most(blue), _most(orange)) < ViewConfig().min_visible_px:
         raise Unmapped("one of the two segments is hardly to be seen")
@@ -96,11 +98,11 @@ def draw_single(channels: NDArray[np.float32]) -> list[bytes]:
 
 def shows_pair(channels: NDArray[np.float32]) -> bool:
     """Return whether the channels mark a second segment."""
-    return channels.shape[1] > _MASK_B and bool((channels[:, _MASK_B] > 0.5).any())
+    return channels.shape[1] > MASK_B and bool((channels[:, MASK_B] > 0.5).any())
 
 
 def _silhouette(channels: NDArray[np.float32]) -> NDArray[np.bool_]:
-    silhouette = channels[:, _SILHOUETTE] > 0.5
+    silhouette = channels[:, SILHOUETTE] > 0.5
     if not silhouette.any(axis=(1, 2)).all():
         raise Unmapped("a view is empty")
     return silhouette

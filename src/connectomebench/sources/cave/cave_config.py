@@ -150,6 +150,36 @@ class SurveyConfig:
 
 
 @dataclass(frozen=True)
+class TablesConfig:
+    """Materialised tables that tell what whole segments are, and how many of these are taken.
+
+    Attributes
+    ----------
+    nuclei
+        Table of nuclei: ``id``, ``pt_supervoxel_id`` and, where it has them, ``bb_start_position`` and
+        ``bb_end_position``. That of the species where left out.
+    cell_types
+        Table of cell types: ``classification_system`` and ``cell_type``, with ``target_id`` (of a nucleus) or a
+        ``pt_supervoxel_id`` of its own. That of the species where left out; ``none`` for none.
+    most
+        Take at most this many segments with one nucleus, with several, of other cells, and without; which ones, a hash
+        of their ids decides.
+    max_nodes
+        Leave out segments with more level-2 nodes than this: each is a mesh to fetch.
+    """
+
+    nuclei: str | None = None
+    cell_types: str | None = None
+    most: int = 200
+    max_nodes: int = 20_000
+
+    def __post_init__(self) -> None:
+        for name in ("most", "max_nodes"):
+            if getattr(self, name) < 1:
+                raise ConnectomeBenchError(f"source.cave.tables.{name} must be at least 1, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
 class CaveConfig:
     """A dataset on a CAVE server. Defaults come from the species and from the info of the server.
 
@@ -177,6 +207,8 @@ class CaveConfig:
         folder named by the environment variable CONNECTOMEBENCH_CACHE, such as a local disk of a cluster machine.
     max_failed_share
         Edits that cannot be surveyed are left out and counted; above this share the build stops.
+    tables
+        Tables of nuclei and cell types, for `segment_classification`.
     """
 
     roots: RootsConfig = field(default_factory=RootsConfig)
@@ -195,6 +227,7 @@ class CaveConfig:
     survey: SurveyConfig = field(default_factory=SurveyConfig)
     mesh: MeshConfig = field(default_factory=MeshConfig)
     skeleton: SkeletonConfig = field(default_factory=SkeletonConfig)
+    tables: TablesConfig = field(default_factory=TablesConfig)
 
     def __post_init__(self) -> None:
         if self.meshes not in ("level2", "voxels"):

@@ -20,12 +20,15 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE, get_species
+from connectomebench.core.tasks import get_task
+from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
 from connectomebench.sources.cave.cut_sides import ServerCuts
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
 from connectomebench.sources.cave.meshes import require_meshes
+from connectomebench.sources.cave.whole_segments import find_whole_segments, whole_mesh
 from connectomebench.sources.surroundings import (
     CertaintyConfig,
     goes_on_outside,
@@ -183,10 +186,22 @@ class CaveSource:
 
         return propose(self.archive, self._cutting, rules, largest_view_nm)
 
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Return the splits that proofreaders made, where the rule calls them good."""
+        from connectomebench.sources.cave.multicut_proposals import right_splits
+
+        return right_splits(self.archive, self._cutting, rules, largest_view_nm)
+
+    def whole_segments(self) -> WholeSegments:
+        """Return whole segments by the tables of the dataset; see :mod:`.whole_segments`."""
+        return find_whole_segments(self.archive)
+
     def meshes(self, site: Site) -> list[Mesh]:
         """Mesh each part of the site inside the cube shown: from the server's level-2 meshes, or from its labels."""
         from connectomebench.sources.cave.site_meshes import level2_parts, voxel_parts
 
+        if get_task(site.task).whole:
+            return [whole_mesh(part.segment_id, self.archive) for part in site.parts]
         if self.config.meshes == "level2":
             return level2_parts(site, self.archive, self._cutting)
         return voxel_parts(site, self.archive, self._cutting, self.config.mesh)

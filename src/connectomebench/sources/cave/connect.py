@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.ids import exact_column
-from connectomebench.core.species import Species
+from connectomebench.core.species import Species, get_species
 from connectomebench.sources.cave.cave_config import CaveConfig, RootsConfig
 from connectomebench.sources.cave.graph import Graph, utc
 from connectomebench.sources.cave.retries import (
@@ -112,6 +112,18 @@ def connect(config: CaveConfig, species: Species) -> Connection:
         client.materialize,
         client.auth.token,
     )
+
+
+def connect_graph(server: str, datastack: str | None, table: str | None) -> Graph:
+    """Connect to the graph of a datastack, or to a graph by its name; tokens are as for :func:`connect`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the server cannot be reached or refuses the token, or the stored token is none.
+    """
+    config = CaveConfig(server=server, datastack=datastack, graph_table=table, image="none")
+    return connect(config, replace(get_species("mouse"), name=server, server=None, datastack=None)).graph
 
 
 def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Connection:

@@ -60,6 +60,11 @@ class Graph:
         self._rules = rules
         self._lock = threading.Lock()
 
+    @property
+    def client(self) -> Any:
+        """The client, for :mod:`connectomebench.sources.cave.graph_edits`, which alone changes a graph."""
+        return self._client
+
     def info(self) -> dict[str, Any]:
         """Return the segmentation info: scales, voxel sizes, chunk size."""
         return _call("the segmentation info", lambda: self._client.segmentation_info)
@@ -215,6 +220,14 @@ class Graph:
                 raise answer
             found |= answer
         return {int(n): found.get(int(n), np.zeros(0, np.uint64)) for n in nodes}
+
+    def level2_nodes(self, root: int) -> NDArray[np.uint64]:
+        """Return the level-2 nodes of a root of any time; uint64, sorted, empty where the server knows none."""
+
+        def ask() -> NDArray[np.uint64]:
+            return np.unique(np.asarray(self._client.get_leaves(root, stop_layer=2)).astype(np.uint64))
+
+        return _call("level-2 nodes", ask)
 
     def preview_split(
         self, segment: int, sources: Sequence[tuple[int, Point]], sinks: Sequence[tuple[int, Point]]

@@ -65,6 +65,44 @@ def propose(
     return proposals, dropped
 
 
+def right_splits(
+    archive: Archive, cutting: ServerCuts, rules: ProposalConfig, largest_view_nm: float
+) -> tuple[list[ProposedCut], Counter[str]]:
+    """Return the splits that proofreaders made and the rule calls good.
+
+    Parameters
+    ----------
+    archive, cutting, rules, largest_view_nm
+        As for :func:`propose`; no wrong cut is asked for.
+
+    Returns
+    -------
+    splits, dropped
+        In the order of the edits, and why others are missing.
+    """
+    splits: list[ProposedCut] = []
+    dropped: Counter[str] = Counter()
+    complete = archive.corrections.complete or frozenset()
+    for judged in archive.history.judged:
+        if judged.operation.kind != "split":
+            continue
+        if not complete.intersection(judged.bodies):
+            dropped["split of a segment that is not proofread"] += 1
+            continue
+        try:
+            made = _as_made(judged, archive, cutting, rules, largest_view_nm)
+        except SiteUnavailable:
+            dropped["the data of the place cannot be read"] += 1
+            continue
+        if isinstance(made, str):
+            dropped[made] += 1
+        elif made.verdict.good:
+            splits.append(made)
+        else:
+            dropped["the split that was made is not right by the rule"] += 1
+    return splits, dropped
+
+
 def _cut_place(
     judged: JudgedOperation, segment: int, bodies: tuple[int, ...], cutting: ServerCuts, reach_nm: float
 ) -> CutPlace:

@@ -143,7 +143,8 @@ class _BusyServer(TransientError):
 class RetryAdapter(HTTPAdapter):
     """Sends requests with a time limit, and retries with growing random waits.
 
-    All requests of this package only read, so each may be repeated. A body shorter than announced counts as dropped.
+    What is sent through it only reads, so each request may be repeated; edits take another way (``graph_edits``). A
+    body shorter than announced counts as dropped.
     A refused token ends the build with a message that names the server; the token is in no message.
 
     Parameters

@@ -23,6 +23,8 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
+from connectomebench.core.tasks import get_task
+from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.reconstruction import (
     Reconstruction,
@@ -35,6 +37,7 @@ from connectomebench.sources.morphology.simulation_cache import simulate_once
 from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.morphology.swc import read_swc_folder
 from connectomebench.sources.morphology.tubes import tube_mesh
+from connectomebench.sources.morphology.whole_tubes import find_somas, find_whole_segments, frusta_mesh
 
 if TYPE_CHECKING:
     from connectomebench.core.cut import ProposalConfig, ProposedCut
@@ -113,6 +116,7 @@ class MorphologySource:
         self._volumes_nm3 = rec.volumes_nm3()
         self._segment_tubes, self._body_tubes = segment_tubes(rec, self._index), body_tubes(rec)
         self._corrections = find_corrections(rec, self._contacts, rules.voxel_nm)
+        self._somas = find_somas(rec, neurons)
         unknown = sum(neuron.interpolated_radii for neuron in neurons)
         if unknown:
             self._corrections.counts["points whose radius was unknown and is interpolated"] = unknown
@@ -170,11 +174,22 @@ class MorphologySource:
         """
         return self._graph(segment_id, center_nm, cutout_nm)[0]
 
+    def whole_segments(self) -> WholeSegments:
+        """Return every segment with its somas; see :func:`whole_tubes.find_whole_segments`."""
+        bodies_of = self._corrections.bodies_of()
+        return find_whole_segments(self.reconstruction, self._index, self._segment_tubes, self._somas, bodies_of)
+
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every fusion."""
         from connectomebench.cuts.proposals import propose_cuts
 
         return propose_cuts(self, self._corrections, rules, largest_view_nm)
+
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split every fusion into its neurons."""
+        from connectomebench.cuts.right_splits import right_splits
+
+        return right_splits(self, self._corrections, rules)
 
     def _graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> tuple[CutGraph, NDArray[np.int64]]:
         box = Box.around(center_nm, cutout_nm)
@@ -197,6 +212,9 @@ class MorphologySource:
         ConnectomeBenchError
             If a segment does not exist, or a part is a side of a cut and the site has no cut.
         """
+        if get_task(site.task).whole:
+            tubes = self._segment_tubes
+            return [frusta_mesh(tubes.tubes.cones[tubes.of(self._row(part.segment_id))]) for part in site.parts]
         box = Box.around(site.location_nm, site.extent_nm * _MARGIN)
         voxel_nm = float(np.clip(site.extent_nm / 110, 20.0, 44.0))
         sides = {s: self._sides(site, s) for s in {p.segment_id for p in site.parts if p.role in ("source", "sink")}}

@@ -7,6 +7,7 @@ the set difference of the edges.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -245,18 +246,30 @@ def look_around(
     held = {int(s): np.unique(rec.bodies[rec.segments == s]) for s in np.unique(segment_ids)}
     at_cut, at_fusion = np.zeros((2, len(rec.nodes_nm)), np.bool_)
     at_cut[rec.gaps], at_fusion[rec.bridges] = True, True
-    # search as far as the thickest node reaches, then test the surface of each node
-    thickest = float(rec.body_radii_nm.max(initial=0.0))
-    tree = KDTree(rec.nodes_nm)
-    for row, (segment, point) in enumerate(zip(np.asarray(segment_ids).tolist(), points_nm, strict=True)):
-        nodes = np.asarray(tree.query_ball_point(point, radius_nm + thickest), np.int64)
-        distance = np.linalg.norm(rec.nodes_nm[nodes].astype(np.float64) - point, axis=1)
-        nodes = nodes[distance - rec.body_radii_nm[nodes] <= radius_nm]
+    near = _near(rec, points_nm, radius_nm)
+    for row, (segment, nodes) in enumerate(zip(np.asarray(segment_ids).tolist(), near, strict=True)):
         inside = rec.segments[nodes] == np.uint64(segment)
         own_bodies = np.isin(rec.bodies[nodes], held[segment])
         goes_on[row] = bool((own_bodies & ~inside).any() or at_cut[nodes[inside]].any())
         second[row] = len(np.unique(rec.bodies[nodes[inside]])) > 1 or bool(at_fusion[nodes[inside]].any())
     return Surroundings(goes_on, second)
+
+
+def _near(rec: Reconstruction, points_nm: NDArray[np.floating], radius_nm: float) -> Iterator[NDArray[np.int64]]:
+    """Yield the nodes whose surface comes within a distance of each place.
+
+    A soma reaches a hundred times as far as a twig, so nodes are searched by thickness: each kind only as far as its
+    thickest node reaches.
+    """
+    kinds = np.frexp(np.maximum(rec.body_radii_nm, 1.0))[1]
+    trees = []
+    for kind in np.unique(kinds):
+        own = np.flatnonzero(kinds == kind)
+        trees.append((own, KDTree(rec.nodes_nm[own]), radius_nm + float(rec.body_radii_nm[own].max())))
+    for point in points_nm:
+        nodes = np.concatenate([own[np.asarray(tree.query_ball_point(point, far), int)] for own, tree, far in trees])
+        distance = np.linalg.norm(rec.nodes_nm[nodes].astype(np.float64) - point, axis=1)
+        yield nodes[distance - rec.body_radii_nm[nodes] <= radius_nm]
 
 
 def _area_at(contacts: Contacts, a: int, b: int, place: NDArray[np.floating]) -> float:

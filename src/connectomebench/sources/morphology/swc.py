@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
+from connectomebench.core.site import Point
 from connectomebench.core.text import read_lines
 
 _log = logging.getLogger(__name__)
 
 _COLUMNS = 7  # point number, label, x, y, z, radius, parent
+_SOMA = "1"  # label of the points of a cell body
 _LARGEST_EXACT = 2**53  # of a floating-point number
 
 
@@ -34,12 +36,15 @@ class Neuron:
         SHA-256 of the file, 64 hex digits.
     interpolated_radii
         Points whose radius the file does not know.
+    soma_nm
+        Middle of the cell body (x, y, z), nm: the thickest point labelled as soma; None where none is.
     """
 
     body: int
     skeleton: Skeleton
     digest: str
     interpolated_radii: int = 0
+    soma_nm: Point | None = None
 
 
 def read_swc(path: Path, unit_nm: float) -> Neuron:
@@ -65,7 +70,7 @@ def read_swc(path: Path, unit_nm: float) -> Neuron:
         If the file cannot be read as SWC, a parent is missing, points are numbered twice or with rounded numbers,
         parents form a circle, or a tree has no radius above zero.
     """
-    names, parents, table = _table(path)
+    names, parents, is_soma, table = _table(path)
     if len(table) < 2:
         raise ConnectomeBenchError(f"{path} holds {len(table)} points; a neuron needs at least 2")
     if not np.isfinite(table[:, :3]).all() or np.isinf(table[:, 3]).any():
@@ -95,12 +100,17 @@ def read_swc(path: Path, unit_nm: float) -> Neuron:
         (table[:, :3] * unit_nm).astype(np.float32), edges.astype(np.int32), (radii * unit_nm).astype(np.float32)
     )
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Neuron(_body_id(path.stem), skeleton, digest, int(unknown.sum()))
+    soma = None
+    if is_soma.any():
+        thickest = int(np.argmax(np.where(is_soma, skeleton.radii_nm, -1)))
+        x, y, z = skeleton.nodes_nm[thickest].tolist()
+        soma = (x, y, z)
+    return Neuron(_body_id(path.stem), skeleton, digest, int(unknown.sum()), soma)
 
 
-def _table(path: Path) -> tuple[list[int], list[int], NDArray[np.float64]]:
-    """Read point numbers, parent numbers, and x, y, z and radius of each point: float64, shape (n, 4)."""
-    names, parents, values = [], [], []
+def _table(path: Path) -> tuple[list[int], list[int], NDArray[np.bool_], NDArray[np.float64]]:
+    """Read point and parent numbers, which points are of the soma, and x, y, z and radius: float64, shape (n, 4)."""
+    names, parents, somas, values = [], [], [], []
     try:
         lines = read_lines(path)
     except OSError as error:
@@ -117,9 +127,10 @@ def _table(path: Path) -> tuple[list[int], list[int], NDArray[np.float64]]:
             names.append(_number(words[0]))
             parents.append(_number(words[6]))
             values.append([float(word) for word in words[2:6]])
+            somas.append(words[1] == _SOMA)
         except ValueError as error:
             raise ConnectomeBenchError(f"cannot read {path} as SWC: line {number}: {error}") from None
-    return names, parents, np.asarray(values, np.float64).reshape(-1, 4)
+    return names, parents, np.asarray(somas, np.bool_), np.asarray(values, np.float64).reshape(-1, 4)
 
 
 def _number(word: str) -> int:

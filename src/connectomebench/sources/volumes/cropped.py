@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
-from connectomebench.core.volume import IntPoint, Volume
+from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume
 from connectomebench.sources.volumes.arrays import StoredVolume
 
 
@@ -28,7 +28,7 @@ class CroppedVolume:
         Voxels of the box.
     """
 
-    whole: StoredVolume | CroppedVolume
+    whole: FingerprintedVolume
     lower: IntPoint
     shape: IntPoint
 

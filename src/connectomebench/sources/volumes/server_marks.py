@@ -81,7 +81,7 @@ def _http_heads(folder: str, names: list[str]) -> dict[str, Mapping[str, Any] | 
 def _store_heads(folder: str, names: list[str]) -> dict[str, Mapping[str, Any] | None]:
     from cloudfiles import CloudFiles
 
-    files = CloudFiles(folder, progress=False)
+    files: Any = CloudFiles(folder, progress=False)
     there = files.exists(names)
     present = [name for name in names if there[name]]
     return dict(files.head(present)) if present else {}

@@ -21,13 +21,14 @@ from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, CorrectionConfig, Corrections
 from connectomebench.core.cut import CutGraph
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
-from connectomebench.core.volume import IntPoint, Volume, voxel_box
+from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
+from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.label_shapes import (
     Extents,
@@ -159,6 +160,11 @@ class VolumeSource:
         (:func:`open_volumes` opens these).
     """
 
+    automatic: FingerprintedVolume
+    proofread: FingerprintedVolume
+    image: FingerprintedVolume | None
+    supervoxels: FingerprintedVolume | None
+
     def __init__(
         self,
         config: VolumesConfig,
@@ -236,7 +242,11 @@ class VolumeSource:
         return [v.fingerprint if v is not None else None for v in volumes]
 
     def over(
-        self, automatic: StoredVolume, proofread: StoredVolume, image: StoredVolume | None, supervoxels: StoredVolume
+        self,
+        automatic: FingerprintedVolume,
+        proofread: FingerprintedVolume,
+        image: FingerprintedVolume | None,
+        supervoxels: FingerprintedVolume,
     ) -> VolumeSource:
         """Return a source with the same rules and cache over other volumes.
 
@@ -369,13 +379,30 @@ class VolumeSource:
 
     def gray(self) -> NDArray[np.uint8] | None:
         """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
-        return None if self.image is None else self._gray_on_labels((0, 0, 0), self.automatic.shape)
+        return self.gray_in((0, 0, 0), self.automatic.shape)
+
+    def gray_in(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8] | None:
+        """Return the same for label voxels ``lower`` to ``upper`` (exclusive)."""
+        return None if self.image is None else self._gray_on_labels(lower, upper)
+
+    def whole_segments(self) -> WholeSegments:
+        """Raise :class:`TaskLacking`: label volumes do not say which segments hold a cell body."""
+        raise TaskLacking(
+            "segment_classification",
+            "label volumes have no table of nuclei and cell types; use the source `cave`, or `morphology` with somas",
+        )
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose right and wrong cuts at every merge error."""
         from connectomebench.cuts.proposals import propose_cuts
 
         return propose_cuts(self, self.corrections(), rules, largest_view_nm)
+
+    def right_splits(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
+        """Split every merge error by the proofread segmentation."""
+        from connectomebench.cuts.right_splits import right_splits
+
+        return right_splits(self, self.corrections(), rules)
 
     def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> Pieces:
         lower, upper = voxel_box(self.automatic, Box.around(center_nm, cutout_nm))

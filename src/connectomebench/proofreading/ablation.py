@@ -1,0 +1,224 @@
+"""Which step loses how much: the run again with the oracle in place of one step at a time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.cut import CutGraph
+from connectomebench.core.site import Point
+from connectomebench.cuts.min_cut import SINK_SIDE, SOURCE_SIDE
+from connectomebench.proofreading.block_search import Found, FoundMerge, find_branches
+from connectomebench.proofreading.deciders import AblatedDecider, Decider, OracleDecider
+from connectomebench.proofreading.finder import BlockFinder, FoundPlaces
+from connectomebench.proofreading.loop import LoopConfig, run_loop
+from connectomebench.proofreading.place import Place, block_source
+from connectomebench.proofreading.proposals import Candidate, Proposal, make_candidates, make_merges, site_key
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
+from connectomebench.proofreading.truth_table import TruthTable
+from connectomebench.sites.candidates import Candidates
+from connectomebench.sources.volumes.volume_source import VolumeSource
+
+STEPS = ("candidates", "identification", "correction", "application")
+
+
+class TruthFinder:
+    """Finds the places where the truth says that the current objects are wrong, and no others.
+
+    Partners and cuts are proposed as by the inner finder: only where to look comes from the truth.
+
+    Parameters
+    ----------
+    place
+        With truth.
+    inner
+        Searches cuts between branches.
+    """
+
+    def __init__(self, place: Place, inner: BlockFinder) -> None:
+        self.place = place
+        self._inner = inner
+
+    def find(  # noqa: D102
+        self,
+        graph: SegmentationGraph,
+        end_task: str,
+        operations: Sequence[str],
+        changed: set[int] | None,
+        dropped: Counter[str],
+    ) -> FoundPlaces:
+        state = self.place.store(graph.objects)
+        source = self.place.blind(graph.objects, state)
+        wrong = self.place.against_truth(graph.objects).corrections()
+        least = self.place.config.sites.min_segment_voxels
+        ends: list[tuple[int, Point]] = []
+        merges: list[FoundMerge] = []
+        for one in wrong.merges if "merge" in operations else ():
+            if min(graph.voxels(o) for o in one.segments) < least:
+                continue
+            if changed is not None and not changed & set(one.segments):
+                continue
+            own, partner = sorted(one.segments, key=lambda o: (graph.voxels(o), o))
+            (a, a_nm), (b, b_nm) = (self._nearest(o, one.location_nm, source) for o in (own, partner))
+            merges.append(FoundMerge(len(ends), partner, one.location_nm, int(one.area), (a, b), (a_nm, b_nm)))
+            ends.append((own, one.location_nm))
+        spots: list[tuple[int, Point]] = []
+        for split in wrong.splits if "split" in operations else ():
+            if graph.voxels(split.segment) >= least and (changed is None or split.segment in changed):
+                spots.append((split.segment, split.location_nm))
+        found_ends, found_spots = _candidates(ends, "end"), _candidates(spots, "branch")
+        proposals = make_merges(
+            Found(found_ends, found_spots, tuple(merges)),
+            make_candidates(found_ends, end_task, self.place),
+            graph,
+            self.place,
+        )
+        at_spots = make_candidates(found_spots, "merge_error_identification", self.place)
+        branches = {site_key(one.site): self._branches(one, graph, state.key) for one in at_spots}
+        distinct = {site_key(one.site): one for one in at_spots}
+        return FoundPlaces(source, state, tuple(proposals), tuple(distinct.values()), branches)
+
+    def cuts(  # noqa: D102
+        self, places: FoundPlaces, spots: Sequence[Candidate], graph: SegmentationGraph, dropped: Counter[str]
+    ) -> list[list[Proposal]]:
+        return self._inner.cuts(places, spots, graph, dropped)
+
+    def _branches(self, spot: Candidate, graph: SegmentationGraph, key: str) -> tuple[NDArray[np.float32], ...]:
+        grid, config = self.place.spec.grid, self.place.config
+        at = np.floor(np.asarray(spot.site.location_nm) / self.place.voxel_size_nm).astype(np.int64)
+        number = np.clip((at - self.place.offset_vx) // grid.edge, 0, np.subtract(grid.counts, 1))
+        block = grid.block(int(np.ravel_multi_index(tuple(number), grid.counts)))
+        source = block_source(self.place.volumes, self.place.pieces, graph.objects, key, block)
+        for _, skeleton in source.skeletons([spot.site.segment_ids[0]]):
+            away = np.linalg.norm(skeleton.nodes_nm - np.asarray(spot.site.location_nm), axis=1)
+            calibre = float(skeleton.radii_nm[int(np.argmin(away))])
+            return tuple(find_branches(skeleton, spot.site.location_nm, calibre, config.candidates, config.proposals))
+        return ()
+
+    def _nearest(self, one: int, at: Point, source: VolumeSource) -> tuple[int, Point]:
+        """Return the row of an object's supervoxel nearest to a point, and the centre of its voxel there."""
+        voxel, offset = np.asarray(self.place.voxel_size_nm), np.asarray(self.place.offset_vx)
+        middle = np.floor(np.asarray(at) / voxel).astype(np.int64) - offset
+        reach = 12
+        while True:
+            low = np.clip(middle - reach, 0, self.place.shape)
+            high = np.clip(middle + reach + 1, 0, self.place.shape)
+            lower, upper = _ints(low), _ints(high)
+            own = np.argwhere(source.automatic.read(lower, upper) == np.uint64(one))
+            if len(own):
+                points = (own + low + offset + 0.5) * voxel
+                best = int(np.argmin(np.linalg.norm(points - np.asarray(at), axis=1)))
+                row = int(self.place.pieces.read(lower, upper)[tuple(own[best])]) - 1
+                x, y, z = (float(c) for c in points[best])
+                return row, (x, y, z)
+            reach *= 2
+
+
+def _ints(values: NDArray[np.int64]) -> tuple[int, int, int]:
+    x, y, z = (int(v) for v in values)
+    return x, y, z
+
+
+def _candidates(found: Sequence[tuple[int, Point]], kind: str) -> Candidates:
+    n = len(found)
+    return Candidates(
+        np.array([segment for segment, _ in found], np.uint64),
+        np.array([at for _, at in found], np.float32).reshape(n, 3),
+        np.zeros(n, np.float32),
+        np.full(n, kind),
+        np.ones(n, np.float32),
+    )
+
+
+class ExactGraph(SegmentationGraph):
+    """A graph whose splits follow the truth instead of the minimum cut.
+
+    The side of the sinks is every supervoxel of the body that most of the sinks belong to; where both sides have the
+    same body, the minimum cut stays.
+
+    Parameters
+    ----------
+    supervoxels, trusted, anchors
+        See :class:`connectomebench.proofreading.segmentation_graph.SegmentationGraph`.
+    body
+        int64, shape (supervoxels,): the body that each belongs to, -1 for none.
+    """
+
+    def __init__(
+        self,
+        supervoxels: Supervoxels,
+        body: NDArray[np.int64],
+        trusted: Iterable[int] = (),
+        anchors: Mapping[int, str] | None = None,
+    ) -> None:
+        super().__init__(supervoxels, trusted, anchors)
+        self._body = body
+
+    def _sides(
+        self, rows: NDArray[np.int64], graph: CutGraph, seeds: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ) -> NDArray[np.int8]:
+        mine, theirs = (self._most(one) for one in seeds)
+        if mine == theirs or -1 in (mine, theirs):
+            return super()._sides(rows, graph, seeds)
+        return np.where(self._body[rows] == theirs, SINK_SIDE, SOURCE_SIDE).astype(np.int8)
+
+    def _most(self, seeds: NDArray[np.int64]) -> int:
+        bodies, counts = np.unique(self._body[seeds], return_counts=True)
+        return int(bodies[int(np.argmax(counts))])
+
+
+def ablate(
+    place: Place,
+    finder: BlockFinder,
+    decider: Decider,
+    rules: LoopConfig,
+    table: TruthTable,
+    trusted: Sequence[int],
+    report: Callable[[str], None] = lambda line: None,
+) -> dict[str, dict[str, Any]]:
+    """Run the loop with the oracle in place of one step at a time.
+
+    Parameters
+    ----------
+    place, finder, decider, rules, trusted
+        As in the run.
+    table
+        The truth.
+    report
+        Told of each step before it is replaced.
+
+    Returns
+    -------
+    dict
+        Step -> ``vi_split``, ``vi_merge`` (bits) and ``edits`` after the run. ``candidates``: exactly the places that
+        are wrong. ``identification``: places go on to correction if one of their corrections is right.
+        ``correction``: the right one among the proposals is accepted, or none. ``application``: splits follow the truth
+        instead of the minimum cut. The oracle judges by the rule of :class:`.deciders.OracleDecider`.
+    """
+    oracle = OracleDecider(table, decider.end_task)
+    made: dict[str, dict[str, Any]] = {}
+    for step in STEPS:
+        report(f"ablation: {step} by the oracle")
+        graph: SegmentationGraph = SegmentationGraph(place.supervoxels, trusted, place.anchors)
+        if step == "application":
+            graph = ExactGraph(place.supervoxels, table.majority(), trusted, place.anchors)
+        where = TruthFinder(place, finder) if step == "candidates" else finder
+        own = rules
+        if step == "correction":
+            # the oracle is sure: what passed identification is applied if it is right
+            least = max(0.99 * rules.min_identification, 1e-6)
+            own = replace(rules, min_confidence=least, calibration=None)
+        result = run_loop(where, graph, AblatedDecider(decider, oracle, step), own)
+        split, merge = table.variation(graph.objects)
+        made[step] = {
+            "vi_split": split,
+            "vi_merge": merge,
+            "edits": sum(len(one.applied) for one in result.rounds),
+            "stopped": result.stopped,
+        }
+    return made

@@ -1,0 +1,190 @@
+"""Turn answers of models into the probability that an edit is right, learnt on a place with truth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.proofreading.proposals import Proposal
+
+_LEAST_RIGHT = 5  # fewer right or wrong corrections teach nothing
+_LEAST_EDITS = 5  # a threshold that fewer edits pass says nothing of its precision
+_FOLDS = 5
+
+
+@dataclass(frozen=True)
+class OperationCalibration:
+    """Logistic regression for merges or splits.
+
+    Attributes
+    ----------
+    weights
+        One for each feature of :func:`features`, after standardising.
+    mean, scale
+        Of the features.
+    intercept
+        Of the regression.
+    threshold
+        Edits from this confidence on reach the wanted precision; None: no threshold does.
+    corrections, right
+        Corrections of the validation place, and how many of them are right.
+    edits, precision
+        Edits of the validation place beyond the threshold, and the share of right ones, each judged by a regression
+        that did not see it.
+    """
+
+    weights: tuple[float, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    intercept: float
+    threshold: float | None
+    corrections: int
+    right: int
+    edits: int
+    precision: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration of merges and of splits; None where the validation place had too few corrections to learn from."""
+
+    merge: OperationCalibration | None
+    split: OperationCalibration | None
+    wanted_precision: float
+
+    def _of(self, operation: str) -> OperationCalibration | None:
+        return self.merge if operation == "merge" else self.split
+
+    def threshold(self, operation: str) -> float | None:
+        """Return the confidence from which edits are applied; None: none is."""
+        own = self._of(operation)
+        return None if own is None else own.threshold
+
+    def confidence(self, proposal: Proposal, identification: float | None, correction: float | None) -> float:
+        """Compute the probability that an edit is right; without anything learnt, the product of both answers."""
+        own = self._of(proposal.operation)
+        if own is None:
+            return (1.0 if identification is None else identification) * (1.0 if correction is None else correction)
+        values = features(proposal, identification, correction)
+        standard = (values - np.asarray(own.mean)) / np.asarray(own.scale)
+        return float(_logistic(standard @ np.asarray(own.weights) + own.intercept))
+
+
+def features(proposal: Proposal, identification: float | None, correction: float | None) -> NDArray[np.float64]:
+    """Return what the confidence is computed from.
+
+    Returns
+    -------
+    float64, shape (4,)
+        Logit of either answer (0 where nobody was asked), log of the contact (faces, or cost of the cut), and log of
+        the gain of a right edit. None of it needs the truth.
+    """
+    return np.array(
+        [
+            _logit(identification),
+            _logit(correction),
+            math.log1p(max(proposal.contact, 0.0)),
+            math.log(max(proposal.gain, 1e-12)),
+        ]
+    )
+
+
+def _logit(p: float | None) -> float:
+    if p is None:
+        return 0.0
+    clipped = min(max(p, 1e-4), 1 - 1e-4)
+    return math.log(clipped / (1 - clipped))
+
+
+def _logistic(x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
+    return 1 / (1 + np.exp(-x))
+
+
+def calibrate(
+    values: NDArray[np.float64],
+    right: NDArray[np.bool_],
+    groups: NDArray[np.int64],
+    candidates: NDArray[np.int64],
+    wanted_precision: float,
+) -> OperationCalibration | None:
+    """Learn the probability that a correction is right, and choose the threshold.
+
+    Parameters
+    ----------
+    values
+        float64, shape (n, features): see :func:`features`.
+    right
+        bool, shape (n,).
+    groups
+        int64, shape (n,): corrections of one group are predicted by a regression that saw none of it.
+    candidates
+        int64, shape (n,): number of the candidate; only the most confident correction of each can be applied.
+    wanted_precision
+        Share of right edits beyond the threshold.
+
+    Returns
+    -------
+    OperationCalibration or None
+        None where there are fewer than five right or five wrong corrections, or groups.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if min(int(right.sum()), int((~right).sum())) < _LEAST_RIGHT or len(np.unique(groups)) < _FOLDS:
+        return None
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    folds = GroupKFold(_FOLDS)
+    if any(len(np.unique(right[train])) < 2 for train, _ in folds.split(values, right, groups)):
+        return None
+    unseen = np.asarray(cross_val_predict(model, values, right, groups=groups, cv=folds, method="predict_proba"))[:, 1]
+    order = np.lexsort((-unseen, candidates))
+    best = order[np.unique(candidates[order], return_index=True)[1]]
+    threshold, edits, precision = choose_threshold(unseen[best], right[best], wanted_precision)
+    scaler = StandardScaler().fit(values)
+    regression = LogisticRegression().fit(scaler.transform(values), right)
+    return OperationCalibration(
+        tuple(regression.coef_[0].tolist()),
+        tuple(scaler.mean_.tolist()),
+        tuple(scaler.scale_.tolist()),
+        float(regression.intercept_[0]),
+        threshold,
+        len(right),
+        int(right.sum()),
+        edits,
+        precision,
+    )
+
+
+def choose_threshold(
+    confidence: NDArray[np.float64], right: NDArray[np.bool_], wanted: float, least: int = _LEAST_EDITS
+) -> tuple[float | None, int, float | None]:
+    """Choose the lowest threshold whose edits are as often right as wanted.
+
+    Returns
+    -------
+    threshold, edits, precision
+        None, 0 and None where no threshold with at least ``least`` edits reaches it.
+    """
+    if not len(confidence):
+        return None, 0, None
+    order = np.argsort(-confidence, kind="stable")
+    sure, good = confidence[order], np.cumsum(right[order])
+    counts = np.arange(1, len(order) + 1)
+    # a threshold lies between two different values
+    last = np.append(sure[1:] < sure[:-1], True)
+    enough = last & (counts >= least) & (good >= wanted * counts)
+    if not enough.any():
+        return None, 0, None
+    at = int(np.flatnonzero(enough)[-1])
+    return float(sure[at]), int(counts[at]), float(good[at] / counts[at])
+
+
+def group_of(segment_ids: Sequence[int]) -> int:
+    """Return the group of a correction: its largest object, which comes first."""
+    return int(segment_ids[0]) & 0x7FFFFFFFFFFFFFFF

@@ -1,0 +1,271 @@
+"""The review page: a local Gradio app behind the guard of all pages."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.extras import install_hint
+from connectomebench.core.view_layout import PLANES, plane, plane_columns
+from connectomebench.rendering.overlay import has_overlay, overlay_svg
+from connectomebench.rendering.scene_file import NAME, read_cube
+from connectomebench.review.agreement_with_model import kappa_with_model
+from connectomebench.review.review_session import ReviewSession
+from connectomebench.review.review_state import Ranked, ReviewState
+from connectomebench.web.access import UPLOAD, Access, checked_names
+from connectomebench.web.launch import launch
+from connectomebench.web.viewer_files import viewer_css, viewer_routes
+
+if TYPE_CHECKING:
+    from gradio import Blocks
+    from starlette.requests import Request
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+_KINDS = {".png": "image/png", ".glb": "model/gltf-binary"}
+_PART = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
+_VIEWS = ("front", "side", "top", "em_xy", "em_yz", "em_xz")
+QUESTIONS = {
+    "merge": "Are these two one neuron? Accept joins them.",
+    "split": "Are these two neurons? Accept cuts them apart where the colours meet.",
+}
+
+
+@dataclass(frozen=True)
+class ReviewPage:
+    """Options of the page.
+
+    Attributes
+    ----------
+    reviewer
+        Name of the only reviewer; None asks everyone who opens the page.
+    host
+        Where to listen.
+    port
+        None takes the first free one from 7860.
+    browser
+        Open the page in the browser.
+    hosts
+        Further names of this server: of this machine in its network, or of a proxy.
+    """
+
+    reviewer: str | None = None
+    host: str = "127.0.0.1"
+    port: int | None = None
+    browser: bool = True
+    hosts: tuple[str, ...] = ()
+
+
+def require_page() -> None:
+    """Raise :class:`ConnectomeBenchError` if pages cannot be shown; called before any file is made."""
+    if find_spec("gradio") is None:
+        raise ConnectomeBenchError(f"a review needs gradio; {install_hint('apps')}")
+
+
+def show(session: ReviewSession, page: ReviewPage, finished: threading.Event | None = None) -> None:
+    """Serve the page until a reviewer finishes or the command is interrupted.
+
+    Only with the address that is printed: each start makes a new secret.
+
+    Parameters
+    ----------
+    session
+        The review.
+    page
+        Address, browser and proxy options.
+    finished
+        Ends the page when set.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If gradio is not installed, the port is taken or a proxy has no proper name.
+    """
+    require_page()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    from gradio import themes
+
+    done = finished or threading.Event()
+    access = Access(checked_names(page.hosts), upload_bytes={UPLOAD: 0})
+    theme = themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    routes = [*viewer_routes(), *evidence_routes(session)]
+    served = launch(build_blocks(session, page, done), access, page.host, page.port, routes, theme=theme)
+    print(f"review at {served.address} (Ctrl-C stops; the same command resumes)", flush=True)
+    try:
+        if page.browser:
+            import webbrowser
+
+            webbrowser.open(served.address)
+        done.wait()
+    finally:
+        served.close()
+
+
+def page_state(session: ReviewSession, reviewer: str) -> dict[str, Any]:
+    """Return what the page of a reviewer shows, and record that the next edit is shown.
+
+    Returns
+    -------
+    dict
+        JSON-serialisable: ``progress``; ``last``, the last decision with what the model said; and ``item``, the next
+        edit without the model's answer, or None where nothing is left.
+    """
+    found = session.open_next(reviewer)
+    progress, last = session.read(lambda state: (_progress(state, reviewer), _last(state, reviewer)))
+    item = None
+    if found is not None:
+        item = _item(session, found) | {
+            "seconds": session.read(lambda state: state.seconds(reviewer, found.edit.edit_id))
+        }
+    return {"reviewer": reviewer, "progress": progress, "last": last, "item": item}
+
+
+def _progress(state: ReviewState, reviewer: str) -> dict[str, Any]:
+    verdicts = state.decided()
+    left = len(state.waiting())
+    return {
+        "decided": len(verdicts),
+        "total": len(verdicts) + left,
+        "mine": len(state.decided(reviewer)),
+        "accepted": sum(one == "accept" for one in verdicts.values()),
+        "skipped": len(state.skipped(reviewer)),
+        "left": left,
+        "kappa": kappa_with_model(state, reviewer),
+        "undoable": state.undoable(reviewer) is not None,
+    }
+
+
+def _last(state: ReviewState, reviewer: str) -> dict[str, Any] | None:
+    entry = state.undoable(reviewer)
+    if entry is None:
+        return None
+    own = state.reviewed[entry.edit_id]
+    by = next(iter(own.decisions), reviewer)
+    return {
+        "decision": entry.action,
+        "confidence": state.queue[entry.edit_id].confidence,
+        "refused": own.refused if entry.action == "accept" and by == reviewer else None,
+        "before_by": by if by != reviewer and entry.action != "skip" else None,
+        "verdict": own.verdict,
+    }
+
+
+def _item(session: ReviewSession, ranked: Ranked) -> dict[str, Any]:
+    edit = ranked.edit
+    folder = Path(edit.evidence[0]).parent if edit.evidence else None
+    views = _views(session.out / folder) if folder is not None else []
+    judged = {Path(path).stem for path in edit.evidence}
+    scene = None if folder is None else session.out / folder / NAME
+    extent = None
+    if scene is not None and scene.exists():
+        extent = read_cube(scene.read_bytes())[1]
+    pictures = [
+        {
+            "name": _title(view) + ("" if view in judged else ", not shown to the model"),
+            "source": f"{folder}/{view}.png",
+            "overlay": overlay_svg(extent) if extent is not None and has_overlay(view, extent) else "",
+        }
+        for view in views
+    ]
+    return {
+        "edit_id": edit.edit_id,
+        "operation": edit.operation,
+        "question": QUESTIONS[edit.operation],
+        "value": ranked.value,
+        "changed": ranked.changed,
+        "columns": [[pictures[i] for i in column] for column in plane_columns(views)],
+        "scene": f"{folder}/{NAME}" if extent is not None else None,
+        "planes": {view: f"{folder}/{view}.png" for view in views if view.startswith("em_")},
+        "place": ", ".join(f"{c:.0f}" for c in edit.location_nm),
+        "objects": [str(one) for one in edit.before],
+        "neuroglancer": edit.neuroglancer if edit.neuroglancer.startswith("https://") else "",
+    }
+
+
+def _views(folder: Path) -> list[str]:
+    return [view for view in _VIEWS if (folder / f"{view}.png").exists()]
+
+
+def _title(view: str) -> str:
+    if view in PLANES:
+        return f"{view} ({PLANES[view]} plane)"
+    return f"image data, {plane(view)} plane" if plane(view) else view
+
+
+def evidence_routes(session: ReviewSession) -> list[Route]:
+    """Return the route of pictures and scenes of the queue: ``evidence/KEY/NAME``, nothing else of the folder."""
+    from starlette.responses import FileResponse, PlainTextResponse
+    from starlette.routing import Route
+
+    known = session.read(
+        lambda state: {Path(path).parent.as_posix() for edit in state.queue.values() for path in edit.evidence[:1]}
+    )
+
+    async def give(request: Request) -> Response:
+        key, name = request.path_params["key"], request.path_params["name"]
+        stem, kind = os.path.splitext(name)  # noqa: PTH122 (a name, not a path)
+        path = session.out / "evidence" / key / name
+        fits = _PART.fullmatch(key) and _PART.fullmatch(stem) and kind in _KINDS and f"evidence/{key}" in known
+        if not fits or not path.is_file():
+            return PlainTextResponse("there is no such file", 404)
+        return FileResponse(path, media_type=_KINDS[kind], headers={"cache-control": "private, max-age=3600"})
+
+    return [Route("/evidence/{key}/{name}", give)]
+
+
+def build_blocks(session: ReviewSession, page: ReviewPage, finished: threading.Event) -> Blocks:
+    """Build the page: one component whose script asks for edits and sends decisions."""
+    import gradio
+
+    # gradio passes every function one value
+    def answer(sent: Any, act: Any) -> dict[str, Any]:
+        try:
+            reviewer = page.reviewer or str(sent["reviewer"])
+            note = act(reviewer)
+            return page_state(session, reviewer) | {"note": note}
+        except (ConnectomeBenchError, KeyError, TypeError, ValueError) as error:
+            said = (
+                str(error) if isinstance(error, ConnectomeBenchError) else "the page sent no proper request; reload it"
+            )
+            return {"error": said}
+
+    def look(sent: dict[str, Any]) -> dict[str, Any]:
+        return answer(sent, lambda reviewer: "")
+
+    def decide(sent: dict[str, Any]) -> dict[str, Any]:
+        def act(reviewer: str) -> str:
+            kept = session.decide(reviewer, str(sent["edit_id"]), sent["decision"], float(sent["seconds"]))
+            return "" if kept else "You decided this edit before, in another window."
+
+        return answer(sent, act)
+
+    def undo(sent: dict[str, Any]) -> dict[str, Any]:
+        return answer(sent, lambda reviewer: "" if session.undo(reviewer) else "There is nothing to take back.")
+
+    def again(sent: dict[str, Any]) -> dict[str, Any]:
+        return answer(sent, lambda reviewer: session.again(reviewer) or "")
+
+    def finish(_sent: object) -> dict[str, Any]:
+        # after the reply to this call was sent
+        threading.Timer(0.5, finished.set).start()
+        return {}
+
+    here = files("connectomebench.review")
+    with gradio.Blocks(title="Review of proposed edits", analytics_enabled=False, fill_width=True) as blocks:
+        gradio.HTML(
+            value="",
+            html_template=(here / "page.html").read_text(encoding="utf-8"),
+            css_template=(here / "page.css").read_text(encoding="utf-8") + viewer_css(),
+            js_on_load=(here / "page.js").read_text(encoding="utf-8"),
+            server_functions=[look, decide, undo, again, finish],
+            apply_default_css=False,
+            reviewer=page.reviewer or "",
+        )
+    return blocks

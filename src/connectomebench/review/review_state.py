@@ -1,0 +1,254 @@
+"""State of a review: what follows from queue and log of decisions, the same in every process that reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.edit_log import Edit, apply_edit
+from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
+from connectomebench.proofreading.truth_table import size_gain
+from connectomebench.review.decision_log import Entry
+
+OPEN_S = 300.0
+"""How long an edit that one reviewer looks at is shown to others last, s."""
+
+PERSON = 1.0
+"""Confidence of an edit that a person accepted."""
+
+
+@dataclass
+class Reviewed:
+    """What reviewers made of one edit.
+
+    Attributes
+    ----------
+    decisions
+        Reviewer -> accept or reject, in the order of the log; the first one counts.
+    opened
+        Reviewer -> when it was last shown.
+    refused
+        Why an accepted edit could not be applied; None where it was, or was not accepted.
+    """
+
+    decisions: dict[str, str] = field(default_factory=dict)
+    opened: dict[str, datetime] = field(default_factory=dict)
+    refused: str | None = None
+
+    @property
+    def verdict(self) -> str | None:
+        """What counts: accept, reject, or None where nobody decided."""
+        return next(iter(self.decisions.values()), None)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An edit that waits for a decision, with its value now.
+
+    Attributes
+    ----------
+    edit
+        As proposed.
+    value
+        Expected gain with the objects as they are now, bits.
+    changed
+        Whether its objects are others than in its pictures.
+    """
+
+    edit: Edit
+    value: float
+    changed: bool
+
+
+class ReviewState:
+    """See the module.
+
+    Parameters
+    ----------
+    graph
+        The segmentation that the run ended with; not changed.
+    queue
+        Proposed edits.
+
+    Attributes
+    ----------
+    graph
+        The segmentation with all accepted edits.
+    applied
+        Accepted edits in the order they were applied, with confidence 1 and their objects.
+    entries
+        The log so far.
+    """
+
+    def __init__(self, graph: SegmentationGraph, queue: Sequence[Edit]) -> None:
+        self._start = graph
+        self.queue = {edit.edit_id: edit for edit in queue}
+        self.graph = graph.copy()
+        self.applied: list[Edit] = []
+        self.entries: list[Entry] = []
+        self.reviewed: dict[str, Reviewed] = {}
+        self._skipped: dict[str, list[str]] = {}
+        self._last: dict[str, list[Entry]] = {}
+        self._values: dict[str, tuple[tuple[int, ...], float]] = {}
+
+    def add(self, entry: Entry) -> None:
+        """Take in the next entry of the log.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If it names an edit that is not in the queue.
+        """
+        if entry.action != "again" and entry.edit_id not in self.queue:
+            raise ConnectomeBenchError(
+                f"the decisions name edit {entry.edit_id}, which is not in the queue; they are of another run"
+            )
+        self.entries.append(entry)
+        mine = self._last.setdefault(entry.reviewer, [])
+        skipped = self._skipped.setdefault(entry.reviewer, [])
+        if entry.action == "again":
+            skipped.clear()
+            return
+        own = self.reviewed.setdefault(entry.edit_id, Reviewed())
+        if entry.action == "open":
+            own.opened[entry.reviewer] = datetime.fromisoformat(entry.at)
+        elif entry.action == "undo":
+            if mine and mine[-1].edit_id == entry.edit_id:
+                self._undo(mine.pop())
+        else:
+            mine.append(entry)
+            if entry.action == "skip":
+                skipped.append(entry.edit_id)
+            elif entry.reviewer not in own.decisions:
+                first = not own.decisions
+                own.decisions[entry.reviewer] = entry.action
+                if first and entry.action == "accept":
+                    self._apply(entry.edit_id)
+
+    def _undo(self, entry: Entry) -> None:
+        if entry.action == "skip":
+            skipped = self._skipped[entry.reviewer]
+            if entry.edit_id in skipped:
+                skipped.remove(entry.edit_id)
+            return
+        own = self.reviewed[entry.edit_id]
+        before = own.verdict
+        own.decisions.pop(entry.reviewer, None)
+        if own.verdict != before:
+            self._rebuild()
+
+    def _rebuild(self) -> None:
+        """Apply all accepted edits to a fresh graph, in the order in which they were accepted."""
+        self.graph = self._start.copy()
+        self.applied = []
+        self._values.clear()  # ids of objects are given again
+        accepted = []
+        for entry in self.entries:
+            known = entry.action in ("accept", "reject") and entry.edit_id not in accepted
+            if known and self.reviewed[entry.edit_id].verdict == "accept":
+                accepted.append(entry.edit_id)
+        for edit_id in accepted:
+            self.reviewed[edit_id].refused = None
+            self._apply(edit_id)
+
+    def _apply(self, edit_id: str) -> None:
+        edit = self.queue[edit_id]
+        rows = (edit.source_supervoxels[0] - 1, edit.sink_supervoxels[0] - 1)
+        before = tuple(dict.fromkeys(int(self.graph.objects[row]) for row in rows))
+        edit = replace(edit, confidence=PERSON, before=before)
+        try:
+            self.applied.append(replace(edit, after=apply_edit(self.graph, edit)))
+        except EditRefused as error:
+            self.reviewed[edit_id].refused = str(error)
+
+    def undoable(self, reviewer: str) -> Entry | None:
+        """Return the last decision of a reviewer that was not taken back."""
+        mine = self._last.get(reviewer, [])
+        return mine[-1] if mine else None
+
+    def skipped(self, reviewer: str) -> list[str]:
+        """Return the undecided edits that a reviewer skipped."""
+        return [one for one in self._skipped.get(reviewer, []) if self._verdict(one) is None]
+
+    def seconds(self, reviewer: str, edit_id: str) -> float:
+        """Return the time that a reviewer spent on an edit before, s."""
+        own = (e for e in reversed(self.entries) if e.reviewer == reviewer and e.edit_id == edit_id)
+        return next((e.seconds for e in own if e.action != "open"), 0.0)
+
+    def _verdict(self, edit_id: str) -> str | None:
+        own = self.reviewed.get(edit_id)
+        return None if own is None else own.verdict
+
+    def waiting(self) -> list[Ranked]:
+        """Return the undecided edits that can still be made, the most valuable first."""
+        found = []
+        for edit in self.queue.values():
+            if self._verdict(edit.edit_id) is None:
+                value = self._value(edit)
+                if value is not None:
+                    changed = any(one not in self.graph for one in edit.before)
+                    found.append(Ranked(edit, value, changed))
+        found.sort(key=lambda one: (-one.value, one.edit.edit_id))
+        return found
+
+    def next_for(self, reviewer: str, now: datetime | None = None) -> Ranked | None:
+        """Choose what a reviewer sees next: the most valuable edit that nobody else looks at; those come last."""
+        now = now or datetime.now(UTC)
+        skipped = set(self.skipped(reviewer))
+        choice = [one for one in self.waiting() if one.edit.edit_id not in skipped]
+        return next(
+            (one for one in choice if not self._busy(one.edit.edit_id, reviewer, now)), next(iter(choice), None)
+        )
+
+    def _busy(self, edit_id: str, reviewer: str, now: datetime) -> bool:
+        own = self.reviewed.get(edit_id)
+        if own is None:
+            return False
+        limit = now - timedelta(seconds=OPEN_S)
+        return any(when > limit for who, when in own.opened.items() if who != reviewer and self._looks(who, edit_id))
+
+    def _looks(self, reviewer: str, edit_id: str) -> bool:
+        """Return whether an edit is the last thing that a reviewer opened or decided."""
+        last = next((e for e in reversed(self.entries) if e.reviewer == reviewer), None)
+        return last is not None and last.action == "open" and last.edit_id == edit_id
+
+    def _value(self, edit: Edit) -> float | None:
+        """Return the expected gain of a decision now, bits; None where the edit can no longer be made."""
+        graph = self.graph
+        rows = [one - 1 for one in (*edit.source_supervoxels, *edit.sink_supervoxels)]
+        held = tuple(sorted({int(graph.objects[row]) for row in rows}))
+        if len(held) != (2 if edit.operation == "merge" else 1):
+            return None
+        if edit.operation == "split" and held == edit.before:
+            return edit.value  # as it was proposed: no need to compute the cut again
+        known = self._values.get(edit.edit_id)
+        if known is None or known[0] != held:
+            known = self._values[edit.edit_id] = (held, self._gain(edit))
+        return None if known[1] < 0 else edit.confidence * known[1]
+
+    def _gain(self, edit: Edit) -> float:
+        """Return the gain of a right edit of the objects as they are, bits; -1 where it would be refused."""
+        graph, voxels = self.graph, self.graph.supervoxels.voxels
+        a, b = ([one - 1 for one in side] for side in (edit.source_supervoxels, edit.sink_supervoxels))
+        try:
+            if edit.operation == "merge":
+                sizes = [graph.voxels(one) for one in graph.check_merge(a[0], b[0], PERSON)]
+            else:
+                plan = graph.plan_split(a, b, PERSON)
+                sizes = [int(voxels[side].sum()) for side in (plan.source_rows, plan.sink_rows)]
+        except EditRefused:
+            return -1.0
+        return size_gain(float(sizes[0]), float(sizes[1]), float(np.sum(voxels)))
+
+    def decided(self, reviewer: str | None = None) -> dict[str, str]:
+        """Return edit -> verdict: those that count, or those of one reviewer."""
+        found = {}
+        for edit_id, own in self.reviewed.items():
+            verdict = own.verdict if reviewer is None else own.decisions.get(reviewer)
+            if verdict is not None:
+                found[edit_id] = verdict
+        return found

@@ -1,0 +1,98 @@
+"""Sweeps over training sizes, run on small stored rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import stored_rows
+from stored_rows import entry
+
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.partitions import PARTITIONS
+from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.manifest import add_species
+from connectomebench.dataset.schema import write_partition
+from connectomebench.evaluation.results import read_results
+from connectomebench.evaluation.sweep import SweepConfig, run_sweep, spaced_sizes
+
+ROOT = Path(__file__).parents[2]
+SIZES = (8, 12, 16, 24)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sweep") / "merge_action"
+    ranges = {"train": range(0, 24), "validation": range(24, 30), "test": range(30, 42)}
+    counts = {}
+    for partition in PARTITIONS:
+        rows = [stored_rows.row(n, ("no", "yes")[n % 2]) for n in ranges[partition]]
+        write_partition(folder / "fly", "merge_action", partition, rows, len(rows), 1000)
+        counts[partition] = {a: sum(row["answer"] == a for row in rows) for a in ("no", "yes")}
+    write_card(folder, add_species(folder, "merge_action", "fly", entry(counts)))
+    return folder
+
+
+def sweep(dataset: Path, out: Path, lines: list[str], **changes):
+    config = SweepConfig(str(dataset), "fly", **{"models": ("trivial",), "sizes": SIZES, "seeds": 2} | changes)
+    return run_sweep(config, out / "results", cache=out / "features", target=0.9, echo=lines.append)
+
+
+def test_every_run_is_recorded_once_and_a_stopped_sweep_goes_on(dataset, tmp_path) -> None:
+    lines: list[str] = []
+    found = sweep(dataset, tmp_path, lines)
+    assert len(lines) == 8 and lines[-1].startswith("8 of 8: trivial, 24 samples")
+    frame = read_results(tmp_path / "results")
+    assert set(frame["condition"]) == {f"train{n}-seed{s}" for n in SIZES for s in range(2)}
+    assert set(frame.groupby("condition").size()) == {12} and set(frame["model"]) == {"trivial"}
+    curve = found.curves["trivial"]
+    assert curve.samples.tolist() == list(SIZES) and curve.runs.tolist() == [2] * 4 and curve.n == 12
+    # what is there is kept as it is; what is missing is made again, byte by byte the same
+    kept = {path: path.read_bytes() for path in found.paths}
+    found.paths[0].unlink()
+    again: list[str] = []
+    assert sweep(dataset, tmp_path, again).curves["trivial"].accuracy.tolist() == curve.accuracy.tolist()
+    assert again[0] == "7 of 8 runs are there already" and len(again) == 2
+    same = read_results(found.paths[0]).drop(columns="latency_s")
+    (tmp_path / "old.parquet").write_bytes(kept[found.paths[0]])
+    assert same.equals(read_results(tmp_path / "old.parquet").drop(columns="latency_s"))
+
+
+def test_sizes_that_the_data_do_not_have_are_refused(dataset, tmp_path) -> None:
+    with pytest.raises(ConnectomeBenchError, match="100 samples are more than the 24 training rows"):
+        sweep(dataset, tmp_path, [], sizes=(8, 12, 16, 100))
+    with pytest.raises(ConnectomeBenchError, match="4 different numbers"):
+        sweep(dataset, tmp_path, [], sizes=(8, 12, 16))
+    with pytest.raises(ConnectomeBenchError, match="unknown model"):
+        sweep(dataset, tmp_path, [], models=("oracle",))
+    with pytest.raises(ConnectomeBenchError, match="build more"):
+        spaced_sizes(18, 10)
+
+
+def test_records_of_other_data_are_not_taken(dataset, tmp_path) -> None:
+    found = sweep(dataset, tmp_path, [])
+    manifest = json.loads((dataset / "manifest.json").read_text())
+    assert manifest["species"]["fly"]["fingerprint"] == read_results(found.paths[0])["dataset_fingerprint"][0]
+    rows = read_results(found.paths[0]).assign(dataset_fingerprint="other")
+    rows.to_parquet(found.paths[0])
+    with pytest.raises(ConnectomeBenchError, match="another build of the data"):
+        sweep(dataset, tmp_path, [])
+
+
+def test_the_script_prints_curves_and_draws_them(dataset, tmp_path) -> None:
+    words = ["--dataset", dataset, "--models", "trivial", "--sizes", *map(str, SIZES), "--seeds", "1"]
+    done = subprocess.run(
+        [sys.executable, ROOT / "training/sweep.py", *words, "--out", tmp_path],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")},
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert [p["samples"] for p in found["curves"]["trivial"]["points"]] == list(SIZES)
+    assert found["level"] == "published level of people (mouse)" and not found["simulated_errors"]
+    assert (tmp_path / "learning-curve.png").stat().st_size > 10_000

@@ -1,0 +1,85 @@
+"""The step that is worse than the others is named, and intervals cover what they should."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_models import RULES, ToyModel, toy_models
+from toy_segmentation import write_toy
+
+from connectomebench.build.config import load_config
+from connectomebench.models.base import Answer, Batch
+from connectomebench.proofreading.ablation import ExactGraph
+from connectomebench.proofreading.intervals import variation_interval
+from connectomebench.proofreading.loop import LoopConfig
+from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.segmentation_graph import Supervoxels
+from connectomebench.proofreading.task_models import TaskModel
+from connectomebench.proofreading.truth_table import Overlaps, TruthTable
+
+
+class Blind(ToyModel):
+    """Says no to everything."""
+
+    def predict(self, batch: Batch) -> list[Answer]:
+        return [Answer("no", {"no": 0.97, "yes": 0.03}) for _ in batch["views"]]
+
+
+@pytest.mark.parametrize(
+    ("tasks", "step"),
+    [
+        (("endpoint_error_identification", "merge_error_identification"), "identification"),
+        (("merge_action", "split_action"), "correction"),
+    ],
+)
+def test_the_step_that_fails_is_named(tmp_path: Path, tasks: tuple[str, ...], step: str):
+    models = toy_models() | {task: TaskModel(task, Blind(task), ()) for task in tasks}
+    assert set(tasks) < set(RULES)
+    lines: list[str] = []
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    proofread(config, models, tmp_path / "out", tmp_path, ProofreadConfig(rules=LoopConfig(0.9)), lines.append)
+    scores = json.loads((tmp_path / "out/scores.json").read_text())
+    assert scores["after"]["vi_split"] == scores["before"]["vi_split"] > 0
+    lost = {name: own["share_of_oracle"] for name, own in scores["ablation"].items()}
+    assert lost[step] == pytest.approx(1) and all(lost[name] == 0 for name in lost if name != step)
+    assert f"most is lost by {step}" in "\n".join(lines)
+    page = (tmp_path / "out/report/index.html").read_text()
+    assert "oracle in place of" in page and scores["interval"]["fall_bits"] == 0
+
+
+def table(entries: list[tuple[int, int, int, int]], n: int) -> TruthTable:
+    rows, bodies, where, voxels = np.array(entries).T
+    return TruthTable([Overlaps(rows, bodies.astype(np.uint64), where, voxels)], n)
+
+
+def test_an_interval_covers_the_fall_and_is_none_of_one_part():
+    rng = np.random.default_rng(1)
+    entries = [(2 * p + side, 10 + p, p, int(rng.integers(50, 150))) for p in range(20) for side in range(2)]
+    known = table(entries, 40)
+    apart, joined = np.arange(1, 41, dtype=np.uint64), (np.arange(40) // 2 + 1).astype(np.uint64)
+    found = variation_interval(known, apart, joined)
+    assert found["fall_bits"] == pytest.approx(sum(known.variation(apart)) - sum(known.variation(joined)))
+    assert 0 < found["low"] < found["fall_bits"] < found["high"] and found["parts"] == 20
+    same = variation_interval(known, joined, joined)
+    assert same["fall_bits"] == same["low"] == same["high"] == 0
+    worse = variation_interval(known, joined, apart)
+    assert worse["high"] < 0
+    alone = variation_interval(table([(0, 1, 5, 10), (1, 1, 5, 10)], 2), apart[:2], joined[:2])
+    assert alone["low"] is None and alone["fall_bits"] == pytest.approx(1)
+
+
+def test_exact_splits_follow_the_truth_and_not_the_thinnest_place():
+    pieces = Supervoxels(
+        np.full(4, 9, np.uint64), np.array([[10 * i, 0, 0] for i in range(4)], np.float32), np.full(4, 5),
+        np.array([[0, 1], [1, 2], [2, 3]], np.int32), np.array([1, 9, 1], np.float32), np.zeros(4, np.uint64),
+    )  # fmt: skip
+    body = np.array([0, 0, 1, 1])
+    graph = ExactGraph(pieces, body)
+    graph.split([0], [3])
+    assert len({*graph.objects[:2].tolist()}) == len({*graph.objects[2:].tolist()}) == 1
+    plain = ExactGraph(pieces, np.zeros(4, np.int64))  # one body: the minimum cut stays
+    plain.split([0], [3])
+    assert sorted(np.unique(plain.objects, return_counts=True)[1].tolist()) == [1, 3]

@@ -1,0 +1,148 @@
+"""Blocks: each voxel in one of them, and the same edits in blocks, in one piece, here and on a Dask cluster."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_models import toy_models
+from toy_segmentation import OFFSET, arrays, write_toy
+
+from connectomebench.build.config import load_config
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.execution.open_runner import open_runner
+from connectomebench.proofreading.block_search import densest
+from connectomebench.proofreading.blocks import BlockGrid, make_grid
+from connectomebench.proofreading.edit_log import Edit, read_edits
+from connectomebench.proofreading.place import open_place
+from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.sites.candidates import Candidates
+
+SIZES = st.integers(1, 40)
+
+
+@given(st.tuples(SIZES, SIZES, SIZES), st.tuples(SIZES, SIZES, SIZES), st.integers(0, 9), st.integers(1, 4))
+def test_each_voxel_lies_in_one_block(shape: tuple, edge: tuple, halo: int, step: int):
+    grid = BlockGrid(shape, edge, (halo, 0, halo), (step, step, step))
+    counted = np.zeros(shape, np.int64)
+    for index in range(len(grid)):
+        block = grid.block(index)
+        counted[tuple(slice(a, b) for a, b in zip(block.lower, block.upper, strict=True))] += 1
+        assert all(
+            o <= a and o % step == 0 and a - o < halo + step
+            for o, a in zip(block.outer_lower, block.lower, strict=True)
+        )
+        assert grid.touching(block.lower, block.upper) == [index]
+    assert (counted == 1).all() and grid.touching((0, 0, 0), shape) == list(range(len(grid)))
+
+
+def test_neighbours_of_blocks():
+    grid = BlockGrid((30, 30, 10), (10, 10, 10))
+    assert grid.around(np.array([0])) == [0, 1, 3, 4] and grid.around(np.array([4])) == list(range(9))
+    assert grid.around(np.zeros(0, np.int64)) == []
+
+
+def test_a_small_volume_is_one_piece_and_a_bad_edge_is_one_line():
+    voxel = (10.0, 10.0, 10.0)
+    assert len(make_grid((250, 250, 250), voxel, None, 500, (1, 1, 1))) == 1
+    assert make_grid((600, 600, 600), voxel, None, 500, (1, 1, 1)).edge == (256, 256, 256)
+    with pytest.raises(ConnectomeBenchError, match="--block-vx is 100; it must be a multiple of 64"):
+        make_grid((600, 600, 600), voxel, 100, 500, (1, 1, 1))
+    with pytest.raises(ConnectomeBenchError, match=r"smaller than their halo .* give --block-vx 128 or more"):
+        make_grid((600, 600, 600), voxel, 64, 1000, (1, 1, 1))
+
+
+def what_is_done(edits: list[Edit]) -> list[list[object]]:
+    """Say what edits do without the numbers of supervoxels, which depend on the blocks."""
+    voxels = lambda points: [np.round(p, 3).tolist() for p in points]  # noqa: E731
+    return sorted(
+        [edit.operation, edit.location_nm, voxels(edit.source_points_nm), voxels(edit.sink_points_nm)]
+        if edit.operation == "merge"
+        else [edit.operation, len(edit.before)]
+        for edit in edits
+    )
+
+
+def parts(folder: Path) -> set[frozenset[int]]:
+    """Return the objects of a run as sets of voxels."""
+    from cloudvolume import CloudVolume
+
+    written = np.asarray(CloudVolume(f"precomputed://file://{folder}/segmentation", progress=False)[:])[..., 0]
+    flat = written.ravel()
+    order = np.argsort(flat, kind="stable")
+    ids, starts = np.unique(flat[order], return_index=True)
+    return {frozenset(own.tolist()) for one, own in zip(ids, np.split(order, starts[1:]), strict=True) if one}
+
+
+def test_blocks_give_the_edits_of_one_piece_here_and_on_a_cluster(tmp_path: Path):
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    options = ProofreadConfig(ablation=False)
+    runs = {
+        "piece": options,
+        "blocks": replace(options, block_vx=64),
+        "cluster": replace(options, block_vx=64, scheduler="local:2"),
+    }
+    for name, own in runs.items():
+        proofread(config, toy_models(), tmp_path / name, tmp_path, own, lambda line: None)
+    done = {name: read_edits(tmp_path / name / "edits.jsonl") for name in runs}
+    assert len(done["piece"]) == 3 and what_is_done(done["piece"]) == what_is_done(done["blocks"])
+    assert json.loads((tmp_path / "blocks/scores.json").read_text())["blocks"]["number"] == 2
+    assert parts(tmp_path / "piece") == parts(tmp_path / "blocks")
+    for name in ("edits.jsonl", "queue.jsonl", "mapping.parquet", "scores.json"):
+        assert (tmp_path / "blocks" / name).read_bytes() == (tmp_path / "cluster" / name).read_bytes(), name
+
+
+def test_supervoxels_of_blocks_are_those_of_the_volume_cut_at_the_faces(tmp_path: Path):
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    piece = open_place(config, tmp_path, tmp_path / "cache")
+    with open_runner("none", 2) as runner:
+        blocks = open_place(config, tmp_path, tmp_path / "cache", block_vx=64, runner=runner)
+    made = arrays()
+    read = {}
+    for name, place in (("piece", piece), ("blocks", blocks)):
+        pieces = place.pieces.read((0, 0, 0), place.shape)
+        assert ((pieces > 0) == (made["automatic"] > 0)).all()
+        known = place.supervoxels
+        assert (known.segments[pieces[pieces > 0] - 1] == made["automatic"][pieces > 0]).all()
+        assert (np.bincount(pieces[pieces > 0] - 1) == known.voxels).all()
+        box = (50, 3, 2), (90, 60, 30)
+        here = tuple(slice(a, b) for a, b in zip(*box, strict=True))
+        assert (place.pieces.read(*box) == pieces[here]).all()
+        at = np.argwhere(pieces > 0)[::97]
+        assert (place.pieces.at(at) == pieces[tuple(at.T)]).all()
+        read[name] = pieces
+    # a supervoxel of one piece is a whole number of those of the blocks
+    pairs = np.unique(np.stack([read["piece"].ravel(), read["blocks"].ravel()], axis=1), axis=0)
+    assert len(pairs) == len(np.unique(read["blocks"])) > len(np.unique(read["piece"]))
+    # edges between the same supervoxels cost the same, once parts are put together again
+    whole_of = dict(zip(pairs[:, 1].tolist(), pairs[:, 0].tolist(), strict=True))
+    summed: dict[tuple[int, int], float] = {}
+    for (a, b), cost in zip(blocks.supervoxels.edges.tolist(), blocks.supervoxels.capacities.tolist(), strict=True):
+        pair = tuple(sorted((whole_of[a + 1], whole_of[b + 1])))
+        if pair[0] != pair[1]:
+            summed[pair[0], pair[1]] = summed.get((pair[0], pair[1]), 0.0) + cost
+    single = {
+        (a + 1, b + 1): cost
+        for (a, b), cost in zip(piece.supervoxels.edges.tolist(), piece.supervoxels.capacities.tolist(), strict=True)
+    }
+    # the brightness of a block is relative to its own median, which is that of the volume here
+    assert summed.keys() == single.keys() and all(summed[k] == pytest.approx(single[k]) for k in single)
+    assert blocks.offset_vx == tuple(OFFSET)
+
+
+def test_the_most_pronounced_candidates_of_a_cube_stay():
+    points = np.array([[10, 0, 0], [20, 0, 0], [30, 0, 0], [1010, 0, 0]], np.float32)
+    found = Candidates(
+        np.ones(4, np.uint64),
+        points,
+        np.array([5, 9, 7, 1], np.float32),
+        np.full(4, "end"),
+        np.array([1, 1, 2, 1], np.float32),
+    )
+    assert densest(found, 1).tolist() == [2, 3] and densest(found, 2).tolist() == [1, 2, 3]
+    assert densest(found, 9).tolist() == [0, 1, 2, 3]

@@ -1,0 +1,59 @@
+"""Confidence and thresholds from a place with truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from toy_models import toy_models
+from toy_segmentation import write_toy
+
+from connectomebench.build.config import load_config
+from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.calibration import calibrate, choose_threshold
+from connectomebench.proofreading.run import ProofreadConfig, proofread
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40), st.sampled_from([0.5, 0.8, 0.9, 1.0]))
+def test_no_lower_threshold_is_as_precise(pairs: list[tuple[int, bool]], wanted: float):
+    sure, right = np.array([p for p, _ in pairs], float), np.array([r for _, r in pairs], bool)
+    threshold, edits, precision = choose_threshold(sure, right, wanted)
+    reached = {
+        t: right[sure >= t].mean()
+        for t in set(sure.tolist())
+        if (sure >= t).sum() >= 5 and right[sure >= t].mean() >= wanted
+    }
+    assert threshold == (min(reached) if reached else None)
+    if threshold is not None:
+        assert edits == (sure >= threshold).sum() and precision == pytest.approx(reached[threshold])
+
+
+def test_a_useless_feature_is_left_and_a_useful_one_ranks():
+    rng = np.random.default_rng(0)
+    useful, useless = rng.normal(size=400), rng.normal(size=400)
+    right = rng.random(400) < 1 / (1 + np.exp(-3 * useful))
+    learnt = calibrate(
+        np.stack([useless, useful], axis=1), right, np.arange(400) // 2, np.arange(400), wanted_precision=0.9
+    )
+    assert learnt is not None and learnt.weights[1] > 2 > 0.4 > abs(learnt.weights[0])
+    assert learnt.threshold is not None and learnt.precision is not None and learnt.precision >= 0.9
+    assert learnt.edits >= 80 and learnt.right == right.sum()
+    assert calibrate(np.stack([useful], axis=1), np.zeros(400, bool), np.arange(400), np.arange(400), 0.9) is None
+
+
+def test_a_validation_box_must_lie_apart_and_have_truth(tmp_path: Path):
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    low, high = (300, 0, 40, 900, 640, 360), (900, 0, 40, 1500, 640, 360)
+    with pytest.raises(ConnectomeBenchError, match="overlaps the place to proofread"):
+        proofread(config, toy_models(), tmp_path / "out", tmp_path, ProofreadConfig(validation_box_nm=low))
+    lines: list[str] = []
+    options = ProofreadConfig(box_nm=high, validation_box_nm=low, ablation=False)
+    proofread(config, toy_models(), tmp_path / "out", tmp_path, options, lines.append)
+    assert lines[0] == "merges: too few corrections in the validation box to learn from; none is applied"
+    assert any(line.startswith("0 edits applied") for line in lines)
+    blind = load_config(write_toy(tmp_path, truth=False), truth_needed=False)
+    with pytest.raises(ConnectomeBenchError, match="--validation-box needs truth"):
+        proofread(blind, toy_models(), tmp_path / "other", tmp_path, options)
