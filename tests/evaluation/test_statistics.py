@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -11,8 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.auroc import auroc_statistic
+from connectomebench.evaluation import statistics
+from connectomebench.evaluation.agreement import fleiss_kappa_statistic, kappa_statistic
+from connectomebench.evaluation.auroc import answer_confidence, aurc_statistic, auroc_statistic, risk_statistic
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
+from connectomebench.evaluation.precision_recall import RATES
 from connectomebench.evaluation.significance import mcnemar_exact
 from connectomebench.evaluation.statistics import (
     balanced_accuracy,
@@ -22,6 +26,7 @@ from connectomebench.evaluation.statistics import (
     independent_difference,
     paired_difference,
 )
+from connectomebench.evaluation.weighted_statistics import OfSums, Statistic
 
 
 @st.composite
@@ -288,3 +293,66 @@ def test_several_statistics_at_once_are_those_alone():
     for name, method in (("accuracy", "percentile"), ("ece", "basic")):
         alone = bootstrap_interval(statistics[name], groups, resamples=300, method=method, bounds=(0.0, 1.0))
         assert both[name] == alone
+
+
+def every_statistic(rows: int, seed: int) -> tuple[dict[str, Statistic], np.ndarray]:
+    """All statistics on answers with ties, and groups of one to five rows that lie apart."""
+    generator = np.random.default_rng(seed)
+    groups = generator.permutation(np.repeat(np.arange(rows), generator.integers(1, 6, rows))[:rows]).astype(str)
+    label = generator.integers(0, 2, rows)
+    probability = np.round(np.clip(generator.normal(0.35 + 0.3 * label, 0.25), 0, 1), generator.integers(1, 6))
+    said, other = probability > 0.5, generator.random(rows) > 0.4
+    confidence = answer_confidence(said, probability)
+    right = said == label
+    return {
+        "balanced_accuracy": balanced_accuracy_statistic(said.astype(int), label),
+        **{name: statistic(said, label) for name, statistic in RATES.items()},
+        "ece": calibration_statistic(probability, label, norm="mean"),
+        "mce": calibration_statistic(probability, label, norm="max"),
+        "brier": brier_statistic(probability, label),
+        "auroc": auroc_statistic(probability, label),
+        "risk": risk_statistic(confidence, right, 0.8),
+        "all": risk_statistic(confidence, right, 1.0),
+        "aurc": aurc_statistic(confidence, right),
+        "kappa": kappa_statistic(said.astype(int), other.astype(int)),
+        "fleiss": fleiss_kappa_statistic([said.astype(int), other.astype(int), label]),
+        "of rows": lambda weights: (weights * probability).max(axis=1),
+    }, groups
+
+
+def plainly(statistic: Statistic, groups: np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """Resample in a loop: draw groups, then weigh every row."""
+    generator, (names, of_row) = np.random.default_rng(seed), np.unique(groups, return_inverse=True)
+    chance = np.full(len(names), 1 / len(names))
+    drawn = [generator.multinomial(len(names), chance)[of_row].astype(float) for _ in range(resamples)]
+    return np.array([statistic(weights[np.newaxis])[0] for weights in drawn])
+
+
+@pytest.mark.parametrize(("rows", "resamples"), [(7, 400), (60, 200), (6_000, 30)])
+def test_many_rows_give_the_values_of_a_plain_loop(rows: int, resamples: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(statistics, "_MANY_ROWS", 5)
+    for seed in range(3):
+        every, groups = every_statistic(rows, seed)
+        _, drawn, _, _ = statistics._bootstrap(list(every.values()), groups, resamples, seed)
+        for (name, statistic), values in zip(every.items(), drawn, strict=True):
+            if len(values):
+                expected = plainly(statistic, groups, resamples, seed)
+                np.testing.assert_allclose(values, expected, rtol=1e-12, atol=1e-12, err_msg=name)
+
+
+def test_differences_of_many_rows_are_paired(monkeypatch: pytest.MonkeyPatch):
+    every, groups = every_statistic(300, 0)
+    for other in ("recall", "of rows"):
+        few = paired_difference(every["balanced_accuracy"], every[other], groups, resamples=300)
+        with monkeypatch.context() as patch:
+            patch.setattr(statistics, "_MANY_ROWS", 5)
+            many = paired_difference(every["balanced_accuracy"], every[other], groups, resamples=300)
+        assert dataclasses.astuple(many) == pytest.approx(dataclasses.astuple(few), abs=1e-12)
+
+
+def test_few_rows_take_the_path_of_rows_and_many_that_of_groups(monkeypatch: pytest.MonkeyPatch):
+    asked = []
+    monkeypatch.setattr(OfSums, "of_groups", lambda self, *given: asked.append(given) or (lambda times: times[:, 0]))
+    for rows in (statistics._MANY_ROWS, statistics._MANY_ROWS + 1):
+        bootstrap_interval(OfSums(np.ones((1, rows)), lambda sums: sums[:, 0]), np.arange(rows), resamples=2)
+        assert len(asked) == (rows > statistics._MANY_ROWS)

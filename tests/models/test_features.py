@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -101,3 +102,42 @@ def test_rows_that_differ_in_their_number_of_images_are_refused(train: Dataset, 
         encoder_store(patches, "mean", None).rows(lambda: [images, images[:1]])
     with pytest.raises(ConnectomeBenchError, match="no rows"):
         encoder_store(patches, "mean", None).rows(lambda: [])
+
+
+def test_features_that_do_not_fit_in_memory_are_in_a_file_that_is_gone_afterwards(
+    train: Dataset, patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = stored_rows(train)
+    whole = encoder_store(patches, "mean", tmp_path).rows(rows)
+    assert not isinstance(whole, np.memmap)
+    monkeypatch.setattr("connectomebench.models.streamed_fit.IN_MEMORY_BYTES", whole.nbytes - 1)
+    before = sorted(tmp_path.rglob("*"))
+    mapped = encoder_store(patches, "mean", tmp_path).rows(rows)
+    assert isinstance(mapped, np.memmap) and mapped.dtype == np.float32
+    np.testing.assert_array_equal(mapped, whole)
+    assert patches.images == images_of(train) and sorted(tmp_path.rglob("*")) == before
+    assert not isinstance(encoder_store(patches, "mean", None).rows(rows), np.memmap)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(ConnectomeBenchError, match=r"GB of features do not fit in the 0.0 GB of .*; free space there"):
+        encoder_store(patches, "mean", tmp_path).rows(rows)
+
+
+def test_an_encoding_that_was_stopped_goes_on_where_it_was(train: Dataset, patches, tmp_path: Path) -> None:
+    """Every file of 256 images is kept, whatever happens later."""
+
+    def stopped():
+        for number, row in enumerate(stored_rows(train)()):
+            if number == len(train) // 2:
+                raise KeyboardInterrupt
+            yield row
+
+    whole = encoder_store(patches, "mean", None).rows(stored_rows(train))
+    patches.images = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "CHUNK", 4)
+        with pytest.raises(KeyboardInterrupt):
+            encoder_store(patches, "mean", tmp_path).rows(stopped)
+        done = patches.images
+        assert 0 < done < images_of(train)
+        np.testing.assert_array_equal(encoder_store(patches, "mean", tmp_path).rows(stored_rows(train)), whole)
+    assert patches.images == images_of(train)

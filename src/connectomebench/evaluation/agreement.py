@@ -17,7 +17,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.pairing import paired_rows
 from connectomebench.evaluation.result_records import predictions_and_answers
 from connectomebench.evaluation.statistics import RESAMPLES, Estimate, bootstrap_intervals
-from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
+from connectomebench.evaluation.weighted_statistics import OfSums, Statistic
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,15 +75,15 @@ def kappa_statistic(first: ArrayLike, second: ArrayLike) -> Statistic:
     one, other = _same_rows([first, second])
     names = np.unique([one, other])[:, np.newaxis]
     of_one, of_other = (one == names).astype(np.float64), (other == names).astype(np.float64)
-    equal = (one == other).astype(np.float64)[np.newaxis]
+    equal = (one == other).astype(np.float64)
+    classes = len(names)
 
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = weights.sum(axis=1)
-        observed = weighted_sums(weights, equal)[:, 0] * total
-        expected = (weighted_sums(weights, of_one) * weighted_sums(weights, of_other)).sum(axis=1)
-        return _beyond_chance(observed, expected, total**2)
+    def kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = sums[:, 0]
+        expected = (sums[:, 2 : 2 + classes] * sums[:, 2 + classes :]).sum(axis=1)
+        return _beyond_chance(sums[:, 1] * total, expected, total**2)
 
-    return statistic
+    return OfSums(np.concatenate([[np.ones(len(equal)), equal], of_one, of_other]), kappa)
 
 
 def fleiss_kappa_statistic(answers: Sequence[ArrayLike]) -> Statistic:
@@ -106,15 +106,13 @@ def fleiss_kappa_statistic(answers: Sequence[ArrayLike]) -> Statistic:
     given = np.stack(_same_rows(answers))
     raters = len(given)
     counts = (given == np.unique(given)[:, np.newaxis, np.newaxis]).sum(axis=1).astype(np.float64)  # (answers, rows)
-    equal = ((counts * (counts - 1)).sum(axis=0) / (raters * (raters - 1)))[np.newaxis]
+    equal = (counts * (counts - 1)).sum(axis=0) / (raters * (raters - 1))
 
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        total = weights.sum(axis=1)
-        observed = weighted_sums(weights, equal)[:, 0] * total
-        expected = (weighted_sums(weights, counts / raters) ** 2).sum(axis=1)
-        return _beyond_chance(observed, expected, total**2)
+    def kappa(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        total = sums[:, 0]
+        return _beyond_chance(sums[:, 1] * total, (sums[:, 2:] ** 2).sum(axis=1), total**2)
 
-    return statistic
+    return OfSums(np.concatenate([[np.ones(len(equal)), equal], counts / raters]), kappa)
 
 
 def agreement(
@@ -179,7 +177,7 @@ def pairwise_agreement(
 
 def _share_statistic(equal: NDArray[np.bool_]) -> Statistic:
     terms = equal.astype(np.float64)[np.newaxis]
-    return lambda weights: weighted_sums(weights, terms)[:, 0] / weights.sum(axis=1)
+    return OfSums(np.concatenate([terms, np.ones_like(terms)]), lambda sums: sums[:, 0] / sums[:, 1])
 
 
 def _beyond_chance(

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers
+from connectomebench.evaluation.weighted_statistics import OfGroups, Statistic, as_numbers
+
+Times = NDArray[np.int64]
+"""How often each group was drawn, shape (resamples, groups)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +66,12 @@ def auroc_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
         won = (ones * (below + zeros / 2)).sum(axis=1)
         return np.divide(won, pairs, out=np.full_like(won, np.nan), where=pairs > 0)
 
-    return statistic
+    def kernel(times: Times, ranked: _Ranked) -> NDArray[np.float64]:
+        from connectomebench.evaluation.rank_kernels import auroc_of_groups
+
+        return auroc_of_groups(times, *ranked)
+
+    return _OfRanks(statistic, order, starts, truth == 1, kernel)
 
 
 def answer_confidence(predicted_yes: ArrayLike, probabilities: ArrayLike) -> NDArray[np.float64]:
@@ -116,7 +125,12 @@ def risk_statistic(confidence: ArrayLike, right: ArrayLike, coverage: float) -> 
         share = wrong[resample, last] / mass[resample, last]
         return (wrong_reached[resample, last] - left_over * share) / answered
 
-    return statistic
+    def kernel(times: Times, ranked: _Ranked) -> NDArray[np.float64]:
+        from connectomebench.evaluation.rank_kernels import risk_of_groups
+
+        return risk_of_groups(times, *ranked, coverage)
+
+    return _OfRanks(statistic, *_ranking(confidence, right), kernel)
 
 
 def aurc_statistic(confidence: ArrayLike, right: ArrayLike) -> Statistic:
@@ -148,7 +162,13 @@ def aurc_statistic(confidence: ArrayLike, right: ArrayLike) -> Statistic:
         excess = np.cumsum(wrong, axis=1) - wrong - share * (reached - mass)
         return (mass * share + excess * np.diff(harmonic, axis=1)).sum(axis=1) / reached[:, -1]
 
-    return statistic
+    def kernel(times: Times, ranked: _Ranked) -> NDArray[np.float64]:
+        from connectomebench.evaluation.rank_kernels import aurc_of_groups
+
+        most = int((times @ np.bincount(ranked.groups, minlength=times.shape[1])).max())
+        return aurc_of_groups(times, *ranked, digamma(np.arange(most + 1) + 1.0))
+
+    return _OfRanks(statistic, *_ranking(confidence, right), kernel)
 
 
 def risk_coverage_curve(confidence: ArrayLike, right: ArrayLike) -> RiskCoverage:
@@ -166,9 +186,8 @@ Masses = Callable[[NDArray[np.float64]], tuple[NDArray[np.float64], NDArray[np.f
 
 
 def _masses(confidence: ArrayLike, right: ArrayLike) -> Masses:
-    score, hit = _scores_and_flags(confidence, right, "a risk", "confidence", "right")
-    order, starts = _runs(-score)
-    wrong = 1 - hit[order]
+    order, starts, is_wrong = _ranking(confidence, right)
+    wrong = is_wrong[order].astype(np.float64)
 
     def masses(weights: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         ordered = weights[:, order]
@@ -177,6 +196,40 @@ def _masses(confidence: ArrayLike, right: ArrayLike) -> Masses:
         return np.add.reduceat(ordered, starts, axis=1), np.add.reduceat(ordered * wrong, starts, axis=1)
 
     return masses
+
+
+def _ranking(confidence: ArrayLike, right: ArrayLike) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.bool_]]:
+    """Return rows by decreasing confidence, where each tie starts among them, and whether each row is wrong."""
+    score, hit = _scores_and_flags(confidence, right, "a risk", "confidence", "right")
+    return *_runs(-score), hit == 0
+
+
+class _Ranked(NamedTuple):
+    """Rows in the order of a ranking: group, flag, and whether a row is the last of a tie."""
+
+    groups: NDArray[np.int32]
+    flags: NDArray[np.bool_]
+    last: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class _OfRanks:
+    """A statistic of ranked rows; see :class:`connectomebench.evaluation.weighted_statistics.Grouped`."""
+
+    plain: Statistic
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+    flags: NDArray[np.bool_]
+    kernel: Callable[[Times, _Ranked], NDArray[np.float64]]
+
+    def __call__(self, weights: NDArray[np.float64], /) -> NDArray[np.float64]:
+        return self.plain(weights)
+
+    def of_groups(self, group_of_row: NDArray[np.intp], n_groups: int) -> OfGroups:
+        last = np.zeros(len(self.order), bool)
+        last[self.starts - 1] = True  # before the first tie comes the last row
+        ranked = _Ranked(group_of_row[self.order].astype(np.int32), self.flags[self.order], last)
+        return lambda times: self.kernel(times, ranked)
 
 
 def _share(wrong: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:

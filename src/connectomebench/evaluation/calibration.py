@@ -33,7 +33,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers, plain_value, weighted_sums
+from connectomebench.evaluation.weighted_statistics import OfSums, Statistic, as_numbers, plain_value
 
 Scheme = Literal["equal_width", "equal_mass"]
 Norm = Literal["mean", "max"]
@@ -205,14 +205,15 @@ def calibration_statistic(
     in_bin = (index == np.unique(index)[:, np.newaxis]).astype(np.float64)  # (filled bins, rows)
     excess = in_bin * (confidence - outcome)
 
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        gap = np.abs(weighted_sums(weights, excess))
-        mass = weighted_sums(weights, in_bin)
+    filled = len(in_bin)
+
+    def error(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        mass, gap = sums[:, :filled], np.abs(sums[:, filled:])
         if norm == "mean":
             return gap.sum(axis=1) / mass.sum(axis=1)
         return np.divide(gap, mass, out=np.zeros_like(gap), where=mass > 0).max(axis=1)
 
-    return statistic
+    return OfSums(np.concatenate([in_bin, excess]), error)
 
 
 def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
@@ -275,11 +276,7 @@ def brier_statistic(probabilities: ArrayLike, labels: ArrayLike) -> Statistic:
     stated, truth = _check(probabilities, labels)
     target = truth if stated.ndim == 1 else np.eye(stated.shape[1])[truth]
     loss = ((stated - target) ** 2).reshape(len(truth), -1).sum(axis=1)
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return weighted_sums(weights, loss[np.newaxis])[:, 0] / weights.sum(axis=1)
-
-    return statistic
+    return OfSums(np.stack([loss, np.ones(len(loss))]), lambda sums: sums[:, 0] / sums[:, 1])
 
 
 def _confidence_and_outcome(

@@ -70,7 +70,8 @@ class ChatModelAdapter:
         examples: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         if answer_mode.kind == "scored" and not can_score(model):
-            why = "thinks before it answers" if hasattr(model, "score") else "only generates text"
+            default = "thinks before it answers" if hasattr(model, "score") else "only generates text"
+            why = getattr(model, "why_not_scored", default)
             raise ConnectomeBenchError(f"{model.name} {why} and cannot be scored; use generated")
         if answer_mode.kind == "scored" and prompt_variant.style == "analysis":
             raise ConnectomeBenchError("scored answers have no analysis; use generated, or the style answer_only")

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.evaluation.weighted_statistics import Statistic, as_numbers, weighted_sums
+from connectomebench.evaluation.weighted_statistics import OfSums, Statistic, as_numbers
 
 
 def precision_statistic(predicted_yes: ArrayLike, is_yes: ArrayLike) -> Statistic:
@@ -79,13 +79,11 @@ RATES: dict[str, Callable[[ArrayLike, ArrayLike], Statistic]] = {
 
 
 def _ratio(numerator: NDArray[np.float64], denominator: NDArray[np.float64]) -> Statistic:
-    terms = np.stack([numerator, denominator])
-
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        above, below = weighted_sums(weights, terms).T
+    def ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        above, below = sums.T
         return np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
 
-    return statistic
+    return OfSums(np.stack([numerator, denominator]), ratio)
 
 
 def _flags(predicted_yes: ArrayLike, is_yes: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -16,10 +16,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.weighted_statistics import (
+    Grouped,
+    OfGroups,
+    OfSums,
     Statistic,
     check_weights,
     plain_value,
-    weighted_sums,
 )
 
 Method = Literal["percentile", "basic"]
@@ -27,6 +29,8 @@ Method = Literal["percentile", "basic"]
 RESAMPLES = 2000
 # weights held in memory at once, small enough for the CPU cache; the result does not depend on it
 _CHUNK = 1 << 16
+# with more rows, sums are taken over groups, and rankings without the weights of rows: same values but for rounding
+_MANY_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -116,13 +120,14 @@ def balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> St
     predicted, truth = _check_classes(predictions, labels)
     members = (truth == np.unique(truth)[:, np.newaxis]).astype(np.float64)  # (classes, rows)
     hits = members * (predicted == truth)
+    classes = len(members)
 
-    def statistic(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        mass = weighted_sums(weights, members)
-        recall = np.divide(weighted_sums(weights, hits), mass, out=np.full_like(mass, np.nan), where=mass > 0)
+    def mean_recall(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        mass = sums[:, :classes]
+        recall = np.divide(sums[:, classes:], mass, out=np.full_like(mass, np.nan), where=mass > 0)
         return recall.mean(axis=1)
 
-    return statistic
+    return OfSums(np.concatenate([members, hits]), mean_recall)
 
 
 def two_class_balanced_accuracy_statistic(predictions: ArrayLike, labels: ArrayLike) -> Statistic:
@@ -247,11 +252,7 @@ def paired_difference(
     PairedDifference
         First minus second.
     """
-
-    def difference(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return first(weights) - second(weights)
-
-    [value], [drawn], n, n_groups = _bootstrap([difference], groups, resamples, seed)
+    [value], [drawn], n, n_groups = _bootstrap([_Difference(first, second)], groups, resamples, seed)
     drawn = drawn[np.isfinite(drawn)]
     lower, upper = _interval(value, drawn, level, "percentile", (-np.inf, np.inf))
     p = float("nan")
@@ -310,26 +311,58 @@ def _bootstrap(
     values = [plain_value(statistic, len(names)) for statistic in statistics]
     drawn = [np.full(resamples if np.isfinite(value) and len(unique) > 1 else 0, np.nan) for value in values]
     if any(map(len, drawn)):
+        many = len(names) > _MANY_ROWS
+        counted = [
+            _of_groups(one, group_of_row, len(unique)) if many else _of_rows(one, group_of_row) for one in statistics
+        ]
         done = 0
-        for weights in _resampled_weights(group_of_row, len(unique), resamples, seed):
-            part = slice(done, done + len(weights))
+        for times in _resampled_groups(len(unique), len(names), many, resamples, seed):
+            part = slice(done, done + len(times))
             done = part.stop
-            for statistic, resampled in zip(statistics, drawn, strict=True):
+            for statistic, resampled in zip(counted, drawn, strict=True):
                 if len(resampled):
-                    resampled[part] = statistic(weights)
+                    resampled[part] = statistic(times)
     return values, drawn, len(names), len(unique)
 
 
-def _resampled_weights(
-    group_of_row: NDArray[np.intp], n_groups: int, resamples: int, seed: int | tuple[int, ...]
-) -> Iterator[NDArray[np.float64]]:
-    """Yield row weights in chunks of resamples, each of shape (resamples of the chunk, rows)."""
+def _resampled_groups(
+    n_groups: int, n_rows: int, many: bool, resamples: int, seed: int | tuple[int, ...]
+) -> Iterator[NDArray[np.int64]]:
+    """Yield how often each group was drawn, in chunks of shape (resamples of the chunk, groups)."""
     generator = np.random.default_rng(seed)
     chance = np.full(n_groups, 1 / n_groups)
-    step = max(1, _CHUNK // len(group_of_row))
+    step = max(1, 16 * _CHUNK // n_groups if many else _CHUNK // n_rows)
     for start in range(0, resamples, step):
-        times = generator.multinomial(n_groups, chance, size=min(step, resamples - start))
-        yield times[:, group_of_row].astype(np.float64)
+        yield generator.multinomial(n_groups, chance, size=min(step, resamples - start))
+
+
+def _of_rows(statistic: Statistic, group_of_row: NDArray[np.intp]) -> OfGroups:
+    """Return a statistic of row weights as one of groups drawn."""
+    return lambda times: statistic(times[:, group_of_row].astype(np.float64))
+
+
+def _of_groups(statistic: Statistic, group_of_row: NDArray[np.intp], n_groups: int) -> OfGroups:
+    """Return a statistic as one of groups drawn; one that needs row weights takes few resamples at a time."""
+    if isinstance(statistic, Grouped):
+        return statistic.of_groups(group_of_row, n_groups)
+    of_rows = _of_rows(statistic, group_of_row)
+    step = max(1, _CHUNK // len(group_of_row))
+    return lambda times: np.concatenate([of_rows(times[i : i + step]) for i in range(0, len(times), step)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Difference:
+    """The difference of two statistics of the same rows."""
+
+    first: Statistic
+    second: Statistic
+
+    def __call__(self, weights: NDArray[np.float64], /) -> NDArray[np.float64]:
+        return self.first(weights) - self.second(weights)
+
+    def of_groups(self, group_of_row: NDArray[np.intp], n_groups: int) -> OfGroups:
+        one, other = (_of_groups(statistic, group_of_row, n_groups) for statistic in (self.first, self.second))
+        return lambda times: one(times) - other(times)
 
 
 def _interval(

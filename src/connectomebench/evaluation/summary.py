@@ -180,11 +180,14 @@ def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict
     if task is not None and task.scoring == "places":
         return estimates | bootstrap_intervals(place_statistics(score_places(prediction, answer)), group, **settings)
     yes_no = classes_of(answer) == YES_NO
-    estimates |= bootstrap_intervals(_of_answers(prediction, answer, yes_no), group, **settings)
+    statistics, settings["basic"] = _of_answers(prediction, answer, yes_no), ("ece", "mce")
     stated = rows["probability"].notna().to_numpy()
+    if stated.all():  # the same groups would be drawn twice
+        return estimates | bootstrap_intervals(statistics | _of_probabilities(rows, yes_no, bins), group, **settings)
+    estimates |= bootstrap_intervals(statistics, group, **settings)
     if stated.any():
         statistics = _of_probabilities(rows[stated], yes_no, bins)
-        estimates |= bootstrap_intervals(statistics, group[stated], basic=("ece", "mce"), **settings)
+        estimates |= bootstrap_intervals(statistics, group[stated], **settings)
     return estimates
 
 

@@ -7,6 +7,8 @@ value (all weights one), sample weights and the bootstrap.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +17,53 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 """Maps weights of shape (resamples, rows) to values of shape (resamples,); NaN if undefined."""
+
+
+OfGroups = Callable[[NDArray[np.int64]], NDArray[np.float64]]
+"""Maps how often each group was drawn, shape (resamples, groups), to values of shape (resamples,)."""
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A statistic that needs no weights of rows where rows of one group have the same weight."""
+
+    def __call__(self, weights: NDArray[np.float64], /) -> NDArray[np.float64]:
+        """Map weights of shape (resamples, rows) to values of shape (resamples,)."""
+        ...
+
+    def of_groups(self, group_of_row: NDArray[np.intp], n_groups: int) -> OfGroups:
+        """Return the statistic as a function of groups drawn, which are whole numbers; equal but for rounding."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class OfSums:
+    """A statistic that depends on weighted sums over rows alone.
+
+    Attributes
+    ----------
+    terms
+        What is summed, shape (terms, rows).
+    finish
+        Maps sums of shape (resamples, terms) to values of shape (resamples,).
+    """
+
+    terms: NDArray[np.float64]
+    finish: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+
+    def __call__(self, weights: NDArray[np.float64], /) -> NDArray[np.float64]:
+        """See :class:`Grouped`."""
+        return self.finish(weighted_sums(weights, self.terms))
+
+    def of_groups(self, group_of_row: NDArray[np.intp], n_groups: int) -> OfGroups:
+        """See :class:`Grouped`."""
+        from scipy.sparse import csr_array
+
+        rows = np.arange(len(group_of_row))
+        membership = csr_array((np.ones(len(rows)), (rows, group_of_row)), shape=(len(rows), n_groups))
+        # products of sparse matrices run on one thread, in one order
+        of_group = csr_array(self.terms) @ membership
+        return lambda times: self.finish(np.ascontiguousarray((of_group @ times.T.astype(np.float64)).T))
 
 
 def weighted_sums(weights: NDArray[np.float64], terms: NDArray[np.float64]) -> NDArray[np.float64]:

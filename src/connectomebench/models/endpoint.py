@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tenacity import RetryCallState, Retrying, retry_if_exception_type
@@ -22,6 +24,7 @@ from connectomebench.models.endpoint_requests import (
     chat_messages,
     read_completion,
 )
+from connectomebench.models.endpoint_scoring import FIELDS, label_probabilities, reply_of
 from connectomebench.models.endpoint_settings import (
     EndpointConfig,
     key_headers,
@@ -71,6 +74,12 @@ class Endpoint:
     """
 
     batch_size = 1
+    scored_by_default = False
+    """Answers are generated unless ``scored`` is asked for."""
+    why_not_scored = "only generates text"
+    """Why, where `can_score` is False."""
+    can_score = False
+    """Whether the server says that it is vLLM, which gives the log-probabilities of a prompt."""
 
     def __init__(self, settings: EndpointConfig, client: OpenAI, key: str | None) -> None:
         self._settings = settings
@@ -138,6 +147,34 @@ class Endpoint:
             )
         return replies
 
+    def score(self, conversations: Sequence[Conversation], labels: Sequence[str]) -> list[dict[str, float]]:
+        """Return the probability of each given answer as the next turn, with one request an answer.
+
+        Parameters
+        ----------
+        conversations, labels
+            As for :meth:`connectomebench.models.vlm.VisionLanguageModel.score`.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the server fails after all retries, gives no log-probabilities, or the model thinks before it answers;
+            also if prices were given, since the cost of scores is not recorded.
+        """
+        if self._settings.usd_per_million_prompt is not None:
+            raise ConnectomeBenchError(
+                "the cost of scored answers is not recorded; leave the prices out, or use generated"
+            )
+        scores = []
+        for conversation in conversations:
+            prompts = []
+            for label in labels:
+                reply = {"role": "assistant", "content": [{"type": "text", "text": reply_of(label)}]}
+                whole = Conversation([*conversation.messages, reply], conversation.images, conversation.seed)
+                prompts.append(self._ask(whole, Sampling(0.0, 1), 0, [], extra=FIELDS).prompt)
+            scores.append(label_probabilities(prompts, labels, self._where))
+        return scores
+
     def _unanswered(
         self, error: ConnectomeBenchError, replies: Sequence[Reply], timeouts: int, sampling: Sampling
     ) -> ConnectomeBenchError:
@@ -159,6 +196,7 @@ class Endpoint:
                 break
         self._model, self._fingerprint = completion.model, completion.fingerprint
         known = [entry for entry in said if entry.get("id") == self._settings.model]
+        self.can_score = any(entry.get("owned_by") == "vllm" for entry in known)
         behind = {
             key: without_folders(str(entry[key]))
             for entry in known[:1]
@@ -171,13 +209,23 @@ class Endpoint:
         self.revision = f"{model}@{self._settings.host}+{key[:8]}"
 
     def _ask(
-        self, conversation: Conversation, sampling: Sampling, seed: int, timeouts: list[str], *, greeting: bool = False
+        self,
+        conversation: Conversation,
+        sampling: Sampling,
+        seed: int,
+        timeouts: list[str],
+        *,
+        greeting: bool = False,
+        extra: Mapping[str, Any] = MappingProxyType({}),
     ) -> Completion:
-        """Ask with retries; requests that time out are added to ``timeouts``, since a server may bill them."""
+        """Ask with retries; requests that time out are added to ``timeouts``, since a server may bill them.
+
+        With ``extra`` fields the reply itself is not of interest, so that it may be cut.
+        """
 
         def attempt(messages: list[dict[str, Any]]) -> Completion:
             try:
-                return self._answer(messages, sampling, seed)
+                return self._answer(messages, sampling, seed, extra)
             except _TimedOutError as error:
                 timeouts.append(error.reason)
                 raise
@@ -186,14 +234,16 @@ class Endpoint:
         with self._lock:
             self._longest_prompt = max(self._longest_prompt, answer.prompt_tokens or 0)
         if not greeting:
-            self._notice(answer, sampling)
+            self._notice(replace(answer, finish="stop") if extra else answer, sampling)
         return answer
 
-    def _answer(self, messages: list[dict[str, Any]], sampling: Sampling, seed: int) -> Completion:
+    def _answer(
+        self, messages: list[dict[str, Any]], sampling: Sampling, seed: int, extra: Mapping[str, Any]
+    ) -> Completion:
         """Ask once, with adapted parameters if the server refuses some."""
         while True:
             dialect = self._dialect
-            answer = self._request(messages, dialect.parameters(sampling, seed))
+            answer = self._request(messages, dialect.parameters(sampling, seed), extra)
             if isinstance(answer, Completion):
                 return answer
             if answer.transient:
@@ -204,7 +254,9 @@ class Endpoint:
             if not self._learn(dialect, answer):
                 raise self._refused(answer)
 
-    def _request(self, messages: list[dict[str, Any]], parameters: dict[str, Any]) -> Completion | Refusal:
+    def _request(
+        self, messages: list[dict[str, Any]], parameters: dict[str, Any], extra: Mapping[str, Any]
+    ) -> Completion | Refusal:
         """Send one request."""
         import httpx
         import openai
@@ -215,7 +267,7 @@ class Endpoint:
                 model=self._settings.model,
                 messages=messages,
                 extra_headers=key_headers(self._key),
-                extra_body=dict(self._settings.extra_body) or None,
+                extra_body={**self._settings.extra_body, **extra} or None,
                 **parameters,
             )
             return read_completion(raw.text)

@@ -13,6 +13,7 @@ from typing import Any
 from connectomebench.core.retry_policy import TransientError
 from connectomebench.models.chat import Conversation, Sampling
 from connectomebench.models.endpoint_errors import Refusal, refusal_of
+from connectomebench.models.endpoint_scoring import PromptToken, read_prompt_tokens
 from connectomebench.models.images import StoredImage, decode
 
 UNFINISHED = ("length", "content_filter")
@@ -117,6 +118,8 @@ class Completion:
         Prompt tokens and generated tokens, including reasoning.
     cost_usd
         Cost reported by the server (OpenRouter).
+    prompt
+        Tokens of the prompt with their log-probabilities, where they were asked for.
     """
 
     text: str
@@ -126,6 +129,7 @@ class Completion:
     prompt_tokens: int | None = None
     tokens: int | None = None
     cost_usd: float | None = None
+    prompt: tuple[PromptToken, ...] | None = None
 
 
 def read_completion(body: str) -> Completion | Refusal:
@@ -173,6 +177,7 @@ def read_completion(body: str) -> Completion | Refusal:
         prompt_tokens=read,
         tokens=written,
         cost_usd=float(cost) if _is_number(cost) and 0 <= cost < float("inf") else None,
+        prompt=read_prompt_tokens(payload),
     )
 
 

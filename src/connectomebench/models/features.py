@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +15,7 @@ from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path, content_key, write_json
+from connectomebench.models import streamed_fit
 from connectomebench.models.encoders import BATCH, Encoder, Pooling, check_pooling, pool
 from connectomebench.models.images import StoredImage, decode, image_key
 
@@ -109,22 +112,43 @@ class FeatureStore:
 
     def _gather(self, keys: Sequence[str]) -> NDArray[np.float32] | None:
         """Look up all vectors; None if a file was damaged (it is then removed)."""
-        vectors: list[NDArray[np.float32] | None] = [self._memory.get(key) for key in keys]
         wanted: dict[Path, list[int]] = {}
         for place, key in enumerate(keys):
-            if vectors[place] is None:
+            if key not in self._memory:
                 wanted.setdefault(self._where[key][0], []).append(place)
+        vectors: NDArray[np.float32] | None = None
+        for place, key in enumerate(keys if self._memory else ()):
+            if key in self._memory:
+                vectors = self._empty(len(keys), self._memory[key]) if vectors is None else vectors
+                vectors[place] = self._memory[key]
         damaged = False
         for path, places in wanted.items():
             try:
                 with np.load(path, allow_pickle=False) as stored:
                     chunk = stored["vectors"]
-                for place in places:
-                    vectors[place] = chunk[self._where[keys[place]][1]]
+                rows = [self._where[keys[place]][1] for place in places]
+                found = chunk[rows]
             except Exception:  # the keys could be read but not the vectors
                 self._discard(path)
                 damaged = True
-        return None if damaged else np.stack([v for v in vectors if v is not None])
+                continue
+            vectors = self._empty(len(keys), found[0]) if vectors is None else vectors
+            vectors[places] = found
+        return None if damaged else vectors
+
+    def _empty(self, count: int, like: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Make room for vectors: in memory, or in a file of the cache that is gone when they are no longer needed."""
+        if self.folder is None or count * like.nbytes <= streamed_fit.IN_MEMORY_BYTES:
+            return np.empty((count, len(like)), np.float32)
+        size, free = count * like.nbytes, shutil.disk_usage(self.folder).free
+        if size > free:
+            raise ConnectomeBenchError(
+                f"{size / 1e9:.1f} GB of features do not fit in the {free / 1e9:.1f} GB of {self.folder}; free space "
+                "there, or name another cache"
+            )
+        with tempfile.TemporaryFile(dir=self.folder) as file:
+            file.truncate(size)
+            return np.memmap(file, np.float32, "r+", shape=(count, len(like)))
 
     def rows(
         self,
@@ -146,6 +170,8 @@ class FeatureStore:
         Returns
         -------
         float32, shape (rows, images per row * dim)
+            Above :data:`connectomebench.models.streamed_fit.IN_MEMORY_BYTES`, a memory map of a file in the cache; all
+            in memory where there is no cache.
 
         Raises
         ------

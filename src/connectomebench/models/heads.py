@@ -11,6 +11,7 @@ For equally frequent answers this is the most probable answer.
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models import streamed_fit
 from connectomebench.models.base import Answer
 
 FLOOR = 1e-6
@@ -100,6 +102,8 @@ def _fit(pipeline: Any, features: NDArray[np.floating], codes: NDArray[np.intp])
         # the perceptron stops after a fixed number of passes by design; cross-validation judges the result
         warnings.simplefilter("ignore", ConvergenceWarning)
         fresh: Any = clone(pipeline)
+        if features.nbytes > streamed_fit.IN_MEMORY_BYTES:
+            return streamed_fit.fit_streamed(fresh, features, codes, _balanced_weights(codes))
         return fresh.fit(features, codes, head__sample_weight=_balanced_weights(codes))
 
 
@@ -182,6 +186,25 @@ def _calibrate(log_scores: NDArray[np.float64], codes: NDArray[np.intp]) -> tupl
     return float(best[0]), (*map(float, best[1:]), 0.0)
 
 
+def sample_of_groups(groups: Sequence[str], most: int, seed: int) -> NDArray[np.intp]:
+    """Draw whole groups at random until they have so many rows; return the rows, in order.
+
+    Parameters
+    ----------
+    groups
+        One per row.
+    most
+        Maximum number of rows.
+    seed
+        Of the draw.
+    """
+    of_row = np.unique(np.asarray(groups), return_inverse=True)[1]
+    counts = np.bincount(of_row)
+    order = np.random.default_rng(seed).permutation(len(counts))
+    chosen = order[np.cumsum(counts[order]) <= most]
+    return np.flatnonzero(np.isin(of_row, chosen))
+
+
 def fit_head(
     features: NDArray[np.floating],
     answers: Sequence[str],
@@ -192,6 +215,9 @@ def fit_head(
     progress: str | None = None,
 ) -> Head:
     """Choose a head by grouped cross-validation, fit it on all rows and calibrate it.
+
+    Features above :data:`connectomebench.models.streamed_fit.IN_MEMORY_BYTES` are never copied: the head is chosen and
+    calibrated on whole groups drawn at random, as many as fit, and fitted on all rows in blocks.
 
     Parameters
     ----------
@@ -213,6 +239,8 @@ def fit_head(
     """
     from tqdm.auto import tqdm
 
+    if features.nbytes > streamed_fit.IN_MEMORY_BYTES:
+        return _fit_on_disk(features, answers, groups, candidates, folds, seed, progress)
     pairs = grouped_folds(answers, groups, folds, seed)
     names, codes = np.unique(np.asarray(answers), return_inverse=True)
 
@@ -250,3 +278,30 @@ def fit_head(
         "candidates": [report for _, _, report in tried],
     }
     return Head(tuple(names.tolist()), fitted, scale, bias, tuple(prior.tolist()), cross_validation)
+
+
+def _fit_on_disk(
+    features: NDArray[np.floating],
+    answers: Sequence[str],
+    groups: Sequence[str],
+    candidates: Sequence[HeadCandidate],
+    folds: int,
+    seed: int,
+    progress: str | None,
+) -> Head:
+    """See :func:`fit_head`."""
+    row_bytes = features.nbytes // len(features)
+    rows = sample_of_groups(groups, streamed_fit.IN_MEMORY_BYTES // row_bytes, seed)
+    some = [answers[row] for row in rows]
+    names, codes = np.unique(np.asarray(answers), return_inverse=True)
+    if len(set(some)) < len(names):
+        raise ConnectomeBenchError(
+            f"a sample of {len(rows)} of {len(answers)} rows, whole groups, lacks an answer; build smaller groups"
+        )
+    head = fit_head(np.asarray(features[rows]), some, [groups[row] for row in rows], candidates, folds, seed, progress)
+    chosen = next(c for c in candidates if c.settings == head.cross_validation["chosen"])
+    fitted = _fit(chosen.pipeline, features, codes)
+    found = {**head.cross_validation, "of_samples": len(codes)}
+    return dataclasses.replace(
+        head, pipeline=fitted, prior=tuple((np.bincount(codes) / len(codes)).tolist()), cross_validation=found
+    )

@@ -1,0 +1,110 @@
+"""Fit a logistic head on features that do not fit in memory, a block of rows at a time.
+
+The loss is that of scikit-learn's `LogisticRegression` with an L2 penalty, so the minimum is the same; it is reached
+with L-BFGS too, one pass over the features for each evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.errors import ConnectomeBenchError
+
+IN_MEMORY_BYTES = 1 << 30
+"""Features of more bytes stay on disk, and heads are fitted on blocks of them."""
+BLOCK_BYTES = 1 << 26
+
+
+def blocks(features: NDArray[np.floating]) -> Iterator[slice]:
+    """Yield slices of rows of about `BLOCK_BYTES`; features have shape (rows, dim)."""
+    step = max(1, BLOCK_BYTES // max(1, features.shape[1] * features.itemsize))
+    for start in range(0, len(features), step):
+        yield slice(start, start + step)
+
+
+def fit_streamed(
+    pipeline: Any, features: NDArray[np.floating], codes: NDArray[np.intp], weights: NDArray[np.float64]
+) -> Any:
+    """Fit standardised logistic regression without copying the features.
+
+    Parameters
+    ----------
+    pipeline
+        Unfitted: steps ``scale`` (`StandardScaler`) and ``head`` (`LogisticRegression`, L2). It is fitted in place.
+    features
+        Shape (rows, dim); a memory map is read in order, once for each evaluation of the loss.
+    codes
+        Class of each row: 0 to classes - 1, all of which occur.
+    weights
+        Of each row.
+
+    Returns
+    -------
+    Pipeline
+        The fitted pipeline.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the pipeline is another one.
+    """
+    from scipy.optimize import minimize
+    from sklearn.linear_model import LogisticRegression
+
+    scaler, head = pipeline.named_steps.get("scale"), pipeline.named_steps["head"]
+    if not isinstance(head, LogisticRegression) or scaler is None or len(pipeline.steps) != 2:
+        raise ConnectomeBenchError(
+            f"features of {features.nbytes / 1e9:.1f} GB are fitted in blocks, which {type(head).__name__} does not "
+            "allow; use the head logistic, or fewer rows"
+        )
+    for part in blocks(features):
+        scaler.partial_fit(features[part])
+    classes = int(codes.max()) + 1
+    outputs, dim = (1 if classes == 2 else classes), features.shape[1]
+    total = float(weights.sum())
+    penalty = 1 / (head.C * total)
+
+    def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        table = flat.reshape(outputs, dim + 1)
+        value, gradient = 0.0, np.zeros_like(table)
+        for part in blocks(features):
+            scaled = scaler.transform(features[part]).astype(np.float64)
+            logits = scaled @ table[:, :-1].T + table[:, -1]
+            losses, errors = _loss_and_errors(logits, codes[part])
+            value += float(weights[part] @ losses)
+            errors *= weights[part][:, np.newaxis]
+            gradient[:, :-1] += errors.T @ scaled
+            gradient[:, -1] += errors.sum(axis=0)
+        coefficients = table[:, :-1]
+        gradient /= total
+        gradient[:, :-1] += penalty * coefficients
+        return value / total + penalty / 2 * float((coefficients**2).sum()), gradient.ravel()
+
+    options = {"maxiter": head.max_iter, "gtol": head.tol, "ftol": 64 * np.finfo(float).eps, "maxls": 50}
+    found = minimize(loss, np.zeros(outputs * (dim + 1)), jac=True, method="L-BFGS-B", options=options)
+    # all that this version of scikit-learn keeps in a fitted head, from a fit on a row of each class
+    first = np.unique(codes, return_index=True)[1]
+    head.fit(scaler.transform(features[first]), codes[first])
+    table = found.x.reshape(outputs, dim + 1)
+    head.coef_, head.intercept_ = table[:, :-1].copy(), table[:, -1].copy()
+    head.n_iter_ = np.array([found.nit], np.int32)
+    return pipeline
+
+
+def _loss_and_errors(
+    logits: NDArray[np.float64], codes: NDArray[np.intp]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the log loss of each row and its gradient by the logits; one logit a row is that of class 1."""
+    if logits.shape[1] == 1:
+        own = logits[:, 0]
+        losses = np.logaddexp(0, own) - codes * own
+        return losses, (np.exp(-np.logaddexp(0, -own)) - codes)[:, np.newaxis]
+    logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    rows = np.arange(len(codes))
+    losses, errors = -logs[rows, codes], np.exp(logs)
+    errors[rows, codes] -= 1
+    return losses, errors
