@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from connectomebench.cards.baselines import add_baselines
 from connectomebench.cards.cues import add_cues
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import require_modules
+from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.resources import resource_path
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
@@ -28,6 +29,7 @@ from connectomebench.models.encoders import EFFICIENTNET
 if TYPE_CHECKING:
     from datasets import Dataset
 
+    from connectomebench.models.base import Model
     from connectomebench.models.encoders import Encoder
     from connectomebench.models.grey_baseline import GreyModel
     from connectomebench.models.probe import Probe
@@ -38,6 +40,8 @@ _log = logging.getLogger(__name__)
 MODELS = ("probe", "trivial", "grey")
 MASK_MODEL = "mask_unet"
 _MASK_EPOCHS = 20
+NODE_RULES = ("random_node", "lonely_node")
+"""Lazy rules whose answers are recorded beside those of the node probe."""
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -62,6 +66,8 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     for task, folder in folders.items():
         if get_task(task).scoring == "masks":
             _train_masks(task, folder, config.species, out)
+        elif get_task(task).scoring == "places":
+            _train_nodes(task, folder, config.species, out)
         else:
             _train_and_evaluate(task, folder, config, out)
     page = report(out, config.species)
@@ -86,6 +92,7 @@ def _command() -> str:
 
 def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
     """Train three models on one task and evaluate them, unless records of the same dataset exist."""
+    from connectomebench.models.choices import train_any
     from connectomebench.models.registry import save_head_model
 
     entry = read_manifest(folder)["species"][config.species]
@@ -100,11 +107,12 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
             _add_cues(task, folder, config.species, out)
         return
     cache = out / ".cache" / "datasets"
-    train, test = (load_rows(str(folder), config.species, part, cache=cache) for part in ("train", "test"))
+    train, validation, test = (load_rows(str(folder), config.species, part, cache=cache) for part in PARTITIONS)
     for name in wanted:
         _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
         saved = out / "models" / name / task / config.species
-        save_head_model(_train(name, train.dataset, out / ".cache" / "features"), saved, train.data)
+        learn = partial(_train, name, cache=out / ".cache" / "features")
+        save_head_model(train_any(train.dataset, validation.dataset, learn), saved, train.data)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, config.species, out / "results")
     _add_cues(task, folder, config.species, out)
@@ -134,6 +142,34 @@ def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
     evaluate_model(load_mask_model(saved), test.dataset, "test", entry["fingerprint"], path)
 
 
+def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
+    """Train a node probe on a task of places and evaluate it beside lazy rules, unless records exist."""
+    from connectomebench.models.node_probe import NodeProbeConfig, load_node_probe, train_node_probe
+    from connectomebench.models.place_baselines import PlaceBaseline
+    from connectomebench.models.registry import save_head_model
+
+    entry = read_manifest(folder)["species"][species]
+    if "cues" not in entry:
+        _add_cues(task, folder, species, out)
+    paths = {name: result_path(out / "results", name, task, species, "test") for name in ("probe", *NODE_RULES)}
+    wanted = [name for name, path in paths.items() if _records_of(path) != entry["fingerprint"]]
+    if not wanted:
+        _log.info("%s: results exist", task)
+        return
+    cache = out / ".cache" / "datasets"
+    train, test = (load_rows(str(folder), species, part, cache=cache) for part in ("train", "test"))
+    for name in wanted:
+        if name == "probe":
+            _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
+            saved = out / "models" / name / task / species
+            config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
+            save_head_model(train_node_probe(train.dataset, config, encoder=_encoder(EFFICIENTNET)), saved, train.data)
+            model = load_node_probe(saved, encoder=_encoder(EFFICIENTNET))
+        else:
+            model = PlaceBaseline(name)
+        evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
+
+
 def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
     """Measure cheap cues for manifest and card; rows that cannot show any are no reason to stop."""
     _log.info("%s: measuring cheap cues", task)
@@ -160,15 +196,18 @@ def _train(name: str, rows: Dataset, cache: Path) -> Probe | TrivialModel | Grey
     return train_probe(rows, config, cache, encoder=encoder)
 
 
-def _reopen(name: str, folder: Path) -> Probe | TrivialModel | GreyModel:
+def _reopen(name: str, folder: Path) -> Model:
     """Load a saved model without cached features, so that its answer times include encoding."""
+    from connectomebench.models.choices import choosing
     from connectomebench.models.grey_baseline import load_grey
+    from connectomebench.models.model_record import read_record
     from connectomebench.models.probe import load_probe
     from connectomebench.models.trivial_baseline import load_trivial
 
+    record = read_record(folder)
     if name == "trivial":
-        return load_trivial(folder)
-    return (load_grey if name == "grey" else load_probe)(folder, encoder=_encoder(EFFICIENTNET))
+        return choosing(load_trivial(folder), record)
+    return choosing((load_grey if name == "grey" else load_probe)(folder, encoder=_encoder(EFFICIENTNET)), record)
 
 
 @lru_cache(maxsize=1)
@@ -206,7 +245,7 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    # the page is about answers of a set; scores of masks stand on the card and in the results
-    shown = {task: m for task, m in manifests.items() if get_task(task).scoring != "masks"}
+    # the page is about answers of a set; scores of masks and places stand on the card and in the results
+    shown = {task: m for task, m in manifests.items() if get_task(task).scoring == "exact"}
     folders = {task: out / task for task, m in shown.items() if chosen in m["species"]}
     return write_report(out, folders, chosen, out / "results")

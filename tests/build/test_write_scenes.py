@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from toy_segmentation import arrays, write_toy
 
 from connectomebench.build.config import load_config
-from connectomebench.build.write_scenes import BODY_COLOURS, WIDER, truth_scene, write_dataset_scenes
+from connectomebench.build.write_scenes import SEVERAL_COLOURS, WIDER, truth_scene, write_dataset_scenes
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Part, Site
 from connectomebench.dataset.loading import load_rows
@@ -20,7 +21,7 @@ from connectomebench.dataset.scene_shards import StoredScenes
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
 from connectomebench.rendering.engines import CpuEngine
-from connectomebench.rendering.scene_file import read_cube
+from connectomebench.rendering.scene_file import read_cube, read_text
 from connectomebench.sources.factory import open_source
 
 trimesh = pytest.importorskip("trimesh", reason="needs trimesh")
@@ -31,7 +32,7 @@ def meshes_of(content: bytes) -> dict[str, Mesh]:
     center, _ = read_cube(content)
     scene = trimesh.load(io.BytesIO(content), file_type="glb", process=False)
     found = {}
-    for name in scene.graph.nodes_geometry:
+    for name in sorted(scene.graph.nodes_geometry):
         transform, own = scene.graph[name]
         points = trimesh.transform_points(np.asarray(scene.geometry[own].vertices), transform) + center
         found[name] = Mesh(points.astype(np.float32), np.asarray(scene.geometry[own].faces, np.int32))
@@ -45,7 +46,7 @@ def test_scenes_draw_the_pictures_of_their_rows(built_short: Path, short_config:
     paths = write_dataset_scenes(config, out, short_config.parent, ["merge_action"])
     assert list(paths) == ["merge_action"] and paths["merge_action"].exists()
     rows = load_rows(str(out / "merge_action"), "fly", "test").dataset
-    stored = StoredScenes([out / "merge_action"])
+    stored = StoredScenes([out / "merge_action" / "fly"])
     for row in rows:
         content = stored.get(row["sample_id"], "scene")
         assert content is not None and read_cube(content) == (tuple(row["location_nm"]), row["extent_nm"])
@@ -70,7 +71,7 @@ def test_the_truth_of_a_volume_is_its_bodies(tmp_path: Path):
     config = load_config(write_toy(tmp_path))
     source = open_source(config.source, "fly", tmp_path / "cache", tmp_path, SerialRunner())
     # segments 1 and 2 are parts of body 10, in voxels of 10 nm with an offset
-    site = Site("merge_action", (700.0, 100.0, 200.0), 300.0, (Part(1, "base"), Part(2, "candidate")), "yes", (1, 2),
+    site = Site("merge_action", (700.0, 100.0, 200.0), 500.0, (Part(1, "base"), Part(2, "candidate")), "yes", (1, 2),
                 (10, 10), "edit")  # fmt: skip
     content = truth_scene(site, source)
     parts = meshes_of(content)
@@ -78,8 +79,15 @@ def test_the_truth_of_a_volume_is_its_bodies(tmp_path: Path):
     made = arrays()["proofread"]
     along = np.flatnonzero((made == 10).any(axis=(1, 2)))
     whole = parts["body"].vertices_nm[:, 0]
-    edge = 300.0 * WIDER / 2
+    edge = 500.0 * WIDER / 2
     assert whole.min() == pytest.approx(max(700 - edge, (along.min() + 30) * 10), abs=60)
     assert whole.max() == pytest.approx(min(700 + edge, (along.max() + 31) * 10), abs=60)
     assert parts["hidden segment 1"].vertices_nm[:, 0].max() < 730 < parts["hidden segment 2"].vertices_nm[:, 0].max()
-    assert len(set(BODY_COLOURS)) == len(BODY_COLOURS)
+    assert len(set(SEVERAL_COLOURS)) == len(SEVERAL_COLOURS)
+    told = re.fullmatch(
+        r"The two come within (\d+) nm of each other, and their directions there differ by (\d+)°\. They are one "
+        r"neuron\.",
+        read_text(content),
+    )
+    # they touch, and the tube is straight
+    assert told is not None and int(told[1]) <= 20 and int(told[2]) <= 15

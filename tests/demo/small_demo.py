@@ -57,7 +57,14 @@ def make_demo_folder(out: Path) -> Path:
     meshes = crossing_tubes()
     scene = write_scene(meshes, [("base", ""), ("candidate", "")], [BLUE, ORANGE], CENTER, EXTENT)
     names = [("body", "31"), ("body", "32"), ("hidden segment 1", "41"), ("hidden segment 2", "42")]
-    truth = write_scene([*meshes, *meshes], names, [BLUE, ORANGE, (140, 144, 152), (140, 144, 152)], CENTER, 9000.0)
+    truth = write_scene(
+        [*meshes, *meshes],
+        names,
+        [BLUE, ORANGE, (140, 144, 152), (140, 144, 152)],
+        CENTER,
+        9000.0,
+        "They are two neurons.",
+    )
     scenes = [RowScenes(row["sample_id"], scene, truth) for row in evaluated_rows()]
     write_scenes(scenes_path(out / "merge_action", "fly", "test"), scenes)
     path = result_path(out / "results", "probe", "merge_action", "fly", "test")

@@ -158,7 +158,7 @@ def test_a_sample_turns_in_3d_and_the_truth_only_after_the_answer(open_page, siz
     pressed = [button.get_attribute("aria-pressed") for button in page.query_selector_all(".viewer-bar button")]
     # both bodies are shown, both segments wait
     assert pressed == ["true", "false", "false", "true", "true", "false", "false"]
-    assert "The truth" in page.inner_text(".cb-3d figcaption")
+    assert page.inner_text(".cb-3d figcaption").startswith("They are two neurons. A wider cube")
     box = page.locator(".cb-3d canvas").bounding_box()
     assert box["width"] > 250 and box["x"] >= 0 and box["x"] + box["width"] <= size["width"]
     before = shown(page)

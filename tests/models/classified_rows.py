@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 from stored_rows import entry, site, source_info
 
+from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species
@@ -60,6 +61,29 @@ def write_classified_rows(out: Path) -> Path:
         write_partition(folder / "fly", TASK, partition, rows, len(rows), 1000)
         counts[partition] = {"no": no, "yes": yes}
     write_card(folder, add_species(folder, TASK, "fly", entry(counts)))
+    return folder
+
+
+CHOICES = "merge_action_multiple_choice"
+
+
+def write_choice_rows(out: Path, counts: tuple[int, int, int] = (40, 16, 24)) -> Path:
+    """Write OUT/TASK of choices among two to four candidates: the right one is the one with much orange, or none is."""
+    random = np.random.default_rng(1)
+    folder, number, written = out / CHOICES, 0, {}
+    for partition, n in zip(PARTITIONS, counts, strict=True):
+        rows = []
+        for k in range(n):
+            number += 1
+            count = 2 + number % 3
+            answer = "none" if k % 5 == 0 else "abcd"[k % count]
+            place = site(100.0 * number, [10 * number + i for i in range(1 + count)], answer, CHOICES)
+            shown = {view: _png("yes" if view[0] == answer else "no", random) for view in place.views}
+            rows.append(make_row(place, shown, f"segment-{number // 2}", source_info()))
+        write_partition(folder / "fly", CHOICES, partition, rows, len(rows), 1000)
+        answers = [row["answer"] for row in rows]
+        written[partition] = {answer: answers.count(answer) for answer in sorted(set(answers))}
+    write_card(folder, add_species(folder, CHOICES, "fly", entry(written)))
     return folder
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +22,7 @@ from connectomebench.rendering.silhouette_features import matched_features
 from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
 from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 
+GOLDEN = Path(__file__).parent / "golden"
 RULES = ViewConfig(image_px=96, em_px=128)
 
 
@@ -134,6 +137,9 @@ def test_each_candidate_is_drawn_with_the_base_alone_and_the_same_camera() -> No
         )
         for view in MESH_VIEWS:
             assert np.array_equal(np.asarray(alone[view]), np.asarray(drawn[f"{letter}_{view}"]))
+    lines = [np.hstack([np.asarray(drawn[f"{letter}_{view}"]) for view in MESH_VIEWS]) for letter in "ab"]
+    golden = np.asarray(Image.open(GOLDEN / "choices.png"))
+    assert np.mean(np.abs(golden.astype(int) - np.vstack(lines).astype(int)) > 24) < 0.002
     with pytest.raises(EmptyView, match="segment 3"):
         render_site(both, [*meshes[:2], EMPTY_MESH], None, rules=RULES, engine=CpuEngine())
     features = matched_features(drawn)

@@ -38,8 +38,16 @@ def supervoxels() -> Supervoxels:
     )
 
 
-def proposal(name: str, operation: str, source: int, sink: int, confidence: float, value: float) -> Edit:
-    """Propose an edit between two supervoxels (ids from 1)."""
+def expected_gain(confidence: float, first: float, second: float) -> float:
+    """Compute the expected gain of a decision from its definition, with entropies in place of the closed form."""
+    total, both = sum(VOXELS), first + second
+    p = np.array([first, second]) / both
+    return confidence * both / total * float(-(p * np.log2(p)).sum())
+
+
+def proposal(name: str, operation: str, source: int, sink: int, confidence: float, *sizes: int) -> Edit:
+    """Propose an edit between two supervoxels (ids from 1), whose sides have so many voxels."""
+    value = expected_gain(confidence, *sizes)
     points = supervoxels().points_nm
     before = tuple(dict.fromkeys(SEGMENTS[one - 1] for one in (source, sink)))
     a, b = (tuple(float(c) for c in points[one - 1]) for one in (source, sink))
@@ -53,10 +61,10 @@ def proposal(name: str, operation: str, source: int, sink: int, confidence: floa
 
 VIEWS = ("front", "side", "top")
 QUEUE = (
-    proposal("a", "merge", 8, 9, 0.7, 0.5),  # 3 and 4
-    proposal("b", "split", 6, 7, 0.6, 0.4),  # 3
-    proposal("c", "merge", 2, 3, 0.4, 0.3),  # 1 and 2
-    proposal("d", "merge", 4, 5, 0.3, 0.2),  # 2 and 3
+    proposal("a", "merge", 8, 9, 0.7, 240, 600),  # 3 and 4
+    proposal("b", "split", 6, 7, 0.6, 120, 120),  # 3
+    proposal("c", "merge", 2, 3, 0.4, 200, 160),  # 1 and 2
+    proposal("d", "merge", 4, 5, 0.3, 160, 240),  # 2 and 3
 )
 
 

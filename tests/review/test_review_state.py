@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score
-from small_review import QUEUE, SEGMENTS, VOXELS, supervoxels, write_small_review
+from small_review import QUEUE, SEGMENTS, expected_gain, supervoxels, write_small_review
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.edit_log import read_edits, replay
@@ -41,25 +41,18 @@ def parts(state: ReviewState) -> set[frozenset[int]]:
     return {frozenset(np.flatnonzero(objects == one).tolist()) for one in np.unique(objects)}
 
 
-def gain(confidence: float, first: float, second: float) -> float:
-    """Compute the expected gain from its definition, with entropies in place of the closed form."""
-    total, both = sum(VOXELS), first + second
-    p = np.array([first, second]) / both
-    return confidence * both / total * float(-(p * np.log2(p)).sum())
-
-
 def test_values_follow_the_objects():
     state = fresh()
     before = {one.edit.edit_id: one.value for one in state.waiting()}
-    assert before[A] == pytest.approx(gain(0.7, 240, 600))
-    assert before[B] == pytest.approx(gain(0.6, 120, 120))
-    assert before[C] == pytest.approx(gain(0.4, 200, 160))
-    assert before[D] == pytest.approx(gain(0.3, 160, 240))
+    assert before[A] == pytest.approx(expected_gain(0.7, 240, 600))
+    assert before[B] == pytest.approx(expected_gain(0.6, 120, 120))
+    assert before[C] == pytest.approx(expected_gain(0.4, 200, 160))
+    assert before[D] == pytest.approx(expected_gain(0.3, 160, 240))
     act(state, "accept", A)  # 3 and 4 are one now: a cut through 3 parts other sizes, 2 joins a larger one
     after = {one.edit.edit_id: one for one in state.waiting()}
     assert set(after) == {B, C, D}
-    assert after[B].value == pytest.approx(gain(0.6, 120, 720)) and after[B].changed
-    assert after[D].value == pytest.approx(gain(0.3, 160, 840)) and after[D].changed
+    assert after[B].value == pytest.approx(expected_gain(0.6, 120, 720)) and after[B].changed
+    assert after[D].value == pytest.approx(expected_gain(0.3, 160, 840)) and after[D].changed
     assert after[C].value == before[C] and not after[C].changed
     assert [one.value for one in state.waiting()] == sorted((one.value for one in after.values()), reverse=True)
     act(state, "accept", B)

@@ -49,7 +49,7 @@ def png(seed: int, size: int = 48) -> bytes:
 
 
 def row(number: int, answer: str, task: str = "merge_action", species: str = "fly") -> dict[str, Any]:
-    shown = 4 if get_task(task).has_candidates else len(get_task(task).roles)
+    shown = 5 if get_task(task).has_candidates else len(get_task(task).roles)
     place = site(100.0 * number, [HIGH + 10 * number + i for i in range(shown)], answer, task)
     images = {view: png(100 * number + i) for i, view in enumerate(place.views)}
     if get_task(task).scoring == "masks":

@@ -98,13 +98,15 @@ def _match_pairs(task: str, visible: list[Entry], rules: ControlConfig, dropped:
 
 
 def _match_none(task: str, visible: list[Entry], rules: ControlConfig, dropped: Counter[str]) -> MatchedSites:
-    """Choose sites with a right candidate, and about a fifth without, at random among those alike to one with."""
-    pairs = _pairs(task, visible, rules, dropped)
-    wanted = max(1, round(_SPARE * _nones_for(len(pairs))))
+    """Choose all sites with a right candidate, and about a fifth without, at random among those alike to one with."""
+    cases = [entry for entry in visible if entry[1].is_case]
+    pairs = _pairs(task, visible, rules, Counter())
+    wanted = max(1, round(_SPARE * _nones_for(len(cases))))
     order = _order([visible[none][1] for _, none in pairs], rules.seed)
     nones = sorted(pairs[k][1] for k in order[:wanted])
+    dropped["none right, and unlike those with a right candidate"] += len(visible) - len(cases) - len(pairs)
     dropped["answer none more often than wanted"] += len(pairs) - len(nones)
-    return _unpaired([visible[case] for case, _ in pairs] + [visible[none] for none in nones], dropped)
+    return _unpaired([*cases, *(visible[none] for none in nones)], dropped)
 
 
 def _match_all(task: str, visible: list[Entry], rules: ControlConfig, dropped: Counter[str]) -> MatchedSites:

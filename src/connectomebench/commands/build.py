@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--scenes",
         choices=("train", "validation", "test"),
         metavar="PARTITION",
-        help="write 3D scenes of this partition too (DIR/TASK/scenes), which the demo shows",
+        help="write 3D scenes of this partition too, which the demo shows",
     )
     parser.set_defaults(run=_run)
 

@@ -37,6 +37,12 @@ _PLAIN = {
             "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
         },
     ),
+    "merge_action_multiple_choice": Explanation(
+        "Which orange piece belongs to the same neuron as the blue one?",
+        "Where a piece ends, several others lie near. A proofreader has to find the one that the neuron goes on in, or "
+        "see that none of them is.",
+        {"none": "None of these pieces continues the blue one."},
+    ),
     "endpoint_error_identification_with_em": Explanation(
         "Was the blue piece cut off here by mistake, so that the neuron really goes on?",
         "Every branch of a neuron ends somewhere. Most ends are real; some are places where the segmentation lost "
@@ -54,6 +60,18 @@ _PLAIN = {
             "yes": "The neuron goes on: a split error lies at this end.",
             "no": "The neuron really ends here.",
         },
+    ),
+    "endpoint_localization": Explanation(
+        "Where was the blue piece wrongly cut off from the rest of its neuron?",
+        "A segmentation that broke a neuron is mended where its pieces meet. Whoever finds the place has done most of "
+        "the work.",
+        {},
+    ),
+    "split_proposal": Explanation(
+        "Where should the blue piece be cut, so that its two neurons come apart?",
+        "A segmentation that fused neurons is mended by a cut. A tool computes it from a point on either side; where "
+        "these points are decides what is cut.",
+        {},
     ),
     "merge_error_identification": Explanation(
         "Are two different neurons glued together at this place?",
@@ -129,8 +147,24 @@ CUE_TITLES = {
     "slice": "grey values round the centre of the slices of image data",
     "grey": "size of the pictures",
     "metadata": "sizes of files, place, ids, extent, numbers of segments and pictures",
+    "position": "letter of a candidate, and how many there are",
+    "largest": "which candidate covers most, against the others",
+    "nearest": "which candidate comes nearest to the centre, against the others",
 }
 """What each cheap cue (:data:`connectomebench.models.cues.CUES`) looks at."""
+
+PLACE_RULE_TITLES = {
+    "centre": "the centre of the views itself",
+    "first_node": "the nodes with the lowest numbers",
+    "central_node": "the nodes nearest to the centre of the views",
+    "outermost_node": "the nodes farthest from the centre of the views",
+    "lonely_node": "the nodes farthest from all others",
+    "tip_node": "the nodes farthest from the middle of all nodes",
+}
+"""What each lazy rule for a place (:mod:`connectomebench.models.place_baselines`) answers with."""
+
+ALL_CUE_TITLES = CUE_TITLES | PLACE_RULE_TITLES
+"""Every cue that ``connectomebench check`` measures."""
 
 MATCHED_CUES = ("trivial", "silhouette")
 """Cues that controls of a build are matched on: at chance by design, whatever else can be read off the pictures."""

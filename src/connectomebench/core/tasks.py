@@ -8,7 +8,8 @@ Sample counts and human baselines are those published with ConnectomeBench / Con
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from connectomebench.core.errors import unknown_name
@@ -123,6 +124,20 @@ class Task:
         """Return the answers that a sample with so many candidates can have; all labels of tasks without candidates."""
         return (*self.labels[:choices], NONE) if self.has_candidates and choices else self.labels
 
+    def for_views(self, views: Sequence[str]) -> Task:
+        """Return the task with the labels that a sample with these images can have.
+
+        Examples
+        --------
+        >>> from connectomebench import get_task
+        >>> get_task("merge_action_multiple_choice").for_views(["a_front", "a_side", "a_top"]).labels
+        ('a', 'none')
+        """
+        if not self.has_candidates:
+            return self
+        letters = {candidate_view(view)[0] for view in views} - {""}
+        return replace(self, labels=self.labels_of(len(letters)))
+
     def ask(self, choices: int = 0) -> str:
         """Return the question, which names the candidates that there are."""
         if not self.has_candidates or not choices:
@@ -217,8 +232,10 @@ _TASKS = (
     Task(
         "endpoint_localization",
         "Split error localization",
-        f"{_INTRO} in three views with numbered points. Where is the segment wrongly cut? "
-        "Answer with coordinates in nm.",
+        f"{_INTRO} (blue) in three orthographic views (front, side, top) with numbered nodes. The segment is only a "
+        "part of its neuron: at one place in the view it was wrongly cut off from the rest. Where? Answer with the "
+        "coordinates of that place, x, y, z in nm relative to the centre of the views, or with the number of the node "
+        "nearest to it.",
         "point",
         (),
         MESH_VIEWS,
@@ -258,8 +275,10 @@ _TASKS = (
     Task(
         "split_proposal",
         "Split proposal",
-        f"{_INTRO} in three views with numbered points. Where should it be split? Answer with source and sink "
-        "coordinates in nm.",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) with numbered nodes. "
+        "Where should it be split? Answer with a point on either side of the right cut, as near to it as the nodes "
+        "allow: sources on one side, sinks on the other, as coordinates in nm relative to the centre of the views or "
+        "as numbers of nodes.",
         "points",
         (),
         MESH_VIEWS,

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from connectomebench.core.tasks import candidate_view
+
 PLANES = {"front": "xy", "side": "yz", "top": "xz"}
 """The plane of each mesh view; ``em_`` before it names its slice."""
 
@@ -15,7 +17,7 @@ PLANES = {"front": "xy", "side": "yz", "top": "xz"}
 def plane(view: str) -> str | None:
     """Name the plane of a view or slice (``xy``, ``yz``, ``xz``); None for pictures of no fixed plane."""
     slices = {f"em_{axes}": axes for axes in PLANES.values()}
-    return PLANES.get(view) or slices.get(view)
+    return PLANES.get(candidate_view(view)[1]) or slices.get(view)
 
 
 def plane_columns(views: Sequence[str]) -> list[list[int]]:
@@ -30,21 +32,25 @@ def plane_columns(views: Sequence[str]) -> list[list[int]]:
     -------
     list of list of int
         Indices of the pictures of each column from top to bottom: a mesh view and the slice in its plane, in the order
-        of the views; any other picture alone.
+        of the views, or the view of each candidate; any other picture alone.
 
     Examples
     --------
     >>> plane_columns(["front", "side", "top", "em_xy", "em_xz", "em_yz"])
     [[0, 3], [1, 5], [2, 4]]
+    >>> plane_columns(["a_front", "a_side", "a_top", "b_front", "b_side", "b_top"])
+    [[0, 3], [1, 4], [2, 5]]
     """
     columns: list[list[int]] = []
     by_plane: dict[str, list[int]] = {}
+    meshes = {i: PLANES[own] for i, view in enumerate(views) if (own := candidate_view(view)[1]) in PLANES}
+    for i, axes in meshes.items():
+        if axes not in by_plane:
+            by_plane[axes] = []
+            columns.append(by_plane[axes])
+        by_plane[axes].append(i)
     for i, view in enumerate(views):
-        if view in PLANES:
-            by_plane[PLANES[view]] = [i]
-            columns.append(by_plane[PLANES[view]])
-    for i, view in enumerate(views):
-        if view in PLANES:
+        if i in meshes:
             continue
         above = by_plane.get(plane(view) or "")
         if above is None:
@@ -74,7 +80,12 @@ def view_caption(view: str) -> str:
     --------
     >>> view_caption("side"), view_caption("em_yz"), view_caption("first")
     ('side view, yz plane', 'image slice, yz plane', 'first')
+    >>> view_caption("b_side")
+    'b: side view, yz plane'
     """
+    letter, own = candidate_view(view)
+    if letter:
+        return f"{letter}: {view_caption(own)}"
     axes = plane(view)
     if axes is None:
         return view.replace("_", " ")

@@ -1,8 +1,8 @@
 """File names of a dataset repository; no other file is uploaded, changed or deleted.
 
 Beside the rows of a species (`SPECIES/PARTITION-NNNNN-of-NNNNN.parquet`) there may be their scenes, from format 2.0 on:
-`SPECIES/scenes-PARTITION-NNNNN-of-NNNNN.zip`, an archive with one member a sample, `SAMPLE_ID.npz`, that holds the
-meshes and slices that its pictures show. Loading rows never touches them.
+`SPECIES/scenes-PARTITION-NNNNN-of-NNNNN.zip`, an archive with `SAMPLE_ID.glb`, the meshes that the pictures of a sample
+show, and `SAMPLE_ID-truth.glb`, what is really there. Loading rows never touches them.
 """
 
 from __future__ import annotations

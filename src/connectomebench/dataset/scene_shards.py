@@ -1,21 +1,24 @@
-"""Scenes of a dataset's rows, in an optional Parquet file beside those of the rows.
+"""Scenes of a dataset's rows, in optional archives beside the rows (:mod:`connectomebench.dataset.repo_layout`).
 
-``TASK/scenes/SPECIES-PARTITION.parquet`` holds ``sample_id``; ``scene``, what the views show, without any id; and
-``truth``, a larger cube with the bodies that it really holds. Both are binary glTF
+``SPECIES/scenes-PARTITION-00000-of-00001.zip`` holds for each row ``SAMPLE_ID.glb``, what its views show, without any
+id, and ``SAMPLE_ID-truth.glb``, a larger cube with the bodies that it really holds. Both are binary glTF
 (:mod:`connectomebench.rendering.scene_file`). ``load_dataset`` does not read them.
 """
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
+from connectomebench.dataset.repo_layout import scene_files
 
-FOLDER = "scenes"
-_ROWS_A_GROUP = 4  # some hundred kB each: one is read at a time
+_SUFFIX = {"scene": ".glb", "truth": "-truth.glb"}
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest that an archive can state: the same scenes give the same bytes
 
 
 @dataclass(frozen=True)
@@ -39,31 +42,18 @@ class RowScenes:
 
 def scenes_path(folder: Path, species: str, partition: str) -> Path:
     """Return the path of the scenes of a partition; ``folder`` is that of the task."""
-    return folder / FOLDER / f"{species}-{partition}.parquet"
+    return folder / species / f"scenes-{partition}-00000-of-00001.zip"
 
 
 def write_scenes(path: Path, rows: Iterable[RowScenes]) -> int:
-    """Write scenes as they come; return their number. Nothing is left behind if it is interrupted."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    schema = pa.schema([("sample_id", pa.string()), ("scene", pa.binary()), ("truth", pa.binary())])
+    """Write scenes as they come; return the number of rows. Nothing is left behind if it is interrupted."""
     n = 0
-    with atomic_path(path) as temporary, pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-        batch: list[RowScenes] = []
-
-        def flush() -> None:
-            columns = {name: [getattr(one, name) for one in batch] for name in schema.names}
-            writer.write_table(pa.table(columns, schema))
-            batch.clear()
-
+    with atomic_path(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for row in rows:
-            batch.append(row)
+            for kind, content in (("scene", row.scene), ("truth", row.truth)):
+                member = zipfile.ZipInfo(row.sample_id + _SUFFIX[kind], _EPOCH)
+                archive.writestr(member, content, zipfile.ZIP_DEFLATED, 6)
             n += 1
-            if len(batch) == _ROWS_A_GROUP:
-                flush()
-        if batch:
-            flush()
     return n
 
 
@@ -73,41 +63,34 @@ class StoredScenes:
     Parameters
     ----------
     folders
-        Folders of tasks; those without scenes are left out.
+        Folders of one species of a task each; those without scenes are left out.
 
     Raises
     ------
     ConnectomeBenchError
-        If a file of scenes cannot be read.
+        If an archive cannot be read.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self._places: dict[str, tuple[Path, int, int]] = {}
-        for path in sorted(path for folder in folders for path in (folder / FOLDER).glob("*.parquet")):
+        self._archive_of: dict[str, Path] = {}
+        paths = sorted({folder.parent / name for folder in folders for name in scene_files(folder.parent, folder.name)})
+        for path in paths:
             try:
-                with pq.ParquetFile(path) as stored:
-                    for group in range(stored.num_row_groups):
-                        ids = stored.read_row_group(group, columns=["sample_id"])["sample_id"].to_pylist()
-                        self._places.update({sample: (path, group, i) for i, sample in enumerate(ids)})
-            except (OSError, pa.ArrowException) as error:
+                with zipfile.ZipFile(path) as archive:
+                    self._archive_of.update(dict.fromkeys(archive.namelist(), path))
+            except (OSError, zipfile.BadZipFile) as error:
                 raise ConnectomeBenchError(f"cannot read {path}: {error}; write the scenes again") from None
 
     def __contains__(self, sample_id: str) -> bool:
-        return sample_id in self._places
+        return sample_id + _SUFFIX["scene"] in self._archive_of
 
-    def get(self, sample_id: str, name: str) -> bytes | None:
-        """Return the ``scene`` or ``truth`` of a row; None where it has none."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if sample_id not in self._places:
+    def get(self, sample_id: str, kind: Literal["scene", "truth"]) -> bytes | None:
+        """Return the scene or the truth of a row; None where it has none."""
+        member = sample_id + _SUFFIX[kind]
+        if member not in self._archive_of:
             return None
-        path, group, number = self._places[sample_id]
         try:
-            with pq.ParquetFile(path) as stored:
-                return stored.read_row_group(group, columns=[name])[name][number].as_py()
-        except (OSError, pa.ArrowException):
+            with zipfile.ZipFile(self._archive_of[member]) as archive:
+                return archive.read(member)
+        except (OSError, KeyError, zipfile.BadZipFile):
             raise ConnectomeBenchError("the 3D scene of this sample cannot be read; choose another one") from None

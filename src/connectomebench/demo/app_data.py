@@ -71,8 +71,8 @@ def open_content(folder: Path) -> AppData:
         If there is no dataset.
     """
     samples = open_samples(folder)
-    tasks = {place.file.parent.parent for places in samples.places.values() for place in places}
-    return AppData(samples, AnswerRecords(folder, samples), folder, StoredScenes(tasks))
+    folders = {place.file.parent for places in samples.places.values() for place in places}
+    return AppData(samples, AnswerRecords(folder, samples), folder, StoredScenes(folders))
 
 
 def show_errors(handler: Callable[..., Any]) -> Callable[..., Any]:

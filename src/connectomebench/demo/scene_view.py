@@ -8,6 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from connectomebench.demo.app_data import AppData
+from connectomebench.rendering.scene_file import read_text
 
 BEFORE, AFTER = "Turn it in 3D", "The truth in 3D"
 
@@ -43,7 +44,7 @@ def sample_scene(content: AppData, row: dict[str, Any], *, truth: bool) -> Marku
     if found is None:
         return Markup("")
     title = (
-        "The truth, in a wider cube: each neuron in a colour of its own."
+        f"{read_text(found)} A wider cube; each neuron has a colour of its own.".strip()
         if truth
         else "What the pictures show. Drag to turn, wheel or pinch to zoom."
     )

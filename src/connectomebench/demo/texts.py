@@ -21,12 +21,15 @@ _PLAIN = {
     "pictures?",
     "endpoint_error_identification_with_em": "Does the neuron really go on where the blue piece ends, in the middle of "
     "the pictures?",
+    "endpoint_localization": "Where was the blue piece wrongly cut off from the rest of its neuron?",
+    "split_proposal": "Where should the blue piece be cut, so that its two neurons come apart?",
     "merge_error_identification": "Are two different neurons fused into the blue piece, in the middle of the pictures?",
     "split_action": "Should the piece be cut into the blue and the orange part?",
     "segment_identity": "Do both pictures show the same piece?",
     "segment_classification": "What is the blue piece?",
 }
 _CHOICES = {
+    "merge_action_multiple_choice": {"none": "none of them"},
     "segment_classification": {
         "a": "one cell body and its processes",
         "b": "several cell bodies",
@@ -35,7 +38,7 @@ _CHOICES = {
         "e": "no neuron",
         "f": "cannot be told",
         "g": "none of these",
-    }
+    },
 }
 _YES_NO = {"yes": "y", "no": "n"}
 

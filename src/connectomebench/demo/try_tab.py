@@ -37,7 +37,7 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
         asked = gr.HTML(elem_classes="cb-prose")
         pictures = gr.HTML('<p style="min-height:20rem">The first sample is on its way.</p>', elem_id="cb-sample")
-        turn = gr.Button(BEFORE, visible=False, elem_id="cb-turn", size="sm")
+        turn = gr.Button(BEFORE, visible=False, elem_id="cb-turn", size="md")
         scene = gr.HTML(elem_id="cb-scene")
         with gr.Row(elem_id="cb-answers"):
             buttons = [

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import read_places
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.evaluation.answer_from_analysis import derived_answer
 from connectomebench.evaluation.answer_mode import AnswerMode, can_score
@@ -105,7 +106,7 @@ class ChatModelAdapter:
         for row in rows:
             _check(row, self._answer_mode)
         conversations = [self._conversation(row) for row in rows]
-        tasks = [get_task(row["task"]) for row in rows]
+        tasks = [get_task(row["task"]).for_views(row["views"]) for row in rows]
         if self._answer_mode.kind == "scored":
             return self._scored(conversations, tasks)
         draws = self._answer_mode.votes
@@ -124,12 +125,12 @@ class ChatModelAdapter:
 
     def _scored(self, conversations: Sequence[Conversation], tasks: Sequence[Task]) -> list[Answer]:
         model = cast(ScoringModel, self._model)
-        by_task: dict[str, list[int]] = {}
+        by_task: dict[Task, list[int]] = {}
         for number, task in enumerate(tasks):
-            by_task.setdefault(task.name, []).append(number)
+            by_task.setdefault(task, []).append(number)
         answers: dict[int, Answer] = {}
-        for name, numbers in by_task.items():
-            scores = model.score([conversations[number] for number in numbers], get_task(name).labels)
+        for task, numbers in by_task.items():
+            scores = model.score([conversations[number] for number in numbers], task.labels)
             for number, own in zip(numbers, scores, strict=True):
                 answers[number] = Answer(
                     max(own, key=own.__getitem__), own, question=_question_text(conversations[number])
@@ -165,7 +166,8 @@ def majority(votes: Sequence[str | None], task: Task) -> tuple[str | None, int]:
     """Return the majority answer and the index of the first vote for it.
 
     An answer wins only with more votes than there are unparsed replies. Ties go to the answer given first. Places are
-    equal if they match to the nm; the two places of a cut may come in any order and are returned as first given.
+    equal if they match to the nm, or are the same node; those of a cut may come in any order, and either side may be
+    called the source. They are returned as first given.
 
     Parameters
     ----------
@@ -189,7 +191,11 @@ def majority(votes: Sequence[str | None], task: Task) -> tuple[str | None, int]:
 
 
 def _vote_key(answer: str, task: Task) -> str:
-    return "; ".join(sorted(answer.split("; "))) if task.answer_kind == "points" else answer
+    places = read_places(answer) if task.answer_kind == "points" else None
+    if places is None:
+        return answer
+    sides = sorted((sorted(side, key=repr) for side in (places.sources, places.sinks)), key=repr)
+    return repr(sides)
 
 
 def _shares(votes: Sequence[str | None], task: Task) -> dict[str, float]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import NONE
 from connectomebench.evaluation.statistics import Estimate, balanced_accuracy_statistic, bootstrap_interval
+from connectomebench.models.choice_cues import CHOICE_CUES
+from connectomebench.models.choices import is_choice, letters_of
 from connectomebench.models.cues import CheapCue, cue_features, cues_of
 
 if TYPE_CHECKING:
@@ -84,8 +87,43 @@ def score_cues(
     """
     if len(test) == 0:
         raise ConnectomeBenchError("there are no rows to judge; build the dataset again or choose another partition")
+    if is_choice(test):
+        yield from (score_choice_cue(cue, train, test, cache, seed=seed, progress=progress) for cue in CHOICE_CUES)
+        return
     for cue in cues_of(test.select_columns(["views"])[0]["views"]):
         yield score_cue(cue, train, test, cache, seed=seed, progress=progress)
+
+
+def score_choice_cue(
+    cue: CheapCue, train: Dataset, test: Dataset, cache: Path | None = None, *, seed: int = 0, progress: bool = False
+) -> CueScore:
+    """Learn which candidate a cue speaks for, and judge it on another partition.
+
+    Boosting tells for each candidate whether it is right; the likeliest of a row is chosen, or none where all are
+    likelier wrong than right (with both kinds weighted alike).
+
+    Parameters and errors are those of :func:`score_cue`.
+    """
+    names, features = cue_features(train, cue, cache, progress=progress)
+    _, judged = cue_features(test, cue, cache, progress=progress)
+    right = [answer == letter for answer, letter in _candidates(train)]
+    model = _boosting(features, ["yes" if one else "no" for one in right], seed)
+    likely = model.predict_proba(judged)[:, list(model.classes_).index("yes")]
+    best: dict[int, tuple[float, str]] = {}
+    rows = [(i, letter) for i, views in enumerate(test["views"]) for letter in letters_of(views)]
+    for (i, letter), chance in zip(rows, likely.tolist(), strict=True):
+        best[i] = max(best.get(i, (0.5, NONE)), (chance, letter), key=lambda found: found[0])
+    predicted = [best[i][1] for i in range(len(test))]
+    statistic = balanced_accuracy_statistic(predicted, list(test["answer"]))
+    estimate = bootstrap_interval(statistic, list(test["group"]), seed=seed, bounds=(0.0, 1.0))
+    task = str(train.select_columns(["task"])[0]["task"])
+    return CueScore(cue.name, estimate, len(train), len(names), task in cue.inherent_in)
+
+
+def _candidates(rows: Dataset) -> Iterator[tuple[str, str]]:
+    """Yield the answer of the row and the letter of every candidate."""
+    for answer, views in zip(rows["answer"], rows["views"], strict=True):
+        yield from ((answer, letter) for letter in letters_of(views))
 
 
 def predict_answers(
@@ -107,6 +145,10 @@ def predict_answers(
     ConnectomeBenchError
         If all rows have the same answer.
     """
+    return [str(answer) for answer in _boosting(features, answers, seed).predict(judged)]
+
+
+def _boosting(features: NDArray[np.floating], answers: Sequence[str], seed: int) -> Any:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     if len(set(answers)) < 2:
@@ -122,5 +164,4 @@ def predict_answers(
         early_stopping=False,  # pyright: ignore[reportArgumentType]
         random_state=seed,
     )
-    model.fit(features, list(answers))
-    return [str(answer) for answer in model.predict(judged)]
+    return model.fit(features, list(answers))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.rows import Rows
@@ -22,12 +23,14 @@ from connectomebench.evaluation.results import DEFAULT, read_results, result_pat
 from connectomebench.evaluation.runner import DEFAULT_RUN, RunConfig, evaluate_model
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.evaluation.true_answers import dataset_answers
+from connectomebench.models.choices import ASKED_OF_EACH, ChoiceModel, fit_none_weight
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
 
     from connectomebench.models.base import Model
+    from connectomebench.models.model_record import ModelRecord
 
 BASE_MODEL = "base_model"
 SHUFFLED_LABELS = "shuffled_labels"
@@ -164,14 +167,14 @@ def evaluate(
     unchanged = eval_data.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
     rows = load_rows(eval_data.dataset, eval_data.species, eval_data.partition, eval_data.revision, task=eval_data.task)
     prepare = None if unchanged else partial(ablate, name=cast(str, eval_data.ablation))
-    loaded = [load_model_spec(model_spec)]
+    loaded = [_for_choices(load_model_spec(model_spec), rows, eval_data)]
     model, named = _prepare_model(
         loaded[0], prompt_options if cascade_rule is None else DEFAULT_PROMPT_OPTIONS, rows, eval_data, prepare
     )
     if cascade_rule is not None:
         from connectomebench.models.cascade import Cascade
 
-        loaded.append(load_model_spec(cascade_rule.fallback_model))
+        loaded.append(_for_choices(load_model_spec(cascade_rule.fallback_model), rows, eval_data))
         second, named = _prepare_model(loaded[1], prompt_options, rows, eval_data, prepare)
         names = (loaded[0].name, loaded[1].name)
         model = Cascade(model, second, cascade_rule.min_confidence, names=names)
@@ -231,6 +234,22 @@ def _select_rows(rows: Dataset, eval_data: EvalData) -> Dataset:
     if eval_data.max_samples is None:
         return rows
     return rows.select(sorted(balanced_sample(rows["answer"], eval_data.max_samples, eval_data.seed)))
+
+
+def _for_choices(loaded: LoadedModel, rows: Rows, eval_data: EvalData) -> LoadedModel:
+    """Let a model of pairs choose among candidates; the weight of none is fitted on the validation rows.
+
+    Any other model comes back as it is.
+    """
+    model, record = loaded.model, loaded.record
+    is_judge = record is not None and record.task == ASKED_OF_EACH and not hasattr(model, "reply")
+    if not is_judge or not get_task(rows.data.task).has_candidates:
+        return loaded
+    revision = rows.data.revision if rows.data.repo else eval_data.revision
+    held_out = load_rows(eval_data.dataset, eval_data.species, "validation", revision, task=eval_data.task)
+    judge = cast("Model", model)
+    choosing = ChoiceModel(judge, fit_none_weight(judge, held_out.dataset))
+    return LoadedModel(choosing, replace(cast("ModelRecord", record), task=rows.data.task), loaded.name)
 
 
 def _prepare_model(

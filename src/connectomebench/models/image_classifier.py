@@ -10,6 +10,7 @@ import inspect
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,8 +19,9 @@ import torch
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path, write_json
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import YES_NO, get_task
 from connectomebench.models.base import Answer, Batch, check_views, column
+from connectomebench.models.choices import WEIGHT, ChoiceModel
 from connectomebench.models.heads import decide
 from connectomebench.models.images import StoredImage
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, write_record
@@ -96,13 +98,38 @@ class ImageClassifier:
         write_record(folder, self.record)
 
 
+class ChoosingClassifier(ChoiceModel):
+    """An image classifier that judges single candidates, as a model that chooses among them.
+
+    Parameters
+    ----------
+    inner
+        Judges one candidate.
+    none_weight
+        See :class:`connectomebench.models.choices.ChoiceModel`.
+    """
+
+    inner: ImageClassifier
+
+    def __init__(self, inner: ImageClassifier, none_weight: float) -> None:
+        super().__init__(inner, none_weight)
+        config = inner.record.config | {WEIGHT: none_weight}
+        self.record = replace(inner.record, config=config, revision=self.revision)
+
+    def save(self, folder: Path) -> None:
+        """Save the model to a folder; :func:`connectomebench.models.registry.load_model` loads it."""
+        self.inner.save(folder)
+        write_record(folder, self.record)
+
+
 def load_image_classifier(folder: Path) -> ImageClassifier:
     """Load a saved image classifier, onto the GPU if available.
 
     Parameters
     ----------
     folder
-        Written by :meth:`ImageClassifier.save`; may come from outside, so every value is checked.
+        Written by :meth:`ImageClassifier.save`; may come from outside, so every value is checked. Of a model that
+        chooses among candidates, what judges one of them is loaded.
 
     Raises
     ------
@@ -117,7 +144,8 @@ def load_image_classifier(folder: Path) -> ImageClassifier:
         raise ConnectomeBenchError(
             f"{folder} holds a model of kind {record.kind}, not an image classifier; load it as one"
         )
-    settings = _read_settings(folder / CONFIG, get_task(record.task).labels)
+    judges = WEIGHT in record.config
+    settings = _read_settings(folder / CONFIG, YES_NO if judges else get_task(record.task).labels)
     try:
         with torch.device("meta"):
             wanted = {name: value.shape for name, value in ViewClassifier(**settings).state_dict().items()}
@@ -137,6 +165,8 @@ def load_image_classifier(folder: Path) -> ImageClassifier:
         raise ConnectomeBenchError(f"{folder / WEIGHTS} does not fit {CONFIG}: {example}; get the model again")
     network = ViewClassifier(**settings)
     network.load_state_dict(state)
+    if judges:  # the revision of the record is that of the whole, which whoever adds the weight of none checks
+        return ImageClassifier(network, replace(record, revision=network_revision(network)))
     if network_revision(network) != record.revision:
         raise ConnectomeBenchError(f"{folder}: weights and {CONFIG} are not those of its record; get the model again")
     return ImageClassifier(network, record)

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import YES_NO, get_task
 from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
-from connectomebench.models.image_classifier import KIND, ImageClassifier
+from connectomebench.models.choices import candidate_rows, fit_none_weight, is_choice
+from connectomebench.models.image_classifier import KIND, ChoosingClassifier, ImageClassifier
 from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
 from connectomebench.models.image_classifier_trainer import ImageRows, best_epoch, fit_network, memory_hint, score_rows
 from connectomebench.models.model_record import ModelRecord
@@ -47,13 +48,16 @@ def train_image_classifier(
     *,
     resume: bool = True,
     progress: bool = True,
-) -> ImageClassifier:
+) -> ImageClassifier | ChoosingClassifier:
     """Train an image classifier.
 
     Each epoch shows every answer equally often. The epoch with the best balanced accuracy on the validation rows is
     kept (of equals the one with the lower log loss), and the temperature is fitted on the same rows. The same seed,
     rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate launch``, all processes
     must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy with ``config.seed``.
+
+    For a choice among candidates the network judges each by itself, and the weight of none is fitted on the validation
+    rows.
 
     Parameters
     ----------
@@ -85,13 +89,17 @@ def train_image_classifier(
         raise ConnectomeBenchError(
             f"task {task.name} asks for a place and not for one of several answers; take another"
         )
+    choices = validation if is_choice(train) else None
+    labels = task.labels if choices is None else YES_NO
+    if choices is not None:  # each candidate is judged by itself
+        train, validation = candidate_rows(train), candidate_rows(validation)
     views = _views(train, "training")
     if _views(validation, "validation") != views:
         raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
-    train_rows = _image_rows(train, task.labels, "training")
-    validation_rows = _image_rows(validation, task.labels, "validation")
+    train_rows = _image_rows(train, labels, "training")
+    validation_rows = _image_rows(validation, labels, "validation")
     # One more of each, so that an answer that never occurred is improbable and not impossible.
-    counts = np.bincount(train_rows.labels, minlength=len(task.labels)) + 1
+    counts = np.bincount(train_rows.labels, minlength=len(labels)) + 1
     prior = counts / counts.sum()
 
     backbone = Path(config.backbone).name if Path(config.backbone).is_dir() else config.backbone
@@ -99,7 +107,7 @@ def train_image_classifier(
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices), memory_hint(config):
         torch.manual_seed(config.seed)
-        network, base, base_revision = start_network(config, task.labels, views, prior.tolist())
+        network, base, base_revision = start_network(config, labels, views, prior.tolist())
         rows = [(part.ids, part.labels.tolist()) for part in (train_rows, validation_rows)]
         configuration = {
             "classifier": {**asdict(config), "backbone": backbone},
@@ -136,7 +144,8 @@ def train_image_classifier(
         trained_on=tuple(data),
         versions=versions,
     )
-    return ImageClassifier(final, record)
+    classifier = ImageClassifier(final, record)
+    return classifier if choices is None else ChoosingClassifier(classifier, fit_none_weight(classifier, choices))
 
 
 def _views(dataset: Dataset, what: str) -> list[str]:

@@ -12,6 +12,7 @@ from connectomebench.core.extras import extras_named
 from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.base import Model
+from connectomebench.models.choices import WEIGHT, ChoiceModel, choosing
 from connectomebench.models.encoders import EFFICIENTNET
 from connectomebench.models.model_files import ADAPTER_CONFIG, REPO_ID, open_files, read_json
 from connectomebench.models.model_record import FILE_NAME, ModelKind, ModelRecord, read_record, write_record
@@ -19,6 +20,7 @@ from connectomebench.models.recalibration import Recalibration, read_recalibrati
 
 if TYPE_CHECKING:
     from connectomebench.models.grey_baseline import GreyModel
+    from connectomebench.models.node_probe import NodeProbe
     from connectomebench.models.probe import Probe
     from connectomebench.models.trivial_baseline import TrivialModel
 
@@ -79,9 +81,9 @@ def open_model(
         from connectomebench.models.vlm_loading import load_vlm
 
         return load_vlm(name, source.commit, base), record
-    if source.commit is not None and kind in ("probe", "grey"):
+    if source.commit is not None and kind in ("probe", "grey", "node_probe"):
         _check_encoder(folder, name)
-    model = _LOADERS[kind](folder, cache)
+    model = choosing(_LOADERS[kind](folder, cache), record)
     if record is not None and model.revision != record.revision:
         raise ConnectomeBenchError(f"{folder / FILE_NAME} does not belong to the other files; train the model again")
     return model, record
@@ -150,16 +152,25 @@ def _load_mask_unet(folder: Path, cache: Path | None) -> Model:
     return load_mask_model(folder)
 
 
+def _load_node_probe(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.node_probe import load_node_probe
+
+    return load_node_probe(folder)
+
+
 _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
     "probe": _load_probe,
     "grey": _load_grey,
     "trivial": _load_trivial,
     "image_classifier": _load_image_classifier,
     "mask_unet": _load_mask_unet,
+    "node_probe": _load_node_probe,
 }
 
 
-def save_head_model(model: Probe | TrivialModel | GreyModel, folder: Path, data: DataRecord) -> None:
+def save_head_model(
+    model: Probe | TrivialModel | GreyModel | ChoiceModel | NodeProbe, folder: Path, data: DataRecord
+) -> None:
     """Write a probe or a baseline with its record, for :func:`load_model` and the Hub.
 
     Parameters
@@ -171,18 +182,25 @@ def save_head_model(model: Probe | TrivialModel | GreyModel, folder: Path, data:
     data
         Provenance of the training rows.
     """
-    model.save(folder)
-    probe: Any = getattr(model, "probe", model)
+    judge: Any = model.inner if isinstance(model, ChoiceModel) else model
+    judge.save(folder)
+    probe: Any = getattr(judge, "probe", judge)
+    chooses = {WEIGHT: model.none_weight} if isinstance(model, ChoiceModel) else {}
     encoder: dict[str, Any] = getattr(probe, "encoder_identity", {})
-    kinds: dict[str, ModelKind] = {"probe": "probe", "trivial": "trivial", "grey": "grey"}
+    kinds: dict[str, ModelKind] = {
+        "Probe": "probe",
+        "TrivialModel": "trivial",
+        "GreyModel": "grey",
+        "NodeProbe": "node_probe",
+    }
     record = ModelRecord(
-        kind=kinds[model.name],
+        kind=kinds[type(judge).__name__],
         name=model.name,
         revision=model.revision,
         task=data.task,
         base_model=encoder.get("name"),
         base_revision=encoder.get("revision"),
-        config=asdict(probe.config),
+        config=asdict(probe.config) | chooses,
         trained_on=(data,),
         versions=library_versions(_LIBRARIES),
     )

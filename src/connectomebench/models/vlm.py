@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import Task, get_task
 from connectomebench.models.answer_tokens import Tokens, answer_endings, forced_tokens
 from connectomebench.models.base import Answer, Batch, column
 from connectomebench.models.chat import Conversation, Reply, Sampling
@@ -63,17 +63,19 @@ class VisionLanguageModel:
         """
         columns = {name: column(batch, name) for name in ("task", "question", "views", "images")}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        alike: dict[str, list[int]] = {}
+        alike: dict[Task, list[int]] = {}
         for number, row in enumerate(rows):
             if not row["images"] or len(row["images"]) != len(row["views"]):
                 counts = f"{len(row['images'])} images and {len(row['views'])} views"
                 raise ConnectomeBenchError(f"a row of {row['task']} has {counts}; build the dataset again")
-            alike.setdefault(row["task"], []).append(number)
+            alike.setdefault(get_task(row["task"]).for_views(row["views"]), []).append(number)
         answers: dict[int, Answer] = {}
-        for name, numbers in alike.items():
-            labels = get_task(name).labels
+        for task, numbers in alike.items():
+            labels = task.labels
             if not labels:
-                raise ConnectomeBenchError(f"the answer to {name} is a place, which cannot be scored; use generated")
+                raise ConnectomeBenchError(
+                    f"the answer to {task.name} is a place, which cannot be scored; use generated"
+                )
             asked = [Conversation(messages(rows[number]), rows[number]["images"]) for number in numbers]
             for number, scores in zip(numbers, self.score(asked, labels), strict=True):
                 answers[number] = Answer(max(scores, key=scores.__getitem__), scores)

@@ -56,6 +56,7 @@ def write_scene(
     colours: Sequence[RGB],
     center_nm: Point,
     extent_nm: float,
+    told: str = "",
 ) -> bytes:
     """Write meshes as they show in a cube.
 
@@ -67,6 +68,8 @@ def write_scene(
         Name, segment id as text, and sRGB colour of each mesh.
     center_nm, extent_nm
         Centre (x, y, z) and edge of the cube, nm.
+    told
+        What people read with it, in ``asset.extras.text``.
 
     Returns
     -------
@@ -103,7 +106,12 @@ def write_scene(
         "asset": {
             "version": "2.0",
             "generator": "connectomebench",
-            "extras": {"unit": "nm", "center_nm": [float(c) for c in center_nm], "extent_nm": float(extent_nm)},
+            "extras": {
+                "unit": "nm",
+                "center_nm": [float(c) for c in center_nm],
+                "extent_nm": float(extent_nm),
+                **({"text": told} if told else {}),
+            },
         },
         "scene": 0,
         "scenes": [{"nodes": list(range(len(nodes)))}],
@@ -192,13 +200,25 @@ def read_cube(content: bytes) -> tuple[Point, float]:
     ValueError
         If it is no scene file.
     """
+    extras = _extras(content)
+    try:
+        x, y, z = (float(c) for c in extras["center_nm"])
+        return (x, y, z), float(extras["extent_nm"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("this is no scene file") from None
+
+
+def read_text(content: bytes) -> str:
+    """Return what people read with a scene; empty where there is nothing. Raises as :func:`read_cube`."""
+    return str(_extras(content).get("text", ""))
+
+
+def _extras(content: bytes) -> dict[str, Any]:
     try:
         magic, _, _, length, kind = struct.unpack_from("<IIIII", content)
-        extras = json.loads(content[20 : 20 + length])["asset"]["extras"]
-        x, y, z = (float(c) for c in extras["center_nm"])
-        extent = float(extras["extent_nm"])
+        extras = dict(json.loads(content[20 : 20 + length])["asset"]["extras"])
     except (struct.error, KeyError, TypeError, ValueError, RecursionError):
         raise ValueError("this is no scene file") from None
     if magic != _MAGIC or kind != _JSON:
         raise ValueError("this is no scene file")
-    return (x, y, z), extent
+    return extras

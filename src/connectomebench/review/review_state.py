@@ -223,6 +223,8 @@ class ReviewState:
         held = tuple(sorted({int(graph.objects[row]) for row in rows}))
         if len(held) != (2 if edit.operation == "merge" else 1):
             return None
+        if edit.operation == "split" and held == edit.before:
+            return edit.value  # as it was proposed: no need to compute the cut again
         known = self._values.get(edit.edit_id)
         if known is None or known[0] != held:
             known = self._values[edit.edit_id] = (held, self._gain(edit))

@@ -11,6 +11,7 @@ from connectomebench.core.cut import ProposalConfig, ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import CandidateConfig, Candidates
+from connectomebench.sites.choices import choice_sites
 from connectomebench.sites.labels import (
     LabelledSites,
     SiteConfig,
@@ -20,6 +21,7 @@ from connectomebench.sites.labels import (
     split_action_sites,
 )
 from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sites.place_sites import localization_sites, proposal_sites
 from connectomebench.sites.segment_classes import classification_sites
 from connectomebench.sites.segment_identity import identity_sites
 from connectomebench.sites.split_masks import TASK as SPLIT_MASKS
@@ -75,6 +77,18 @@ def _merge_action(request: SiteRequest) -> LabelledSites:
     )
 
 
+def _choices(request: SiteRequest) -> LabelledSites:
+    return choice_sites(
+        request.source,
+        request.corrections,
+        request.contacts,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
+    )
+
+
 def _split_action(request: SiteRequest) -> LabelledSites:
     proposals, missing = request.proposed_cuts
     labelled = split_action_sites(request.source, proposals, request.sites, request.controls)
@@ -91,6 +105,24 @@ def _endpoints(task: str) -> SiteRule:
 
 def _merge_errors(request: SiteRequest) -> LabelledSites:
     return request.merge_errors
+
+
+def _localizations(request: SiteRequest) -> LabelledSites:
+    return localization_sites(
+        request.source,
+        request.corrections,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
+        request.radii.radius_nm,
+    )
+
+
+def _split_proposals(request: SiteRequest) -> LabelledSites:
+    proposals, _ = request.proposed_cuts
+    rules = (request.sites, request.controls, request.proposals)
+    return proposal_sites(request.source, request.corrections, proposals, request.skeletons, *rules)
 
 
 def _split_masks(request: SiteRequest) -> LabelledSites:
@@ -128,10 +160,13 @@ SiteRule = Callable[[SiteRequest], LabelledSites]
 
 SITE_RULES: dict[str, SiteRule] = {
     "merge_action": _merge_action,
+    "merge_action_multiple_choice": _choices,
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
+    "endpoint_localization": _localizations,
     "merge_error_identification": _merge_errors,
     "split_action": _split_action,
+    "split_proposal": _split_proposals,
     SPLIT_MASKS: _split_masks,
     "segment_identity": _segment_identity,
     "segment_classification": _segment_classification,

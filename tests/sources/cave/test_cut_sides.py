@@ -15,13 +15,19 @@ from numpy.typing import NDArray
 from replay_server import ReplayServer
 from scipy.spatial import KDTree
 
+from connectomebench.build.render_worker import render_site_or_reason
 from connectomebench.core.cut import CutConfig, ProposalConfig
 from connectomebench.core.errors import SiteUnavailable
-from connectomebench.core.site import Cut, Point
+from connectomebench.core.part_masks import MASK, STAYS, TAKEN, TARGET_PREFIX, read_mask
+from connectomebench.core.site import Cut, Part, Point, Site
+from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.rendering.engines import CpuEngine
+from connectomebench.rendering.views import ViewConfig
 from connectomebench.sources.cave.archive import Archive
+from connectomebench.sources.cave.cave_source import CaveSource
 from connectomebench.sources.cave.cut_sides import ServerCuts, sides_or_fail
 from connectomebench.sources.cave.history import JudgedOperation, Operation
-from connectomebench.sources.cave.multicut_proposals import propose
+from connectomebench.sources.cave.multicut_proposals import propose, right_splits
 
 EDGE = 900.0
 STANDING = (2, 15, 20, 23, 25, 28, 30, 35)
@@ -240,3 +246,25 @@ def test_standing_splits_are_good_and_the_one_taken_back_is_wrong(
 def test_a_cut_is_not_proposed_where_the_view_would_leave_the_cube(archive: Archive, cutting: ServerCuts) -> None:
     proposals, dropped = propose(archive, cutting, RULES, EDGE)
     assert proposals == [] and dropped["the cut runs too far from the error"] == 9
+
+
+def test_right_splits_are_those_that_stand_and_their_sides_mask_the_segment(
+    archive: Archive, cutting: ServerCuts, cave_source: CaveSource
+) -> None:
+    found, dropped = right_splits(archive, cutting, RULES, 450.0)
+    assert [split.edit_id for split in found] == [f"operation-{n}" for n in STANDING]
+    assert dropped == {"the split that was made is not right by the rule": 1}
+    # the merged segment, drawn a little beside the split, with a level-2 mesh of the server
+    split = next(split for split in found if split.edit_id == "operation-15")
+    x, y, z = split.place_nm
+    place = (x + 30, y - 20, z + 10)
+    base = (Part(split.segment, "base"),)
+    task = "split_mask_generation"
+    site = Site(task, place, 450.0, base, MASK, (split.segment,), split.bodies, "edit", split.edit_id)
+    drawn = render_site_or_reason(
+        replace(site, target_cut=split.cut), cave_source, CpuEngine(1), ViewConfig(image_px=64, engine="cpu")
+    )
+    assert drawn.summary.problem is None
+    masks = {view: read_mask(drawn.images[TARGET_PREFIX + view]) for view in MESH_VIEWS}
+    counts = [sum(int((mask == value).sum()) for mask in masks.values()) for value in (TAKEN, STAYS)]
+    assert 0 < counts[0] < counts[1]
