@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -33,8 +34,6 @@ from load import SPECIES, TASK, make_rows
 from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 
-_START_S = 300.0
-
 
 def write_folder(out: Path, rows: int) -> None:
     """Write a dataset with a test partition alone."""
@@ -45,23 +44,21 @@ def write_folder(out: Path, rows: int) -> None:
     add_species(out / TASK, TASK, SPECIES, {"fingerprint": "synthetic", "counts": counts, "source": source})
 
 
-def start(folder: Path) -> tuple[subprocess.Popen[bytes], str, float]:
-    """Start the demo; returns the process, its address and the seconds until it answers."""
+def start(folder: Path) -> tuple[subprocess.Popen[str], str, httpx.Cookies, float]:
+    """Start the demo; return the process, its address, its key as a cookie, and the seconds until it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "connectomebench", "demo", str(folder), "--port", str(port)]
+    words = [sys.executable, "-u", "-m", "connectomebench", "demo", str(folder), "--port", str(port)]
     began = time.perf_counter()
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
-    url = f"http://127.0.0.1:{port}/"
-    while time.perf_counter() - began < _START_S:
-        try:
-            if httpx.get(url, timeout=5).is_success:
-                return process, url, time.perf_counter() - began
-        except httpx.TransportError:
-            time.sleep(0.05)
-    process.terminate()
-    raise TimeoutError(f"the demo did not start in {_START_S:.0f} s")
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:  # ends with the process
+        if address := re.search(rf"http://\S+:{port}/\S*", line):
+            with httpx.Client(follow_redirects=True, timeout=120) as client:
+                client.get(address[0]).raise_for_status()  # the key becomes a cookie
+                return process, f"http://127.0.0.1:{port}/", client.cookies, time.perf_counter() - began
+    raise RuntimeError(f"the demo ended with status {process.wait()}")
 
 
 def events(config: dict[str, Any]) -> dict[str, int]:
@@ -105,11 +102,11 @@ async def visit(
             await timed(name, call(client, session, numbers[name]))
 
 
-async def measure(url: str, visitors: int, answers: int, pause_s: float) -> dict[str, list[float]]:
+async def measure(url: str, key: httpx.Cookies, visitors: int, answers: int, pause_s: float) -> dict[str, list[float]]:
     """Let all visitors come at once."""
     times: dict[str, list[float]] = defaultdict(list)
     limits = httpx.Limits(max_connections=None)
-    async with httpx.AsyncClient(base_url=url, timeout=120, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, cookies=key, timeout=120, limits=limits) as client:
         await asyncio.gather(*(visit(client, answers, pause_s, i, times) for i in range(visitors)))
     return times
 
@@ -128,9 +125,9 @@ def main() -> None:
         folder = options.folder or Path(temporary)
         if options.folder is None:
             write_folder(folder, options.rows)
-        process, url, start_s = start(folder)
+        process, url, key, start_s = start(folder)
         try:
-            times = asyncio.run(measure(url, options.visitors, options.answers, options.pause_s))
+            times = asyncio.run(measure(url, key, options.visitors, options.answers, options.pause_s))
         finally:
             process.terminate()
             process.wait()

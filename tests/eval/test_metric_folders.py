@@ -76,7 +76,7 @@ def test_card(name):
 def test_examples_on_the_card_and_in_the_module_are_true(name, metric):
     """Run every `metric.compute(...)` of the card and the docstring against the result written below it."""
     module = metric(name)
-    found = re.findall(r"^(metric\.compute\(.*\))\n# (\{[^}]*\})", card(name)[1], re.MULTILINE)
+    found = re.findall(r"^(metric\.compute\([^`]*?\))\n# (\{[^}]*\})", card(name)[1], re.MULTILINE)
     found += re.findall(r">>> (metric\.compute\(.*\))\n\s*(\{[^}]*\})", module.inputs_description)
     assert len(found) >= 3
     for call, written in found:
