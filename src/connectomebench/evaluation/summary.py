@@ -174,7 +174,9 @@ def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict
     estimates = dict.fromkeys(METRICS, _undefined(0, 0))
     task = TASKS.get(str(rows["task"].iloc[0]))
     if task is not None and task.scoring == "masks":
-        return estimates | bootstrap_intervals(mask_statistics(score_texts(prediction, answer)), group, **settings)
+        return estimates | bootstrap_intervals(
+            mask_statistics(score_texts(prediction.tolist(), answer.tolist())), group, **settings
+        )
     if task is not None and task.scoring == "places":
         return estimates | bootstrap_intervals(place_statistics(score_places(prediction, answer)), group, **settings)
     yes_no = classes_of(answer) == YES_NO

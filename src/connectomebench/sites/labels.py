@@ -22,14 +22,9 @@ from connectomebench.core.cut import ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import (
-    MERGE_ERROR_KINDS,
-    CandidateConfig,
-    Candidates,
-    Kind,
-    nearest_correction,
-    one_a_place,
-)
+from connectomebench.core.tasks import MERGE_ERROR_KINDS
+from connectomebench.core.tasks import CandidateKind as Kind
+from connectomebench.sites.candidates import CandidateConfig, Candidates, nearest_correction, one_a_place
 from connectomebench.sites.matched_controls import ControlConfig, assign_controls, standardise
 from connectomebench.sites.view_content import index_skeleton, view_content
 from connectomebench.sites.view_nodes import NodeConfig
