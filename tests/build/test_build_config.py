@@ -29,7 +29,7 @@ def test_the_fingerprint_follows_the_values():
         ({"species": "flie"}, "did you mean fly"),
         ({"tasks": ["merge_actoin"]}, "did you mean merge_action"),
         ({"tasks": []}, "tasks is empty"),
-        ({"tasks": ["segment_identity"]}, "cannot be built yet"),
+        ({"tasks": ["segment_identities"]}, "did you mean segment_identity"),
         ({"source": {}}, "exactly one of"),
         ({"sitez": {}}, "did you mean sites"),
         ({"sites": {"extent": [1, 2]}}, "did you mean extent_nm"),

@@ -17,7 +17,7 @@ from connectomebench.build.balance import KeptSite, MatchedSites, balance_sites,
 from connectomebench.build.batch_files import RenderSummary
 from connectomebench.build.changed_data import check_same_data, volumes_version
 from connectomebench.build.collect_sites import CollectedSites, collect_sites
-from connectomebench.build.config import BuildConfig, check_buildable
+from connectomebench.build.config import BuildConfig
 from connectomebench.build.divisions import (
     Division,
     divisions,
@@ -142,7 +142,7 @@ def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]
     if not tasks:
         return config.tasks
     for task in tasks:
-        check_buildable(task)
+        get_task(task)
         if task not in config.tasks:
             raise ConnectomeBenchError(f"task {task} is not in the configuration; add it to `tasks` there")
     return tuple(dict.fromkeys(tasks))
