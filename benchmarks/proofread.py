@@ -286,11 +286,9 @@ def summarise(options: argparse.Namespace) -> dict[str, Any]:
     by_size = {size: {run["workers"]: run for run in runs if run["size"] == size} for size in options.sizes}
     exponent = None
     if len(options.sizes) > 1:
-        logs = [
-            [math.log(v) for v in values]
-            for values in ([s**3 for s in options.sizes], [by_size[s][least]["cpu_s"] for s in options.sizes])
-        ]
-        exponent = float(np.polyfit(*logs, 1)[0])
+        voxels = [math.log(s**3) for s in options.sizes]
+        seconds = [math.log(by_size[s][least]["cpu_s"]) for s in options.sizes]
+        exponent = float(np.polyfit(voxels, seconds, 1)[0])
     smallest = min(options.sizes)
     found: dict[str, Any] = {
         "base": "fib25" if FIB25.exists() else "synthetic",

@@ -35,7 +35,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.data import load_training_data
-from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARDS, make_rewards, whole_replies
+from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARD_COLUMNS, REWARDS, make_rewards, whole_replies
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
@@ -113,7 +113,7 @@ def questions(
     return {
         "prompt": [messages(row, style=style, confidence=confidence) for row in rows],
         "images": [[decode(image) for image in row["images"]] for row in rows],
-        **{name: list(batch[name]) for name in ("task", "answer", "target_nm")},
+        **{name: list(batch[name]) for name in REWARD_COLUMNS},
     }
 
 

@@ -14,14 +14,20 @@ import sys
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
 from connectomebench.models.choices import ChoiceModel, train_any
 from connectomebench.models.probe import Probe, ProbeConfig, train_probe
 from connectomebench.models.registry import save_head_model
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from connectomebench.dataset.rows import Rows
 
 
 @dataclass
@@ -66,6 +72,9 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
     ################
     rows_of = partial(load_rows, script.dataset, script.species, revision=script.dataset_revision, task=script.task)
     train, held_out = rows_of(script.train_partition), rows_of(script.eval_partition).dataset
+    if get_task(train.data.task).scoring == "places":
+        train_on_places(script, arguments, train, held_out)
+        return
 
     ################
     # Training
@@ -97,6 +106,27 @@ def main(script: ScriptArguments, arguments: ProbeArguments) -> None:
         "brier_score": round(brier, 4),
         "cross_validated_balanced_accuracy": round(judge.head.cross_validation["balanced_accuracy"], 4),
         "chosen": judge.head.cross_validation["chosen"],
+    }
+    print(json.dumps(scores, indent=2))
+
+
+def train_on_places(script: ScriptArguments, arguments: ProbeArguments, train: Rows, held_out: Dataset) -> None:
+    """Train a probe that scores the numbered nodes of a view, where answers are places."""
+    from connectomebench.evaluation.place_cues import score_place_cues
+    from connectomebench.models.node_probe import NodeProbeConfig, mean_score, train_node_probe
+
+    config = NodeProbeConfig(
+        arguments.encoder, arguments.encoder_revision, arguments.folds, tuple(arguments.c_grid), arguments.seed
+    )
+    probe = train_node_probe(train.dataset, config)
+    save_head_model(probe, script.output_dir, train.data)
+    found = score_place_cues(held_out)
+    scores = {
+        "rows": len(held_out),
+        "place_score": round(mean_score(probe, held_out), 4),
+        "random_node": round(found.chance, 4),
+        "best_node": round(found.best, 4),
+        "chosen": probe.head.cross_validation["chosen"],
     }
     print(json.dumps(scores, indent=2))
 

@@ -40,6 +40,8 @@ _log = logging.getLogger(__name__)
 MODELS = ("probe", "trivial", "grey")
 MASK_MODEL = "mask_unet"
 _MASK_EPOCHS = 20
+NODE_RULES = ("random_node", "lonely_node")
+"""Lazy rules whose answers are recorded beside those of the node probe."""
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -64,6 +66,8 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     for task, folder in folders.items():
         if get_task(task).scoring == "masks":
             _train_masks(task, folder, config.species, out)
+        elif get_task(task).scoring == "places":
+            _train_nodes(task, folder, config.species, out)
         else:
             _train_and_evaluate(task, folder, config, out)
     page = report(out, config.species)
@@ -136,6 +140,34 @@ def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
     config = MaskTrainingConfig(input_px=96, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
     train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
     evaluate_model(load_mask_model(saved), test.dataset, "test", entry["fingerprint"], path)
+
+
+def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
+    """Train a node probe on a task of places and evaluate it beside lazy rules, unless records exist."""
+    from connectomebench.models.node_probe import NodeProbeConfig, load_node_probe, train_node_probe
+    from connectomebench.models.place_baselines import PlaceBaseline
+    from connectomebench.models.registry import save_head_model
+
+    entry = read_manifest(folder)["species"][species]
+    if "cues" not in entry:
+        _add_cues(task, folder, species, out)
+    paths = {name: result_path(out / "results", name, task, species, "test") for name in ("probe", *NODE_RULES)}
+    wanted = [name for name, path in paths.items() if _records_of(path) != entry["fingerprint"]]
+    if not wanted:
+        _log.info("%s: results exist", task)
+        return
+    cache = out / ".cache" / "datasets"
+    train, test = (load_rows(str(folder), species, part, cache=cache) for part in ("train", "test"))
+    for name in wanted:
+        if name == "probe":
+            _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
+            saved = out / "models" / name / task / species
+            config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
+            save_head_model(train_node_probe(train.dataset, config, encoder=_encoder(EFFICIENTNET)), saved, train.data)
+            model = load_node_probe(saved, encoder=_encoder(EFFICIENTNET))
+        else:
+            model = PlaceBaseline(name)
+        evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
 
 
 def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
@@ -213,7 +245,7 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    # the page is about answers of a set; scores of masks stand on the card and in the results
-    shown = {task: m for task, m in manifests.items() if get_task(task).scoring != "masks"}
+    # the page is about answers of a set; scores of masks and places stand on the card and in the results
+    shown = {task: m for task, m in manifests.items() if get_task(task).scoring == "exact"}
     folders = {task: out / task for task, m in shown.items() if chosen in m["species"]}
     return write_report(out, folders, chosen, out / "results")

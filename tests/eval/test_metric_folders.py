@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 METRICS_FOLDER = Path(__file__).parents[2] / "eval"
-NAMES = ["balanced_accuracy", "brier_score_multiclass", "calibration_error", "mask_iou"]
+NAMES = ["balanced_accuracy", "brier_score_multiclass", "calibration_error", "mask_iou", "place_score"]
 
 OFFLINE = """
 import os, socket, sys
@@ -28,6 +28,7 @@ rows = {
     "calibration_error": ([0.75], [1]),
     "mask_iou": ([""], ["front="
         "iVBORw0KGgoAAAANSUhEUgAAAAQAAAABCAAAAADcV1ARAAAADUlEQVR42mNgqK//DwADfwH+TS2LPwAAAABJRU5ErkJggg=="]),
+    "place_score": (["1250, 0, 0"], ["0, 0, 0"]),
 }
 for name in sys.argv[2:]:
     predictions, references = rows[os.path.basename(name)]
@@ -54,6 +55,7 @@ def test_they_load_and_compute_without_a_network_and_without_a_cache(tmp_path: P
         "{'ece': 0.25, 'mce': 0.25}",
         "{'miou': 0.0, 'miou_per_view': 0.0, 'iou': 0.0, 'dice': 0.0, 'iou_front': 0.0, "
         "'iou_side': nan, 'iou_top': nan}",
+        "{'place_score': 0.5, 'hit_rate': 0.0}",
     ]
 
 

@@ -23,6 +23,7 @@ from connectomebench.models.vlm_loading import load_vlm
 
 GENERATED = AnswerMode("generated")
 VOTES = AnswerMode("votes", votes=4, temperature=0.7)
+NEAR, FAR = "(1, 2, 3), node 4", "(9, 9, 9)"
 HIDDEN = {"sample_id": "x", "answer": "no", "label": 0, "group": "other", "location_nm": [0.0, 0.0, 0.0], "edit_id": ""}
 
 
@@ -136,7 +137,11 @@ def test_the_seed_of_the_draws_is_made_of_what_is_asked_and_shown_alone() -> Non
         ([None], "merge_action", (None, 0)),
         (["c", "none", "c", "a"], "merge_action_multiple_choice", ("c", 0)),
         (["1, 2, 4", "1, 2, 3", "1, 2, 3"], "endpoint_localization", ("1, 2, 3", 1)),
-        (["0, 0, 0; 1, 1, 1", "9, 9, 9; 1, 2, 3", "1, 2, 3; 9, 9, 9"], "split_proposal", ("9, 9, 9; 1, 2, 3", 1)),
+        (
+            ["sources=[node 1];sinks=[node 2]", f"sources=[{NEAR}];sinks=[{FAR}]", f"sources=[{FAR}];sinks=[{NEAR}]"],
+            "split_proposal",
+            (f"sources=[{NEAR}];sinks=[{FAR}]", 1),
+        ),
     ],
 )
 def test_the_majority_has_fixed_ties_and_unread_votes_stand_against_it(

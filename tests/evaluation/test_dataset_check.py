@@ -18,6 +18,7 @@ from connectomebench.cards.cues import add_cues
 from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
+from connectomebench.core.places import PlaceAnswer, list_nodes, write_places
 from connectomebench.core.tasks import EM_VIEWS, get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species, read_manifest
@@ -197,11 +198,33 @@ def test_what_cannot_be_checked_gets_one_line(fair: Path, tmp_path: Path, capsys
     assert find_datasets("brains/merge_action", "fly") == ("brains/merge_action",)
 
 
-def test_answers_that_are_places_are_left_out(fair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    out = tmp_path / "out"
-    build(out, plain, rows_of={"train": 12, "validation": 2, "test": 8})
-    about = read_manifest(out / MESHES)["species"]["fly"]
-    add_species(out / "endpoint_localization", "endpoint_localization", "fly", about)
-    status, said, err = run(capsys, str(out), "--species", "fly")
-    assert status == 0 and "endpoint_localization is left out: the answer" in err and "is a place" in err
-    assert said.startswith(f"{MESHES}/fly")
+def build_places(out: Path, given_away: bool) -> Path:
+    """Write a dataset whose answer is a place: the middle of the view, or a node by lot."""
+    random, task, number = np.random.default_rng(3), "endpoint_localization", 0
+    counts = {}
+    for partition, size in {"train": 8, "validation": 4, "test": 60}.items():
+        rows = []
+        for _ in range(size):
+            made = row(number := number + 1, "0, 0, 0", task)
+            nodes = random.uniform(-2000, 2000, (8, 3)).round()
+            place = np.zeros(3) if given_away else nodes[random.integers(8)]
+            location = np.array(made["location_nm"])
+            listed = list_nodes([tuple(node) for node in nodes], (0.0, 0.0, 0.0))
+            made |= {"question": f"Where?\n{listed}", "answer": write_places(PlaceAnswer((tuple(place),)))}
+            made |= {"target_nm": [(place + location).tolist()], "extent_nm": 6000.0, "group": f"g{number // 2}"}
+            rows.append(made)
+        write_partition(out / task / "fly", task, partition, rows, len(rows), 1000)
+        counts[partition] = {"any": size}
+    write_card(out / task, add_species(out / task, task, "fly", entry(counts, f"{task}-{given_away}")))
+    return out / task
+
+
+def test_lazy_rules_for_places_stand_beside_a_random_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fair_places = build_places(tmp_path / "fair", given_away=False)
+    status, said, _ = run(capsys, str(fair_places), "--species", "fly", "--fail-above", "0.55", "--save")
+    assert status == 0 and "a node at random scores" in said and "place score" in said and "pass:" in said
+    card = (fair_places / "README.md").read_text()
+    assert "| answers with |" in card and "| central_node |" in card and "balanced accuracy" not in card
+    flawed = build_places(tmp_path / "flawed", given_away=True)
+    status, said, _ = run(capsys, str(flawed), "--species", "fly", "--fail-above", "0.55")
+    assert status == 1 and "FAIL" in said and "centre" in said.split("FAIL")[1]

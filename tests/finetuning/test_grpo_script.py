@@ -14,6 +14,7 @@ import yaml
 from small_training import options_for, run_script
 from stored_rows import row, write_dataset
 
+from connectomebench.finetuning.rewards import REWARD_COLUMNS
 from connectomebench.models.model_record import read_record
 from connectomebench.models.prompt import messages
 
@@ -154,7 +155,7 @@ def test_confidence_is_asked_for_where_it_is_paid():
     stored = [row(1, "yes"), row(2, "no")]
     batch = {name: [one[name] for one in stored] for name in stored[0]}
     plain, asked = questions(batch, confidence=False), questions(batch, confidence=True)
-    assert plain.keys() == asked.keys() == {"prompt", "images", "task", "answer", "target_nm"}
+    assert plain.keys() == asked.keys() == {"prompt", "images", *REWARD_COLUMNS}
     assert plain["answer"] == ["yes", "no"] and [len(images) for images in plain["images"]] == [3, 3]
     for told in (plain, asked):
         for turns, images in zip(told["prompt"], told["images"], strict=True):

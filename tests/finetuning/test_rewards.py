@@ -10,14 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import PlaceAnswer, write_places
 from connectomebench.core.tasks import TASKS
 from connectomebench.finetuning.rewards import (
+    REWARD_COLUMNS,
     REWARDS,
     calibration_reward,
     distance_reward,
     exact_reward,
     format_reward,
     make_rewards,
+    place_reward,
     whole_replies,
 )
 from connectomebench.models.confidence import parse_confidence
@@ -26,20 +29,35 @@ from connectomebench.models.prompt import completion
 PLACES = {"point": 1, "points": 2}
 # a mask cannot be written as words
 IN_WORDS = tuple(name for name, task in TASKS.items() if task.scoring != "masks")
-coordinate = st.floats(-1e6, 1e6, allow_nan=False)
+coordinate = st.integers(-(10**6), 10**6).map(float)
 place = st.tuples(coordinate, coordinate, coordinate)
 
 
 @st.composite
 def rows(draw: st.DrawFn, names: tuple[str, ...] = IN_WORDS) -> dict[str, Any]:
     task = TASKS[draw(st.sampled_from(names))]
-    answer = draw(st.sampled_from(task.labels)) if task.labels else ""
-    places = PLACES.get(task.answer_kind, 0)
+    if task.labels:
+        return row_of(task.name, draw(st.sampled_from(task.labels)))
+    return place_row(task.name, *(draw(place) for _ in range(PLACES[task.answer_kind])))
+
+
+def row_of(task: str, answer: str, target_nm: Any = ()) -> dict[str, Any]:
     return {
-        "task": task.name,
+        "task": task,
+        "question": "Which?",
         "answer": answer,
-        "target_nm": [list(draw(place)) for _ in range(places)],
+        "target_nm": [list(one) for one in target_nm],
+        "location_nm": [1000.0, -50.0, 7.0],
+        "extent_nm": 8000.0,
     }
+
+
+def place_row(task: str, *places: Any) -> dict[str, Any]:
+    """A row whose true places are these, relative to the centre of its views."""
+    answer = write_places(PlaceAnswer(tuple(places[:1]), tuple(places[1:])))
+    row = row_of(task, answer)
+    row["target_nm"] = [[a + b for a, b in zip(one, row["location_nm"], strict=True)] for one in places]
+    return row
 
 
 def worth(reward: Any, reply: str, row: dict[str, Any], **options: float) -> float | None:
@@ -84,7 +102,7 @@ replies = st.one_of(
 def test_every_reward_is_between_0_and_1(reply: str, row: dict[str, Any]):
     for name, reward in REWARDS.items():
         value = worth(reward, reply, row)
-        silent = name == "distance" if row["answer"] else name == "calibration"
+        silent = name in ("distance", "place") if TASKS[row["task"]].labels else name == "calibration"
         assert value is None if silent else isinstance(value, float) and 0 <= value <= 1
 
 
@@ -120,7 +138,7 @@ def test_another_label_is_worth_nothing(row: dict[str, Any], data: st.DataObject
     ],
 )
 def test_form(reply: str, sound: bool):
-    row = {"task": "merge_action", "answer": "yes", "target_nm": []}
+    row = row_of("merge_action", "yes")
     assert worth(format_reward, reply, row) == float(sound)
 
 
@@ -136,14 +154,14 @@ def test_form(reply: str, sound: bool):
     ],
 )
 def test_exact_reads_as_the_evaluation_does(reply: str, right: bool):
-    row = {"task": "merge_action", "answer": "yes", "target_nm": []}
+    row = row_of("merge_action", "yes")
     assert worth(exact_reward, reply, row) == float(right)
 
 
 @given(row=rows(("endpoint_localization", "split_proposal")), data=st.data())
 @settings(max_examples=100, deadline=None)
 def test_nearer_places_are_worth_more(row: dict[str, Any], data: st.DataObject):
-    truth = [[round(number) for number in one] for one in row["target_nm"]]
+    truth = [[a - b for a, b in zip(one, row["location_nm"], strict=True)] for one in row["target_nm"]]
     moved = data.draw(st.integers(0, len(truth) - 1))
     axis = data.draw(st.integers(0, 2))
     near, far = sorted(data.draw(st.lists(st.integers(1, 3000), min_size=2, max_size=2, unique=True)))
@@ -166,8 +184,8 @@ def test_nearer_places_are_worth_more(row: dict[str, Any], data: st.DataObject):
 @given(first=place, second=place, given_first=place, given_second=place, scale=st.floats(1, 1e6))
 @settings(max_examples=80, deadline=None)
 def test_source_and_sink_may_change_places(first: Any, second: Any, given_first: Any, given_second: Any, scale: float):
-    row = {"task": "split_proposal", "answer": "", "target_nm": [list(first), list(second)]}
-    swapped = row | {"target_nm": [list(second), list(first)]}
+    row = place_row("split_proposal", first, second)
+    swapped = place_row("split_proposal", second, first)
     values = {
         worth(distance_reward, at(*order), one, scale_nm=scale)
         for order in ((given_first, given_second), (given_second, given_first))
@@ -177,7 +195,7 @@ def test_source_and_sink_may_change_places(first: Any, second: Any, given_first:
 
 
 def test_the_best_match_counts_and_the_scale_is_in_nm():
-    row = {"task": "split_proposal", "answer": "", "target_nm": [[0, 0, 0], [5000, 0, 0]]}
+    row = place_row("split_proposal", (0, 0, 0), (5000, 0, 0))
     # 300 and 500 nm away, named in the other order
     reply = at((5000, 300, 0), (0, 300, 400))
     expected = (math.exp(-0.3) + math.exp(-0.5)) / 2
@@ -185,8 +203,19 @@ def test_the_best_match_counts_and_the_scale_is_in_nm():
     assert worth(distance_reward, reply, row, scale_nm=500.0) == pytest.approx((math.exp(-0.6) + math.exp(-1)) / 2)
     # one place named twice is worth one place
     assert worth(distance_reward, at((0, 0, 0), (0, 0, 0)), row, scale_nm=10.0) == pytest.approx(0.5)
+    # linear from 500 nm on
+    assert worth(place_reward, reply, row) == 1.0
+    assert worth(place_reward, at((0, 1250, 0), (5000, 2000, 0)), row) == pytest.approx(0.25)
     for unread in ("<answer>0, 0, 0</answer>", "<answer>yes</answer>", "0, 0, 0; 5000, 0, 0"):
-        assert worth(distance_reward, unread, row) == 0.0
+        assert worth(distance_reward, unread, row) == worth(place_reward, unread, row) == 0.0
+
+
+def test_nodes_are_worth_what_their_places_are():
+    row = place_row("endpoint_localization", (0, 0, 0)) | {"question": "Where?\n1: (0, 1250, 0)\n2: (0, 0, 0)"}
+    assert worth(place_reward, "<answer>node 1</answer>", row) == 0.5
+    assert worth(place_reward, "<answer>2</answer>", row) == 1.0
+    assert worth(distance_reward, "<answer>1</answer>", row) == pytest.approx(math.exp(-1.25))
+    assert worth(place_reward, "<answer>node 3</answer>", row) == 0.0
 
 
 @pytest.mark.parametrize(
@@ -206,13 +235,13 @@ def test_the_best_match_counts_and_the_scale_is_in_nm():
 )
 def test_a_confidence_is_worth_what_it_is_read_as(reply: str, value: float | None):
     assert parse_confidence(reply) == value
-    row = {"task": "merge_action", "answer": "yes", "target_nm": []}
+    row = row_of("merge_action", "yes")
     expected = 0.0 if value is None else 1 - (value - 1) ** 2
     assert worth(calibration_reward, reply + "<answer>yes</answer>", row) == pytest.approx(expected)
 
 
 def test_confidence_without_an_answer_is_worth_nothing():
-    row = {"task": "merge_action", "answer": "yes", "target_nm": []}
+    row = row_of("merge_action", "yes")
     assert worth(calibration_reward, "<confidence>0</confidence>", row) == 0.0
     assert worth(calibration_reward, "<answer>yes</answer>", row) == 0.0
     assert worth(calibration_reward, "<confidence>0</confidence><answer>no</answer>", row) == 1.0
@@ -224,7 +253,7 @@ def expected_worth(stated: float, probability: float, weight: float = 0.0) -> fl
     truths = (("yes", probability), ("no", 1 - probability))
     total = 0.0
     for answer, chance in truths:
-        row = {"task": "merge_action", "answer": answer, "target_nm": []}
+        row = row_of("merge_action", answer)
         exact, calibration = worth(exact_reward, reply, row), worth(calibration_reward, reply, row)
         assert exact is not None and calibration is not None
         total += chance * (weight * exact + calibration)
@@ -248,19 +277,23 @@ def test_with_exact_the_more_probable_answer_is_worth_more(first: float, second:
 
 
 def test_rewards_of_a_batch_stay_in_their_order():
-    task = ["merge_action", "endpoint_localization", "segment_classification"]
-    answer, target = ["yes", "", "d"], [[], [[10, 20, 30]], []]
+    rows = [
+        row_of("merge_action", "yes"),
+        place_row("endpoint_localization", (10, 20, 30)),
+        row_of("segment_classification", "d"),
+    ]
+    columns = {name: [row[name] for row in rows] for name in REWARD_COLUMNS}
     texts = ["<answer>no</answer>", "<answer>10, 20, 30</answer>", "<answer>D</answer>"]
     turns = [[{"role": "assistant", "content": text}] for text in texts]
-    assert exact_reward(turns, task=task, answer=answer, target_nm=target) == [0.0, 1.0, 1.0]
-    assert distance_reward(turns, task=task, answer=answer, target_nm=target) == [None, 1.0, None]
+    assert exact_reward(turns, **columns) == [0.0, 1.0, 1.0]
+    assert distance_reward(turns, **columns) == place_reward(turns, **columns) == [None, 1.0, None]
 
 
 def test_rewards_are_chosen_for_a_task():
     functions, weights = make_rewards(["exact", "format", "calibration"], [1, 0.2, 0.5], TASKS["merge_action"])
     assert functions == [exact_reward, format_reward, calibration_reward] and weights == [1.0, 0.2, 0.5]
     functions, weights = make_rewards(["distance"], None, TASKS["endpoint_localization"], scale_nm=500)
-    row = {"task": "endpoint_localization", "answer": "", "target_nm": [[0, 0, 0]]}
+    row = place_row("endpoint_localization", (0, 0, 0))
     assert worth(functions[0], at((500, 0, 0)), row) == pytest.approx(math.exp(-1)) and weights == [1.0]
 
 

@@ -32,10 +32,25 @@ def test_a_guess_is_as_good_as_chance_and_surer_is_more(task) -> None:
     assert stated[-1] < 1
 
 
-@pytest.mark.parametrize("name", ["endpoint_localization", "split_proposal"])
-def test_places_are_refused(name: str) -> None:
-    with pytest.raises(ConnectomeBenchError, match="place in nm"):
-        answer_steps(get_task(name))
+@pytest.mark.parametrize(("name", "sides"), [("endpoint_localization", 1), ("split_proposal", 2)])
+def test_places_are_named_by_their_nodes(name: str, sides: int) -> None:
+    *nodes, sure = answer_steps(get_task(name), 12)
+    assert len(nodes) == sides and [choice.value for choice in nodes[0].choices] == [str(n) for n in range(1, 13)]
+    keys = [choice.key for step in (*nodes, sure) for choice in step.choices]
+    assert len(set(keys)) == len(keys) and "p" not in keys
+    many = [choice.key for step in answer_steps(get_task(name), 40) for choice in step.choices]
+    assert len(set(many)) == len(many)
+    choices = ("3", "7")[:sides]
+    rows = {column: ["x"] for column in ("sample_id", "task", "species", "question", "answer", "group")}
+    [record] = rating_records(rows, [Rating("x", (*choices, "4"), 2.0)], get_task(name), {"model": "person-ada"})
+    expected = "node 3" if sides == 1 else "sources=[node 3];sinks=[node 7]"
+    assert record["prediction"] == expected == parse_answer(record["reply"], get_task(name))
+    assert record.get("probability") is None
+
+
+def test_masks_are_refused() -> None:
+    with pytest.raises(ConnectomeBenchError, match="a mask"):
+        answer_steps(get_task("split_mask_generation"))
 
 
 @given(

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from stored_rows import row
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import PlaceAnswer, write_places
 from connectomebench.core.tasks import TASKS, get_task
 from connectomebench.models.prompt import analysis_format, answer_format, completion, messages
 from connectomebench.models.reply_parsing import parse_answer
@@ -109,15 +110,13 @@ def test_what_is_no_allowed_answer_is_not_read(reply: str) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(places=st.lists(PLACE, min_size=1, max_size=2))
-def test_places_are_read_in_whole_nm(places: list[tuple[float, float, float]]) -> None:
+def test_the_reply_of_a_row_with_places_is_read_back(places: list[tuple[float, float, float]]) -> None:
     task = get_task("endpoint_localization" if len(places) == 1 else "split_proposal")
-    reply = completion({"task": task.name, "target_nm": places})
-    text = parse_answer(reply, task)
-    assert text is not None
-    read = [[float(number) for number in place.split(",")] for place in text.split(";")]
-    assert all(abs(a - b) <= 0.5 for p, q in zip(read, places, strict=True) for a, b in zip(p, q, strict=True))
-    loose = reply.replace(", ", " ,").replace("; ", " ;\n")
-    assert parse_answer(loose, task) == text
+    answer = write_places(PlaceAnswer(tuple(places[:1]), tuple(places[1:])))
+    reply = completion({"task": task.name, "answer": answer})
+    assert parse_answer(reply, task) == answer
+    loose = reply.replace(", ", " ,").replace(";", " ;\n")
+    assert parse_answer(loose, task) == answer
     other = get_task("split_proposal" if len(places) == 1 else "endpoint_localization")
     assert parse_answer(reply, other) is None
 
@@ -133,9 +132,9 @@ def test_what_is_no_place_is_not_read(text: str) -> None:
     "wrong",
     [
         {"task": "merge_action", "answer": "maybe"},
-        {"task": "endpoint_localization", "target_nm": []},
-        {"task": "endpoint_localization", "target_nm": [[1.0, 2.0, float("nan")]]},
-        {"task": "split_proposal", "target_nm": [[1.0, 2.0, 3.0]]},
+        {"task": "endpoint_localization", "answer": ""},
+        {"task": "endpoint_localization", "answer": "1, 2, nan"},
+        {"task": "split_proposal", "answer": "1, 2, 3"},
     ],
 )
 def test_a_row_without_a_sound_answer_is_not_learnt_from(wrong: dict[str, object]) -> None:

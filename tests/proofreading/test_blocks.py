@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,8 +20,10 @@ from connectomebench.execution.open_runner import open_runner
 from connectomebench.proofreading.block_search import densest
 from connectomebench.proofreading.blocks import BlockGrid, make_grid
 from connectomebench.proofreading.edit_log import Edit, read_edits
+from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.place import open_place
 from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.sites.candidates import Candidates
 
 SIZES = st.integers(1, 40)
@@ -146,3 +149,20 @@ def test_the_most_pronounced_candidates_of_a_cube_stay():
     )
     assert densest(found, 1).tolist() == [2, 3] and densest(found, 2).tolist() == [1, 2, 3]
     assert densest(found, 9).tolist() == [0, 1, 2, 3]
+
+
+def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_are_bright(tmp_path: Path):
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    found = {}
+    for block in (None, 64):
+        place = open_place(config, tmp_path, tmp_path / "cache", block_vx=block)
+        graph = SegmentationGraph(place.supervoxels)
+        merges = BlockFinder(place).find(graph, "endpoint_error_identification", ("merge",), None, Counter()).merges
+        found[block] = sorted(
+            (m.site.segment_ids, m.site.location_nm, m.candidate.site.segment_ids, m.contact, m.cues) for m in merges
+        )
+    assert found[None] == found[64] and len(found[None]) >= 4
+    for segments, _, _, faces, (brightness, darkest, share, *_) in found[None]:
+        # neurite 5 runs along the pieces 1, 2 and 3 of another: between them lies background
+        assert (brightness > 0.9) == (5 not in segments) and darkest <= brightness
+        assert faces > 0 and 0 < share <= 1

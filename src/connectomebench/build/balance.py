@@ -25,8 +25,8 @@ from connectomebench.sites.matched_controls import ControlConfig, match_rendered
 
 NONE_SHARE = 0.2
 """Share of the rows of a choice among candidates with the answer none."""
-MOST_TO_RAREST = 4
-"""Rows of an answer for each of the rarest in a partition, where answers are balanced as classes."""
+MOST_TO_SECOND = 4
+"""Rows of the most frequent answer for each of the second most frequent one, where answers are balanced as classes."""
 _SPARE = 2.0  # as many sites without a right candidate as are wanted take part in the partition, which drops some
 
 Entry = tuple[int, Site, RenderSummary]
@@ -233,19 +233,28 @@ def _balance_none(own: MatchedSites, lots: Lots) -> list[int]:
 
 
 def _balance_classes(own: MatchedSites, lots: Lots) -> list[int]:
-    """Choose no answer more than ``MOST_TO_RAREST`` times as often as the rarest that there is."""
+    """Choose all but of the most frequent answer, which may be ``MOST_TO_SECOND`` times as frequent as the second."""
     order = sorted(lots, key=lots.__getitem__)
-    return _as_often(own, order, sorted({own.sites[i].answer for i in order}), MOST_TO_RAREST)
+    counts = sorted(Counter(own.sites[i].answer for i in order).values())
+    most = MOST_TO_SECOND * counts[-2] if len(counts) > 1 else len(order)
+    taken: Counter[str] = Counter()
+    chosen = []
+    for i in order:
+        answer = own.sites[i].answer
+        if taken[answer] < most:
+            taken[answer] += 1
+            chosen.append(i)
+    return sorted(chosen)
 
 
 def _balance_all(own: MatchedSites, lots: Lots) -> list[int]:
     return sorted(lots)
 
 
-def _as_often(own: MatchedSites, order: Sequence[int], answers: Sequence[str], times: int = 1) -> list[int]:
-    """Choose, in order, of each answer at most some times as many sites as of the rarest; ascending."""
+def _as_often(own: MatchedSites, order: Sequence[int], answers: Sequence[str]) -> list[int]:
+    """Choose, in order, as many sites of each answer; ascending."""
     sides = [[i for i in order if own.sites[i].answer == answer] for answer in answers]
-    n = times * min((len(side) for side in sides), default=0)
+    n = min((len(side) for side in sides), default=0)
     return sorted(i for side in sides for i in side[:n])
 
 

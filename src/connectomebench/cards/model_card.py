@@ -40,6 +40,10 @@ KINDS: dict[ModelKind, tuple[str, str]] = {
     "trivial": ("sklearn", "a baseline that is given brightness and area of each colour and nothing of shape"),
     "grey": ("sklearn", "a baseline that is shown uniform grey pictures, and can only know how common each answer is"),
     "image_classifier": ("pytorch", "an image network that sees all pictures of a place and was fine-tuned on them"),
+    "node_probe": (
+        "sklearn",
+        "a frozen image encoder and a logistic regression that scores the numbered nodes of a view",
+    ),
     "mask_unet": ("pytorch", "a small U-Net that divides the segment of every view in two"),
     "adapter": ("peft", "an adapter, weights to be added to a vision-language model that reads pictures and question"),
     "vlm": ("transformers", "a fine-tuned vision-language model, which reads the pictures and the question"),

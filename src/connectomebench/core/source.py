@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Mesh, Skeleton
-from connectomebench.core.site import Point, Site
+from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.whole_segment import WholeSegments
 
 if TYPE_CHECKING:
@@ -169,6 +169,14 @@ class Source(SiteSource, Protocol):
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into pieces."""
+        ...
+
+    def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
+        """Cut a segment between seeds, as a proofreader's tool would: by minimum cut, or the server's own multicut.
+
+        Returns the pieces of ``cut_graph(segment_id, cut.center_nm, cut.cutout_nm)`` and the side of each (int8, shape
+        (n_pieces,): +1 source, -1 sink, 0 neither), or the reason why there is no such cut.
+        """
         ...
 
     def whole_segments(self) -> WholeSegments:

@@ -61,6 +61,18 @@ _PLAIN = {
             "no": "The neuron really ends here.",
         },
     ),
+    "endpoint_localization": Explanation(
+        "Where was the blue piece wrongly cut off from the rest of its neuron?",
+        "A segmentation that broke a neuron is mended where its pieces meet. Whoever finds the place has done most of "
+        "the work.",
+        {},
+    ),
+    "split_proposal": Explanation(
+        "Where should the blue piece be cut, so that its two neurons come apart?",
+        "A segmentation that fused neurons is mended by a cut. A tool computes it from a point on either side; where "
+        "these points are decides what is cut.",
+        {},
+    ),
     "merge_error_identification": Explanation(
         "Are two different neurons glued together at this place?",
         "Neurons branch, but where two neurons merely touch, a segmentation may run from one into the other. "
@@ -140,6 +152,19 @@ CUE_TITLES = {
     "nearest": "which candidate comes nearest to the centre, against the others",
 }
 """What each cheap cue (:data:`connectomebench.models.cues.CUES`) looks at."""
+
+PLACE_RULE_TITLES = {
+    "centre": "the centre of the views itself",
+    "first_node": "the nodes with the lowest numbers",
+    "central_node": "the nodes nearest to the centre of the views",
+    "outermost_node": "the nodes farthest from the centre of the views",
+    "lonely_node": "the nodes farthest from all others",
+    "tip_node": "the nodes farthest from the middle of all nodes",
+}
+"""What each lazy rule for a place (:mod:`connectomebench.models.place_baselines`) answers with."""
+
+ALL_CUE_TITLES = CUE_TITLES | PLACE_RULE_TITLES
+"""Every cue that ``connectomebench check`` measures."""
 
 MATCHED_CUES = ("trivial", "silhouette")
 """Cues that controls of a build are matched on: at chance by design, whatever else can be read off the pictures."""

@@ -58,7 +58,7 @@ class Task:
     balance
         How answers are balanced within a partition. ``pairs``: each case has one control that looks alike to a trivial
         model. ``none_share``: a fifth of the rows has the answer none, and looks like the others to a trivial model.
-        ``classes``: no answer more than a few times as often as the rarest. ``free``: all rows.
+        ``classes``: the most frequent answer at most a few times as often as the second. ``free``: all rows.
     scoring
         ``exact``: an answer is right or wrong. ``places``: the nearer to the right places, the better. ``masks``: by
         the overlap with the true masks.
@@ -232,8 +232,10 @@ _TASKS = (
     Task(
         "endpoint_localization",
         "Split error localization",
-        f"{_INTRO} in three views with numbered points. Where is the segment wrongly cut? "
-        "Answer with coordinates in nm.",
+        f"{_INTRO} (blue) in three orthographic views (front, side, top) with numbered nodes. The segment is only a "
+        "part of its neuron: at one place in the view it was wrongly cut off from the rest. Where? Answer with the "
+        "coordinates of that place, x, y, z in nm relative to the centre of the views, or with the number of the node "
+        "nearest to it.",
         "point",
         (),
         MESH_VIEWS,
@@ -273,8 +275,10 @@ _TASKS = (
     Task(
         "split_proposal",
         "Split proposal",
-        f"{_INTRO} in three views with numbered points. Where should it be split? Answer with source and sink "
-        "coordinates in nm.",
+        f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) with numbered nodes. "
+        "Where should it be split? Answer with a point on either side of the right cut, as near to it as the nodes "
+        "allow: sources on one side, sinks on the other, as coordinates in nm relative to the centre of the views or "
+        "as numbers of nodes.",
         "points",
         (),
         MESH_VIEWS,

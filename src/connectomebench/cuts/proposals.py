@@ -18,11 +18,10 @@ from connectomebench.core.source import Source
 from connectomebench.cuts.min_cut import (
     SINK_SIDE,
     SOURCE_SIDE,
-    SeedsTouch,
-    apply_cut,
     cut_place_nm,
     judge_cut,
 )
+from connectomebench.cuts.seeded_cuts import cheapest_sides
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def propose_cuts(
             split.location_nm,
             rules.reach_nm,
             source.cut_graph(split.segment, split.location_nm, rules.reach_nm),
-            _cheapest,
+            cheapest_sides,
         )
         right = _right_cut(place, split.bodies, rules, largest_view_nm)
         if isinstance(right, str):
@@ -114,13 +113,6 @@ def propose_cuts(
             dropped["no plausible wrong cut"] += 1
         proposals += wrong
     return proposals, dropped
-
-
-def _cheapest(graph: CutGraph, cut: Cut) -> NDArray[np.int8] | str:
-    try:
-        return apply_cut(graph, cut)
-    except SeedsTouch:
-        return "seeds of both sides in one piece"
 
 
 def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalConfig, largest_view_nm: float) -> ProposedCut | str:

@@ -95,7 +95,7 @@ def right_split(
     if not verdict.good:
         return NOT_RIGHT
     if voxels[0] < voxels[1]:
-        cut, voxels = Cut(cut.sinks_nm, cut.sources_nm, cut.center_nm, cut.cutout_nm), voxels[::-1]
+        cut, voxels = Cut(cut.sinks_nm, cut.sources_nm, cut.center_nm, cut.cutout_nm), (voxels[1], voxels[0])
     a, b = graph.edges[:, 0], graph.edges[:, 1]
     cost = float(graph.capacities[sides[a] * sides[b] == -1].sum())
     return ProposedCut(error.edit_id, cut, error.location_nm, verdict, voxels, cost, error.segment, bodies)

@@ -35,6 +35,12 @@ GEOMETRY_CONTENT = (
 REPLIES_CONTENT = "what models replied to the row, one entry a vote, to be learnt from; always empty in `test`"
 
 LABEL_RULES = {
+    "endpoint_localization": "The place where the segment meets the other part of its neuron; all such places in the "
+    "view are right. The view is shifted by a hash, so that the place may lie anywhere in it; nodes spread over what "
+    "it shows of the skeleton, and are chosen without the answer. Views with another end that goes on are left out.",
+    "split_proposal": "A node on either side of a cut that is good by the rule of `split_action`: those nearest to it "
+    "between which the minimum cut is good, too. Views and nodes as for `endpoint_localization`; views with a second "
+    "merge error are left out.",
     "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
     "and do not.",
     "merge_action_multiple_choice": "Places are ends of segments. Candidates are the four segments in contact with the "

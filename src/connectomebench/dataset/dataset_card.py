@@ -13,7 +13,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.species import declare_from_manifest, get_species
-from connectomebench.core.task_explanations import BASELINES, CUE_TITLES, MASK_BASELINES
+from connectomebench.core.task_explanations import ALL_CUE_TITLES, BASELINES, MASK_BASELINES
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.card_template import LEVEL, ORGANISATION, estimate_text, render
 from connectomebench.dataset.column_docs import COLUMNS, GEOMETRY_CONTENT, LABEL_RULES, REPLIES_CONTENT
@@ -175,6 +175,7 @@ def dataset_card(
             if n in kinds
         ],
         label_rule=LABEL_RULES.get(task.name),
+        places=task.scoring == "places",
         simulated_errors=simulated["simulated_errors"],
         any_simulated_errors=bool(simulated["simulated_errors"]),
         simulated_em=shown,
@@ -323,12 +324,12 @@ def _mask_baseline(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _cue(row: Mapping[str, Any]) -> dict[str, Any]:
     """Describe an entry of ``cues``; it may come from the Hub, so every value is checked."""
-    if row["cue"] not in CUE_TITLES or row["partition"] not in PARTITIONS:
+    if row["cue"] not in ALL_CUE_TITLES or row["partition"] not in PARTITIONS:
         raise ValueError("an entry of `cues` names no cheap cue or no partition")
     notes = {"inherent": "part of what the task asks", "matched": "at chance by design"}
     return {
         "cue": row["cue"],
-        "looks_at": CUE_TITLES[row["cue"]],
+        "looks_at": ALL_CUE_TITLES[row["cue"]],
         "partition": row["partition"],
         "n": f"{row['n']:d}",
         "n_groups": f"{row['n_groups']:d}",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.integrity import FILES, check_partition
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
@@ -114,7 +115,7 @@ def load_rows(
         repo=None if local else name,
         revision=commit,
         fingerprint=fingerprint,
-        rows=dict(sorted(Counter(rows["answer"]).items())),
+        rows=dict(sorted(Counter(map(get_task(manifest["task"]).counted_as, rows["answer"])).items())),
         source={**source, "places_nm": _places_nm(rows)},
     )
     return Rows(rows, data)

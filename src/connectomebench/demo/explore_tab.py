@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import nodes_in, read_places
+from connectomebench.core.tasks import Task
 from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import facts, models_table, origin, warning
 from connectomebench.demo.neuroglancer import neuroglancer_link
@@ -134,6 +137,8 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         kept = task if task in known else known[0]
         rows = samples.rows[kept, species]
         partitions, *present = ([ANY, *rows[name].unique().to_pylist()] for name in ("partition", "origin", "answer"))
+        if not samples.collections[kept, species].task.labels:
+            present[-1] = [ANY]  # places are all different
         # models are evaluated on the test partition
         first = "test" if "test" in partitions else ANY
         return [
@@ -206,7 +211,7 @@ def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
         else ""
     )
     body = Markup('<h2 class="cb-section">Sample {}</h2><p>{} <strong>{}</strong></p>').format(
-        row["sample_id"], question(collection.task), row["answer"]
+        row["sample_id"], question(collection.task), _answer_words(row, collection.task)
     )
     return Markup("").join(
         [
@@ -222,6 +227,21 @@ def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
             told_link,
         ]
     )
+
+
+def _answer_words(row: dict[str, Any], task: Task) -> str:
+    """Say the answer; of places also the nodes nearest to them, whose numbers stand in the pictures."""
+    places = read_places(row["answer"]) if task.scoring == "places" else None
+    nodes = nodes_in(row["question"]) if places else {}
+    if places is None or not nodes:
+        return row["answer"]
+    numbers = [
+        min(nodes, key=lambda number: math.dist(nodes[number], place))
+        for place in (*places.sources, *places.sinks)
+        if isinstance(place, tuple)
+    ]
+    named = " and ".join(f"node {number}" for number in numbers)
+    return f"{row['answer']} (nm from the middle of the pictures; nearest: {named})"
 
 
 def _answer_views(content: AppData, key: tuple[str, str], number: int) -> Markup:

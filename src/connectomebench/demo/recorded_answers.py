@@ -12,6 +12,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.place_score import score_text
+from connectomebench.core.tasks import TASKS
 from connectomebench.demo.stored_samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -159,7 +161,8 @@ def _load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
         *(frame[name] for name in columns), strict=True
     ):
         stated = None if probability is None or math.isnan(probability) else float(probability)
-        said = RecordedAnswer(label(model, condition), prediction, stated, prediction == answer, reply or None)
+        right = _is_right(task, prediction, answer)
+        said = RecordedAnswer(label(model, condition), prediction, stated, right, reply or None)
         by_sample.setdefault((task, species, sample), []).append(said)
     ordered = {key: tuple(sorted(said, key=lambda one: one.model)) for key, said in by_sample.items()}
     summaries = tuple(summarise(frame)) if len(frame) else ()
@@ -176,3 +179,11 @@ def _models(folder: Path) -> list[ModelRecord]:
     from connectomebench.models.model_record import FILE_NAME, read_record
 
     return [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]
+
+
+def _is_right(task: str, prediction: str | None, answer: str) -> bool:
+    """Tell whether an answer is right: of places, whether it has full credit."""
+    known = TASKS.get(task)
+    if known is not None and known.scoring == "places":
+        return score_text(prediction, answer) >= 1
+    return prediction == answer

@@ -21,6 +21,8 @@ _PLAIN = {
     "pictures?",
     "endpoint_error_identification_with_em": "Does the neuron really go on where the blue piece ends, in the middle of "
     "the pictures?",
+    "endpoint_localization": "Where was the blue piece wrongly cut off from the rest of its neuron?",
+    "split_proposal": "Where should the blue piece be cut, so that its two neurons come apart?",
     "merge_error_identification": "Are two different neurons fused into the blue piece, in the middle of the pictures?",
     "split_action": "Should the piece be cut into the blue and the orange part?",
     "segment_identity": "Do both pictures show the same piece?",

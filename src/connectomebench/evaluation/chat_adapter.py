@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import read_places
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.evaluation.answer_from_analysis import derived_answer
 from connectomebench.evaluation.answer_mode import AnswerMode, can_score
@@ -166,7 +167,8 @@ def majority(votes: Sequence[str | None], task: Task) -> tuple[str | None, int]:
     """Return the majority answer and the index of the first vote for it.
 
     An answer wins only with more votes than there are unparsed replies. Ties go to the answer given first. Places are
-    equal if they match to the nm; the two places of a cut may come in any order and are returned as first given.
+    equal if they match to the nm, or are the same node; those of a cut may come in any order, and either side may be
+    called the source. They are returned as first given.
 
     Parameters
     ----------
@@ -190,7 +192,11 @@ def majority(votes: Sequence[str | None], task: Task) -> tuple[str | None, int]:
 
 
 def _vote_key(answer: str, task: Task) -> str:
-    return "; ".join(sorted(answer.split("; "))) if task.answer_kind == "points" else answer
+    places = read_places(answer) if task.answer_kind == "points" else None
+    if places is None:
+        return answer
+    sides = sorted((sorted(side, key=repr) for side in (places.sources, places.sinks)), key=repr)
+    return repr(sides)
 
 
 def _shares(votes: Sequence[str | None], task: Task) -> dict[str, float]:

@@ -15,6 +15,7 @@ from connectomebench.evaluation.agreement import kappa_statistic
 from connectomebench.evaluation.formatting import interval_text, p_text, without_nan
 from connectomebench.evaluation.mask_scores import mask_statistics, score_texts
 from connectomebench.evaluation.pairing import paired_rows
+from connectomebench.evaluation.place_metrics import place_statistics, score_places
 from connectomebench.evaluation.result_records import predictions_and_answers
 from connectomebench.evaluation.significance import holm, mcnemar_exact
 from connectomebench.evaluation.statistics import (
@@ -158,6 +159,8 @@ def _main_statistic(task: str, predicted: NDArray[np.str_], truth: NDArray[np.st
     """Return the main metric of a task as a function of row weights."""
     if main_metric(task) == MAIN_METRICS["masks"]:
         return mask_statistics(score_texts(predicted.tolist(), truth.tolist()))[MAIN_METRICS["masks"]]
+    if main_metric(task) == MAIN_METRICS["places"]:
+        return place_statistics(score_places(predicted.tolist(), truth.tolist()))[MAIN_METRICS["places"]]
     return two_class_balanced_accuracy_statistic(predicted, truth)
 
 

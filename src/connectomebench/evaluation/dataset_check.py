@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.task_explanations import CUE_TITLES, MATCHED_CUES
+from connectomebench.core.task_explanations import ALL_CUE_TITLES, MATCHED_CUES
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import fetch_manifest, load_rows
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
@@ -20,6 +20,7 @@ from connectomebench.evaluation.comparison import FEW_GROUPS
 from connectomebench.evaluation.cue_scores import CueScore, score_cues
 from connectomebench.evaluation.formatting import interval_text, without_nan
 from connectomebench.evaluation.mask_check import MaskCheck, mask_entry
+from connectomebench.evaluation.place_cues import score_place_cues
 
 if TYPE_CHECKING:
     from connectomebench.dataset.rows import DataRecord
@@ -41,19 +42,23 @@ class DatasetCheck:
         One a cue, the plainest first.
     matched
         Names of the cues that controls were matched on when the dataset was built.
+    chance
+        What guessing is worth where answers are places; None elsewhere, where it follows from the number of answers.
     """
 
     name: str
     data: DataRecord
     scores: tuple[CueScore, ...]
     matched: tuple[str, ...]
+    chance: float | None = None
 
     def limit(self, threshold: float) -> float:
-        """Return the balanced accuracy that lies as far above chance as the threshold does with two answers.
+        """Return the score that lies as far above chance as the threshold does with two answers.
 
-        Chance is one half with two answers, and one in k with k; the room above it shrinks or grows with it.
+        Chance is one half with two answers, one in k with k, and the mean score of a random node where answers are
+        places; the room above it shrinks or grows with it.
         """
-        chance = 1 / max(2, len(self.data.rows))
+        chance = 1 / max(2, len(self.data.rows)) if self.chance is None else self.chance
         return chance + (threshold - 0.5) * 2 * (1 - chance)
 
     def leading(self, threshold: float) -> tuple[CueScore, ...]:
@@ -135,6 +140,8 @@ def check_dataset(
 ) -> DatasetCheck:
     """Score every cheap cue on a dataset: gradient boosting on its training rows, judged on its test rows.
 
+    Where answers are places, the cues are lazy rules that name a node, and nothing is learnt.
+
     Parameters
     ----------
     name
@@ -157,7 +164,7 @@ def check_dataset(
     Raises
     ------
     ConnectomeBenchError
-        If rows cannot be loaded, a partition is empty or has one answer only, or the answer is a place.
+        If rows cannot be loaded, a partition is empty or has one answer only, or the answer is a mask.
 
     Examples
     --------
@@ -169,8 +176,11 @@ def check_dataset(
     from connectomebench.dataset.public.load_public import recognise
 
     test = load_rows(name, species, JUDGED, revision, rows_cache, task=task)
+    if get_task(test.data.task).scoring == "places":
+        cues = score_place_cues(test.dataset, seed=seed)
+        return DatasetCheck(name, test.data, cues.scores, (), cues.chance)
     if not get_task(test.data.task).labels:
-        raise ConnectomeBenchError(f"{name}: the answer to {test.data.task} is a place, which no cheap cue can give")
+        raise ConnectomeBenchError(f"{name}: the answer to {test.data.task} is a mask, which no cheap cue can give")
     pinned = test.data.revision if test.data.repo else revision
     train = load_rows(name, species, TRAIN, pinned, rows_cache, task=task)
     for rows in (train, test):
@@ -240,9 +250,6 @@ def check_datasets(
         try:
             if asks_for_masks(one, task, revision):
                 continue  # see connectomebench.evaluation.mask_check
-            if names != (name,) and not get_task(held := read_manifest(Path(one))["task"]).labels:
-                left_out.append(NotChecked(one, f"the answer to {held} is a place, which no cheap cue can give", False))
-                continue
             checks.append(check_dataset(one, species, task=task, revision=revision, progress=progress))
         except ConnectomeBenchError as error:
             if names == (name,):
@@ -265,7 +272,7 @@ def cues_entry(check: DatasetCheck) -> list[dict[str, Any]]:
         without_nan(
             {
                 "cue": one.cue,
-                "looks_at": CUE_TITLES[one.cue],
+                "looks_at": ALL_CUE_TITLES[one.cue],
                 "trained_on": TRAIN,
                 "partition": JUDGED,
                 "value": float(one.estimate.value),
@@ -348,15 +355,24 @@ def as_text(check: DatasetCheck, threshold: float | None) -> str:
     """Format one check as a table, with what it means below."""
     n, n_groups = check.scores[0].estimate.n, check.scores[0].estimate.n_groups
     where = f"{check.data.task}/{check.data.species}"
-    rows = [("cue", "balanced accuracy", "n", "groups", "looks at")]
+    places = check.chance is not None
+    rows = [
+        (
+            "cue",
+            "place score" if places else "balanced accuracy",
+            "n",
+            "groups",
+            "answers with" if places else "looks at",
+        )
+    ]
     for one in check.scores:
         found = one.estimate
         rows.append((one.cue, interval_text(found), f"{found.n}", f"{found.n_groups}", _looks_at(one, check.matched)))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]
-    lines = [
-        f"{where}: cheap cues, gradient boosting on {check.scores[0].n_train} {TRAIN} rows, judged on {n} {JUDGED} "
-        f"rows in {n_groups} groups; 95% intervals over groups"
-    ]
+    how = "lazy rules" if places else f"cheap cues, gradient boosting on {check.scores[0].n_train} {TRAIN} rows"
+    lines = [f"{where}: {how}, judged on {n} {JUDGED} rows in {n_groups} groups; 95% intervals over groups"]
+    if check.chance is not None:
+        lines.append(f"  a node at random scores {check.chance:.3f}")
     lines += [
         "  " + "  ".join([*(text.ljust(w) for text, w in zip(row, widths, strict=False)), row[-1]]) for row in rows
     ]
@@ -382,4 +398,4 @@ def _looks_at(score: CueScore, matched: Sequence[str]) -> str:
         notes.append("inherent: part of what the task asks, never fails")
     if score.cue in matched:
         notes.append("at chance by design: controls are matched on it")
-    return CUE_TITLES[score.cue] + (f" ({'; '.join(notes)})" if notes else "")
+    return ALL_CUE_TITLES[score.cue] + (f" ({'; '.join(notes)})" if notes else "")

@@ -122,7 +122,7 @@ def mask_entry(check: MaskCheck) -> list[dict[str, Any]]:
 def masks_text(check: MaskCheck) -> str:
     """Format one check as a table."""
     first = next(iter(check.scores.values()))[MASK_METRICS[0]]
-    rows = [("masks", *SHOWN, "how")]
+    rows: list[tuple[str, ...]] = [("masks", *SHOWN, "how")]
     for baseline, found in check.scores.items():
         rows.append((baseline, *(interval_text(found[name]) for name in SHOWN), MASK_BASELINES[baseline]))
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]) - 1)]

@@ -18,6 +18,7 @@ from connectomebench.evaluation.auroc import (
 )
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
 from connectomebench.evaluation.mask_scores import MASK_METRICS, mask_statistics, score_texts
+from connectomebench.evaluation.place_metrics import PLACE_METRICS, place_statistics, score_places
 from connectomebench.evaluation.precision_recall import RATES
 from connectomebench.evaluation.result_records import (
     YES_NO,
@@ -39,9 +40,17 @@ if TYPE_CHECKING:
 
 COVERAGES = {"risk_at_50": 0.5, "risk_at_80": 0.8, "risk_at_90": 0.9}
 """Name of risk -> coverage, the share of rows answered."""
-MAIN_METRICS: Mapping[Scoring, str] = {"exact": "balanced_accuracy", "masks": MASK_METRICS[0]}
+MAIN_METRICS: Mapping[Scoring, str] = {
+    "exact": "balanced_accuracy",
+    "masks": MASK_METRICS[0],
+    "places": PLACE_METRICS[0],
+}
 """How a task is scored -> the metric that says most."""
-METRIC_TITLES = {"balanced_accuracy": "balanced accuracy", "miou": "mean IoU of both parts"}
+METRIC_TITLES = {
+    "balanced_accuracy": "balanced accuracy",
+    "miou": "mean IoU of both parts",
+    "place_score": "place score",
+}
 METRICS: tuple[str, ...] = ("balanced_accuracy", "ece", "mce", "brier", "auroc", *RATES, *COVERAGES, "aurc")
 
 
@@ -61,7 +70,8 @@ class Summary:
         Estimates by the names in `METRICS`. `Estimate.n` is the number of rows used: for calibration, Brier score,
         AUROC, risks and AURC those with a probability, else all. Undefined values are NaN: a single class, nothing
         answered "yes", no probabilities, rates of answers other than yes and no, or places or masks as answers. For
-        masks there are those of :data:`connectomebench.evaluation.mask_scores.MASK_METRICS`, too.
+        masks there are those of :data:`connectomebench.evaluation.mask_scores.MASK_METRICS`, too, and for places those
+        of :data:`connectomebench.evaluation.place_metrics.PLACE_METRICS`.
     always
         The one answer given to all samples; None if there are several, or a single sample. Such a model has a balanced
         accuracy of exactly chance and may have a calibration error of 0: neither says anything about it.
@@ -164,9 +174,11 @@ def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict
     estimates = dict.fromkeys(METRICS, _undefined(0, 0))
     task = TASKS.get(str(rows["task"].iloc[0]))
     if task is not None and task.scoring == "masks":
-        return estimates | bootstrap_intervals(mask_statistics(score_texts(prediction, answer)), group, **settings)
-    if task is not None and task.scoring != "exact":
-        return estimates
+        return estimates | bootstrap_intervals(
+            mask_statistics(score_texts(prediction.tolist(), answer.tolist())), group, **settings
+        )
+    if task is not None and task.scoring == "places":
+        return estimates | bootstrap_intervals(place_statistics(score_places(prediction, answer)), group, **settings)
     yes_no = classes_of(answer) == YES_NO
     statistics, settings["basic"] = _of_answers(prediction, answer, yes_no), ("ece", "mce")
     stated = rows["probability"].notna().to_numpy()

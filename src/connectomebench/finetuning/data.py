@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 ROW_NUMBER = "row_number"
 _REPLY = "learnt_reply"
-_PROMPT_COLUMNS = ("task", "question", "answer", "target_nm", "views")
+_PROMPT_COLUMNS = ("task", "question", "answer", "target_nm", "location_nm", "extent_nm", "views")
 _COLUMNS = ("sample_id", *_PROMPT_COLUMNS, "images")
 
 

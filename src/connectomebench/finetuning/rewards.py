@@ -10,10 +10,14 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial, update_wrapper, wraps
-from itertools import permutations
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.place_score import score_answer, score_row
+from connectomebench.core.places import relative
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.prompt import completion
@@ -23,26 +27,22 @@ Reward = Callable[..., list[float | None]]
 Completions = Sequence[Sequence[Mapping[str, Any]]]
 
 DISTANCE_SCALE_NM = 1000.0
+REWARD_COLUMNS = ("task", "question", "answer", "target_nm", "location_nm", "extent_nm")
+"""Columns of stored rows that rewards read."""
 _ANSWER_TAG = re.compile(r"<\s{0,9}/?\s{0,9}answer\s{0,9}>", re.IGNORECASE)
 
 
-def exact_reward(
-    completions: Completions,
-    task: Sequence[str],
-    answer: Sequence[str],
-    target_nm: Sequence[Sequence[Sequence[float]]],
-    **_: Any,
-) -> list[float | None]:
+def exact_reward(completions: Completions, task: Sequence[str], answer: Sequence[str], **_: Any) -> list[float | None]:
     """Return 1 for the correct answer, else 0; parsed as in evaluation.
 
     Parameters
     ----------
     completions
         Replies.
-    task, answer, target_nm
-        Columns of the rows. Where the answer is a place, it must be right to the nm.
+    task, answer
+        Columns of the rows. Where the answer is a place, it must be right to the nm; see :func:`place_reward`.
     """
-    truths = _truths(task, answer, target_nm)
+    truths = _truths(task, answer)
     return [
         float(_right(reply, one, truth))
         for reply, one, truth in zip(map(_text, completions), map(get_task, task), truths, strict=True)
@@ -64,26 +64,60 @@ def format_reward(completions: Completions, task: Sequence[str], **_: Any) -> li
     return [float(_well_formed(_text(reply), get_task(name))) for reply, name in zip(completions, task, strict=True)]
 
 
+def place_reward(
+    completions: Completions,
+    task: Sequence[str],
+    answer: Sequence[str],
+    target_nm: Sequence[Sequence[Sequence[float]]],
+    location_nm: Sequence[Sequence[float]],
+    extent_nm: Sequence[float],
+    question: Sequence[str],
+    **_: Any,
+) -> list[float | None]:
+    """Return the score of a place as the metrics have it; see :mod:`connectomebench.core.place_score`.
+
+    Parameters
+    ----------
+    completions
+        Replies. Without a readable place they are worth 0.
+    task, answer, target_nm, location_nm, extent_nm, question
+        Columns of the rows.
+
+    Returns
+    -------
+    list of float or None
+        None where the answer is no place.
+    """
+    rewards: list[float | None] = []
+    columns = zip(task, answer, target_nm, location_nm, extent_nm, question, strict=True)
+    for reply, (name, own, targets, location, extent, asked) in zip(map(_text, completions), columns, strict=True):
+        one = get_task(name)
+        row = {"answer": own, "target_nm": targets, "location_nm": location, "extent_nm": extent, "question": asked}
+        rewards.append(None if one.labels else score_row(parse_answer(reply, one), row))
+    return rewards
+
+
 def distance_reward(
     completions: Completions,
     task: Sequence[str],
     answer: Sequence[str],
     target_nm: Sequence[Sequence[Sequence[float]]],
+    location_nm: Sequence[Sequence[float]],
+    question: Sequence[str],
     scale_nm: float = DISTANCE_SCALE_NM,
     **_: Any,
 ) -> list[float | None]:
-    """Return ``exp(-distance / scale)`` averaged over places, 0 if none can be parsed.
+    """Return ``exp(-distance / scale)``, averaged over places, 0 if none can be parsed.
 
-    Unlike a reward that is cut off at some distance it prefers the nearer of two answers however far both are. Two
-    places are matched to the true ones so that the reward is largest: which of the two parts of a cut is called source
-    is no matter.
+    Unlike :func:`place_reward`, which is 0 beyond some distance, it prefers the nearer of two answers however far both
+    are, so that training has a direction from the first step. Places are assigned to the true ones as there.
 
     Parameters
     ----------
     completions
         Replies.
-    task, answer, target_nm
-        Columns of the rows: ``target_nm`` (places, 3), nm, is compared in whole nm, as an answer is written.
+    task, answer, target_nm, location_nm, question
+        Columns of the rows.
     scale_nm
         Distance that is worth 1/e, nm. The default, 1000 nm, is a choice of this package.
 
@@ -92,18 +126,24 @@ def distance_reward(
     list of float or None
         None where the answer is no place.
     """
-    truths = _truths(task, answer, target_nm)
-    return [
-        None if one.labels else _nearness(parse_answer(reply, one), truth, scale_nm)
-        for reply, one, truth in zip(map(_text, completions), map(get_task, task), truths, strict=True)
-    ]
+
+    def nearness(distance_nm: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.exp(-distance_nm / scale_nm)
+
+    rewards: list[float | None] = []
+    columns = zip(task, answer, target_nm, location_nm, question, strict=True)
+    for reply, (name, own, targets, location, asked) in zip(map(_text, completions), columns, strict=True):
+        one = get_task(name)
+        true_nm = [relative(place, location) for place in targets]
+        given = None if one.labels else parse_answer(reply, one)
+        rewards.append(None if one.labels else score_answer(given, own, true_nm, asked, nearness))
+    return rewards
 
 
 def calibration_reward(
     completions: Completions,
     task: Sequence[str],
     answer: Sequence[str],
-    target_nm: Sequence[Sequence[Sequence[float]]],
     **_: Any,
 ) -> list[float | None]:
     """Return ``1 - (p - right)^2`` for a stated confidence p, with right 1 or 0: one minus the Brier score.
@@ -116,7 +156,7 @@ def calibration_reward(
     ----------
     completions
         Replies. Without one readable answer and one confidence in [0, 1] they are worth 0.
-    task, answer, target_nm
+    task, answer
         Columns of the rows.
 
     Returns
@@ -124,7 +164,7 @@ def calibration_reward(
     list of float or None
         None where the answer is a place, since such an answer is nearer or farther rather than right or wrong.
     """
-    truths = _truths(task, answer, target_nm)
+    truths = _truths(task, answer)
     rewards: list[float | None] = []
     for reply, one, truth in zip(map(_text, completions), map(get_task, task), truths, strict=True):
         confidence = parse_confidence(reply)
@@ -140,6 +180,7 @@ def calibration_reward(
 REWARDS: dict[str, Reward] = {
     "exact": exact_reward,
     "format": format_reward,
+    "place": place_reward,
     "distance": distance_reward,
     "calibration": calibration_reward,
 }
@@ -182,10 +223,10 @@ def make_rewards(
         raise ConnectomeBenchError(f"give each of {len(names)} rewards a weight above 0, not {numbers}")
     if not (math.isfinite(scale_nm) and scale_nm > 0):
         raise ConnectomeBenchError(f"the scale of the distance reward must be above 0 nm, not {scale_nm}")
-    kind = "distance" if task.labels else "calibration"
-    if kind in names:
-        what = "labels" if task.labels else "places"
-        raise ConnectomeBenchError(f"the answers of {task.name} are {what}, so leave out the {kind} reward")
+    what, kinds = ("labels", ("distance", "place")) if task.labels else ("places", ("calibration",))
+    for kind in kinds:
+        if kind in names:
+            raise ConnectomeBenchError(f"the answers of {task.name} are {what}, so leave out the {kind} reward")
     given = dict(zip(names, numbers, strict=True))
     if "calibration" in given and given["calibration"] > given.get("exact", 0.0):
         raise ConnectomeBenchError(
@@ -224,11 +265,11 @@ def _text(reply: Sequence[Mapping[str, Any]]) -> str:
     return str(reply[-1]["content"])
 
 
-def _truths(task: Sequence[str], answer: Sequence[str], target_nm: Sequence[Sequence[Sequence[float]]]) -> list[str]:
+def _truths(task: Sequence[str], answer: Sequence[str]) -> list[str]:
     """Return the true answers in the form of :func:`parse_answer`; raise if a row has none."""
     return [
-        str(parse_answer(completion({"task": name, "answer": own, "target_nm": places}), get_task(name)))
-        for name, own, places in zip(task, answer, target_nm, strict=True)
+        str(parse_answer(completion({"task": name, "answer": own}), get_task(name)))
+        for name, own in zip(task, answer, strict=True)
     ]
 
 
@@ -242,18 +283,3 @@ def _well_formed(reply: str, task: Task) -> bool:
         and reply.rstrip().endswith(ANSWER_CLOSE)
         and parse_answer(reply, task) is not None
     )
-
-
-def _nearness(given: str | None, truth: str, scale_nm: float) -> float:
-    """Return the mean reward of the places under the best one-to-one matching to the true ones."""
-    if given is None:
-        return 0.0
-    places, true = _places(given), _places(truth)
-    return max(
-        sum(math.exp(-math.dist(a, b) / scale_nm) for a, b in zip(places, order, strict=True)) / len(places)
-        for order in permutations(true)
-    )
-
-
-def _places(text: str) -> list[list[float]]:
-    return [[float(number) for number in place.split(",")] for place in text.split(";")]

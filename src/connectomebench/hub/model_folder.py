@@ -34,6 +34,7 @@ _REQUIRED = {
     "trivial": _HEAD,
     "grey": _HEAD,
     "image_classifier": ("config.json", "model.safetensors"),
+    "node_probe": _HEAD,
     "mask_unet": ("config.json", "model.safetensors"),
     "adapter": ("adapter_config.json", "adapter_model.safetensors"),
     "vlm": ("config.json", "tokenizer_config.json"),
@@ -126,7 +127,7 @@ def own_fingerprints(model: LocalModel) -> set[str]:
     found = {record.revision, *(data.fingerprint for data in record.trained_on)}
     found |= {value for value in record.config.values() if isinstance(value, str)}
     found |= {map_.dataset_fingerprint for map_ in read_recalibrations(model.folder).values()}
-    if "config.json" in model.files and record.kind in ("probe", "trivial", "grey"):
+    if "config.json" in model.files and record.kind in ("probe", "trivial", "grey", "node_probe"):
         found.add(str(_json(model.files["config.json"]).get("trained_on")))
     if INDICES in model.files:
         for ids in _json(model.files[INDICES]).values():

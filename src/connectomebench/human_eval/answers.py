@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import PlaceAnswer, write_places
 from connectomebench.core.tasks import YES_NO, Task
 from connectomebench.core.version import __version__
 from connectomebench.human_eval.session import Choice, Rating, Step
+from connectomebench.models.place_baselines import places_asked
 from connectomebench.models.reply_parsing import ANSWER_CLOSE, ANSWER_OPEN
 
 PROTOCOL = "person-1"
@@ -24,31 +26,47 @@ SURENESS: dict[str, tuple[str, float]] = {
 """Key -> label, and position between a guess (0) and certainty (1)."""
 
 
+_KEYS = "abcdefghijklmnoqrstuvwxyz"
+"""Keys of nodes: digits say how sure one is, and p is the pause."""
+
+
+def _node_choice(node: int, place: int) -> Choice:
+    """Offer a node (from 0); no two steps share a key, and nodes beyond the letters have a button alone."""
+    key = _KEYS[place] if place < len(_KEYS) else f"button {place}"
+    return Choice(key, str(node + 1), str(node + 1))
+
+
 def person(rater: str) -> str:
     """Name a person as a model of result records."""
     return f"person-{rater}"
 
 
-def answer_steps(task: Task) -> tuple[Step, Step]:
-    """Return the two steps of a rating: the answer, then the confidence.
+def answer_steps(task: Task, most_nodes: int = 0) -> tuple[Step, ...]:
+    """Return the steps of a rating: the answer, then the confidence.
 
     Parameters
     ----------
     task
         The task.
+    most_nodes
+        Largest number of nodes in a row, where answers are places: a person names a node, of a cut one on either side.
 
     Raises
     ------
     ConnectomeBenchError
-        If the answer is a place, since people cannot read coordinates off an image, or a mask.
+        If the answer is a mask, which this page cannot take.
     """
-    if task.scoring == "masks":
-        raise ConnectomeBenchError(
-            f"the answer to {task.name} is a mask, which this page cannot take; rate yes/no and choice tasks"
-        )
+    if task.scoring == "places":
+        sides = ("Node on one side of the cut", "Node on the other side") if sum(places_asked(task)) == 2 else ("Node",)
+        steps = [
+            Step(side, tuple(_node_choice(n, number * most_nodes + n) for n in range(most_nodes)))
+            for number, side in enumerate(sides)
+        ]
+        sure = tuple(Choice(key, key, words) for key, (words, _) in SURENESS.items())
+        return (*steps, Step("How sure are you?", sure))
     if not task.labels:
         raise ConnectomeBenchError(
-            f"the answer to {task.name} is a place in nm, which a person cannot point at; rate yes/no and choice tasks"
+            f"the answer to {task.name} is a mask, which this page cannot take; rate yes/no and choice tasks"
         )
     labels = tuple(reversed(task.labels)) if task.labels == YES_NO else task.labels
     answers = tuple(Choice(label[0], label, label) for label in labels)
@@ -99,17 +117,25 @@ def rating_records(
 
 
 def _record(rows: Mapping[str, Sequence[Any]], row: int, rating: Rating, task: Task) -> dict[str, Any]:
-    said, sure = rating.choices
-    right = stated_probability(sure, task)
     same = ("sample_id", "task", "species", "question", "answer", "group")
-    yes = right if said == "yes" else 1 - right
-    return {name: rows[name][row] for name in same} | {
+    constant = {name: rows[name][row] for name in same} | {
         "model_revision": PROTOCOL,
         "code_version": __version__,
+        "latency_s": rating.seconds,
+    }
+    if task.scoring == "places":
+        first, *second = (int(number) for number in rating.choices[:-1])
+        places = write_places(PlaceAnswer((first,), tuple(second)))
+        # how sure a person is of a place is no probability of anything: places are nearer or farther
+        sure = SURENESS[rating.choices[-1]][0]
+        return constant | {"prediction": places, "reply": f"{ANSWER_OPEN}{places}{ANSWER_CLOSE} ({sure})"}
+    said, sure = rating.choices
+    right = stated_probability(sure, task)
+    yes = right if said == "yes" else 1 - right
+    return constant | {
         "prediction": said,
         "probability": yes if task.labels == YES_NO else right,
         "reply": f"{ANSWER_OPEN}{said}{ANSWER_CLOSE}<confidence>{right:.4g}</confidence>",
-        "latency_s": rating.seconds,
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.places import nodes_in
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.console_summary import simulated_note
@@ -23,6 +24,8 @@ from connectomebench.evaluation.results import (
 )
 from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
+from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
+from connectomebench.evaluation.true_answers import dataset_answers
 from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
 from connectomebench.human_eval.app import AppPage, AppTexts, require_page, show
 from connectomebench.human_eval.session import Item, RatingSession
@@ -101,13 +104,16 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
     Raises
     ------
     ConnectomeBenchError
-        If the task asks for a place, existing ratings are of another dataset or draw, there is nothing to export, or
+        If the task asks for a mask, existing ratings are of another dataset or draw, there is nothing to export, or
         another process is rating.
     """
     task = get_task(rows.data.task)
-    steps = answer_steps(task)
     table: dict[str, Any] = {name: list(rows.dataset[name]) for name in _COLUMNS}
-    drawn = rater.draw(table["answer"])
+    places = task.scoring == "places"
+    most_nodes = max((len(nodes_in(question)) for question in table["question"]), default=0) if places else 0
+    steps = answer_steps(task, most_nodes)
+    drawn = rater.draw([task.counted_as(answer) for answer in table["answer"]])
+    table["answer"] = dataset_answers(rows.dataset)
     condition = DEFAULT if len(drawn) == len(rows.dataset) else sample_name(len(drawn), rater.seed)
     path = _path(out, rows, rater, condition)
     if not export:
@@ -135,7 +141,7 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
 
 
 def summary_line(path: Path) -> str:
-    """Return a one-line summary of a person's ratings: balanced accuracy with interval, and median time.
+    """Return a one-line summary of a person's ratings: the task's main metric with interval, and median time.
 
     Parameters
     ----------
@@ -144,14 +150,15 @@ def summary_line(path: Path) -> str:
     """
     frame = read_results(path)
     found: Summary = summarise(frame)[0]
-    estimate = found.estimates["balanced_accuracy"]
+    metric = main_metric(found.task)
+    estimate = found.estimates[metric]
     where = f"{found.model} on {found.task}/{found.species}/{found.partition}"
     condition_text = "" if found.condition == DEFAULT else f" ({found.condition})"
     seconds = float(frame["latency_s"].median())
     score = (
         "balanced accuracy is undefined (answers of one class only)"
         if estimate.value != estimate.value
-        else f"balanced accuracy {estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"
+        else f"{METRIC_TITLES[metric]} {estimate.value:.3f} [{estimate.lower:.3f}, {estimate.upper:.3f}]"
     )
     return f"{where}{condition_text}: {score}, n={found.n}, {found.n_groups} groups, median {seconds:.1f} s"
 

@@ -13,6 +13,7 @@ Where a view is halved, the smaller half is taken away.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,16 +106,18 @@ def halve_by_watershed(segment: Silhouette) -> Silhouette:
     """
     if not segment.any():
         return np.zeros_like(segment)
-    depth = ndimage.distance_transform_edt(np.pad(segment, 1))[1:-1, 1:-1]
+    padded: Any = ndimage.distance_transform_edt(np.pad(segment, 1))
+    depth = padded[1:-1, 1:-1]
     least = max(1.0, _CORE_SHARE * np.count_nonzero(segment))
     for level in np.linspace(0, depth.max(), _LEVELS, endpoint=False):
-        cores, number = ndimage.label(depth > level)
+        labelled: Any = ndimage.label(depth > level)
+        cores, number = labelled
         every = np.arange(1, number + 1)
         sizes = ndimage.sum_labels(np.ones_like(depth), cores, every)
         thick = ndimage.maximum(depth, cores, every) >= _THICKER * level
         found = [int(core) for core in every[np.argsort(-sizes, kind="stable")] if thick[core - 1]][:2]
         if len(found) == 2 and min(sizes[core - 1] for core in found) >= least:
-            nearest = ndimage.distance_transform_edt(
+            nearest: Any = ndimage.distance_transform_edt(
                 ~np.isin(cores, found), return_distances=False, return_indices=True
             )
             owner = cores[tuple(nearest)]

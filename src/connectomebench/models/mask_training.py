@@ -181,7 +181,7 @@ def load_mask_batch(
             segment,
         ]
         if turns is not None:
-            quarter, mirrored = turns.integers(4), turns.integers(2)
+            quarter, mirrored = int(turns.integers(4)), int(turns.integers(2))
             own = [np.rot90(np.flip(a, axis=2) if mirrored else a, quarter, axes=(1, 2)) for a in own]
         for into, values in zip((pictures, taken, weight), own, strict=True):
             into.append(torch.from_numpy(values.copy()))

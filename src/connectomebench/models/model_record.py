@@ -18,7 +18,7 @@ FILE_NAME = "connectomebench.json"
 FORMAT = 1
 _MAX_BYTES = 16_000_000
 
-ModelKind = Literal["probe", "trivial", "grey", "image_classifier", "mask_unet", "adapter", "vlm"]
+ModelKind = Literal["probe", "trivial", "grey", "image_classifier", "node_probe", "mask_unet", "adapter", "vlm"]
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,11 @@ from connectomebench.core.tasks import Task, get_task
 from connectomebench.models.reply_parsing import (
     ANSWER_CLOSE,
     ANSWER_OPEN,
-    format_places,
     listed_answers,
     parse_answer,
 )
 
-PROMPT_VERSION = 2
+PROMPT_VERSION = 3
 """Incremented whenever a prompt text or the parsing of replies changes; part of a model's revision."""
 
 ANALYSIS_OPEN = "<analysis>"
@@ -105,7 +104,7 @@ def completion(row: Mapping[str, Any]) -> str:
     Parameters
     ----------
     row
-        A stored row; ``task`` and ``answer`` are read, or ``target_nm`` if the answer is a place.
+        A stored row; ``task`` and ``answer`` are read.
 
     Raises
     ------
@@ -114,7 +113,7 @@ def completion(row: Mapping[str, Any]) -> str:
     """
     task = get_task(row["task"])
     _check_words(task)
-    answer = row["answer"] if task.labels else format_places(row["target_nm"])
+    answer = row["answer"]
     reply = f"{ANSWER_OPEN}{answer}{ANSWER_CLOSE}"
     if parse_answer(reply, task) != answer:
         raise ConnectomeBenchError(f"a row of {task.name} has no valid answer ({answer!r:.60}); build it again")
@@ -156,9 +155,14 @@ def _asked(task: Task) -> tuple[str, str]:
     if task.labels:
         return "the answer", f"as {listed_answers(task.labels)}"
     if task.answer_kind == "point":
-        return "the place", f"in nm, as {ANSWER_OPEN}x, y, z{ANSWER_CLOSE}"
-    places = f"{ANSWER_OPEN}x, y, z; x, y, z{ANSWER_CLOSE}"
-    return "the two places", f"first the source and then the sink, in nm, as {places}"
+        return "the place", (
+            f"in nm relative to the centre of the views, as {ANSWER_OPEN}x, y, z{ANSWER_CLOSE}, or the number of a "
+            f"node, as {ANSWER_OPEN}node n{ANSWER_CLOSE}"
+        )
+    return "the source and sink points", (
+        f"in nm relative to the centre of the views, as {ANSWER_OPEN}sources=[(x, y, z), ...];sinks=[(x, y, z), ...]"
+        f"{ANSWER_CLOSE}, or the numbers of nodes, as {ANSWER_OPEN}sources=[node n];sinks=[node m]{ANSWER_CLOSE}"
+    )
 
 
 def _view_name(view: str) -> str:

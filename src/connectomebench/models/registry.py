@@ -20,6 +20,7 @@ from connectomebench.models.recalibration import Recalibration, read_recalibrati
 
 if TYPE_CHECKING:
     from connectomebench.models.grey_baseline import GreyModel
+    from connectomebench.models.node_probe import NodeProbe
     from connectomebench.models.probe import Probe
     from connectomebench.models.trivial_baseline import TrivialModel
 
@@ -80,7 +81,7 @@ def open_model(
         from connectomebench.models.vlm_loading import load_vlm
 
         return load_vlm(name, source.commit, base), record
-    if source.commit is not None and kind in ("probe", "grey"):
+    if source.commit is not None and kind in ("probe", "grey", "node_probe"):
         _check_encoder(folder, name)
     model = choosing(_LOADERS[kind](folder, cache), record)
     if record is not None and model.revision != record.revision:
@@ -151,16 +152,25 @@ def _load_mask_unet(folder: Path, cache: Path | None) -> Model:
     return load_mask_model(folder)
 
 
+def _load_node_probe(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.node_probe import load_node_probe
+
+    return load_node_probe(folder)
+
+
 _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
     "probe": _load_probe,
     "grey": _load_grey,
     "trivial": _load_trivial,
     "image_classifier": _load_image_classifier,
     "mask_unet": _load_mask_unet,
+    "node_probe": _load_node_probe,
 }
 
 
-def save_head_model(model: Probe | TrivialModel | GreyModel | ChoiceModel, folder: Path, data: DataRecord) -> None:
+def save_head_model(
+    model: Probe | TrivialModel | GreyModel | ChoiceModel | NodeProbe, folder: Path, data: DataRecord
+) -> None:
     """Write a probe or a baseline with its record, for :func:`load_model` and the Hub.
 
     Parameters
@@ -177,9 +187,14 @@ def save_head_model(model: Probe | TrivialModel | GreyModel | ChoiceModel, folde
     probe: Any = getattr(judge, "probe", judge)
     chooses = {WEIGHT: model.none_weight} if isinstance(model, ChoiceModel) else {}
     encoder: dict[str, Any] = getattr(probe, "encoder_identity", {})
-    kinds: dict[str, ModelKind] = {"probe": "probe", "trivial": "trivial", "grey": "grey"}
+    kinds: dict[str, ModelKind] = {
+        "Probe": "probe",
+        "TrivialModel": "trivial",
+        "GreyModel": "grey",
+        "NodeProbe": "node_probe",
+    }
     record = ModelRecord(
-        kind=kinds[model.name],
+        kind=kinds[type(judge).__name__],
         name=model.name,
         revision=model.revision,
         task=data.task,

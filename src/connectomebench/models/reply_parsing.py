@@ -9,7 +9,11 @@ reply                                      how it is read
                                            back (``yes, or no``)
 ``The answer is yes``, ``Candidate b``     inside the tags: a word that announces the label does not count
 ``\boxed{yes}``, ``{"answer": "yes"}``     inside the tags, or in place of them
-``(10, 20, 30) nm``, ``x=10, y=20, z=30``  a place; two of them are separated by ``;``, a new line or their brackets
+``(10, 20, 30) nm``, ``x=10, y=20, z=30``  a place; several are separated by ``;``, lines or their brackets
+``7``, ``node 7``, ``#7``                  the numbered node of that name, wherever a place may stand; three bare
+                                           numbers are a point, so three nodes are ``node 1, node 2, node 3``
+``sources=[(1, 2, 3), 7]; sinks=[4]``      the places on both sides of a cut; also ``source: 7, sink: 4``, and two
+                                           places alone: first the source
 ``yes``, ``I say yes.``                    no answer: a bare word outside the tags is not read
 ``<think>`` without an end                 no answer; what comes before the last ``</think>`` is never read
 the instruction, repeated                  no answer: a list of all allowed answers chooses none
@@ -20,11 +24,11 @@ the instruction, repeated                  no answer: a list of all allowed answ
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from connectomebench.core.places import MOST_PLACES, Place, PlaceAnswer, write_places
 from connectomebench.core.tasks import Task
 
 ANSWER_OPEN = "<answer>"
@@ -131,10 +135,16 @@ def _is_taken_back(text: str, label: str, by_name: Mapping[str, str]) -> bool:
 
 
 _NUMBER = re.compile(r"[+-]?\d{1,12}(?:\.\d{1,12})?", re.ASCII)
+_NODE = re.compile(r"\d{1,4}", re.ASCII)
+_NAMED_NODE = re.compile(r"(?:(?:node|point)\s{0,3}#?|#)\s{0,3}(\d{1,4})", re.ASCII | re.IGNORECASE)
+_NODES_OF = re.compile(r"^\s{0,9}(?:nodes|points)\s{0,3}[:=]?\s{1,9}", re.IGNORECASE)
 _UNIT = re.compile(r"(?<=[\d\s])nm\b|\b[xyz]\s{0,3}[=:]", re.IGNORECASE)
-_BETWEEN_PLACES = re.compile(r"[)\]]\s{0,9}[,;]?\s{0,9}[(\[]|\s{0,9}[;\n]\s{0,9}")
-_ROLE = (re.compile(r"\s{0,9}source\s{0,9}[:=]?", re.IGNORECASE), re.compile(r"\s{0,9}sink\s{0,9}[:=]?", re.IGNORECASE))
-_PLACES = {"point": 1, "points": 2}
+_BETWEEN_PLACES = re.compile(
+    r"[)\]]\s{0,9}[,;]?\s{0,9}[(\[]|[)\]]\s{0,9},\s{0,9}|\s{0,9},\s{0,9}[(\[]|\s{0,9}[;\n]\s{0,9}"
+)
+_PAIR = re.compile(r"\([^(),]{1,20},[^(),]{1,20}\)")
+_SIDE = re.compile(r"\b(source|sink)s?\b\s{0,9}[:=]?", re.IGNORECASE)
+_AROUND = " \t\r\n()[]"
 
 
 def parse_answer(reply: str, task: Task) -> str | None:
@@ -151,33 +161,62 @@ def parse_answer(reply: str, task: Task) -> str | None:
     Returns
     -------
     str or None
-        One of the task's labels, or places ``x, y, z`` in whole nm, separated by ``; ``.
+        One of the task's labels, or places as :func:`connectomebench.core.places.write_places` writes them.
         None if there is no valid answer, which counts as wrong.
     """
     text = answer_text(reply, task.labels)
     if text is None or task.scoring == "masks":  # no words are a mask
         return None
-    return parse_label(text, task.labels) if task.labels else _parse_places(text, _PLACES[task.answer_kind])
-
-
-def _parse_places(text: str, count: int) -> str | None:
-    """Parse places; None unless there are exactly so many, of three numbers each."""
+    if task.labels:
+        return parse_label(text, task.labels)
     text = _UNIT.sub("", text.strip(_MARKS))
-    parts = [part.strip(" \t\r\n()[]") for part in _BETWEEN_PLACES.split(text.strip(" \t\r\n.()[]"))]
-    places = []
-    for number, part in enumerate(parts):
-        role = _ROLE[number].match(part) if number < count == len(_ROLE) else None
-        place = part[role.end() :].strip(" \t\r\n()[]") if role else part
-        places.append([coordinate.strip() for coordinate in place.split(",")])
-    sound = all(len(place) == 3 and all(_NUMBER.fullmatch(number) for number in place) for place in places)
-    if not sound or len(places) != count:
+    if _PAIR.search(text):
+        return None  # half a point, not two nodes
+    places = _parse_cut(text) if task.answer_kind == "points" else _parse_place(text)
+    return None if places is None else write_places(places)
+
+
+def _parse_place(text: str) -> PlaceAnswer | None:
+    """Parse one place; None if it is none, or several."""
+    places = _parse_places(text)
+    return PlaceAnswer(places) if len(places) == 1 else None
+
+
+def _parse_cut(text: str) -> PlaceAnswer | None:
+    """Parse the places on both sides of a cut; None unless there are both."""
+    named = list(_SIDE.finditer(text))
+    if not named:
+        places = _parse_places(text)
+        return PlaceAnswer(places[:1], places[1:]) if len(places) == 2 else None
+    first, *others = named
+    words = [match[1].casefold() for match in named]
+    if len(others) != 1 or words[0] == words[1] or text[: first.start()].strip(_AROUND + "{"):
         return None
-    return format_places([[float(number) for number in place] for place in places])
+    sides = (text[first.end() : others[0].start()], text[others[0].end() :])
+    places = dict(zip(words, (_parse_places(side.strip(_AROUND + ",;}")) for side in sides), strict=True))
+    both = PlaceAnswer(places["source"], places["sink"])
+    return both if both.sources and both.sinks else None
 
 
-def format_places(places_nm: Sequence[Sequence[float]]) -> str:
-    """Format places (n, 3), nm, as text; non-finite numbers are kept so that no parser accepts them."""
-    return "; ".join(
-        ", ".join(str(round(number)) if math.isfinite(number) else str(number) for number in place)
-        for place in places_nm
-    )
+def _parse_places(text: str) -> tuple[Place, ...]:
+    """Parse a list of places; empty if any of them is none, or there are too many."""
+    text = _NODES_OF.sub("", text, count=1)
+    parts = [part.strip(_AROUND) for part in _BETWEEN_PLACES.split(text.strip(_AROUND + "."))]
+    places: list[Place] = []
+    for part in parts:
+        found = _parse_part([entry.strip() for entry in part.split(",")])
+        places += found
+        if not found or len(places) > MOST_PLACES:
+            return ()
+    return tuple(places)
+
+
+def _parse_part(entries: Sequence[str]) -> list[Place]:
+    """Parse what stands between two brackets or semicolons: one point, or nodes; empty if it is neither."""
+    named = [match[1] if (match := _NAMED_NODE.fullmatch(entry)) else None for entry in entries]
+    if any(named):
+        return [int(number) for number in named if number] if all(named) else []
+    if len(entries) == 3 and all(_NUMBER.fullmatch(entry) for entry in entries):
+        x, y, z = (float(entry) for entry in entries)
+        return [(x, y, z)]
+    return [int(entry) for entry in entries] if all(_NODE.fullmatch(entry) for entry in entries) else []

@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.cut import CutGraph
 from connectomebench.core.site import Point
-from connectomebench.cuts.min_cut import SINK_SIDE, SOURCE_SIDE
-from connectomebench.proofreading.block_search import Found, FoundMerge, find_branches
+from connectomebench.proofreading.block_search import Found, Touching, find_branches
+from connectomebench.proofreading.blocks import Block
 from connectomebench.proofreading.deciders import AblatedDecider, Decider, OracleDecider
 from connectomebench.proofreading.finder import BlockFinder, FoundPlaces
 from connectomebench.proofreading.loop import LoopConfig, run_loop
 from connectomebench.proofreading.place import Place, block_source
 from connectomebench.proofreading.proposals import Candidate, Proposal, make_candidates, make_merges, site_key
-from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph, SplitPlan, Supervoxels
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.sites.candidates import Candidates
-from connectomebench.sources.volumes.volume_source import VolumeSource
 
 STEPS = ("candidates", "identification", "correction", "application")
 
@@ -56,28 +54,21 @@ class TruthFinder:
         source = self.place.blind(graph.objects, state)
         wrong = self.place.against_truth(graph.objects).corrections()
         least = self.place.config.sites.min_segment_voxels
-        ends: list[tuple[int, Point]] = []
-        merges: list[FoundMerge] = []
+        large = np.array([one for one in graph.ids() if graph.voxels(one) >= least], np.uint64)
+        pairs: list[tuple[int, int, Point]] = []
         for one in wrong.merges if "merge" in operations else ():
-            if min(graph.voxels(o) for o in one.segments) < least:
-                continue
-            if changed is not None and not changed & set(one.segments):
-                continue
             own, partner = sorted(one.segments, key=lambda o: (graph.voxels(o), o))
-            (a, a_nm), (b, b_nm) = (self._nearest(o, one.location_nm, source) for o in (own, partner))
-            merges.append(FoundMerge(len(ends), partner, one.location_nm, int(one.area), (a, b), (a_nm, b_nm)))
-            ends.append((own, one.location_nm))
+            counts = changed is None or bool(changed & set(one.segments))
+            if counts and graph.voxels(own) >= least:
+                pairs.append((own, partner, one.location_nm))
         spots: list[tuple[int, Point]] = []
         for split in wrong.splits if "split" in operations else ():
             if graph.voxels(split.segment) >= least and (changed is None or split.segment in changed):
                 spots.append((split.segment, split.location_nm))
-        found_ends, found_spots = _candidates(ends, "end"), _candidates(spots, "branch")
-        proposals = make_merges(
-            Found(found_ends, found_spots, tuple(merges)),
-            make_candidates(found_ends, end_task, self.place),
-            graph,
-            self.place,
-        )
+        proposals = self._merges(pairs, graph, state.key, large, end_task)
+        if len(proposals) < len(pairs):
+            dropped["truth: no contact near the place"] += len(pairs) - len(proposals)
+        found_spots = _candidates(spots, "branch")
         at_spots = make_candidates(found_spots, "merge_error_identification", self.place)
         branches = {site_key(one.site): self._branches(one, graph, state.key) for one in at_spots}
         distinct = {site_key(one.site): one for one in at_spots}
@@ -89,10 +80,7 @@ class TruthFinder:
         return self._inner.cuts(places, spots, graph, dropped)
 
     def _branches(self, spot: Candidate, graph: SegmentationGraph, key: str) -> tuple[NDArray[np.float32], ...]:
-        grid, config = self.place.spec.grid, self.place.config
-        at = np.floor(np.asarray(spot.site.location_nm) / self.place.voxel_size_nm).astype(np.int64)
-        number = np.clip((at - self.place.offset_vx) // grid.edge, 0, np.subtract(grid.counts, 1))
-        block = grid.block(int(np.ravel_multi_index(tuple(number), grid.counts)))
+        config, block = self.place.config, self._block_of(spot.site.location_nm)
         source = block_source(self.place.volumes, self.place.pieces, graph.objects, key, block)
         for _, skeleton in source.skeletons([spot.site.segment_ids[0]]):
             away = np.linalg.norm(skeleton.nodes_nm - np.asarray(spot.site.location_nm), axis=1)
@@ -100,28 +88,38 @@ class TruthFinder:
             return tuple(find_branches(skeleton, spot.site.location_nm, calibre, config.candidates, config.proposals))
         return ()
 
-    def _nearest(self, one: int, at: Point, source: VolumeSource) -> tuple[int, Point]:
-        """Return the row of an object's supervoxel nearest to a point, and the centre of its voxel there."""
-        voxel, offset = np.asarray(self.place.voxel_size_nm), np.asarray(self.place.offset_vx)
-        middle = np.floor(np.asarray(at) / voxel).astype(np.int64) - offset
-        reach = 12
-        while True:
-            low = np.clip(middle - reach, 0, self.place.shape)
-            high = np.clip(middle + reach + 1, 0, self.place.shape)
-            lower, upper = _ints(low), _ints(high)
-            own = np.argwhere(source.automatic.read(lower, upper) == np.uint64(one))
-            if len(own):
-                points = (own + low + offset + 0.5) * voxel
-                best = int(np.argmin(np.linalg.norm(points - np.asarray(at), axis=1)))
-                row = int(self.place.pieces.read(lower, upper)[tuple(own[best])]) - 1
-                x, y, z = (float(c) for c in points[best])
-                return row, (x, y, z)
-            reach *= 2
+    def _merges(
+        self,
+        pairs: Sequence[tuple[int, int, Point]],
+        graph: SegmentationGraph,
+        key: str,
+        large: NDArray[np.uint64],
+        end_task: str,
+    ) -> list[Proposal]:
+        """Propose to merge the pairs, as at an end of the smaller object right there."""
+        place, config = self.place, self.place.config
+        volumes = config.source.volumes
+        assert volumes is not None
+        by_block: dict[int, list[tuple[int, int, Point]]] = {}
+        for pair in pairs:
+            by_block.setdefault(self._block_of(pair[2]).index, []).append(pair)
+        made: list[Proposal] = []
+        for index, some in sorted(by_block.items()):
+            block = place.spec.grid.block(index)
+            source = block_source(place.volumes, place.pieces, graph.objects, key, block)
+            touching = Touching(source, volumes.corrections, large, None)
+            gray = place.volumes.blind_source().gray_in(block.outer_lower, block.outer_upper)
+            ends = _candidates([(own, at) for own, _, at in some], "end")
+            found = touching.find(ends, config.candidates.radius_nm, gray, None)
+            wanted = tuple(one for one in found if one.partner == some[one.end][1])
+            made += make_merges(Found(ends, ends, wanted), make_candidates(ends, end_task, place), graph, place)
+        return made
 
-
-def _ints(values: NDArray[np.int64]) -> tuple[int, int, int]:
-    x, y, z = (int(v) for v in values)
-    return x, y, z
+    def _block_of(self, at_nm: Point) -> Block:
+        grid = self.place.spec.grid
+        at = np.floor(np.asarray(at_nm) / self.place.voxel_size_nm).astype(np.int64) - self.place.offset_vx
+        number = np.clip(at // grid.edge, 0, np.subtract(grid.counts, 1))
+        return grid.block(int(np.ravel_multi_index(tuple(number), grid.counts)))
 
 
 def _candidates(found: Sequence[tuple[int, Point]], kind: str) -> Candidates:
@@ -159,13 +157,13 @@ class ExactGraph(SegmentationGraph):
         super().__init__(supervoxels, trusted, anchors)
         self._body = body
 
-    def _sides(
-        self, rows: NDArray[np.int64], graph: CutGraph, seeds: tuple[NDArray[np.int64], NDArray[np.int64]]
-    ) -> NDArray[np.int8]:
-        mine, theirs = (self._most(one) for one in seeds)
-        if mine == theirs or -1 in (mine, theirs):
-            return super()._sides(rows, graph, seeds)
-        return np.where(self._body[rows] == theirs, SINK_SIDE, SOURCE_SIDE).astype(np.int8)
+    def _applied(self, plan: SplitPlan, sources: list[int], sinks: list[int]) -> SplitPlan:
+        mine, theirs = (self._most(np.asarray(seeds, np.int64)) for seeds in (sources, sinks))
+        rows = np.sort(np.concatenate([plan.source_rows, plan.sink_rows]))
+        other = self._body[rows] == theirs
+        if mine == theirs or -1 in (mine, theirs) or other.all() or not other.any():
+            return plan
+        return SplitPlan(rows[~other], rows[other], plan.cut_edges, plan.area)
 
     def _most(self, seeds: NDArray[np.int64]) -> int:
         bodies, counts = np.unique(self._body[seeds], return_counts=True)

@@ -201,12 +201,13 @@ def _seams(
                 continue
             lower = a[both].astype(np.int64) - 1 + starts[index]
             upper = b[both].astype(np.int64) - 1 + starts[after]
-            cost = np.full(len(lower), area[axis])
+            cost = np.full(len(lower), area[axis], np.float64)
             if f"bright_high{axis}" in mine:
                 mean = (mine[f"bright_high{axis}"][both] + theirs[f"bright_low{axis}"][both]) / 2
                 cost *= np.clip(mean, 0.0, 1.0) ** exponent
             pairs, inverse = np.unique(np.stack([lower, upper], axis=1), axis=0, return_inverse=True)
-            yield pairs[:, 0], pairs[:, 1], np.bincount(inverse.ravel(), weights=cost, minlength=len(pairs))
+            costs: NDArray[np.float64] = np.bincount(inverse.ravel(), weights=cost, minlength=len(pairs))
+            yield pairs[:, 0], pairs[:, 1], costs
 
 
 def _faces(cache: ArrayCache, key: str) -> dict[str, NDArray[Any]]:

@@ -17,18 +17,13 @@ from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.cut import CutGraph, ProposalConfig, ProposedCut
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.site import Cut, Point
+from connectomebench.core.tasks import MERGE_ERROR_KINDS
+from connectomebench.core.tasks import CandidateKind as Kind
 from connectomebench.cuts.min_cut import SINK_SIDE, SOURCE_SIDE, SeedsTouch, apply_cut
 from connectomebench.cuts.proposals import CutPlace, evaluate_cut
 from connectomebench.proofreading.blocks import Block
 from connectomebench.proofreading.place import PlaceState, blind_source, block_source
-from connectomebench.sites.candidates import (
-    MERGE_ERROR_KINDS,
-    CandidateConfig,
-    Candidates,
-    Kind,
-    find_candidates,
-    one_a_place,
-)
+from connectomebench.sites.candidates import CandidateConfig, Candidates, find_candidates, one_a_place
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
 MAX_BRANCHES = 5
@@ -84,6 +79,8 @@ class FoundMerge:
         Faces of contact near the end.
     rows, points_nm
         The nearest supervoxel of either side (own first), and the centre of its voxel there.
+    contact
+        What the contact looks like.
     """
 
     end: int
@@ -92,6 +89,29 @@ class FoundMerge:
     faces: int
     rows: tuple[int, int]
     points_nm: tuple[Point, Point]
+    contact: ContactCues
+
+
+@dataclass(frozen=True)
+class ContactCues:
+    """What the contact of two objects looks like, as far as the block with its halo goes.
+
+    Attributes
+    ----------
+    pair_faces
+        Faces of contact of the two objects.
+    own_faces, partner_faces
+        Faces of contact of either object with all objects that take part.
+    brightness, darkest
+        Mean brightness of the image at the contacts near the end, and of the darkest voxel next to each, relative to
+        the median inside objects; a membrane is dark. 0 without image data.
+    """
+
+    pair_faces: int
+    own_faces: int
+    partner_faces: int
+    brightness: float = 0.0
+    darkest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +160,7 @@ def search_block(job: SearchJob) -> Found:
     present = np.intersect1d(np.unique(array[inner]), job.large)
     touching = None
     if job.merges and len(present):
-        touching = _Touching(source, volumes.corrections, job.large, job.threads)
+        touching = Touching(source, volumes.corrections, job.large, job.threads)
     if job.changed is not None:
         concerned = set(job.changed)
         if touching is not None:
@@ -154,8 +174,8 @@ def search_block(job: SearchJob) -> Found:
     ends = _kept(found.of_kind("end"), mine, job.max_density, dropped, "ends")
     merges: tuple[FoundMerge, ...] = ()
     if touching is not None:
-        supervoxels = cells.read((0, 0, 0), cells.shape)
-        merges = tuple(touching.find(ends, rules.radius_nm, array, supervoxels, job.changed))
+        gray = held.blind_source().gray_in(own.outer_lower, own.outer_upper) if len(ends.segments) else None
+        merges = tuple(touching.find(ends, rules.radius_nm, gray, job.changed))
     if not job.splits:
         return Found(ends, found.take(np.zeros(0, np.int64)), merges, (), dropped)
     kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in rules.kinds]
@@ -213,8 +233,49 @@ def densest(found: Candidates, max_density: float) -> NDArray[np.int64]:
     return np.sort(order[np.arange(len(order)) - start < max_density])
 
 
-class _Touching:
-    """Contacts of the objects in a block, by cell."""
+class _Brightness:
+    """Brightness of the image at contacts, relative to the median inside objects."""
+
+    def __init__(
+        self,
+        gray: NDArray[np.uint8],
+        objects: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        voxel_nm: NDArray[np.float64],
+        offset_vx: NDArray[np.int64],
+    ) -> None:
+        inside = gray[objects > 0]
+        self._median = max(float(np.median(inside)) if len(inside) else 0.0, 1.0)
+        self._gray = gray
+        self._at = np.floor(points_nm / voxel_nm).astype(np.int64) - offset_vx
+
+    def at(self, rows: NDArray[np.int64], faces: NDArray[np.int64]) -> tuple[float, float]:
+        """Return the mean over contacts, weighted by faces, of the voxel there and of the darkest one next to it."""
+        at = self._at[rows]
+        here = self._gray[tuple(at.T)].astype(np.float64)
+        steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+        near = np.clip(at[:, None] + steps, 0, np.subtract(self._gray.shape, 1))
+        darkest = self._gray[tuple(np.moveaxis(near, -1, 0))].min(axis=1).astype(np.float64)
+        return (
+            float(np.average(here, weights=faces)) / self._median,
+            float(np.average(darkest, weights=faces)) / self._median,
+        )
+
+
+class Touching:
+    """Contacts of the objects of a block source, by cell.
+
+    Parameters
+    ----------
+    source
+        See :func:`connectomebench.proofreading.place.block_source`.
+    rules
+        Of contacts.
+    large
+        uint64: the objects that take part.
+    threads
+        For the scan.
+    """
 
     def __init__(
         self, source: VolumeSource, rules: CorrectionConfig, large: NDArray[np.uint64], threads: int | None
@@ -224,6 +285,8 @@ class _Touching:
 
         volume = source.automatic
         shape = tuple(volume.shape)
+        assert source.supervoxels is not None
+        self._objects, self._supervoxels = volume, source.supervoxels
         self._rules = rules
         self._grid = CellGrid((shape[0], shape[1], shape[2]), rules.patch_cell_vx)
         self._voxel, self._offset = np.asarray(volume.voxel_size_nm), np.asarray(volume.offset_vx)
@@ -232,6 +295,10 @@ class _Touching:
         kept = np.isin(keys[:, 0], large) & np.isin(keys[:, 1], large)
         self.keys, self._values = keys[kept], values[kept]
         self._points = points_nm(contact_points(self.keys, self._values, self._grid), *self._placed)
+
+        ids, inverse = np.unique(self.keys[:, :2], return_inverse=True)
+        sums = np.bincount(inverse.ravel(), weights=np.repeat(self._values[:, 0], 2), minlength=len(ids))
+        self._faces_of = dict(zip(ids.tolist(), sums.astype(np.int64).tolist(), strict=True))
 
     def partners(self, objects: frozenset[int]) -> set[int]:
         """Return the objects that touch one of some objects."""
@@ -243,8 +310,7 @@ class _Touching:
         self,
         ends: Candidates,
         radius_nm: float,
-        objects: NDArray[np.uint64],
-        supervoxels: NDArray[np.uint32],
+        gray: NDArray[np.uint8] | None,
         changed: frozenset[int] | None,
     ) -> list[FoundMerge]:
         """Find every object that touches that of an end within a distance of it.
@@ -257,6 +323,9 @@ class _Touching:
         if not len(self.keys) or not len(ends.segments):
             return []
         tree = KDTree(self._points)
+        objects = self._objects.read((0, 0, 0), self._objects.shape)
+        supervoxels = self._supervoxels.read((0, 0, 0), self._objects.shape)
+        bright = None if gray is None else _Brightness(gray, objects, self._points, self._voxel, self._offset)
         made = []
         for number, (end, own) in enumerate(zip(ends.points_nm.astype(np.float64), ends.segments, strict=True)):
             near = np.sort(np.asarray(tree.query_ball_point(end, radius_nm), np.int64))
@@ -279,9 +348,26 @@ class _Touching:
                     *(self._nearest(one, at, objects, supervoxels) for one in (int(own), partner)), strict=True
                 )
                 made.append(
-                    FoundMerge(number, partner, at, int(patches.areas[row]), (rows[0], rows[1]), (points[0], points[1]))
+                    FoundMerge(
+                        number,
+                        partner,
+                        at,
+                        int(patches.areas[row]),
+                        (rows[0], rows[1]),
+                        (points[0], points[1]),
+                        self._cues(int(own), partner, near, bright),
+                    )
                 )
         return made
+
+    def _cues(self, own: int, partner: int, near: NDArray[np.int64], bright: _Brightness | None) -> ContactCues:
+        low, high = min(own, partner), max(own, partner)
+        pair = (self.keys[:, 0] == np.uint64(low)) & (self.keys[:, 1] == np.uint64(high))
+        faces = self._values[:, 0]
+        rows = near[pair[near]]
+        brightness, darkest = (0.0, 0.0) if bright is None else bright.at(rows, faces[rows])
+        own_faces, partner_faces = (self._faces_of.get(one, 0) for one in (own, partner))
+        return ContactCues(int(faces[pair].sum()), own_faces, partner_faces, brightness, darkest)
 
     def _nearest(
         self, one: int, at: Point, objects: NDArray[np.uint64], supervoxels: NDArray[np.uint32]

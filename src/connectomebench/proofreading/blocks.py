@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -137,6 +138,6 @@ def make_grid(
     return BlockGrid(shape, (ex, ey, ez), (hx, hy, hz), step)
 
 
-def _ints(values: NDArray[np.int64]) -> IntPoint:
+def _ints(values: NDArray[Any]) -> IntPoint:
     x, y, z = (int(v) for v in values)
     return x, y, z

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,9 +80,9 @@ def features(proposal: Proposal, identification: float | None, correction: float
 
     Returns
     -------
-    float64, shape (4,)
-        Logit of either answer (0 where nobody was asked), log of the contact (faces, or cost of the cut), and log of
-        the gain of a right edit. None of it needs the truth.
+    float64, shape (9,)
+        Logit of either answer (0 where nobody was asked), log of the contact (faces, or cost of the cut), log of the
+        gain of a right edit, and the cues of :class:`.proposals.Proposal`. None of it needs the truth.
     """
     return np.array(
         [
@@ -89,6 +90,7 @@ def features(proposal: Proposal, identification: float | None, correction: float
             _logit(correction),
             math.log1p(max(proposal.contact, 0.0)),
             math.log(max(proposal.gain, 1e-12)),
+            *proposal.cues,
         ]
     )
 
@@ -146,8 +148,8 @@ def calibrate(
     order = np.lexsort((-unseen, candidates))
     best = order[np.unique(candidates[order], return_index=True)[1]]
     threshold, edits, precision = choose_threshold(unseen[best], right[best], wanted_precision)
-    scaler = StandardScaler().fit(values)
-    regression = LogisticRegression().fit(scaler.transform(values), right)
+    scaler: Any = StandardScaler().fit(values)
+    regression: Any = LogisticRegression().fit(scaler.transform(values), right)
     return OperationCalibration(
         tuple(regression.coef_[0].tolist()),
         tuple(scaler.mean_.tolist()),

@@ -51,7 +51,7 @@ def _write_volume(labels: Volume, place: Place, folder: Path) -> Path:
         chunk_size=(CHUNK_VX, CHUNK_VX, CHUNK_VX),
         volume_size=list(place.shape),
     )
-    volume = CloudVolume(f"precomputed://file://{fresh.resolve()}", info=info, progress=False)
+    volume: Any = CloudVolume(f"precomputed://file://{fresh.resolve()}", info=info, progress=False)
     volume.commit_info()
     grid = place.spec.grid
     for block in map(grid.block, range(len(grid))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -58,6 +59,10 @@ class Proposal:
         Change of the variation of information if the edit is right and its objects are pure, bits.
     contact
         Faces of contact near the end, or the cost of the cut.
+    cues
+        Of a merge: brightness of the contact and of the darkest voxel next to it, the share of the smaller object's
+        contact that is with the other, contact over the smaller object's size to the power of 2/3, and log of that
+        size in voxels. 0 for splits.
     """
 
     operation: Literal["merge", "split"]
@@ -69,6 +74,7 @@ class Proposal:
     sink_points_nm: tuple[Point, ...]
     gain: float
     contact: float = 0.0
+    cues: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
 
     @property
     def edit_id(self) -> str:
@@ -115,8 +121,12 @@ def make_merges(found: Found, ends: Sequence[Candidate], graph: SegmentationGrap
         parts = (Part(base, "base"), Part(candidate, "candidate"))
         site = _site("merge_action", one.at_nm, place, parts, (base, candidate))
         gain = size_gain(graph.voxels(own), graph.voxels(one.partner), graph.total_voxels)
-        a, b = one.rows
-        yield Proposal("merge", end, site, (a,), (b,), one.points_nm[:1], one.points_nm[1:], gain, float(one.faces))
+        seen, size = one.contact, graph.voxels(candidate)
+        faces = seen.own_faces if candidate == own else seen.partner_faces
+        share = seen.pair_faces / max(faces, 1)
+        cues = (seen.brightness, seen.darkest, share, seen.pair_faces / size ** (2 / 3), math.log(size))
+        (a, b), (a_nm, b_nm) = one.rows, one.points_nm
+        yield Proposal("merge", end, site, (a,), (b,), (a_nm,), (b_nm,), gain, float(one.faces), cues)
 
 
 def make_split(candidate: Candidate, found: FoundCut, graph: SegmentationGraph, place: Place) -> Proposal | str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -168,9 +169,9 @@ class SegmentationGraph:
         self._merges = _Done()
         self._splits = _Done()
 
-    def copy(self) -> SegmentationGraph:
+    def copy(self) -> Self:
         """Return an independent copy of the state; supervoxels are shared."""
-        other = SegmentationGraph.__new__(SegmentationGraph)
+        other = type(self).__new__(type(self))
         other.__dict__ = {
             name: value.copy() if name in ("objects", "_members", "_sizes", "_trusted", "_merges", "_splits") else value
             for name, value in self.__dict__.items()
@@ -253,7 +254,7 @@ class SegmentationGraph:
         rows = self._members[int(held[0])]
         graph, edges = self._part(rows)
         try:
-            sides = self._sides(rows, graph, (own[0], own[1]))
+            sides = separate(graph, *(np.searchsorted(rows, seeds) for seeds in own))
         except SeedsTouch:
             raise EditRefused("a supervoxel is a seed of both sides") from None
         sides = _nearest_side(sides, graph.points_nm)
@@ -272,11 +273,9 @@ class SegmentationGraph:
             raise EditRefused("a merge of at least the same confidence would be undone")
         return plan
 
-    def _sides(
-        self, rows: NDArray[np.int64], graph: CutGraph, seeds: tuple[NDArray[np.int64], NDArray[np.int64]]
-    ) -> NDArray[np.int8]:
-        """Put the supervoxels ``rows`` of an object on two sides; int8, 0 for those that no edge connects to a seed."""
-        return separate(graph, *(np.searchsorted(rows, own) for own in seeds))
+    def _applied(self, plan: SplitPlan, sources: list[int], sinks: list[int]) -> SplitPlan:
+        """Return what a split really does: the plan itself."""
+        return plan
 
     def split(self, sources: Iterable[int], sinks: Iterable[int], confidence: float = 1.0) -> tuple[int, int]:
         """Split an object by the minimum cut between seeds.
@@ -301,7 +300,7 @@ class SegmentationGraph:
             If seeds are missing, lie in several objects or on both sides, or an earlier merge would be undone.
         """
         sources, sinks = list(sources), list(sinks)
-        plan = self.plan_split(sources, sinks, confidence)
+        plan = self._applied(self.plan_split(sources, sinks, confidence), sources, sinks)
         whole = int(self.objects[plan.source_rows[0]])
         del self._members[whole]
         self._splits.add(int(sources[0]), int(sinks[0]), confidence)

@@ -91,7 +91,7 @@ def part_masks(
     values = np.array([NOTHING, STAYS, STAYS, NOTHING], np.uint8)
     values[taken + 1] = TAKEN
     shares = counts / max(int(counts.sum()), 1)
-    views = dict(zip(MESH_VIEWS, values[seen], strict=True))
+    views: dict[str, NDArray[np.uint8]] = dict(zip(MESH_VIEWS, values[seen], strict=True))
     return PartMasks(views, taken, (float(shares[taken]), float(shares[1 - taken]), float(shares[2])))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -90,6 +90,8 @@ def render_site(
     if site.second is not None:
         return _render_pair(site, meshes, rules, engine)
     views = _render_parts(site, site.parts, meshes, rules, engine)
+    if site.nodes_nm:
+        return _with_nodes(site, meshes, views)
     pictures = {}
     for view in task.views:
         if view in MESH_VIEWS:
@@ -103,6 +105,17 @@ def render_site(
                 f"task {task.name} has the view {view}, which cannot be drawn from a single site"
             )
     return pictures
+
+
+def _with_nodes(site: Site, meshes: Sequence[Mesh], views: Mapping[str, NDArray[np.uint8]]) -> dict[str, Image.Image]:
+    """Draw the numbered nodes of a site into its views; each must be seen in one of them."""
+    from connectomebench.rendering.numbered_nodes import draw_nodes, seen_nodes
+
+    seen = seen_nodes(site.nodes_nm, meshes, site.location_nm, site.extent_nm)
+    nowhere = np.flatnonzero(~np.any(list(seen.values()), axis=0))
+    if len(nowhere):
+        raise EmptyView(f"node {nowhere[0] + 1} is hidden in every view")
+    return draw_nodes(views, site.nodes_nm, seen, site.location_nm, site.extent_nm)
 
 
 def _render_choices(site: Site, meshes: Sequence[Mesh], rules: ViewConfig, engine: Engine) -> dict[str, Image.Image]:

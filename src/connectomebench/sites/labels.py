@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import numpy as np
@@ -22,16 +22,12 @@ from connectomebench.core.cut import ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site
 from connectomebench.core.source import Source
-from connectomebench.sites.candidates import (
-    MERGE_ERROR_KINDS,
-    CandidateConfig,
-    Candidates,
-    Kind,
-    nearest_correction,
-    one_a_place,
-)
+from connectomebench.core.tasks import MERGE_ERROR_KINDS
+from connectomebench.core.tasks import CandidateKind as Kind
+from connectomebench.sites.candidates import CandidateConfig, Candidates, nearest_correction, one_a_place
 from connectomebench.sites.matched_controls import ControlConfig, assign_controls, standardise
 from connectomebench.sites.view_content import index_skeleton, view_content
+from connectomebench.sites.view_nodes import NodeConfig
 
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"
@@ -52,11 +48,14 @@ class SiteConfig:
         Smaller segments are left out.
     merge_match_nm
         A contact of two segments is the place of their correction if it lies within this distance of it.
+    nodes
+        Numbered nodes of the tasks whose answer is a place, and how far their views are shifted.
     """
 
     extent_nm: tuple[float, float] = (5000.0, 8000.0)
     min_segment_voxels: int = 1000
     merge_match_nm: float = 2000.0
+    nodes: NodeConfig = field(default_factory=NodeConfig)
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,8 @@ def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
     return (x, y, z)
 
 
-def _origin(source: Source, case: bool) -> Origin:
+def origin_of(source: Source, case: bool) -> Origin:
+    """Return where a site comes from: simulated errors, a real correction, or a real control."""
     if source.info.simulated_errors:
         return "simulated"
     return "edit" if case else "control"
@@ -170,7 +170,7 @@ def merge_action_sites(
             answer="yes" if same else "no",
             segment_ids=(base, candidate),
             body_ids=(body_of[base], body_of[candidate]),
-            origin=_origin(source, same),
+            origin=origin_of(source, same),
             edit_id=edit_id,
             covariates=covariates,
         )
@@ -286,7 +286,7 @@ def _candidate_sites(
             answer="yes" if case[i] else "no",
             segment_ids=(segment,),
             body_ids=_bodies(corrections, segment),
-            origin=_origin(source, bool(case[i])),
+            origin=origin_of(source, bool(case[i])),
             edit_id=edit_id,
             covariates={
                 "log_segment": float(np.log(sizes[segment])),
@@ -374,7 +374,7 @@ def split_action_sites(
             answer="yes" if proposal.verdict.good else "no",
             segment_ids=(proposal.segment,),
             body_ids=proposal.bodies,
-            origin=_origin(source, proposal.verdict.good),
+            origin=origin_of(source, proposal.verdict.good),
             edit_id=proposal.edit_id if proposal.verdict.good else None,
             cut=proposal.cut,
             covariates={

@@ -25,7 +25,7 @@ from connectomebench.core.paired_frames import first_frame, second_frame, shares
 from connectomebench.core.site import Part, Point, SecondPlace, Site
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import CandidateConfig, find_candidates
-from connectomebench.sites.labels import LabelledSites, SiteConfig, _origin, _pool, view_extent_nm
+from connectomebench.sites.labels import LabelledSites, SiteConfig, _pool, origin_of, view_extent_nm
 from connectomebench.sites.matched_controls import ControlConfig, standardise
 from connectomebench.sites.view_content import SkeletonIndex, index_skeleton, view_content
 
@@ -178,7 +178,7 @@ def _site(source: Source, corrections: Corrections, sizes: Mapping[int, int], fi
         answer="yes" if same else "no",
         segment_ids=segments,
         body_ids=tuple(corrections.body_of[segment] for segment in segments),
-        origin=_origin(source, case=False),
+        origin=origin_of(source, case=False),
         covariates=covariates,
         second=SecondPlace(second.segment, second.second_nm, narrow, _point(frame[2])),
     )

@@ -21,6 +21,7 @@ from connectomebench.sites.labels import (
     split_action_sites,
 )
 from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sites.place_sites import localization_sites, proposal_sites
 from connectomebench.sites.segment_classes import classification_sites
 from connectomebench.sites.segment_identity import identity_sites
 from connectomebench.sites.split_masks import TASK as SPLIT_MASKS
@@ -106,6 +107,24 @@ def _merge_errors(request: SiteRequest) -> LabelledSites:
     return request.merge_errors
 
 
+def _localizations(request: SiteRequest) -> LabelledSites:
+    return localization_sites(
+        request.source,
+        request.corrections,
+        request.candidates,
+        request.skeletons,
+        request.sites,
+        request.controls,
+        request.radii.radius_nm,
+    )
+
+
+def _split_proposals(request: SiteRequest) -> LabelledSites:
+    proposals, _ = request.proposed_cuts
+    rules = (request.sites, request.controls, request.proposals)
+    return proposal_sites(request.source, request.corrections, proposals, request.skeletons, *rules)
+
+
 def _split_masks(request: SiteRequest) -> LabelledSites:
     splits, missing = request.source.right_splits(request.proposals, request.sites.extent_nm[1])
     labelled = split_mask_sites(request.merge_errors.sites, splits)
@@ -144,8 +163,10 @@ SITE_RULES: dict[str, SiteRule] = {
     "merge_action_multiple_choice": _choices,
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
+    "endpoint_localization": _localizations,
     "merge_error_identification": _merge_errors,
     "split_action": _split_action,
+    "split_proposal": _split_proposals,
     SPLIT_MASKS: _split_masks,
     "segment_identity": _segment_identity,
     "segment_classification": _segment_classification,

@@ -113,7 +113,7 @@ def test_frusta_are_closed_and_point_outwards() -> None:
     cones = cones_between(starts, starts + rng.normal(size=(20, 3)) * 500, np.full(20, 100.0), np.full(20, 60.0))
     cones[0, 3:6], cones[0, 8] = cones[0, :3], 0  # a ball
     mesh = frusta_mesh(cones)
-    assert len(mesh.faces) == 20 * 4 * SIDES
+    assert len(mesh.faces) > 20 * 4 * SIDES  # a ball for the one that has no length
     halves = np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]])
     assert len(np.unique(halves, axis=0)) == len(halves)  # every edge once in each direction
     assert {tuple(e) for e in halves.tolist()} == {tuple(e) for e in halves[:, ::-1].tolist()}
@@ -122,6 +122,17 @@ def test_frusta_are_closed_and_point_outwards() -> None:
         a, b, c = mesh.vertices_nm[own.T].astype(np.float64)
         centre = mesh.vertices_nm[np.unique(own)].mean(axis=0)
         assert np.einsum("ni,ni->n", a - centre, np.cross(b - centre, c - centre)).sum() > 0
+
+
+def test_a_wide_short_tube_is_a_ball() -> None:
+    """A cell body of one point is as thick along the neurite as across."""
+    cones = cones_between(np.zeros((1, 3)), np.array([[100.0, 0, 0]]), np.array([4000.0]), np.array([150.0]))
+    mesh = frusta_mesh(cones)
+    reach = np.ptp(mesh.vertices_nm, axis=0)
+    assert (reach > 7300).all() and (reach <= 8001).all()
+    a, b, c = mesh.vertices_nm[mesh.faces.T].astype(np.float64)
+    volume = np.einsum("ni,ni->n", a, np.cross(b, c)).sum() / 6
+    assert 0.75 < volume / (4 / 3 * np.pi * 4000**3) < 1.05
 
 
 def test_files_without_labelled_somas_leave_the_task_out(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
-from connectomebench.core.site import Point, Site
+from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE, get_species
 from connectomebench.core.tasks import get_task
@@ -179,6 +179,24 @@ class CaveSource:
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into the connected parts of its supervoxels."""
         return self._cutting.pieces(int(segment_id), _point(center_nm), cutout_nm)[0].graph
+
+    def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
+        """Cut a segment by the server's multicut: as a person made it, or a preview for other seeds.
+
+        The server gives no preview of a segment that edits have replaced: of those it is the minimum cut between
+        supervoxels.
+        """
+        from connectomebench.cuts.seeded_cuts import minimum_cut_sides
+
+        sides = self._cutting.sides(int(segment_id), cut)
+        if not isinstance(sides, str):
+            return self.cut_graph(segment_id, cut.center_nm, cut.cutout_nm), sides
+        return minimum_cut_sides(self, segment_id, cut) if int(segment_id) in self._replaced else sides
+
+    @cached_property
+    def _replaced(self) -> frozenset[int]:
+        """Segments that edits have replaced."""
+        return frozenset(root for j in self.archive.history.judged for root in j.operation.roots_before)
 
     def propose(self, rules: ProposalConfig, largest_view_nm: float) -> tuple[list[ProposedCut], Counter[str]]:
         """Propose the cuts that proofreaders made, and wrong ones that the server's multicut gives for other seeds."""

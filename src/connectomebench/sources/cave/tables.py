@@ -157,7 +157,7 @@ def read_cell_types(materialize: Any, table: str, setting: str = "source.cave.ta
             f"table {table} has neither target_id nor pt_supervoxel_id; name another with {setting}"
         )
     systems = columns.get("classification_system") or [None] * len(columns["cell_type"])
-    kinds = [kind_of(system, name) for system, name in zip(systems, columns["cell_type"], strict=True)]
+    kinds: list[CellKind] = [kind_of(system, name) for system, name in zip(systems, columns["cell_type"], strict=True)]
     if "target_id" in columns:
         return CellTypes(_agreed(_exact(columns["target_id"], table, setting).tolist(), kinds), {})
     return CellTypes({}, _agreed(_exact(columns["pt_supervoxel_id"], table, setting).tolist(), kinds))

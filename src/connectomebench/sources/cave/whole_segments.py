@@ -105,7 +105,7 @@ def _final_roots(archive: Archive, nuclei: Nuclei, types: CellTypes) -> list[_Ca
     roots = graph.roots(nuclei.supervoxels, until)
     typed = np.array(sorted(types.of_supervoxel), np.uint64)
     typed_roots = graph.roots(typed, until).tolist() if len(typed) else []
-    kind_of_root = {
+    kind_of_root: dict[int, CellKind] = {
         root: types.of_supervoxel[supervoxel] for supervoxel, root in zip(typed.tolist(), typed_roots, strict=True)
     }
     proofread = {int(root) for root in archive.roots.ids}
@@ -117,7 +117,7 @@ def _final_roots(archive: Archive, nuclei: Nuclei, types: CellTypes) -> list[_Ca
     for root in sorted(rows_of.keys() | proofread):
         rows = rows_of.get(root, [])
         presumed: CellKind = kind_of_root.get(root, "neuron" if root in proofread else "unknown")
-        kinds = tuple(types.of_nucleus.get(int(nuclei.ids[row]), presumed) for row in rows)
+        kinds: tuple[CellKind, ...] = tuple(types.of_nucleus.get(int(nuclei.ids[row]), presumed) for row in rows)
         size = None
         if len(rows) == 1 and np.isfinite(nuclei.edges_nm[rows[0]]).all():
             x, y, z = nuclei.edges_nm[rows[0]].tolist()

@@ -20,7 +20,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
-from connectomebench.core.site import Point, Site
+from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
@@ -173,6 +173,12 @@ class MorphologySource:
         Capacities are cross-sections (voxel faces) at the thinner end of each edge; voxels come from cable volume.
         """
         return self._graph(segment_id, center_nm, cutout_nm)[0]
+
+    def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
+        """Cut a segment by the minimum cut between seeds."""
+        from connectomebench.cuts.seeded_cuts import minimum_cut_sides
+
+        return minimum_cut_sides(self, segment_id, cut)
 
     def whole_segments(self) -> WholeSegments:
         """Return every segment with its somas; see :func:`whole_tubes.find_whole_segments`."""

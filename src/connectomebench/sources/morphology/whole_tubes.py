@@ -2,6 +2,7 @@
 
 A view of a whole segment is up to a millimetre wide, and the field that close views are meshed from would not fit into
 memory. Here every tube is a closed frustum of eight sides, which a pixel of such a view cannot tell from a round one.
+Tubes that are wider than long, as in a cell body, get a ball at either end, as they have in close views.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from connectomebench.sources.morphology.segment_tubes import SegmentTubes
 from connectomebench.sources.morphology.swc import Neuron
 
 SIDES = 8
+_RINGS = 5  # of a ball, between its poles
 _SHORTEST_NM = 1.0  # a ball is drawn as a frustum as long as it is wide
 
 
@@ -89,7 +91,7 @@ def find_whole_segments(
 
 
 def frusta_mesh(cones: NDArray[np.float64]) -> Mesh:
-    """Make a closed frustum of every tube.
+    """Make a closed frustum of every tube, and balls at the ends of those that are wider than long.
 
     Parameters
     ----------
@@ -99,10 +101,47 @@ def frusta_mesh(cones: NDArray[np.float64]) -> Mesh:
     Returns
     -------
     Mesh
-        ``2 * SIDES + 2`` vertices and ``4 * SIDES`` faces a tube.
+        Closed surfaces that overlap; ``4 * SIDES`` faces a frustum, first those of all frusta.
     """
     if not len(cones):
         return EMPTY_MESH
+    frusta = _frusta(cones)
+    length = np.linalg.norm(cones[:, 3:6] - cones[:, :3], axis=1)
+    wide = cones[cones[:, 6:8].max(axis=1) > length]
+    places = np.concatenate([wide[:, [0, 1, 2, 6]], wide[:, [3, 4, 5, 7]]])
+    balls = _balls(np.unique(places, axis=0))  # two tubes of a stretch share an end
+    return Mesh(
+        np.concatenate([frusta.vertices_nm, balls.vertices_nm]),
+        np.concatenate([frusta.faces, balls.faces + np.int32(len(frusta.vertices_nm))]),
+    )
+
+
+def _balls(places: NDArray[np.float64]) -> Mesh:
+    """Make a ball at every place: centre (x, y, z) and radius, shape (n, 4), nm."""
+    around, down = 2 * np.pi * np.arange(SIDES) / SIDES, np.pi * np.arange(1, _RINGS + 1) / (_RINGS + 1)
+    rings = np.stack(
+        [
+            np.sin(down)[:, None] * np.cos(around),
+            np.sin(down)[:, None] * np.sin(around),
+            np.repeat(np.cos(down)[:, None], SIDES, axis=1),
+        ],
+        axis=-1,
+    ).reshape(-1, 3)
+    unit = np.concatenate([rings, [[0.0, 0.0, 1.0], [0.0, 0.0, -1.0]]])
+    vertices = places[:, None, :3] + unit[None] * places[:, 3, None, None]
+    here = np.arange(SIDES)
+    after, top, last = (here + 1) % SIDES, len(rings), (_RINGS - 1) * SIDES
+    faces = [np.stack([np.full(SIDES, top), here, after], axis=1)]
+    for ring in range(_RINGS - 1):
+        a, b = ring * SIDES, (ring + 1) * SIDES
+        faces += [np.stack([a + here, b + here, b + after], axis=1), np.stack([a + here, b + after, a + after], axis=1)]
+    faces.append(np.stack([np.full(SIDES, top + 1), last + after, last + here], axis=1))
+    every = np.concatenate(faces)[None] + (np.arange(len(places)) * len(unit))[:, None, None]
+    return Mesh(vertices.reshape(-1, 3).astype(np.float32), every.reshape(-1, 3).astype(np.int32))
+
+
+def _frusta(cones: NDArray[np.float64]) -> Mesh:
+    """Make a closed frustum of every tube: ``2 * SIDES + 2`` vertices and ``4 * SIDES`` faces each."""
     start, end = cones[:, :3].copy(), cones[:, 3:6].copy()
     along = end - start
     length = np.linalg.norm(along, axis=1)

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume
-from connectomebench.sources.volumes.arrays import StoredVolume
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class CroppedVolume:
         return self.whole.read(first, second)  # type: ignore[arg-type]
 
 
-def fit_image(image: StoredVolume | CroppedVolume, labels: Volume) -> StoredVolume | CroppedVolume:
+def fit_image(image: FingerprintedVolume, labels: Volume) -> FingerprintedVolume:
     """Crop image data to the place of the labels.
 
     Parameters

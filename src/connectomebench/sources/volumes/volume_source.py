@@ -24,7 +24,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
-from connectomebench.core.site import Point, Site
+from connectomebench.core.site import Cut, Point, Site
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
 from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
@@ -384,6 +384,12 @@ class VolumeSource:
     def gray_in(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8] | None:
         """Return the same for label voxels ``lower`` to ``upper`` (exclusive)."""
         return None if self.image is None else self._gray_on_labels(lower, upper)
+
+    def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
+        """Cut a segment by the minimum cut between seeds."""
+        from connectomebench.cuts.seeded_cuts import minimum_cut_sides
+
+        return minimum_cut_sides(self, segment_id, cut)
 
     def whole_segments(self) -> WholeSegments:
         """Raise :class:`TaskLacking`: label volumes do not say which segments hold a cell body."""

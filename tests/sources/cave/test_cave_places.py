@@ -1,0 +1,76 @@
+"""Places to point at from a recorded edit history. Skipped where the recording is not at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from cave_configs import open_cave
+from replay_server import ReplayServer, replay_server
+from replay_volumes import NO_RECORDING, RECORDING, layer_files
+
+from connectomebench.core.cut import CutConfig, ProposalConfig
+from connectomebench.core.place_score import score_row
+from connectomebench.core.site import Site
+from connectomebench.evaluation.cut_verdicts import judge_answers
+from connectomebench.sites.candidates import CandidateConfig, find_candidates
+from connectomebench.sites.labels import SiteConfig
+from connectomebench.sites.matched_controls import ControlConfig
+from connectomebench.sites.place_sites import localization_sites, proposal_sites
+from connectomebench.sites.view_nodes import NodeConfig
+from connectomebench.sources.cave.cave_source import CaveSource
+
+pytestmark = pytest.mark.skipif(not RECORDING.exists(), reason=NO_RECORDING)
+RULES = SiteConfig(extent_nm=(450, 450), min_segment_voxels=200, nodes=NodeConfig(least=2, max_chance=0.9, shift=0.2))
+CUTTING = ProposalConfig(reach_nm=900.0, cuts=CutConfig(cutout_nm=800, min_body_voxels=500), wrong_tries=2)
+
+
+@pytest.fixture(scope="module")
+def recorded_server() -> Iterator[ReplayServer]:
+    layer_files("ws", RECORDING)  # read before the first request, which does not wait for ever
+    with replay_server(recording=RECORDING) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def source(recorded_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaveSource]:
+    with open_cave(recorded_server.url, tmp_path_factory.mktemp("recorded_places")) as opened:
+        yield opened
+
+
+def as_row(site: Site, source: CaveSource) -> dict:
+    names = ("task", "answer", "target_nm", "location_nm", "extent_nm", "segment_ids", "edit_id", "question")
+    return {name: getattr(site, name) for name in names} | {"source": source.info.name}
+
+
+def test_splits_of_people_are_asked_for_and_judged_by_the_same_cut(source: CaveSource) -> None:
+    proposals, _ = source.propose(CUTTING, 450.0)
+    segments = sorted({p.segment for p in proposals})
+    skeletons = dict(source.skeletons(segments))
+    found = proposal_sites(source, source.corrections(), proposals, skeletons, RULES, ControlConfig(), CUTTING)
+    good = {p.edit_id for p in proposals if p.verdict.good}
+    assert found.sites, found.dropped
+    assert {site.edit_id for site in found.sites} <= good
+    rows = [as_row(site, source) for site in found.sites]
+    assert all(score_row(row["answer"], row) == 1.0 for row in rows)
+    verdicts = judge_answers([row["answer"] for row in rows], rows, source, CUTTING)
+    assert all(verdict.good for verdict in verdicts)
+    # both seeds on one node cut nothing
+    [same] = judge_answers(["sources=[node 1];sinks=[node 1]"], rows[:1], source, CUTTING)
+    assert not same.good and same.problem == "seeds of both sides in one piece"
+
+
+def test_merges_of_people_are_asked_for_at_the_place_of_the_merge(source: CaveSource) -> None:
+    corrections = source.corrections()
+    places = {merge.edit_id: merge for merge in corrections.merges}
+    segments = sorted({segment for merge in corrections.merges for segment in merge.segments})
+    skeletons = dict(source.skeletons(segments))
+    candidates = find_candidates(skeletons.items(), CandidateConfig(min_nodes=3))
+    found = localization_sites(source, corrections, candidates, skeletons, RULES, ControlConfig(), 200.0)
+    assert found.sites, found.dropped
+    for site in found.sites:
+        merge = places[str(site.edit_id)]
+        assert site.segment_ids[0] in merge.segments and merge.location_nm in site.target_nm
+        assert not source.at_border(np.array(site.segment_ids, np.uint64), np.array([site.location_nm])).any()
+        assert score_row(site.answer, as_row(site, source)) == 1.0
