@@ -178,7 +178,8 @@ def _estimates(rows: pd.DataFrame, resamples: int, seed: int, bins: int) -> dict
             mask_statistics(score_texts(prediction.tolist(), answer.tolist())), group, **settings
         )
     if task is not None and task.scoring == "places":
-        return estimates | bootstrap_intervals(place_statistics(score_places(prediction, answer)), group, **settings)
+        places = score_places(prediction.tolist(), answer.tolist())
+        return estimates | bootstrap_intervals(place_statistics(places), group, **settings)
     yes_no = classes_of(answer) == YES_NO
     statistics, settings["basic"] = _of_answers(prediction, answer, yes_no), ("ece", "mce")
     stated = rows["probability"].notna().to_numpy()

@@ -292,13 +292,14 @@ def _fit_on_disk(
     """See :func:`fit_head`."""
     row_bytes = features.nbytes // len(features)
     rows = sample_of_groups(groups, streamed_fit.IN_MEMORY_BYTES // row_bytes, seed)
-    some = [answers[row] for row in rows]
+    some: list[Any] = [answers[row] for row in rows]
     names, codes = np.unique(np.asarray(answers), return_inverse=True)
     if len(set(some)) < len(names):
         raise ConnectomeBenchError(
             f"a sample of {len(rows)} of {len(answers)} rows, whole groups, lacks an answer; build smaller groups"
         )
-    head = fit_head(np.asarray(features[rows]), some, [groups[row] for row in rows], candidates, folds, seed, progress)
+    own: list[Any] = [groups[row] for row in rows]
+    head = fit_head(np.asarray(features[rows]), some, own, candidates, folds, seed, progress)
     chosen = next(c for c in candidates if c.settings == head.cross_validation["chosen"])
     fitted = _fit(chosen.pipeline, features, codes)
     found = {**head.cross_validation, "of_samples": len(codes)}

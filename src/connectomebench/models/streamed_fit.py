@@ -101,10 +101,10 @@ def _loss_and_errors(
     """Return the log loss of each row and its gradient by the logits; one logit a row is that of class 1."""
     if logits.shape[1] == 1:
         own = logits[:, 0]
-        losses = np.logaddexp(0, own) - codes * own
+        losses: NDArray[np.float64] = np.logaddexp(0, own) - codes * own
         return losses, (np.exp(-np.logaddexp(0, -own)) - codes)[:, np.newaxis]
     logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     rows = np.arange(len(codes))
-    losses, errors = -logs[rows, codes], np.exp(logs)
+    errors = np.exp(logs)
     errors[rows, codes] -= 1
-    return losses, errors
+    return -logs[rows, codes], errors

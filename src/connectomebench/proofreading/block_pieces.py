@@ -206,7 +206,7 @@ def _seams(
                 mean = (mine[f"bright_high{axis}"][both] + theirs[f"bright_low{axis}"][both]) / 2
                 cost *= np.clip(mean, 0.0, 1.0) ** exponent
             pairs, inverse = np.unique(np.stack([lower, upper], axis=1), axis=0, return_inverse=True)
-            costs: NDArray[np.float64] = np.bincount(inverse.ravel(), weights=cost, minlength=len(pairs))
+            costs = np.bincount(inverse.ravel(), weights=cost, minlength=len(pairs)).astype(np.float64)
             yield pairs[:, 0], pairs[:, 1], costs
 
 

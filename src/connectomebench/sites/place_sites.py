@@ -194,7 +194,9 @@ def _views(
     ).reshape(len(places), _SHIFTS + 1, 3)
     segments = np.repeat(np.array([segment for segment, _, _ in places], np.uint64), _SHIFTS + 1)
     # all at once: sources look at all their borders for each call
-    outside = source.at_border(segments, tried.reshape(-1, 3)).reshape(len(places), _SHIFTS + 1) if places else tried
+    if not places:
+        return []
+    outside = source.at_border(segments, tried.reshape(-1, 3)).reshape(len(places), _SHIFTS + 1)
     return [
         _view(source, segment, place, extent, centers[1:], out, skeletons, rules)
         for (segment, place, _), extent, centers, out in zip(places, extents, tried, outside, strict=True)
@@ -268,7 +270,7 @@ def _have_explained_ends(
     if not len(owner):
         return [True] * len(sites)
     points = np.concatenate(found)
-    ids = np.array([sites[i].segment_ids[0] for i in owner], np.uint64)
+    ids = np.array([sites[i].segment_ids[0] for i in owner.tolist()], np.uint64)
     inner = ~source.at_border(ids, points)
     around = source.surroundings(ids[inner], points[inner], radius_nm, "goes_on")
     unexplained = set(owner[inner][around.goes_on].tolist())
