@@ -102,7 +102,8 @@ def _loss_and_errors(
     if logits.shape[1] == 1:
         own = logits[:, 0]
         losses: NDArray[np.float64] = np.logaddexp(0, own) - codes * own
-        return losses, (np.exp(-np.logaddexp(0, -own)) - codes)[:, np.newaxis]
+        gradient: NDArray[np.float64] = np.exp(-np.logaddexp(0, -own)) - codes
+        return losses, gradient[:, np.newaxis]
     logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     rows = np.arange(len(codes))
     errors = np.exp(logs)
