@@ -100,10 +100,9 @@ def _loss_and_errors(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the log loss of each row and its gradient by the logits; one logit a row is that of class 1."""
     if logits.shape[1] == 1:
-        own = logits[:, 0]
-        losses: NDArray[np.float64] = np.logaddexp(0, own) - codes * own
-        gradient: NDArray[np.float64] = np.exp(-np.logaddexp(0, -own)) - codes
-        return losses, gradient[:, np.newaxis]
+        own, target = logits[:, 0], codes.astype(np.float64)
+        losses = np.logaddexp(0, own) - target * own
+        return losses, (np.exp(-np.logaddexp(0, -own)) - target)[:, np.newaxis]
     logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     rows = np.arange(len(codes))
     errors = np.exp(logs)
