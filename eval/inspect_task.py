@@ -44,7 +44,7 @@ from inspect_ai.scorer import (  # pyright: ignore[reportMissingImports]
 )
 from inspect_ai.solver import TaskState, generate  # pyright: ignore[reportMissingImports]
 
-PROMPT_VERSION = 2
+PROMPT_VERSION = 3
 LABELS = {
     "merge_action": ("no", "yes"),
     "merge_action_multiple_choice": ("a", "b", "c", "d", "none"),

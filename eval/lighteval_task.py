@@ -46,7 +46,7 @@ from lighteval.models.model_output import ModelResponse  # pyright: ignore[repor
 from lighteval.tasks.lighteval_task import LightevalTaskConfig  # pyright: ignore[reportMissingImports]
 from lighteval.tasks.requests import Doc, SamplingMethod  # pyright: ignore[reportMissingImports]
 
-PROMPT_VERSION = 2
+PROMPT_VERSION = 3
 SPECIES = ("mouse", "fly", "human", "zebrafish", "mouse_exm")
 LABELS = {
     "merge_action": ("no", "yes"),

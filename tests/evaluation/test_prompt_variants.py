@@ -48,7 +48,8 @@ def test_usual_words_are_those_of_the_prompt_and_analysis_asks_for_one(task: str
     one = stored(task)
     assert build_messages(one, PromptVariant()) == messages(one)
     assert build_messages(one, PromptVariant("analysis")) == messages(one, style="analysis")
-    assert text(task, PromptVariant("analysis")).endswith(f"{TASKS[task].question}\n{analysis_format(TASKS[task])}")
+    shown = TASKS[task].for_views(one["views"])
+    assert text(task, PromptVariant("analysis")).endswith(f"{one['question']}\n{analysis_format(shown)}")
 
 
 @pytest.mark.parametrize("style", get_args(Style))
@@ -73,8 +74,9 @@ def test_added_words_stand_between_question_and_format() -> None:
             if adaptation == "conservative" and not task.labels:
                 continue
             question, last = text(task.name, PromptVariant(adaptation=adaptation)).split("\n")
-            assert last == answer_format(task)
-            assert question.startswith(f"{task.question} ")
+            one = stored(task.name)
+            assert last == answer_format(task.for_views(one["views"]))
+            assert question.startswith(f"{one['question']} ")
 
 
 def test_conservative_names_the_costly_error_of_the_task() -> None:

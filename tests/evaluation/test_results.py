@@ -11,6 +11,7 @@ import pytest
 from some_results import records, write
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.place_score import write_truth
 from connectomebench.evaluation.calibration import brier_score, expected_calibration_error, maximum_calibration_error
 from connectomebench.evaluation.results import (
     DEFAULT,
@@ -251,9 +252,9 @@ def test_a_record_states_the_probability_of_yes_or_of_the_answer_given():
 
 
 def test_places_are_not_compared_as_text(tmp_path):
-    write(
-        tmp_path,
-        [r | {"task": "endpoint_localization", "answer": "1, 2, 3", "prediction": "1, 2, 4"} for r in records()],
-    )
+    place = {"answer": "1, 2, 3", "target_nm": [[1, 2, 3]], "location_nm": [0, 0, 0], "question": "?", "extent_nm": 3e3}
+    own = {"task": "endpoint_localization", "answer": write_truth(place), "prediction": "1, 2, 4"}
+    write(tmp_path, [r | own for r in records()])
     (summary,) = summarise(read_results(tmp_path), resamples=50)
+    assert summary.estimates["place_score"].value == 1
     assert math.isnan(summary.estimates["balanced_accuracy"].value) and summary.unparsed == 0

@@ -109,7 +109,7 @@ def as_dataset(rows: list[dict]):
     from datasets import Dataset
 
     # of the columns that are read; ids of segments need a type of their own
-    names = ("sample_id", "task", "question", "answer", "target_nm", "views", "images")
+    names = ("sample_id", "task", "question", "answer", "target_nm", "location_nm", "extent_nm", "views", "images")
     return Dataset.from_list([{name: row[name] for name in names} for row in rows])
 
 
@@ -152,7 +152,7 @@ def test_refuses_training_rows_that_are_tested_on(tmp_path: Path, monkeypatch) -
 def test_a_truncated_picture_is_named_by_its_row_and_view() -> None:
     whole, cut = row(1, "yes"), row(2, "no")
     cut["images"][1] = {"bytes": cut["images"][1]["bytes"][:200], "path": None}
-    names = ("sample_id", "task", "question", "answer", "target_nm", "views", "images")
+    names = ("sample_id", "task", "question", "answer", "target_nm", "location_nm", "extent_nm", "views", "images")
     rows = Dataset.from_list([{name: one[name] for name in names} for one in (whole, cut)])
     prompts = as_prompts(rows, CompletionTargets([0, 1], [None, None], {}))
     assert len(prompts[0]["images"]) == 3

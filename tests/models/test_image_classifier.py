@@ -437,7 +437,7 @@ BROKEN = [
     (lambda folder: (folder / "model.safetensors").write_bytes(b"\x80\x04"), "cannot read"),
     (edit("config.json", classes=["yes", "no"]), "classes are not no, yes"),
     (edit("config.json", views=[]), "views are no names"),
-    (edit("config.json", views=["front", "side"]), "classifier.weight has shape"),
+    (edit("config.json", views=["front"]), "classifier.weight has shape"),
     (edit("config.json", input_px=10**9), "input_px"),
     (edit("config.json", prior=[0.5, float("nan")]), "prior"),
     (edit("config.json", temperature=0), "out of range"),

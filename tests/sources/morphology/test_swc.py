@@ -33,7 +33,16 @@ def test_folder_of_neurons_works(folder):
     assert found.counts["bodies"] == 2 and found.counts["cuts"] >= 6 and found.counts["splits"] >= 1
     assert len(found.merges) + found.counts["excluded_tangles"] == found.counts["cuts"]
     split = found.splits[0]
-    site = Site("x", split.location_nm, 3000.0, (Part(split.segment, "base"),), "yes", (), (), "simulated")
+    site = Site(
+        "merge_error_identification",
+        split.location_nm,
+        3000.0,
+        (Part(split.segment, "base"),),
+        "yes",
+        (),
+        (),
+        "simulated",
+    )
     assert not source.meshes(site)[0].is_empty
     assert (source.em_slices(site, 64)["em_xy"].segments == np.uint64(split.segment)).any()
 
