@@ -68,6 +68,7 @@ def test_a_served_model_replies_as_it_does_here(served: str, tiny_vlm: Path) -> 
     sampling = Sampling(max_new_tokens=24)
     here = load_vlm(tiny_vlm, batch_size=1, device="cpu").reply(talks, sampling)
     there = endpoint.reply(talks, sampling)
-    # the server takes white space off both ends
-    assert there == [replace(reply, text=reply.text.strip()) for reply in here]
+    # the server takes white space off both ends, and shows special tokens, which random weights may well write
+    shown = [replace(reply, text=re.sub(r"<\|[a-z_]+\|>", "", reply.text).strip()) for reply in there]
+    assert shown == [replace(reply, text=reply.text.strip()) for reply in here]
     assert len({reply.text for reply in there}) > 1
