@@ -101,7 +101,7 @@ def drawn(pixels: int = 512) -> dict[str, Image.Image]:
 
 
 def test_golden_pictures() -> None:
-    """Any change of marks, labels or font shows here; written anew only on purpose."""
+    """Any change of marks, labels or font shows here; write them again only on purpose."""
     for view, picture in drawn().items():
         golden = np.asarray(Image.open(GOLDEN / f"nodes_{view}.png"))
         difference = np.abs(golden.astype(int) - np.asarray(picture).astype(int))

@@ -1,4 +1,4 @@
-"""What is done in one block: candidates, partners at ends, and cuts; nothing of it reads the truth."""
+"""What is done in one block: candidates, partners at ends, and cuts, without reading the truth."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Entry:
     action
         What was done.
     reviewer
-        By whom.
+        Name of the reviewer.
     edit_id
         To which edit; empty for ``again``.
     seconds
