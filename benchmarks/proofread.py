@@ -43,7 +43,7 @@ from connectomebench.core.geometry import Box
 from connectomebench.core.site import Point, Site
 from connectomebench.execution.open_runner import open_runner
 from connectomebench.execution.runner import Runner
-from connectomebench.proofreading.deciders import NOT_ASKED, Judgement
+from connectomebench.proofreading.deciders import NOT_ASKED, Judgement, KnownError
 from connectomebench.proofreading.drawing import make_drawer
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.loop import LoopConfig, run_loop
@@ -148,7 +148,7 @@ class TruthAtPoints:
     """
 
     end_task = "endpoint_error_identification"
-    knows_errors = False
+    known_error: KnownError | None = None
 
     def __init__(self, truth: TiledVolume) -> None:
         self._truth = truth
@@ -164,10 +164,6 @@ class TruthAtPoints:
     def exhausted(self) -> bool:
         """See ``Decider``."""
         return False
-
-    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:
-        """See ``Decider``."""
-        raise NotImplementedError
 
     def identify(self, sites: Sequence[Site], source: VolumeSource) -> list[Judgement]:
         """See ``Decider``."""

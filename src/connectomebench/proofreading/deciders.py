@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from tqdm import tqdm
 
@@ -50,16 +50,15 @@ class Judgement:
 NOT_ASKED = Judgement(None, asked=False)
 
 
+KnownError: TypeAlias = "Callable[[Sequence[Proposal], SegmentationGraph], bool]"
+
+
 class Decider(Protocol):
     """Answers the questions of proofreading."""
 
     end_task: str
-    knows_errors: bool
-    """Whether errors are known from their corrections (:meth:`has_error`), so that nobody is asked."""
-
-    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:
-        """Whether one of the corrections of a candidate is right."""
-        ...
+    known_error: KnownError | None
+    """Where errors are known without asking: whether one of the corrections of a candidate is right."""
 
     def can(self, operation: str) -> bool:
         """Whether it judges corrections of this kind (``merge`` or ``split``)."""
@@ -125,10 +124,7 @@ class ModelDecider:
         self._spent_out = False
         self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
 
-    knows_errors = False
-
-    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:  # noqa: D102
-        raise NotImplementedError("models are asked about places")
+    known_error: KnownError | None = None
 
     def can(self, operation: str) -> bool:  # noqa: D102
         return f"{operation}_action" in self._models
@@ -237,13 +233,14 @@ class OracleDecider:
         Task in whose terms ends are asked about.
     """
 
-    knows_errors = False
+    known_error: KnownError | None = None
 
     def __init__(self, table: TruthTable, end_task: str = END_TASKS[1]) -> None:
         self._table = table
         self.end_task = end_task
 
-    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:  # noqa: D102
+    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:
+        """Whether one of the corrections of a candidate is right."""
         return any(edit_gain(graph, one, self._table) > 0 for one in proposals)
 
     def can(self, operation: str) -> bool:  # noqa: D102
@@ -292,10 +289,7 @@ class AblatedDecider:
     def __init__(self, models: Decider, oracle: OracleDecider, replaced: str) -> None:
         self._models, self._oracle, self._replaced = models, oracle, replaced
         self.end_task = models.end_task
-        self.knows_errors = replaced == "identification"
-
-    def has_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:  # noqa: D102
-        return self._oracle.has_error(proposals, graph)
+        self.known_error: KnownError | None = oracle.has_error if replaced == "identification" else None
 
     def can(self, operation: str) -> bool:  # noqa: D102
         return self._models.can(operation)

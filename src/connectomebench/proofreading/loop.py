@@ -281,9 +281,9 @@ def _judge_kind(
     graph: SegmentationGraph,
 ) -> None:
     """Identify errors among candidates of one kind, and judge the corrections of those that pass."""
-    if decider.knows_errors:
+    if decider.known_error is not None:
         made = corrections(candidates)
-        answers = [Judgement(float(decider.has_error(own, graph))) for own in made]
+        answers = [Judgement(float(decider.known_error(own, graph))) for own in made]
     else:
         answers = decider.identify([one.site for one in candidates], places.source)
         made = None
