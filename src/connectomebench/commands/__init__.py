@@ -18,6 +18,7 @@ NAMES = (
     "calibrate",
     "cascade",
     "transfer",
+    "explore",
     "economics",
     "human_eval",
     "demo",
