@@ -1,7 +1,7 @@
 r"""Show what a probe, an image classifier or Qwen3-VL looks at, and measure whether the maps are to be believed.
 
-    python eval/attribution.py --model quickstart-out/models/probe/merge_action/fly --dataset quickstart-out/merge_action \
-        --output_dir quickstart-out/attribution/merge_action/fly/probe
+    python eval/attribution.py --model quickstart-out/models/probe/merge_action/fly \
+        --dataset quickstart-out/merge_action --output_dir quickstart-out/attribution/merge_action/fly/probe
 
 Writes attribution.json, sweep.png (every method over every layer) and a picture for each of the first rows; the report
 page shows what is in OUT/attribution. Needs pip install 'connectomebench[attribution]'.

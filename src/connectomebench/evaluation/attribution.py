@@ -98,7 +98,7 @@ def explain_row(
     maps: Maps = {}
     odds: dict[str, float] = {}
     chosen = {name: network.layers[name] for name in (layers if layers is not None else network.layers)}
-    cams = [method for method in methods if method in CAMS]
+    cams: list[Method] = [method for method in methods if method in CAMS]
     if cams:
         activations, gradients, odds = _activations(network, images, answers, chosen)
         for name, activation in activations.items():
@@ -141,7 +141,7 @@ def _activations(
 
 
 def _as_map(network: RowNetwork, tensor: torch.Tensor) -> torch.Tensor:
-    """Bring the output of a layer to the shape (pictures, channels, rows, columns), and average large maps of pictures."""
+    """Bring the output of a layer to the shape (pictures, channels, rows, columns); large maps are averaged."""
     import torch
 
     if network.skipped is not None:
@@ -177,7 +177,8 @@ def _cams(
     found: list[tuple[Method, str, NDArray[np.float32]]] = []
     if "eigencam" in methods:
         same = np.maximum(get_2d_projection_with_sign_correction(activation), 0)
-        found += [("eigencam", answer, same) for answer in gradients]
+        for answer in gradients:
+            found.append(("eigencam", answer, same))
     kinds: list[tuple[Method, Any]] = [("layercam", LayerCAM), ("gradcam", GradCAM)]
     for method, kind in kinds:
         if method in methods:

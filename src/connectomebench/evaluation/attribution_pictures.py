@@ -110,7 +110,7 @@ def row_figure(
             if own is None:
                 axis.set_title(view_names.get(view, view), fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
-    figure.supxlabel(f"The more magenta, the more evidence. Circle: {NEAR_NM:g} nm round the place in question.", fontsize=8)
+    figure.supxlabel(f"The more magenta, the more evidence. Circle: {NEAR_NM:g} nm round the place.", fontsize=8)
     return figure
 
 

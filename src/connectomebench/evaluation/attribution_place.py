@@ -68,9 +68,7 @@ def drawn_mask(image: Image.Image) -> NDArray[np.bool_]:
     return np.abs(small - np.array(BACKGROUND, np.int16)).max(axis=-1) > 8
 
 
-def near_shares(
-    row: Mapping[str, Any], images: Sequence[Image.Image], maps: NDArray[np.floating]
-) -> NearShares | None:
+def near_shares(row: Mapping[str, Any], images: Sequence[Image.Image], maps: NDArray[np.floating]) -> NearShares | None:
     """Measure how much of a map lies near the correction.
 
     Parameters

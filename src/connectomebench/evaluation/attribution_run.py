@@ -141,7 +141,8 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
     measures: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     shown: list[ExplainedRow] = []
-    for number, row in enumerate(tqdm(rows.dataset.select(chosen), desc="explain", unit="row", delay=1)):
+    selected: Any = rows.dataset.select(chosen)
+    for number, row in enumerate(tqdm(selected, desc="explain", unit="row", delay=1)):
         own = _explained(network, row, methods)
         shown.append(own)
         predicted = max(own.explained.log_odds, key=own.explained.log_odds.__getitem__)
@@ -211,7 +212,7 @@ def _measure(
     """Yield the measures of a row's maps: faithfulness for the answer given, place for the true one."""
     maps = own.explained.maps
     last = _last_layers(maps)
-    judged = [
+    judged: list[tuple[Method, str]] = [
         (method, layer)
         for method, layer, answer in maps
         if answer == predicted and (method in config.swept or layer == last[method])

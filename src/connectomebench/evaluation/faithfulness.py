@@ -1,4 +1,4 @@
-"""Faithfulness of an attribution map: does the answer hang on the patches that the map calls important?
+"""Faithfulness of an attribution map: whether the answer depends on the patches that the map calls important.
 
 Patches are removed in the order of the map, the most important first (deletion), and put back in that order into
 almost nothing (insertion). The score of a map is how much more the log-odds of its answer fall, or rise, than with
@@ -190,9 +190,7 @@ def _log_odds(
                 for image, soft, order in zip(images, blurred, ranked, strict=True)
             ]
             scores = network.scores(network.pixels(shown), views)
-        return np.stack(
-            [log_odds(scores.double(), network.classes.index(a)).cpu().numpy() for a in answers], axis=1
-        )
+        return np.stack([log_odds(scores.double(), network.classes.index(a)).cpu().numpy() for a in answers], axis=1)
 
 
 def blur(image: Image.Image) -> Image.Image:

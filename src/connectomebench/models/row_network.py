@@ -137,15 +137,10 @@ def _of_probe(probe: Probe) -> RowNetwork:
 
     def scores(pixels: torch.Tensor, views: int) -> torch.Tensor:
         found = encoder.module(pixels) if skipped is None else encoder.module(pixel_values=pixels).last_hidden_state
-        if found.ndim == 4:
-            patches = found.flatten(2).transpose(1, 2)
-        else:
-            patches = found[:, skipped:]
-        if pooling == "cls":
-            pooled = found[:, 0]
-        else:
-            pooled = patches.mean(dim=1) if pooling == "mean" else patches.amax(dim=1)
-        return head(_joined(pooled.reshape(len(pooled) // views, -1), views))
+        patches = found.flatten(2).transpose(1, 2) if found.ndim == 4 else found[:, skipped:]
+        pooled = {"cls": lambda: found[:, 0], "mean": lambda: patches.mean(dim=1), "max": lambda: patches.amax(dim=1)}
+        features = pooled[pooling]()
+        return head(_joined(features.reshape(len(features) // views, -1), views))
 
     classes = probe.head.classes
     return _with_layers(RowNetwork(classes, encoder.module, encoder.pixels, scores), skipped, pooling == "cls")
@@ -153,6 +148,10 @@ def _of_probe(probe: Probe) -> RowNetwork:
 
 def _of_classifier(model: ImageClassifier) -> RowNetwork:
     network: Any = model.network
+    if getattr(network, "layout", "views") != "views":
+        raise ConnectomeBenchError(
+            "a classifier of one grid of all views cannot be explained; train one of single views"
+        )
     device = next(network.parameters()).device
     names = [name.rsplit(".", 1)[-1] for name, _ in network.backbone.named_parameters()]
     registers = int(getattr(network.backbone.config, "num_register_tokens", 0) or 0)
@@ -217,7 +216,7 @@ def _with_layers(network: RowNetwork, skipped: int | None, class_token_alone: bo
     found = _convolutional_blocks(module)
     if not found:
         raise ConnectomeBenchError(
-            f"the layers of {type(module).__name__} are not known; its blocks have no norm after attention and no stages"
+            f"the layers of {type(module).__name__} are not known: no blocks with a norm after attention, no stages"
         )
     layers = {f"block {number}": block for number, block in enumerate(found, 1)}
     return RowNetwork(network.classes, module, network.pixels, network.scores, layers)
