@@ -20,6 +20,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
+from connectomebench.report.attribution import read_looks
 from connectomebench.report.figures import interval_plot, reliability_diagram
 from connectomebench.report.look_alikes import show_closest
 from connectomebench.report.measures import TaskMeasures, measure_task
@@ -47,7 +48,7 @@ def write_report(
     Parameters
     ----------
     out
-        Folder of the run.
+        Folder of the run; what models look at is read from its ``attribution``, where there is any.
     datasets
         Task -> dataset folder (with ``manifest.json`` and ``SPECIES/*.parquet``), in the order of the page.
     species
@@ -66,7 +67,8 @@ def write_report(
         If a dataset, its manifest or the results of a model are missing, or the results belong to another dataset.
     """
     frame = read_results(results)
-    tasks = [_task(name, folder, species, frame) for name, folder in datasets.items()]
+    looks = out / "attribution"
+    tasks = [_task(name, folder, species, frame, looks) for name, folder in datasets.items()]
     if not tasks:
         raise ConnectomeBenchError("no dataset to report; build at least one task first")
     page = (
@@ -93,7 +95,7 @@ def write_report(
     return path
 
 
-def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
+def _task(name: str, folder: Path, species: str, frame: Any, looks: Path) -> dict[str, Any]:
     """Collect the template data of one task."""
     task = get_task(name)
     rows = frame[(frame["task"] == name) & (frame["species"] == species) & (frame["partition"] == PARTITION)]
@@ -126,6 +128,7 @@ def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
             f"Reliability of the probe: {measures.n} samples in {len(bins)} bins; the numbers are in a table below",
         ),
         "bin_rows": bins,
+        "looks": read_looks(looks, name, species),
         "verdict": _verdict(measures),
         "verdict_short": _verdict_short(measures),
         "origin_text": _origins(dataset, provenance),
