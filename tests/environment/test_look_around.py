@@ -2,66 +2,38 @@
 
 from __future__ import annotations
 
-import io
-import math
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from connectomebench.build.config import load_config
-from connectomebench.build.write_neighbourhoods import write_dataset_neighbourhoods
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS
-from connectomebench.dataset.loading import load_rows
-from connectomebench.dataset.neighbourhoods import (
-    NEIGHBOUR,
-    Neighbourhood,
-    StoredNeighbourhoods,
-    neighbourhoods_path,
-    pack,
-    unpack,
-    write_neighbourhoods,
-)
+from connectomebench.dataset.neighbourhoods import NEIGHBOUR
 from connectomebench.environment.camera import VIEW_ACTIONS, first_camera, moved
 from connectomebench.environment.drawing import draw
 from connectomebench.environment.episode import Episode, EpisodeConfig
 from connectomebench.environment.recording import Recorder, read_episodes, replay, write_episodes
 from connectomebench.environment.samples import Samples, open_samples
-from connectomebench.rendering.colours import BACKGROUND
-
-EM_TASK = "endpoint_error_identification_with_em"
+from connectomebench.rendering.colours import BACKGROUND, BLUE
 
 
-def test_first_views_are_the_pictures_of_the_rows(samples: Samples, surveyed: Path):
-    for row in load_rows(str(surveyed / EM_TASK), "fly", "test").dataset:
-        place = samples.place(samples.number(row["sample_id"]))
-        assert place.center_nm == tuple(row["location_nm"]) and place.extent_nm == row["extent_nm"]
-        for view, picture in zip(row["views"], row["images"], strict=True):
-            stored = np.asarray(picture.convert("RGB") if isinstance(picture, Image.Image) else picture).astype(int)
-            ours = draw(place, moved(first_camera(place), view, place), 64).astype(int)
-            if view in MESH_VIEWS:
-                seen, drawn = (np.abs(p - BACKGROUND).max(axis=2) > 40 for p in (stored, ours))
-                assert (seen & drawn).sum() >= 0.9 * (seen | drawn).sum(), view
-            else:
-                assert view in EM_VIEWS and np.abs(stored - ours).max() <= 1, view
-
-
-def test_nothing_stored_says_what_is_true(surveyed: Path):
-    rows = load_rows(str(surveyed / EM_TASK), "fly", "test").dataset
-    with zipfile.ZipFile(neighbourhoods_path(surveyed / EM_TASK, "fly", "test")) as archive:
-        assert sorted(archive.namelist()) == sorted(f"{row['sample_id']}.npz" for row in rows)
-        for row in rows:
-            content = archive.read(f"{row['sample_id']}.npz")
-            with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-                assert set(arrays.files) == {"center_nm", "sizes_nm", "names", "vertices", "faces", "vertex_starts",
-                                             "face_starts", "slices", "labels"}  # fmt: skip
-                assert set(arrays["names"].tolist()) <= {"base", NEIGHBOUR}
-                assert arrays["labels"].max() <= 255 and arrays["slices"].shape[1] == 3
-            for one in (*row["segment_ids"], *row["body_ids"]):
-                assert np.uint64(one).tobytes() not in content
+def test_each_view_shows_its_own_side(samples: Samples):
+    place = samples.place(0)
+    camera = first_camera(place)
+    front = np.abs(draw(place, camera, 64).astype(int) - BACKGROUND).max(axis=2) > 40
+    # the base reaches from the left edge to just behind the middle, a third of the picture high
+    assert front[32, :35].all() and not front[32, 37:].any() and front[:, 5].sum() == pytest.approx(64 / 3, abs=2)
+    # from the side one sees y and z: a third by a quarter
+    side = np.abs(draw(place, moved(camera, "side", place), 64).astype(int) - BACKGROUND).max(axis=2) > 40
+    assert side.any(axis=0).sum() == pytest.approx(64 / 3, abs=2) and side.any(axis=1).sum() == pytest.approx(16, abs=2)
+    nearer = np.abs(draw(place, moved(camera, "zoom_in", place), 64).astype(int) - BACKGROUND).max(axis=2) > 40
+    assert nearer[:, 5].sum() == pytest.approx(1.5 * 64 / 3, abs=2)
+    beside = draw(place, moved(camera, "neighbours", place), 64)
+    assert (beside[32, 55] != BACKGROUND).any() and abs(int(beside[32, 10, 2]) - BLUE[2]) < 90
+    # what the slice shows there: no data beyond its edge, once one moves
+    far = moved(moved(moved(camera, "em_xy", place), "move_right", place), "move_right", place)
+    hatch = draw(place, far, 64)[:, 40:].reshape(-1, 3)
+    assert len(np.unique(hatch, axis=0)) == 2
 
 
 def test_neighbours_and_turns_change_what_is_seen(samples: Samples):
@@ -151,69 +123,6 @@ def test_gymnasium_accepts_it(samples: Samples):
     assert first[0] == first[1]
 
 
-def _small() -> Neighbourhood:
-    from connectomebench.core.geometry import Mesh
-
-    mesh = Mesh(np.eye(3, dtype=np.float32) * 100, np.array([[0, 1, 2]], np.int32))
-    slices = np.arange(3 * 3 * 16 * 16, dtype=np.uint8).reshape(3, 3, 16, 16)
-    return Neighbourhood((1.0, 2.0, 3.0), 500.0, 1000.0, ("base",), (mesh,), slices, slices % 3, 31.0)
-
-
-def test_what_is_packed_comes_back(tmp_path: Path):
-    place = _small()
-    back = unpack(pack(place))
-    assert (back.center_nm, back.extent_nm, back.reach_nm, back.names) == ((1, 2, 3), 500, 1000, ("base",))
-    assert np.allclose(back.meshes[0].vertices_nm, place.meshes[0].vertices_nm, atol=0.01)
-    assert np.array_equal(back.slices, place.slices) and np.array_equal(back.labels, place.labels)
-    paths = [tmp_path / name / "fly/neighbourhoods-test-00000-of-00001.zip" for name in "ab"]
-    assert [write_neighbourhoods(path, [("s", place)]) for path in paths] == [1, 1]
-    assert paths[0].read_bytes() == paths[1].read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [
-        ("vertices", np.array([["x"]], object)),
-        ("faces", np.array([[0, 1, 9]], np.int32)),
-        ("names", np.array(["base"] * 9)),
-        ("sizes_nm", np.array([math.nan, 1, 1, 1])),
-        ("face_starts", np.array([0, 5])),
-        ("slices", np.zeros((2, 2), np.uint8)),
-        ("center_nm", None),
-    ],
-)
-def test_damaged_neighbourhoods_give_one_line(tmp_path: Path, name: str, value: np.ndarray | None):
-    with np.load(io.BytesIO(pack(_small()))) as arrays:
-        content = {key: arrays[key] for key in arrays.files} | {name: value}
-    stream = io.BytesIO()
-    np.savez(stream, **{key: one for key, one in content.items() if one is not None})
-    folder = tmp_path / "fly"
-    folder.mkdir()
-    with zipfile.ZipFile(folder / "neighbourhoods-test-00000-of-00001.zip", "w") as archive:
-        archive.writestr("s.npz", stream.getvalue())
-        # a few kilobytes that would unpack to more than is read
-        if name == "center_nm":
-            archive.writestr("bomb.npz", bytes(64_000_001), zipfile.ZIP_DEFLATED)
-        archive.writestr("text.npz", b"no archive")
-    stored = StoredNeighbourhoods(folder)
-    for sample in ("s", "text"):
-        with pytest.raises(
-            ConnectomeBenchError, match=r"cannot be read \(.+\); write the neighbourhoods again"
-        ) as error:
-            stored.get(sample)
-        assert "\n" not in str(error.value)
-    if name == "center_nm":
-        with pytest.raises(ConnectomeBenchError, match="too large"):
-            stored.get("bomb")
-        with pytest.raises(ConnectomeBenchError, match="has no neighbourhood"):
-            stored.get("else")
-
-
-def test_files_that_exist_are_kept(surveyed: Path, short_config: Path):
-    path = neighbourhoods_path(surveyed / EM_TASK, "fly", "test")
-    before = path.stat().st_mtime_ns
-    tasks = [EM_TASK, "endpoint_localization"]  # in the second one cannot look around
-    assert write_dataset_neighbourhoods(load_config(short_config), surveyed, short_config.parent, tasks) == [path]
-    assert path.stat().st_mtime_ns == before
+def test_rows_without_neighbourhoods_are_named(surveyed: Path):
     with pytest.raises(ConnectomeBenchError, match="build --neighbourhoods validation"):
-        open_samples(surveyed / EM_TASK, "fly", "validation")
+        open_samples(surveyed, "fly", "validation")

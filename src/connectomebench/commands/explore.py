@@ -74,7 +74,8 @@ def _run(arguments: argparse.Namespace) -> None:
         ways = {"fixed": "never", "all": "always", "greedy": "greedy"}
         policies += [ModelPolicy(model, way) for name, way in ways.items() if name in wanted]
     if "agent" in wanted:
-        from connectomebench.models.endpoint import EndpointConfig, open_endpoint
+        from connectomebench.models.endpoint import open_endpoint
+        from connectomebench.models.endpoint_settings import EndpointConfig
 
         policies.append(ChatAgent(open_endpoint(EndpointConfig(arguments.url, arguments.served_model))))
     found = explore(samples, policies, config, arguments.unsure_below)

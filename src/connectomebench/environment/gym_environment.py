@@ -44,12 +44,13 @@ class LookAround(gymnasium.Env[dict[str, NDArray[Any]], np.int64]):
         self.actions: tuple[str, ...] = (*VIEW_ACTIONS, *(ANSWER + label for label in samples.labels))
         self.action_space = spaces.Discrete(len(self.actions))
         pixels = self.config.pixels
-        self.observation_space = spaces.Dict(
+        seen: Any = spaces.Dict(
             {
                 "picture": spaces.Box(0, 255, (pixels, pixels, 3), np.uint8),
                 "state": spaces.Box(-1, 1, (STATE_SIZE,), np.float32),
             }
         )
+        self.observation_space = seen
         self._recorder: Recorder | None = None
 
     @property
