@@ -27,6 +27,7 @@ from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
 from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
+from connectomebench.report.attribution import read_looks
 from connectomebench.report.figures import interval_plot, reliability_diagram
 from connectomebench.report.look_alikes import show_closest
 from connectomebench.report.measures import TaskMeasures, measure_task
@@ -72,7 +73,7 @@ def write_report(
     Parameters
     ----------
     out
-        Folder of the run.
+        Folder of the run; what models look at is read from its ``attribution``, where there is any.
     datasets
         Task -> dataset folder (with ``manifest.json`` and ``SPECIES/*.parquet``), in the order of the page.
     species
@@ -92,7 +93,8 @@ def write_report(
         If a dataset, its manifest or the results of a model are missing, or the results belong to another dataset.
     """
     frame = read_results(results)
-    tasks = [_task(name, folder, species, frame) for name, folder in datasets.items()]
+    looks = out / "attribution"
+    tasks = [_task(name, folder, species, frame, looks) for name, folder in datasets.items()]
     if not tasks:
         raise ConnectomeBenchError("no dataset to report; build at least one task first")
     page = (
@@ -120,7 +122,7 @@ def write_report(
     return path
 
 
-def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
+def _task(name: str, folder: Path, species: str, frame: Any, looks: Path) -> dict[str, Any]:
     """Collect the template data of one task."""
     task = get_task(name)
     rows = frame[(frame["task"] == name) & (frame["species"] == species) & (frame["partition"] == PARTITION)]
@@ -167,6 +169,7 @@ def _task(name: str, folder: Path, species: str, frame: Any) -> dict[str, Any]:
             "“yes”" if task.answer_kind == "yes_no" else "the answer given",
         ),
         "bin_rows": bins,
+        "looks": read_looks(looks, name, species),
         "verdict": _verdict(measures, task),
         "verdict_short": _verdict_short(measures, task),
         "origin_text": _origins(dataset, provenance),
