@@ -19,6 +19,7 @@ EXTRA_OF: dict[str, str] = {
     "peft": "vlm",
     "trl": "train",
     "openai": "endpoint",
+    "pytorch_grad_cam": "attribution",
     "gradio": "demo",
     "trimesh": "demo",
     "choix": "apps",
