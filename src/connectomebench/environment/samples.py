@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -78,6 +79,8 @@ class Samples:
         self._number = {row.sample_id: i for i, row in enumerate(self.rows)}
         self._stored = stored
         self._kept: OrderedDict[int, Neighbourhood] = OrderedDict()
+        # sessions of a server run in threads
+        self._lock = Lock()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -96,13 +99,13 @@ class Samples:
 
     def place(self, number: int) -> Neighbourhood:
         """Return the neighbourhood of a row; see :meth:`StoredNeighbourhoods.get` for errors."""
-        if number in self._kept:
+        with self._lock:
+            if number not in self._kept:
+                self._kept[number] = self._stored.get(self.rows[number].sample_id)
             self._kept.move_to_end(number)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
             return self._kept[number]
-        found = self._kept[number] = self._stored.get(self.rows[number].sample_id)
-        if len(self._kept) > KEPT:
-            self._kept.popitem(last=False)
-        return found
 
 
 def open_samples(folder: Path, species: str, partition: str = "test") -> Samples:
