@@ -25,11 +25,12 @@ def test_a_person_looks_around(tmp_path: Path):
     try:
         with sync_api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": 390, "height": 844})
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(20_000)
             failed: list[str] = []
             page.on("pageerror", lambda error: failed.append(str(error)))
             page.goto(running.address)
+            page.wait_for_selector("#cb-sample img")
             page.get_by_role("tab", name="Look around").click()
             state, picture = page.locator("#cb-look-state"), page.locator("#cb-look-picture img")
             sync_api.expect(state).to_contain_text("Views so far: 0, spent: 0.00")
@@ -39,7 +40,7 @@ def test_a_person_looks_around(tmp_path: Path):
             assert picture.get_attribute("src") != first
             page.locator("#cb-look-em_xy").click()
             sync_api.expect(state).to_contain_text("spent: 0.03")
-            page.screenshot(path=str(tmp_path / "phone.png"), full_page=True)
+            page.screenshot(path=str(tmp_path / "look.png"), full_page=True)
             page.locator("#cb-look-answer-0").click()
             sync_api.expect(state).to_contain_text(re.compile(r"The answer is: (yes|no)\."))
             earned = re.search(r"You earned (-?\d\.\d\d) with 2 views", state.inner_text())
