@@ -164,6 +164,12 @@ def test_other_axes_and_shapes_are_named(tmp_path: Path) -> None:
         inspect_pair(str(tmp_path / "c.npy"), str(tmp_path / "d.npy"))
 
 
+def test_radii_that_are_unknown_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "1.swc").write_text("1,3,0,0,0,2,-1\n2,3,10,0,0,-1,1\n3,3,20,0,0,-1,2\n")
+    (finding,) = inspect_path(str(tmp_path))
+    assert "2 of 3 points have no radius above zero" in finding.warnings[0]
+
+
 def test_neurons_and_meshes(tmp_path: Path) -> None:
     (tmp_path / "swc").mkdir()
     (tmp_path / "swc/1.swc").write_text("# x\n1 3 0 0 0 2 -1\n2 3 10 0 0 2 1\n3 3 10 10 0 2 2\n4 3 20 0 0 2 2\n")
