@@ -15,6 +15,7 @@ NAMES = (
     "teacher",
     "replies",
     "compare",
+    "judge_cuts",
     "calibrate",
     "cascade",
     "transfer",
