@@ -110,10 +110,9 @@ def write_dataset_neighbourhoods(
     if not todo:
         return list(paths.values())
     source = open_source(config.source, config.species, out / ".cache" / "source", base, SerialRunner())
-    names = {task for task, _ in todo}
-    # sites of a task do not depend on the others
-    alone = replace(config, tasks=tuple(task for task in config.tasks if task in names))
-    sites = {source.info.sample_id(site): site for site in collect_sites(source, alone).sites}
+    info, names = source.info, {task for task, _ in todo}
+    # all tasks of the configuration, since candidates are searched for together
+    sites = {info.sample_id(site): site for site in collect_sites(source, config).sites if site.task in names}
     for task, partition in todo:
         ids = read_small_columns(out / task / config.species, partition, ["sample_id"])["sample_id"].to_pylist()
         if missing := [one for one in ids if one not in sites]:
