@@ -19,6 +19,7 @@ NAMES = (
     "calibrate",
     "cascade",
     "transfer",
+    "explore",
     "economics",
     "human_eval",
     "demo",
