@@ -13,7 +13,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,demo,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,croissant,apps,docs,dev
+EXTRAS := quickstart,demo,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,attribution,croissant,apps,docs,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 WHEEL_OUT := build/quickstart-out

@@ -8,6 +8,11 @@ weights, is enough for ``--init random``:
     python training/train_image_classifier.py --dataset out/merge_action --backbone backbones/resnet-18 --init random \
         --output_dir resnet
 
+As the ResNets of ConnectomeBench2 were trained, on all views in one picture (others of them ``frozen`` or ``small``):
+
+    python training/train_image_classifier.py --dataset connectomebench/merge_action --species mouse \
+        --layout grid --train full --augment published --output_dir resnet-grid
+
 Several GPUs: accelerate launch --multi_gpu --num_processes 4 training/train_image_classifier.py ...
 The same command resumes a run that was interrupted.
 """
@@ -21,11 +26,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
 from connectomebench.evaluation.statistics import Estimate
-from connectomebench.models.image_classifier_init import ImageClassifierConfig
+from connectomebench.models.image_classifier_init import (
+    PUBLISHED,
+    SMALL_ROWS,
+    ImageClassifierConfig,
+    classifier_config,
+)
+
+
+def _setting(name: str, meaning: str) -> Any:
+    """Return an option whose default depends on the layout."""
+    defaults = f"{getattr(ImageClassifierConfig, name)}; {PUBLISHED[name]} with --layout grid"
+    return field(default=None, metadata={"help": f"{meaning} ({defaults})."})
 
 
 @dataclass
@@ -65,15 +82,35 @@ class ImageClassifierArguments:
     init: str = field(
         default=ImageClassifierConfig.init, metadata={"help": "pretrained, or random: the architecture alone."}
     )
-    input_px: int | None = field(default=None, metadata={"help": "Edge of the images; the backbone's by default."})
-    epochs: int = field(default=ImageClassifierConfig.epochs, metadata={"help": "Most epochs."})
-    patience: int = field(default=ImageClassifierConfig.patience, metadata={"help": "Epochs without a better one."})
-    batch_size: int = field(default=ImageClassifierConfig.batch_size, metadata={"help": "Rows a step and process."})
-    learning_rate: float = field(default=ImageClassifierConfig.learning_rate, metadata={"help": "Highest rate."})
-    warmup: float = field(default=ImageClassifierConfig.warmup, metadata={"help": "Share of steps that warm up."})
-    weight_decay: float = field(default=ImageClassifierConfig.weight_decay, metadata={"help": "Of AdamW."})
-    dropout: float = field(default=ImageClassifierConfig.dropout, metadata={"help": "Share of dropped features."})
-    seed: int = field(default=ImageClassifierConfig.seed, metadata={"help": "Of weights, order and dropout."})
+    layout: str = field(
+        default=ImageClassifierConfig.layout,
+        metadata={"help": "views: each view through the backbone; grid: all views in one picture, as published."},
+    )
+    train: str = field(
+        default=ImageClassifierConfig.train,
+        metadata={"help": f"full, frozen (the linear layer alone), or small (on {SMALL_ROWS} rows)."},
+    )
+    augment: str = field(
+        default=ImageClassifierConfig.augment,
+        metadata={"help": "none, or published: mirrors, 10 degrees, 20% brightness and contrast."},
+    )
+    input_px: int | None = field(
+        default=None, metadata={"help": "Edge of the network's pictures; the backbone's by default, 224 for a grid."}
+    )
+    epochs: int | None = _setting("epochs", "Most epochs")
+    patience: int | None = _setting("patience", "Epochs without a better one")
+    batch_size: int | None = _setting("batch_size", "Rows a step and process")
+    learning_rate: float | None = _setting("learning_rate", "Highest rate")
+    warmup: float | None = _setting("warmup", "Share of steps that warm up")
+    weight_decay: float | None = _setting("weight_decay", "Of AdamW")
+    dropout: float | None = _setting("dropout", "Share of dropped features")
+    choose_by: str | None = _setting("choose_by", "What chooses the epoch: accuracy or balanced_accuracy")
+    precision: str = field(
+        default=ImageClassifierConfig.precision, metadata={"help": "auto (bfloat16 on a GPU), float32 or bfloat16."}
+    )
+    seed: int = field(
+        default=ImageClassifierConfig.seed, metadata={"help": "Of weights, order, dropout and random changes."}
+    )
 
 
 def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
@@ -88,7 +125,7 @@ def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
     from connectomebench.models.image_classifier_training import train_image_classifier
 
     processes = PartialState(cpu=not is_available())
-    config = ImageClassifierConfig(**vars(arguments))
+    config = classifier_config(**vars(arguments))
     checkpoints = script.checkpoint_dir or script.output_dir.with_name(f"{script.output_dir.name}-checkpoint")
 
     ################

@@ -353,9 +353,9 @@ def test_the_rate_rises_and_falls_as_a_cosine(models) -> None:
 def test_every_epoch_has_its_own_rows(home, rows, monkeypatch) -> None:
     seen: list[list[int]] = []
 
-    def watched(rows_, px, numbers) -> dict[str, torch.Tensor]:
+    def watched(rows_, px, numbers, layout) -> dict[str, torch.Tensor]:
         seen.append(list(numbers))
-        return load_batch(rows_, px, numbers)
+        return load_batch(rows_, px, numbers, layout)
 
     monkeypatch.setattr(image_classifier_trainer, "load_batch", watched)
     train(rows, replace(config_of(home, "vit"), epochs=3))

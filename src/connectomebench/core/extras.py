@@ -19,6 +19,7 @@ EXTRA_OF: dict[str, str] = {
     "peft": "vlm",
     "trl": "train",
     "openai": "endpoint",
+    "pytorch_grad_cam": "attribution",
     "gradio": "demo",
     "trimesh": "demo",
     "choix": "apps",
@@ -38,6 +39,8 @@ EXTRA_OF: dict[str, str] = {
     "tifffile": "arrays",
     "zarr": "arrays",
     "octarine": "octarine",
+    "gymnasium": "environment",
+    "openenv": "environment",
 }
 """Module -> the extra of ``pyproject.toml`` that brings it."""
 

@@ -151,6 +151,20 @@ class EfficientNetLite0:
         self._device = _device()
         self._network = _fused(model.eval()).to(self._device, memory_format=torch.channels_last)
 
+    @property
+    def module(self) -> Any:
+        """The network: pixels, shape (images, 3, rows, columns), to a map (images, 1280, rows, columns)."""
+        return self._network
+
+    def pixels(self, images: Sequence[Image.Image]) -> Any:
+        """Scale RGB images to the tensor that `module` takes."""
+        import torch
+
+        size = (self.input_px, self.input_px)
+        resized = [image.convert("RGB").resize(size, Image.Resampling.BICUBIC, reducing_gap=3.0) for image in images]
+        scaled = (np.stack([np.asarray(image) for image in resized]).astype(np.float32) - 127) / 128
+        return torch.from_numpy(scaled).permute(0, 3, 1, 2).to(self._device)
+
     def encode(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         """Encode RGB images; see :class:`Encoder`. Returns float32, shape (images, 49, 1280)."""
         import torch
@@ -273,6 +287,29 @@ class TransformersEncoder:
         patches = round(pixels.shape[1] ** 0.5) * int(getattr(vision, "patch_size", 1))
         self.input_px = int(pixels.shape[-1]) if pixels.ndim == 4 else patches
         self.dim = self.encode(blank).shape[2]
+
+    @property
+    def module(self) -> Any:
+        """The vision model of transformers."""
+        return self._model
+
+    @property
+    def skipped_tokens(self) -> int:
+        """Number of tokens before the patches: class token and registers."""
+        return int(self.has_cls) + self._registers
+
+    def pixels(self, images: Sequence[Image.Image]) -> Any:
+        """Prepare RGB images as `module` takes them.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If the model takes patches of images of any size instead of images (SigLIP 2 NaFlex).
+        """
+        pixels = self._inputs(images)["pixel_values"]
+        if pixels.ndim != 4:
+            raise ConnectomeBenchError(f"encoder {self.name} takes images of any size, which cannot be explained here")
+        return pixels
 
     def _inputs(self, images: Sequence[Image.Image]) -> Any:
         inputs = self._processor(images=[image.convert("RGB") for image in images], return_tensors="pt")

@@ -194,7 +194,10 @@ def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
         raw = json.loads(path.read_text(encoding="utf-8"))
         known = set(inspect.signature(ViewClassifier).parameters)
         need(isinstance(raw, dict), "no object")
-        need(set(raw) == known, f"keys missing or foreign: {', '.join(sorted(set(raw) ^ known))}")
+        # only models of the newer layout name it
+        wrong = sorted((set(raw) | {"layout"}) ^ known)
+        need(not wrong, f"keys missing or foreign: {', '.join(wrong)}")
+        need(raw.get("layout", "grid") == "grid", "layout is not grid")
         need(raw["classes"] == list(labels), f"classes are not {', '.join(labels)}")
         views = raw["views"]
         need(isinstance(views, list) and bool(views) and all(isinstance(v, str) for v in views), "views are no names")

@@ -5,18 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 import torch
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.augmentation import Augment
 from connectomebench.models.encoders import folder_revision
 from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, pooling_option
+from connectomebench.models.view_grid import Layout
 
 Init = Literal["pretrained", "random"]
+Train = Literal["full", "frozen", "small"]
+Precision = Literal["auto", "float32", "bfloat16"]
+ChooseBy = Literal["balanced_accuracy", "accuracy"]
+SMALL_ROWS: Final = 512
+"""Training rows of ``small``, as published."""
 _DEFAULT_PX = 224
 # of ImageNet, on the scale 0 to 1: for weights that nobody has trained
 _MEAN, _STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+_CHOICES: Final = {
+    "init": Init,
+    "layout": Layout,
+    "train": Train,
+    "augment": Augment,
+    "choose_by": ChooseBy,
+    "precision": Precision,
+}
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,19 @@ class ImageClassifierConfig:
     dropout
         Share of the joined features that is dropped.
     seed
-        Of the new weights, the order of the rows and dropout.
+        Of the new weights, the order of the rows, dropout and random changes.
+    layout
+        ``views``: every view is a picture, and their features are joined. ``grid``: all views of a row are one picture.
+    train
+        ``full`` trains all weights, ``frozen`` the linear layer alone, and ``small`` all weights on no more than
+        :data:`SMALL_ROWS` rows, drawn evenly from the answers.
+    augment
+        ``none``, or ``published``: mirrors, turns and changes of light (:mod:`connectomebench.models.augmentation`).
+    choose_by
+        What the best epoch is best at, on the validation rows; of equals the one with the lower log loss is taken.
+    precision
+        ``auto`` is bfloat16 on a GPU that has it and float32 elsewhere; ``bfloat16`` pays on processors with matrix
+        units for it (AMX).
     """
 
     backbone: str = "microsoft/resnet-50"
@@ -57,10 +85,18 @@ class ImageClassifierConfig:
     weight_decay: float = 0.01
     dropout: float = 0.1
     seed: int = 0
+    layout: Layout = "views"
+    train: Train = "full"
+    augment: Augment = "none"
+    choose_by: ChooseBy = "balanced_accuracy"
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        if self.init not in get_args(Init):
-            raise ConnectomeBenchError(f"unknown init {self.init!r}; choose pretrained or random")
+        for name, allowed in _CHOICES.items():
+            choices, value = get_args(allowed), getattr(self, name)
+            if value not in choices:
+                words = f"{', '.join(choices[:-1])} or {choices[-1]}"
+                raise ConnectomeBenchError(f"unknown {name} {value!r}; choose {words}")
         if self.input_px is not None and not 8 <= self.input_px <= 4096:
             raise ConnectomeBenchError(f"input_px is {self.input_px}; give 8 to 4096")
         if min(self.epochs, self.patience) < 1 or self.batch_size < 2 or self.seed < 0:
@@ -69,6 +105,42 @@ class ImageClassifierConfig:
             raise ConnectomeBenchError("learning_rate must be above 0, warmup in [0, 1) and weight_decay not below 0")
         if not 0 <= self.dropout < 1:
             raise ConnectomeBenchError(f"dropout is {self.dropout}; give a number in [0, 1)")
+
+
+PUBLISHED: Final[dict[str, Any]] = {
+    "epochs": 10,
+    "patience": 5,
+    "batch_size": 256,
+    "learning_rate": 1e-3,
+    "warmup": 0.0,
+    "weight_decay": 1e-4,
+    "dropout": 0.0,
+    "input_px": _DEFAULT_PX,
+    "choose_by": "accuracy",
+}
+"""Settings with which the ResNets of ConnectomeBench2 were trained on a grid of views."""
+
+
+def classifier_config(**given: Any) -> ImageClassifierConfig:
+    """Fill in settings that are not given.
+
+    Parameters
+    ----------
+    **given
+        Of :class:`ImageClassifierConfig`; None is not given.
+
+    Returns
+    -------
+    ImageClassifierConfig
+        The rest is :data:`PUBLISHED` for the layout ``grid``, and the class's own defaults for ``views``.
+
+    Examples
+    --------
+    >>> classifier_config(layout="grid", epochs=None).epochs, classifier_config(epochs=None).epochs
+    (10, 20)
+    """
+    known = {name: value for name, value in given.items() if value is not None}
+    return ImageClassifierConfig(**{**(PUBLISHED if known.get("layout") == "grid" else {}), **known})
 
 
 def start_network(
@@ -131,12 +203,15 @@ def start_network(
             std=std,
             prior=list(prior),
             dropout=config.dropout,
+            layout=config.layout,
         )
     except (OSError, ValueError, KeyError, AttributeError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise ConnectomeBenchError(f"cannot load backbone {name!r} as a vision model: {reason}") from error
     finally:
         logging.set_verbosity(verbosity)
+    if config.train == "frozen":
+        network.freeze()
     if weights is None:
         return network, None, None
     if missing:

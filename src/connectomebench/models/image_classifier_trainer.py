@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -21,11 +22,14 @@ from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingA
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.augmentation import change_views, draw_change
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.heads import balanced_accuracy
 from connectomebench.models.image_classifier import WEIGHTS
-from connectomebench.models.image_classifier_init import ImageClassifierConfig
-from connectomebench.models.view_classifier import ViewClassifier, load_pixels, network_scores
+from connectomebench.models.image_classifier_init import ChooseBy, ImageClassifierConfig
+from connectomebench.models.pixel_cache import decode_rows
+from connectomebench.models.view_classifier import ViewClassifier, cell_scores, load_cells
+from connectomebench.models.view_grid import Layout, arrange
 
 _EVALUATION_ROWS = 64
 _LOADING_PROCESSES = 4
@@ -43,11 +47,21 @@ class ImageRows:
         Class codes, shape (rows,).
     ids
         Sample ids.
+    views
+        Names of the images of every row.
+    cells
+        All images, decoded and resized as for the network, see :func:`.pixel_cache.decode_rows`; None decodes them when
+        they are needed.
+    change_seed
+        Changes every row at random each time it is drawn (:mod:`.augmentation`); None leaves it.
     """
 
     images: Any
     labels: NDArray[np.intp]
     ids: list[str]
+    views: tuple[str, ...] = ()
+    cells: torch.Tensor | None = None
+    change_seed: int | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -59,6 +73,22 @@ class ImageRows:
         """Read the encoded images of some rows."""
         return self.images[list(rows)]["images"].to_pylist()
 
+    def row_cells(self, rows: Sequence[int] | NDArray[np.intp], px: int, layout: Layout) -> torch.Tensor:
+        """Return the cells of some rows, decoded where they are not yet; see :func:`.view_classifier.load_cells`."""
+        if self.cells is not None:
+            return self.cells[list(rows)]
+        return load_cells(self.row_images(rows), px, layout)
+
+    def select(self, rows: NDArray[np.intp]) -> ImageRows:
+        """Return some of the rows; ``cells`` are not taken along."""
+        images = self.images.select(rows.tolist())
+        return replace(self, images=images, labels=self.labels[rows], ids=[self.ids[row] for row in rows], cells=None)
+
+    def decoded(self, px: int, layout: Layout, folder: Path, progress: str | None) -> ImageRows:
+        """Return the same rows with ``cells``, where the disk of ``folder`` has room for them."""
+        cells = decode_rows(self.row_images, len(self), len(self.views), px, layout, folder, progress)
+        return replace(self, cells=cells)
+
 
 def fit_network(
     network: ViewClassifier,
@@ -69,7 +99,7 @@ def fit_network(
     checkpoints: Path | None,
     resume: bool,
     progress: bool,
-) -> list[dict[str, float]]:
+) -> tuple[list[dict[str, float]], ImageRows]:
     """Train a network in place and restore the weights of the best epoch.
 
     Parameters
@@ -89,9 +119,11 @@ def fit_network(
 
     Returns
     -------
-    list
-        By epoch: mean loss, last learning rate, and balanced accuracy and log loss (classes equally weighted) on the
-        validation rows.
+    history
+        By epoch: mean loss, last learning rate, and balanced accuracy, accuracy and log loss (classes equally weighted)
+        on the validation rows.
+    validation
+        The validation rows, decoded where there is room for it.
 
     Raises
     ------
@@ -106,16 +138,25 @@ def fit_network(
         # one process clears the folder before the others look into it
         with args.main_process_first(local=False):
             found = prepare_output(folder, {**configuration, "processes": args.world_size}, resume, WEIGHTS)
+        done: list[dict[str, float]] = []
         if found:
             done = epoch_history(TrainerState.load_from_json(str(found / "trainer_state.json")).log_history)
-            if len(done) - 1 - best_epoch(done) >= config.patience:
+            if len(done) - 1 - best_epoch(done, config.choose_by) >= config.patience:
                 # Stopped early: Trainer would train on for a step before it looked at the patience.
                 args.num_train_epochs = len(done)
-        load: Any = partial(load_batch, train, network.settings["input_px"])
+        px, layout = network.settings["input_px"], network.layout
+        # a resumed run that has nothing left to train decodes for the last scores alone
+        if not found or args.num_train_epochs > len(done):
+            train = train.decoded(px, layout, folder, "decode training images" if progress else None)
+        validation = validation.decoded(px, layout, folder, "decode validation images" if progress else None)
+        if config.augment == "published":
+            train = replace(train, change_seed=config.seed)
+        load: Any = partial(load_batch, train, px, layout=layout)
         stop: Any = EarlyStoppingCallback(config.patience)
         # row numbers stand for rows: a Dataset in all but name
         rows: Any = (train, validation)
         trainer = ViewTrainer(network, args, load, *rows, callbacks=[stop, _ProgressBar()][: 1 + progress])
+        trainer.choose_by = config.choose_by
         # it would print every entry of the log
         trainer.remove_callback(PrinterCallback)
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
@@ -123,7 +164,7 @@ def fit_network(
                 "an image classifier trains without FSDP and DeepSpeed; use accelerate's multi_gpu"
             )
         resume_training(trainer, found)
-    return epoch_history(trainer.state.log_history)
+    return epoch_history(trainer.state.log_history), validation
 
 
 def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -> TrainingArguments:
@@ -161,7 +202,7 @@ def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
         use_cpu=not on_gpu,
-        bf16=on_gpu and torch.cuda.is_bf16_supported(),
+        bf16=_in_bfloat16(config),
         report_to="none",
         disable_tqdm=True,
     )
@@ -172,6 +213,14 @@ def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -
     return args
 
 
+def _in_bfloat16(config: ImageClassifierConfig) -> bool:
+    # the mask model is trained with settings of its own, which name no precision
+    precision = getattr(config, "precision", "auto")
+    if precision == "auto":
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"
+
+
 class ViewTrainer(Trainer):
     """Trainer of a :class:`.view_classifier.ViewClassifier` on :class:`ImageRows`.
 
@@ -180,9 +229,11 @@ class ViewTrainer(Trainer):
 
     train_dataset: ImageRows
     eval_dataset: ImageRows
+    choose_by: ChooseBy = "balanced_accuracy"
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        return BalancedSampler(self.train_dataset.labels, self.args.seed)
+        turns = getattr(self.train_dataset, "change_seed", None) is not None
+        return BalancedSampler(self.train_dataset.labels, self.args.seed, turns)
 
     def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         """Exclude biases and norms from weight decay."""
@@ -222,16 +273,16 @@ class ViewTrainer(Trainer):
         Returns
         -------
         dict
-            ``eval_balanced_accuracy``, ``eval_log_loss``, and ``eval_rank``: the number of the epoch where it is the
-            best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the one with the
-            lower log loss is better.
+            ``eval_balanced_accuracy``, ``eval_accuracy``, ``eval_log_loss``, and ``eval_rank``: the number of the epoch
+            where it is the best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the
+            one with the lower log loss is better.
         """
         shared: list[Any] = [None]
         if self.is_world_process_zero():
             rows = self.eval_dataset
             measured = measure(score_rows(cast("ViewClassifier", self.model), rows), rows.labels)
             history = [*epoch_history(self.state.log_history), measured]
-            rank = len(history) if best_epoch(history) == len(history) - 1 else 0
+            rank = len(history) if best_epoch(history, self.choose_by) == len(history) - 1 else 0
             shared = [{f"eval_{name}": float(value) for name, value in {**measured, "rank": rank}.items()}]
         metrics: dict[str, float] = broadcast_object_list(shared)[0]
         # Trainer adds the epoch to what it logs
@@ -254,7 +305,7 @@ def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     by_step: dict[int, dict[str, Any]] = {}
     for entry in log:
         by_step.setdefault(entry["step"], {}).update(entry)
-    names = ("loss", "learning_rate", "eval_balanced_accuracy", "eval_log_loss")
+    names = ("loss", "learning_rate", "eval_balanced_accuracy", "eval_accuracy", "eval_log_loss")
     return [
         {name.removeprefix("eval_"): entry[name] for name in names}
         for entry in by_step.values()
@@ -262,25 +313,39 @@ def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
     ]
 
 
-def best_epoch(history: Sequence[Mapping[str, float]]) -> int:
-    """Return the index of the best epoch: by balanced accuracy, then log loss, then the earlier."""
-    return max(range(len(history)), key=lambda i: (history[i]["balanced_accuracy"], -history[i]["log_loss"]))
+def best_epoch(history: Sequence[Mapping[str, float]], choose_by: ChooseBy = "balanced_accuracy") -> int:
+    """Return the index of the best epoch: by ``choose_by``, then log loss, then the earlier."""
+    return max(range(len(history)), key=lambda i: (history[i][choose_by], -history[i]["log_loss"]))
 
 
-def load_batch(rows: ImageRows, px: int, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-    """Read and decode rows by number.
+def load_batch(rows: ImageRows, px: int, numbers: Sequence[int], layout: Layout = "views") -> dict[str, torch.Tensor]:
+    """Read rows by number, and change them at random where they ask for it.
+
+    Parameters
+    ----------
+    rows
+        The rows.
+    px, layout
+        Of the network.
+    numbers
+        Which rows. Where rows are changed: turn times number of rows plus row, see :class:`BalancedSampler`, so that a
+        row's change follows from seed, turn and row alone, whatever process loads it in whatever batch.
 
     Returns
     -------
     dict
-        ``pixels`` (rows, views, px, px, 3), uint8; ``labels`` and ``rows``, the class codes and the numbers, (rows,).
+        ``pixels`` (rows, pictures, px, px, 3), uint8, see :func:`.view_grid.arrange`; ``labels`` and ``rows``, the
+        class codes and the numbers of the rows, (rows,).
     """
-    images = rows.row_images(numbers)
-    pixels = load_pixels([image for row in images for image in row], px)
+    turns, own = np.divmod(np.asarray(numbers), len(rows.labels))
+    cells = rows.row_cells(own, px, layout)
+    if rows.change_seed is not None:
+        changes = [draw_change(rows.change_seed, turn, row) for turn, row in zip(turns, own, strict=True)]
+        cells = torch.stack([change_views(row, rows.views, change) for row, change in zip(cells, changes, strict=True)])
     return {
-        "pixels": pixels.reshape(len(images), -1, px, px, 3),
-        "labels": torch.from_numpy(rows.labels[list(numbers)]),
-        "rows": torch.tensor(numbers),
+        "pixels": arrange(cells, px, layout),
+        "labels": torch.from_numpy(rows.labels[own]),
+        "rows": torch.from_numpy(own),
     }
 
 
@@ -288,10 +353,20 @@ class BalancedSampler(Sampler[int]):
     """Sample row numbers in the order of :func:`balanced_order`.
 
     It follows from seed and epoch alone, so that a resumed run and all processes see the same one.
+
+    Parameters
+    ----------
+    labels
+        Class codes, shape (rows,).
+    seed
+        Of the order.
+    with_turns
+        Yield turn times number of rows plus row instead of the row alone: the turn counts how often the row was drawn,
+        from epoch times the most that any row can be drawn in one.
     """
 
-    def __init__(self, labels: NDArray[np.intp], seed: int) -> None:
-        self.labels, self.seed, self.epoch = labels, seed, 0
+    def __init__(self, labels: NDArray[np.intp], seed: int, with_turns: bool = False) -> None:
+        self.labels, self.seed, self.with_turns, self.epoch = labels, seed, with_turns, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, from 0."""
@@ -301,7 +376,15 @@ class BalancedSampler(Sampler[int]):
         return len(self.labels)
 
     def __iter__(self) -> Iterator[int]:
-        yield from balanced_order(self.labels, np.random.default_rng([self.seed, self.epoch])).tolist()
+        order = balanced_order(self.labels, np.random.default_rng([self.seed, self.epoch])).tolist()
+        if not self.with_turns:
+            yield from order
+            return
+        rows = len(self.labels)
+        drawn: Counter[int] = Counter()
+        for row in order:
+            yield (self.epoch * rows + drawn[row]) * rows + row
+            drawn[row] += 1
 
 
 def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
@@ -334,13 +417,14 @@ def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDA
 def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
     """Compute scores in evaluation mode, in small batches; returns shape (rows, classes)."""
     network.eval()
+    px, layout = network.settings["input_px"], network.layout
     starts = range(0, len(rows), _EVALUATION_ROWS)
-    parts = [rows.row_images(range(s, min(s + _EVALUATION_ROWS, len(rows)))) for s in starts]
-    return np.concatenate([network_scores(network, part) for part in parts])
+    numbers = (range(start, min(start + _EVALUATION_ROWS, len(rows))) for start in starts)
+    return np.concatenate([cell_scores(network, rows.row_cells(own, px, layout)) for own in numbers])
 
 
 def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
-    """Compute balanced accuracy and class-balanced log loss.
+    """Compute balanced accuracy, accuracy and class-balanced log loss.
 
     Parameters
     ----------
@@ -353,7 +437,12 @@ def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, 
 
     own = -log_softmax(scores, axis=1)[np.arange(len(labels)), labels]
     log_loss = float(np.mean([own[labels == code].mean() for code in np.unique(labels)]))
-    return {"balanced_accuracy": balanced_accuracy(labels, scores.argmax(axis=1)), "log_loss": log_loss}
+    predicted = scores.argmax(axis=1)
+    return {
+        "balanced_accuracy": balanced_accuracy(labels, predicted),
+        "accuracy": float(np.mean(predicted == labels)),
+        "log_loss": log_loss,
+    }
 
 
 @contextmanager

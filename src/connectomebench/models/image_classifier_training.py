@@ -18,7 +18,7 @@ from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.choices import candidate_rows, fit_none_weight, is_choice
 from connectomebench.models.image_classifier import KIND, ChoosingClassifier, ImageClassifier
-from connectomebench.models.image_classifier_init import ImageClassifierConfig, start_network
+from connectomebench.models.image_classifier_init import SMALL_ROWS, ImageClassifierConfig, start_network
 from connectomebench.models.image_classifier_trainer import ImageRows, best_epoch, fit_network, memory_hint, score_rows
 from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
@@ -51,10 +51,11 @@ def train_image_classifier(
 ) -> ImageClassifier | ChoosingClassifier:
     """Train an image classifier.
 
-    Each epoch shows every answer equally often. The epoch with the best balanced accuracy on the validation rows is
-    kept (of equals the one with the lower log loss), and the temperature is fitted on the same rows. The same seed,
-    rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate launch``, all processes
-    must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy with ``config.seed``.
+    Each epoch shows every answer equally often. The epoch that is best on the validation rows, by balanced accuracy or
+    as ``config`` says, is kept (of equals the one with the lower log loss), and the temperature is fitted on the same
+    rows. The same seed, rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate
+    launch``, all processes must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy
+    with ``config.seed``.
 
     For a choice among candidates the network judges each by itself, and the weight of none is fitted on the validation
     rows.
@@ -96,11 +97,13 @@ def train_image_classifier(
     views = _views(train, "training")
     if _views(validation, "validation") != views:
         raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
-    train_rows = _image_rows(train, labels, "training")
-    validation_rows = _image_rows(validation, labels, "validation")
+    train_rows = _image_rows(train, views, labels, "training")
+    validation_rows = _image_rows(validation, views, labels, "validation")
     # One more of each, so that an answer that never occurred is improbable and not impossible.
     counts = np.bincount(train_rows.labels, minlength=len(labels)) + 1
     prior = counts / counts.sum()
+    if config.train == "small":
+        train_rows = train_rows.select(small_sample(train_rows.labels, SMALL_ROWS, config.seed))
 
     backbone = Path(config.backbone).name if Path(config.backbone).is_dir() else config.backbone
     versions = library_versions(_LIBRARIES)
@@ -116,7 +119,7 @@ def train_image_classifier(
             "rows": content_key(*rows),
             "versions": versions,
         }
-        history = fit_network(
+        history, validation_rows = fit_network(
             network, train_rows, validation_rows, config, configuration, checkpoints, resume, progress
         )
         scores = score_rows(network, validation_rows)
@@ -129,8 +132,9 @@ def train_image_classifier(
         "input_px": network.settings["input_px"],
         "processes": torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1,
         "temperature": temperature,
+        "train_rows": len(train_rows),
         "validation_rows": len(validation_rows),
-        "best_epoch": best_epoch(history) + 1,
+        "best_epoch": best_epoch(history, config.choose_by) + 1,
         "history": history,
     }
     record = ModelRecord(
@@ -158,7 +162,40 @@ def _views(dataset: Dataset, what: str) -> list[str]:
     return list(found.pop())
 
 
-def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows:
+def small_sample(labels: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
+    """Draw no more than so many rows, as evenly from the classes as these allow.
+
+    Parameters
+    ----------
+    labels
+        Class codes, shape (rows,).
+    most
+        Number of rows to draw; all where there are no more.
+    seed
+        Of the draw.
+
+    Returns
+    -------
+    NDArray
+        Row numbers, in order.
+
+    Examples
+    --------
+    >>> labels = np.array([0] * 90 + [1] * 10)
+    >>> np.bincount(labels[small_sample(labels, 40, 0)]).tolist()
+    [30, 10]
+    """
+    random = np.random.default_rng(seed)
+    place = np.empty(len(labels), np.intp)
+    for code in np.unique(labels):
+        own = np.flatnonzero(labels == code)
+        place[random.permutation(own)] = np.arange(len(own))
+    # the first of every class, then the second of every class, and so on
+    order = np.lexsort((random.permutation(len(labels)), place))
+    return np.sort(order[:most])
+
+
+def _image_rows(dataset: Dataset, views: Sequence[str], labels: Sequence[str], what: str) -> ImageRows:
     answers = list(dataset["answer"])
     foreign = sorted(set(answers) - set(labels))
     if foreign:
@@ -166,7 +203,8 @@ def _image_rows(dataset: Dataset, labels: Sequence[str], what: str) -> ImageRows
     if len(set(answers)) < 2:
         raise ConnectomeBenchError(f"all {len(answers)} {what} rows have the same answer; build more samples")
     codes = np.array([labels.index(answer) for answer in answers])
-    return ImageRows(dataset.select_columns(["images"]).with_format("arrow"), codes, list(dataset["sample_id"]))
+    stored = dataset.select_columns(["images"]).with_format("arrow")
+    return ImageRows(stored, codes, list(dataset["sample_id"]), tuple(views))
 
 
 def fit_temperature(scores: NDArray[np.float64], labels: NDArray[np.intp], prior: NDArray[np.float64]) -> float:

@@ -117,6 +117,8 @@ class Probe:
         Settings and fitted head; ``head.cross_validation`` holds the scores.
     views
         Number of images per row.
+    encoder
+        The frozen encoder.
     """
 
     name = "probe"
@@ -128,6 +130,7 @@ class Probe:
         self.head = head
         self.views = views
         self.trained_on = trained_on
+        self.encoder = encoder
         self.encoder_identity = {"name": encoder.name, "revision": encoder.revision}
         self.revision = content_key(asdict(config), self.encoder_identity, trained_on)[:16]
         self._store: FeatureStore = encoder_store(encoder, config.pooling, cache)

@@ -10,6 +10,7 @@ import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.utils.data import get_worker_info
 from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 from connectomebench.models.pair_features import PAIR, blocks_of, with_difference
+from connectomebench.models.view_grid import Layout, arrange, cell_px
 
 # keys irrelevant to the network's shape, or that name external code, kernels or weights
 LEFT_OUT = frozenset(
@@ -69,6 +71,9 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         Dropout rate on the concatenated features.
     temperature
         Divides the logits before the softmax.
+    layout
+        ``views``: every view is a picture of its own. ``grid``: all views of a row are one picture
+        (:mod:`connectomebench.models.view_grid`), whose features alone reach the linear layer.
     """
 
     def __init__(
@@ -82,6 +87,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         prior: list[float],
         dropout: float = 0.0,
         temperature: float = 1.0,
+        layout: Layout = "views",
     ) -> None:
         from transformers import AutoConfig, AutoModel
 
@@ -96,7 +102,11 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
             "prior": prior,
             "dropout": dropout,
             "temperature": temperature,
+            # left out where it is the older of the two, so that the revisions of older models stand
+            **({} if layout == "views" else {"layout": layout}),
         }
+        self.layout: Layout = layout
+        self.frozen = False
         config = AutoConfig.for_model(**backbone)
         self.backbone = AutoModel.from_config(config, trust_remote_code=False, **pooling_option(config))
         if self.backbone.main_input_name != "pixel_values":
@@ -106,7 +116,23 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         hidden = getattr(config, "hidden_sizes", None)
         self.dim = int(hidden[-1] if hidden else config.hidden_size)
         self.dropout = nn.Dropout(dropout)
-        self.classifier = nn.Linear(self.dim * blocks_of(len(views)), len(classes))
+        blocks = 1 if layout == "grid" else blocks_of(len(views))
+        self.classifier = nn.Linear(self.dim * blocks, len(classes))
+        # convolutions are faster in the order in which pixels are stored; a transformer has one alone
+        self._channels_last = sum(isinstance(module, nn.Conv2d) for module in self.backbone.modules()) > 1
+
+    def freeze(self) -> None:
+        """Train the linear layer alone: the backbone keeps its weights and its means of batches."""
+        self.frozen = True
+        self.backbone.requires_grad_(False)
+        self.backbone.eval()
+
+    def train(self, mode: bool = True) -> ViewClassifier:
+        """Set training mode, which a frozen backbone never enters."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     def features(self, pixels: torch.Tensor) -> torch.Tensor:
         """Return the features of single images.
@@ -123,8 +149,11 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         """
         mean = torch.tensor(self.settings["mean"], device=pixels.device)
         std = torch.tensor(self.settings["std"], device=pixels.device)
-        scaled = ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2).contiguous()
-        hidden = self.backbone(pixel_values=scaled).last_hidden_state
+        scaled = ((pixels.float() / 255 - mean) / std).permute(0, 3, 1, 2)
+        if not self._channels_last:
+            scaled = scaled.contiguous()
+        with torch.no_grad() if self.frozen else nullcontext():
+            hidden = self.backbone(pixel_values=scaled).last_hidden_state
         if hidden.ndim == 4:
             return hidden.mean(dim=(2, 3))
         return hidden[:, 0] if self.has_cls else hidden.mean(dim=1)
@@ -135,7 +164,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
         Parameters
         ----------
         pixels
-            RGB, uint8, shape (rows, views, ``input_px``, ``input_px``, 3).
+            RGB, uint8, shape (rows, pictures, ``input_px``, ``input_px``, 3): one picture a view, or one grid.
 
         Returns
         -------
@@ -143,7 +172,7 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
             Logits, shape (rows, classes), for equally frequent answers and not calibrated.
         """
         features = self.features(pixels.flatten(0, 1)).reshape(len(pixels), -1)
-        if pixels.shape[1] == PAIR:
+        if pixels.shape[1] == PAIR and self.layout == "views":
             first, second = features.chunk(PAIR, dim=1)
             features = torch.cat([features, (first - second).abs()], dim=1)
         return self.classifier(self.dropout(features))
@@ -154,34 +183,78 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
 
-def load_pixels(images: Sequence[StoredImage], px: int) -> torch.Tensor:
-    """Decode and resize images on all cores; returns RGB, uint8, shape (images, ``px``, ``px``, 3).
+def load_pixels(images: Sequence[StoredImage], px: int | tuple[int, int]) -> torch.Tensor:
+    """Decode and resize images on all cores.
 
     A DataLoader worker uses one core, since threads do not survive in it.
+
+    Parameters
+    ----------
+    images
+        Stored or decoded.
+    px
+        Edge, or height and width.
+
+    Returns
+    -------
+    Tensor
+        RGB, uint8, shape (images, height, width, 3).
     """
+    height, width = (px, px) if isinstance(px, int) else px
 
     def scaled(image: StoredImage) -> NDArray[np.uint8]:
-        return np.asarray(decode(image).resize((px, px), Image.Resampling.BICUBIC, reducing_gap=3.0))
+        return np.asarray(decode(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
     pixels = map(scaled, images) if get_worker_info() else _threads().map(scaled, images)
     return torch.from_numpy(np.stack(list(pixels)))
 
 
+def load_cells(images: Sequence[Sequence[StoredImage]], px: int, layout: Layout) -> torch.Tensor:
+    """Decode rows of images, each of the size :func:`.view_grid.cell_px`.
+
+    Returns
+    -------
+    Tensor
+        RGB, uint8, shape (rows, views, height, width, 3).
+    """
+    size = cell_px(len(images[0]), px, layout)
+    cells = load_pixels([image for row in images for image in row], size)
+    return cells.reshape(len(images), -1, *size, 3)
+
+
 def network_scores(network: ViewClassifier, images: Sequence[Sequence[StoredImage]]) -> NDArray[np.float64]:
     """Score rows by their images with a network in evaluation mode; returns shape (rows, classes)."""
+    px = network.settings["input_px"]
+    step = _batch(network)
+    parts = (load_cells(images[start : start + step], px, network.layout) for start in range(0, len(images), step))
+    return np.concatenate([cell_scores(network, part) for part in parts])
+
+
+def _batch(network: ViewClassifier) -> int:
+    """Return the number of pictures that a network is always sent.
+
+    Kernels are picked by batch size, and they differ in the last bits: with one size, a row's scores do not depend on
+    other rows.
+    """
+    return 16 if next(network.parameters()).device.type == "cpu" else 128
+
+
+def cell_scores(network: ViewClassifier, cells: torch.Tensor) -> NDArray[np.float64]:
+    """Score rows by the cells of their views, see :func:`load_cells`; returns shape (rows, classes)."""
+    pictures = arrange(cells, network.settings["input_px"], network.layout)
+    flat = pictures.flatten(0, 1)
     device = next(network.parameters()).device
-    # Kernels are picked by batch size, and they differ in the last bits: always send the same size, so that
-    # a row's scores do not depend on other rows. The linear layer uses double precision for the same reason.
-    size = 16 if device.type == "cpu" else 128
-    flat = [image for row in images for image in row]
+    size = _batch(network)
     parts = []
     for start in range(0, len(flat), size):
-        pixels = load_pixels(flat[start : start + size], network.settings["input_px"])
-        padded = torch.cat([pixels, pixels[-1:].expand(size - len(pixels), -1, -1, -1)])
+        own = flat[start : start + size]
+        padded = torch.cat([own, own[-1:].expand(size - len(own), -1, -1, -1)])
         with torch.inference_mode():
-            parts.append(network.features(padded.to(device))[: len(pixels)].float().cpu().numpy())
-    features = np.concatenate(parts).astype(np.float64).reshape(len(images), -1)
-    features = with_difference(features, len(images[0]))
+            parts.append(network.features(padded.to(device))[: len(own)].float().cpu().numpy())
+    features = np.concatenate(parts).astype(np.float64).reshape(len(pictures), -1)
+    if network.layout == "views":
+        features = with_difference(features, pictures.shape[1])
+    # in double precision, so that a row's scores do not depend on other rows
     weight, bias = (p.detach().cpu().numpy().astype(np.float64) for p in network.classifier.parameters())
     return features @ weight.T + bias
 
