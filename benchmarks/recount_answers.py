@@ -1,0 +1,182 @@
+"""Count the answers of written choices and masks again, from the raw volumes and with other code than the build's.
+
+    python benchmarks/recount_answers.py OUT --config examples/fib25.yaml
+
+`merge_action_multiple_choice`: the body of a segment is the one that most of its voxels are of in the proofread volume.
+A row is wrong where the candidates of the base segment's body are not those that its answer names.
+`split_mask_generation`: from each pixel of a coarse grid a ray runs through the segmentation, and the body of the first
+voxel of the segment is compared with the mask, in the better naming of the two parts. A row is wrong where fewer than
+85% of the pixels agree: a right cut need not follow the truth to the voxel. Prints JSON; exit status 1 where a row is
+wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from connectomebench.build.config import BuildConfig, load_config
+from connectomebench.core.part_masks import STAYS, TAKEN, read_mask
+from connectomebench.core.partitions import PARTITIONS
+
+CHOICES, MASKS = "merge_action_multiple_choice", "split_mask_generation"
+RAYS = 48
+"""Rays along an edge of a view."""
+LEAST_AGREEMENT = 0.85
+# axis to the right, axis downwards, axis of sight and its direction: x is 0, y is 1, z is 2
+SIGHT = {"front": (0, 1, 2, 1), "side": (1, 2, 0, 1), "top": (0, 2, 1, -1)}
+
+Volume = NDArray[np.integer]
+
+
+def read_volumes(config: BuildConfig, base: Path) -> tuple[dict[str, Volume], Volume, NDArray[np.float64], Any]:
+    """Read the arrays, axes x, y, z: segmentations by the name in `source`, the truth, and its voxel and offset."""
+    source = config.source.volumes
+    assert source is not None and source.proofread is not None, "a configuration of volumes with a truth"
+
+    def read(spec: Any) -> Volume:
+        array = np.load(base / spec.path)[spec.key]
+        return np.transpose(array, [spec.axes.index(axis) for axis in "xyz"])
+
+    several = source.automatic if isinstance(source.automatic, dict) else None
+    automatic = (
+        {source.name: read(source.automatic)}
+        if several is None
+        else {f"{source.name}/{name}": read(one) for name, one in several.items()}
+    )
+    spec = source.proofread
+    return automatic, read(spec), np.asarray(spec.voxel_size_nm, np.float64), np.asarray(spec.offset_vx)
+
+
+def rows_of(folder: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the written rows of a species, as the files hold them."""
+    for partition in PARTITIONS:
+        for path in sorted(folder.glob(f"{partition}-*.parquet")):
+            for batch in pq.ParquetFile(path).iter_batches(64, columns=list(columns)):
+                yield from batch.to_pylist()
+
+
+def check_source(rows: Sequence[Mapping[str, Any]], automatic: Mapping[str, Volume]) -> None:
+    """Refuse rows of another source than the configuration names."""
+    if other := sorted({row["source"] for row in rows} - set(automatic)):
+        raise SystemExit(f"the rows are of {other[0]}, not of {', '.join(automatic)}; give their own configuration")
+
+
+def main_body(automatic: Volume, proofread: Volume, segment: int) -> int:
+    """Return the body that most voxels of a segment are of; 0 where most are of none."""
+    held, counts = np.unique(proofread[automatic == segment], return_counts=True)
+    return int(held[counts.argmax()]) if len(held) else 0
+
+
+def wrong_choices(
+    rows: Sequence[Mapping[str, Any]], automatic: Mapping[str, Volume], proofread: Volume
+) -> list[dict[str, Any]]:
+    """List the rows whose answer is not the candidate of the base segment's body."""
+    known: dict[tuple[str, int], int] = {}
+
+    def body(source: str, segment: int) -> int:
+        if (source, segment) not in known:
+            known[source, segment] = main_body(automatic[source], proofread, segment)
+        return known[source, segment]
+
+    wrong = []
+    for row in rows:
+        base = body(row["source"], row["segment_ids"][0])
+        right = ["abcd"[i] for i, one in enumerate(row["choices"]) if base and body(row["source"], one) == base]
+        if right != ([] if row["answer"] == "none" else [row["answer"]]):
+            wrong.append({"sample_id": row["sample_id"], "answer": row["answer"], "counted": right})
+    return wrong
+
+
+def seen_bodies(
+    view: str, row: Mapping[str, Any], automatic: Volume, proofread: Volume, voxel: NDArray[np.float64], offset: Any
+) -> NDArray[np.int64]:
+    """Return the body of the first voxel of the segment along RAYS x RAYS lines of sight, -1 where there is none."""
+    right, down, along, sign = SIGHT[view]
+    segment, centre, extent = row["segment_ids"][0], np.asarray(row["location_nm"]), float(row["extent_nm"])
+    shares = (np.arange(RAYS) + 0.5) / RAYS - 0.5
+    depth = np.arange(-0.5, 0.5, 0.4 * float(voxel[along]) / extent) * sign
+    found = np.full((RAYS, RAYS), -1, np.int64)
+    for r, y in enumerate(shares):
+        for c, x in enumerate(shares):
+            points = np.tile(centre, (len(depth), 1))
+            points[:, right] += x * extent
+            points[:, down] += y * extent
+            points[:, along] += depth * extent
+            index = np.floor(points / voxel).astype(np.int64) - offset
+            inside = ((index >= 0) & (index < automatic.shape)).all(axis=1)
+            index = index[inside]
+            hit = np.flatnonzero(automatic[tuple(index.T)] == segment)
+            if len(hit):
+                found[r, c] = int(proofread[tuple(index[hit[0]])])
+    return found
+
+
+def agreement(row: Mapping[str, Any], bodies: Mapping[str, NDArray[np.int64]]) -> tuple[float, int]:
+    """Return the share of rays whose body is on the side that the mask says, and how many could be compared.
+
+    Each of the two largest bodies seen is one part; rays to other bodies, and those at the rim of a mask, say nothing.
+    """
+    seen = np.concatenate([own[own > 0] for own in bodies.values()])
+    held, counts = np.unique(seen, return_counts=True)
+    if len(held) < 2:
+        return 0.0, len(seen)
+    first, second = held[np.argsort(-counts, kind="stable")[:2]]
+    same = other = 0
+    for view, picture in zip(row["views"], row["target_images"], strict=True):
+        mask = read_mask(picture)
+        at = ((np.arange(RAYS) + 0.5) / RAYS * len(mask)).astype(np.int64)
+        shown = mask[np.ix_(at, at)]
+        own = bodies[view]
+        same += int(((own == first) & (shown == TAKEN)).sum() + ((own == second) & (shown == STAYS)).sum())
+        other += int(((own == first) & (shown == STAYS)).sum() + ((own == second) & (shown == TAKEN)).sum())
+    total = same + other
+    return (max(same, other) / total if total else 0.0), total
+
+
+def recount(out: Path, config: BuildConfig, base: Path) -> dict[str, dict[str, Any]]:
+    """Count the wrong rows of both tasks; those that were not built are left out."""
+    automatic, proofread, voxel, offset = read_volumes(config, base)
+    found: dict[str, dict[str, Any]] = {}
+    if (folder := out / CHOICES / config.species).exists():
+        rows = list(rows_of(folder, ("sample_id", "answer", "source", "segment_ids", "choices")))
+        check_source(rows, automatic)
+        wrong = wrong_choices(rows, automatic, proofread)
+        found[CHOICES] = {"rows": len(rows), "wrong": len(wrong), "which": wrong}
+    if (folder := out / MASKS / config.species).exists():
+        columns = ("sample_id", "source", "segment_ids", "location_nm", "extent_nm", "views", "target_images")
+        shares: list[float] = []
+        which = []
+        for row in rows_of(folder, columns):
+            check_source([row], automatic)
+            own = automatic[row["source"]]
+            bodies = {view: seen_bodies(view, row, own, proofread, voxel, offset) for view in row["views"]}
+            share, rays = agreement(row, bodies)
+            shares.append(share)
+            if share < LEAST_AGREEMENT:
+                which.append({"sample_id": row["sample_id"], "agreement": round(share, 3), "rays": rays})
+        median = float(np.median(shares)) if shares else None
+        found[MASKS] = {"rows": len(shares), "wrong": len(which), "median agreement": median, "which": which}
+    return found
+
+
+def main() -> int:
+    """Count and print."""
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    parser.add_argument("out", type=Path, help="folder of the datasets")
+    parser.add_argument("--config", type=Path, required=True, help="configuration that they were built from")
+    arguments = parser.parse_args()
+    found = recount(arguments.out, load_config(arguments.config), arguments.config.parent)
+    print(json.dumps(found, indent=1))
+    return int(any(one["wrong"] for one in found.values()))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
