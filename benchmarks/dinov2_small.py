@@ -22,8 +22,8 @@ _MATRICES += ("attention.output.dense", "mlp.fc1", "mlp.fc2")
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
     """Read the backbone's weights, named as in the published checkpoint."""
-    import onnx
-    from onnx import numpy_helper
+    import onnx  # pyright: ignore[reportMissingImports]
+    from onnx import numpy_helper  # pyright: ignore[reportMissingImports]
 
     graph = onnx.load(str(path)).graph
     arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}

@@ -164,6 +164,20 @@ def test_other_axes_and_shapes_are_named(tmp_path: Path) -> None:
         inspect_pair(str(tmp_path / "c.npy"), str(tmp_path / "d.npy"))
 
 
+@pytest.mark.parametrize(
+    "change", [{"voxel_offset": ["0", "0", "0"]}, {"chunk_sizes": [[0, 0, 0]]}, {"encoding": "none"}, {"size": None}]
+)
+def test_a_damaged_info_is_one_line(change: dict, tmp_path: Path) -> None:
+    made = write("precomputed", tmp_path, toy()[0])
+    path = Path(made.path) / "info"
+    info = json.loads(path.read_text())
+    info["scales"][0] |= change
+    path.write_text(json.dumps(info))
+    with pytest.raises(ConnectomeBenchError) as caught:
+        inspect_path(made.path)
+    assert "\n" not in str(caught.value) and made.path in str(caught.value)
+
+
 def test_radii_that_are_unknown_are_counted(tmp_path: Path) -> None:
     (tmp_path / "1.swc").write_text("1,3,0,0,0,2,-1\n2,3,10,0,0,-1,1\n3,3,20,0,0,-1,2\n")
     (finding,) = inspect_path(str(tmp_path))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from connectomebench.core.cut import ProposalConfig, Verdict
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.places import nodes_in, read_places
-from connectomebench.core.site import Point
+from connectomebench.core.site import Point, as_point
 from connectomebench.cuts.seeded_cuts import judge_seeds
 from connectomebench.evaluation.formatting import interval_text, without_nan
 from connectomebench.evaluation.mask_scores import mean_statistic
@@ -89,7 +89,7 @@ def judge_answers(
     found = []
     for prediction, row in zip(predictions, rows, strict=True):
         own = _member(source, str(row["source"]))
-        center = places[own.info.name].get(str(row["edit_id"])) or _point(row["location_nm"])
+        center = places[own.info.name].get(str(row["edit_id"])) or as_point(row["location_nm"])
         found.append(_judge(prediction, row, own, center, rules))
     return found
 
@@ -197,7 +197,7 @@ def _judge(
     if answer is None or not answer.sinks:
         return CutVerdict(False, NO_PLACES)
     here = np.asarray(row["location_nm"], np.float64)
-    sides = [tuple(_point(here + place) for place in side) for side in (answer.sources, answer.sinks)]
+    sides = [tuple(as_point(here + place) for place in side) for side in (answer.sources, answer.sinks)]
     try:
         verdict = judge_seeds(source, int(row["segment_ids"][0]), sides[0], sides[1], center_nm, rules)
     except SiteUnavailable as error:
@@ -220,8 +220,3 @@ def _member(source: Source | SegmentationFamily, name: str) -> Source:
             f"a row is of the source {name}, not of {' or '.join(members)}; open what the dataset was built from"
         )
     return members[name]
-
-
-def _point(place: Sequence[float] | NDArray[np.floating]) -> Point:
-    x, y, z = (float(c) for c in place)
-    return (x, y, z)

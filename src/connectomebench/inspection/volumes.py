@@ -100,7 +100,8 @@ def look_at(spec: VolumeSpec) -> LookedAt:
     """
     path = Path(spec.path)
     is_array = "://" not in spec.path and not (path / "info").is_file()
-    return _with_negative_background(_look_at_array(spec) if is_array else _look_at_precomputed(spec))
+    with reading("volume", spec.path):
+        return _with_negative_background(_look_at_array(spec) if is_array else _look_at_precomputed(spec))
 
 
 def _look_at_array(spec: VolumeSpec) -> LookedAt:
@@ -189,9 +190,7 @@ def _look_at_precomputed(spec: VolumeSpec) -> LookedAt:
         kind = "image"
     chunks = None
     if volume.chunks is not None:
-        first = volume.offset_vx
-        last = (first[0] + volume.shape[0], first[1] + volume.shape[1], first[2] + volume.shape[2])
-        absent, every = volume.chunks.absent(first, last)
+        absent, every = volume.chunks.absent_of_all()
         chunks = {"all": every, "missing": absent}
         if absent:
             warnings = (f"{absent} of {every} chunks are missing; set `fill_missing: true` to read them as background",)

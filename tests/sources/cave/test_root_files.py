@@ -103,6 +103,35 @@ def test_a_column_that_pandas_wrote_with_a_null_is_refused_and_a_nullable_one_is
     assert read_root_ids(tmp_path / "exact.csv") == [A, B]
 
 
+@pytest.mark.parametrize("dtype", ["uint64", "Int64", "string"])
+def test_ids_in_parquet_are_exact(tmp_path: Path, dtype: str) -> None:
+    values = [str(A), None, str(B)] if dtype == "string" else [A, None, B] if dtype == "Int64" else [A, 0, B]
+    frame = pd.DataFrame({"type": list("abc"), "pt_root_id": pd.array(values, dtype)})
+    frame.to_parquet(tmp_path / "roots.parquet")
+    assert read_root_ids(tmp_path / "roots.parquet") == [A, B]
+
+
+def test_rounded_ids_and_damage_in_parquet_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "roots.parquet"
+    for column, values, words in (
+        ("root_id", [A, None], "column 'root_id': .*floating-point number"),
+        ("root_id", [None, None], "holds no root id in its column 'root_id'"),
+        ("segment", [A, B], None),
+    ):
+        pd.DataFrame({column: pd.array(values, "float64")}).to_parquet(path)
+        if words is None:
+            pd.DataFrame({column: values, "n": [1, 2]}).to_parquet(path)
+            words = "has the columns segment, n"
+        with pytest.raises(ConnectomeBenchError, match=words):
+            read_root_ids(path)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ConnectomeBenchError, match=r"is damaged.*copy it again"):
+        read_root_ids(path)
+    path.write_bytes(b"PK\3\4\0\0")
+    with pytest.raises(ConnectomeBenchError, match="is no text"):
+        read_root_ids(path)
+
+
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=80) | st.text("0123456789,;\t\"'# \n\rrot_id.-e", max_size=80).map(str.encode))
 def test_any_file_is_ids_or_one_line(tmp_path: Path, content: bytes) -> None:

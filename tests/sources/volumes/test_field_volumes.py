@@ -223,6 +223,18 @@ def test_absent_precomputed_chunks_are_counted(tmp_path: Path) -> None:
     refused(made, "lacks 1 of 8 chunks", "fill_missing: true")
 
 
+def test_chunks_of_a_large_precomputed_volume_are_counted_by_one_listing(tmp_path: Path) -> None:
+    made = write("precomputed", tmp_path, toy()[0])
+    path = Path(made.path) / "info"
+    info = json.loads(path.read_text())
+    info["scales"][0]["size"] = [60 * 10**5, 32 * 10**5, 28 * 10**5]
+    path.write_text(json.dumps(info))
+    volume = open_volume(made, kind="labels")
+    present = len(list((Path(made.path) / info["scales"][0]["key"]).iterdir()))
+    assert volume.chunks.absent_of_all() == (10**15 - present, 10**15)  # type: ignore[union-attr]
+    refused(dataclasses.replace(made, mip=-1), "mip -1 is no level")
+
+
 def test_files_of_a_virtual_dataset_must_be_there(tmp_path: Path) -> None:
     for i in range(2):
         with h5py.File(tmp_path / f"part{i}.h5", "w") as file:

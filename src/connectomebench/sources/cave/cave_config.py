@@ -23,7 +23,8 @@ class RootsConfig:
     ids
         Root ids; one that is out of date is followed to its descendant with the largest share of it.
     file
-        A file of root ids, relative to the configuration file: one a line, or a table with a column ``root_id``;
+        A file of root ids, relative to the configuration file: one a line, or a table (CSV, Parquet) with a column
+        ``root_id``;
         followed as ``ids`` are.
     most
         Take at most this many, those with the smallest ids.

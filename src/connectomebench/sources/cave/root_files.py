@@ -8,12 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.ids import exact_id, is_absent, is_grouped
-from connectomebench.core.text import read_lines
+from connectomebench.core.ids import exact_column, exact_id, is_absent, is_grouped
+from connectomebench.core.text import decode_text
 
 ROOT_COLUMNS = ("root_id", "pt_root_id", "root", "segment_id", "segid", "id")
 """Names of the column of root ids in a table, lower case, the first one present is taken."""
 
+_PARQUET = b"PAR1"
 _Row = tuple[int, list[str]]  # number of the line, cells
 
 
@@ -23,7 +24,7 @@ def read_root_ids(path: Path) -> list[int]:
     Parameters
     ----------
     path
-        One id a line, a single line of ids, or a table (commas, semicolons or tabs) whose header names the column: one
+        One id a line, a single line of ids, or a table (Parquet; commas, semicolons or tabs) that names the column: one
         of ``ROOT_COLUMNS``, or the only column. Quotes, brackets and marks of lists, ``#`` comments, blank lines, cells
         without a value and a byte order mark are allowed.
 
@@ -39,10 +40,15 @@ def read_root_ids(path: Path) -> list[int]:
         2^64 - 1, with marks between its thousands, or rounded by a floating-point number.
     """
     try:
-        lines = read_lines(path)
+        data = path.read_bytes()
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path}: {error.strerror}") from None
-    rows = _rows(lines)
+    if data.startswith(_PARQUET):
+        return _in_parquet(path, data)
+    text = decode_text(data)
+    if "\0" in text:
+        raise ConnectomeBenchError(f"{path} is no text; save one root id a line, a table as CSV, or Parquet")
+    rows = _rows(text.splitlines())
     if not rows:
         raise ConnectomeBenchError(f"{path} holds no root id; write one a line")
     column, width = 0, None
@@ -74,6 +80,27 @@ def read_root_ids(path: Path) -> list[int]:
             raise ConnectomeBenchError(f"{path} line {number}: {error}") from None
     if not found:
         raise ConnectomeBenchError(f"{path} holds no root id; write one a line")
+    return found
+
+
+def _in_parquet(path: Path, data: bytes) -> list[int]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(pa.BufferReader(data)) as file:
+            names = file.schema_arrow.names
+            name = names[_column(path, names)]
+            values = file.read([name])[name].to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ConnectomeBenchError(f"{path} is damaged ({reason}); copy it again, or write it again") from None
+    try:
+        found = exact_column(values).tolist()
+    except ValueError as error:
+        raise ConnectomeBenchError(f"{path}, column {name!r}: {error}") from None
+    if not found:
+        raise ConnectomeBenchError(f"{path} holds no root id in its column {name!r}; check the table")
     return found
 
 

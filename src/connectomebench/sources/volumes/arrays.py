@@ -406,6 +406,8 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
     from cloudvolume.exceptions import InfoUnavailableError, ScaleUnavailableError
 
     _quiet_cloudvolume()
+    if spec.mip < 0:
+        raise ConnectomeBenchError(f"{name}: mip {spec.mip} is no level; 0 is the finest one")
     if spec.axes not in (None, "xyz"):
         raise ConnectomeBenchError(f"{name}: {location} is stored as xyz; leave `axes` out")
     folder = local_folder(location)

@@ -7,6 +7,8 @@ end of a chunk that was cut. So local chunks are checked before they are decoded
 from __future__ import annotations
 
 import itertools
+import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from connectomebench.core.volume import IntPoint
 from connectomebench.sources.volumes.read_errors import reading
 
 _ZARR = re.compile("^zarr[23]?://", re.IGNORECASE)
+_CHUNK_NAME = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.|$)")
 _SUFFIXES = ("", ".gz", ".br", ".zstd", ".xz", ".bz2", ".lzma")
 # where damage can reach the decoder; the other ways of packing have a check sum of all bytes
 _WITHOUT_CHECK_SUM = ("", ".br", ".zstd", ".lzma")
@@ -76,6 +79,14 @@ class ChunkFiles:
         """Count absent chunks, and all chunks, of a box."""
         files = [self.file_of(chunk) for chunk, _, _ in self.boxes(lower, upper)]
         return sum(file is None for file in files), len(files)
+
+    def absent_of_all(self) -> tuple[int, int]:
+        """Count absent chunks, and all chunks, of the whole level: by one listing, since there may be millions."""
+        size, edges = self._scale["size"], self._scale["chunk_sizes"][0]
+        total = math.prod(-(-int(n) // int(e)) for n, e in zip(size, edges, strict=True))
+        entries = os.scandir(self.folder) if self.folder.is_dir() else []
+        present = {entry.name.partition(".")[0] for entry in entries if _CHUNK_NAME.match(entry.name)}
+        return max(total - len(present), 0), total
 
     def check(self, lower: IntPoint, upper: IntPoint, name: str) -> None:
         """Check the chunks of a box once: none is empty, and all have what their headers point to.
