@@ -17,6 +17,7 @@ DISTRIBUTIONS = {
     "cloudvolume": "cloud-volume",
     "crackle": "crackle-codec",
     "octarine": "octarine3d",
+    "pytorch_grad_cam": "grad-cam",
 }
 
 

@@ -17,7 +17,7 @@ from toy_segmentation import OFFSET, arrays, write_toy
 from connectomebench.build.config import load_config
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.execution.open_runner import open_runner
-from connectomebench.proofreading.block_search import densest
+from connectomebench.proofreading.block_candidates import densest
 from connectomebench.proofreading.blocks import BlockGrid, make_grid
 from connectomebench.proofreading.edit_log import Edit, read_edits
 from connectomebench.proofreading.finder import BlockFinder

@@ -11,7 +11,7 @@ from small_graphs import chain
 from connectomebench.core.cut import ProposalConfig
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Part, Site
-from connectomebench.proofreading.block_search import find_branches
+from connectomebench.proofreading.cut_search import find_branches
 from connectomebench.proofreading.deciders import Judgement
 from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
 from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, Round, apply_round, best_of_candidates

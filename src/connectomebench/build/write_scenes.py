@@ -107,7 +107,7 @@ def truth_scene(site: Site, source: SiteSource) -> bytes:
     segments = list(dict.fromkeys(site.segment_ids))
     shown = replace(wide, parts=tuple(Part(one, "base") for one in segments), cut=None)
     meshes: list[Mesh] = list(source.meshes(shown))
-    told = truth_sentence(site, source.meshes(site))
+    text = truth_sentence(site, source.meshes(site))
     bodies = list(dict.fromkeys(site.body_ids)) or [0]
     colour_of = {body: SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i, body in enumerate(bodies)}
     if isinstance(source, VolumeSource) and site.body_ids:
@@ -119,9 +119,9 @@ def truth_scene(site: Site, source: SiteSource) -> bytes:
         ]
         grey: RGB = (140, 144, 152)
         colours = [*(colour_of[body] for body in bodies), *(grey for _ in segments)]
-        return write_scene([*whole, *meshes], names, colours, site.location_nm, wide.extent_nm, told)
+        return write_scene([*whole, *meshes], names, colours, site.location_nm, wide.extent_nm, text)
     names = [(f"segment {i}", str(one)) for i, one in enumerate(segments, 1)]
     own = list(site.body_ids) if len(site.body_ids) == len(site.segment_ids) else [bodies[0]] * len(site.segment_ids)
     by_segment = dict(zip(site.segment_ids, own, strict=True))
     colours = [colour_of[by_segment[one]] for one in segments]
-    return write_scene(meshes, names, colours, site.location_nm, wide.extent_nm, told)
+    return write_scene(meshes, names, colours, site.location_nm, wide.extent_nm, text)

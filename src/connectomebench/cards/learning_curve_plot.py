@@ -13,7 +13,7 @@ from connectomebench.evaluation.learning_curve import LearningCurve
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart with any colour vision
+# Okabe and Ito's colours, distinct with any colour vision
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 

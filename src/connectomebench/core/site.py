@@ -4,14 +4,37 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
 
 from connectomebench.core.tasks import get_task
 
 Point = tuple[float, float, float]
 Role = Literal["base", "candidate", "source", "sink"]
 Origin = Literal["edit", "control", "simulated"]
+
+
+def as_point(values: Sequence[float] | NDArray[np.floating]) -> Point:
+    """Return three numbers as a point of plain floats.
+
+    Raises
+    ------
+    ValueError
+        If they are not three.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench.core.site import as_point
+    >>> as_point(np.array([1, 2.5, 3], np.float32))
+    (1.0, 2.5, 3.0)
+    """
+    x, y, z = (float(value) for value in values)
+    return x, y, z
 
 
 @dataclass(frozen=True)

@@ -69,8 +69,6 @@ class Task:
         partitions is the segment, not the place.
     untrained
         Answers that no training row has, as published.
-    published_samples
-        Number of samples in the published dataset after filtering; None where unpublished.
     published_people
         Correct samples of each person in the published human evaluation, and their total (mouse; both people
         saw the same ones). Empty where there was none.
@@ -84,7 +82,6 @@ class Task:
     views: tuple[str, ...]
     roles: tuple[str, ...]
     correction: Literal["merge", "split", "none"]
-    published_samples: int | None = None
     published_people: tuple[tuple[int, int], ...] = ()
     balance: Balance = "pairs"
     scoring: Scoring = "exact"
@@ -185,7 +182,6 @@ _TASKS = (
         MESH_VIEWS,
         ("base", "candidate"),
         "merge",
-        13020,
         ((29, 31), (28, 31)),
     ),
     Task(
@@ -198,7 +194,6 @@ _TASKS = (
         MESH_VIEWS,
         ("base", "candidate"),
         "merge",
-        6301,
         balance="none_share",
         candidates=SPLIT_ERROR_KINDS,
     ),
@@ -212,7 +207,6 @@ _TASKS = (
         MESH_VIEWS,
         ("base",),
         "merge",
-        2048,
         candidates=SPLIT_ERROR_KINDS,
     ),
     Task(
@@ -226,7 +220,6 @@ _TASKS = (
         MESH_VIEWS + EM_VIEWS,
         ("base",),
         "merge",
-        1000,
         candidates=SPLIT_ERROR_KINDS,
     ),
     Task(
@@ -241,7 +234,6 @@ _TASKS = (
         MESH_VIEWS,
         ("base",),
         "merge",
-        2691,
         balance="free",
         scoring="places",
     ),
@@ -255,7 +247,6 @@ _TASKS = (
         MESH_VIEWS,
         ("base",),
         "split",
-        11998,
         ((23, 31), (22, 31)),
         candidates=MERGE_ERROR_KINDS,
     ),
@@ -270,7 +261,6 @@ _TASKS = (
         MESH_VIEWS,
         ("source", "sink"),
         "split",
-        9542,
     ),
     Task(
         "split_proposal",
@@ -284,7 +274,6 @@ _TASKS = (
         MESH_VIEWS,
         ("base",),
         "split",
-        7060,
         balance="free",
         scoring="places",
     ),
@@ -314,7 +303,6 @@ _TASKS = (
         PAIR_VIEWS,
         ("base",),
         "none",
-        3976,
     ),
     Task(
         "segment_classification",

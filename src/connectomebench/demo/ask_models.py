@@ -124,10 +124,10 @@ def _record(source: str) -> ModelRecord | None:
 
 
 def _simulated(record: ModelRecord) -> Literal["no", "some", "all"]:
-    told = [bool(data.source.get("simulated_errors")) for data in record.trained_on]
-    if not any(told):
+    simulated = [bool(data.source.get("simulated_errors")) for data in record.trained_on]
+    if not any(simulated):
         return "no"
-    return "all" if all(told) else "some"
+    return "all" if all(simulated) else "some"
 
 
 def ask(models: Sequence[AskableModel], task: Task, images: Sequence[Image.Image]) -> list[ModelOpinion]:

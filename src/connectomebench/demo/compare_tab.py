@@ -98,8 +98,8 @@ def _cell(estimate: Estimate, always: str | None = None) -> Markup | str:
     if math.isnan(estimate.value):
         return "–"
     interval = "no interval" if math.isnan(estimate.lower) else f"[{estimate.lower:.2f}, {estimate.upper:.2f}]"
-    told = f"; always answers {always}" if always else ""
-    return Markup('{:.2f} <span class="cb-n">{}, n = {}{}</span>').format(estimate.value, interval, estimate.n, told)
+    note = f"; always answers {always}" if always else ""
+    return Markup('{:.2f} <span class="cb-n">{}, n = {}{}</span>').format(estimate.value, interval, estimate.n, note)
 
 
 def _by_species(found: RecordedAnswers, summaries: Sequence[Summary], metric: str, title: str) -> Markup:

@@ -257,7 +257,7 @@ def _answer_views(content: AppData, key: tuple[str, str], number: int) -> Markup
 def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> dict[str, str]:
     source = content.samples.collections[key].source
     place = ", ".join(f"{value:,.0f}" for value in row["location_nm"])
-    told = {
+    details = {
         "Task": row["task"],
         "Species": row["species"],
         "Partition": row["partition"],
@@ -273,4 +273,4 @@ def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> 
         "Licence of the data": source.get("license"),
         "How to cite them": source.get("citation"),
     }
-    return {name: str(value) for name, value in told.items() if value}
+    return {name: str(value) for name, value in details.items() if value}

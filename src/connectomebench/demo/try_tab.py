@@ -123,8 +123,8 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         def take(state: VisitorState | None, index: int = index) -> list[Any]:
             return answer(state, index)
 
-        told = [visit, *buttons, following, truth, score, turn, scene]
-        clicked = button.click(show_errors(take), visit, told, **SOON)
+        outputs = [visit, *buttons, following, truth, score, turn, scene]
+        clicked = button.click(show_errors(take), visit, outputs, **SOON)
         clicked.then(None, js="() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')")
 
 

@@ -11,7 +11,6 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.species import Species
 from connectomebench.doctor.checks import Check, CheckResult, run_checks
 from connectomebench.doctor.targets import Target, species_target
-from connectomebench.doctor.tokens import token_finding
 from connectomebench.sources.cave.tokens import Token, how_to_log_in, is_known, read_token, same_server
 
 _TIMEOUT_S = 5.0
@@ -49,7 +48,9 @@ def _token(token: Token | None, login: str | None, found: list[CheckResult], off
     asked = [f for f in found if f.name in ("server", "labels")]
     if token.is_no_file and not offline and asked and all(f.found.endswith(_ANSWERS) for f in asked):
         return [CheckResult("token", "ok", f"none is stored, and {login} answers without one")]
-    return [token_finding(token, login)]
+    if token.problem:
+        return [CheckResult("token", "missing", f"{token.path}: {token.problem}", how_to_log_in(login))]
+    return [CheckResult("token", "ok", f"in {token.path}")]
 
 
 def _file(name: str, path: Path) -> list[CheckResult]:

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.site import Point
-from connectomebench.proofreading.block_search import Found, Touching, find_branches
+from connectomebench.proofreading.block_candidates import Found
 from connectomebench.proofreading.blocks import Block
+from connectomebench.proofreading.contact_partners import Touching
+from connectomebench.proofreading.cut_search import find_branches
 from connectomebench.proofreading.deciders import AblatedDecider, Decider, OracleDecider
 from connectomebench.proofreading.finder import BlockFinder, FoundPlaces
 from connectomebench.proofreading.loop import LoopConfig, run_loop

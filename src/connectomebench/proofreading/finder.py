@@ -12,15 +12,8 @@ from tqdm import tqdm
 
 from connectomebench.core.site import Point
 from connectomebench.execution.runner import Runner, SerialRunner
-from connectomebench.proofreading.block_search import (
-    CutJob,
-    Found,
-    FoundCut,
-    SearchJob,
-    Spot,
-    search_block,
-    search_cuts,
-)
+from connectomebench.proofreading.block_candidates import Found, SearchJob, search_block
+from connectomebench.proofreading.cut_search import CutJob, FoundCut, Spot, search_cuts
 from connectomebench.proofreading.place import Place, PlaceState
 from connectomebench.proofreading.proposals import (
     Candidate,
@@ -83,7 +76,7 @@ class Finder(Protocol):
 
 
 class BlockFinder:
-    """Finds candidates from shapes alone; see :mod:`connectomebench.proofreading.block_search`.
+    """Finds candidates from shapes alone; see :mod:`connectomebench.proofreading.block_candidates`.
 
     Parameters
     ----------

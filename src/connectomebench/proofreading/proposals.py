@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from connectomebench.core.files import content_key
-from connectomebench.core.site import Cut, Part, Point, Site
-from connectomebench.proofreading.block_search import Found, FoundCut
+from connectomebench.core.site import Cut, Part, Point, Site, as_point
+from connectomebench.proofreading.block_candidates import Found
+from connectomebench.proofreading.cut_search import FoundCut
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.truth_table import size_gain
@@ -93,7 +93,7 @@ def make_candidates(found: Candidates, task: str, place: Place) -> list[Candidat
     """Ask a question about each place that was found."""
     made = []
     for i, segment in enumerate(found.segments.tolist()):
-        at = _point(found.points_nm[i])
+        at = as_point(found.points_nm[i])
         site = _site(task, at, place, (Part(segment, "base"),), (segment,))
         made.append(Candidate(str(found.kinds[i]), site, float(found.radii_nm[i])))
     return made
@@ -105,11 +105,6 @@ def _site(
     """Make a site without an answer: models never read it, and a stored row needs one of the task's."""
     extent = view_extent_nm(at, place.config.sites)
     return Site(task, at, extent, parts, "no", segments, (), "control", cut=cut)
-
-
-def _point(values: NDArray[np.floating] | Sequence[float]) -> Point:
-    x, y, z = (float(v) for v in values)
-    return x, y, z
 
 
 def make_merges(found: Found, ends: Sequence[Candidate], graph: SegmentationGraph, place: Place) -> Iterator[Proposal]:
@@ -154,8 +149,8 @@ def make_split(candidate: Candidate, found: FoundCut, graph: SegmentationGraph, 
         site,
         found.sources,
         found.sinks,
-        tuple(_point(points[i]) for i in found.sources),
-        tuple(_point(points[i]) for i in found.sinks),
+        tuple(as_point(points[i]) for i in found.sources),
+        tuple(as_point(points[i]) for i in found.sinks),
         gain,
         found.cost,
     )

@@ -56,7 +56,7 @@ def write_scene(
     colours: Sequence[RGB],
     center_nm: Point,
     extent_nm: float,
-    told: str = "",
+    text: str = "",
 ) -> bytes:
     """Write meshes as they show in a cube.
 
@@ -68,7 +68,7 @@ def write_scene(
         Name, segment id as text, and sRGB colour of each mesh.
     center_nm, extent_nm
         Centre (x, y, z) and edge of the cube, nm.
-    told
+    text
         What people read with it, in ``asset.extras.text``.
 
     Returns
@@ -110,7 +110,7 @@ def write_scene(
                 "unit": "nm",
                 "center_nm": [float(c) for c in center_nm],
                 "extent_nm": float(extent_nm),
-                **({"text": told} if told else {}),
+                **({"text": text} if text else {}),
             },
         },
         "scene": 0,

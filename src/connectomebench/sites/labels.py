@@ -20,7 +20,7 @@ from scipy.spatial import KDTree
 from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import ProposedCut
 from connectomebench.core.geometry import Skeleton
-from connectomebench.core.site import Origin, Part, Point, Site
+from connectomebench.core.site import Origin, Part, Point, Site, as_point
 from connectomebench.core.source import Source
 from connectomebench.core.tasks import MERGE_ERROR_KINDS
 from connectomebench.core.tasks import CandidateKind as Kind
@@ -71,11 +71,6 @@ def view_extent_nm(location_nm: Point, rules: SiteConfig) -> float:
     low, high = rules.extent_nm
     digest = hashlib.sha256(repr([round(c, 1) for c in location_nm]).encode()).digest()
     return round(low + (high - low) * int.from_bytes(digest[:4], "big") / 2**32, 1)
-
-
-def _point(p: NDArray[np.floating] | Sequence[float]) -> Point:
-    x, y, z = (float(c) for c in p)
-    return (x, y, z)
 
 
 def origin_of(source: Source, case: bool) -> Origin:
@@ -141,7 +136,7 @@ def merge_action_sites(
             if pair in left_out:
                 left_out[pair] = reason
             continue
-        place = _point(contacts.points_nm[row])
+        place = as_point(contacts.points_nm[row])
         base, candidate = sorted(pair, key=lambda s: (-sizes[s], s))
         extent = view_extent_nm(place, rules)
         covariates = {
@@ -275,7 +270,7 @@ def _candidate_sites(
     for i, segment in enumerate(candidates.segments.tolist()):
         if reasons[i] is not None:
             continue
-        place = _point(candidates.points_nm[i])
+        place = as_point(candidates.points_nm[i])
         edit_id = known[index[i]].edit_id if case[i] else None
         extent = view_extent_nm(place, rules)
         site = Site(

@@ -22,7 +22,7 @@ from scipy.spatial import KDTree
 from connectomebench.core.correction import Corrections
 from connectomebench.core.geometry import Box, Skeleton
 from connectomebench.core.paired_frames import first_frame, second_frame, shares_of
-from connectomebench.core.site import Part, Point, SecondPlace, Site
+from connectomebench.core.site import Part, Point, SecondPlace, Site, as_point
 from connectomebench.core.source import Source
 from connectomebench.sites.candidates import CandidateConfig, find_candidates
 from connectomebench.sites.labels import LabelledSites, SiteConfig, _pool, origin_of, view_extent_nm
@@ -113,7 +113,7 @@ def _places(
     border = source.at_border(found.segments, found.points_nm)
     dropped["at the border of the data"] += int(border.sum())
     for row in np.flatnonzero(~border).tolist():
-        segment, point = int(found.segments[row]), _point(found.points_nm[row])
+        segment, point = int(found.segments[row]), as_point(found.points_nm[row])
         skeleton = known[segment]
         index = index_skeleton(skeleton)
         assert index is not None, "a skeleton with a branch point has edges"
@@ -139,7 +139,7 @@ def _second_center(skeleton: Skeleton, point: Point, narrow_nm: float) -> Point 
         return None
     order = near[np.lexsort((*skeleton.nodes_nm[near].T, distance[near]))]
     (share,) = shares_of(point, 1, "beside")
-    return _point(skeleton.nodes_nm[order[int(share * len(order))]])
+    return as_point(skeleton.nodes_nm[order[int(share * len(order))]])
 
 
 def _content(index: SkeletonIndex, branches: KDTree, place: Point, extent_nm: float) -> NDArray[np.float64]:
@@ -180,7 +180,7 @@ def _site(source: Source, corrections: Corrections, sizes: Mapping[int, int], fi
         body_ids=tuple(corrections.body_of[segment] for segment in segments),
         origin=origin_of(source, case=False),
         covariates=covariates,
-        second=SecondPlace(second.segment, second.second_nm, narrow, _point(frame[2])),
+        second=SecondPlace(second.segment, second.second_nm, narrow, as_point(frame[2])),
     )
 
 
@@ -207,8 +207,3 @@ def _partners(
             if ask >= len(places):
                 break
             ask *= 4
-
-
-def _point(p: NDArray[np.floating]) -> Point:
-    x, y, z = (float(c) for c in p)
-    return (x, y, z)

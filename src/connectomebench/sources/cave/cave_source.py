@@ -17,7 +17,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
-from connectomebench.core.site import Cut, Point, Site
+from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE, get_species
 from connectomebench.core.tasks import get_task
@@ -93,7 +93,7 @@ class CaveSource:
             name=connection.name,
             version=f"{until}+{key[:12]}",
             species=spec.species,
-            bounds_nm=Box(_point(offset * voxel), _point((offset + layer.shape) * voxel)),
+            bounds_nm=Box(as_point(offset * voxel), as_point((offset + layer.shape) * voxel)),
             simulated_errors=False,
             simulated_em=False,
             voxel_nm3=float(voxel.prod()),
@@ -158,7 +158,7 @@ class CaveSource:
         bodies_of = self.archive.corrections.bodies_of()
         goes_on, second = np.zeros((2, len(segment_ids)), np.bool_)
         for row, segment in enumerate(np.asarray(segment_ids).tolist()):
-            place = _point(points_nm[row])
+            place = as_point(points_nm[row])
             supervoxels = self._context.supervoxels
             try:
                 before, final = (RootLayer(supervoxels, roots) for roots in self.archive.states(segment, place))
@@ -178,7 +178,7 @@ class CaveSource:
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into the connected parts of its supervoxels."""
-        return self._cutting.pieces(int(segment_id), _point(center_nm), cutout_nm)[0].graph
+        return self._cutting.pieces(int(segment_id), as_point(center_nm), cutout_nm)[0].graph
 
     def cut_sides(self, segment_id: int, cut: Cut) -> tuple[CutGraph, NDArray[np.int8]] | str:
         """Cut a segment by the server's multicut: as a person made it, or a preview for other seeds.
@@ -246,8 +246,3 @@ class CaveSource:
         base, *others = site.segment_ids
         segments = RootLayer(self._outlined, self.archive.lookup(base, site.location_nm, others))
         return cut_slices(self._image, segments, site.location_nm, site.extent_nm, pixels)
-
-
-def _point(values: NDArray[np.floating] | Point) -> Point:
-    x, y, z = (float(v) for v in values)
-    return x, y, z

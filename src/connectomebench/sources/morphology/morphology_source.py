@@ -20,7 +20,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Box, Mesh, Skeleton
-from connectomebench.core.site import Cut, Point, Site
+from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
 from connectomebench.core.tasks import get_task
@@ -103,9 +103,9 @@ class MorphologySource:
         low, high = rec.nodes_nm.min(axis=0) - reach, rec.nodes_nm.max(axis=0) + reach
         self._info = SourceInfo(
             name,
-            content_key([n.digest for n in neurons], float(unit_nm), asdict(rules))[:12],
+            content_key([[n.body, n.digest] for n in neurons], float(unit_nm), asdict(rules))[:12],
             species,
-            Box(_point(low), _point(high)),
+            Box(as_point(low), as_point(high)),
             simulated_errors=True,
             simulated_em=True,
             voxel_nm3=rules.voxel_nm**3,
@@ -270,8 +270,3 @@ class MorphologySource:
             ids = np.where(label >= 0, self._index.ids[label], np.uint64(0))
             slices[name] = EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
         return slices
-
-
-def _point(place: NDArray[np.floating]) -> Point:
-    x, y, z = (float(c) for c in place)
-    return (x, y, z)

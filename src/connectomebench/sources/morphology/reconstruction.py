@@ -17,7 +17,7 @@ from scipy.spatial import KDTree
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, SplitCorrection
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Skeleton
-from connectomebench.core.site import Point
+from connectomebench.core.site import Point, as_point
 from connectomebench.core.source import Surroundings
 from connectomebench.sources.morphology.proximity import between, close_pairs, patches
 from connectomebench.sources.morphology.windows import Flesh
@@ -170,11 +170,11 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
         np.sort(rec.segments[rec.gaps], axis=1).tolist(), rec.bodies[rec.gaps[:, 0]].tolist(), places, ends, strict=True
     ):
         if a in fused or b in fused:
-            unresolved += [_point(place), *patch]
+            unresolved += [as_point(place), *patch]
             tangles += 1
         elif a != b:
             area = _area_at(contacts, a, b, place)
-            merges.append(MergeCorrection(f"merge-{a:016x}-{b:016x}", (a, b), body, _point(place), area, patch))
+            merges.append(MergeCorrection(f"merge-{a:016x}-{b:016x}", (a, b), body, as_point(place), area, patch))
     places = between(rec.nodes_nm, rec.radii_nm, rec.bridges)
     areas = np.pi * rec.bridge_radii_nm.astype(np.float64) ** 2 / voxel_nm**2
     splits = []
@@ -186,7 +186,7 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
         _end_points(rec, rec.bridges),
         strict=True,
     ):
-        splits.append(SplitCorrection(f"split-{segment:016x}", segment, (a, b), _point(place), area, patch))
+        splits.append(SplitCorrection(f"split-{segment:016x}", segment, (a, b), as_point(place), area, patch))
     degree = rec.degrees()
     counts = {
         "bodies": len(np.unique(rec.bodies)),
@@ -213,14 +213,9 @@ def find_corrections(rec: Reconstruction, contacts: Contacts, voxel_nm: float) -
     )
 
 
-def _point(place: NDArray[np.floating]) -> Point:
-    x, y, z = (float(c) for c in place)
-    return (x, y, z)
-
-
 def _end_points(rec: Reconstruction, pairs: NDArray[np.int32]) -> list[tuple[Point, ...]]:
     """Return both nodes of each pair: where skeletons reach the interface, however thick the neurite is there."""
-    return [(_point(rec.nodes_nm[a]), _point(rec.nodes_nm[b])) for a, b in pairs.tolist()]
+    return [(as_point(rec.nodes_nm[a]), as_point(rec.nodes_nm[b])) for a, b in pairs.tolist()]
 
 
 def look_around(

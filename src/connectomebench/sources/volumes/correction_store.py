@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts, Corrections, MergeCorrection, Overlaps, SplitCorrection
-from connectomebench.core.site import Point
+from connectomebench.core.site import Point, as_point
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -69,8 +69,8 @@ def unpack_corrections(arrays: Arrays) -> Corrections:
     for segment, body in arrays["fused"].tolist():
         fused[segment] = (*fused.get(segment, ()), body)
     return Corrections(
-        merges=tuple(MergeCorrection(i, (s[0], s[1]), b, _point(p), a, q) for i, s, b, p, a, q in merges),
-        splits=tuple(SplitCorrection(i, s, (b[0], b[1]), _point(p), a, q) for i, s, b, p, a, q in splits),
+        merges=tuple(MergeCorrection(i, (s[0], s[1]), b, as_point(p), a, q) for i, s, b, p, a, q in merges),
+        splits=tuple(SplitCorrection(i, s, (b[0], b[1]), as_point(p), a, q) for i, s, b, p, a, q in splits),
         overlaps=Overlaps(
             arrays["overlap_segments"],
             arrays["overlap_bodies"],
@@ -88,7 +88,7 @@ def unpack_corrections(arrays: Arrays) -> Corrections:
 def _patches(arrays: Arrays, kind: str) -> list[tuple[Point, ...]]:
     sizes = arrays[f"{kind}_patch_sizes"]
     parts = np.split(arrays[f"{kind}_patch_nm"], np.cumsum(sizes)[:-1]) if len(sizes) else []
-    return [tuple(_point(p) for p in part.tolist()) for part in parts]
+    return [tuple(as_point(p) for p in part.tolist()) for part in parts]
 
 
 def pack_contacts(contacts: Contacts) -> Arrays:
@@ -103,7 +103,3 @@ def unpack_contacts(arrays: Arrays) -> Contacts:
 
 def _texts(values: list[str]) -> NDArray[np.str_]:
     return np.array(values, dtype=str if values else "U1")
-
-
-def _point(values: list[float]) -> Point:
-    return (values[0], values[1], values[2])

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from connectomebench.core.cut import CutGraph
 from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.files import ArrayCache, content_key
 from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
-from connectomebench.core.site import Cut, Point, Site
+from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
 from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
@@ -229,7 +229,7 @@ class VolumeSource:
             name=self.config.name,
             version=f"{self.config.version}+{content_key(self._fingerprints(), rules, self.config.border_nm)[:12]}",
             species=species,
-            bounds_nm=Box(_point(lower), _point(upper)),
+            bounds_nm=Box(as_point(lower), as_point(upper)),
             simulated_errors=self.config.simulated is not None,
             simulated_em=False,
             voxel_nm3=float(self._voxel.prod()),
@@ -345,8 +345,8 @@ class VolumeSource:
         """Check which places (shape (n, 3), nm) lie within ``border_nm`` of a face of the volume, or outside it."""
         bounds, border = self._info.bounds_nm, self.config.border_nm
         inner = Box(
-            _point(np.asarray(bounds.lower_nm) + border),
-            _point(np.asarray(bounds.upper_nm) - border),
+            as_point(np.asarray(bounds.lower_nm) + border),
+            as_point(np.asarray(bounds.upper_nm) - border),
         )
         return ~inner.contains(np.asarray(points_nm))
 
@@ -371,11 +371,11 @@ class VolumeSource:
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
-        return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm)).graph
+        return self._pieces(int(segment_id), as_point(center_nm), float(cutout_nm)).graph
 
     def pieces(self, segment_id: int, center_nm: Point, cutout_nm: float) -> Pieces:
         """Return the pieces behind :meth:`cut_graph`, with their label array."""
-        return self._pieces(int(segment_id), _point(center_nm), float(cutout_nm))
+        return self._pieces(int(segment_id), as_point(center_nm), float(cutout_nm))
 
     def gray(self) -> NDArray[np.uint8] | None:
         """Return the image data at the centres of all label voxels, axes x, y, z; None if there are none."""
@@ -459,7 +459,7 @@ class VolumeSource:
         for number, part in enumerate(site.parts, 1):
             if part.role in ("source", "sink"):
                 assert site.cut is not None, "a part with role source or sink needs a cut"
-                pieces = self._pieces(part.segment_id, _point(site.cut.center_nm), float(site.cut.cutout_nm))
+                pieces = self._pieces(part.segment_id, as_point(site.cut.center_nm), float(site.cut.cutout_nm))
                 side = 1 if part.role == "source" else -1
                 paint_side(labels, lower, pieces, apply_cut(pieces.graph, site.cut), side, number)
             else:
@@ -488,11 +488,6 @@ def open_volumes(
         own = replace(config, name=f"{config.name}/{name}", automatic=spec)
         members[name] = first = VolumeSource(own, species, cache, base, like=first)
     return SegmentationFamily(config.name, config.version, members, config.same_place_nm)
-
-
-def _point(values: Any) -> Point:
-    x, y, z = (float(v) for v in values)
-    return (x, y, z)
 
 
 def _check_equal(name: str, volume: Volume, other_name: str, other: Volume) -> None:

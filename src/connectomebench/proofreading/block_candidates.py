@@ -1,0 +1,173 @@
+"""Candidates in one block: ends and places of merge errors, without reading the truth."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from connectomebench.core.geometry import Box
+from connectomebench.core.site import as_point
+from connectomebench.core.tasks import MERGE_ERROR_KINDS
+from connectomebench.core.tasks import CandidateKind as Kind
+from connectomebench.proofreading.blocks import Block
+from connectomebench.proofreading.contact_partners import FoundMerge, Touching
+from connectomebench.proofreading.cut_search import find_branches
+from connectomebench.proofreading.place import PlaceState, block_source
+from connectomebench.sites.candidates import Candidates, find_candidates, one_a_place
+
+DENSITY_CELL_NM = 1000.0
+
+
+@dataclass(frozen=True)
+class SearchJob:
+    """One block to search for candidates.
+
+    Attributes
+    ----------
+    state
+        The place and its objects.
+    block
+        Number of the block.
+    large
+        uint64: the objects that take part, ascending.
+    changed
+        Only what concerns one of these objects counts; None: all.
+    merges, splits
+        Whether partners of ends are searched, and branches at places of merge errors.
+    max_density
+        Most ends, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+    threads
+        For the scan of contacts.
+    """
+
+    state: PlaceState
+    block: int
+    large: NDArray[np.uint64]
+    changed: frozenset[int] | None
+    merges: bool
+    splits: bool
+    max_density: float | None
+    threads: int | None = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a block holds.
+
+    Attributes
+    ----------
+    ends, spots
+        Candidates for split errors, and for merge errors (one a place).
+    merges
+        Partners of the ends.
+    branches
+        Of each spot: seeds of the branches that meet there, see :func:`find_branches`.
+    dropped
+        What was left out, by reason.
+    """
+
+    ends: Candidates
+    spots: Candidates
+    merges: tuple[FoundMerge, ...] = ()
+    branches: tuple[tuple[NDArray[np.float32], ...], ...] = ()
+    dropped: Counter[str] = field(default_factory=Counter)
+
+
+def search_block(job: SearchJob) -> Found:
+    """Find candidates, partners and branches in a block, away from the border of the data.
+
+    An object is looked at as far as it lies in the block with its halo. What is found belongs to the block in whose
+    own part it lies, so that every place is found once.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the volumes or supervoxels cannot be read.
+    """
+    held, pieces = job.state.spec.open()
+    own = job.state.spec.grid.block(job.block)
+    source = block_source(held, pieces, job.state.rows(), job.state.key, own)
+    rules, volumes = held.config.candidates, held.config.source.volumes
+    assert volumes is not None
+    objects, cells = source.automatic, source.supervoxels
+    assert cells is not None
+    inner = tuple(slice(a - o, b - o) for a, b, o in zip(own.lower, own.upper, own.outer_lower, strict=True))
+    array = objects.read((0, 0, 0), objects.shape)
+    present = np.intersect1d(np.unique(array[inner]), job.large)
+    touching = None
+    if job.merges and len(present):
+        touching = Touching(source, volumes.corrections, job.large, job.threads)
+    if job.changed is not None:
+        concerned = set(job.changed)
+        if touching is not None:
+            concerned |= touching.partners(job.changed)
+        present = present[np.isin(present, np.fromiter(concerned, np.uint64, len(concerned)))]
+    skeletons = dict(source.skeletons(present.tolist()))
+    found = find_candidates(skeletons.items(), rules)
+    found = found.take(np.flatnonzero(~held.blind_source().at_border(found.segments, found.points_nm)))
+    dropped: Counter[str] = Counter()
+    mine = _core_box(own, held.labels.voxel_size_nm, held.labels.offset_vx)
+    ends = _kept(found.of_kind("end"), mine, job.max_density, dropped, "ends")
+    merges: tuple[FoundMerge, ...] = ()
+    if touching is not None:
+        gray = held.blind_source().gray_in(own.outer_lower, own.outer_upper) if len(ends.segments) else None
+        merges = tuple(touching.find(ends, rules.radius_nm, gray, job.changed))
+    if not job.splits:
+        return Found(ends, found.take(np.zeros(0, np.int64)), merges, (), dropped)
+    kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in rules.kinds]
+    spots = one_a_place(found, kinds, rules.min_distance_nm)
+    if job.changed is not None:
+        spots = spots.take(np.isin(spots.segments, np.fromiter(job.changed, np.uint64, len(job.changed))))
+    spots = _kept(spots, mine, job.max_density, dropped, "places of merge errors")
+    branches = tuple(
+        tuple(find_branches(skeletons[int(segment)], as_point(at), float(radius), rules, held.config.proposals))
+        for segment, at, radius in zip(spots.segments, spots.points_nm, spots.radii_nm, strict=True)
+    )
+    return Found(ends, spots, merges, branches, dropped)
+
+
+def _core_box(block: Block, voxel_nm: Sequence[float], offset_vx: Sequence[int]) -> Box:
+    low, high = (((np.asarray(corner) + offset_vx) * voxel_nm).tolist() for corner in (block.lower, block.upper))
+    return Box(as_point(low), as_point(high))
+
+
+def _kept(found: Candidates, box: Box, max_density: float | None, dropped: Counter[str], words: str) -> Candidates:
+    """Take the candidates in a box (lower bound inside, upper outside), at most so many a cube of 1 µm."""
+    points = found.points_nm
+    inside = np.flatnonzero(((points >= box.lower_nm) & (points < box.upper_nm)).all(axis=1))
+    found = found.take(inside)
+    if max_density is None or not len(found.segments):
+        return found
+    kept = densest(found, max_density)
+    if len(kept) < len(found.segments):
+        dropped[f"{words} beyond {max_density:g} a µm³"] += len(found.segments) - len(kept)
+    return found.take(kept)
+
+
+def densest(found: Candidates, max_density: float) -> NDArray[np.int64]:
+    """Choose the most pronounced candidates of each cube of 1 µm, and of equal ones the thickest.
+
+    Parameters
+    ----------
+    found
+        Candidates.
+    max_density
+        Most candidates in a cube.
+
+    Returns
+    -------
+    int64
+        Their rows, ascending. The cubes start at 0 nm, so that nothing depends on blocks, unless a face of blocks runs
+        through a cube: then each side has a share of its own.
+    """
+    cells = np.floor(found.points_nm / DENSITY_CELL_NM).astype(np.int64)
+    x, y, z = found.points_nm.T
+    order = np.lexsort((z, y, x, -found.radii_nm, -found.scores, *cells.T))
+    sorted_cells = cells[order]
+    new = np.append(True, (sorted_cells[1:] != sorted_cells[:-1]).any(axis=1))
+    start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    return np.sort(order[np.arange(len(order)) - start < max_density])

@@ -1,0 +1,219 @@
+"""Partners of ends in one block: the objects that touch that of an end near it, and what the contact looks like."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.spatial import KDTree
+
+from connectomebench.core.correction import CorrectionConfig
+from connectomebench.core.site import Point, as_point
+from connectomebench.sites.candidates import Candidates
+from connectomebench.sources.volumes.volume_source import VolumeSource
+
+
+@dataclass(frozen=True)
+class ContactCues:
+    """What the contact of two objects looks like, as far as the block with its halo goes.
+
+    Attributes
+    ----------
+    pair_faces
+        Faces of contact of the two objects.
+    own_faces, partner_faces
+        Faces of contact of either object with all objects that take part.
+    brightness, darkest
+        Mean brightness of the image at the contacts near the end, and of the darkest voxel next to each, relative to
+        the median inside objects; a membrane is dark. 0 without image data.
+    """
+
+    pair_faces: int
+    own_faces: int
+    partner_faces: int
+    brightness: float = 0.0
+    darkest: float = 0.0
+
+
+@dataclass(frozen=True)
+class FoundMerge:
+    """A partner of an end.
+
+    Attributes
+    ----------
+    end
+        Row of the end.
+    partner
+        The other object.
+    at_nm
+        Where they touch (x, y, z), nm.
+    faces
+        Faces of contact near the end.
+    rows, points_nm
+        The nearest supervoxel of either side (own first), and the centre of its voxel there.
+    contact
+        What the contact looks like.
+    """
+
+    end: int
+    partner: int
+    at_nm: Point
+    faces: int
+    rows: tuple[int, int]
+    points_nm: tuple[Point, Point]
+    contact: ContactCues
+
+
+class _Brightness:
+    """Brightness of the image at contacts, relative to the median inside objects."""
+
+    def __init__(
+        self,
+        gray: NDArray[np.uint8],
+        objects: NDArray[np.uint64],
+        points_nm: NDArray[np.floating],
+        voxel_nm: NDArray[np.float64],
+        offset_vx: NDArray[np.int64],
+    ) -> None:
+        inside = gray[objects > 0]
+        self._median = max(float(np.median(inside)) if len(inside) else 0.0, 1.0)
+        self._gray = gray
+        self._at = np.floor(points_nm / voxel_nm).astype(np.int64) - offset_vx
+
+    def at(self, rows: NDArray[np.int64], faces: NDArray[np.int64]) -> tuple[float, float]:
+        """Return the mean over contacts, weighted by faces, of the voxel there and of the darkest one next to it."""
+        at = self._at[rows]
+        here = self._gray[tuple(at.T)].astype(np.float64)
+        steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
+        near = np.clip(at[:, None] + steps, 0, np.subtract(self._gray.shape, 1))
+        darkest = self._gray[tuple(np.moveaxis(near, -1, 0))].min(axis=1).astype(np.float64)
+        return (
+            float(np.average(here, weights=faces)) / self._median,
+            float(np.average(darkest, weights=faces)) / self._median,
+        )
+
+
+class Touching:
+    """Contacts of the objects of a block source, by cell.
+
+    Parameters
+    ----------
+    source
+        See :func:`connectomebench.proofreading.place.block_source`.
+    rules
+        Of contacts.
+    large
+        uint64: the objects that take part.
+    threads
+        For the scan.
+    """
+
+    def __init__(
+        self, source: VolumeSource, rules: CorrectionConfig, large: NDArray[np.uint64], threads: int | None
+    ) -> None:
+        from connectomebench.corrections.contact_patches import CellGrid, contact_points, points_nm
+        from connectomebench.corrections.contacts import contact_cells
+
+        volume = source.automatic
+        shape = tuple(volume.shape)
+        assert source.supervoxels is not None
+        self._objects, self._supervoxels = volume, source.supervoxels
+        self._rules = rules
+        self._grid = CellGrid((shape[0], shape[1], shape[2]), rules.patch_cell_vx)
+        self._voxel, self._offset = np.asarray(volume.voxel_size_nm), np.asarray(volume.offset_vx)
+        self._placed = tuple(volume.offset_vx), tuple(volume.voxel_size_nm)
+        keys, values = contact_cells(volume, volume, rules, (256, 256, 256), threads, False)
+        kept = np.isin(keys[:, 0], large) & np.isin(keys[:, 1], large)
+        self.keys, self._values = keys[kept], values[kept]
+        self._points = points_nm(contact_points(self.keys, self._values, self._grid), *self._placed)
+
+        ids, inverse = np.unique(self.keys[:, :2], return_inverse=True)
+        sums = np.bincount(inverse.ravel(), weights=np.repeat(self._values[:, 0], 2), minlength=len(ids))
+        self._faces_of = dict(zip(ids.tolist(), sums.astype(np.int64).tolist(), strict=True))
+
+    def partners(self, objects: frozenset[int]) -> set[int]:
+        """Return the objects that touch one of some objects."""
+        own = np.fromiter(objects, np.uint64, len(objects))
+        a, b = self.keys[:, 0], self.keys[:, 1]
+        return set(b[np.isin(a, own)].tolist()) | set(a[np.isin(b, own)].tolist())
+
+    def find(
+        self,
+        ends: Candidates,
+        radius_nm: float,
+        gray: NDArray[np.uint8] | None,
+        changed: frozenset[int] | None,
+    ) -> list[FoundMerge]:
+        """Find every object that touches that of an end within a distance of it.
+
+        Only contacts within that distance count, grouped into patches; of several patches with one object the nearest
+        counts, and where it touches is the contact nearest to its middle.
+        """
+        from connectomebench.corrections.contact_patches import group_patches, points_nm
+
+        if not len(self.keys) or not len(ends.segments):
+            return []
+        tree = KDTree(self._points)
+        objects = self._objects.read((0, 0, 0), self._objects.shape)
+        supervoxels = self._supervoxels.read((0, 0, 0), self._objects.shape)
+        bright = None if gray is None else _Brightness(gray, objects, self._points, self._voxel, self._offset)
+        made = []
+        for number, (end, own) in enumerate(zip(ends.points_nm.astype(np.float64), ends.segments, strict=True)):
+            near = np.sort(np.asarray(tree.query_ball_point(end, radius_nm), np.int64))
+            near = near[(self.keys[near, :2] == own).any(axis=1)]
+            if not len(near):
+                continue
+            patches = group_patches(self.keys[near], self._values[near], self._grid)
+            patches = patches.take(patches.areas >= self._rules.min_contact_faces)
+            places = points_nm(patches.points_vx, *self._placed)
+            order = np.lexsort((*places.T[::-1], np.linalg.norm(places - end, axis=1)))
+            seen: set[int] = set()
+            for row in order.tolist():
+                a, b = (int(one) for one in patches.pairs[row])
+                partner = b if a == int(own) else a
+                if partner in seen or (changed is not None and not changed & {partner, int(own)}):
+                    continue
+                seen.add(partner)
+                at = as_point(places[row])
+                rows, points = zip(
+                    *(self._nearest(one, at, objects, supervoxels) for one in (int(own), partner)), strict=True
+                )
+                made.append(
+                    FoundMerge(
+                        number,
+                        partner,
+                        at,
+                        int(patches.areas[row]),
+                        (rows[0], rows[1]),
+                        (points[0], points[1]),
+                        self._cues(int(own), partner, near, bright),
+                    )
+                )
+        return made
+
+    def _cues(self, own: int, partner: int, near: NDArray[np.int64], bright: _Brightness | None) -> ContactCues:
+        low, high = min(own, partner), max(own, partner)
+        pair = (self.keys[:, 0] == np.uint64(low)) & (self.keys[:, 1] == np.uint64(high))
+        faces = self._values[:, 0]
+        rows = near[pair[near]]
+        brightness, darkest = (0.0, 0.0) if bright is None else bright.at(rows, faces[rows])
+        own_faces, partner_faces = (self._faces_of.get(one, 0) for one in (own, partner))
+        return ContactCues(int(faces[pair].sum()), own_faces, partner_faces, brightness, darkest)
+
+    def _nearest(
+        self, one: int, at: Point, objects: NDArray[np.uint64], supervoxels: NDArray[np.uint32]
+    ) -> tuple[int, Point]:
+        """Return the row of an object's supervoxel nearest to a point, and the centre of its voxel there."""
+        middle = np.floor(np.asarray(at) / self._voxel).astype(np.int64) - self._offset
+        reach = 12
+        while True:
+            lower, upper = np.maximum(middle - reach, 0), np.minimum(middle + reach + 1, objects.shape)
+            here = tuple(slice(a, b) for a, b in zip(lower.tolist(), upper.tolist(), strict=True))
+            own = np.argwhere(objects[here] == np.uint64(one))
+            if len(own):
+                points = (own + lower + self._offset + 0.5) * self._voxel
+                best = int(np.argmin(np.linalg.norm(points - np.asarray(at), axis=1)))
+                return int(supervoxels[here][tuple(own[best])]) - 1, as_point(points[best])
+            reach *= 2
