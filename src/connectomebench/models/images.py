@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,9 +12,33 @@ from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.png_pixels import png_pixels
+from connectomebench.models.view_grid import grid_shape
+from connectomebench.rendering.colours import BACKGROUND
 
 StoredImage: TypeAlias = "Image.Image | Mapping[str, Any]"
-"""A PIL image, or its stored form ``{"bytes": ..., "path": ...}`` (``datasets.Image(decode=False)``)."""
+"""A PIL image, or its stored form ``{"bytes": ..., "path": ...}`` (``datasets.Image(decode=False)``), or a
+:func:`grid_image` of several."""
+_GRID = "grid"
+
+
+def grid_image(images: Sequence[StoredImage]) -> StoredImage:
+    """Return one image that shows several, line by line, see :mod:`connectomebench.models.view_grid`.
+
+    It is put together when it is decoded: a square as wide as the first of the images times the columns.
+    """
+    return {_GRID: list(images)}
+
+
+def _decode_grid(images: Sequence[StoredImage]) -> Image.Image:
+    views = [decode(image) for image in images]
+    rows, columns = grid_shape(len(views))
+    px = columns * views[0].width
+    height, width = px // rows, views[0].width
+    whole = Image.new("RGB", (px, px), BACKGROUND)
+    for number, view in enumerate(views):
+        cell = view.resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0)
+        whole.paste(cell, (number % columns * width, number // columns * height))
+    return whole
 
 
 def _stored_bytes(image: Mapping[str, Any]) -> bytes:
@@ -31,6 +55,9 @@ def image_key(image: StoredImage) -> str:
     if isinstance(image, Image.Image):
         digest = hashlib.sha256(f"pixels:{image.mode}:{image.size}:".encode())
         digest.update(image.tobytes())
+    elif _GRID in image:
+        digest = hashlib.sha256(b"grid:")
+        digest.update("".join(image_key(one) for one in image[_GRID]).encode())
     else:
         digest = hashlib.sha256(b"file:")
         digest.update(_stored_bytes(image))
@@ -47,6 +74,8 @@ def decode(image: StoredImage) -> Image.Image:
     """
     if isinstance(image, Image.Image):
         return image.convert("RGB")
+    if _GRID in image:
+        return _decode_grid(image[_GRID])
     try:
         content = _stored_bytes(image)
         pixels = png_pixels(content)

@@ -17,8 +17,9 @@ from connectomebench.models.encoders import SIGLIP2, Encoder, Pooling, load_enco
 from connectomebench.models.features import FeatureStore, encoder_store, stored_rows
 from connectomebench.models.head_io import load_head, save_head
 from connectomebench.models.heads import Head, HeadCandidate, fit_head
-from connectomebench.models.images import StoredImage, image_key
+from connectomebench.models.images import StoredImage, grid_image, image_key
 from connectomebench.models.pair_features import with_difference
+from connectomebench.models.view_grid import Layout
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -33,7 +34,8 @@ class ProbeConfig:
     Attributes
     ----------
     encoder
-        A transformers vision model (Hub id or folder), or ``efficientnet_lite0``, which needs no network.
+        A transformers vision model (Hub id or folder), or ``efficientnet_lite0``, which needs no network; the tower or
+        the merger of a Qwen3-VL as ``MODEL:tower`` or ``MODEL:merger``.
     encoder_revision
         Branch, tag or commit of the Hub id; None takes the newest.
     pooling
@@ -46,6 +48,9 @@ class ProbeConfig:
         Candidate inverse L2 penalties, strongest penalty first.
     seed
         Seed of folds and perceptron.
+    layout
+        ``views``: each view is encoded, and their vectors are joined. ``grid``: all views of a row are encoded as one
+        picture (:mod:`connectomebench.models.view_grid`).
     """
 
     encoder: str = SIGLIP2
@@ -55,6 +60,7 @@ class ProbeConfig:
     folds: int = 5
     c_grid: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     seed: int = 0
+    layout: Layout = "views"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "c_grid", tuple(float(c) for c in self.c_grid))
@@ -64,6 +70,15 @@ class ProbeConfig:
             raise ConnectomeBenchError(f"folds is {self.folds}; cross-validation needs at least 2")
         if self.head not in get_args(HeadKind):
             raise ConnectomeBenchError(f"unknown head {self.head!r}; choose logistic or mlp")
+        if self.layout not in get_args(Layout):
+            raise ConnectomeBenchError(f"unknown layout {self.layout!r}; choose views or grid")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the settings as they are stored and identify a probe: without the older of the layouts."""
+        settings = asdict(self)
+        if self.layout == "views":
+            del settings["layout"]
+        return settings
 
 
 def head_candidates(config: ProbeConfig) -> list[HeadCandidate]:
@@ -132,7 +147,7 @@ class Probe:
         self.trained_on = trained_on
         self.encoder = encoder
         self.encoder_identity = {"name": encoder.name, "revision": encoder.revision}
-        self.revision = content_key(asdict(config), self.encoder_identity, trained_on)[:16]
+        self.revision = content_key(config.stored(), self.encoder_identity, trained_on)[:16]
         self._store: FeatureStore = encoder_store(encoder, config.pooling, cache)
 
     def predict(self, batch: Batch) -> list[Answer]:
@@ -150,6 +165,8 @@ class Probe:
         check_views(images, self.views)
         if not len(images):
             return []
+        if self.config.layout == "grid":
+            return self.head.answers(self._store.rows(lambda: ([grid_image(row)] for row in images)))
         return self.head.answers(with_difference(self._store.rows(lambda: images), self.views))
 
     def save(self, folder: Path, kind: str = "probe") -> None:
@@ -163,7 +180,7 @@ class Probe:
             Kind of model, checked by the loader.
         """
         details = {
-            "config": asdict(self.config),
+            "config": self.config.stored(),
             "encoder": self.encoder_identity,
             "views": self.views,
             "trained_on": self.trained_on,
@@ -208,8 +225,9 @@ def train_probe(
     encoder = encoder or load_encoder(config.encoder, config.encoder_revision)
     views = len(train[0]["images"])
     store = encoder_store(encoder, config.pooling, cache)
-    features = store.rows(stored_rows(train, change), views * len(train), "encode images" if progress else None)
-    features = with_difference(features, views)
+    encoded = 1 if config.layout == "grid" else views
+    rows = stored_rows(train, change, config.layout)
+    features = with_difference(store.rows(rows, encoded * len(train), "encode images" if progress else None), encoded)
     words = "fit probe" if progress else None
     head = fit_head(features, answers, groups, head_candidates(config), config.folds, config.seed, words)
     return Probe(config, encoder, head, views, training_fingerprint(train), cache)
