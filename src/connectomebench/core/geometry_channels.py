@@ -108,6 +108,6 @@ def _read_one(picture: Any) -> NDArray[np.float32]:
         raise ConnectomeBenchError(
             f"geometry channels are damaged or of another layout ({reason}); build the dataset again"
         ) from None
-    channels = stored / _WHOLE
+    channels = np.divide(stored, _WHOLE, dtype=np.float32)
     channels[_NORMALS] = (stored[_NORMALS] - _ZERO) / _UNIT
     return channels

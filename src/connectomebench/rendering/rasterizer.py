@@ -216,16 +216,16 @@ def _draw_views(
     """
     points, normals, faces, cells = mesh.points, mesh.normals, mesh.faces, mesh.cells
     frames = view_frames()
-    if lights is None:
-        # The light vector points towards the viewer, the third axis of a frame away.
-        lights = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
+    # The light vector points towards the viewer, the third axis of a frame away.
+    own = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
+    towards = own if lights is None else lights
     samples = pixels * SUPERSAMPLING
     n_bands = -(-samples // _BAND_ROWS)
     ramp = np.arange(samples, dtype=np.float32)
     pool = thread_pool(threads)
     views = list(
         pool.map(
-            lambda v: _prepare_view(points, normals, faces, cells, frames[v], lights[v], samples), range(len(frames))
+            lambda v: _prepare_view(points, normals, faces, cells, frames[v], towards[v], samples), range(len(frames))
         )
     )
 
