@@ -55,8 +55,14 @@ def thread_pool(threads: int) -> ThreadPoolExecutor:
     return _make_pool(threads, os.getpid())
 
 
-def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: int) -> NDArray[np.uint8]:
-    """Render the three views.
+def rasterize(
+    meshes: list[ViewMesh],
+    colours: list[RGB],
+    pixels: int,
+    threads: int,
+    frames: NDArray[np.float64] | None = None,
+) -> NDArray[np.uint8]:
+    """Render the three views, or those of other cameras.
 
     Parameters
     ----------
@@ -68,11 +74,14 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
         Edge of an image.
     threads
         How many threads draw; the result does not depend on it.
+    frames
+        Right, down and forward of each camera as vectors of the world, shape (views, 3, 3); None for the three views.
+        What lies outside the cube of a turned camera, from -1 to 1 along its own axes, is not drawn.
 
     Returns
     -------
-    uint8, shape (3, pixels, pixels, 3)
-        Views in the order of ``MESH_VIEWS``, rows downwards, columns to the right, sRGB.
+    uint8, shape (views, pixels, pixels, 3)
+        Views in the order of ``MESH_VIEWS`` or ``frames``, rows downwards, columns to the right, sRGB.
     """
     joined, parts = _joined(meshes)
     table = np.full((_CODES, 3), BACKGROUND, dtype=np.uint32)
@@ -81,12 +90,13 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
         table[i * LEVELS : (i + 1) * LEVELS - 1] = shade_table(colour, LEVELS - 1)[::-1]
         table[(i + 1) * LEVELS - 1] = cut_colour(colour)
     packed = table[:, 0] | table[:, 1] << 10 | table[:, 2] << 20
-    pictures = np.empty((len(MESH_VIEWS), pixels, pixels, 3), np.uint8)
+    cameras = view_frames() if frames is None else frames
+    pictures = np.empty((len(cameras), pixels, pixels, 3), np.uint8)
 
     def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
         _resolve(band, packed, first_row, pictures[view])
 
-    _draw_views(joined, parts, pixels, threads, resolve)
+    _draw_views(joined, parts, cameras, pixels, threads, resolve)
     return pictures
 
 
@@ -138,7 +148,7 @@ def rasterize_geometry(
     def resolve_surface(band: NDArray[np.uint32], first_row: int, view: int) -> None:
         _resolve_surface(band, first_row, found[view], cuts[view])
 
-    _draw_views(joined, owners, pixels, threads, resolve_surface)
+    _draw_views(joined, owners, view_frames(), pixels, threads, resolve_surface)
     for axis in range(3):
         for sign in (1.0, -1.0):
             lights = np.zeros((views, 3))
@@ -154,7 +164,7 @@ def rasterize_geometry(
             ) -> None:
                 _add_cosines(band, first_row, sign, into[view])
 
-            _draw_views(joined, owners, pixels, threads, resolve, lights)
+            _draw_views(joined, owners, view_frames(), pixels, threads, resolve, lights)
     towards = -view_frames()[:, 2].astype(np.float32)
     normals = found[:, 2:5] + cuts[:, None] * towards[:, :, None, None]
     length = np.linalg.norm(normals, axis=1, keepdims=True)
@@ -197,25 +207,25 @@ def rasterize_owners(
     def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
         _resolve_owners(band, first_row, found[view], cuts[view])
 
-    _draw_views(mesh, owners, pixels, threads, resolve)
+    _draw_views(mesh, owners, view_frames(), pixels, threads, resolve)
     return found, cuts
 
 
 def _draw_views(
     mesh: ViewMesh,
     parts: NDArray[np.uint8],
+    frames: NDArray[np.float64],
     pixels: int,
     threads: int,
     resolve: Callable[[NDArray[np.uint32], int, int], None],
     lights: NDArray[np.float64] | None = None,
 ) -> None:
-    """Draw the samples of the three views, and hand over each band of them with its first row of pixels and its view.
+    """Draw the samples of all views, and hand over each band of them with its first row of pixels and its view.
 
-    ``parts`` is the part of each face, uint8, shape (faces,). ``lights`` are unit vectors of the world towards the
-    light of each view, shape (3, 3); None takes that of the pictures.
+    ``parts`` is the part of each face, uint8, shape (faces,); ``frames`` has shape (views, 3, 3). ``lights`` are unit
+    vectors of the world towards the light of each view, shape (views, 3); None takes that of the pictures.
     """
     points, normals, faces, cells = mesh.points, mesh.normals, mesh.faces, mesh.cells
-    frames = view_frames()
     # The light vector points towards the viewer, the third axis of a frame away.
     own = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
     towards = own if lights is None else lights
