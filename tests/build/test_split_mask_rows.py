@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from toy_segmentation import OFFSET, VOXEL, arrays, write_toy
 
 from connectomebench.build.config import load_config
 from connectomebench.build.render_worker import render_site_or_reason
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.geometry_channels import GEOMETRY_PREFIX, GEOMETRY_PX
 from connectomebench.core.part_masks import MASK, NOTHING, TAKEN, TARGET_PREFIX, stored_masks
 from connectomebench.core.tasks import MESH_VIEWS
-from connectomebench.dataset.schema import make_row
+from connectomebench.dataset.schema import make_row, read_geometry, write_partition
 from connectomebench.execution.runner import SerialRunner
+from connectomebench.rendering.colours import BACKGROUND
 from connectomebench.rendering.engines import CpuEngine
 from connectomebench.sites.candidates import find_candidates
 from connectomebench.sites.site_rules import SITE_RULES, SiteRequest
@@ -105,6 +110,25 @@ def test_the_picture_shows_nothing_of_the_split(toy):
     assert set(drawn.images) - set(plain.images) == {TARGET_PREFIX + view for view in MESH_VIEWS}
     with pytest.raises(ConnectomeBenchError, match="lacks the masks"):
         make_row(without, plain.images, "group", source.info)
+
+
+def test_geometry_channels_show_nothing_of_the_split(toy, tmp_path):
+    """The channels of a row are written, come back, and are those of the same site without its right split."""
+    config, source, [site] = toy[0], toy[1], toy[2]
+    rules = replace(config.views, geometry=True, image_px=GEOMETRY_PX)
+    drawn = render_site_or_reason(site, source, CpuEngine(1), rules)
+    plain = render_site_or_reason(replace(site, target_cut=None), source, CpuEngine(1), rules)
+    names = [GEOMETRY_PREFIX + view for view in MESH_VIEWS]
+    assert [drawn.images[name] for name in names] == [plain.images[name] for name in names]
+    row = make_row(site, drawn.images, "group", source.info)
+    write_partition(tmp_path, TASK, "train", [row], 1, drawn.summary.size, geometry=True)
+    [stored] = pq.read_table(tmp_path / "train-00000-of-00001.parquet").to_pylist()
+    channels = read_geometry(stored["geometry"])
+    assert channels.shape == (3, 7, GEOMETRY_PX, GEOMETRY_PX)
+    assert not channels[:, 6].any() and (channels[:, 5] == channels[:, 0]).all()
+    for picture, own in zip(stored["images"], channels, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(picture["bytes"])))
+        assert ((pixels != BACKGROUND).any(axis=2) == (own[0] > 0)).all()
 
 
 def test_a_split_that_is_hardly_seen_is_left_out(toy):

@@ -53,7 +53,8 @@ class RenderedSite:
     """A rendered site with its images.
 
     ``images`` are PNG files by view, in the order of the task's views, then those of the answer where it is pictures
-    (:data:`connectomebench.core.part_masks.TARGET_PREFIX` before the name of the view); empty where there is a problem.
+    (:data:`connectomebench.core.part_masks.TARGET_PREFIX` before the name of the view), then geometry channels
+    (:data:`connectomebench.core.geometry_channels.GEOMETRY_PREFIX` before it); empty where there is a problem.
     """
 
     images: dict[str, bytes]

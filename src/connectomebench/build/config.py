@@ -87,6 +87,8 @@ class BuildConfig:
         values = {name: value for name, value in self.as_dict().items() if name not in ("failures", "tasks")}
         if values["own_species"] is None:  # a configuration without one has the fingerprint that it always had
             del values["own_species"]
+        if not self.views.geometry:  # likewise one without geometry channels
+            values["views"] = {name: value for name, value in values["views"].items() if name != "geometry"}
         return content_key(values | {"source": self.source_values()})
 
     def source_values(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from connectomebench.build.render_batches import RenderedPool, render_sites
 from connectomebench.build.render_worker import RemoteRenderer, SiteRenderer, suitable_engine
 from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.files import content_key, write_text
+from connectomebench.core.geometry_channels import CHANNEL_NAMES, GEOMETRY_PX
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
 from connectomebench.core.source import SourceInfo
@@ -40,7 +41,7 @@ from connectomebench.dataset.leakage import PictureMemo, check_leaks, count_bodi
 from connectomebench.dataset.manifest import add_species, is_built, library_versions, remove_other_build
 from connectomebench.dataset.row_format import FORMAT_VERSION
 from connectomebench.dataset.sample_grid import write_grid
-from connectomebench.dataset.schema import make_row, write_partition
+from connectomebench.dataset.schema import GEOMETRY, make_row, write_partition
 from connectomebench.execution.open_runner import open_runner
 from connectomebench.execution.runner import IN_PROCESS, Runner
 from connectomebench.partition.assign import PartitionResult, check_divisible, partition_sites
@@ -285,7 +286,16 @@ def _write_task(
             for row, images in zip(rows, pool.drawn.images(index), strict=True)
         )
         size = sum(pool.drawn.summaries[i].size for i in index)
-        digests[partition] = write_partition(folder, task, partition, stored, len(rows), size, on_picture=memo.remember)
+        digests[partition] = write_partition(
+            folder,
+            task,
+            partition,
+            stored,
+            len(rows),
+            size,
+            geometry=config.views.geometry,
+            on_picture=memo.remember,
+        )
     _write_skipped(folder.with_name(f"{config.species}-skipped.jsonl"), task, pool)
     fingerprint = config.fingerprint()
     others = {*division.after, *division.tasks} - {task}
@@ -301,6 +311,7 @@ def _write_task(
         "origins": dict(sorted(Counter(r.site.origin for r in kept).items())),
         "source": _source_entry(pool.info),
         "engine": pool.engine,
+        **_geometry_entry(config),
         "corrections": gathered.corrections,
         **_hard_negatives_entry(task, kept, gathered),
         **_given_ids_entry(gathered),
@@ -381,6 +392,11 @@ def _hard_negatives_entry(task: str, kept: Sequence[KeptSite], gathered: Collect
     labelled = sum(site.hard_negative for site in gathered.of(task))
     written = sum(row.site.hard_negative for row in kept)
     return {"hard_negatives": {"labelled": labelled, "written": written}} if labelled else {}
+
+
+def _geometry_entry(config: BuildConfig) -> dict[str, Any]:
+    """Describe the column of geometry channels; empty where there is none."""
+    return {GEOMETRY: {"channels": list(CHANNEL_NAMES), "px": GEOMETRY_PX}} if config.views.geometry else {}
 
 
 def _given_ids_entry(gathered: CollectedSites) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from connectomebench.build.batch_files import (
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Mesh
+from connectomebench.core.geometry_channels import GEOMETRY_PREFIX, pack_channels
 from connectomebench.core.part_masks import TARGET_PREFIX, mask_png
 from connectomebench.core.site import Part, Site
 from connectomebench.core.source import SiteSource
@@ -27,6 +28,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.rendering.engines import CpuEngine, Engine, EngineName, choose_engine
+from connectomebench.rendering.geometry_channels import site_channels
 from connectomebench.rendering.silhouette_features import matched_features
 from connectomebench.rendering.target_masks import PartMasks, part_masks
 from connectomebench.rendering.turned_views import sites_to_mesh
@@ -211,6 +213,9 @@ def render_site_or_reason(site: Site, source: SiteSource, engine: Engine, rules:
     images = {view: _png(picture) for view, picture in pictures.items()}
     if masks is not None:
         images |= {TARGET_PREFIX + view: mask_png(mask) for view, mask in masks.views.items()}
+    if rules.geometry:
+        channels = site_channels(site, meshes, engine.threads if isinstance(engine, CpuEngine) else 0)
+        images |= {GEOMETRY_PREFIX + view: pack_channels(own) for view, own in channels.items()}
     return RenderedSite(images, RenderSummary(features, sum(map(len, images.values()))))
 
 

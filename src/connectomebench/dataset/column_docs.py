@@ -29,8 +29,8 @@ COLUMNS = {
 }
 
 GEOMETRY_CONTENT = (
-    "image channels of each view, in the order of `views`: one grey PNG of 224 x 1568 px, seven channels of 224 x 224 "
-    "px below each other"
+    "image channels of each view of meshes, in the order of `views`: one grey PNG of 16 bits and 224 x 1568 px, seven "
+    "channels of 224 x 224 px below each other: silhouette, depth, normal x, y, z, first and second mask"
 )
 REPLIES_CONTENT = "what models replied to the row, one entry a vote, to be learnt from; always empty in `test`"
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path
+from connectomebench.core.geometry_channels import GEOMETRY_CHANNELS, GEOMETRY_PREFIX, GEOMETRY_PX, read_geometry
 from connectomebench.core.part_masks import TARGET_PREFIX
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
@@ -42,6 +43,7 @@ __all__ = [
     "make_row",
     "parquet_layout",
     "partition_digest",
+    "read_geometry",
     "read_images",
     "read_small_columns",
     "row_digest",
@@ -67,8 +69,7 @@ _REPETITIVE = ("task", "species", "question", "answer", "group", "origin", "sour
 RESERVED_COLUMNS = ("choices", "target_images")
 """Columns of format 2.0 that older datasets lack; empty where the task has no use for them."""
 GEOMETRY = "geometry"
-"""Optional column: image channels of each view, one grey PNG a view, the channels below each other."""
-GEOMETRY_CHANNELS, GEOMETRY_PX = 7, 224
+"""Optional column: image channels of each view of meshes (:mod:`connectomebench.core.geometry_channels`)."""
 _PICTURES = ("images", "target_images", GEOMETRY)
 
 TEACHER_REPLIES = "teacher_replies"
@@ -146,7 +147,8 @@ def make_row(
         What is shown and what is true.
     images
         View name -> PNG file; all views of the site, and where the answer is masks these too, under the name of the
-        view after :data:`connectomebench.core.part_masks.TARGET_PREFIX`.
+        view after :data:`connectomebench.core.part_masks.TARGET_PREFIX`. Geometry channels, where they were drawn,
+        stand under the name of the view after :data:`connectomebench.core.geometry_channels.GEOMETRY_PREFIX`.
     group
         Name of the site's group, from :func:`connectomebench.partition.assign.partition_sites`.
     info
@@ -175,6 +177,8 @@ def make_row(
     targets = [TARGET_PREFIX + view for view in site.views if TARGET_PREFIX + view in images]
     if task.scoring == "masks" and len(targets) != len(site.views):
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the masks of its answer; build it again")
+    channels = [GEOMETRY_PREFIX + view for view in site.views if GEOMETRY_PREFIX + view in images]
+    geometry = {GEOMETRY: [{"bytes": images[name], "path": None} for name in channels]} if channels else {}
     return {
         "sample_id": info.sample_id(site),
         "task": site.task,
@@ -197,6 +201,7 @@ def make_row(
         "edit_time": edit_time,
         "source": own.name,
         "source_version": own.version,
+        **geometry,
     }
 
 

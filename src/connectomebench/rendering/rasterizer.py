@@ -14,7 +14,7 @@ first, and a small one that lies behind all samples around it is dropped before 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
@@ -83,15 +83,7 @@ def rasterize(
     uint8, shape (views, pixels, pixels, 3)
         Views in the order of ``MESH_VIEWS`` or ``frames``, rows downwards, columns to the right, sRGB.
     """
-    if len(meshes) > MAX_PARTS:
-        raise ValueError(f"at most {MAX_PARTS} parts can be drawn, not {len(meshes)}")
-    points = np.concatenate([m.points for m in meshes])
-    normals = np.concatenate([m.normals for m in meshes])
-    offsets = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
-    faces = np.concatenate([m.faces + np.int32(o) for m, o in zip(meshes, offsets, strict=True)])
-    parts = np.repeat(np.arange(len(meshes), dtype=np.uint8), [len(m.faces) for m in meshes])
-    begun = np.cumsum([0] + [len(m.faces) for m in meshes])
-    cells = np.concatenate([m.cells[:-1] + b for m, b in zip(meshes, begun[:-1], strict=True)] + [begun[-1:]])
+    joined, parts = _joined(meshes)
     table = np.full((_CODES, 3), BACKGROUND, dtype=np.uint32)
     for i, colour in enumerate(colours):
         # brightest first: the code counts darkness
@@ -104,8 +96,82 @@ def rasterize(
     def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
         _resolve(band, packed, first_row, pictures[view])
 
-    _draw_views(ViewMesh(points, normals, faces, cells), parts, cameras, pixels, threads, resolve)
+    _draw_views(joined, parts, cameras, pixels, threads, resolve)
     return pictures
+
+
+def _joined(meshes: list[ViewMesh]) -> tuple[ViewMesh, NDArray[np.uint8]]:
+    """Join the meshes of a cube, and return the number of the mesh of each face."""
+    if len(meshes) > MAX_PARTS:
+        raise ValueError(f"at most {MAX_PARTS} parts can be drawn, not {len(meshes)}")
+    points = np.concatenate([m.points for m in meshes])
+    normals = np.concatenate([m.normals for m in meshes])
+    offsets = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
+    faces = np.concatenate([m.faces + np.int32(o) for m, o in zip(meshes, offsets, strict=True)])
+    parts = np.repeat(np.arange(len(meshes), dtype=np.uint8), [len(m.faces) for m in meshes])
+    begun = np.cumsum([0] + [len(m.faces) for m in meshes])
+    cells = np.concatenate([m.cells[:-1] + b for m, b in zip(meshes, begun[:-1], strict=True)] + [begun[-1:]])
+    return ViewMesh(points, normals, faces, cells), parts
+
+
+def rasterize_geometry(
+    meshes: list[ViewMesh], second: Sequence[bool], pixels: int, threads: int
+) -> NDArray[np.float32]:
+    """Draw silhouette, depth, normals and masks of the three views.
+
+    Depth, edges and samples are those of :func:`rasterize`: the silhouette is above 0 where the picture of
+    this size is not background. Normals are measured with light along every axis, so there is no second way to draw.
+
+    Parameters
+    ----------
+    meshes
+        At most ``MAX_PARTS``, in cube coordinates.
+    second
+        Of each mesh, whether it belongs to the second mask instead of the first.
+    pixels, threads
+        As for :func:`rasterize`.
+
+    Returns
+    -------
+    float32, shape (3, 7, pixels, pixels)
+        Views in the order of ``MESH_VIEWS``; channels silhouette, depth, normal x, y, z, first and second mask.
+        Silhouette and masks are shares of a pixel, 0 to 1; depth goes from the near face of the cube (0) to the far one
+        (1) and is that of the nearest sample; normals are unit vectors of the world, out of the object, and towards the
+        viewer where the cube cuts it open. All are 0 where nothing is seen.
+    """
+    joined, parts = _joined(meshes)
+    owners = np.asarray(second, np.uint8)[parts]
+    views = len(MESH_VIEWS)
+    found = np.zeros((views, 7, pixels, pixels), np.float32)
+    cuts = np.zeros((views, pixels, pixels), np.float32)
+
+    def resolve_surface(band: NDArray[np.uint32], first_row: int, view: int) -> None:
+        _resolve_surface(band, first_row, found[view], cuts[view])
+
+    _draw_views(joined, owners, view_frames(), pixels, threads, resolve_surface)
+    for axis in range(3):
+        for sign in (1.0, -1.0):
+            lights = np.zeros((views, 3))
+            lights[:, axis] = sign
+            channel = found[:, 2 + axis]
+
+            def resolve(
+                band: NDArray[np.uint32],
+                first_row: int,
+                view: int,
+                into: NDArray[np.float32] = channel,
+                sign: float = sign,
+            ) -> None:
+                _add_cosines(band, first_row, sign, into[view])
+
+            _draw_views(joined, owners, view_frames(), pixels, threads, resolve, lights)
+    towards = -view_frames()[:, 2].astype(np.float32)
+    normals = found[:, 2:5] + cuts[:, None] * towards[:, :, None, None]
+    length = np.linalg.norm(normals, axis=1, keepdims=True)
+    # samples of a pixel whose normals cancel: it is seen, so it faces the viewer
+    normals = np.where(length > 1e-3, normals / np.maximum(length, 1e-3), towards[:, :, None, None])
+    found[:, 2:5] = normals * (found[:, :1] > 0)
+    return found
 
 
 def rasterize_owners(
@@ -152,21 +218,24 @@ def _draw_views(
     pixels: int,
     threads: int,
     resolve: Callable[[NDArray[np.uint32], int, int], None],
+    lights: NDArray[np.float64] | None = None,
 ) -> None:
     """Draw the samples of all views, and hand over each band of them with its first row of pixels and its view.
 
-    ``parts`` is the part of each face, uint8, shape (faces,); ``frames`` has shape (views, 3, 3).
+    ``parts`` is the part of each face, uint8, shape (faces,); ``frames`` has shape (views, 3, 3). ``lights`` are unit
+    vectors of the world towards the light of each view, shape (views, 3); None takes that of the pictures.
     """
     points, normals, faces, cells = mesh.points, mesh.normals, mesh.faces, mesh.cells
     # The light vector points towards the viewer, the third axis of a frame away.
-    lights = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
+    own = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
+    towards = own if lights is None else lights
     samples = pixels * SUPERSAMPLING
     n_bands = -(-samples // _BAND_ROWS)
     ramp = np.arange(samples, dtype=np.float32)
     pool = thread_pool(threads)
     views = list(
         pool.map(
-            lambda v: _prepare_view(points, normals, faces, cells, frames[v], lights[v], samples), range(len(frames))
+            lambda v: _prepare_view(points, normals, faces, cells, frames[v], towards[v], samples), range(len(frames))
         )
     )
 
@@ -427,3 +496,39 @@ def _resolve_owners(band, first_row, owners, cuts):
             # depth stands in the highest bits, then the part, then the shade
             out[x] = 0 if nearest == empty else ((nearest >> np.uint32(9)) & np.uint32(7)) + 1
             cut[x] = nearest != empty and nearest & last == last
+
+
+@numba.njit(cache=True, nogil=True)
+def _resolve_surface(band, first_row, channels, cuts):
+    """Resolve samples to silhouette, depth and masks (channels 0, 1, 5 and 6), and count those of cuts."""
+    empty, shades = np.uint32(_EMPTY), np.uint32(LEVELS - 1)
+    quarter, depth_steps = np.float32(0.25), np.float32(_DEPTH_STEPS)
+    n_rows = min(len(band) // 2, channels.shape[1] - first_row)
+    for y in range(n_rows):
+        row = first_row + y
+        for x in range(channels.shape[2]):
+            nearest = empty
+            for k in range(4):
+                key = band[2 * y + k // 2, 2 * x + k % 2]
+                if key == empty:
+                    continue
+                nearest = min(nearest, key)
+                channels[0, row, x] += quarter
+                channels[5 + ((key >> np.uint32(9)) & np.uint32(1)), row, x] += quarter
+                cuts[row, x] += key & shades == shades
+            if nearest != empty:
+                channels[1, row, x] = np.float32(nearest >> np.uint32(12)) / depth_steps
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_cosines(band, first_row, sign, sums):
+    """Add the cosines of the samples of each pixel to ``sums`` (float32, shape (rows, columns)), without cuts."""
+    empty, shades = np.uint32(_EMPTY), np.uint32(LEVELS - 1)
+    darkest = np.float32(LEVELS - 2)
+    n_rows = min(len(band) // 2, len(sums) - first_row)
+    for y in range(n_rows):
+        for x in range(sums.shape[1]):
+            for k in range(4):
+                key = band[2 * y + k // 2, 2 * x + k % 2]
+                if key != empty and key & shades != shades:
+                    sums[first_row + y, x] += np.float32(sign) * (np.float32(1) - np.float32(key & shades) / darkest)

@@ -60,14 +60,33 @@ def draw_pair(site: Site, meshes: Sequence[Mesh], pixels: int, engine: Engine) -
     dict
         ``first`` and ``second`` -> uint8, shape (pixels, pixels, 3).
     """
+    return {
+        view: engine.render([mesh], [BLUE], (0.0, 0.0, 0.0), extent_nm, pixels)["front"]
+        for view, (mesh, extent_nm) in turned_pair(site, meshes).items()
+    }
+
+
+def turned_pair(site: Site, meshes: Sequence[Mesh]) -> dict[str, tuple[Mesh, float]]:
+    """Turn the meshes of a pair so that a front view at the origin sees each as its picture does.
+
+    Parameters
+    ----------
+    site, meshes
+        As for :func:`draw_pair`.
+
+    Returns
+    -------
+    dict
+        ``first`` and ``second`` -> mesh (right, down and forward in nm from the centre) and edge of the cube shown, nm.
+    """
     second = site.second
     if second is None:
         raise ValueError(f"a site of {site.task} shows one place alone")
     frame = first_frame(site.location_nm)
     turned = second_frame(frame, second.location_nm)
     return {
-        "first": draw_turned(meshes[0], frame, site.location_nm, site.extent_nm, pixels, engine),
-        "second": draw_turned(meshes[1], turned, second.location_nm, second.extent_nm, pixels, engine),
+        "first": (_turned(meshes[0], frame, site.location_nm), site.extent_nm),
+        "second": (_turned(meshes[1], turned, second.location_nm), second.extent_nm),
     }
 
 
@@ -94,8 +113,12 @@ def draw_turned(
     uint8, shape (pixels, pixels, 3)
         Rows downwards, columns to the right, sRGB.
     """
+    standing = _turned(mesh, frame, center_nm)
+    return engine.render([standing], [BLUE], (0.0, 0.0, 0.0), extent_nm, pixels)["front"]
+
+
+def _turned(mesh: Mesh, frame: NDArray[np.floating], center_nm: Point) -> Mesh:
+    """Turn a mesh into a frame around a centre: a front view looks along z, with x to the right and y down."""
     center = np.asarray(center_nm, np.float64)
     turned = (mesh.vertices_nm.astype(np.float64) - center) @ np.asarray(frame, np.float64).T
-    # the first view of an engine looks along z, with x to the right and y down: a turned mesh is seen in the frame
-    standing = Mesh(turned.astype(np.float32), mesh.faces)
-    return engine.render([standing], [BLUE], (0.0, 0.0, 0.0), extent_nm, pixels)["front"]
+    return Mesh(turned.astype(np.float32), mesh.faces)

@@ -37,12 +37,16 @@ class ViewConfig:
         ``auto``, ``cpu`` or ``octarine``; see :func:`connectomebench.rendering.engines.choose_engine`.
     min_visible_px
         Each part must cover this many pixels in at least one view, else the site is not rendered.
+    geometry
+        Store depth, normals and masks of the views of meshes beside the pictures, in the column ``geometry``; see
+        :mod:`connectomebench.core.geometry_channels`.
     """
 
     image_px: int = 512
     em_px: int = 512
     engine: EngineName = "auto"
     min_visible_px: int = 16
+    geometry: bool = False
 
 
 class EmptyView(Exception):
