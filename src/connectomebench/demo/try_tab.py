@@ -16,10 +16,11 @@ from connectomebench.demo.ask_line import AT_ONCE, WAITING, AskLine
 from connectomebench.demo.ask_models import ask, explainable
 from connectomebench.demo.evidence import evidence_html
 from connectomebench.demo.html import models_table, origin, tally, warning
+from connectomebench.demo.neuroglancer import link_html
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.sample_pictures import views_html
 from connectomebench.demo.scene_view import AFTER, BEFORE, sample_scene
-from connectomebench.demo.texts import BUTTONS, answers, question
+from connectomebench.demo.texts import BUTTONS, INTRODUCTION, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
 from connectomebench.models.images import decode
@@ -38,9 +39,6 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     first = _answerable(content)[0]
     visit = gr.State(None, time_to_live=_SECONDS_KEPT)
     with gr.Column(elem_id="cb-try"):
-        with gr.Row(equal_height=True):
-            species = gr.Dropdown(_species(content), value=first[1], label="Species", interactive=True, min_width=240)
-            task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
         asked = gr.HTML(elem_classes="cb-prose")
         pictures = gr.HTML('<p style="min-height:20rem">The first sample is on its way.</p>', elem_id="cb-sample")
         turn = gr.Button(BEFORE, visible=False, elem_id="cb-turn", size="md")
@@ -57,7 +55,11 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         explain = gr.Button("What the models look at", visible=False, elem_id="cb-explain", size="md")
         looked = gr.HTML(elem_id="cb-looked", elem_classes="cb-prose")
         score = gr.HTML(elem_id="cb-score", elem_classes="cb-prose")
+        with gr.Row(equal_height=True):
+            species = gr.Dropdown(_species(content), value=first[1], label="Species", interactive=True, min_width=240)
+            task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
         gr.Checkbox(True, label="Answer with the keys that stand in brackets", elem_id="cb-keys", interactive=True)
+        gr.HTML(Markup("<p>{}</p>").format(INTRODUCTION), elem_classes="cb-prose")
 
     def show(state: VisitorState) -> list[Any]:
         collection = samples.collections[state.key]
@@ -65,10 +67,9 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         told_answers = answers(collection.task)
         return [
             state,
-            Markup('<h2 class="cb-question">{}</h2><p class="cb-hint">What to look for: {}</p>{}').format(
-                question(collection.task), hint(collection.task), warning(collection)
-            ),
-            views_html(samples, state.key, number),
+            Markup('<h2 class="cb-question">{}</h2>{}').format(question(collection.task), warning(collection)),
+            views_html(samples, state.key, number)
+            + Markup('<p class="cb-hint">What to look for: {}</p>').format(hint(collection.task)),
             *(
                 gr.Button(told_answers[i][1], visible=True, variant="primary")
                 if i < len(told_answers)
@@ -204,7 +205,7 @@ def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
     where = Markup('<p class="cb-soft">Where the answer comes from: {}. Sample {}.</p>').format(
         origin(row), row["sample_id"]
     )
-    return verdict + where + models_table(found, row)
+    return verdict + where + link_html(row) + models_table(found, row)
 
 
 def _score(content: AppData, state: VisitorState) -> Markup:
