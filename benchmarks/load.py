@@ -6,8 +6,9 @@ Run:
 The dataset is synthetic and lives in a temporary folder: rows of three 512 x 512 shaded pictures with noise, PNG files
 of about the size that real views have. In the same run the same rows lie as PNG files in folders with a
 `metadata.jsonl` (the `imagefolder` layout of `datasets`), one row a picture there, as that layout wants it. A row is
-three pictures in both rates. `datasets` decodes the first picture of a list twice, so that the ratio cannot reach 1
-where decoding is all that costs; with bytes alone (`_undecoded`) the layouts themselves are compared.
+three pictures in both rates. `_map` and `_two_threads` read as `load_rows` does; `_stock` reads the same files with
+`datasets` alone, which decodes the first picture of a list twice, so that its ratio cannot reach 1 where decoding is
+all that costs. With bytes alone (`_undecoded`) the layouts themselves are compared.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,7 @@ from connectomebench.core.site import Part, Site
 from connectomebench.core.source import SourceInfo
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.schema import SMALL_COLUMNS, make_row, shard_paths, write_partition
+from connectomebench.dataset.stored_picture import decode_once, read_decoded
 
 TASK = "merge_action"
 SPECIES = "fly"
@@ -145,6 +148,13 @@ def small_columns_share(paths: list[Path]) -> float:
     return read / sum(path.stat().st_size for path in paths)
 
 
+def check_same(stock: Any, ours: Any) -> None:
+    """Exit if the first row's pictures are not the same pixels in both; compiles what decodes them, too."""
+    for one, other in zip(stock[0]["images"], ours[0]["images"], strict=True):
+        if not np.array_equal(np.asarray(one), np.asarray(other)):
+            raise SystemExit("the two ways of reading give different pixels")
+
+
 def measure(count: int, folder: Path) -> dict[str, float]:
     """Write the dataset in both layouts and time reading it; see the module."""
     import datasets
@@ -167,15 +177,24 @@ def measure(count: int, folder: Path) -> dict[str, float]:
     if (len(data), len(pictures)) != (count, 3 * count):
         raise SystemExit(f"expected {count} rows and {3 * count} pictures, found {len(data)} and {len(pictures)}")
     stream = load_dataset("parquet", data_files=files, split="train", streaming=True)
-    ours_rate = rate(count, lambda: iter(data))
+    stock_rate = rate(count, lambda: iter(data))
+    picture_rate = rate(count, lambda: iter(pictures))
     raw = data.cast_column("images", datasets.List(datasets.Image(decode=False)))
     raw_pictures: Any = pictures.cast_column("image", datasets.Image(decode=False))
+    raw_rate = rate(count, lambda: iter(raw))
+    quick = decode_once(load_dataset("parquet", data_files=files, split="train", cache_dir=cache))
+    check_same(data, quick)
+    ours_rate, two_rate = (rate(count, partial(read_decoded, quick, threads)) for threads in (1, 2))
     return {
         "rows_per_s_map": ours_rate,
+        "rows_per_s_two_threads": two_rate,
+        "rows_per_s_stock": stock_rate,
         "rows_per_s_streaming": rate(count, lambda: iter(stream)),
         "small_columns_share": small_columns_share(shard_paths(ours / SPECIES, "train")),
-        "ratio_vs_imagefolder": ours_rate / rate(count, lambda: iter(pictures)),
-        "ratio_vs_imagefolder_undecoded": rate(count, lambda: iter(raw))
+        "ratio_vs_imagefolder": ours_rate / picture_rate,
+        "ratio_vs_imagefolder_two_threads": two_rate / picture_rate,
+        "ratio_vs_imagefolder_stock": stock_rate / picture_rate,
+        "ratio_vs_imagefolder_undecoded": raw_rate
         / rate(count, lambda: (Path(row["image"]["path"]).read_bytes() for row in raw_pictures)),
         "ratio_vs_imagefolder_first_load": prepare_plain_s / prepare_s,
         "rows": count,

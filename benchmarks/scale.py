@@ -70,16 +70,23 @@ def sites(n: int) -> list[Site]:
 
 
 def skeleton(n: int) -> Skeleton:
-    """Grow one neurite tree of n nodes 100 nm apart, with a branch about every 100 nodes."""
+    """Grow one neurite of n nodes 100 nm apart, with a side branch about every 100 nodes.
+
+    It goes straight for some micrometres and branches start near its tip, so that it is as thin in space with a million
+    nodes as with a thousand: what grows with the pairs of near nodes must not grow faster because the tree is a ball.
+    """
     rng = np.random.default_rng(0)
     parents = np.arange(-1, n - 1)
-    jumps = rng.random(n) < 0.01
-    parents[1:] = np.where(jumps[1:], rng.integers(0, np.arange(1, n)), parents[1:])
-    steps = rng.normal(size=(n, 3))
-    steps = 100 * steps / np.linalg.norm(steps, axis=1, keepdims=True)
-    nodes = np.zeros((n, 3))
+    jumps = np.flatnonzero(rng.random(n) < 0.01)
+    parents[jumps] = np.maximum(jumps - rng.integers(1, 300, len(jumps)), np.minimum(jumps - 1, 0))
+    turns = 0.2 * rng.normal(size=(n, 3))
+    turns[jumps] *= 10
+    nodes, ahead = np.zeros((n, 3)), np.zeros((n, 3))
+    ahead[0] = (1, 0, 0)
     for i in range(1, n):
-        nodes[i] = nodes[parents[i]] + steps[i]
+        step = ahead[parents[i]] + turns[i]
+        ahead[i] = step / np.linalg.norm(step)
+        nodes[i] = nodes[parents[i]] + 100 * ahead[i]
     edges = np.stack([np.arange(1, n), parents[1:]], axis=1).astype(np.int32)
     return Skeleton(nodes.astype(np.float32), edges, rng.uniform(50, 200, n).astype(np.float32))
 
@@ -312,7 +319,7 @@ STEPS: dict[str, tuple[Callable[[int, Path], Step], tuple[int, ...]]] = {
     "build: view content": (_view_content, SHORT),
     "build: assign controls": (_assign_controls, LONG),
     "build: match rendered": (_match_rendered, SHORT),
-    "build: partition": (_partition, SHORT),
+    "build: partition": (_partition, LONG),
     "build: write rows": (_write, SHORT),
     "build: leaks in ids": (_leaks_in_ids, SHORT),
     "build: leaks in pictures": (_leaks_in_pictures, SHORT),

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -23,16 +24,36 @@ if "PYTEST_XDIST_WORKER" in os.environ:  # processes that test side by side woul
 TOGETHER = ("sources/cave", "hub", "finetuning", "demo")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def together(nodeid: str) -> tuple[int, str]:
+    """Rank and name of the tests that one process takes with this one: those of a folder, or those of its file."""
+    path = nodeid.split("::", 1)[0].removeprefix("tests/")
+    for rank, folder in enumerate(TOGETHER):
+        if path.startswith(f"{folder}/"):
+            return rank, folder
+    return len(TOGETHER), path
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run these folders first, then files with few tests: slow ones are among them, and no process waits at the end."""
     tests = Counter(item.path for item in items)
-    order: dict[Path, tuple[int, int, Path]] = {}
-    for item in items:
-        path = item.path.relative_to(config.rootpath / "tests")
-        rank = next((i for i, folder in enumerate(TOGETHER) if path.is_relative_to(folder)), len(TOGETHER))
-        order[item.path] = rank, tests[item.path], path
-        item.add_marker(pytest.mark.xdist_group(str(path) if rank == len(TOGETHER) else TOGETHER[rank]))
-    items.sort(key=lambda item: order[item.path])
+    items.sort(key=lambda item: (together(item.nodeid)[0], tests[item.path], item.path))
+
+
+@pytest.hookimpl(tryfirst=True, optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each process whole files and folders, so that what they share is made once.
+
+    Marks of pytest-xdist do not serve: version 3.8 writes groups where pytest 9.2 no longer looks for them.
+    """
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid)[1]
+
+    return Together(config, log)
 
 
 SMALL_CONFIG = """\

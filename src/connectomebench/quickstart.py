@@ -17,6 +17,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import require_modules
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.resources import resource_path
+from connectomebench.core.task_explanations import COMPARED_MODELS, MASK_RULES, NODE_RULES
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import read_manifest
@@ -37,11 +38,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-MODELS = ("probe", "trivial", "grey")
-MASK_MODEL = "mask_unet"
+MODELS = COMPARED_MODELS["exact"]
+MASK_MODEL = COMPARED_MODELS["masks"][0]
 _MASK_EPOCHS = 20
-NODE_RULES = ("random_node", "lonely_node")
-"""Lazy rules whose answers are recorded beside those of the node probe."""
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -119,9 +118,10 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
 
 
 def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
-    """Train a small U-Net on a task of masks and evaluate it, unless records of the same dataset exist."""
+    """Train a small U-Net on a task of masks and evaluate it beside rules, unless records of the same dataset exist."""
     from connectomebench.cards.cues import add_mask_baselines
     from connectomebench.evaluation.mask_check import check_masks
+    from connectomebench.models.mask_baselines import MaskBaseline
     from connectomebench.models.mask_training import MaskTrainingConfig, train_masks
     from connectomebench.models.mask_unet import load_mask_model
 
@@ -129,17 +129,22 @@ def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
     cache = out / ".cache" / "datasets"
     if "mask_baselines" not in entry:
         add_mask_baselines(folder, check_masks(str(folder), species, rows_cache=cache))
-    path = result_path(out / "results", MASK_MODEL, task, species, "test")
-    if _records_of(path) == entry["fingerprint"]:
+    paths = {name: result_path(out / "results", name, task, species, "test") for name in COMPARED_MODELS["masks"]}
+    wanted = [name for name, path in paths.items() if _records_of(path) != entry["fingerprint"]]
+    if not wanted:
         _log.info("%s: results exist", task)
         return
-    parts = ("train", "validation", "test")
-    train, validation, test = (load_rows(str(folder), species, part, cache=cache) for part in parts)
-    _log.info("%s: training %s on %d rows", task, MASK_MODEL, len(train.dataset))
-    saved = out / "models" / MASK_MODEL / task / species
-    config = MaskTrainingConfig(input_px=96, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
-    train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
-    evaluate_model(load_mask_model(saved), test.dataset, "test", entry["fingerprint"], path)
+    train, validation, test = (load_rows(str(folder), species, part, cache=cache) for part in PARTITIONS)
+    for name in wanted:
+        if name in MASK_RULES:
+            model: Model = MaskBaseline(name)
+        else:
+            _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
+            saved = out / "models" / name / task / species
+            config = MaskTrainingConfig(input_px=96, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
+            train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
+            model = load_mask_model(saved)
+        evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
 
 
 def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
@@ -151,7 +156,7 @@ def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
     entry = read_manifest(folder)["species"][species]
     if "cues" not in entry:
         _add_cues(task, folder, species, out)
-    paths = {name: result_path(out / "results", name, task, species, "test") for name in ("probe", *NODE_RULES)}
+    paths = {name: result_path(out / "results", name, task, species, "test") for name in COMPARED_MODELS["places"]}
     wanted = [name for name, path in paths.items() if _records_of(path) != entry["fingerprint"]]
     if not wanted:
         _log.info("%s: results exist", task)
@@ -159,7 +164,7 @@ def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
     cache = out / ".cache" / "datasets"
     train, test = (load_rows(str(folder), species, part, cache=cache) for part in ("train", "test"))
     for name in wanted:
-        if name == "probe":
+        if name not in NODE_RULES:
             _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
             saved = out / "models" / name / task / species
             config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
@@ -245,7 +250,5 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    # the page is about answers of a set; scores of masks and places stand on the card and in the results
-    shown = {task: m for task, m in manifests.items() if get_task(task).scoring == "exact"}
-    folders = {task: out / task for task, m in shown.items() if chosen in m["species"]}
+    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"]}
     return write_report(out, folders, chosen, out / "results")

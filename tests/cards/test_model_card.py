@@ -16,7 +16,7 @@ from PIL import Image
 from connectomebench.cards import calibration_plot as drawing
 from connectomebench.cards.calibration_plot import calibration_figure
 from connectomebench.cards.model_card import KINDS, model_card
-from connectomebench.cards.model_results import METRIC_NAMES, TABLE, evaluations
+from connectomebench.cards.model_results import METRIC_NAMES, TABLES, evaluations
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.card_template import estimate_text
@@ -149,20 +149,42 @@ def test_every_number_is_that_of_the_records(card: ModelCard, results: pd.DataFr
         (r.dataset_config, r.dataset_split, r.metric_type): (r.metric_value, r.metric_name, r.dataset_type)
         for r in card.data.eval_results
     }
-    assert len(index) == 3 * len(METRICS) and set(METRIC_NAMES) == set(METRICS)
+    assert len(index) == 3 * len(METRICS) and set(METRIC_NAMES) == {*METRICS, *TABLES["places"], *TABLES["masks"]}
     costs = card.text[card.text.index("### Cost") :]
     scores = card.text[: card.text.index("### Cost")]
     for s in summarise(results):
         row = cells(scores, f"{s.species} | {s.partition}")
         assert row[2:4] == [str(s.n), str(s.n_groups)] and row[9] == str(s.unparsed) == "1"
-        assert row[4:9] == [estimate_text(e.value, e.lower, e.upper) for e in map(s.estimates.get, TABLE)]
-        for name, (kind, words) in METRIC_NAMES.items():
+        assert row[4:9] == [estimate_text(e.value, e.lower, e.upper) for e in map(s.estimates.get, TABLES["exact"])]
+        for name in METRICS:
+            kind, words = METRIC_NAMES[name]
             e = s.estimates[name]
             value, told, dataset = index[s.species, s.partition, kind]
             assert value == pytest.approx(e.value) and dataset == (DATASET if s.species == "mouse" else TASK)
             assert told == f"{words}, 95% interval {e.lower:.3f} to {e.upper:.3f}, n = {e.n} in {e.n_groups} groups"
         paid = ["300 (n = 36)", "2 (n = 36)"] if s.species == "fly" else ["–", "–"]
         assert cells(costs, f"{s.species} | {s.partition}")[2:] == [f"0.26 (n = {s.n})", *paid]
+
+
+def test_places_are_scored_by_place(tmp_path: Path) -> None:
+    task = "endpoint_localization"
+    truth = '{"answer":"0, 0, 0","right":[[0,0,0]],"nodes":[],"full_nm":500}'
+    rows = answers("mouse", task=task, prediction="1250, 0, 0", answer=truth, probability=None)
+    results = read_results(write_results(tmp_path / "r.parquet", rows))
+    own = replace(RECORD, kind="node_probe", task=task, trained_on=(data(task=task),))
+    card = model_card(own, results, REPO, {"head.skops"})
+    assert cells(card.text[: card.text.index("### Cost")], "mouse | test")[2:7] == [
+        "36",
+        "18",
+        "0.500 (0.500 to 0.500)",
+        "0.000 (0.000 to 0.000)",
+        "0",
+    ]
+    assert {r.metric_type: r.metric_value for r in card.data.eval_results} == {
+        "place_score": 0.5,
+        "place_hit_rate": 0.0,
+    }
+    assert "Place score: 1 for a place within 500 nm" in card.text and "Balanced accuracy" not in card.text
 
 
 def test_what_makes_a_result_special_is_noted(card: ModelCard, results: pd.DataFrame) -> None:

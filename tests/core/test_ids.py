@@ -45,6 +45,12 @@ def test_what_is_no_number_is_told(value: object) -> None:
         exact_id(value)
 
 
+@pytest.mark.parametrize("mark", [",", ".", "'", "’", "_", " ", "\u00a0", "\u202f"])
+def test_marks_between_thousands_say_so(mark: str) -> None:
+    with pytest.raises(ValueError, match="write the digits alone"):
+        exact_id(f"{720575940628857210:,}".replace(",", mark))
+
+
 @given(numbers=st.lists(IDS | st.none()))
 def test_nullable_columns_are_exact(numbers: list[int | None]) -> None:
     present = [number for number in numbers if number is not None]

@@ -15,7 +15,14 @@ from swept_tubes import CENTER, EXTENT, crossing_tubes, tube
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
-from connectomebench.demo.ask_pictures import IMAGE_PX, draw_meshes, draw_something, meeting_point, read_views
+from connectomebench.demo.ask_pictures import (
+    IMAGE_PX,
+    draw_meshes,
+    draw_something,
+    meeting_point,
+    pixels_of_views,
+    read_views,
+)
 from connectomebench.rendering.colours import BLUE, ORANGE
 from connectomebench.rendering.engines import CpuEngine
 
@@ -89,6 +96,7 @@ def header_of(width: int, height: int) -> bytes:
 
 def test_pictures_are_measured_before_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     good = encoded(square())
+    assert len(pixels_of_views([good] * 3)) == 3
     wrong = [
         (header_of(5000, 5000), "front view must be 32 to 4096"),
         (header_of(100_000, 100_000), "no whole PNG or JPEG"),  # Pillow itself refuses it
@@ -96,13 +104,17 @@ def test_pictures_are_measured_before_they_are_decoded(monkeypatch: pytest.Monke
         (encoded(Image.new("RGB", (64, 48))), "64 by 48 pixels; views are square"),
         (encoded(square(), "GIF"), "no whole PNG or JPEG"),
         (encoded(square(), "WEBP"), "no whole PNG or JPEG"),
-        (b"\x89PNG" + b"\0" * 20_000_000, "more than 20 MB"),
         (b"", "no whole PNG or JPEG"),
     ]
     monkeypatch.setattr(Image.Image, "convert", lambda *_: pytest.fail("was decoded"))
     for data, words in wrong:
         with pytest.raises(ConnectomeBenchError, match=words):
-            read_views([data, good, good])
+            pixels_of_views([data, good, good])
+    # a large file does not even reach the process that decodes, and what that one refuses is passed on
+    with pytest.raises(ConnectomeBenchError, match="more than 20 MB"):
+        read_views([b"\x89PNG" + b"\0" * 20_000_000, good, good])
+    with pytest.raises(ConnectomeBenchError, match="front view must be 32 to 4096"):
+        read_views([header_of(5000, 5000), good, good])
     with pytest.raises(ConnectomeBenchError, match="one picture for each view"):
         read_views([good, good])
 
@@ -115,9 +127,10 @@ def test_damaged_pictures_are_refused_in_one_sentence(data: st.DataObject) -> No
     for _ in range(data.draw(st.integers(1, 6))):
         whole[data.draw(st.integers(2, len(whole) - 1))] = data.draw(st.integers(0, 255))
     cut = bytes(whole[: data.draw(st.integers(1, len(whole)))])
+    # here, not in the process with limits: there a crash would read as a refusal
     try:
-        views = read_views([cut] * 3)
+        views = pixels_of_views([cut] * 3)
     except ConnectomeBenchError as error:
         assert "\n" not in str(error)
     else:
-        assert all(max(view.size) <= 4096 for view in views)
+        assert all(len(pixels) <= 4096 * 4096 * 3 for pixels in views)

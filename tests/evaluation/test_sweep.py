@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.sweep import SweepConfig, run_sweep, spaced_sizes
+from connectomebench.models import trivial_baseline
 
 ROOT = Path(__file__).parents[2]
 SIZES = (8, 12, 16, 24)
@@ -35,6 +38,23 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
         counts[partition] = {a: sum(row["answer"] == a for row in rows) for a in ("no", "yes")}
     write_card(folder, add_species(folder, "merge_action", "fly", entry(counts)))
     return folder
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_forest() -> Iterator[None]:
+    """Choose among logistic heads only: forests take nearly all the time, and have no part in sweeps."""
+    all_heads = trivial_baseline._candidates
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trivial_baseline, "_candidates", lambda seed: all_heads(seed)[:3])
+        yield
+
+
+@pytest.fixture(scope="module")
+def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a sweep that ran to its end."""
+    out = tmp_path_factory.mktemp("finished")
+    sweep(dataset, out, [])
+    return out
 
 
 def sweep(dataset: Path, out: Path, lines: list[str], **changes):
@@ -73,7 +93,8 @@ def test_sizes_that_the_data_do_not_have_are_refused(dataset, tmp_path) -> None:
         spaced_sizes(18, 10)
 
 
-def test_records_of_other_data_are_not_taken(dataset, tmp_path) -> None:
+def test_records_of_other_data_are_not_taken(dataset, finished, tmp_path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     found = sweep(dataset, tmp_path, [])
     manifest = json.loads((dataset / "manifest.json").read_text())
     assert manifest["species"]["fly"]["fingerprint"] == read_results(found.paths[0])["dataset_fingerprint"][0]
@@ -83,8 +104,11 @@ def test_records_of_other_data_are_not_taken(dataset, tmp_path) -> None:
         sweep(dataset, tmp_path, [])
 
 
-def test_the_script_prints_curves_and_draws_them(dataset, tmp_path) -> None:
-    words = ["--dataset", dataset, "--models", "trivial", "--sizes", *map(str, SIZES), "--seeds", "1"]
+def test_the_script_prints_curves_and_draws_them(dataset, finished, tmp_path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    missing = next(tmp_path.rglob("test@train24-seed1.parquet"))
+    missing.unlink()
+    words = ["--dataset", dataset, "--models", "trivial", "--sizes", *map(str, SIZES), "--seeds", "2"]
     done = subprocess.run(
         [sys.executable, ROOT / "training/sweep.py", *words, "--out", tmp_path],
         capture_output=True,
@@ -92,6 +116,7 @@ def test_the_script_prints_curves_and_draws_them(dataset, tmp_path) -> None:
         env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")},
     )
     assert done.returncode == 0, done.stderr
+    assert "7 of 8 runs are there already" in done.stderr and missing.is_file()
     found = json.loads(done.stdout)
     assert [p["samples"] for p in found["curves"]["trivial"]["points"]] == list(SIZES)
     assert found["level"] == "published level of people (mouse)" and not found["simulated_errors"]

@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from sklearn.metrics import balanced_accuracy_score
 from stored_rows import entry
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.part_masks import STAYS, TAKEN, encode_masks
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.evaluation.results import read_results, write_results
 from connectomebench.hub.leaderboard import eval_results, eval_yaml
@@ -72,7 +74,23 @@ def test_eval_yaml_has_one_task_a_species(manifest):
     assert "balanced accuracy on the test partition, as a share; chance is 0.5." in found["description"]
     assert found["description"].endswith("The errors are simulated in `mouse`.")
     manifest["task"] = "endpoint_localization"
-    assert "accuracy" not in eval_yaml(manifest, REPO)
+    asked = yaml.safe_load(eval_yaml(manifest, REPO))["description"]
+    assert "accuracy" not in asked and "Metric: place score on the test partition, as a share." in asked
+
+
+def test_places_and_masks_have_their_own_score(manifest, record, tmp_path):
+    truth = '{"answer":"0, 0, 0","right":[[0,0,0]],"nodes":[],"full_nm":500}'
+    taken = encode_masks({"front": np.array([[TAKEN, STAYS, STAYS, STAYS]], np.uint8)})
+    half = encode_masks({"front": np.array([[TAKEN, TAKEN, STAYS, STAYS]], np.uint8)})
+    for task, said, answer, name, value in (
+        ("endpoint_localization", "1250, 0, 0", truth, "place score", 0.5),
+        ("split_mask_generation", half, taken, "mean IoU of both parts", (1 / 2 + 2 / 3) / 2),
+    ):
+        results = _results(tmp_path, task=task, prediction=said, answer=answer)
+        files = eval_results(results, dataclasses.replace(record, task=task), REPO, COMMIT, manifest | {"task": task})
+        [entry] = parse_eval_result_entries(yaml.safe_load(files[f"{task}.yaml"]))
+        assert entry.value == pytest.approx(value, abs=1e-4)
+        assert entry.notes is not None and entry.notes.startswith(f"{name} as a share, 95% interval {value:.3f} to")
 
 
 def test_results_become_entries_that_the_client_reads_back(manifest, record, tmp_path):

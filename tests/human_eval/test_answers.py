@@ -5,9 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.tasks import TASKS, get_task
+from connectomebench.core.places import list_nodes
+from connectomebench.core.tasks import MESH_VIEWS, TASKS, get_task
 from connectomebench.evaluation.results import write_results
-from connectomebench.human_eval.answers import SURENESS, answer_steps, rating_records, stated_probability
+from connectomebench.human_eval.answers import SURENESS, answer_steps, offered, rating_records, stated_probability
 from connectomebench.human_eval.session import Rating
 from connectomebench.models.confidence import parse_confidence
 from connectomebench.models.reply_parsing import parse_answer
@@ -48,9 +49,30 @@ def test_places_are_named_by_their_nodes(name: str, sides: int) -> None:
     assert record.get("probability") is None
 
 
-def test_masks_are_refused() -> None:
-    with pytest.raises(ConnectomeBenchError, match="a mask"):
-        answer_steps(get_task("split_mask_generation"))
+def test_a_row_offers_its_own_answers_alone() -> None:
+    task = get_task("merge_action_multiple_choice")
+    assert offered(task, "?", task.views_of(2)) == (("a", "b", "none"),)
+    assert offered(get_task("merge_action"), "?", MESH_VIEWS) == ()
+    question = f"Where?\n{list_nodes([(0.0, 0.0, 0.0)] * 3, (0.0, 0.0, 0.0))}"
+    assert offered(get_task("endpoint_localization"), question, MESH_VIEWS) == (("1", "2", "3"),)
+    assert offered(get_task("split_proposal"), question, MESH_VIEWS) == (("1", "2", "3"),) * 2
+
+
+@pytest.mark.parametrize(("candidates", "guess"), [(1, 1 / 2), (2, 1 / 3), (4, 1 / 5)])
+def test_a_guess_among_few_candidates_is_worth_more(candidates: int, guess: float) -> None:
+    task = get_task("merge_action_multiple_choice")
+    rows = {column: ["x"] for column in ("sample_id", "task", "species", "question", "answer", "group")}
+    rows["views"] = [task.views_of(candidates)]
+    [record] = rating_records(rows, [Rating("x", ("a", "1"), 2.0)], task, {})
+    assert record["probability"] == pytest.approx(guess)
+
+
+def test_masks_need_the_pictures_of_their_rows() -> None:
+    task = get_task("split_mask_generation")
+    drawn, sure = answer_steps(task, views=MESH_VIEWS)
+    assert (drawn.views, drawn.choices) == (MESH_VIEWS, ()) and len(sure.choices) == len(SURENESS)
+    with pytest.raises(ConnectomeBenchError, match="pictures"):
+        rating_records({"sample_id": ["x"]}, [Rating("x", ("{}", "1"), 1.0)], task, {})
 
 
 @given(
@@ -65,6 +87,7 @@ def test_records_say_what_was_said(task, said: list[tuple[int, str, float]]) -> 
         "species": ["fly"] * n,
         "question": ["?"] * n,
         "answer": [task.labels[0]] * n,
+        "views": [task.views_of(4)] * n,
         "group": [f"g{i}" for i in range(n)],
     }
     ratings = [Rating(f"s{i}", (task.labels[a % len(task.labels)], sure), t) for i, (a, sure, t) in enumerate(said)]

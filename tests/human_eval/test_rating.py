@@ -95,10 +95,10 @@ def test_the_page_is_told_nothing_but_what_a_model_is_told(rows: Rows) -> None:
 
     sitting = RatingSession([Item("secret", 0, rows.dataset[0]["question"])], (), Kept())  # type: ignore[arg-type]
     state = page_state(sitting, rows.dataset)
-    assert set(state) == {"number", "total", "question", "texts", "seconds", "columns"}
+    assert set(state) == {"number", "total", "question", "texts", "offered", "seconds", "columns"}
     pictures = [picture for column in state["columns"] for picture in column]
     assert [p["name"] for p in pictures] == ["front view (xy plane)", "side view (yz plane)", "top view (xz plane)"]
-    assert all(set(picture) == {"name", "source", "overlay"} for picture in pictures)
+    assert all(set(picture) == {"name", "view", "source", "overlay"} for picture in pictures)
     assert all(picture["source"].startswith("data:image/png;base64,") for picture in pictures)
     # the overlay is laid over the picture by the page: the pixels are those that a model sees
     assert all(picture["overlay"].startswith("<svg") for picture in pictures)

@@ -67,13 +67,51 @@ def test_what_ome_zarr_says_is_used(tmp_path: Path) -> None:
     assert (volume.shape, volume.voxel_size_nm) == (SHAPE, (20.0, 10.0, 40.0))
 
 
+@pytest.mark.parametrize("head", ["file://", "precomputed://file://", "zarr://file://", "zarr://"])
+def test_local_addresses_are_described_as_their_paths(head: str, tmp_path: Path) -> None:
+    container = "precomputed" if "precomputed" in head else "zarr"
+    made = write(container, tmp_path, toy()[0])
+    (finding,) = inspect_path(head + made.path)
+    volume = opened(finding)
+    assert finding.facts["labels"] == 4 and np.array_equal(volume.read((0, 0, 0), volume.shape), toy()[0])
+    pair = inspect_pair(head + made.path, made.path)
+    assert pair[-1].facts["overlap of foregrounds"] == "100.0%"
+
+
+def test_labels_below_zero_are_taken_for_background(tmp_path: Path) -> None:
+    labels = np.where(toy()[0] == 0, -1, toy()[0].astype(np.int32))
+    made = write("npy", tmp_path, labels)
+    (finding,) = inspect_path(made.path)
+    assert any("labels below zero (-1) are taken for background" in w for w in finding.warnings)
+    volume = opened(finding)
+    assert np.array_equal(volume.read((0, 0, 0), volume.shape), toy()[0])
+    other = write("h5", tmp_path, toy()[0])
+    assert inspect_pair(made.path, other.path)[-1].facts["overlap of foregrounds"] == "100.0%"
+
+
+@pytest.mark.parametrize("dtype", ["bool", "float32", "complex64", "S1", [("a", "i4")]])
+def test_what_is_no_volume_is_one_line(dtype: object, tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((3, 4, 5), dtype))  # type: ignore[arg-type]
+    with pytest.raises(ConnectomeBenchError, match="it holds values of the type"):
+        inspect_path(str(tmp_path / "a.npy"))
+    np.save(tmp_path / "b.npy", np.zeros((0, 4, 5), np.uint32))
+    with pytest.raises(ConnectomeBenchError, match="it is empty"):
+        inspect_path(str(tmp_path / "b.npy"))
+
+
+def test_image_data_of_16_bits_are_no_labels(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).integers(0, 60000, (8, 9, 10), np.uint16))
+    (finding,) = inspect_path(str(tmp_path / "a.npy"))
+    assert finding.kind == "image data in npy" and "rescale them to 0-255" in finding.warnings[0]
+
+
 def test_all_arrays_of_a_container_are_described(tmp_path: Path) -> None:
     gray = np.random.default_rng(0).integers(0, 255, (20, 20, 20)).astype(np.uint8)
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["labels"], file["raw"], file["scores"] = toy()[0], gray, np.zeros((4, 4, 4), np.float32)
     kinds = {f.path.rpartition(":")[2]: f for f in inspect_path(str(tmp_path / "a.h5"))}
     assert kinds["labels"].kind == "labels in HDF5" and kinds["raw"].kind == "image data in HDF5"
-    assert "floating-point" in kinds["scores"].warnings[0]
+    assert "values of the type float32" in kinds["scores"].warnings[0]
     assert "image:" in "\n".join(kinds["raw"].usage)
     (one,) = inspect_path(f"{tmp_path / 'a.h5'}:raw")
     assert one.facts["grey values"]["most"] == int(gray.max())
@@ -124,6 +162,12 @@ def test_other_axes_and_shapes_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", toy()[0].T)
     with pytest.raises(ConnectomeBenchError, match="another order: check `axes`"):
         inspect_pair(str(tmp_path / "c.npy"), str(tmp_path / "d.npy"))
+
+
+def test_radii_that_are_unknown_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "1.swc").write_text("1,3,0,0,0,2,-1\n2,3,10,0,0,-1,1\n3,3,20,0,0,-1,2\n")
+    (finding,) = inspect_path(str(tmp_path))
+    assert "2 of 3 points have no radius above zero" in finding.warnings[0]
 
 
 def test_neurons_and_meshes(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,6 +120,11 @@ def test_a_line_cut_short_is_dropped_and_a_damaged_one_is_named(tmp_path: Path):
         with open_edit_log(tmp_path) as log:
             assert len(log.edits) == whole[:end].count(b"\n")
         assert path.read_bytes() == whole[: whole[:end].rfind(b"\n") + 1]
+    rounded = json.loads(whole.splitlines()[0])
+    rounded["source_supervoxels"] = [float(i) for i in rounded["source_supervoxels"]]
+    path.write_text(json.dumps(rounded) + "\n")
+    with pytest.raises(ConnectomeBenchError, match="line 1: source_supervoxels are no whole numbers"):
+        read_edits(path)
     path.write_bytes(whole[:40] + b"\n")
     with pytest.raises(ConnectomeBenchError, match="line 1 is no edit"), open_edit_log(tmp_path):
         pass

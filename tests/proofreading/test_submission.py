@@ -21,6 +21,8 @@ from connectomebench.proofreading.edit_log import Edit
 from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.outputs import write_mapping
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
+from connectomebench.sources.cave import connect
+from connectomebench.sources.cave.cave_config import RequestConfig
 
 OPERATIONS = {o["operation_id"]: o for o in json.loads((FIXTURE / "operations.json").read_text())["operations"]}
 Seeds = list[tuple[int, list[float]]]
@@ -206,3 +208,14 @@ def test_what_cannot_be_submitted_is_one_line(server: ReplayServer, tmp_path: Pa
     assert "was submitted to another on" in run(capsys, server, out, "--yes", code=2)[-1]
     log.write_bytes(b"{}\n{}\n")
     assert "what was sent is not known; restore it" in run(capsys, server, out, "--yes", code=2)[-1]
+
+
+def test_a_server_that_is_not_there_is_named_by_its_option(tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    again = connect.with_retries
+    hasty = RequestConfig(attempts=1, wait_s=0.001, longest_wait_s=0.01)
+    monkeypatch.setattr(connect, "with_retries", lambda what, read, rules, login: again(what, read, hasty, login))
+    out = write_run(tmp_path / "out", recorded(1))
+    assert main(["submit", str(out), "--server", "http://127.0.0.1:9", "--table", TABLE]) == 2
+    message = capsys.readouterr().err
+    assert "http://127.0.0.1:9" in message and "--server" in message and "source.cave" not in message

@@ -12,7 +12,7 @@ from connectomebench.cards.plotting import BLUE, IDEAL, INK, PAGE, SOFT, render,
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.card_template import LEVEL, estimate_text
 from connectomebench.evaluation.calibration import ReliabilityBins, bin_rows, reliability_bins
-from connectomebench.evaluation.results import YES_NO, Summary, default_rows, summarise
+from connectomebench.evaluation.results import YES_NO, Summary, default_rows, stated_events, summarise
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,16 +29,16 @@ _PER_LINE = 3
 _TICKS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
-def reliability_figure(bins: ReliabilityBins) -> Figure:
-    """Draw the reliability diagram of one model; see :func:`draw_reliability`."""
+def reliability_figure(bins: ReliabilityBins, of: str = "“yes”") -> Figure:
+    """Draw the reliability diagram of one model; see :func:`draw_reliability`. ``of`` names what is predicted."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH, _height(_MARGIN)), facecolor=PAGE)
-    draw_reliability(figure, bins, _MARGIN)
+    draw_reliability(figure, bins, _MARGIN, of)
     return figure
 
 
-def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float) -> tuple[Axes, Axes]:
+def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float, of: str = "“yes”") -> tuple[Axes, Axes]:
     """Plot observed frequency against predicted probability, with row counts per bin below.
 
     Each mark is a bin that holds rows; the more it holds, the larger it is. On the dashed line, stated probabilities
@@ -75,7 +75,7 @@ def draw_reliability(panel: FigureBase, bins: ReliabilityBins, head: float) -> t
     for centre, count in zip(centres, counts.tolist(), strict=True):
         shown = str(count) if count < 1000 else f"{count / 1000:.1f}k"
         lower.annotate(shown, (centre, count), (0, 2), textcoords="offset points", ha="center", color=SOFT, fontsize=7)
-    _label(upper, lower, int(counts.sum()), int(counts.max()))
+    _label(upper, lower, int(counts.sum()), int(counts.max()), of)
     return upper, lower
 
 
@@ -127,33 +127,33 @@ def _height(head: float) -> float:
 def _draw_panel(panel: FigureBase, results: pd.DataFrame, summary: Summary) -> None:
     here = (results["species"] == summary.species) & (results["partition"] == summary.partition)
     rows = results[here & results["probability"].notna()]
-    if rows.empty or not set(rows["answer"]) <= set(YES_NO):
-        known = f"n = {summary.n}, none with a probability of “yes”"
+    of = "“yes”" if set(rows["answer"]) <= set(YES_NO) else "the answer given"
+    if rows.empty:
+        known = f"n = {summary.n}, none with a probability"
     else:
         ece = summary.estimates["ece"]
         known = f"ECE {estimate_text(ece.value, ece.lower, ece.upper)}; n = {ece.n}, {ece.n_groups} groups"
-        label = (rows["answer"] == "yes").to_numpy(dtype=np.int64)
-        bins = reliability_bins(rows["probability"].to_numpy(dtype=np.float64), label, BINS)
-        draw_reliability(panel, bins, TITLES)
+        bins = reliability_bins(rows["probability"].to_numpy(dtype=np.float64), stated_events(rows), BINS)
+        draw_reliability(panel, bins, TITLES, of)
     height = _height(TITLES)
     panel.text(LEFT / WIDTH, 1 - 0.24 / height, f"{summary.species}, {summary.partition}", color=INK, fontsize=12)
     panel.text(LEFT / WIDTH, 1 - 0.46 / height, known, color=SOFT, fontsize=9)
 
 
-def _label(upper: Axes, lower: Axes, n: int, most: int) -> None:
+def _label(upper: Axes, lower: Axes, n: int, most: int, of: str) -> None:
     for axes in (upper, lower):
         tidy(axes)
         axes.set_xlim(0, 1)
     upper.set_ylim(0, 1)
     upper.tick_params(labelbottom=False)
     upper.set_yticks(_TICKS, [f"{share:g}" for share in _TICKS])
-    upper.set_ylabel("share that really is “yes”", color=INK, fontsize=10)
+    upper.set_ylabel("share that really is “yes”" if of == "“yes”" else "share that is right", color=INK, fontsize=10)
     lower.set_ylim(0, 1.3 * most)
     lower.set_yticks([])
     lower.spines["left"].set_visible(False)
     lower.grid(False)
     lower.set_xticks(_TICKS, [f"{share:g}" for share in _TICKS])
-    lower.set_xlabel("stated probability of “yes”", color=INK, fontsize=10)
+    lower.set_xlabel(f"stated probability of {of}", color=INK, fontsize=10)
     lower.set_ylabel(f"rows\n(n = {n})", color=INK, fontsize=9)
     note = f"lines: {LEVEL:.0%} intervals; bars: rows in each bin"
     upper.annotate(note, (0.5, 0), (0, -14), "axes fraction", "offset points", ha="center", color=SOFT, fontsize=8.5)

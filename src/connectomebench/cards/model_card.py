@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards.model_results import (
     METRIC_NAMES,
-    TABLE,
+    TABLES,
     Evaluation,
     calibration_effects,
     evaluations,
@@ -123,7 +123,7 @@ def model_card(
         simulated_em=simulated_em if task.has_em else [],
         config=_yaml(_public(json.loads(json.dumps(record.config)))),
         evaluations=found,
-        metric_names=[METRIC_NAMES[name][1] for name in TABLE],
+        metric_names=[METRIC_NAMES[name][1] for name in TABLES[task.scoring]],
         any_cost=any(value != DASH for e in found for value in e.cost.values()),
         effects=calibration_effects(results, recalibrations),
         calibration=CALIBRATION if CALIBRATION in files else None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import Scoring, get_task
 from connectomebench.dataset.card_template import DASH, LEVEL, ORGANISATION, estimate_text, is_number
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.evaluation.fit_recalibration import effect_on
@@ -34,9 +34,19 @@ METRIC_NAMES: dict[str, tuple[str, str]] = {
     "risk_at_80": ("selective_risk_at_80", "Share of wrong answers among the 80% it is surest of"),
     "risk_at_90": ("selective_risk_at_90", "Share of wrong answers among the 90% it is surest of"),
     "aurc": ("aurc", "Area under the risk-coverage curve"),
+    "place_score": ("place_score", "Place score"),
+    "hit_rate": ("place_hit_rate", "Share of answers with full credit"),
+    "miou": ("mean_iou", "Mean IoU of both parts"),
+    "miou_per_view": ("mean_iou_per_view", "Mean IoU of both parts, by view"),
+    "iou": ("iou", "IoU of the part taken away"),
+    "dice": ("dice", "Dice coefficient of the part taken away"),
 }
-TABLE = ("balanced_accuracy", "auroc", "brier", "ece", "mce")
-"""Those in the table of the card; all are in its model index."""
+TABLES: Mapping[Scoring, tuple[str, ...]] = {
+    "exact": ("balanced_accuracy", "auroc", "brier", "ece", "mce"),
+    "places": ("place_score", "hit_rate"),
+    "masks": ("miou", "miou_per_view", "iou", "dice"),
+}
+"""How a task is scored -> metrics in the table of the card; all that are defined are in its model index."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +75,8 @@ class Evaluation:
 
     @property
     def metrics(self) -> list[str]:
-        """Each metric of `TABLE` with its interval, as text."""
-        found = [self.summary.estimates[name] for name in TABLE]
+        """Each metric of the task's table in `TABLES` with its interval, as text."""
+        found = [self.summary.estimates[name] for name in TABLES[get_task(self.summary.task).scoring]]
         return [estimate_text(e.value, e.lower, e.upper) for e in found]
 
 
@@ -200,8 +210,8 @@ def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[Ev
             "dataset_args": {"fingerprint": evaluation.fingerprint},
         }
         for name, (metric, title) in METRIC_NAMES.items():
-            e = summary.estimates[name]
-            if is_number(e.value):
+            e = summary.estimates.get(name)
+            if e is not None and is_number(e.value):
                 interval = estimate_text(e.value, e.lower, e.upper).split(" ", 1)[1].strip("()")
                 label = f"{title}, {LEVEL:.0%} interval {interval}, n = {e.n} in {e.n_groups} groups"
                 entries.append(EvalResult(metric_type=metric, metric_value=float(e.value), metric_name=label, **place))

@@ -29,6 +29,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="PARTITION",
         help="write 3D scenes of this partition too, which the demo shows",
     )
+    parser.add_argument(
+        "--neighbourhoods",
+        action="append",
+        default=[],
+        choices=("train", "validation", "test"),
+        metavar="PARTITION",
+        help="write what lies around each place of this partition too, to look around in (may be repeated)",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -46,5 +54,11 @@ def _run(arguments: argparse.Namespace) -> None:
         from connectomebench.build.write_scenes import write_dataset_scenes
 
         write_dataset_scenes(config, arguments.out, arguments.config.parent, [*folders], arguments.scenes)
+    if arguments.neighbourhoods:
+        from connectomebench.build.write_neighbourhoods import write_dataset_neighbourhoods
+
+        write_dataset_neighbourhoods(
+            config, arguments.out, arguments.config.parent, [*folders], arguments.neighbourhoods
+        )
     for task, folder in folders.items():
         print(f'{task}: load_dataset("{folder}", "{config.species}")')

@@ -44,7 +44,7 @@ def _run(arguments: argparse.Namespace) -> None:
     print(f"{len(edits)} edits of {path}")
     for edit_id, why in refused.items():
         print(f"{edit_id}: refused: {why}")
-    graph = connect_graph(arguments.server, arguments.datastack, arguments.table)
+    graph = connect_graph(arguments.server, arguments.datastack, arguments.table, "--server")
     where = f"{graph.client.table_name} on {arguments.server}"
     if not arguments.yes:
         counts = dry_run(submissions, graph, arguments.out, print)

@@ -39,6 +39,8 @@ EXTRA_OF: dict[str, str] = {
     "tifffile": "arrays",
     "zarr": "arrays",
     "octarine": "octarine",
+    "gymnasium": "environment",
+    "openenv": "environment",
 }
 """Module -> the extra of ``pyproject.toml`` that brings it."""
 

@@ -14,6 +14,7 @@ LARGEST_ID = 2**64 - 1
 
 _ABSENT = frozenset({"", "na", "nan", "null", "none", "<na>"})
 _FLOAT = re.compile(r"[+-]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=e))(e[+-]?[0-9]+)?", re.IGNORECASE)
+_GROUPED = re.compile(r"[0-9]{1,3}([,.'’_\s][0-9]{3}){2,}")  # \s holds the narrow and fixed spaces of spreadsheets
 _ROUNDED = "went through a floating-point number, which rounds ids above 2^53; write all digits (pandas: dtype UInt64)"
 
 
@@ -47,6 +48,8 @@ def exact_id(value: object) -> int:
         raise ValueError(f"{value} {_ROUNDED}")
     if isinstance(value, str):
         text = value.strip()
+        if is_grouped(text):
+            raise ValueError(f"{text[:40]!r} has marks between its thousands; write the digits alone")
         if not re.fullmatch(r"[+-]?[0-9]{1,40}", text):
             reason = _ROUNDED if _FLOAT.fullmatch(text) else "is no id; ids are whole numbers"
             raise ValueError(f"{text[:40]!r} {reason}")
@@ -61,6 +64,17 @@ def exact_id(value: object) -> int:
 
 ExactId = Annotated[int, BeforeValidator(exact_id)]
 """An id in a configuration; pydantic itself would take a floating-point number for a whole one."""
+
+
+def is_grouped(text: str) -> bool:
+    """Return whether a text is one large number with marks between its thousands, as spreadsheets write it.
+
+    Examples
+    --------
+    >>> is_grouped("720,575,940,628,857,210"), is_grouped("720, 575"), is_grouped("720575940628857210")
+    (True, False, False)
+    """
+    return _GROUPED.fullmatch(text.strip()) is not None
 
 
 def is_absent(text: str) -> bool:

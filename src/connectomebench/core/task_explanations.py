@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, PAIR_VIEWS, get_task
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, PAIR_VIEWS, Scoring, get_task
 from connectomebench.core.view_layout import view_caption
 
 
@@ -137,8 +138,23 @@ MODEL_NAMES = {
     "probe": ("Probe", "frozen image encoder and logistic regression, on the pictures"),
     "trivial": ("Trivial features", "brightness and area of each colour (what is seen of sizes) alone"),
     "grey": ("Grey images", "the probe's recipe on uniform grey pictures"),
+    "random_node": ("Random node", "one of the drawn nodes, by lot"),
+    "lonely_node": ("Loneliest node", "the drawn node farthest from all others"),
+    "mask_unet": ("U-Net", "a small network that divides the segment of every view in two"),
+    "plane": ("Straight line", "half of each view, by the line that crosses the fewest pixels"),
+    "watershed": ("Thinnest neck", "half of each view, at the thinnest neck of the silhouette"),
 }
 BASELINES = ("trivial", "grey")
+NODE_RULES = ("random_node", "lonely_node")
+"""Lazy rules whose answers are recorded beside those of a model of places."""
+MASK_RULES = ("plane", "watershed")
+"""Masks without learning that are recorded beside those of a model of masks."""
+COMPARED_MODELS: Mapping[Scoring, tuple[str, ...]] = {
+    "exact": ("probe", *BASELINES),
+    "places": ("probe", *NODE_RULES),
+    "masks": ("mask_unet", *MASK_RULES),
+}
+"""How a task is scored -> the model that a report is about, then what it must beat."""
 
 CUE_TITLES = {
     "trivial": "brightness and area of each colour",

@@ -144,6 +144,8 @@ def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Pa
     import datasets
     from datasets.config import HF_DATASETS_CACHE
 
+    from connectomebench.dataset.stored_picture import decode_once
+
     paths, key = check_partition(folder, partition, entry)
     root = cache or Path(HF_DATASETS_CACHE)
     with parquet_errors(paths):
@@ -153,7 +155,7 @@ def _read_rows(folder: Path, partition: str, entry: Mapping[str, Any], cache: Pa
             split=datasets.NamedSplit(partition),
             cache_dir=str(root / "connectomebench" / key),
         )
-    return cast("Dataset", rows)
+    return decode_once(cast("Dataset", rows))
 
 
 @contextmanager

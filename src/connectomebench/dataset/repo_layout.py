@@ -2,12 +2,15 @@
 
 Beside the rows of a species (`SPECIES/PARTITION-NNNNN-of-NNNNN.parquet`) there may be their scenes, from format 2.0 on:
 `SPECIES/scenes-PARTITION-NNNNN-of-NNNNN.zip`, an archive with `SAMPLE_ID.glb`, the meshes that the pictures of a sample
-show, and `SAMPLE_ID-truth.glb`, what is really there. Loading rows never touches them.
+show, and `SAMPLE_ID-truth.glb`, what is really there; and their neighbourhoods,
+`SPECIES/neighbourhoods-PARTITION-NNNNN-of-NNNNN.zip`, with `SAMPLE_ID.npz`: meshes and slices round each place, without
+the truth (:mod:`connectomebench.dataset.neighbourhoods`). Loading rows never touches them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -24,7 +27,7 @@ MAIN = "main"
 
 _SPECIES = r"[a-z][a-z0-9_]*"
 _SHARD = re.compile(rf"({_SPECIES})/({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.parquet")
-_SCENES = re.compile(rf"({_SPECIES})/scenes-({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.zip")
+_SCENES = re.compile(rf"({_SPECIES})/(?:scenes|neighbourhoods)-({'|'.join(PARTITIONS)})-[0-9]{{5}}-of-[0-9]{{5}}\.zip")
 _BESIDE = re.compile(rf"({_SPECIES})-(?:skipped\.jsonl|samples\.png)")
 
 
@@ -51,7 +54,7 @@ def extra_files(species: str) -> list[str]:
     return [f"{species}-skipped.jsonl", picture_name(species)]
 
 
-def scene_files(folder: Path, species: str) -> list[str]:
+def scene_files(folder: Path, species: str, kinds: Sequence[str] = ("scenes", "neighbourhoods")) -> list[str]:
     """Return the names of the scene files of a species in a dataset folder, ``SPECIES/scenes-...``, sorted.
 
     Parameters
@@ -60,8 +63,10 @@ def scene_files(folder: Path, species: str) -> list[str]:
         ``OUT/TASK``.
     species
         Species config.
+    kinds
+        ``scenes``, ``neighbourhoods``, or both.
     """
-    found = (f"{species}/{path.name}" for path in (folder / species).glob("scenes-*.zip"))
+    found = (f"{species}/{path.name}" for kind in kinds for path in (folder / species).glob(f"{kind}-*.zip"))
     return sorted(name for name in found if _SCENES.fullmatch(name))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -54,3 +55,20 @@ class Rows:
 
     dataset: Dataset
     data: DataRecord
+
+    def decoded(self, threads: int = 1) -> Iterator[dict[str, Any]]:
+        """Yield the rows in stored order with their pictures decoded, for loops of one's own.
+
+        Parameters
+        ----------
+        threads
+            How many decode; with more than one, rows are read ahead.
+
+        Raises
+        ------
+        OSError, SyntaxError
+            If a picture is damaged.
+        """
+        from connectomebench.dataset.stored_picture import read_decoded
+
+        return read_decoded(self.dataset, threads)

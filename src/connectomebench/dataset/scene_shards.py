@@ -73,7 +73,9 @@ class StoredScenes:
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._archive_of: dict[str, Path] = {}
-        paths = sorted({folder.parent / name for folder in folders for name in scene_files(folder.parent, folder.name)})
+        paths = sorted(
+            {folder.parent / name for folder in folders for name in scene_files(folder.parent, folder.name, ["scenes"])}
+        )
         for path in paths:
             try:
                 with zipfile.ZipFile(path) as archive:

@@ -55,11 +55,14 @@ class Tab:
     build
         Adds components and events within the open tab: ``build(content, blocks, tab)``. Costly content is
         filled in by ``blocks.load`` (first tab) or ``tab.select``.
+    useful
+        Whether there is anything to show; other tabs are left out.
     """
 
     name: str
     title: str
     build: Callable[[AppData, gr.Blocks, gr.Tab], None]
+    useful: Callable[[AppData], bool] = lambda content: True
 
 
 def open_content(folder: Path) -> AppData:

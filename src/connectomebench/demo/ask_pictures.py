@@ -132,14 +132,30 @@ def read_views(files: Sequence[bytes]) -> list[Image.Image]:
         if len(data) > MOST_PICTURE_BYTES:
             raise ConnectomeBenchError(f"the {name} view has more than {MOST_PICTURE_BYTES // 1_000_000} MB")
     views = []
-    for pixels in run_limited(f"{__name__}:_pixels_of_views", files, "the views"):
+    for pixels in run_limited(f"{__name__}:pixels_of_views", files, "the views"):
         edge = isqrt(len(pixels) // 3)
         views.append(Image.frombytes("RGB", (edge, edge), pixels))
     return views
 
 
-def _pixels_of_views(files: list[bytes]) -> list[bytes]:
-    """Decode pictures to RGB pixels; their size and kind are checked before."""
+def pixels_of_views(files: list[bytes]) -> list[bytes]:
+    """Decode pictures to RGB pixels; their size and kind are checked before.
+
+    Parameters
+    ----------
+    files
+        As for :func:`read_views`, which calls this in a process with limits.
+
+    Returns
+    -------
+    list of bytes
+        Red, green and blue of each pixel, row by row, of one square picture each.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        As for :func:`read_views`.
+    """
     from PIL import Image
 
     found = []

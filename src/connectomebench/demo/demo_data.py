@@ -26,7 +26,7 @@ TASKS = (
 )
 """A Space shows ``OWNER/TASK`` of these where `DATASETS_VARIABLE` names nothing else."""
 
-_SAMPLES = [FILE_NAME, "*/test-*.parquet", "*/scenes-test-*.zip"]
+_SAMPLES = [FILE_NAME, "*/test-*.parquet", "*/scenes-test-*.zip", "*/neighbourhoods-test-*.zip"]
 _RESULTS = ["results/*.parquet", "results/**/*.parquet", "models/**/connectomebench.json"]
 
 

@@ -34,6 +34,8 @@ def build_page(content: AppData) -> gr.Blocks:
         gr.HTML(Markup("<h1>{}</h1>").format(TITLE), elem_classes=["cb-title", "cb-prose"])
         with gr.Tabs():
             for tab in TABS:
+                if not tab.useful(content):
+                    continue
                 with gr.Tab(tab.title, id=tab.name, elem_id=f"cb-tab-{tab.name}") as opened:
                     tab.build(content, blocks, opened)
     return blocks

@@ -6,6 +6,7 @@ from connectomebench.demo.app_data import Tab
 from connectomebench.demo.ask_tab import build_ask
 from connectomebench.demo.compare_tab import build_compare
 from connectomebench.demo.explore_tab import build_explore
+from connectomebench.demo.look_tab import build_look, can_look
 from connectomebench.demo.try_tab import build_try
 
 TABS = (
@@ -13,4 +14,5 @@ TABS = (
     Tab("explore", "Explore", build_explore),
     Tab("compare", "Compare", build_compare),
     Tab("ask", "Ask the models", build_ask),
+    Tab("look", "Look around", build_look, can_look),
 )

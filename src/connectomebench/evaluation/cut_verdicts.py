@@ -6,8 +6,9 @@ Many places imply the same cut, so an answer far from the reference may still be
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,8 +19,14 @@ from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable
 from connectomebench.core.places import nodes_in, read_places
 from connectomebench.core.site import Point
 from connectomebench.cuts.seeded_cuts import judge_seeds
+from connectomebench.evaluation.formatting import interval_text, without_nan
+from connectomebench.evaluation.mask_scores import mean_statistic
+from connectomebench.evaluation.result_records import by_keys, label, predictions_and_answers
+from connectomebench.evaluation.statistics import Estimate, bootstrap_interval
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from connectomebench.core.source import Source
     from connectomebench.sources.family import SegmentationFamily
 
@@ -90,6 +97,96 @@ def judge_answers(
 def good_cuts(verdicts: Sequence[CutVerdict]) -> NDArray[np.float64]:
     """Return 1 for a good cut and 0 for others, shape (rows,), for statistics over groups."""
     return np.array([float(one.good) for one in verdicts])
+
+
+@dataclass(frozen=True)
+class CutScores:
+    """What became of the answers of one model.
+
+    Attributes
+    ----------
+    model
+        As :func:`connectomebench.evaluation.result_records.label` names it.
+    samples
+        Ids of the judged samples.
+    verdicts
+        One a sample, in the same order.
+    good
+        Share of good cuts, with its 95% interval over groups.
+    """
+
+    model: str
+    samples: tuple[str, ...]
+    verdicts: tuple[CutVerdict, ...]
+    good: Estimate
+
+
+def judge_records(
+    frame: pd.DataFrame,
+    rows: Mapping[str, Mapping[str, Any]],
+    source: Source | SegmentationFamily,
+    rules: ProposalConfig,
+) -> list[CutScores]:
+    """Judge the answers in result records, model by model.
+
+    Parameters
+    ----------
+    frame
+        Result records of one task, species and partition, from
+        :func:`connectomebench.evaluation.result_records.read_results`.
+    rows
+        Sample id -> stored row; see :func:`judge_answers`.
+    source, rules
+        As for :func:`judge_answers`.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a record is of a sample that is not among the rows, or as :func:`judge_answers`.
+    """
+    found = []
+    for (model, condition), records in by_keys(frame, ("model", "condition")).items():
+        samples = records["sample_id"].tolist()
+        if missing := [sample for sample in samples if sample not in rows]:
+            raise ConnectomeBenchError(f"the dataset has no sample {missing[0]} of {model}; give the one it answered")
+        said, _ = predictions_and_answers(records)
+        verdicts = judge_answers(said.tolist(), [rows[sample] for sample in samples], source, rules)
+        share = bootstrap_interval(
+            mean_statistic(good_cuts(verdicts)), records["group"].to_numpy(dtype=str), bounds=(0.0, 1.0)
+        )
+        found.append(CutScores(label(model, condition), tuple(samples), tuple(verdicts), share))
+    return found
+
+
+def cuts_text(scores: Sequence[CutScores]) -> str:
+    """Format the share of good cuts of each model, and why answers give no cut."""
+    lines = []
+    for one in scores:
+        lines.append(
+            f"{one.model}: good cuts {interval_text(one.good)}, {one.good.n} rows in {one.good.n_groups} groups"
+        )
+        problems = Counter(verdict.problem for verdict in one.verdicts if verdict.problem is not None)
+        lines += [f"  {number} without a cut: {problem}" for problem, number in problems.most_common()]
+    return "\n".join(lines)
+
+
+def cuts_json(scores: Sequence[CutScores]) -> list[dict[str, Any]]:
+    """Return the scores and every verdict as plain values."""
+    return [
+        without_nan(
+            {
+                "model": one.model,
+                "good_cuts": {"value": one.good.value, "low": one.good.lower, "high": one.good.upper},
+                "n": one.good.n,
+                "n_groups": one.good.n_groups,
+                "cuts": [
+                    {"sample_id": sample, **asdict(verdict)}
+                    for sample, verdict in zip(one.samples, one.verdicts, strict=True)
+                ],
+            }
+        )
+        for one in scores
+    ]
 
 
 def _judge(

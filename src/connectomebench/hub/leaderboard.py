@@ -13,6 +13,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.evaluation.results import Summary, default_rows, summarise
+from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
 from connectomebench.models.model_record import ModelRecord
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 # Its "inspect-ai" would be untrue: Inspect takes one picture a sample, and its scorers give plain accuracy.
 FRAMEWORK = "connectomebench"
 PARTITION = "test"
-METRIC = "balanced_accuracy"
 _DIGITS = 4
 
 
@@ -73,9 +73,10 @@ def eval_results(
 ) -> dict[str, str]:
     """Return the files of ``.eval_results/`` of a model repository.
 
-    One entry a species whose whole test partition was answered. The value is balanced accuracy as a share, rounded to
-    four digits; the interval, the number of rows and what the model was trained on are in the notes. There is no date:
-    result records have none, and the Hub takes that of the commit.
+    One entry a species whose whole test partition was answered. The value is the main metric of the task
+    (:func:`connectomebench.evaluation.summary.main_metric`) as a share, rounded to four digits; the interval, the
+    number of rows and what the model was trained on are in the notes. There is no date: result records have none, and
+    the Hub takes that of the commit.
 
     Left out are results of other models, revisions or conditions (ablations), of other data than those in
     ``dataset_repo`` (by fingerprint), of a part of the test partition, and of rows that the model was trained on.
@@ -119,14 +120,13 @@ def eval_results(
         & (results["partition"] == PARTITION)
     ]
     entries = []
-    # a place in nm is not right or wrong by its text
-    for species in sorted(set(own["species"])) if get_task(record.task).labels else []:
+    for species in sorted(set(own["species"])):
         entry = manifest["species"].get(species)
         rows = own[own["species"] == species]
         if entry is None or not _is_whole(rows, entry, dataset_repo) or _has_learnt(record, entry):
             continue
         [summary] = summarise(rows)
-        estimate = summary.estimates[METRIC]
+        estimate = summary.estimates[main_metric(record.task)]
         if not math.isnan(estimate.value):
             entries.append(
                 EvalResultEntry(
@@ -148,9 +148,8 @@ def _description(task: Task, simulated: list[str]) -> str:
         "Places in automatic segmentations of brain volumes, drawn as pictures, each with one question for a "
         f"proofreader. {task.question}"
     ]
-    if task.labels:
-        chance = "; chance is 0.5" if task.answer_kind == "yes_no" else ""
-        notes.append(f"Metric: balanced accuracy on the {PARTITION} partition, as a share{chance}.")
+    chance = "; chance is 0.5" if task.answer_kind == "yes_no" else ""
+    notes.append(f"Metric: {METRIC_TITLES[main_metric(task.name)]} on the {PARTITION} partition, as a share{chance}.")
     if simulated:
         notes.append(f"The errors are simulated in {', '.join(simulated)}.")
     return " ".join(notes)
@@ -173,15 +172,17 @@ def _has_learnt(record: ModelRecord, entry: Mapping[str, Any]) -> bool:
 
 
 def _notes(summary: Summary, record: ModelRecord, entry: Mapping[str, Any]) -> str:
-    estimate = summary.estimates[METRIC]
+    metric = main_metric(summary.task)
+    estimate = summary.estimates[metric]
     interval = (
         "no interval"
         if math.isnan(estimate.lower)
         else f"95% interval {estimate.lower:.3f} to {estimate.upper:.3f} over {summary.n_groups} groups"
     )
-    notes = [f"balanced accuracy as a share, {interval}, n={summary.n}"]
+    notes = [f"{METRIC_TITLES[metric]} as a share, {interval}, n={summary.n}"]
     if summary.unparsed:
-        notes.append(f"{summary.unparsed} replies without an answer count as wrong")
+        counted = "count as wrong" if get_task(summary.task).scoring == "exact" else "score 0"
+        notes.append(f"{summary.unparsed} replies without an answer {counted}")
     if record.species:
         notes.append(f"trained on {', '.join(record.species)}")
     if entry["source"]["simulated_errors"]:

@@ -241,7 +241,8 @@ def _generated_files(
         made[FILE_NAME] = record_text(record).encode()
     if results is not None:
         made |= _result_files(results)
-        made[CALIBRATION] = calibration_figure(results)
+        if default_rows(results)["probability"].notna().any():
+            made[CALIBRATION] = calibration_figure(results)
         if dataset is not None and dataset.manifest is not None:
             entries = eval_results(results, record, dataset.repo, dataset.commit, dataset.manifest)
             made |= {f"{EVAL_RESULTS}/{name}": text.encode() for name, text in entries.items()}

@@ -12,14 +12,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from importlib.util import find_spec
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import install_hint
 from connectomebench.core.view_layout import PLANES, plane_columns
 from connectomebench.human_eval.session import Item, RatingSession
-from connectomebench.models.prompt import messages
+from connectomebench.models.prompt import view_name
 from connectomebench.rendering.overlay import has_overlay, overlay_svg
 from connectomebench.web.access import UPLOAD, Access, checked_names
 from connectomebench.web.launch import launch
@@ -124,8 +123,9 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
     -------
     dict
         JSON-serialisable: ``number`` (rated so far), ``total``, and, unless all are rated, ``question``, ``texts``,
-        ``seconds`` (spent on it before) and ``columns`` of pictures, each slice below the view of its plane. A picture
-        has ``name``, ``source`` (a data URI) and ``overlay`` (an SVG element with centre mark and scale bar, or empty).
+        ``offered`` (values that can be chosen in each of the first steps), ``seconds`` (spent on it before) and
+        ``columns`` of pictures, each slice below the view of its plane. A picture has ``name``, ``view``, ``source`` (a
+        data URI) and ``overlay`` (an SVG element with centre mark and scale bar, or empty).
     """
     number = session.done
     state: dict[str, Any] = {"number": number, "total": len(session.items)}
@@ -136,15 +136,18 @@ def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> 
     extent = row.get("extent_nm")
     pictures = [
         {
-            "name": f"{name} ({PLANES[view]} plane)" if view in PLANES else name,
+            # named as a model sees it
+            "name": f"{view_name(view)} ({PLANES[view]} plane)" if view in PLANES else view_name(view),
+            "view": view,
             "source": _data_uri(image),
             "overlay": overlay_svg(float(extent)) if extent is not None and has_overlay(view, extent) else "",
         }
-        for view, name, image in zip(row["views"], _picture_names(row), row["images"], strict=True)
+        for view, image in zip(row["views"], row["images"], strict=True)
     ]
     return state | {
         "question": item.question,
         "texts": list(item.texts),
+        "offered": [list(values) for values in item.offered],
         "seconds": session.seconds(number),
         "columns": [[pictures[i] for i in column] for column in plane_columns(list(row["views"]))],
     }
@@ -198,12 +201,6 @@ def _blocks(
             steps=[asdict(step) for step in session.steps],
         )
     return blocks
-
-
-def _picture_names(row: Mapping[str, Any]) -> list[str]:
-    """Return the image names as a model sees them."""
-    content = messages(row)[0]["content"]
-    return [said["text"].rstrip(":") for said, shown in pairwise(content) if shown["type"] == "image"]
 
 
 def _data_uri(image: Image.Image) -> str:

@@ -6,6 +6,11 @@ let state = null;
 let chosen = [];
 let busy = false;
 let firstVisit = true;
+const SVG = "http://www.w3.org/2000/svg";
+// the step in which one draws, if there is one
+const drawing = steps.findIndex((step) => step.views.length > 0);
+// loops of the views, in the order in which they were drawn: { view, points }
+let loops = [];
 
 // seconds during which the pictures could be seen
 const clock = {
@@ -72,6 +77,7 @@ async function draw() {
 async function open() {
   setBusy(true);
   chosen = [];
+  loops = [];
   find(".question").textContent = state.question;
   const columns = state.columns.map((pictures) => {
     const column = make("div");
@@ -104,6 +110,11 @@ async function open() {
 // a picture with its name; mark and scale bar lie over it
 function drawPicture(picture) {
   const figure = make("figure");
+  if (drawing >= 0) {
+    figure.append(drawCanvas(picture));
+    make("figcaption", picture.name, figure);
+    return figure;
+  }
   const button = make("button", undefined, figure);
   button.type = "button";
   const image = make("img", undefined, button);
@@ -115,6 +126,98 @@ function drawPicture(picture) {
   return figure;
 }
 
+// a picture to draw loops in, with the mouse, a pen or a finger
+function drawCanvas(picture) {
+  const canvas = make("div");
+  canvas.className = "canvas";
+  const image = make("img", undefined, canvas);
+  image.src = picture.source;
+  image.alt = picture.name;
+  image.draggable = false;
+  canvas.insertAdjacentHTML("beforeend", picture.overlay);
+  const layer = document.createElementNS(SVG, "svg");
+  layer.setAttribute("class", "loops");
+  layer.setAttribute("viewBox", "0 0 1 1");
+  layer.setAttribute("preserveAspectRatio", "none");
+  layer.dataset.view = picture.view;
+  canvas.append(layer);
+  let points = null;
+  const at = (event) => {
+    const box = layer.getBoundingClientRect();
+    const shares = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+    return shares.map((share) => Math.round(1e4 * Math.min(1, Math.max(0, share))) / 1e4);
+  };
+  layer.addEventListener("pointerdown", (event) => {
+    if (busy || points || page.dataset.stage !== "work" || event.button !== 0) return;
+    event.preventDefault();
+    layer.setPointerCapture(event.pointerId);
+    points = [at(event)];
+    loops.push({ view: picture.view, points });
+    showLoops();
+  });
+  layer.addEventListener("pointermove", (event) => {
+    if (!points) return;
+    const [x, y] = at(event);
+    const [left, upper] = points[points.length - 1];
+    if (Math.hypot(x - left, y - upper) < 0.005) return;
+    points.push([x, y]);
+    showLoops();
+  });
+  const end = () => {
+    if (!points) return;
+    // a click is no loop
+    if (points.length < 3) loops = loops.filter((loop) => loop.points !== points);
+    points = null;
+    changeLoops();
+  };
+  layer.addEventListener("pointerup", end);
+  layer.addEventListener("pointercancel", end);
+  return canvas;
+}
+
+function showLoops() {
+  for (const layer of find(".pictures").querySelectorAll(".loops")) {
+    const own = loops.filter((loop) => loop.view === layer.dataset.view);
+    layer.replaceChildren(...own.map((loop) => {
+      const path = document.createElementNS(SVG, "path");
+      path.setAttribute("d", `M${loop.points.map((point) => point.join(" ")).join("L")}Z`);
+      return path;
+    }));
+  }
+}
+
+// a loop was added or taken back: what was said of the others no longer holds
+function changeLoops() {
+  showLoops();
+  chosen = chosen.slice(0, drawing);
+  showChosen();
+}
+
+function undoLoop() {
+  if (busy || page.dataset.stage !== "work" || !loops.length) return;
+  loops.pop();
+  changeLoops();
+}
+
+function finishLoops() {
+  if (!loops.length) return;
+  const sent = {};
+  for (const { view, points } of loops) (sent[view] ??= []).push(points);
+  choose(drawing, { value: JSON.stringify(sent) });
+}
+
+function drawLoopButtons(field) {
+  const row = make("div", undefined, field);
+  for (const [name, key, label, then] of [["undo-loop", "z", "Undo loop", undoLoop], ["done-loops", "Enter", "Done", finishLoops]]) {
+    const button = make("button", label, row);
+    button.type = "button";
+    button.className = name;
+    button.disabled = true;
+    make("kbd", key, button);
+    button.onclick = then;
+  }
+}
+
 function setBusy(value) {
   busy = value;
   page.ariaBusy = value ? "true" : null;
@@ -124,8 +227,12 @@ function drawStep(step, i) {
   const field = make("fieldset");
   field.disabled = i > 0;
   make("legend", step.prompt, field);
+  if (i === drawing) {
+    drawLoopButtons(field);
+    return field;
+  }
   const row = make("div", undefined, field);
-  for (const choice of step.choices) {
+  for (const choice of choicesOf(i)) {
     const button = make("button", choice.text, row);
     button.type = "button";
     if (choice.key !== choice.text) make("kbd", choice.key, button);
@@ -136,22 +243,37 @@ function drawStep(step, i) {
   return field;
 }
 
+// what the row at hand can have for an answer
+function choicesOf(i) {
+  const values = state.offered[i] ?? [];
+  return values.length ? steps[i].choices.filter((choice) => values.includes(choice.value)) : steps[i].choices;
+}
+
 function choose(i, choice) {
   if (busy || page.dataset.stage !== "work" || i > chosen.length) return;
   if (i === 0) answeredAt = clock.read();
   chosen = [...chosen.slice(0, i), choice.value];
+  showChosen();
+  if (chosen.length === steps.length) {
+    clock.stop();
+    ask("rate", { number: state.number, choices: chosen, seconds: answeredAt });
+  }
+}
+
+function showChosen() {
   find(".steps").querySelectorAll("fieldset").forEach((field, at) => {
     field.disabled = at > chosen.length;
+    if (at === drawing) {
+      field.querySelectorAll("button").forEach((button) => { button.disabled = loops.length === 0; });
+      field.querySelector(".done-loops").setAttribute("aria-pressed", String(at < chosen.length));
+      return;
+    }
     field.querySelectorAll("button").forEach((button) => {
       const pressed = at < chosen.length && steps[at].choices.find((c) => c.key === button.dataset.key).value === chosen[at];
       button.setAttribute("aria-pressed", String(pressed));
     });
   });
   size();
-  if (chosen.length === steps.length) {
-    clock.stop();
-    ask("rate", { number: state.number, choices: chosen, seconds: answeredAt });
-  }
 }
 
 function pause() {
@@ -218,8 +340,11 @@ function onKey(event) {
   if (key === "backspace") { event.preventDefault(); undo(); return; }
   if (page.dataset.stage !== "work") return;
   if (key === "p") { pause(); return; }
-  for (const [i, step] of steps.entries()) {
-    const choice = step.choices.find((one) => one.key === key);
+  if (drawing >= 0 && key === "z") { undoLoop(); return; }
+  // on a button, Enter is that button's
+  if (drawing >= 0 && key === "enter" && event.target.tagName !== "BUTTON") { event.preventDefault(); finishLoops(); return; }
+  for (const i of steps.keys()) {
+    const choice = choicesOf(i).find((one) => one.key === key);
     if (choice) { event.preventDefault(); choose(i, choice); return; }
   }
 }

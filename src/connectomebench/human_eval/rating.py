@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.places import nodes_in
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.console_summary import simulated_note
 from connectomebench.evaluation.results import (
@@ -26,13 +26,13 @@ from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
 from connectomebench.evaluation.true_answers import dataset_answers
-from connectomebench.human_eval.answers import PROTOCOL, answer_steps, person, rating_records
+from connectomebench.human_eval.answers import PROTOCOL, answer_steps, offered, person, rating_records
 from connectomebench.human_eval.app import AppPage, AppTexts, require_page, show
 from connectomebench.human_eval.session import Item, RatingSession
 
 SUFFIX = ".ratings.jsonl"
 _RATER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII)
-_COLUMNS = ("sample_id", "task", "species", "question", "answer", "group")
+_COLUMNS = ("sample_id", "task", "species", "question", "answer", "group", "views")
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,14 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
     Raises
     ------
     ConnectomeBenchError
-        If the task asks for a mask, existing ratings are of another dataset or draw, there is nothing to export, or
+        If existing ratings are of another dataset or draw, there is nothing to export, or
         another process is rating.
     """
     task = get_task(rows.data.task)
     table: dict[str, Any] = {name: list(rows.dataset[name]) for name in _COLUMNS}
     places = task.scoring == "places"
     most_nodes = max((len(nodes_in(question)) for question in table["question"]), default=0) if places else 0
-    steps = answer_steps(task, most_nodes)
+    steps = answer_steps(task, most_nodes, table["views"][0] if table["views"] else ())
     drawn = rater.draw([task.counted_as(answer) for answer in table["answer"]])
     table["answer"] = dataset_answers(rows.dataset)
     condition = DEFAULT if len(drawn) == len(rows.dataset) else sample_name(len(drawn), rater.seed)
@@ -120,7 +120,7 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
         require_page()
     identity = {"condition": condition, "rows": len(drawn)}
     with open_ratings(path.with_suffix(SUFFIX), rows, rater, identity, must_exist=export) as journal:
-        items = [Item(table["sample_id"][row], row, table["question"][row]) for row in drawn]
+        items = [_item(task, table, row) for row in drawn]
         session = RatingSession(items, steps, journal)
         if not export and session.done < len(items):
             show(session, rows.dataset, _page_texts(rows, len(items)), page or AppPage())
@@ -135,9 +135,16 @@ def rate(rows: Rows, rater: Rater, out: Path, page: AppPage | None = None, *, ex
         "condition": condition,
         "dataset_fingerprint": rows.data.fingerprint,
     }
-    written = write_results(_path(out, rows, rater, condition), rating_records(table, ratings, task, constant))
+    records = rating_records(table, ratings, task, constant, lambda row: rows.dataset[row]["images"])
+    written = write_results(_path(out, rows, rater, condition), records)
     _remove_older(written, rows.data.partition, sample_name(len(drawn), rater.seed))
     return written
+
+
+def _item(task: Task, table: Mapping[str, Sequence[Any]], row: int) -> Item:
+    """Return one row as an item, with the answers that it can have."""
+    question = table["question"][row]
+    return Item(table["sample_id"][row], row, question, offered=offered(task, question, table["views"][row]))
 
 
 def summary_line(path: Path) -> str:
@@ -213,12 +220,17 @@ def _remove_older(written: Path, partition: str, sample: str) -> None:
 
 def _page_texts(rows: Rows, total: int) -> AppTexts:
     task = get_task(rows.data.task)
+    how = (
+        "Hold the mouse button down and draw a loop round the part, in every view that shows it. Several loops of a "
+        "view count together, and only the segment counts."
+        if task.scoring == "masks"
+        else "Use the buttons or the keys shown on them. Click an image to enlarge it."
+    )
     return AppTexts(
         f"{task.title}, {rows.data.species}",
         (
             f"{total} questions. Answer each from the images below it, then state how sure you are.",
-            "Use the buttons or the keys shown on them. Click an image to enlarge it. You can change the first answer "
-            "until you state how sure you are; Back undoes the last question.",
+            f"{how} You can change the first answer until you state how sure you are; Back undoes the last question.",
             "The clock runs from the display of the images to your answer. Pause, or another tab or window, "
             "stops it. You are not shown whether you were right; neither is a model.",
             *simulated_note(rows.data),

@@ -11,6 +11,7 @@ from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.resume_log import ResumeLog
+from connectomebench.human_eval.loops import read_loops
 
 _LONGEST_S = 86_400.0
 
@@ -43,11 +44,14 @@ class Step:
     prompt
         Short instruction.
     choices
-        The selectable answers.
+        The selectable answers; none where one draws.
+    views
+        Views to draw loops in, whose text is the answer (:mod:`connectomebench.human_eval.loops`); empty elsewhere.
     """
 
     prompt: str
     choices: tuple[Choice, ...]
+    views: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,12 +68,15 @@ class Item:
         The question about the images.
     texts
         Texts to rate, in display order.
+    offered
+        Values offered in the first steps, for each of them; all where an entry or the rest is missing or empty.
     """
 
     key: str
     row: int
     question: str
     texts: tuple[str, ...] = ()
+    offered: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,13 +172,12 @@ class RatingSession:
         ConnectomeBenchError
             If a choice or the time is invalid.
         """
-        allowed = [{choice.value for choice in step.choices} for step in self.steps]
-        fits = len(choices) == len(allowed) and all(c in a for c, a in zip(choices, allowed, strict=True))
-        if not fits or not math.isfinite(seconds) or not 0 <= seconds <= _LONGEST_S:
+        if len(choices) != len(self.steps) or not math.isfinite(seconds) or not 0 <= seconds <= _LONGEST_S:
             raise ConnectomeBenchError("invalid rating; reload the page")
         with self._lock:
             if number != self._done or number >= len(self.items):
                 return False
+            self._check(self.items[number], choices)
             self._keep(number, list(choices), seconds, undone=False)
             self._done += 1
         self._changed(self._done)
@@ -198,6 +204,15 @@ class RatingSession:
             self._done -= 1
         self._changed(self._done)
         return True
+
+    def _check(self, item: Item, choices: Sequence[str]) -> None:
+        """Raise :class:`ConnectomeBenchError` for an answer that was not offered."""
+        offered = (*item.offered, *((),) * len(self.steps))
+        for step, choice, values in zip(self.steps, choices, offered, strict=False):
+            if step.views:
+                read_loops(choice, step.views)
+            elif choice not in (values or {one.value for one in step.choices}):
+                raise ConnectomeBenchError("invalid rating; reload the page")
 
     def _keep(self, number: int, choices: list[str], seconds: float, *, undone: bool) -> None:
         record: dict[str, Any] = {

@@ -41,10 +41,11 @@ def describe_neurons(path: Path) -> Finding:
     warnings = []
     for file in files:
         try:
-            skeleton = read_swc(file, 1.0).skeleton
+            neuron = read_swc(file, 1.0)
         except ConnectomeBenchError as error:
             warnings.append(str(error))
             continue
+        skeleton = neuron.skeleton
         low, high = np.minimum(low, skeleton.nodes_nm.min(0)), np.maximum(high, skeleton.nodes_nm.max(0))
         degrees = skeleton.degrees()
         points, ends, branches = (
@@ -52,10 +53,10 @@ def describe_neurons(path: Path) -> Finding:
             ends + int((degrees == 1).sum()),
             branches + int((degrees > 2).sum()),
         )
-        unknown += int((skeleton.radii_nm <= 0).sum())
-        radii.append(skeleton.radii_nm[skeleton.radii_nm > 0])
+        unknown += neuron.interpolated_radii
+        radii.append(skeleton.radii_nm)
     if unknown:
-        warnings.append(f"{unknown} of {points} points have no radius above zero")
+        warnings.append(f"{unknown} of {points} points have no radius above zero; they are read as if between others")
     facts: dict[str, Any] = {"neurons": len(files), "readable": len(radii)}
     if radii:
         known = np.concatenate(radii)

@@ -9,6 +9,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.inspection import folders, products, volumes
 from connectomebench.inspection.findings import Finding
 from connectomebench.sources.volumes.arrays import VolumeSpec
+from connectomebench.sources.volumes.precomputed_chunks import local_folder, without_zarr
 
 
 def inspect_path(path: str, spec: VolumeSpec | None = None) -> list[Finding]:
@@ -31,6 +32,7 @@ def inspect_path(path: str, spec: VolumeSpec | None = None) -> list[Finding]:
     ConnectomeBenchError
         If there is nothing, or nothing that is known.
     """
+    path = _local(path)
     given = spec or VolumeSpec(path)
     place, key = _place_and_key(path)
     if "://" in place:
@@ -84,7 +86,7 @@ def inspect_pair(first: str, second: str, spec: VolumeSpec | None = None) -> lis
     """
     looked = []
     findings = []
-    for path in (first, second):
+    for path in map(_local, (first, second)):
         place, key = _place_and_key(path)
         if "://" not in place and not Path(place).exists():
             raise ConnectomeBenchError(f"there is no {path}; check the path")
@@ -92,6 +94,13 @@ def inspect_pair(first: str, second: str, spec: VolumeSpec | None = None) -> lis
         looked.append(one)
         findings.append(replace(volumes.describe(one, path), usage=()))
     return [*findings, volumes.compare(looked[0], looked[1], (first, second))]
+
+
+def _local(path: str) -> str:
+    """Return the path behind ``file://``, ``zarr://`` and the like; other addresses as they are."""
+    inner = without_zarr(path)
+    folder = local_folder(inner)
+    return str(folder) if folder is not None else inner if "://" not in inner else path
 
 
 def _place_and_key(path: str) -> tuple[str, str | None]:

@@ -28,7 +28,7 @@ from connectomebench.sources.volumes.arrays import (
     open_volume,
     stored_placement,
 )
-from connectomebench.sources.volumes.containers import OpenedArray, array_names
+from connectomebench.sources.volumes.containers import OpenedArray, array_names, is_hdf5
 from connectomebench.sources.volumes.placement import UNNAMED, axis_order
 from connectomebench.sources.volumes.precomputed_chunks import local_folder
 from connectomebench.sources.volumes.read_errors import reading
@@ -38,6 +38,7 @@ _WHOLE_VOXELS = 1 << 28  # larger volumes are looked at in their middle
 _SAMPLE_EDGE_VX = 640
 _DISTANT_EDGE_VX = 192
 _LARGEST = 5
+_BRIGHTEST = 255
 _BACKGROUND_SHARE = 1 / 3
 _BORDER_SHARE = 1 / 2
 _SLICED = "zyx"  # pages, rows, columns
@@ -99,7 +100,7 @@ def look_at(spec: VolumeSpec) -> LookedAt:
     """
     path = Path(spec.path)
     is_array = "://" not in spec.path and not (path / "info").is_file()
-    return _look_at_array(spec) if is_array else _look_at_precomputed(spec)
+    return _with_negative_background(_look_at_array(spec) if is_array else _look_at_precomputed(spec))
 
 
 def _look_at_array(spec: VolumeSpec) -> LookedAt:
@@ -217,17 +218,19 @@ def _container(path: Path) -> str:
         kinds = Counter(_FORMATS.get(p.suffix.lower()) for p in path.iterdir() if not p.name.startswith("."))
         kinds.pop(None, None)
         return f"{next(iter(kinds))} slices" if kinds else "folder"
-    return _FORMATS.get(path.suffix.lower(), path.suffix)
+    return "HDF5" if is_hdf5(path) else _FORMATS.get(path.suffix.lower(), path.suffix)
 
 
 def _kind_of(array: Any, order: list[int]) -> Kind:
     """Tell labels from image data: bytes whose neighbours mostly differ are grey values."""
     dtype = np.dtype(array.dtype)
-    if dtype.kind == "f":
+    if dtype.kind not in "ui":
         raise ConnectomeBenchError(
-            "volume: it holds floating-point numbers; convert labels to integers, and image data to uint8 (0-255)"
+            f"volume: it holds values of the type {dtype}; convert labels to integers, and image data to uint8 (0-255)"
         )
-    if dtype != np.uint8:
+    if 0 in array.shape:
+        raise ConnectomeBenchError(f"volume: it is empty (shape {tuple(array.shape)})")
+    if dtype.itemsize > 2 or dtype.kind == "i":
         return "labels"
     box: list[Any] = [0] * len(array.shape)
     for axis in order:
@@ -253,6 +256,10 @@ def describe(looked: LookedAt, path: str) -> Finding:
             "most": int(ids.max()),
             "mean": float((ids * counts).sum() / total),
         }
+        if ids.max() > _BRIGHTEST:
+            warnings.append(
+                "these seem to be image data, since neighbours mostly differ: rescale them to 0-255 (uint8)"
+            )
     else:
         background = int(counts[ids == 0].sum())
         order = np.argsort(-counts[ids != 0], kind="stable")[:_LARGEST]
@@ -275,6 +282,32 @@ def describe(looked: LookedAt, path: str) -> Finding:
         facts,
         tuple(warnings),
         _source_lines({name: looked}),
+    )
+
+
+def _with_negative_background(looked: LookedAt) -> LookedAt:
+    """Take a label below zero for background, as most programs that write signed labels mean it, and say so."""
+    volume = looked.volume
+    dtype = np.dtype(volume.array.dtype if isinstance(volume, ArrayVolume) else volume.cloud.dtype)
+    if looked.kind == "image" or dtype.kind != "i" or looked.spec.backgrounds != (0,):
+        return looked
+    raw = replace(volume, kind="image")  # as stored
+    lower, upper, _ = _part(volume)
+    found: set[int] = set()
+    for low, high in _blocks(lower, upper):
+        block = raw.read(low, high)
+        found.update(np.unique(block[block <= 0]).tolist())
+    below = tuple(sorted(found - {0}))
+    if not below or len(below) > _LARGEST:
+        return looked
+    backgrounds = (*below, 0) if 0 in found else below
+    warning = f"labels below zero ({', '.join(map(str, below))}) are taken for background here"
+    return replace(
+        looked,
+        volume=replace(volume, backgrounds=backgrounds),
+        spec=replace(looked.spec, background=backgrounds),
+        guessed=looked.guessed | {"background"},
+        warnings=(*looked.warnings, warning),
     )
 
 
@@ -423,7 +456,7 @@ def _quoted(text: str) -> str:
 def arrays_in(path: str) -> list[str]:
     """Return the names of the arrays in a container that holds several; empty for one."""
     place = Path(path)
-    if "://" in path or not place.exists() or (place / "info").is_file():
+    if not place.exists() or (place / "info").is_file():
         return []
     with reading("volume", place):
         names = array_names(place)

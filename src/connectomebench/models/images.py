@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.dataset.png_pixels import png_pixels
 
 StoredImage: TypeAlias = "Image.Image | Mapping[str, Any]"
 """A PIL image, or its stored form ``{"bytes": ..., "path": ...}`` (``datasets.Image(decode=False)``)."""
@@ -47,7 +48,11 @@ def decode(image: StoredImage) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     try:
-        with Image.open(BytesIO(_stored_bytes(image))) as opened:
+        content = _stored_bytes(image)
+        pixels = png_pixels(content)
+        if pixels is not None:
+            return Image.fromarray(pixels)
+        with Image.open(BytesIO(content)) as opened:
             return opened.convert("RGB")
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
         raise ConnectomeBenchError(

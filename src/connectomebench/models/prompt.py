@@ -73,7 +73,7 @@ def messages(
     content: list[dict[str, Any]] = []
     shown = row["views"] if views is None else views
     for view in shown:
-        content += [{"type": "text", "text": f"{_view_name(view)}:"}, {"type": "image"}]
+        content += [{"type": "text", "text": f"{view_name(view)}:"}, {"type": "image"}]
     content.append(
         {"type": "text", "text": f"{question}\n{_FORMATS[style](get_task(row['task']).for_views(shown), confidence)}"}
     )
@@ -165,7 +165,19 @@ def _asked(task: Task) -> tuple[str, str]:
     )
 
 
-def _view_name(view: str) -> str:
+def view_name(view: str) -> str:
+    """Return the name of a view as a model reads it.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it has none.
+
+    Examples
+    --------
+    >>> view_name("front"), view_name("em_xy")
+    ('front view', 'image data, xy slice')
+    """
     if not isinstance(view, str) or not view:
         raise ConnectomeBenchError(f"a row has a view without a name ({view!r}); build the dataset again")
     return _VIEW_NAMES.get(view, f"{view.replace('_', ' ')} view")

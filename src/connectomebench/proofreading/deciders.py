@@ -16,10 +16,11 @@ from connectomebench.dataset.schema import make_row
 from connectomebench.evaluation.resume_log import ResumeLog
 from connectomebench.models.base import Answer
 from connectomebench.proofreading.drawing import Drawer, draw_here
-from connectomebench.proofreading.evidence import keep_evidence
+from connectomebench.proofreading.evidence import FOLDER, keep_evidence
+from connectomebench.proofreading.partner_choice import candidate_key, candidate_pictures, letters_of, partner_choices
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.task_models import END_TASKS, TaskModel
+from connectomebench.proofreading.task_models import CHOICE_TASK, CORRECTION_TASKS, END_TASKS, TaskModel
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.rendering.engines import Engine
 from connectomebench.rendering.views import ViewConfig
@@ -127,7 +128,7 @@ class ModelDecider:
     known_error: KnownError | None = None
 
     def can(self, operation: str) -> bool:  # noqa: D102
-        return f"{operation}_action" in self._models
+        return any(task in self._models for task in CORRECTION_TASKS[operation])
 
     def stands(self, proposal: Proposal, graph: SegmentationGraph) -> bool:  # noqa: D102
         return True
@@ -143,7 +144,24 @@ class ModelDecider:
     def correct(  # noqa: D102
         self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph
     ) -> list[Judgement]:
+        if proposals and proposals[0].operation == "merge" and CHOICE_TASK in self._models:
+            return self._choose(proposals, source)
         return self._ask([proposal.site for proposal in proposals], source, keep=True)
+
+    def _choose(self, proposals: Sequence[Proposal], source: VolumeSource) -> list[Judgement]:
+        """Ask once an end which of its partners continues it; a partner's probability is that of its letter."""
+        choices = partner_choices(proposals)
+        self._ask([choice.site for choice in choices], source, keep=True)
+        found: dict[int, Judgement] = {}
+        for choice in choices:
+            record = self._log.records.get(site_key(choice.site))
+            if record is None or record["choices"] is None:
+                continue
+            for letter, row in choice.rows.items():
+                folder = f"{FOLDER}/{candidate_key(choice.site, letter)}/"
+                evidence = tuple(path for path in record["evidence"] if path.startswith(folder))
+                found[row] = Judgement(record["choices"].get(letter, 0.0), evidence=evidence)
+        return [found.get(row, Judgement(None)) for row in range(len(proposals))]
 
     def spent_usd(self) -> float:
         """Sum the cost of all answers, 0 for those without a price."""
@@ -187,12 +205,14 @@ class ModelDecider:
             answer = by_row.get(i)
             evidence = []
             if keep and answer is not None:
-                evidence = keep_evidence(self._out, key, batch[i][1], drawn[i].images, source, self._views)
+                for own, site, images in _shown_apart(key, batch[i][1], drawn[i].images):
+                    evidence += keep_evidence(self._out, own, site, images, source, self._views)
             records.append(
                 {
                     "sample_id": key,
                     "task": task,
                     "probability": None if answer is None else _yes(answer),
+                    "choices": _by_letter(answer) if answer is not None and task == CHOICE_TASK else None,
                     "problem": drawn[i].summary.problem,
                     "evidence": evidence,
                     "cost_usd": 0.0 if answer is None else answer.cost_usd,
@@ -214,6 +234,19 @@ class ModelDecider:
         if not dearest:
             return 1 if not asked else _BATCH
         return max(0, min(_BATCH, int((self._max_usd - self.spent_usd()) / dearest)))
+
+
+def _shown_apart(key: str, site: Site, images: Mapping[str, bytes]) -> list[tuple[str, Site, Mapping[str, bytes]]]:
+    """Divide the pictures of a choice into those of each candidate; key, site and pictures of what is kept."""
+    if site.task != CHOICE_TASK:
+        return [(key, site, images)]
+    return [(candidate_key(site, letter), *candidate_pictures(site, letter, images)) for letter in letters_of(site)]
+
+
+def _by_letter(answer: Answer) -> dict[str, float] | None:
+    if answer.probabilities:
+        return {letter: float(p) for letter, p in answer.probabilities.items()}
+    return None if answer.prediction is None else {answer.prediction: 1.0}
 
 
 def _yes(answer: Answer) -> float | None:

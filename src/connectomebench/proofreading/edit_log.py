@@ -15,6 +15,7 @@ from connectomebench.core.site import Point
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 
 FILE_NAME = "edits.jsonl"
+_IDS = ("source_supervoxels", "sink_supervoxels", "before", "after")
 
 
 @dataclass(frozen=True)
@@ -86,8 +87,14 @@ def parse_edit(line: str | bytes, where: str) -> Edit:
     try:
         raw = json.loads(line)
         values = {f.name: _tuples(raw[f.name]) for f in fields(Edit)}
+        inexact = next((n for n in _IDS if not all(type(one) is int for one in values[n])), None)
     except (ValueError, KeyError, TypeError, RecursionError):
         raise ConnectomeBenchError(f"{where} is no edit; remove the output folder to start again") from None
+    if inexact is not None:
+        raise ConnectomeBenchError(
+            f"{where}: {inexact} are no whole numbers; a floating-point number rounds ids above 2^53: write the edits "
+            "again"
+        )
     return Edit(**values)
 
 

@@ -42,7 +42,7 @@ from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
 from connectomebench.proofreading.scores import Scorer
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.task_models import TaskModel, missing_steps, trained_here
+from connectomebench.proofreading.task_models import CORRECTION_TASKS, TaskModel, missing_steps, trained_here
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.proofreading.validation import calibrate_on, check_apart
 from connectomebench.rendering.engines import choose_engine
@@ -155,8 +155,9 @@ def proofread(
     """
     for line in missing_steps(models):
         echo(line)
-    if not {"merge_action", "split_action"} & set(models):
-        raise ConnectomeBenchError("no model judges a correction; give one of merge_action or split_action")
+    judging = [task for tasks in CORRECTION_TASKS.values() for task in tasks]
+    if not set(judging) & set(models):
+        raise ConnectomeBenchError(f"no model judges a correction; give one of {', '.join(judging)}")
     if options.max_usd is not None and not options.max_usd > 0:
         raise ConnectomeBenchError(f"the budget is {options.max_usd} USD; it must be above 0")
     with open_runner(options.scheduler, available_threads()) as runner:

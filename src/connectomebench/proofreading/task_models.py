@@ -17,7 +17,10 @@ from connectomebench.models.endpoint_settings import EndpointConfig
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 END_TASKS = ("endpoint_error_identification_with_em", "endpoint_error_identification")
-PROOFREADING_TASKS = (*END_TASKS, "merge_action", "merge_error_identification", "split_action")
+CHOICE_TASK = "merge_action_multiple_choice"
+CORRECTION_TASKS: dict[str, tuple[str, ...]] = {"merge": ("merge_action", CHOICE_TASK), "split": ("split_action",)}
+"""Kind of correction -> tasks whose models judge it."""
+PROOFREADING_TASKS = (*END_TASKS, "merge_action", CHOICE_TASK, "merge_error_identification", "split_action")
 SPEC_FILE = "models.yaml"
 _BASELINES = ("trivial", "grey")
 
@@ -175,9 +178,11 @@ def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
         lines.append(f"no model of {END_TASKS[0]}: every end of an object goes to correction")
     if "merge_error_identification" not in models:
         lines.append("no model of merge_error_identification: every place of a possible merge error goes to correction")
-    for task, words in (("merge_action", "merges"), ("split_action", "splits")):
-        if task not in models:
-            lines.append(f"no model of {task}: no {words} are proposed")
+    for operation, tasks in CORRECTION_TASKS.items():
+        if not any(task in models for task in tasks):
+            lines.append(f"no model of {' or '.join(tasks)}: no {operation}s are proposed")
+    if "merge_action" in models and CHOICE_TASK in models:
+        lines.append(f"the model of {CHOICE_TASK} chooses among partners: that of merge_action is not asked")
     return lines
 
 

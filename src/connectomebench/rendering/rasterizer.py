@@ -55,8 +55,14 @@ def thread_pool(threads: int) -> ThreadPoolExecutor:
     return _make_pool(threads, os.getpid())
 
 
-def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: int) -> NDArray[np.uint8]:
-    """Render the three views.
+def rasterize(
+    meshes: list[ViewMesh],
+    colours: list[RGB],
+    pixels: int,
+    threads: int,
+    frames: NDArray[np.float64] | None = None,
+) -> NDArray[np.uint8]:
+    """Render the three views, or those of other cameras.
 
     Parameters
     ----------
@@ -68,11 +74,14 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
         Edge of an image.
     threads
         How many threads draw; the result does not depend on it.
+    frames
+        Right, down and forward of each camera as vectors of the world, shape (views, 3, 3); None for the three views.
+        What lies outside the cube of a turned camera, from -1 to 1 along its own axes, is not drawn.
 
     Returns
     -------
-    uint8, shape (3, pixels, pixels, 3)
-        Views in the order of ``MESH_VIEWS``, rows downwards, columns to the right, sRGB.
+    uint8, shape (views, pixels, pixels, 3)
+        Views in the order of ``MESH_VIEWS`` or ``frames``, rows downwards, columns to the right, sRGB.
     """
     if len(meshes) > MAX_PARTS:
         raise ValueError(f"at most {MAX_PARTS} parts can be drawn, not {len(meshes)}")
@@ -89,12 +98,13 @@ def rasterize(meshes: list[ViewMesh], colours: list[RGB], pixels: int, threads: 
         table[i * LEVELS : (i + 1) * LEVELS - 1] = shade_table(colour, LEVELS - 1)[::-1]
         table[(i + 1) * LEVELS - 1] = cut_colour(colour)
     packed = table[:, 0] | table[:, 1] << 10 | table[:, 2] << 20
-    pictures = np.empty((len(MESH_VIEWS), pixels, pixels, 3), np.uint8)
+    cameras = view_frames() if frames is None else frames
+    pictures = np.empty((len(cameras), pixels, pixels, 3), np.uint8)
 
     def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
         _resolve(band, packed, first_row, pictures[view])
 
-    _draw_views(ViewMesh(points, normals, faces, cells), parts, pixels, threads, resolve)
+    _draw_views(ViewMesh(points, normals, faces, cells), parts, cameras, pixels, threads, resolve)
     return pictures
 
 
@@ -131,23 +141,23 @@ def rasterize_owners(
     def resolve(band: NDArray[np.uint32], first_row: int, view: int) -> None:
         _resolve_owners(band, first_row, found[view], cuts[view])
 
-    _draw_views(mesh, owners, pixels, threads, resolve)
+    _draw_views(mesh, owners, view_frames(), pixels, threads, resolve)
     return found, cuts
 
 
 def _draw_views(
     mesh: ViewMesh,
     parts: NDArray[np.uint8],
+    frames: NDArray[np.float64],
     pixels: int,
     threads: int,
     resolve: Callable[[NDArray[np.uint32], int, int], None],
 ) -> None:
-    """Draw the samples of the three views, and hand over each band of them with its first row of pixels and its view.
+    """Draw the samples of all views, and hand over each band of them with its first row of pixels and its view.
 
-    ``parts`` is the part of each face, uint8, shape (faces,).
+    ``parts`` is the part of each face, uint8, shape (faces,); ``frames`` has shape (views, 3, 3).
     """
     points, normals, faces, cells = mesh.points, mesh.normals, mesh.faces, mesh.cells
-    frames = view_frames()
     # The light vector points towards the viewer, the third axis of a frame away.
     lights = np.einsum("j,vji->vi", light_direction() * (1, 1, -1), frames)
     samples = pixels * SUPERSAMPLING

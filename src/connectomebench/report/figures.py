@@ -19,23 +19,31 @@ _COLOURS = {INK: "var(--ink)", SOFT: "var(--soft)", LINE: "var(--line)", PAGE: "
 }
 
 
-def reliability_diagram(bins: ReliabilityBins, name: str, label: str) -> Markup:
+def reliability_diagram(bins: ReliabilityBins, name: str, label: str, of: str = "“yes”") -> Markup:
     """Plot observed frequency against predicted probability, with sample counts per bin.
 
     Parameters
     ----------
     bins
-        From :func:`connectomebench.evaluation.calibration.reliability_bins` on P(yes).
+        From :func:`connectomebench.evaluation.calibration.reliability_bins`.
     name
         Unique in the page; begins the ids that the drawing needs.
     label
         Read out instead of the drawing.
+    of
+        What the stated probability is of.
     """
-    return page_svg(reliability_figure(bins), name, label, _COLOURS, "figure")
+    return page_svg(reliability_figure(bins, of), name, label, _COLOURS, "figure")
 
 
-def interval_plot(rows: Sequence[tuple[str, str, Estimate]], name: str, label: str) -> Markup:
-    """Plot values with intervals on an axis from 0 to 1, with chance at 0.5.
+def interval_plot(
+    rows: Sequence[tuple[str, str, Estimate]],
+    name: str,
+    label: str,
+    metric: str = "balanced accuracy",
+    chance: float | None = 0.5,
+) -> Markup:
+    """Plot values with intervals on an axis from 0 to 1, with chance as a dashed line.
 
     Parameters
     ----------
@@ -43,12 +51,17 @@ def interval_plot(rows: Sequence[tuple[str, str, Estimate]], name: str, label: s
         Name of the row, kind of its mark (probe, trivial or grey), and the estimate; what is undefined is left out.
     name, label
         As for :func:`reliability_diagram`.
+    metric
+        What the values are.
+    chance
+        Value of guessing; None where there is no such number.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(4.4, 0.34 * len(rows) + 0.6), facecolor=PAGE, layout="constrained")
     axes = figure.add_subplot()
-    axes.axvline(0.5, **IDEAL)
+    if chance is not None:
+        axes.axvline(chance, **IDEAL)
     for place, (_, kind, estimate) in enumerate(rows):
         if np.isfinite(estimate.lower) and np.isfinite(estimate.upper):
             axes.hlines(place, estimate.lower, estimate.upper, color=_KINDS[kind], linewidth=2, clip_on=False)
@@ -61,5 +74,6 @@ def interval_plot(rows: Sequence[tuple[str, str, Estimate]], name: str, label: s
     axes.set_yticks(range(len(rows)), [title for title, _, _ in rows], fontsize=10)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("balanced accuracy (0.5 is chance)", color=INK, fontsize=10)
+    guessing = "" if chance is None else f" ({chance:.2g} is chance)"
+    axes.set_xlabel(f"{metric}{guessing}", color=INK, fontsize=10)
     return page_svg(figure, name, label, _COLOURS, "figure")

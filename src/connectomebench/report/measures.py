@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 from connectomebench.evaluation.calibration import ReliabilityBins, reliability_bins
 from connectomebench.evaluation.comparison import FEW_GROUPS
 from connectomebench.evaluation.results import (
@@ -37,7 +38,7 @@ class TaskMeasures:
     comparisons
         Main model minus each baseline, in the order of the baselines.
     bins
-        Reliability of the main model.
+        Reliability of the main model; None where answers are places or masks, which have no probability.
     n, n_groups
         Samples and groups.
     fingerprint
@@ -48,7 +49,7 @@ class TaskMeasures:
 
     models: tuple[Summary, ...]
     comparisons: tuple[Comparison, ...]
-    bins: ReliabilityBins
+    bins: ReliabilityBins | None
     n: int
     n_groups: int
     fingerprint: str
@@ -78,7 +79,7 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
     Raises
     ------
     ConnectomeBenchError
-        If a model is missing, gives no probabilities, or two models saw different samples.
+        If a model is missing, gives no probabilities where answers are of a set, or two models saw different samples.
     """
     frame = default_rows(frame)
     missing = [name for name in (main, *baselines) if name not in set(frame["model"])]
@@ -86,12 +87,13 @@ def measure_task(frame: pd.DataFrame, main: str, baselines: Sequence[str]) -> Ta
         raise ConnectomeBenchError(f"no results of {' and '.join(missing)}; evaluate these models as well")
     summaries = {s.model: s for s in summarise(frame.loc[frame["model"].isin([main, *baselines])])}
     rows = frame.loc[frame["model"] == main]
-    if rows["probability"].isna().any():
+    exact = get_task(str(rows["task"].iloc[0])).scoring == "exact"
+    if exact and rows["probability"].isna().any():
         raise ConnectomeBenchError(f"{main} gives no probability for some samples; a report needs them all")
     return TaskMeasures(
         models=tuple(summaries[name] for name in (main, *baselines)),
         comparisons=tuple(compare(frame, main, b)[0] for b in baselines),
-        bins=reliability_bins(rows["probability"].to_numpy(dtype=np.float64), stated_events(rows)),
+        bins=reliability_bins(rows["probability"].to_numpy(dtype=np.float64), stated_events(rows)) if exact else None,
         n=summaries[main].n,
         n_groups=summaries[main].n_groups,
         fingerprint=str(rows["dataset_fingerprint"].iloc[0]),

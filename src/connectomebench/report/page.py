@@ -15,11 +15,18 @@ from markupsafe import Markup
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
 from connectomebench.core.species import get_species
-from connectomebench.core.task_explanations import BASELINES, MODEL_NAMES, ORIGIN_NAMES, VIEW_NAMES, explain
-from connectomebench.core.tasks import get_task
+from connectomebench.core.task_explanations import (
+    COMPARED_MODELS,
+    MODEL_NAMES,
+    ORIGIN_NAMES,
+    VIEW_NAMES,
+    explain,
+)
+from connectomebench.core.tasks import Scoring, Task, get_task
 from connectomebench.evaluation.calibration import bin_rows
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.statistics import RESAMPLES
+from connectomebench.evaluation.summary import METRIC_TITLES, main_metric
 from connectomebench.report.attribution import read_looks
 from connectomebench.report.figures import interval_plot, reliability_diagram
 from connectomebench.report.look_alikes import show_closest
@@ -27,8 +34,26 @@ from connectomebench.report.measures import TaskMeasures, measure_task
 from connectomebench.report.provenance import Provenance, read_provenance
 from connectomebench.report.samples import DatasetSummary, summarise_dataset
 
-MAIN_MODEL = "probe"
 PARTITION = "test"
+_MARKS = ("probe", "trivial", "grey")
+"""Kinds of marks in figures: of the model that a report is about, and of what it must beat."""
+_SHOWN: Mapping[Scoring, tuple[tuple[str, str], ...]] = {
+    "exact": (("balanced_accuracy", "Balanced accuracy"), ("ece", "Calibration error (ECE)")),
+    "places": (("place_score", "Place score"), ("hit_rate", "Answers with full credit")),
+    "masks": (("miou", "Mean IoU of both parts"), ("iou", "IoU of the part taken away")),
+}
+"""Scores in the table of a task, by how it is scored: name and title; the first is the main one."""
+
+
+@dataclass(frozen=True)
+class Glance:
+    """The table of main results of all tasks that are scored alike."""
+
+    scoring: Scoring
+    metric: str
+    title: str
+    models: tuple[str, ...]
+    tasks: tuple[dict[str, Any], ...]
 
 
 @dataclass(frozen=True)
@@ -54,7 +79,8 @@ def write_report(
     species
         Species config.
     results
-        Files or folders of result records of the probe and both baselines on the test partitions.
+        Files or folders of result records on the test partitions, of the models in
+        :data:`connectomebench.core.task_explanations.COMPARED_MODELS`.
 
     Returns
     -------
@@ -81,7 +107,8 @@ def write_report(
             tasks=tasks,
             reality_lines=_reality([t["provenance"] for t in tasks]),
             any_em=any(t["provenance"].shows_em for t in tasks),
-            model_order=(MAIN_MODEL, *BASELINES),
+            glances=_glances(tasks),
+            scorings={t["scoring"] for t in tasks},
             model_names=MODEL_NAMES,
             view_names=VIEW_NAMES,
             origin_names=ORIGIN_NAMES,
@@ -103,66 +130,102 @@ def _task(name: str, folder: Path, species: str, frame: Any, looks: Path) -> dic
         raise ConnectomeBenchError(
             f"no results on the {PARTITION} partition of {name}/{species}; run the evaluation first"
         )
-    measures = measure_task(rows, MAIN_MODEL, BASELINES)
+    main, *baselines = COMPARED_MODELS[task.scoring]
+    measures = measure_task(rows, main, baselines)
     provenance = read_provenance(folder, name, species)
     if measures.fingerprint != provenance.fingerprint:
         raise ConnectomeBenchError(f"results of {name} belong to another version of the dataset; evaluate again")
     dataset = summarise_dataset(folder, name, species)
-    accuracy = [(MODEL_NAMES[m.model][0], m.model, m.estimates["balanced_accuracy"]) for m in measures.models]
-    bins = bin_rows(measures.bins)
+    metric, metric_title = _SHOWN[task.scoring][0]
+    values = [
+        (MODEL_NAMES[m.model][0], mark, m.estimates[metric]) for m, mark in zip(measures.models, _MARKS, strict=True)
+    ]
+    bins = [] if measures.bins is None else bin_rows(measures.bins)
+    chance = _chance(task, dataset)
     spoken = "; ".join(
-        f"{title} {_number(e.value)}, {_number(e.lower)} to {_number(e.upper)}" for title, _, e in accuracy
+        f"{title} {_number(e.value)}, {_number(e.lower)} to {_number(e.upper)}" for title, _, e in values
     )
     return {
         "name": name,
         "title": task.title,
+        "scoring": task.scoring,
+        "yes_no": task.answer_kind == "yes_no",
+        "shown": _SHOWN[task.scoring],
+        "chance": chance,
         "explanation": explain(name),
         "provenance": provenance,
         "look_alike": show_closest(folder / species, provenance.look_alikes),
         "dataset": dataset,
         "measures": measures,
-        "interval_plot": interval_plot(accuracy, f"{name}-accuracy", f"Balanced accuracy with 95% intervals: {spoken}"),
-        "reliability": reliability_diagram(
+        "interval_plot": interval_plot(
+            values, f"{name}-main", f"{metric_title} with 95% intervals: {spoken}", METRIC_TITLES[metric], chance
+        ),
+        "reliability": None
+        if measures.bins is None
+        else reliability_diagram(
             measures.bins,
             f"{name}-reliability",
             f"Reliability of the probe: {measures.n} samples in {len(bins)} bins; the numbers are in a table below",
+            "“yes”" if task.answer_kind == "yes_no" else "the answer given",
         ),
         "bin_rows": bins,
         "looks": read_looks(looks, name, species),
-        "verdict": _verdict(measures),
-        "verdict_short": _verdict_short(measures),
+        "verdict": _verdict(measures, task),
+        "verdict_short": _verdict_short(measures, task),
         "origin_text": _origins(dataset, provenance),
     }
 
 
-def _verdict(measures: TaskMeasures) -> list[ResultLine]:
+def _glances(tasks: Sequence[dict[str, Any]]) -> list[Glance]:
+    """Gather the tasks that are scored alike, in the order of the page."""
+    found = []
+    for scoring in dict.fromkeys(t["scoring"] for t in tasks):
+        own = tuple(t for t in tasks if t["scoring"] == scoring)
+        name, title = _SHOWN[scoring][0]
+        found.append(Glance(scoring, name, title, COMPARED_MODELS[scoring], own))
+    return found
+
+
+def _chance(task: Task, dataset: DatasetSummary) -> float | None:
+    """Return the balanced accuracy of guessing: one over the answers that occur; None for other scores."""
+    if main_metric(task.name) != "balanced_accuracy":
+        return None
+    [test] = [count for count in dataset.counts if count.partition == PARTITION]
+    return 1 / max(1, sum(n > 0 for n in test.by_answer.values()))
+
+
+def _verdict(measures: TaskMeasures, task: Task) -> list[ResultLine]:
     """State the result of the comparison with the baselines."""
+    main = MODEL_NAMES[measures.models[0].model][0]
     lines = []
-    for comparison in measures.against("behind"):
+    for comparison in measures.against("behind") if task.scoring != "exact" else ():
         lines.append(
             ResultLine(
                 "bad",
-                f"“{MODEL_NAMES[comparison.second][0]}” wins: construction flaw.",
-                "This baseline cannot see what matters, yet it beats the probe on the same samples. Labels can be read "
-                "off something else than shape; the sampling has to be mended before any result on this task counts.",
+                f"“{MODEL_NAMES[comparison.second][0]}” wins: the model has learned too little.",
+                "A rule without learning does better on the same samples. The model adds nothing to it.",
             )
         )
+    if task.scoring == "exact":
+        lines += _flaws(measures)
     undecided = [MODEL_NAMES[c.second][0] for c in measures.against("undecided")]
     if undecided:
         names = " and ".join(f"“{n}”" for n in undecided)
         lines.append(
             ResultLine(
                 "warn",
-                f"Probe and {names}: the difference is not distinguishable at this n.",
+                f"{main} and {names}: the difference is not distinguishable at this n.",
                 f"With {measures.n} test samples in {measures.n_groups} groups, the interval of the difference holds "
-                "zero. That neither shows that the probe has learned anything beyond "
-                f"{'these baselines' if len(undecided) > 1 else 'this baseline'}, nor that it has not.",
+                f"zero. That neither shows that the {_lower(main)} has learned anything "
+                f"beyond {'these baselines' if len(undecided) > 1 else 'this baseline'}, nor that it has not.",
             )
         )
     if not lines:
         lines.append(
             ResultLine(
-                "good", "The probe beats both baselines.", "Both 95% intervals of the difference lie above zero."
+                "good",
+                f"The {_lower(main)} beats both baselines.",
+                "Both 95% intervals of the difference lie above zero.",
             )
         )
     if measures.few_groups:
@@ -176,9 +239,29 @@ def _verdict(measures: TaskMeasures) -> list[ResultLine]:
     return lines
 
 
-def _verdict_short(measures: TaskMeasures) -> str:
+def _lower(name: str) -> str:
+    """Begin a name with a small letter, unless it is an abbreviation."""
+    return name if name[1:2] in ("-", "") or name.isupper() else name.lower()
+
+
+def _flaws(measures: TaskMeasures) -> list[ResultLine]:
+    """Name the baselines that cannot see what matters and yet win."""
+    lines = []
+    for comparison in measures.against("behind"):
+        lines.append(
+            ResultLine(
+                "bad",
+                f"“{MODEL_NAMES[comparison.second][0]}” wins: construction flaw.",
+                "This baseline cannot see what matters, yet it beats the probe on the same samples. Labels can be read "
+                "off something else than shape; the sampling has to be mended before any result on this task counts.",
+            )
+        )
+    return lines
+
+
+def _verdict_short(measures: TaskMeasures, task: Task) -> str:
     if measures.against("behind"):
-        return "No: a baseline wins (construction flaw)"
+        return f"No: a baseline wins{' (construction flaw)' if task.scoring == 'exact' else ''}"
     if measures.against("undecided"):
         return "Not distinguishable at this n"
     return "Yes, by few groups" if measures.few_groups else "Yes"

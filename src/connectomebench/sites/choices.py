@@ -36,7 +36,8 @@ SEVERAL = "several candidates belong to the body"
 UNSURE = "a candidate may belong to the body"
 UNLOCALISED = "a candidate belongs to the body without a localised correction"
 NO_CANDIDATE = "no segment of sufficient size is near"
-_SEEN = 0.45  # of the edge of the view, from its centre: what touches there is not cut off by the frame
+SEEN = 0.45
+"""Share of the edge of the view, from its centre, where a contact is not cut off by the frame."""
 _SAME_PATCH_NM = 20.0  # two segments whose contacts lie nearer than this are one, at two times of its history
 
 
@@ -232,7 +233,7 @@ class _Scene:
             return {}
         points = self.contacts.points_nm[rows].astype(np.float64)
         away = points - place_nm
-        rows_seen = np.flatnonzero(np.abs(away).max(axis=1) <= _SEEN * extent_nm)
+        rows_seen = np.flatnonzero(np.abs(away).max(axis=1) <= SEEN * extent_nm)
         far = np.linalg.norm(away, axis=1)
         found: dict[int, float] = {}
         taken: list[NDArray[np.float64]] = []
@@ -249,7 +250,7 @@ class _Scene:
 
     def _around(self, base: int, place_nm: Point, extent_nm: float) -> dict[int, float]:
         tree, owners = self.nodes
-        rows = np.asarray(sorted(tree.query_ball_point(place_nm, _SEEN * extent_nm, p=np.inf)), np.int64)
+        rows = np.asarray(sorted(tree.query_ball_point(place_nm, SEEN * extent_nm, p=np.inf)), np.int64)
         far = np.linalg.norm(np.asarray(tree.data)[rows] - place_nm, axis=1)
         found: dict[int, float] = {}
         for segment, distance in zip(owners[rows].tolist(), far.tolist(), strict=True):
@@ -280,7 +281,7 @@ class _Scene:
     def site(self, found: _Found, source: Source, seed: int) -> Site:
         """Make the site: candidates in the order of a hash, so that no letter is likelier than another."""
         place, base = found.place_nm, found.base
-        shown = sorted(found.shown, key=lambda s: _digest(seed, base, place, s))
+        shown = in_order(found.shown, base, place, seed)
         answer = NONE if found.right is None else get_task(TASK).labels[shown.index(found.right)]
         origin = "simulated" if source.info.simulated_errors else "control" if found.right is None else "edit"
         ids = (base, *shown)
@@ -309,6 +310,24 @@ class _Scene:
             covariates=covariates,
             choices=tuple(shown),
         )
+
+
+def in_order(shown: Sequence[int], base: int, place_nm: Point, seed: int) -> list[int]:
+    """Order candidates by a hash, so that no letter is likelier than another.
+
+    Parameters
+    ----------
+    shown
+        The candidates.
+    base, place_nm, seed
+        Segment and end that they continue, and the seed; others give another order.
+
+    Examples
+    --------
+    >>> in_order([7, 8, 9], 1, (0.0, 0.0, 0.0), 0) == in_order([9, 7, 8], 1, (0.0, 0.0, 0.0), 0)
+    True
+    """
+    return sorted(shown, key=lambda one: _digest(seed, base, place_nm, one))
 
 
 def _digest(*values: object) -> bytes:

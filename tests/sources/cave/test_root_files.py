@@ -41,6 +41,10 @@ GOOD = {
     "one line": f"{A}, {B}\n",
     "one line of a list": f"[{A}, {B}]",
     "one line with spaces": f"{A} {B}\n",
+    "commas at the ends": f"{A},\n{B},\n",
+    "a list of JSON over lines": f"[\n  {A},\n  {B}\n]\n",
+    "a list of YAML": f"- {A}\n- {B}\n",
+    "a set of Python": f"{{{A}, {B}}}\n",
 }
 
 
@@ -65,6 +69,14 @@ BAD = {
     "a word alone": (f"{A}\nnothing\n", 2, "'nothing' is no id"),
     "a table without a header": (f"0,{A}\n1,{B}\n", 1, "several values"),
     "other columns": (f"a,b\n{A},{B}\n", None, "has the columns a, b"),
+    "thousands": ("720,575,940,628,857,210\n", 1, "marks between its thousands"),
+    "thousands, one of several": (f"{A}\n720,575,940,628,857,210\n", 2, "marks between its thousands"),
+    "thousands with spaces": ("720\u202f575\u202f940\u202f628\u202f857\u202f210\n", 1, "marks between its thousands"),
+    "thousands with points": ("720.575.940.628.857.210\n", 1, "marks between its thousands"),
+    "thousands in a table": ('root_id,n\n"720,575,940,628,857,210",3\n', 2, "marks between its thousands"),
+    "a table of R with names of rows": (f'"root_id"\n"1" {A}\n', 2, "holds 2 values, but the first line names 1"),
+    "an address": (f"https://spelunker/{A}\n", None, "holds no root id"),
+    "a table without values": ("root_id\nnan\n", None, "holds no root id"),
     "nothing": ("# none\n\n", None, "holds no root id"),
     "a picture": (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", None, ""),
 }

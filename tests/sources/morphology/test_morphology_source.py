@@ -363,6 +363,16 @@ def test_same_rules_same_source_other_seed_other_source(source, tmp_path):
     assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in first.corrections().merges}
 
 
+def test_a_renamed_file_is_another_version_since_its_name_is_the_body(tmp_path):
+    write_line(tmp_path / "1.swc", 0.0)
+    write_line(tmp_path / "2.swc", 0.35)
+    first = MorphologySource(SMALL, "fly", tmp_path, 1000.0)
+    (tmp_path / "2.swc").rename(tmp_path / "7.swc")
+    other = MorphologySource(SMALL, "fly", tmp_path, 1000.0)
+    assert set(other.reconstruction.bodies.tolist()) == {1, 7}
+    assert other.info.version != first.info.version
+
+
 def test_no_end_at_a_cut_is_sure_however_thick_the_neurite_is(source):
     """Every node at a cut goes on; the answer elsewhere is that of a second look at all nodes."""
     rec = source.reconstruction

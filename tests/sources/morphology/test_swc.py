@@ -76,6 +76,12 @@ def test_points_in_any_order_and_more_columns_are_read(tmp_path):
         ("1 0 0 0 0 1 2\n2 0 1 0 0 1 1\n", "circle"),
         ("1 0 0 0 0 0 -1\n2 0 1 0 0 0 1\n", "radius"),
         ("1 0 0 0 0 1 -1\n2 0 nan 0 0 1 1\n", "not finite"),
+        ("1 0 0 0 0 1 -1\n2 0 10,5 0 0 1 1\n", "'10,5' is no number"),
+        ("1 0 0 0 0 1 -1\n2 0 20,000 0 0 1 1\n", "'20,000' is no number"),
+        ("1;0;0;0;0;1;-1\n2;0;10,5;0;0;1;1\n", "'10,5' is no number"),
+        ("1 0 0 0 0 1 -1\n2 0 1_0 0 0 1 1\n", "'1_0' is no number"),
+        ("1 0 0 0 0 1 -1\n2 0 ١٠ 0 0 1 1\n", "is no number"),
+        ("1 0 0 0 0 1 -1\nn T X Y Z R P\n2 0 1 0 0 1 1\n", "'n' is no number"),
     ],
 )
 def test_bad_files_get_one_line(tmp_path, text, message):
@@ -143,6 +149,18 @@ def test_interpolated_radii_are_counted(folder):
     counts = MorphologySource(SMALL, "mouse", folder, 1000.0).corrections().counts
     unknown = sum(neuron.interpolated_radii for neuron in read_swc_folder(folder, 1000.0))
     assert counts["points whose radius was unknown and is interpolated"] == unknown > 30
+
+
+@pytest.mark.parametrize("header", ["", "id,type,x,y,z,radius,parent\n", "# made by hand\nn T X Y Z R P\n"])
+@pytest.mark.parametrize("between", [",", ", ", ";", " ; ", "\t", " "])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_columns_may_lie_between_commas_and_have_names(tmp_path, header, between, end):
+    text = (header + straight([3, -1, 5]).replace(" ", between)).replace("\n", end)
+    (tmp_path / "n.swc").write_bytes(text.encode())
+    neuron = read_swc(tmp_path / "n.swc", 1.0)
+    np.testing.assert_allclose(neuron.skeleton.radii_nm, [3, 4, 5])
+    assert neuron.skeleton.nodes_nm.tolist() == [[0, 0, 0], [1, 0, 0], [2, 0, 0]]
+    assert neuron.skeleton.edges.tolist() == [[0, 1], [1, 2]]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "utf-8-sig", "utf-16", "cp1252"])

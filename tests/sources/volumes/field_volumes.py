@@ -56,6 +56,9 @@ def write(container: str, folder: Path, xyz: np.ndarray) -> VolumeSpec:
     if container == "zarr-raw":
         zarr.create_array(folder / "r.zarr", data=zyx, chunks=(28, 32, 60), compressors=None)
         return spec(folder / "r.zarr")
+    if container == "zarr-shards":
+        zarr.create_array(folder / "s.zarr", data=zyx, chunks=(14, 16, 30), shards=(28, 32, 60))
+        return spec(folder / "s.zarr")
     if container in ("tif", "tif-lzw"):
         tifffile.imwrite(
             folder / "a.tif", zyx, photometric="minisblack", compression={"tif": "zlib", "tif-lzw": "lzw"}[container]
@@ -95,6 +98,7 @@ CONTAINERS = (
     "zarr",
     "zarr-gzip",
     "zarr-raw",
+    "zarr-shards",
     "tif",
     "tif-lzw",
     "tif-pages",

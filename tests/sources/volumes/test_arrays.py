@@ -145,7 +145,7 @@ def test_scale_of_arrays_must_be_stated(missing: str, tmp_path: Path) -> None:
         ({"path": "two.npz", "key": "lables"}, "did you mean"),
         ({"path": "four.npy"}, "four axes"),
         ({"path": "flat.npy"}, "do not describe"),
-        ({"path": "file:///nowhere/at/all"}, "no precomputed volume"),
+        ({"path": "file:///nowhere/at/all"}, "there is no /nowhere/at/all"),
         ({"path": "graphene://https://example.org/x"}, "ChunkedGraph"),
         ({"axes": "xyy"}, "some order"),
         ({"voxel_size_nm": (8, 8)}, "three numbers"),

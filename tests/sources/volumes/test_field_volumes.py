@@ -93,6 +93,12 @@ def test_missing_slices_are_named_or_filled(suffix: str, tmp_path: Path) -> None
     assert np.array_equal(filled, expected)
 
 
+def test_stacks_in_a_folder_are_no_slices(tmp_path: Path) -> None:
+    for i in range(2):
+        tifffile.imwrite(tmp_path / f"{i}.tif", np.zeros((3, 4, 5), np.uint8), photometric="minisblack")
+    refused(spec(tmp_path), "holds 3 pages; in a folder every slice must be one page: give a file")
+
+
 def test_every_tenth_number_is_no_gap_and_hidden_files_are_no_slices(tmp_path: Path) -> None:
     for i in range(4):
         tifffile.imwrite(tmp_path / f"z{i * 10}.tif", np.full((3, 2), i, np.uint8))
@@ -190,6 +196,18 @@ def test_absent_shards_are_counted(tmp_path: Path) -> None:
     refused(spec(tmp_path / "s.zarr"), "lacks 1 of 8 chunks")
 
 
+def test_absent_chunks_whose_fill_value_is_a_label_are_no_background(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("labels", (8, 8, 8), np.uint32, chunks=(4, 4, 4), fillvalue=7)[:4] = 3
+    zarr.create_array(tmp_path / "a.zarr", data=np.full((8, 8, 8), 3, np.uint32), chunks=(4, 4, 4), fill_value=7)
+    (tmp_path / "a.zarr/c/0/0/0").unlink()
+    for name, absent in (("a.h5", 4), ("a.zarr", 1)):
+        made = spec(tmp_path / name, fill_missing=True)
+        refused(made, f"the {absent} chunks", "would be read as label 7, its fill value", "`background: [0, 7]`")
+        labels = read(dataclasses.replace(made, background=(0, 7)))
+        assert set(np.unique(labels).tolist()) == {0, 3} and (labels == 0).sum() == absent * 64
+
+
 def test_absent_hdf5_chunks_are_counted(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         dataset = file.create_dataset("labels", (8, 8, 8), np.uint32, chunks=(4, 4, 4))
@@ -264,6 +282,19 @@ def test_background_below_zero_several_and_beside_zero(tmp_path: Path) -> None:
     assert read(dataclasses.replace(made, background=(-1, 0, -7))).tolist() == [[[0, 5], [0, 0]]]
     np.save(tmp_path / "b.npy", np.zeros((2, 2, 2), np.uint8))
     refused(spec(tmp_path / "b.npy", "xyz", background=3), "`background` is a label", kind="image")
+
+
+@pytest.mark.parametrize("container", ["npy", "precomputed"])
+@pytest.mark.parametrize(
+    ("dtype", "background", "same"),
+    [("uint64", -1, TOP), ("uint32", TOP, 2**32 - 1), ("uint8", -1, 255), ("int64", TOP, -1), ("uint16", 70000, 4464)],
+)
+def test_background_that_cannot_occur_is_refused(
+    dtype: str, background: int, same: int, container: str, tmp_path: Path
+) -> None:
+    made = write(container, tmp_path, np.ones((4, 4, 4), dtype))
+    refused(dataclasses.replace(made, background=(0, background)), f"cannot occur in labels of the type {dtype}")
+    refused(dataclasses.replace(made, background=background), f"set `background: {same}`")
 
 
 @pytest.mark.parametrize("label", [1.8446744073709552e19, 3.6e17, "7", True, [1.5]])
@@ -473,6 +504,28 @@ def test_links_of_hdf5_are_followed(tmp_path: Path) -> None:
     assert read(spec(tmp_path / "one.h5")).shape == SHAPE
 
 
+def test_links_in_a_circle_and_markers_without_data_are_no_arrays(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["labels"] = toy()[0].T
+        file["a"], file["b"] = h5py.SoftLink("/b"), h5py.SoftLink("/a")
+        file["self"] = h5py.SoftLink("/")
+        file["nothing"] = h5py.Empty("u4")
+    assert read(spec(tmp_path / "a.h5")).shape == read(spec(tmp_path / "a.h5", key="self/self/labels")).shape == SHAPE
+    refused(spec(tmp_path / "a.h5", key="a"), "is a link to /b", "leads back here")
+    refused(spec(tmp_path / "a.h5", key="nothing"), "holds no array 'nothing'; it holds")
+
+
+@pytest.mark.parametrize("user_block", [0, 512])
+def test_hdf5_of_any_suffix_is_read(user_block: int, tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.mat", "w", userblock_size=user_block) as file:
+        file["labels"] = toy()[0].T
+    assert read(spec(tmp_path / "a.mat")).shape == SHAPE
+    (tmp_path / "b.mat").write_bytes(b"MATLAB 5.0 MAT-file")
+    refused(spec(tmp_path / "b.mat"), "is a .mat file; known: ")
+    (tmp_path / "a.zarr.zip").write_bytes(b"PK\3\4")
+    refused(spec(tmp_path / "a.zarr.zip"), "unpack it")
+
+
 def test_a_rewritten_linked_file_changes_the_fingerprint(tmp_path: Path) -> None:
     fingerprints = set()
     for i in range(2):
@@ -499,9 +552,23 @@ def test_an_absent_filter_is_named(tmp_path: Path) -> None:
 # --- addresses
 
 
-@pytest.mark.parametrize("path", ["n5://file:///data/x.n5", "zarr3://gs://bucket/x", "boss://a/b/c", "ftp://x/y"])
-def test_addresses_that_are_not_read_are_named(path: str) -> None:
-    refused(VolumeSpec(path), "convert it" if "n5" in path else "has an address that is not read")
+@pytest.mark.parametrize(
+    "path",
+    [
+        "n5://file:///data/x.n5",
+        "N5://https://x.org/a",
+        "zarr://gs://bucket/x",
+        "zarr3://gs://bucket/x",
+        "https://x.org/a.zarr/s0",
+        "s3://bucket/labels.H5",
+        "boss://a/b/c",
+        "ftp://x/y",
+    ],
+)
+@pytest.mark.parametrize("axes", [None, "zyx"])
+def test_addresses_that_are_not_read_are_named(path: str, axes: str | None) -> None:
+    wanted = "convert it" if "n5" in path.lower() else "is an address that is not read"
+    refused(VolumeSpec(path, axes=axes), path, wanted)
 
 
 def test_n5_folders_are_named(tmp_path: Path) -> None:
@@ -516,7 +583,7 @@ def test_n5_folders_are_named(tmp_path: Path) -> None:
 
 def test_file_addresses_of_arrays_are_paths(tmp_path: Path) -> None:
     write("zarr", tmp_path, toy()[0])
-    for head in ("file://", "zarr://file://"):
+    for head in ("file://", "zarr://file://", "zarr2://file://", "zarr3://file://"):
         made = dataclasses.replace(spec(tmp_path / "a.zarr"), path=f"{head}{tmp_path}/a.zarr")
         assert read(made).shape == SHAPE
 

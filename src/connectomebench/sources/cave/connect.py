@@ -61,11 +61,20 @@ class Connection:
     token: str | None = field(repr=False)
 
 
-def connect(config: CaveConfig, species: Species) -> Connection:
+def connect(config: CaveConfig, species: Species, stated: str = "source.cave.server") -> Connection:
     """Connect to the dataset of a species, or to the configured one.
 
     The token is the one that caveclient stores for the server; the common one is for known servers alone. No token and
     no address is written to disk.
+
+    Parameters
+    ----------
+    config
+        Server, and datastack or graph.
+    species
+        Gives what the configuration leaves out.
+    stated
+        What the address of the server comes from, for messages: a setting or an option.
 
     Raises
     ------
@@ -85,7 +94,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
         raise unusable_token(server, f"{token.path}: {token.problem}")
     adapter = RetryAdapter(config.requests, server)
     if config.graph_table is not None:
-        return _graph_alone(config, server, adapter)
+        return _graph_alone(config, server, adapter, stated)
     datastack = config.datastack or species.datastack
     if datastack is None:
         raise ConnectomeBenchError(f"{species.name} has no datastack; name one with source.cave.datastack")
@@ -97,7 +106,7 @@ def connect(config: CaveConfig, species: Species) -> Connection:
             _mount_retries(service, adapter)
         return client
 
-    client = _reached(server, open_client, config)
+    client = _reached(server, open_client, config, stated)
     segmentation, image = config.segmentation, config.image
     if datastack == species.datastack:
         segmentation, image = segmentation or species.segmentation, image or species.em
@@ -114,8 +123,17 @@ def connect(config: CaveConfig, species: Species) -> Connection:
     )
 
 
-def connect_graph(server: str, datastack: str | None, table: str | None) -> Graph:
+def connect_graph(server: str, datastack: str | None, table: str | None, stated: str = "the address") -> Graph:
     """Connect to the graph of a datastack, or to a graph by its name; tokens are as for :func:`connect`.
+
+    Parameters
+    ----------
+    server
+        Address.
+    datastack, table
+        One of both.
+    stated
+        What the address comes from, for messages.
 
     Raises
     ------
@@ -123,10 +141,10 @@ def connect_graph(server: str, datastack: str | None, table: str | None) -> Grap
         If the server cannot be reached or refuses the token, or the stored token is none.
     """
     config = CaveConfig(server=server, datastack=datastack, graph_table=table, image="none")
-    return connect(config, replace(get_species("mouse"), name=server, server=None, datastack=None)).graph
+    return connect(config, replace(get_species("mouse"), name=server, server=None, datastack=None), stated).graph
 
 
-def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Connection:
+def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter, stated: str) -> Connection:
     from caveclient.auth import AuthClient
     from caveclient.chunkedgraph import ChunkedGraphClient
 
@@ -141,7 +159,7 @@ def _graph_alone(config: CaveConfig, server: str, adapter: RetryAdapter) -> Conn
         _mount_retries(client, adapter)
         return client
 
-    graph = Graph(_reached(server, open_client, config), config.requests)
+    graph = Graph(_reached(server, open_client, config, stated), config.requests)
     image = None if config.image == "none" else config.image
     return Connection(
         str(config.graph_table),
@@ -166,7 +184,7 @@ def _mount_retries(service: Any, adapter: RetryAdapter) -> None:
         service.session.mount(scheme, adapter)
 
 
-def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
+def _reached(server: str, open_client: Any, config: CaveConfig, stated: str) -> Any:
     """Build a client with retries: its constructor asks the server before our adapter is mounted."""
     from caveclient.base import AuthException
 
@@ -175,9 +193,7 @@ def _reached(server: str, open_client: Any, config: CaveConfig) -> Any:
     except SiteUnavailable as error:
         if isinstance(error.__cause__, AuthException):
             raise refused(server, None, server) from None
-        raise ConnectomeBenchError(
-            f"{error}; check the network and source.cave.server, or run connectomebench doctor"
-        ) from None
+        raise ConnectomeBenchError(f"{error}; check the network and {stated}, or run connectomebench doctor") from None
 
 
 @dataclass(frozen=True)

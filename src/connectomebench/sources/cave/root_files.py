@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.ids import exact_id, is_absent
+from connectomebench.core.ids import exact_id, is_absent, is_grouped
 from connectomebench.core.text import read_lines
 
 ROOT_COLUMNS = ("root_id", "pt_root_id", "root", "segment_id", "segid", "id")
@@ -24,8 +24,8 @@ def read_root_ids(path: Path) -> list[int]:
     ----------
     path
         One id a line, a single line of ids, or a table (commas, semicolons or tabs) whose header names the column: one
-        of ``ROOT_COLUMNS``, or the only column. Quotes, ``#`` comments, blank lines, cells without a value and a byte
-        order mark are allowed.
+        of ``ROOT_COLUMNS``, or the only column. Quotes, brackets and marks of lists, ``#`` comments, blank lines, cells
+        without a value and a byte order mark are allowed.
 
     Returns
     -------
@@ -35,7 +35,8 @@ def read_root_ids(path: Path) -> list[int]:
     Raises
     ------
     ConnectomeBenchError
-        If it cannot be read, or a line holds no id: negative, above 2^64 - 1, or rounded by a floating-point number.
+        If it cannot be read, holds no id, a line has more cells than the header, or one holds no id: negative, above
+        2^64 - 1, with marks between its thousands, or rounded by a floating-point number.
     """
     try:
         lines = read_lines(path)
@@ -44,9 +45,9 @@ def read_root_ids(path: Path) -> list[int]:
     rows = _rows(lines)
     if not rows:
         raise ConnectomeBenchError(f"{path} holds no root id; write one a line")
-    column = 0
+    column, width = 0, None
     if _is_header(rows[0][1]):
-        column = _column(path, rows[0][1])
+        column, width = _column(path, rows[0][1]), len(rows[0][1])
         rows = rows[1:]
     elif len(rows) == 1:
         rows = [(rows[0][0], [cell]) for cell in rows[0][1]]
@@ -59,6 +60,11 @@ def read_root_ids(path: Path) -> list[int]:
             )
     found = []
     for number, cells in rows:
+        if width is not None and len(cells) > width:
+            raise ConnectomeBenchError(
+                f"{path} line {number} holds {len(cells)} values, but the first line names {width}; name every column, "
+                "or quote what holds a separator"
+            )
         cell = cells[column] if column < len(cells) else ""
         if is_absent(cell):
             continue
@@ -66,6 +72,8 @@ def read_root_ids(path: Path) -> list[int]:
             found.append(exact_id(cell))
         except ValueError as error:
             raise ConnectomeBenchError(f"{path} line {number}: {error}") from None
+    if not found:
+        raise ConnectomeBenchError(f"{path} holds no root id; write one a line")
     return found
 
 
@@ -73,16 +81,18 @@ def _rows(lines: Sequence[str]) -> list[_Row]:
     """Return the cells of each line that holds any, without comments and quotes."""
     found = []
     for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
+        text = re.sub(r"^- ", "", line.partition("#")[0].strip().rstrip(";,"))  # lists of YAML, JSON and Python
         if not text:
             continue
         separator = next((s for s in "\t;," if s in text), None)
-        if separator is None:
+        if is_grouped(text):
+            cells = [text]  # one number, which is refused as such
+        elif separator is None:
             # a name of a column may hold spaces
             cells = text.split() if re.match(r"[^A-Za-z]*[0-9]", text) else [text]
         else:
             cells = next(csv.reader([text], delimiter=separator, skipinitialspace=True))
-        cells = [cell.strip().strip("'\"[]").strip() for cell in cells]
+        cells = [cell.strip().strip("'\"[]{}()").strip() for cell in cells]
         if any(cells):
             found.append((number, cells))
     return found

@@ -103,7 +103,7 @@ class MorphologySource:
         low, high = rec.nodes_nm.min(axis=0) - reach, rec.nodes_nm.max(axis=0) + reach
         self._info = SourceInfo(
             name,
-            content_key([n.digest for n in neurons], float(unit_nm), asdict(rules))[:12],
+            content_key([[n.body, n.digest] for n in neurons], float(unit_nm), asdict(rules))[:12],
             species,
             Box(_point(low), _point(high)),
             simulated_errors=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _COLUMNS = 7  # point number, label, x, y, z, radius, parent
 _SOMA = "1"  # label of the points of a cell body
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
 _LARGEST_EXACT = 2**53  # of a floating-point number
 
 
@@ -53,9 +55,10 @@ def read_swc(path: Path, unit_nm: float) -> Neuron:
     Parameters
     ----------
     path
-        The file: lines of point number, label, x, y, z, radius and parent number (negative for a root); ``#`` comments
-        in any encoding. Point numbers may be as large as an unsigned 64-bit integer. A radius of zero or less, or NaN,
-        is unknown: it is interpolated along the neurite between the nearest points with a radius.
+        The file: lines of point number, label, x, y, z, radius and parent number (negative for a root), between spaces,
+        commas or semicolons; ``#`` comments in any encoding; a first line may name the columns. Point numbers may be as
+        large as an unsigned 64-bit integer. A radius of zero or less, or NaN, is unknown: it is interpolated along the
+        neurite between the nearest points with a radius.
     unit_nm
         Length of the file's unit in nm.
 
@@ -116,8 +119,8 @@ def _table(path: Path) -> tuple[list[int], list[int], NDArray[np.bool_], NDArray
     except OSError as error:
         raise ConnectomeBenchError(f"cannot read {path} as SWC: {error.strerror}") from error
     for number, line in enumerate(lines, start=1):
-        words = line.partition("#")[0].split()
-        if not words:
+        words = _words(line.partition("#")[0])
+        if not words or (not names and _is_header(words)):
             continue
         if len(words) < _COLUMNS:
             raise ConnectomeBenchError(
@@ -126,19 +129,40 @@ def _table(path: Path) -> tuple[list[int], list[int], NDArray[np.bool_], NDArray
         try:
             names.append(_number(words[0]))
             parents.append(_number(words[6]))
-            values.append([float(word) for word in words[2:6]])
+            values.append([_float(word) for word in words[2:6]])
             somas.append(words[1] == _SOMA)
         except ValueError as error:
             raise ConnectomeBenchError(f"cannot read {path} as SWC: line {number}: {error}") from None
     return names, parents, np.asarray(somas, np.bool_), np.asarray(values, np.float64).reshape(-1, 4)
 
 
+def _words(line: str) -> list[str]:
+    """Divide a line at spaces, or at commas or semicolons where each stands between two columns."""
+    for separator in ";,":
+        cells = [cell.strip() for cell in line.strip().rstrip(separator).split(separator)]
+        if len(cells) >= _COLUMNS and all(cell and not re.search(r"\s", cell) for cell in cells):
+            return cells
+    return line.split()
+
+
+def _is_header(words: list[str]) -> bool:
+    """Return whether a first line names columns: none of its words is a number."""
+    return len(words) >= _COLUMNS and not any(_NUMBER.fullmatch(word) for word in words)
+
+
+def _float(word: str) -> float:
+    if not _NUMBER.fullmatch(word):
+        raise ValueError(f"{word!r} is no number")
+    return float(word)
+
+
 def _number(word: str) -> int:
     """Read the number of a point exactly: whole, or a floating-point number small enough to be exact."""
+    value = _float(word)
     try:
         return int(word)
     except ValueError:
-        value = float(word)
+        pass
     if not value.is_integer():
         raise ValueError(f"{word!r} is no number of a point")
     if abs(value) >= _LARGEST_EXACT:
@@ -187,7 +211,7 @@ def _interpolated(
 
 
 def _body_id(stem: str) -> int:
-    if stem.isdecimal() and 0 < int(stem) < 2**64:
+    if stem.isascii() and stem.isdecimal() and 0 < int(stem) < 2**64:
         return int(stem)
     return int.from_bytes(hashlib.sha256(stem.encode()).digest()[:8], "big") | 1  # 0 is background
 

@@ -21,7 +21,7 @@ from connectomebench.core.files import content_key
 from connectomebench.core.volume import IntPoint
 from connectomebench.sources.volumes.containers import OpenedArray, damaged_chunk, n5_error, open_array
 from connectomebench.sources.volumes.placement import axis_order, check_contradiction
-from connectomebench.sources.volumes.precomputed_chunks import ChunkFiles, local_folder
+from connectomebench.sources.volumes.precomputed_chunks import ChunkFiles, local_folder, without_zarr
 from connectomebench.sources.volumes.read_errors import reading
 from connectomebench.sources.volumes.server_marks import server_marks
 
@@ -30,6 +30,7 @@ Kind = Literal["labels", "image"]
 # a number with a fraction or an exponent went through a float, which rounds large ids: such labels are refused
 Label = Annotated[int, Strict()]
 
+_ARRAYS = (".zarr", ".n5", ".h5", ".hdf5", ".hdf", ".tif", ".tiff", ".png", ".npy", ".npz", ".ckl", ".nrrd")
 _CLOUD = ("precomputed://", "file://", "gs://", "s3://", "https://", "http://")
 _HASHED_BYTES = 1 << 30  # files up to this size are identified by content, larger ones by size and modification time
 _LARGEST_ID = 2**64 - 1
@@ -232,17 +233,18 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
     location = spec.path
     if location.startswith("graphene://"):
         raise ConnectomeBenchError(f"{name}: {location} is a ChunkedGraph; use the source `cave` for it")
-    if "n5://" in location:
+    if "n5://" in location.lower():
         raise n5_error(name, location)
-    location = location.removeprefix("zarr://")
+    location = without_zarr(location)
     local = local_folder(_absolute(location, base))
-    if location.startswith(_CLOUD) and (local is None or (local / "info").is_file() or not local.exists()):
+    if location != spec.path and local is None and "://" in location:
+        raise _not_read(name, spec.path)
+    if location.startswith(_CLOUD) and (local is None or (local / "info").is_file()):
+        if local is None and _names_an_array(location):
+            raise _not_read(name, spec.path)
         return _open_cloud(spec, _absolute(location, base), kind, name)
     if local is None and "://" in location:
-        raise ConnectomeBenchError(
-            f"{name}: {spec.path} has an address that is not read; known: {', '.join(_CLOUD)}; copy other data to a "
-            "folder here"
-        )
+        raise _not_read(name, spec.path)
     path = local or (base or Path()) / location
     if not path.exists():
         raise ConnectomeBenchError(f"{name}: there is no {path}; check `path`")
@@ -252,6 +254,18 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
     with reading(name, path):
         opened = open_array(path, spec.key, name, spec.fill_missing)
         return _array_volume(opened, spec, path, kind, name, axes, voxel, offset)
+
+
+def _not_read(name: str, address: str) -> ConnectomeBenchError:
+    return ConnectomeBenchError(
+        f"{name}: {address} is an address that is not read; known: precomputed volumes at {', '.join(_CLOUD)}; copy "
+        "other data to a folder here"
+    )
+
+
+def _names_an_array(address: str) -> bool:
+    """Return whether an address leads into what is read from disk alone: Zarr, HDF5, TIFF and the like."""
+    return any(part.lower().endswith(_ARRAYS) for part in address.partition("://")[2].split("/"))
 
 
 def stored_placement(spec: VolumeSpec, base: Path | None = None, name: str = "volume") -> tuple[OpenedArray, Path]:
@@ -337,6 +351,7 @@ def _array_volume(
     if opened.lossy and kind == "labels":
         raise ConnectomeBenchError(f"{name}: {path} is JPEG, which changes labels; save them as PNG or TIFF")
     _check_dtype(np.dtype(array.dtype), kind, name)
+    _check_fits(spec.backgrounds, np.dtype(array.dtype), name)
     shape = (stored[x], stored[y], stored[z])
     if 0 in shape:
         raise ConnectomeBenchError(f"{name}: {path} is empty (shape {stored})")
@@ -346,6 +361,11 @@ def _array_volume(
         raise ConnectomeBenchError(
             f"{name}: {path} lacks {absent} of {chunks} chunks; copy them again, or, where the program that wrote it "
             "left out chunks of background, set `fill_missing: true` to read them as such"
+        )
+    if absent and kind == "labels" and opened.fill not in spec.backgrounds:
+        raise ConnectomeBenchError(
+            f"{name}: the {absent} chunks that {path} lacks would be read as label {opened.fill}, its fill value, and "
+            f"not as background; copy them again, or set `background: {[*spec.backgrounds, opened.fill]}`"
         )
     identity = [_identity(path), *(_identity(p) for p in opened.linked)]
     fingerprint = content_key(*identity, spec.key, axes, list(voxel), list(offset), *_background_key(spec))
@@ -406,6 +426,7 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
         if cloud.num_channels != 1:
             raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; one is needed")
         _check_dtype(np.dtype(cloud.dtype), kind, name)
+        _check_fits(spec.backgrounds, np.dtype(cloud.dtype), name)
         scale = cloud.info["scales"][spec.mip]
         x, y, z = _triple(scale["resolution"], f"resolution in the info of {location}", name)
         if not all(0 < v < np.inf for v in (x, y, z)):
@@ -443,6 +464,21 @@ def _quiet_cloudvolume() -> None:
 
     for module in (cloudfiles.compression, cloudvolume.datasource.precomputed.image.rx):
         module.__dict__.setdefault("print", silent)
+
+
+def _check_fits(backgrounds: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
+    """Refuse a background that cannot occur: the label that is meant has another number in this type."""
+    if dtype.kind not in "ui":
+        return
+    limits = np.iinfo(dtype)
+    for label in backgrounds:
+        if not limits.min <= label <= limits.max:
+            same = label % 2**limits.bits
+            meant = same if same <= limits.max else same - 2**limits.bits
+            raise ConnectomeBenchError(
+                f"{name}: background {label} cannot occur in labels of the type {dtype.name}; the same bits are "
+                f"{meant} there: set `background: {meant}` if that is meant"
+            )
 
 
 def _check_dtype(dtype: np.dtype[Any], kind: Kind, name: str) -> None:

@@ -26,6 +26,9 @@ from connectomebench.sources.volumes.zarr_chunks import absent_chunks
 _log = logging.getLogger(__name__)
 
 _HDF5 = (".h5", ".hdf5", ".hdf", ".he5")
+_HDF5_BYTES = b"\x89HDF\r\n\x1a\n"
+_HDF5_STARTS = (0, 512)  # the second is MATLAB's
+_PACKED = (".zip", ".gz", ".bz2", ".xz", ".zst", ".tar", ".tgz", ".7z", ".rar")
 _FIRST_BYTES = {".npy": b"\x93NUMPY", ".npz": b"PK"}
 _PICKLE = b"\x80"
 _CRACKLE = (".ckl", ".ckl.gz")
@@ -49,7 +52,9 @@ class OpenedArray:
     absent
         Chunks that are missing, and all chunks. Readers return the fill value in their place.
     left_out
-        Chunks that the writer left out since they hold background alone; not in ``absent``.
+        Chunks that the writer left out since they hold the fill value alone; not in ``absent``.
+    fill
+        The fill value: what is read in place of chunks that are missing.
     lossy
         Values may differ from those that were stored: of no use for labels.
     """
@@ -59,6 +64,7 @@ class OpenedArray:
     linked: tuple[Path, ...] = ()
     absent: tuple[int, int] = (0, 0)
     left_out: int = 0
+    fill: int | float = 0
     lossy: bool = False
 
 
@@ -90,7 +96,7 @@ def open_array(path: Path, key: str | None, name: str, fill_missing: bool = Fals
         return OpenedArray(_open_npz(path, key, name))
     if suffix == ".npy":
         return OpenedArray(np.load(path, mmap_mode="r", allow_pickle=False))
-    if suffix in _HDF5:
+    if is_hdf5(path):
         return _open_hdf5(path, key, name)
     if path.name.lower().endswith(_CRACKLE):
         return OpenedArray(_open_crackle(path, name))
@@ -100,8 +106,20 @@ def open_array(path: Path, key: str | None, name: str, fill_missing: bool = Fals
         raise n5_error(name, path)
     if (path.is_dir() and slice_files(path)) or (path.is_file() and suffix in (*TIFF, *PNG, *JPEG)):
         return _open_pictures(path, name, fill_missing)
+    if suffix in _PACKED and path.is_file():
+        raise ConnectomeBenchError(f"{name}: {path} is a {suffix} file; unpack it, and give what is in it as `path`")
     what = "a folder that holds no info, Zarr array or slices" if path.is_dir() else f"a {suffix or 'bare'} file"
     raise ConnectomeBenchError(f"{name}: {path} is {what}; known: {KNOWN}")
+
+
+def is_hdf5(path: Path) -> bool:
+    """Return whether a file is HDF5, by its suffix or, since other programs have their own, by what it begins with."""
+    if path.suffix.lower() in _HDF5:
+        return True
+    if not path.is_file():
+        return False
+    with open(path, "rb") as stream:
+        return any(stream.seek(start) == start and stream.read(8) == _HDF5_BYTES for start in _HDF5_STARTS)
 
 
 def _check_first_bytes(path: Path, wanted: bytes) -> None:
@@ -127,7 +145,7 @@ def array_names(path: Path) -> list[str]:
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as stored:
             return sorted(stored.files)
-    if suffix in _HDF5:
+    if is_hdf5(path):
         import h5py
 
         with h5py.File(path, "r") as file:
@@ -158,10 +176,10 @@ def _open_hdf5(path: Path, key: str | None, name: str) -> OpenedArray:
         if isinstance(link, h5py.SoftLink | h5py.ExternalLink) and not _leads_somewhere(file, asked):
             target = link.path if isinstance(link, h5py.SoftLink) else f"{link.filename}:{link.path}"
             raise ConnectomeBenchError(
-                f"{name}: {key!r} in {path} is a link to {target}, which is not there; copy it too"
+                f"{name}: {key!r} in {path} is a link to {target}, which is not there, or leads back here; copy it too"
             )
         item = file[asked] if _leads_somewhere(file, asked) else None
-        if isinstance(item, h5py.Dataset):  # through a link inside a linked group
+        if isinstance(item, h5py.Dataset) and item.shape is not None:  # through a link inside a linked group
             found[asked] = item
         elif isinstance(item, h5py.Group):
             inside = {f"{asked}/{n}": array for n, array in _hdf5_arrays(item).items()}
@@ -175,7 +193,11 @@ def _open_hdf5(path: Path, key: str | None, name: str) -> OpenedArray:
     linked = [Path(dataset.file.filename)] if Path(dataset.file.filename).resolve() != path.resolve() else []
     if dataset.is_virtual:
         linked += _virtual_files(dataset, path, name)
-    return OpenedArray(dataset, _hdf5_placement(dataset), tuple(linked), _absent_in_hdf5(dataset))
+    absent, fill = _absent_in_hdf5(dataset), _fill(dataset.fillvalue)
+    return OpenedArray(dataset, _hdf5_placement(dataset), tuple(linked), absent, fill=fill)
+
+
+_NO_TARGET = (KeyError, OSError, RuntimeError)  # the last one for links in a circle
 
 
 def _link(file: Any, key: str) -> Any:
@@ -188,7 +210,7 @@ def _link(file: Any, key: str) -> Any:
 def _leads_somewhere(file: Any, key: str) -> bool:
     try:
         return file[key] is not None
-    except (KeyError, OSError):
+    except _NO_TARGET:
         return False
 
 
@@ -209,9 +231,9 @@ def _hdf5_arrays(group: Any) -> dict[str, Any]:
         for child in parent:
             try:
                 item = parent[child]
-            except (KeyError, OSError):  # a link to what is not there
+            except _NO_TARGET:
                 continue
-            if isinstance(item, h5py.Dataset):
+            if isinstance(item, h5py.Dataset) and item.shape is not None:  # else a marker without any data
                 found[f"{prefix}{child}"] = item
             elif isinstance(item, h5py.Group):
                 waiting.append((f"{prefix}{child}/", item))
@@ -272,6 +294,11 @@ def _virtual_files(dataset: Any, path: Path, name: str) -> list[Path]:
     return sorted(files)
 
 
+def _fill(value: Any) -> int | float:
+    """Return a fill value as a number; 0 where there is none."""
+    return value.item() if isinstance(value, np.integer | np.floating) else 0
+
+
 def _absent_in_hdf5(dataset: Any) -> tuple[int, int]:
     if dataset.is_virtual or dataset.external or dataset.size == 0:
         return 0, 0
@@ -319,10 +346,11 @@ def _open_zarr(path: Path, key: str | None, name: str) -> OpenedArray:
     else:
         placement = attribute_placement(dict(array.attrs), array.ndim, "of the array") or NOTHING
     absent, chunks, lost = absent_chunks(array, path, name)
+    fill = _fill(array.fill_value)
     if absent and not lost:
-        _log.info("%s: %d of %d chunks of %s were not written: they are read as background", name, absent, chunks, path)
-        return OpenedArray(array, placement, absent=(0, chunks), left_out=absent)
-    return OpenedArray(array, placement, absent=(absent, chunks))
+        _log.info("%s: %d of %d chunks of %s were not written: they are read as %s", name, absent, chunks, path, fill)
+        return OpenedArray(array, placement, absent=(0, chunks), left_out=absent, fill=fill)
+    return OpenedArray(array, placement, absent=(absent, chunks), fill=fill)
 
 
 def _zarr_arrays(root: Any) -> dict[str, Any]:

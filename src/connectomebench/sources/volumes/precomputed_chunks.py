@@ -7,6 +7,7 @@ end of a chunk that was cut. So local chunks are checked before they are decoded
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,15 @@ from connectomebench.core.limited_process import LimitedProcess
 from connectomebench.core.volume import IntPoint
 from connectomebench.sources.volumes.read_errors import reading
 
+_ZARR = re.compile("^zarr[23]?://", re.IGNORECASE)
 _SUFFIXES = ("", ".gz", ".br", ".zstd", ".xz", ".bz2", ".lzma")
 # where damage can reach the decoder; the other ways of packing have a check sum of all bytes
 _WITHOUT_CHECK_SUM = ("", ".br", ".zstd", ".lzma")
+
+
+def without_zarr(location: str) -> str:
+    """Return what follows ``zarr://`` (also ``zarr2://`` and ``zarr3://``); other places as they are."""
+    return _ZARR.sub("", location)
 
 
 def local_folder(location: str) -> Path | None:

@@ -186,7 +186,10 @@ def _describe_tiff(file: Path, name: str) -> tuple[tuple[int, ...], np.dtype[Any
         pages = len(opened.pages)
         page: Any = opened.pages[0]
         if pages != 1:
-            raise ConnectomeBenchError(f"{name}: {file} holds {pages} pages; every slice must be one page")
+            raise ConnectomeBenchError(
+                f"{name}: {file} holds {pages} pages; in a folder every slice must be one page: give a file of all "
+                "pages as `path` itself"
+            )
         shape = tuple(int(n) for n in page.shape)
         if len(shape) != 2:
             raise ConnectomeBenchError(

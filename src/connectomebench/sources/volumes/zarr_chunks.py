@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.sources.volumes.read_errors import reading
 
 _LARGEST_GRID = 4_000_000
@@ -36,6 +37,11 @@ def absent_chunks(array: Any, root: Path, name: str) -> tuple[int, int, bool]:
         Numbers of chunks (of shards, where the array has them).
     lost
         Whether some seem lost: nothing was written at all, or objects run up to the border of an absent chunk.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the file of a chunk is empty.
     """
     edges = array.shards or array.chunks
     grid = tuple(-(-n // e) for n, e in zip(array.shape, edges, strict=True))
@@ -47,7 +53,11 @@ def absent_chunks(array: Any, root: Path, name: str) -> tuple[int, int, bool]:
     folder = root / array.path
     present = np.zeros(grid, np.bool_)
     for place in np.ndindex(grid):
-        present[place] = (folder / array.metadata.encode_chunk_key(place)).is_file()
+        chunk = array.metadata.encode_chunk_key(place)
+        file = folder / chunk
+        present[place] = file.is_file()
+        if present[place] and not file.stat().st_size:  # of shards, zarr takes an empty file for an absent one
+            raise ConnectomeBenchError(f"{name}: {root}, chunk {chunk} has 0 bytes: it is damaged; copy it again")
     absent = np.argwhere(~present)
     fill = 0 if array.fill_value is None else array.fill_value
     lost = bool(len(absent)) and (

@@ -1,0 +1,5 @@
+"""Actions and observations."""
+
+from connectomebench.environment.server import LookAction, LookObservation, LookState
+
+__all__ = ["LookAction", "LookObservation", "LookState"]

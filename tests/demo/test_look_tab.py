@@ -1,0 +1,53 @@
+"""A person looks around at a place in a real browser, and is scored against the truth."""
+
+from __future__ import annotations
+
+import re
+import socket
+from pathlib import Path
+
+import pytest
+from small_places import write_places
+
+CHROMIUM = Path("/usr/bin/chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
+sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+
+
+def test_a_person_looks_around(tmp_path: Path):
+    from connectomebench.demo.server import serve
+
+    write_places(tmp_path / "data")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    running = serve(tmp_path / "data", "127.0.0.1", port, wait=False)
+    try:
+        with sync_api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 390, "height": 844})
+            page.set_default_timeout(20_000)
+            failed: list[str] = []
+            page.on("pageerror", lambda error: failed.append(str(error)))
+            page.goto(running.address)
+            page.get_by_role("tab", name="Look around").click()
+            state, picture = page.locator("#cb-look-state"), page.locator("#cb-look-picture img")
+            sync_api.expect(state).to_contain_text("Views so far: 0, spent: 0.00")
+            first = picture.get_attribute("src")
+            page.locator("#cb-look-side").click()
+            sync_api.expect(state).to_contain_text("Views so far: 1, spent: 0.01")
+            assert picture.get_attribute("src") != first
+            page.locator("#cb-look-em_xy").click()
+            sync_api.expect(state).to_contain_text("spent: 0.03")
+            page.screenshot(path=str(tmp_path / "phone.png"), full_page=True)
+            page.locator("#cb-look-answer-0").click()
+            sync_api.expect(state).to_contain_text(re.compile(r"The answer is: (yes|no)\."))
+            earned = re.search(r"You earned (-?\d\.\d\d) with 2 views", state.inner_text())
+            right = "✓" in state.inner_text()
+            assert earned is not None and float(earned[1]) == pytest.approx(0.97 if right else -0.03)
+            assert not page.locator("#cb-look-answer-0").is_visible() and not failed
+            page.locator("#cb-look-next").click()
+            sync_api.expect(state).to_contain_text("Views so far: 0")
+            browser.close()
+    finally:
+        running.close()

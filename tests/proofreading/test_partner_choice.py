@@ -1,0 +1,124 @@
+"""Partners of an end in one question, and a whole run whose merges are chosen so."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_models import bodies_near, toy_models
+from toy_segmentation import SPLIT_ERRORS, arrays, write_toy
+
+from connectomebench.build.config import load_config
+from connectomebench.core.site import Part, Site
+from connectomebench.models.base import Answer, Batch
+from connectomebench.proofreading.partner_choice import candidate_pictures, partner_choices
+from connectomebench.proofreading.proposals import Candidate, Proposal
+from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.task_models import CHOICE_TASK, TaskModel, missing_steps
+
+END = Site("endpoint_error_identification", (500.0, 0.0, 0.0), 1000.0, (Part(1, "base"),), "no", (1,), (), "control")
+
+
+def merge(partner: int, away_nm: float, end: Site = END) -> Proposal:
+    at = (end.location_nm[0] + away_nm, 0.0, 0.0)
+    parts = (Part(partner, "base"), Part(1, "candidate"))
+    site = Site("merge_action", at, 1000.0, parts, "no", (partner, 1), (), "control")
+    return Proposal("merge", Candidate("end", end, 50.0), site, (0,), (partner,), (at,), (at,), 0.1)
+
+
+def test_the_four_nearest_partners_are_asked_about_and_each_letter_is_its_proposal():
+    away = {12: 300.0, 11: 100.0, 13: 50.0, 14: 200.0, 15: 250.0, 16: 460.0}
+    proposals = [merge(partner, far) for partner, far in away.items()]
+    (choice,) = partner_choices(proposals)
+    assert set(choice.site.choices) == {11, 13, 14, 15}
+    assert choice.site.segment_ids == (1, *choice.site.choices) and choice.site.location_nm == END.location_nm
+    assert [part.role for part in choice.site.parts] == ["base"] + ["candidate"] * 4
+    for letter, number in zip("abcd", range(4), strict=True):
+        assert proposals[choice.rows[letter]].site.segment_ids[0] == choice.site.choices[number]
+
+
+def test_what_the_view_does_not_show_is_in_no_question():
+    assert partner_choices([merge(11, 460.0)]) == []
+    elsewhere = replace(END, location_nm=(5000.0, 0.0, 0.0))
+    both = partner_choices([merge(11, 460.0), merge(12, 10.0), merge(11, 10.0, elsewhere)])
+    assert [(choice.site.choices, list(choice.rows.values())) for choice in both] == [((12,), [1]), ((11,), [2])]
+
+
+def test_letters_say_nothing_about_nearness():
+    firsts = []
+    for i in range(200):
+        end = replace(END, location_nm=(float(i), 0.0, 0.0))
+        (choice,) = partner_choices([merge(11, 10.0, end), merge(12, 20.0, end), merge(13, 30.0, end)])
+        firsts.append(choice.site.choices[0])
+    assert min(firsts.count(one) for one in (11, 12, 13)) > 40
+
+
+def test_pictures_of_one_candidate():
+    (choice,) = partner_choices([merge(11, 10.0), merge(12, 20.0)])
+    images = {f"{letter}_{view}": f"{letter}{view}".encode() for letter in "ab" for view in ("front", "side", "top")}
+    site, own = candidate_pictures(choice.site, "b", images)
+    assert own == {"front": b"bfront", "side": b"bside", "top": b"btop"}
+    assert site.segment_ids == (1, choice.site.choices[1]) and [p.segment_id for p in site.parts] == [
+        1,
+        *site.segment_ids[1:],
+    ]
+
+
+@dataclass
+class ToyChooser:
+    """Knows which segment continues the one body that is in pieces."""
+
+    asked: int = 0
+    name: str = "toy"
+    revision: str = "1"
+
+    def predict(self, batch: Batch) -> list[Answer]:
+        made = arrays()
+        answers = []
+        for choices, views, at in zip(batch["choices"], batch["views"], batch["location_nm"], strict=True):
+            assert len(views) == 3 * len(choices)
+            self.asked += 1
+            right = [
+                bodies_near(at, 20) == {10} and set(np.unique(made["proofread"][made["automatic"] == one])) <= {10}
+                for one in choices
+            ]
+            p = {"abcd"[k]: 0.96 if yes else 0.01 for k, yes in enumerate(right)}
+            p["none"] = 1 - sum(p.values())
+            answers.append(Answer(max(p, key=lambda name: p[name]), p))
+        return answers
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ToyChooser]:
+    folder = tmp_path_factory.mktemp("choice")
+    chooser = ToyChooser()
+    models = {CHOICE_TASK: TaskModel(CHOICE_TASK, chooser, ())}
+    config = load_config(write_toy(folder), truth_needed=False)
+    proofread(config, models, folder / "out", folder, ProofreadConfig(ablation=False), lambda line: None)
+    return folder / "out", chooser
+
+
+def test_a_model_of_choices_merges_what_belongs_together(run: tuple[Path, ToyChooser]):
+    out, chooser = run
+    scores = json.loads((out / "scores.json").read_text())
+    assert chooser.asked > 0
+    assert scores["before"]["split_errors"] == SPLIT_ERRORS and scores["after"]["split_errors"] == 0
+    assert scores["edits"]["merge"]["added"] == 0
+
+
+def test_each_edit_keeps_the_pictures_of_its_pair(run: tuple[Path, ToyChooser]):
+    out, _ = run
+    edits = [json.loads(line) for line in (out / "edits.jsonl").read_text().splitlines()]
+    assert len(edits) == SPLIT_ERRORS
+    for edit in edits:
+        assert [Path(path).name for path in edit["evidence"]] == ["front.png", "side.png", "top.png"]
+        assert all((out / path).read_bytes().startswith(b"\x89PNG") for path in edit["evidence"])
+        assert edit["correction"] == pytest.approx(0.96)
+
+
+def test_with_both_models_a_line_says_which_is_asked():
+    models = toy_models("merge_action") | {CHOICE_TASK: TaskModel(CHOICE_TASK, ToyChooser(), ())}
+    assert any("that of merge_action is not asked" in line for line in missing_steps(models))
