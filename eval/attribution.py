@@ -1,4 +1,4 @@
-r"""Show what a probe, an image classifier or Qwen3-VL looks at, and measure whether the maps are to be believed.
+r"""Show what a probe or an image classifier looks at, and measure whether the maps are to be believed.
 
     python eval/attribution.py --model quickstart-out/models/probe/merge_action/fly \
         --dataset quickstart-out/merge_action --output_dir quickstart-out/attribution/merge_action/fly/probe

@@ -201,13 +201,30 @@ def test_explore_filters_and_shows_all_of_a_sample(open_page) -> None:
     page.get_by_label("Models").click()
     page.get_by_role("option", name="all models wrong").click()
     page.wait_for_function("document.querySelectorAll('.cb-tile').length === 1")
+    row = evaluated_rows()[3]
+    page.click(".cb-tile")
+    page.wait_for_selector("#cb-detail img")
+    hidden = page.inner_text("#cb-detail")
+    assert row["sample_id"] in hidden and "hidden" in hidden and str(row["segment_ids"][0]) not in hidden
+    assert page.inner_text(".cb-tile") == "answer hidden\ntest"
+    page.check("#cb-told input")
+    page.wait_for_selector(".cb-tile:has-text('answer yes')")
     page.focus(".cb-tile")
     page.keyboard.press("Enter")
     page.wait_for_selector("#cb-detail table")
-    row = evaluated_rows()[3]
     told = page.inner_text("#cb-detail")
     assert row["sample_id"] in told and str(row["segment_ids"][0]) in told and "cc-by-4.0" in told
     assert "Neuroglancer" not in told
+
+
+def test_pictures_come_first_and_nothing_covers_them(open_page) -> None:
+    for viewport in (LARGE, SMALL):
+        page = open_page(viewport)
+        boxes = [picture.bounding_box() for picture in page.locator(SAMPLE).all()]
+        assert boxes[0]["y"] < 0.4 * viewport["height"]
+        bar = page.locator("#cb-answers").bounding_box()
+        first_row = [box for box in boxes if box["y"] == pytest.approx(boxes[0]["y"], abs=2)]
+        assert all(box["y"] + box["height"] <= bar["y"] for box in first_row)
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(LARGE, "dark"), (SMALL, "light")])
@@ -223,6 +240,8 @@ def test_every_tab_can_be_used_by_all_and_fits(open_page, viewport: dict[str, in
     page.wait_for_selector("#cb-score li")
     check()
     open_tab(page, "Explore", ".cb-tile")
+    page.check("#cb-told input")
+    page.wait_for_selector(".cb-tile:has-text('answer yes')")
     page.click(".cb-tile")
     page.wait_for_selector("#cb-detail table")
     check()

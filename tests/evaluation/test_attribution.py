@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from explained_probe import write_explained_probe
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from stored_rows import write_dataset
 from torch import nn
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -179,22 +179,7 @@ def test_an_overlay_colours_the_evidence_alone() -> None:
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A dataset, and a probe on a tiny untrained ViT that was trained on it."""
-    from transformers import ViTConfig, ViTImageProcessor, ViTModel
-
-    from connectomebench.models.probe import ProbeConfig, train_probe
-    from connectomebench.models.registry import save_head_model
-
-    folder = tmp_path_factory.mktemp("explained")
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    ViTModel(ViTConfig(**sizes, image_size=64, patch_size=16)).save_pretrained(folder / "vit")
-    ViTImageProcessor(size={"height": 64, "width": 64}).save_pretrained(folder / "vit")
-    dataset = write_dataset(folder)
-    train = load_rows(str(dataset), "fly", "train")
-    probe = train_probe(train.dataset, ProbeConfig(str(folder / "vit"), c_grid=(0.1,), folds=2), progress=False)
-    save_head_model(probe, folder / "probe", train.data)
-    return dataset, folder / "probe"
+    return write_explained_probe(tmp_path_factory.mktemp("explained"))
 
 
 def test_rows_are_explained_measured_and_drawn(

@@ -10,6 +10,7 @@ from markupsafe import Markup
 
 from connectomebench.core.tasks import Task
 from connectomebench.demo.ask_models import AskableModel, ModelOpinion
+from connectomebench.demo.evidence import evidence_html
 from connectomebench.demo.html import model_name, probability_bar, table
 from connectomebench.demo.sample_pictures import figure
 from connectomebench.demo.scene_view import scene_html
@@ -58,11 +59,16 @@ def answer_html(
         for opinion in opinions
         if opinion.answer is not None and opinion.answer.reply
     )
+    looked = Markup("").join(
+        evidence_html(opinion.model.name, opinion.evidence, task.views, views)
+        for opinion in opinions
+        if opinion.evidence
+    )
     caution = Markup('<p class="cb-warning">{}</p>').format(
         "These are guesses of models that may never have seen data like yours. How often they were right where the "
         "truth is known is in the tab Compare."
     )
-    return start + answers + replies + caution
+    return start + answers + looked + replies + caution
 
 
 def refusal_html(reason: str) -> Markup:

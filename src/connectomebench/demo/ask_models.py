@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -15,6 +17,8 @@ from connectomebench.core.tasks import TASKS, Task
 from connectomebench.demo.demo_data import named_repositories
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from connectomebench.models.base import Answer, Model
@@ -26,6 +30,9 @@ ENDPOINT_VARIABLE = "CONNECTOMEBENCH_ENDPOINT"
 ENDPOINT_MODEL_VARIABLE = "CONNECTOMEBENCH_ENDPOINT_MODEL"
 # kinds that answer on a CPU within seconds
 _KINDS = ("probe", "trivial", "image_classifier")
+_EXPLAINED = ("probe", "image_classifier")
+# their layers are watched while they run, and would see the pictures of another visitor
+_ONE_AT_A_TIME = Lock()
 _ENDPOINT_TIMEOUT_S = 60.0
 
 _log = logging.getLogger(__name__)
@@ -58,10 +65,21 @@ class AskableModel:
 
 @dataclass(frozen=True)
 class ModelOpinion:
-    """A model's answer about a place; ``answer`` is None if the model failed."""
+    """A model's answer about a place.
+
+    Attributes
+    ----------
+    model
+        Which one.
+    answer
+        None if the model failed.
+    evidence
+        Answer -> what the model looked at, shape (pictures, rows, columns); empty where that cannot be drawn.
+    """
 
     model: AskableModel
     answer: Answer | None
+    evidence: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 def askable_tasks() -> list[Task]:
@@ -113,6 +131,34 @@ def find_models(folder: Path) -> dict[str, list[AskableModel]]:
     return found
 
 
+@lru_cache(maxsize=64)
+def explainable(folder: Path, task: str) -> tuple[AskableModel, ...]:
+    """Find the models below ``folder/models`` of a task whose evidence can be drawn; they are not loaded.
+
+    Parameters
+    ----------
+    folder
+        As for :func:`find_models`; looked at once.
+    task
+        Name of any task, also one with image data.
+    """
+    from connectomebench.models.model_record import FILE_NAME
+
+    if find_spec("pytorch_grad_cam") is None or find_spec("torch") is None:
+        return ()
+    found = []
+    for path in sorted((folder / "models").rglob(FILE_NAME)):
+        try:
+            record = _record(str(path.parent))
+        except ConnectomeBenchError as error:
+            _log.warning("a model of the demo is left out: %s", error)
+            continue
+        if record is not None and record.kind in _EXPLAINED and record.task == task:
+            species = tuple(sorted(set(record.species)))
+            found.append(AskableModel(record.name, record.kind, str(path.parent), species, _simulated(record)))
+    return tuple(found)
+
+
 def _record(source: str) -> ModelRecord | None:
     """Read the record of a model; None if its weights are missing, as with downloaded results."""
     from connectomebench.models.model_files import open_files
@@ -158,12 +204,22 @@ def ask(models: Sequence[AskableModel], task: Task, images: Sequence[Image.Image
 
 def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:
     try:
-        (answer,) = _loaded(model)().predict(row)
+        asked = _loaded(model)()
+        if model.kind not in _EXPLAINED:
+            return ModelOpinion(model, *asked.predict(row))
+        with _ONE_AT_A_TIME:
+            return ModelOpinion(model, *asked.predict(row), _evidence(asked, row["images"][0]))
     except ConnectomeBenchError as error:
         # the message may name local folders, so it goes to the log only
         _log.warning("%s cannot be asked: %s", model.name, error)
         return ModelOpinion(model, None)
-    return ModelOpinion(model, answer)
+
+
+def _evidence(asked: Model, images: Sequence[Image.Image]) -> Mapping[str, NDArray[np.float32]]:
+    """Return what a model looked at, where that can be drawn."""
+    from connectomebench.demo.evidence import can_explain, evidence
+
+    return evidence(asked, images) if can_explain(asked) else {}
 
 
 @lru_cache(maxsize=64)

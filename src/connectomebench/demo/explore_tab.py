@@ -14,7 +14,7 @@ from connectomebench.core.places import nodes_in, read_places
 from connectomebench.core.tasks import Task
 from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import facts, models_table, origin, warning
-from connectomebench.demo.neuroglancer import neuroglancer_link
+from connectomebench.demo.neuroglancer import link_html
 from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
 from connectomebench.demo.sample_pictures import pictures_html, thumbnail, views_html
 from connectomebench.demo.scene_view import sample_scene
@@ -101,6 +101,7 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         origins = gr.Dropdown([ANY], value=ANY, label="Origin", interactive=True, min_width=240)
         answer = gr.Dropdown([ANY], value=ANY, label="True answer", interactive=True, min_width=240)
         models = gr.Dropdown(list(_MODELS.items()), value=ANY, label="Models", interactive=True, min_width=240)
+    told = gr.Checkbox(False, label="Show the answers of test samples", elem_id="cb-told", interactive=True)
     page = gr.State(0)
     told_count = gr.HTML(elem_classes="cb-prose", elem_id="cb-count")
     tiles = gr.HTML(elem_id="cb-gallery", js_on_load=_CLICK)
@@ -109,7 +110,7 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         after = gr.Button("Next page", elem_id="cb-after")
     detail = gr.HTML(elem_id="cb-detail", elem_classes="cb-prose")
 
-    def show(species: str, task: str, wanted: ExploreFilter, page: int) -> list[Any]:
+    def show(species: str, task: str, wanted: ExploreFilter, page: int, told: bool) -> list[Any]:
         key = _known(content, task, species)
         found = content.records.get()
         numbers = matching(content, found, key, wanted)
@@ -125,12 +126,12 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         return [
             page,
             head,
-            _tiles(content, key, part),
+            _tiles(content, key, part, told),
             gr.Button(interactive=page > 0),
             gr.Button(interactive=page < last),
         ]
 
-    def choose(species: str, task: str) -> list[Any]:
+    def choose(species: str, task: str, told: bool) -> list[Any]:
         known = [name for _, name in content.tasks(species)]
         if not known:
             raise ConnectomeBenchError("there is no such species; reload the page")
@@ -146,38 +147,39 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             gr.Dropdown(partitions, value=first),
             *(gr.Dropdown(choices, value=ANY) for choices in present),
             gr.Dropdown(value=ANY),
-            *show(species, kept, ExploreFilter(first), 0),
+            *show(species, kept, ExploreFilter(first), 0, told),
             "",
         ]
 
-    def filtered(species: str, task: str, *wanted: str) -> list[Any]:
-        return [*show(species, task, ExploreFilter(*wanted), 0), ""]
+    def filtered(species: str, task: str, *wanted: Any) -> list[Any]:
+        return [*show(species, task, ExploreFilter(*wanted[:-1]), 0, wanted[-1]), ""]
 
     def turn(by: int) -> Any:
-        def turned(species: str, task: str, partition: str, origin: str, answer: str, models: str, page: int) -> Any:
-            return show(species, task, ExploreFilter(partition, origin, answer, models), page + by)
+        def turned(species: str, task: str, *values: Any) -> Any:
+            *wanted, told, page = values
+            return show(species, task, ExploreFilter(*wanted), page + by, told)
 
         return show_errors(turned)
 
-    def pick(species: str, task: str, event: gr.EventData) -> Markup:
+    def pick(species: str, task: str, told: bool, event: gr.EventData) -> Markup:
         number = getattr(event, "row", None)
         if not isinstance(number, int):
             raise ConnectomeBenchError("there is no such sample; reload the page")
-        return _detail(content, _known(content, task, species), number)
+        return _detail(content, _known(content, task, species), number, told)
 
     # Gradio looks the type up by name in this module, which does not import it
     pick.__annotations__["event"] = gr.EventData
-    filters = [species, task, partition, origins, answer, models]
+    filters = [species, task, partition, origins, answer, models, told]
     shown = [page, told_count, tiles, before, after]
     chosen = [task, partition, origins, answer, models, *shown, detail]
-    tab.select(show_errors(choose), [species, task], chosen, **SOON)
-    species.input(show_errors(choose), [species, task], chosen, **SOON)
-    task.input(show_errors(choose), [species, task], chosen, **SOON)
+    tab.select(show_errors(choose), [species, task, told], chosen, **SOON)
+    species.input(show_errors(choose), [species, task, told], chosen, **SOON)
+    task.input(show_errors(choose), [species, task, told], chosen, **SOON)
     for one in filters[2:]:
         one.input(show_errors(filtered), filters, [*shown, detail], **SOON)
     before.click(turn(-1), [*filters, page], shown, **SOON)
     after.click(turn(1), [*filters, page], shown, **SOON)
-    tiles.click(show_errors(pick), [species, task], detail, **SOON, scroll_to_output=True)
+    tiles.click(show_errors(pick), [species, task, told], detail, **SOON, scroll_to_output=True)
 
 
 def _known(content: AppData, task: str, species: str) -> tuple[str, str]:
@@ -186,30 +188,36 @@ def _known(content: AppData, task: str, species: str) -> tuple[str, str]:
     return task, species
 
 
-def _tiles(content: AppData, key: tuple[str, str], numbers: Sequence[int]) -> Markup:
+def _hidden(row: dict[str, Any], told: bool) -> bool:
+    """Return whether the answer of a row is hidden: of the test partition, until it is asked for."""
+    return row["partition"] == "test" and not told
+
+
+def _tiles(content: AppData, key: tuple[str, str], numbers: Sequence[int], told: bool) -> Markup:
     tiles = []
     for number in numbers:
         row = content.samples.row(key, number)
-        name = f"answer {row['answer']}" if len(row["answer"]) < 12 else "a place"
+        hidden = _hidden(row, told)
+        name = "answer hidden" if hidden else f"answer {row['answer']}" if len(row["answer"]) < 12 else "a place"
+        where = row["partition"] if hidden else f"{row['partition']}, {row['origin']}"  # controls are no errors
         tiles.append(
             f'<li><button type="button" class="cb-tile" data-row="{number}">'
             f'<img src="{thumbnail(content.samples.pictures(key, number)[0])}" alt="">'
-            f"<span>{escape(name)}</span><span>{escape(row['partition'])}, {escape(row['origin'])}</span></button></li>"
+            f"<span>{escape(name)}</span><span>{escape(where)}</span></button></li>"
         )
     return Markup(f'<ul class="cb-tiles">{"".join(tiles)}</ul>') if tiles else Markup("")
 
 
-def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
+def _detail(content: AppData, key: tuple[str, str], number: int, told: bool) -> Markup:
     row = content.samples.row(key, number)
     collection = content.samples.collections[key]
-    link = neuroglancer_link(row)
-    told_link = (
-        Markup(
-            '<p><a href="{}" target="_blank" rel="noopener noreferrer">Open this place in Neuroglancer</a></p>'
-        ).format(link)
-        if link
-        else ""
-    )
+    if _hidden(row, told):
+        head = Markup('<h2 class="cb-section">Sample {}</h2><p>{}</p>').format(
+            row["sample_id"], question(collection.task)
+        )
+        rest = Markup("<p>{}</p>").format("Its answer is hidden: choose “Show the answers of test samples” to see it.")
+        shown = [views_html(content.samples, key, number), sample_scene(content, row, truth=False)]
+        return Markup("").join([head, warning(collection), *shown, rest])
     body = Markup('<h2 class="cb-section">Sample {}</h2><p>{} <strong>{}</strong></p>').format(
         row["sample_id"], question(collection.task), _answer_words(row, collection.task)
     )
@@ -224,7 +232,7 @@ def _detail(content: AppData, key: tuple[str, str], number: int) -> Markup:
             ),
             models_table(content.records.get(), row),
             facts("Where this sample comes from", _provenance(content, key, row)),
-            told_link,
+            link_html(row),
         ]
     )
 

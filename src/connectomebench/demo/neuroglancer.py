@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from markupsafe import Markup
+
 from connectomebench.core.species import SPECIES
 
 _VIEWER = "https://neuroglancer-demo.appspot.com/#!"
@@ -45,6 +47,16 @@ def neuroglancer_link(row: Mapping[str, Any]) -> str | None:
         "layout": "4panel" if len(layers) > 1 else "xy",
     }
     return _VIEWER + quote(json.dumps(state, separators=(",", ":")))
+
+
+def link_html(row: Mapping[str, Any]) -> Markup:
+    """Return the link of :func:`neuroglancer_link` as a paragraph; nothing where there is none."""
+    link = neuroglancer_link(row)
+    if link is None:
+        return Markup("")
+    return Markup(
+        '<p><a href="{}" target="_blank" rel="noopener noreferrer">Open this place in Neuroglancer</a></p>'
+    ).format(link)
 
 
 def _source(path: str) -> str:

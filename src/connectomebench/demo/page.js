@@ -5,6 +5,14 @@
   const keysOf = (button) => (button.textContent.match(/\(([^()]*)\)\s*$/) || ["", ""])[1].split(" or ");
   const names = { ArrowRight: "→" };
 
+  // a touch screen has no keys to hint at
+  const touch = matchMedia("(hover: none) and (pointer: coarse)").matches;
+  const unhint = () => keyed().forEach((button) => {
+    const walker = document.createTreeWalker(button, NodeFilter.SHOW_TEXT);
+    for (let text; (text = walker.nextNode());) if (/\s\([^()]*\)\s*$/.test(text.data)) text.data = text.data.replace(/\s\([^()]*\)\s*$/, "");
+  });
+  if (touch) new MutationObserver(unhint).observe(document.documentElement, { childList: true, subtree: true, characterData: true });
+
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
     if (document.querySelector("dialog[open]")) return;

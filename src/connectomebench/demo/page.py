@@ -1,4 +1,4 @@
-"""Build the page: introduction, tabs, theme; no font, script or image comes from another server."""
+"""Build the page: title, tabs, theme; no font, script or image comes from another server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.demo.app_data import AppData
-from connectomebench.demo.texts import INTRODUCTION
 from connectomebench.web.viewer_files import viewer_css
 
 if TYPE_CHECKING:
@@ -32,8 +31,7 @@ def build_page(content: AppData) -> gr.Blocks:
     from connectomebench.demo.tabs import TABS
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CACHE_S) as blocks:
-        head = Markup("<h1>{}</h1><p>{}</p>").format(TITLE, INTRODUCTION)
-        gr.HTML(head, elem_classes=["cb-title", "cb-prose"])
+        gr.HTML(Markup("<h1>{}</h1>").format(TITLE), elem_classes=["cb-title", "cb-prose"])
         with gr.Tabs():
             for tab in TABS:
                 if not tab.useful(content):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
@@ -10,13 +11,19 @@ from markupsafe import Markup
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import Task
 from connectomebench.demo.app_data import SOON, AppData, show_errors
+from connectomebench.demo.ask_answer import refusal_html
+from connectomebench.demo.ask_line import AT_ONCE, WAITING, AskLine
+from connectomebench.demo.ask_models import ask, explainable
+from connectomebench.demo.evidence import evidence_html
 from connectomebench.demo.html import models_table, origin, tally, warning
+from connectomebench.demo.neuroglancer import link_html
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.sample_pictures import views_html
 from connectomebench.demo.scene_view import AFTER, BEFORE, sample_scene
-from connectomebench.demo.texts import BUTTONS, answers, question
+from connectomebench.demo.texts import BUTTONS, INTRODUCTION, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
+from connectomebench.models.images import decode
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -32,9 +39,6 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     first = _answerable(content)[0]
     visit = gr.State(None, time_to_live=_SECONDS_KEPT)
     with gr.Column(elem_id="cb-try"):
-        with gr.Row(equal_height=True):
-            species = gr.Dropdown(_species(content), value=first[1], label="Species", interactive=True, min_width=240)
-            task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
         asked = gr.HTML(elem_classes="cb-prose")
         pictures = gr.HTML('<p style="min-height:20rem">The first sample is on its way.</p>', elem_id="cb-sample")
         turn = gr.Button(BEFORE, visible=False, elem_id="cb-turn", size="md")
@@ -48,8 +52,14 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
                 "Skip (→)", elem_id="cb-next", elem_classes="cb-keyed", variant="secondary", min_width=60
             )
         truth = gr.HTML(elem_id="cb-truth", elem_classes="cb-prose")
+        explain = gr.Button("What the models look at", visible=False, elem_id="cb-explain", size="md")
+        looked = gr.HTML(elem_id="cb-looked", elem_classes="cb-prose")
         score = gr.HTML(elem_id="cb-score", elem_classes="cb-prose")
+        with gr.Row(equal_height=True):
+            species = gr.Dropdown(_species(content), value=first[1], label="Species", interactive=True, min_width=240)
+            task = gr.Dropdown(_tasks(content, first[1]), value=first[0], label="Task", interactive=True, min_width=240)
         gr.Checkbox(True, label="Answer with the keys that stand in brackets", elem_id="cb-keys", interactive=True)
+        gr.HTML(Markup("<p>{}</p>").format(INTRODUCTION), elem_classes="cb-prose")
 
     def show(state: VisitorState) -> list[Any]:
         collection = samples.collections[state.key]
@@ -57,10 +67,9 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         told_answers = answers(collection.task)
         return [
             state,
-            Markup('<h2 class="cb-question">{}</h2><p class="cb-hint">What to look for: {}</p>{}').format(
-                question(collection.task), hint(collection.task), warning(collection)
-            ),
-            views_html(samples, state.key, number),
+            Markup('<h2 class="cb-question">{}</h2>{}').format(question(collection.task), warning(collection)),
+            views_html(samples, state.key, number)
+            + Markup('<p class="cb-hint">What to look for: {}</p>').format(hint(collection.task)),
             *(
                 gr.Button(told_answers[i][1], visible=True, variant="primary")
                 if i < len(told_answers)
@@ -71,11 +80,24 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             "",
             gr.Button(BEFORE, visible=samples.row(state.key, number)["sample_id"] in content.scenes),
             "",
+            gr.Button(visible=False),
+            "",
         ]
 
     def in_3d(state: VisitorState | None) -> Markup:
         now = _open(state)
         return sample_scene(content, samples.row(now.key, now.number(samples)), truth=now.answered)
+
+    line = AskLine()
+
+    async def look(state: VisitorState | None) -> Markup:
+        try:
+            now = _open(state)
+            if not now.answered:
+                raise ConnectomeBenchError("answer first; then see what the models look at")
+            return await line.run(partial(_looked, content, now.key, now.number(samples)))
+        except ConnectomeBenchError as error:
+            return refusal_html(str(error))
 
     def start() -> list[Any]:
         return show(_new(first))
@@ -109,23 +131,36 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             _score(content, after),
             gr.Button(AFTER, visible=row["sample_id"] in content.scenes),
             "",
+            gr.Button(visible=bool(explainable(content.folder, after.key[0]))),
+            "",
         ]
 
-    shown = [visit, asked, pictures, *buttons, following, truth, turn, scene]
+    shown = [visit, asked, pictures, *buttons, following, truth, turn, scene, explain, looked]
     blocks.load(show_errors(start), None, shown, **SOON)
     task.input(show_errors(choose), [visit, species, task], [*shown, score], **SOON)
     species.input(show_errors(choose_species), [visit, species, task], [task, *shown, score], **SOON)
     followed = following.click(show_errors(go_on), visit, shown, **SOON)
     followed.then(None, js="() => cbGoOn('#cb-answer-0', '#cb-try .cb-question')")
     turn.click(show_errors(in_3d), visit, scene, **SOON)
+    explain.click(look, visit, looked, concurrency_limit=AT_ONCE + WAITING, api_visibility="private")
     for index, button in enumerate(buttons):
         # by keyword, so that each button keeps its own number
         def take(state: VisitorState | None, index: int = index) -> list[Any]:
             return answer(state, index)
 
-        outputs = [visit, *buttons, following, truth, score, turn, scene]
+        outputs = [visit, *buttons, following, truth, score, turn, scene, explain, looked]
         clicked = button.click(show_errors(take), visit, outputs, **SOON)
         clicked.then(None, js="() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')")
+
+
+def _looked(content: AppData, key: tuple[str, str], number: int) -> Markup:
+    """Show what the models of a sample's task look at."""
+    samples = content.samples
+    task, views = samples.collections[key].task, list(samples.row(key, number)["views"])
+    images = [decode({"bytes": file}) for file in samples.pictures(key, number)]
+    opinions = ask(explainable(content.folder, task.name), task, images)
+    shown = [evidence_html(one.model.name, one.evidence, views, images) for one in opinions if one.evidence]
+    return Markup("").join(shown) or Markup("<p>{}</p>").format("No model's evidence can be drawn for this sample.")
 
 
 def _answerable(content: AppData) -> list[tuple[str, str]]:
@@ -170,7 +205,7 @@ def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
     where = Markup('<p class="cb-soft">Where the answer comes from: {}. Sample {}.</p>').format(
         origin(row), row["sample_id"]
     )
-    return verdict + where + models_table(found, row)
+    return verdict + where + link_html(row) + models_table(found, row)
 
 
 def _score(content: AppData, state: VisitorState) -> Markup:

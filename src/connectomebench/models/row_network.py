@@ -1,6 +1,6 @@
 """A trained model as one differentiable network, from the pictures of a row to a score of every answer.
 
-What attribution needs of a probe, an image classifier or a vision-language model: scores with gradients, the layers
+What attribution needs of a probe or an image classifier: scores with gradients, the layers
 whose maps can be drawn, and a way to run it without some of the patches.
 """
 
@@ -52,8 +52,6 @@ class RowNetwork:
         Block of a transformer before which patches can be dropped; None where they cannot.
     entry
         Module whose output holds the patches at the start; None for a convolutional network.
-    grid_of
-        Numbers of patches (rows, columns) of each picture, known after a run of ``scores``; None for a square.
     """
 
     classes: tuple[str, ...]
@@ -64,7 +62,6 @@ class RowNetwork:
     skipped: int | None = None
     first_block: nn.Module | None = None
     entry: nn.Module | None = None
-    grid_of: Callable[[], list[tuple[int, int]]] | None = None
 
 
 def open_network(model: Model) -> RowNetwork:
@@ -73,8 +70,8 @@ def open_network(model: Model) -> RowNetwork:
     Parameters
     ----------
     model
-        A probe (logistic or perceptron, on EfficientNet-Lite0 or a vision model of transformers), an image classifier,
-        or Qwen3-VL with or without an adapter.
+        A probe (logistic or perceptron, on EfficientNet-Lite0 or a vision model of transformers), or an image
+        classifier of single views.
 
     Raises
     ------
