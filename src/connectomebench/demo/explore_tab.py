@@ -101,16 +101,18 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         origins = gr.Dropdown([ANY], value=ANY, label="Origin", interactive=True, min_width=240)
         answer = gr.Dropdown([ANY], value=ANY, label="True answer", interactive=True, min_width=240)
         models = gr.Dropdown(list(_MODELS.items()), value=ANY, label="Models", interactive=True, min_width=240)
-    told = gr.Checkbox(False, label="Show the answers of test samples", elem_id="cb-told", interactive=True)
+    answers_shown = gr.Checkbox(
+        False, label="Show the answers of test samples", elem_id="cb-answers-shown", interactive=True
+    )
     page = gr.State(0)
-    told_count = gr.HTML(elem_classes="cb-prose", elem_id="cb-count")
+    count_text = gr.HTML(elem_classes="cb-prose", elem_id="cb-count")
     tiles = gr.HTML(elem_id="cb-gallery", js_on_load=_CLICK)
     with gr.Row():
         before = gr.Button("Previous page", elem_id="cb-before")
         after = gr.Button("Next page", elem_id="cb-after")
     detail = gr.HTML(elem_id="cb-detail", elem_classes="cb-prose")
 
-    def show(species: str, task: str, wanted: ExploreFilter, page: int, told: bool) -> list[Any]:
+    def show(species: str, task: str, wanted: ExploreFilter, page: int, answers_shown: bool) -> list[Any]:
         key = _known(content, task, species)
         found = content.records.get()
         numbers = matching(content, found, key, wanted)
@@ -126,12 +128,12 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         return [
             page,
             head,
-            _tiles(content, key, part, told),
+            _tiles(content, key, part, answers_shown),
             gr.Button(interactive=page > 0),
             gr.Button(interactive=page < last),
         ]
 
-    def choose(species: str, task: str, told: bool) -> list[Any]:
+    def choose(species: str, task: str, answers_shown: bool) -> list[Any]:
         known = [name for _, name in content.tasks(species)]
         if not known:
             raise ConnectomeBenchError("there is no such species; reload the page")
@@ -147,7 +149,7 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             gr.Dropdown(partitions, value=first),
             *(gr.Dropdown(choices, value=ANY) for choices in present),
             gr.Dropdown(value=ANY),
-            *show(species, kept, ExploreFilter(first), 0, told),
+            *show(species, kept, ExploreFilter(first), 0, answers_shown),
             "",
         ]
 
@@ -156,30 +158,30 @@ def build_explore(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
 
     def turn(by: int) -> Any:
         def turned(species: str, task: str, *values: Any) -> Any:
-            *wanted, told, page = values
-            return show(species, task, ExploreFilter(*wanted), page + by, told)
+            *wanted, answers_shown, page = values
+            return show(species, task, ExploreFilter(*wanted), page + by, answers_shown)
 
         return show_errors(turned)
 
-    def pick(species: str, task: str, told: bool, event: gr.EventData) -> Markup:
+    def pick(species: str, task: str, answers_shown: bool, event: gr.EventData) -> Markup:
         number = getattr(event, "row", None)
         if not isinstance(number, int):
             raise ConnectomeBenchError("there is no such sample; reload the page")
-        return _detail(content, _known(content, task, species), number, told)
+        return _detail(content, _known(content, task, species), number, answers_shown)
 
     # Gradio looks the type up by name in this module, which does not import it
     pick.__annotations__["event"] = gr.EventData
-    filters = [species, task, partition, origins, answer, models, told]
-    shown = [page, told_count, tiles, before, after]
+    filters = [species, task, partition, origins, answer, models, answers_shown]
+    shown = [page, count_text, tiles, before, after]
     chosen = [task, partition, origins, answer, models, *shown, detail]
-    tab.select(show_errors(choose), [species, task, told], chosen, **SOON)
-    species.input(show_errors(choose), [species, task, told], chosen, **SOON)
-    task.input(show_errors(choose), [species, task, told], chosen, **SOON)
+    tab.select(show_errors(choose), [species, task, answers_shown], chosen, **SOON)
+    species.input(show_errors(choose), [species, task, answers_shown], chosen, **SOON)
+    task.input(show_errors(choose), [species, task, answers_shown], chosen, **SOON)
     for one in filters[2:]:
         one.input(show_errors(filtered), filters, [*shown, detail], **SOON)
     before.click(turn(-1), [*filters, page], shown, **SOON)
     after.click(turn(1), [*filters, page], shown, **SOON)
-    tiles.click(show_errors(pick), [species, task, told], detail, **SOON, scroll_to_output=True)
+    tiles.click(show_errors(pick), [species, task, answers_shown], detail, **SOON, scroll_to_output=True)
 
 
 def _known(content: AppData, task: str, species: str) -> tuple[str, str]:
@@ -188,16 +190,16 @@ def _known(content: AppData, task: str, species: str) -> tuple[str, str]:
     return task, species
 
 
-def _hidden(row: dict[str, Any], told: bool) -> bool:
+def _hidden(row: dict[str, Any], answers_shown: bool) -> bool:
     """Return whether the answer of a row is hidden: of the test partition, until it is asked for."""
-    return row["partition"] == "test" and not told
+    return row["partition"] == "test" and not answers_shown
 
 
-def _tiles(content: AppData, key: tuple[str, str], numbers: Sequence[int], told: bool) -> Markup:
+def _tiles(content: AppData, key: tuple[str, str], numbers: Sequence[int], answers_shown: bool) -> Markup:
     tiles = []
     for number in numbers:
         row = content.samples.row(key, number)
-        hidden = _hidden(row, told)
+        hidden = _hidden(row, answers_shown)
         name = "answer hidden" if hidden else f"answer {row['answer']}" if len(row["answer"]) < 12 else "a place"
         where = row["partition"] if hidden else f"{row['partition']}, {row['origin']}"  # controls are no errors
         tiles.append(
@@ -208,10 +210,10 @@ def _tiles(content: AppData, key: tuple[str, str], numbers: Sequence[int], told:
     return Markup(f'<ul class="cb-tiles">{"".join(tiles)}</ul>') if tiles else Markup("")
 
 
-def _detail(content: AppData, key: tuple[str, str], number: int, told: bool) -> Markup:
+def _detail(content: AppData, key: tuple[str, str], number: int, answers_shown: bool) -> Markup:
     row = content.samples.row(key, number)
     collection = content.samples.collections[key]
-    if _hidden(row, told):
+    if _hidden(row, answers_shown):
         head = Markup('<h2 class="cb-section">Sample {}</h2><p>{}</p>').format(
             row["sample_id"], question(collection.task)
         )
