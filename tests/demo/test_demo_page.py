@@ -207,7 +207,7 @@ def test_explore_filters_and_shows_all_of_a_sample(open_page) -> None:
     hidden = page.inner_text("#cb-detail")
     assert row["sample_id"] in hidden and "hidden" in hidden and str(row["segment_ids"][0]) not in hidden
     assert page.inner_text(".cb-tile") == "answer hidden\ntest"
-    page.check("#cb-told input")
+    page.check("#cb-answers-shown input")
     page.wait_for_selector(".cb-tile:has-text('answer yes')")
     page.focus(".cb-tile")
     page.keyboard.press("Enter")
@@ -240,7 +240,7 @@ def test_every_tab_can_be_used_by_all_and_fits(open_page, viewport: dict[str, in
     page.wait_for_selector("#cb-score li")
     check()
     open_tab(page, "Explore", ".cb-tile")
-    page.check("#cb-told input")
+    page.check("#cb-answers-shown input")
     page.wait_for_selector(".cb-tile:has-text('answer yes')")
     page.click(".cb-tile")
     page.wait_for_selector("#cb-detail table")
