@@ -13,13 +13,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := quickstart,demo,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,attribution,croissant,apps,docs,dev
+EXTRAS := quickstart,demo,volumes,cave,cluster,arrays,octarine,vlm,train,endpoint,attribution,environment,croissant,apps,docs,dev
 STAMP := $(VENV)/.installed
 QUICKSTART_OUT ?= quickstart-out
 WHEEL_OUT := build/quickstart-out
 FUZZ_MINUTES ?= 10
 BENCH_OPTIONS ?=
-BENCHMARKS := render corrections load features train_vision cave proofread evaluate_vlm train_vlm demo
+BENCHMARKS := render corrections load features train_vision cave proofread evaluate_vlm train_vlm environment demo
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup quickstart test lint coverage docs examples wheel-test bench fuzz clean

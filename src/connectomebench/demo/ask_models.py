@@ -206,9 +206,11 @@ def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:
     try:
         asked = _loaded(model)()
         if model.kind not in _EXPLAINED:
-            return ModelOpinion(model, *asked.predict(row))
+            (answer,) = asked.predict(row)
+            return ModelOpinion(model, answer)
         with _ONE_AT_A_TIME:
-            return ModelOpinion(model, *asked.predict(row), _evidence(asked, row["images"][0]))
+            (answer,) = asked.predict(row)
+            return ModelOpinion(model, answer, _evidence(asked, row["images"][0]))
     except ConnectomeBenchError as error:
         # the message may name local folders, so it goes to the log only
         _log.warning("%s cannot be asked: %s", model.name, error)

@@ -153,8 +153,8 @@ def _rows(content: AppData, key: Key, stored: StoredNeighbourhoods) -> list[Samp
         row = content.samples.row(key, number)
         if row["sample_id"] in stored:
             labels = task.for_views(row["views"]).labels
-            stored = (row["sample_id"], row["question"], row["answer"], row["group"])
-            rows.append(Sample(*stored, labels, task.name, task.has_em))
+            shown = (row["sample_id"], row["question"], row["answer"], row["group"])
+            rows.append(Sample(*shown, labels, task.name, task.has_em))
     return rows
 
 

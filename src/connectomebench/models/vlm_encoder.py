@@ -77,7 +77,7 @@ class VlmEncoder:
             if config.model_type != "qwen3_vl":
                 raise ValueError(f"its model_type is {config.model_type}, not qwen3_vl")
             self._processor = AutoImageProcessor.from_pretrained(name, **source)
-            model, loading = Qwen3VLVisionModel.from_pretrained(
+            loaded: Any = Qwen3VLVisionModel.from_pretrained(
                 name,
                 config=config.vision_config,
                 key_mapping={r"^model\.visual\.": ""},
@@ -86,6 +86,7 @@ class VlmEncoder:
                 output_loading_info=True,
                 **source,
             )
+            model, loading = loaded
         except (OSError, ValueError, KeyError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ConnectomeBenchError(f"cannot load the vision tower of {name!r}: {reason}") from error
