@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from bench_arguments import parse_sizes
 
 from connectomebench.core.geometry import Mesh
 from connectomebench.dataset.manifest import add_species
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--views", type=int, default=1000)
     parser.add_argument("--faces", type=int, default=30_000, help="triangles of a synthetic place")
     parser.add_argument("--json", action="store_true")
-    options = parser.parse_args()
+    options = parse_sizes(parser, views=50, faces=3000)
     with tempfile.TemporaryDirectory() as folder:
         dataset = options.dataset or synthetic(Path(folder), 16, options.faces)
         samples = open_samples(dataset, options.species, options.partition)
