@@ -45,8 +45,9 @@ found["streamed"] = [(row["sample_id"], row["images"][2].mode) for row in stream
 found["ids"] = data["test"]["sample_id"][:]
 small = load_dataset(folder, "fly", columns=["sample_id", "answer"])
 found["small"] = small["train"].column_names
-found["small_stream"] = sorted(next(iter(
-    load_dataset(folder, "fly", split="train", streaming=True, columns=["sample_id", "location_nm"]))))
+# read to its end: threads of pyarrow that still read ahead can abort a process that ends
+few = list(load_dataset(folder, "fly", split="train", streaming=True, columns=["sample_id", "location_nm"]))
+found["small_stream"] = sorted(few[0])
 found["small_rows"] = len(small["train"])
 print(json.dumps(found))
 """
