@@ -59,11 +59,11 @@ def picture(rng: np.random.Generator) -> bytes:
     return stream.getvalue()
 
 
-def make_rows(count: int) -> list[dict[str, Any]]:
+def make_rows(count: int, different: int = 60) -> list[dict[str, Any]]:
     """Make rows; they draw their pictures from a pool, which Parquet does not notice (images are stored plain)."""
     rng = np.random.default_rng(0)
     views = get_task(TASK).views
-    pool = [picture(rng) for _ in range(60)]
+    pool = [picture(rng) for _ in range(different)]
     rows = []
     for i in range(count):
         x, y, z = rng.uniform(0, 1e6, 3).tolist()
