@@ -15,7 +15,7 @@ from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.texts import BUTTONS, answers, question, species_title
 from connectomebench.environment.episode import ANSWER, Episode, EpisodeConfig
 from connectomebench.environment.policies import left, png
-from connectomebench.environment.samples import Sample, Samples
+from connectomebench.environment.samples import Sample, Samples, as_sample
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -148,14 +148,8 @@ def _stored(content: AppData) -> dict[Key, StoredNeighbourhoods]:
 
 def _rows(content: AppData, key: Key, stored: StoredNeighbourhoods) -> list[Sample]:
     task = content.samples.collections[key].task
-    rows = []
-    for number in content.samples.shown(key):
-        row = content.samples.row(key, number)
-        if row["sample_id"] in stored:
-            labels = task.for_views(row["views"]).labels
-            shown = (row["sample_id"], row["question"], row["answer"], row["group"])
-            rows.append(Sample(*shown, labels, task.name, task.has_em))
-    return rows
+    rows = (content.samples.row(key, number) for number in content.samples.shown(key))
+    return [as_sample(row, task) for row in rows if row["sample_id"] in stored]
 
 
 def _samples(content: AppData, key: Key, stored: StoredNeighbourhoods) -> Samples:

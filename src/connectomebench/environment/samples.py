@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -45,6 +45,12 @@ class Sample:
     labels: tuple[str, ...]
     task: str
     shows_em: bool
+
+
+def as_sample(row: Mapping[str, Any], task: Task) -> Sample:
+    """Take what the environment needs from a stored row of a task."""
+    shown = (row["sample_id"], row["question"], row["answer"], row["group"])
+    return Sample(*shown, task.for_views(row["views"]).labels, task.name, task.has_em)
 
 
 class Samples:
@@ -131,19 +137,7 @@ def open_samples(folder: Path, species: str, partition: str = "test") -> Samples
         )
     stored = StoredNeighbourhoods(folder / species)
     columns: Any = loaded.dataset.select_columns(list(_COLUMNS))
-    rows = [
-        Sample(
-            row["sample_id"],
-            row["question"],
-            row["answer"],
-            row["group"],
-            task.for_views(row["views"]).labels,
-            task.name,
-            task.has_em,
-        )
-        for row in columns
-        if row["sample_id"] in stored
-    ]
+    rows = [as_sample(row, task) for row in columns if row["sample_id"] in stored]
     if not rows:
         raise ConnectomeBenchError(
             f"{folder} has no neighbourhoods of {partition} of {species}; "

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from connectomebench.evaluation.attribution_place import NEAR_NM, near_mask
+from connectomebench.evaluation.attribution_place import near_mask, near_nm
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -91,7 +91,7 @@ def row_figure(
     Returns
     -------
     Figure
-        A line of pictures for each answer, below the pictures alone; a circle marks :data:`.NEAR_NM`.
+        A line of pictures for each answer, below the pictures alone; a circle marks :func:`.near_nm`.
     """
     from matplotlib.figure import Figure
 
@@ -110,7 +110,9 @@ def row_figure(
             if own is None:
                 axis.set_title(view_names.get(view, view), fontsize=9)
         line[0].set_ylabel(name, fontsize=9)
-    figure.supxlabel(f"The more magenta, the more evidence. Circle: {NEAR_NM:g} nm round the place.", fontsize=8)
+    figure.supxlabel(
+        f"The more magenta, the more evidence. Circle: {near_nm(row['extent_nm']):g} nm round the place.", fontsize=8
+    )
     return figure
 
 

@@ -20,7 +20,8 @@ from connectomebench.rendering.camera import view_frame
 from connectomebench.rendering.colours import BACKGROUND
 
 NEAR_NM = 500.0
-"""Distance from the correction within which evidence counts as near it, nm in the plane of the picture."""
+"""Largest distance from the correction within which evidence counts as near it, nm in the plane of the picture."""
+_NEAR_SHARE = 1 / 4  # of the edge of the view: in a smaller one all of the picture would be near
 
 _PX = 112  # maps and pictures are compared at this size
 _VIEW_OF_PLANE = {axes: view for view, axes in PLANES.items()}
@@ -35,8 +36,19 @@ class NearShares:
     drawn: float
 
 
+def near_nm(extent_nm: float) -> float:
+    """Return the distance that counts as near in views of this edge, nm.
+
+    Examples
+    --------
+    >>> near_nm(8000.0), near_nm(500.0)
+    (500.0, 125.0)
+    """
+    return min(NEAR_NM, _NEAR_SHARE * extent_nm)
+
+
 def near_mask(row: Mapping[str, Any], view: str) -> NDArray[np.bool_] | None:
-    """Mark what lies within :data:`NEAR_NM` of a row's correction in one picture.
+    """Mark what lies within :func:`near_nm` of a row's correction in one picture.
 
     Parameters
     ----------
@@ -59,7 +71,7 @@ def near_mask(row: Mapping[str, Any], view: str) -> NDArray[np.bool_] | None:
     pixel = (np.arange(_PX) + 0.5) / _PX * row["extent_nm"] - row["extent_nm"] / 2
     down, right = np.meshgrid(pixel, pixel, indexing="ij")
     distance = np.min([np.hypot(right - x, down - y) for x, y in at], axis=0)
-    return distance <= NEAR_NM
+    return distance <= near_nm(row["extent_nm"])
 
 
 def drawn_mask(image: Image.Image) -> NDArray[np.bool_]:
