@@ -91,23 +91,15 @@ def inside(loops: Sequence[Loop], shape: tuple[int, int]) -> NDArray[np.bool_]:
     >>> inside([[(0, 0), (0.5, 0), (0.5, 1), (0, 1)]], (2, 4)).astype(int).tolist()
     [[1, 1, 0, 0], [1, 1, 0, 0]]
     """
+    from matplotlib.path import Path
+
     rows, columns = shape
-    found = np.zeros(shape, np.bool_)
-    across = np.arange(columns, dtype=np.float64) + 0.5
+    down, across = np.indices(shape) + 0.5
+    centres = np.column_stack([across.ravel(), down.ravel()])
+    found = np.zeros(rows * columns, np.bool_)
     for loop in loops:
-        corners = np.asarray(loop, np.float64) * (columns, rows)
-        for row in range(rows):
-            found[row] |= _crossings(corners, row + 0.5, across) % 2 == 1
-    return found
-
-
-def _crossings(corners: NDArray[np.float64], row: float, across: NDArray[np.float64]) -> NDArray[np.intp]:
-    """Count how often the edges of a loop cross a row to the left of each of some columns."""
-    ends = np.roll(corners, -1, axis=0)
-    crossed = (corners[:, 1] <= row) != (ends[:, 1] <= row)
-    begin, end = corners[crossed], ends[crossed]
-    at = begin[:, 0] + (row - begin[:, 1]) / (end[:, 1] - begin[:, 1]) * (end[:, 0] - begin[:, 0])
-    return np.searchsorted(np.sort(at), across)
+        found |= Path(np.asarray(loop) * (columns, rows)).contains_points(centres)
+    return found.reshape(shape)
 
 
 def masks_of(loops: Mapping[str, Sequence[Loop]], views: Sequence[str], images: Sequence[StoredImage]) -> str:
