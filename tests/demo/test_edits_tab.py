@@ -74,9 +74,9 @@ def test_edits_are_ranked_shown_and_reviewed(address: str, out: Path):
             captions = [one.inner_text() for one in page.query_selector_all("#cb-edit .cb-view figcaption")]
             assert captions[0].startswith("front") and captions[1].endswith("not shown to the model")
             buttons = [one.inner_text() for one in page.query_selector_all(".viewer-bar button")]
-            assert buttons == ["front", "side", "top", "segment", "candidate", "xy"]
+            assert buttons == ["front", "side", "top", "segment", "candidate", "slices"]
             boxes = [page.locator(at).first.bounding_box() for at in (".cb-edit img", ".cb-3d canvas")]
-            assert boxes[0]["y"] < viewport["height"] / 2
+            assert boxes[0]["y"] < 0.6 * viewport["height"]
             assert all(box["x"] >= 0 and box["x"] + box["width"] <= viewport["width"] for box in boxes)
             assert page.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
             found = axe_api.Axe().run(page).response["violations"]
@@ -103,7 +103,7 @@ def test_edits_are_ranked_shown_and_reviewed(address: str, out: Path):
             review.wait_for_function("document.querySelector('canvas')?.dataset.view === 'front'")
             assert "%" not in review.locator(".work").inner_text()
             review.keyboard.press("a")
-            review.wait_for_selector(f".page[data-edit='{D}']")
+            review.wait_for_selector(f".page[data-edit='{D}']:not([aria-busy])")
             review.get_by_role("button", name="Stop").click()
             review.get_by_role("button", name="Finish").click()
             review.wait_for_selector("text=Edits and summary are written")

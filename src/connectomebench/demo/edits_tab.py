@@ -32,7 +32,10 @@ _STATES: tuple[tuple[str, str], ...] = (
     ("accepted, but not possible", "refused"),
     ("settled by other edits", "settled"),
 )
-_KINDS: tuple[tuple[str, str], ...] = (("merges and splits", ANY), ("merges", "merge"), ("splits", "split"))
+_ORDER = (
+    "The largest expected gain is first: how sure the model is, times the bits of information that a right edit gains."
+)
+_KINDS: tuple[tuple[str, str], ...] = (("all kinds", ANY), ("merges", "merge"), ("splits", "split"))
 _DONE: dict[str, str] = {"merge": "Merge of two objects into one", "split": "Split of one object into two"}
 # the name of an edit is a hash of what it does
 _CLICK = """
@@ -68,7 +71,7 @@ def build_edits(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             kind = gr.Dropdown([*_KINDS], value=ANY, label="Kind", interactive=True, min_width=140)
         with gr.Row(elem_id="cb-edits-both"):
             with gr.Column(scale=2, min_width=300):
-                rows = gr.HTML(elem_id="cb-edits-list", js_on_load=_CLICK)
+                rows = gr.HTML(elem_id="cb-edits-list", js_on_load=_CLICK, apply_default_css=False)
                 with gr.Row():
                     before = gr.Button("Previous page", elem_id="cb-edits-before", min_width=100)
                     after = gr.Button("Next page", elem_id="cb-edits-after", min_width=100)
@@ -131,22 +134,21 @@ def _head(session: ReviewSession, edits: Sequence[ListedEdit], passing: int) -> 
     """Return counts, what the order means, and the way to the review."""
     counts = Counter(one.fate for one in edits)
     text = ", ".join(f"{counts[fate]} {name}" for name, fate in _STATES[1:] if counts[fate])
-    body = Markup(
-        "<p><strong>{} edits</strong> of <code>{}</code>: {}. The largest expected gain is first: the confidence that "
-        "an edit is right, times the bits of information that a right one gains.{}</p>"
-    ).format(len(edits), session.out.name, text or "none", "" if passing else " None passes these filters; loosen one.")
-    if not counts["waiting"]:
-        return body
-    return body + Markup(
-        '<p><a class="cb-go" href="{}" target="_blank">Review the {} that {}</a> The review hides what the model says '
-        "until you decide, and this page does not: review first, look here after.</p>"
-    ).format(PATH, counts["waiting"], "waits" if counts["waiting"] == 1 else "wait")
+    body = Markup("<p><strong>{} edits</strong> of <code>{}</code>: {}.{}</p>").format(
+        len(edits), session.out.name, text or "none", "" if passing else " None passes these filters; loosen one."
+    )
+    if counts["waiting"]:
+        body += Markup(
+            '<p><a class="cb-go" href="{}" target="_blank">Review the {} that {}</a> Review first: this page says what '
+            "the model thinks, the review hides it until you decide.</p>"
+        ).format(PATH, counts["waiting"], "waits" if counts["waiting"] == 1 else "wait")
+    return body
 
 
 def _rows(session: ReviewSession, every: Sequence[ListedEdit], part: Sequence[ListedEdit], chosen: str) -> Markup:
     ranks = {one.edit.edit_id: rank for rank, one in enumerate(every, 1)}
-    return Markup('<ol class="cb-edit-list">{}</ol>').format(
-        Markup("").join(_row(session, ranks[one.edit.edit_id], one, chosen) for one in part)
+    return Markup('<ol class="cb-edit-list">{}</ol><p class="cb-soft">{}</p>').format(
+        Markup("").join(_row(session, ranks[one.edit.edit_id], one, chosen) for one in part), _ORDER if part else ""
     )
 
 

@@ -41,8 +41,6 @@ def build_page(content: AppData) -> gr.Blocks:
                     continue
                 with gr.Tab(tab.title, id=tab.name, elem_id=f"cb-tab-{tab.name}") as opened:
                     tab.build(content, blocks, opened)
-        if content.edits is not None:
-            gr.Navbar(visible=False)
     if content.edits is not None and content.edits.read(lambda state: bool(state.queue)):
         add_review_page(content.edits, blocks)
     return blocks

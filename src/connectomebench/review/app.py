@@ -229,10 +229,7 @@ def build_blocks(session: ReviewSession, page: ReviewPage, finished: threading.E
 
 def add_review_page(session: ReviewSession, blocks: Blocks) -> None:
     """Add the review to another app, as a page of its own at :data:`PATH`; who finishes it writes its files."""
-    import gradio
-
     with blocks.route("Review", PATH, show_in_navbar=False):
-        gradio.Navbar(visible=False)
         add_review(session, None, lambda: write_review(session), ends=False)
 
 
