@@ -80,9 +80,9 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     shown: list[list[int]] = []
 
     def turn(self: Any, prompt_ids: Any, images: Any, *_: Any, **__: Any) -> tuple[list[list[int]], None]:
-        number = shown and len(shown) % len(TURNS)
+        text = TURNS[len(shown) % len(TURNS)]
         shown.append([len(one) for one in images])
-        ids = self._tokenizer(TURNS[number or 0], add_special_tokens=False)["input_ids"]
+        ids = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return [list(ids) for _ in prompt_ids], None
 
     monkeypatch.setattr(GRPOTrainer, "_generate_single_turn", turn)
