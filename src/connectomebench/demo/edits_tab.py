@@ -125,7 +125,7 @@ def _all(session: ReviewSession) -> list[ListedEdit]:
 
 
 def _passing(edits: Sequence[ListedEdit], wanted: str, operation: str) -> list[ListedEdit]:
-    if wanted not in dict(map(reversed, _STATES)) or operation not in dict(map(reversed, _KINDS)):
+    if wanted not in {value for _, value in _STATES} or operation not in {value for _, value in _KINDS}:
         raise ConnectomeBenchError("there is no such filter; reload the page")
     return [one for one in edits if wanted in (ANY, one.fate) and operation in (ANY, one.edit.operation)]
 
