@@ -7,7 +7,7 @@ Neurons are real; the automatic segmentation is simulated (see :mod:`simulated_e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -250,22 +250,26 @@ class MorphologySource:
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. Data are never missing."""
+        pages = self.em_pages(site, pixels, [0.0])
+        return {name: slices[0] for name, slices in pages.items()}
+
+    def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]]:
+        """Draw simulated parallel slices in the planes xy, xz and yz round the site."""
         from connectomebench.sources.morphology.simulated_em import em_slice
         from connectomebench.sources.morphology.tube_kernels import SEEN_NM
 
-        box = Box.around(site.location_nm, site.extent_nm + 2 * SEEN_NM)
+        half = max([site.extent_nm / 2, *(abs(offset) for offset in offsets_nm)])
+        box = Box.around(site.location_nm, 2 * (half + SEEN_NM))
         bodies, segments = self._body_tubes.within(box), self._segment_tubes.tubes.within(box)
-        slices = {}
-        for name, axes in _EM_AXES.items():
-            gray, label = em_slice(
-                (self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]),
-                (self._segment_tubes.tubes.cones[segments], self._segment_tubes.tubes.owners[segments]),
-                site.location_nm,
-                site.extent_nm,
-                axes,
-                pixels,
-                self.rules.em_voxel_nm,
-            )
+        own = self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]
+        parts = self._segment_tubes.tubes.cones[segments], self._segment_tubes.tubes.owners[segments]
+
+        def page(axes: tuple[int, int], offset_nm: float) -> EMSlice:
+            place = list(site.location_nm)
+            place[3 - sum(axes)] += offset_nm
+            center = (place[0], place[1], place[2])
+            gray, label = em_slice(own, parts, center, site.extent_nm, axes, pixels, self.rules.em_voxel_nm)
             ids = np.where(label >= 0, self._index.ids[label], np.uint64(0))
-            slices[name] = EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
-        return slices
+            return EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
+
+        return {name: [page(axes, offset) for offset in offsets_nm] for name, axes in _EM_AXES.items()}
