@@ -145,8 +145,9 @@ def calibration_effects(
     test = test[(test["partition"] == "test") & test["probability"].notna()]
     rows = []
     for fitted_on, recalibration in sorted(recalibrations.items()):
-        for species in sorted(set(test["species"])):
-            effect = effect_on(test[test["species"] == species], recalibration)
+        own = test[test["task"] == recalibration.task]
+        for species in sorted(set(own["species"])):
+            effect = effect_on(own[own["species"] == species], recalibration)
             before, after, brier = effect.before, effect.after, effect.brier
             rows.append(
                 {
