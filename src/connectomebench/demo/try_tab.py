@@ -155,7 +155,7 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             *(gr.Button(visible=False) for _ in range(BUTTONS)),
             gr.Button("Next sample (→)", variant="primary"),
             verdict_html(row, visitor_score(samples, key, number, given))
-            + link_html(row)
+            + link_html(row, samples.collections[key])
             + models_table(said, row)
             + models_masks(samples, key, number, said.of(row)),
             _score(content, after),
