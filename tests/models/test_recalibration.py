@@ -100,8 +100,13 @@ def test_a_folder_keeps_one_map_for_each_species(tmp_path) -> None:
     save_recalibration(tmp_path, fly)
     save_recalibration(tmp_path, mouse)
     save_recalibration(tmp_path, replace(fly, parameters=(3.0,)))
-    assert read_recalibrations(tmp_path) == {"fly": replace(fly, parameters=(3.0,)), "mouse": mouse}
-    assert read_recalibrations(tmp_path / "elsewhere") == {}
+    kept = (replace(fly, parameters=(3.0,)), mouse)
+    assert read_recalibrations(tmp_path) == kept
+    assert json.loads((tmp_path / FILE_NAME).read_text())["format"] == 1
+    other = replace(fly, task="split_action")
+    save_recalibration(tmp_path, other)
+    assert read_recalibrations(tmp_path) == (*kept, other)
+    assert read_recalibrations(tmp_path / "elsewhere") == ()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +116,8 @@ def test_a_folder_keeps_one_map_for_each_species(tmp_path) -> None:
         "[]",
         "[" * 100_000,
         '{"format": 2, "species": {}}',
+        '{"format": 3, "species": {}}',
+        json.dumps({"format": 2, "tasks": {"other": {"fly": asdict(Recalibration("temperature", (2.0,), *OF))}}}),
         json.dumps({"format": 1, "species": {"mouse": asdict(Recalibration("temperature", (2.0,), *OF))}}),
         json.dumps({"format": 1, "species": {"fly": {"method": "temperature"}}}),
         json.dumps(
