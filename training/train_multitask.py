@@ -126,7 +126,7 @@ def main(script: ScriptArguments, arguments: MultitaskArguments) -> None:
     specs = [parse_data_spec(text) for text in script.data]
     # one process fills the cache, the others read it
     with processes.main_process_first():
-        rows = {name: [spec.load(name) for spec in specs] for name in sorted(names)}
+        rows = {name: [spec.load(name, geometry=config.geometry) for spec in specs] for name in sorted(names)}
 
     ################
     # Training

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,19 +57,26 @@ def _png(answer: str, random: np.random.Generator) -> bytes:
 
 def write_classified_rows(out: Path) -> Path:
     """Write OUT/TASK as a build does; returns it."""
-    return write_task_rows(out, TASK, lambda answer, _, random: _png(answer, random))
+    return write_task_rows(out, TASK, orange_png)
 
 
 Draw = Callable[[str, str, np.random.Generator], bytes]
 """Answer and view of a row -> a picture of it."""
 
 
-def write_task_rows(out: Path, task: str, draw: Draw, channels: Draw | None = None, species: str = "fly") -> Path:
+def write_task_rows(
+    out: Path,
+    task: str,
+    draw: Draw,
+    channels: Draw | None = None,
+    species: str = "fly",
+    counted: Mapping[str, tuple[int, int]] = COUNTS,
+) -> Path:
     """Write OUT/TASK of a task of yes and no as a build does, perhaps with geometry channels; returns it."""
     random = np.random.default_rng(0)
     folder, number, counts = out / task, 0, {}
     shown = len(get_task(task).roles)
-    for partition, (no, yes) in COUNTS.items():
+    for partition, (no, yes) in counted.items():
         rows = []
         for answer in ["no"] * no + ["yes"] * yes:
             number += 1
@@ -84,6 +91,11 @@ def write_task_rows(out: Path, task: str, draw: Draw, channels: Draw | None = No
     about = entry(counts) | ({"geometry": {"channels": GEOMETRY_CHANNELS}} if channels is not None else {})
     write_card(folder, add_species(folder, task, species, about))
     return folder
+
+
+def orange_png(answer: str, _view: str, random: np.random.Generator) -> bytes:
+    """Draw much orange where the answer is yes."""
+    return _png(answer, random)
 
 
 def reversed_png(answer: str, _view: str, random: np.random.Generator) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -26,6 +26,7 @@ OF = ("merge_action", "fly", "probe", "abc", "f00d", 100, 50)
 probability = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(probability, min_size=1), st.floats(0.1, 10))
 def test_a_temperature_changes_no_answer_and_keeps_the_order(stated, temperature) -> None:
     found = Recalibration("temperature", (temperature,), *OF).apply(stated)
@@ -36,6 +37,7 @@ def test_a_temperature_changes_no_answer_and_keeps_the_order(stated, temperature
     assert np.all(np.diff(found[order]) >= -1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(probability, min_size=1))
 def test_a_temperature_of_one_is_no_change(stated) -> None:
     found = Recalibration("temperature", (1.0,), *OF).apply(stated)

@@ -29,9 +29,9 @@ class DataSpec:
     revision: str | None = None
     task: str | None = None
 
-    def load(self, partition: str) -> Rows:
-        """Load the rows of a partition."""
-        return load_rows(self.dataset, self.species, partition, self.revision, task=self.task)
+    def load(self, partition: str, *, geometry: bool = False) -> Rows:
+        """Load the rows of a partition, with geometry channels if asked for."""
+        return load_rows(self.dataset, self.species, partition, self.revision, task=self.task, geometry=geometry)
 
 
 def parse_data_spec(text: str) -> DataSpec:

@@ -13,6 +13,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.rows import Rows
+from connectomebench.dataset.schema import GEOMETRY
 from connectomebench.evaluation.ablations import ablate, shuffle_labels
 from connectomebench.evaluation.answer_mode import AnswerMode, scores_by_default
 from connectomebench.evaluation.console_summary import simulated_note, summary_lines
@@ -168,7 +169,9 @@ def evaluate(
     unchanged = eval_data.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
     rows = load_rows(eval_data.dataset, eval_data.species, eval_data.partition, eval_data.revision, task=eval_data.task)
     prepare = None if unchanged else partial(ablate, name=cast(str, eval_data.ablation))
-    loaded = [_for_choices(load_model_spec(model_spec), rows, eval_data)]
+    spec = load_model_spec(model_spec)
+    rows = _with_channels(spec, rows, eval_data)
+    loaded = [_for_choices(spec, rows, eval_data)]
     model, named = _prepare_model(
         loaded[0], prompt_options if cascade_rule is None else DEFAULT_PROMPT_OPTIONS, rows, eval_data, prepare
     )
@@ -235,6 +238,20 @@ def _select_rows(rows: Dataset, eval_data: EvalData) -> Dataset:
     if eval_data.max_samples is None:
         return rows
     return rows.select(sorted(balanced_sample(rows["answer"], eval_data.max_samples, eval_data.seed)))
+
+
+def _with_channels(loaded: LoadedModel, rows: Rows, eval_data: EvalData) -> Rows:
+    """Return the rows with geometry channels if the model was trained on them."""
+    if loaded.record is None or not loaded.record.config.get(GEOMETRY) or GEOMETRY in rows.dataset.column_names:
+        return rows
+    return load_rows(
+        eval_data.dataset,
+        eval_data.species,
+        eval_data.partition,
+        eval_data.revision,
+        task=eval_data.task,
+        geometry=True,
+    )
 
 
 def _for_choices(loaded: LoadedModel, rows: Rows, eval_data: EvalData) -> LoadedModel:

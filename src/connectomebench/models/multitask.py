@@ -59,7 +59,7 @@ class MultitaskModel:
         self.network = network.eval().to("cuda" if torch.cuda.is_available() else "cpu")
         self.record = record
         self.revision = record.revision
-        self.tasks = tuple(network.settings["tasks"])
+        self.tasks: tuple[str, ...] = tuple(network.settings["tasks"])
 
     def predict(self, batch: Batch) -> list[Answer]:
         """Predict every row of a batch from its ``images``; see :class:`connectomebench.models.base.Model`.

@@ -174,7 +174,7 @@ def _find(config: MultitaskConfig, pretrained: bool) -> _Backbone:
         revision = folder_revision(folder)
         return _described(settings, weights if pretrained else None, folder.resolve().name, revision, name)
     if timm.is_model(name.partition(".")[0]):
-        known = timm.get_pretrained_cfg(name)
+        known: Any = timm.get_pretrained_cfg(name)
         if not pretrained:
             settings = {"architecture": name.partition(".")[0], "pretrained_cfg": known.to_dict() if known else {}}
             return _described(settings, None, name, None, name)

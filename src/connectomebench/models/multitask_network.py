@@ -97,9 +97,20 @@ def make_encoder(encoder: Mapping[str, Any], input_px: int | None) -> Any:
     from timm.models.vision_transformer import VisionTransformer
 
     name = encoder["architecture"]
-    size = {} if input_px is None else {"img_size": input_px}
-    made = create_model(name, pretrained=False, num_classes=0, **encoder["options"], **size)
-    if type(made) is not VisionTransformer or type(made.patch_embed) is not PatchEmbed or made.dynamic_img_size:
+    options: dict[str, Any] = {"num_classes": 0, **encoder["options"]}
+    if input_px is not None:
+        options["img_size"] = input_px
+    made: Any
+    try:
+        made = create_model(name, pretrained=False, **options)
+    except TypeError:  # it does not know an option
+        made = None
+    if (
+        made is None
+        or type(made) is not VisionTransformer
+        or type(made.patch_embed) is not PatchEmbed
+        or made.dynamic_img_size
+    ):
         raise ValueError(f"{name} is not a plain vision transformer; take one, such as vit_base_patch16_224")
     (height, width), patch = made.patch_embed.img_size, made.patch_embed.patch_size[0]
     if height != width or height % patch:
@@ -204,12 +215,12 @@ class MultitaskViT(nn.Module, PyTorchModelHubMixin, library_name="connectomebenc
             if own:
                 tokens.append(self._tokens(project, scaled[:, own], [views[i] for i in own], kind))
         if channels is not None and self.geometry_patches is not None:
-            tokens.append(self._tokens(self.geometry_patches, channels, shape_views(views), GEOMETRY))
+            tokens.append(self._tokens(self.geometry_patches, channels.float(), shape_views(views), GEOMETRY))
         encoder = self.encoder
         joined = encoder.norm_pre(encoder.pos_drop(torch.cat(tokens, dim=1)))
         return encoder.forward_head(encoder.norm(encoder.blocks(joined)), pre_logits=True)
 
-    def _tokens(self, project: nn.Module, pictures: torch.Tensor, views: Sequence[str], kind: int) -> torch.Tensor:
+    def _tokens(self, project: Any, pictures: torch.Tensor, views: Sequence[str], kind: int) -> torch.Tensor:
         """Cut pictures (rows, views, channels, px, px) into tokens (rows, views x patches, width)."""
         rows, count = pictures.shape[:2]
         patches = project(pictures.flatten(0, 1).contiguous()).flatten(2).transpose(1, 2)
@@ -287,7 +298,7 @@ def load_channels(stored: Sequence[Sequence[Any]], views: Sequence[str], px: int
     Returns
     -------
     Tensor
-        float32, shape (rows, views of meshes, 7, px, px).
+        float16, shape (rows, views of meshes, 7, px, px).
 
     Raises
     ------
@@ -297,19 +308,20 @@ def load_channels(stored: Sequence[Sequence[Any]], views: Sequence[str], px: int
     from connectomebench.core.errors import ConnectomeBenchError
 
     wanted = len(shape_views(views))
-    found = []
-    for channels in decoding_map(read_geometry, stored):
+
+    def decoded(row: Sequence[Any]) -> torch.Tensor:
+        channels = torch.from_numpy(read_geometry(row))
         if len(channels) != wanted:
             raise ConnectomeBenchError(
                 f"a row has geometry channels of {len(channels)} views and shows {wanted} of meshes; build it again"
             )
-        found.append(torch.from_numpy(channels))
-    joined = torch.stack(found)
-    if joined.shape[-1] == px:
-        return joined
-    flat = joined.flatten(0, 1)
-    small = nn.functional.interpolate(flat, size=(px, px), mode="bilinear", antialias=True, align_corners=False)
-    return small.reshape(*joined.shape[:3], px, px)
+        if channels.shape[-1] == px:
+            return channels.half()
+        size = (px, px)
+        small = nn.functional.interpolate(channels, size=size, mode="bilinear", antialias=True, align_corners=False)
+        return small.half()
+
+    return torch.stack(list(decoding_map(decoded, stored)))
 
 
 def task_scores(

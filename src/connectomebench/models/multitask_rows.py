@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,11 +15,12 @@ from numpy.typing import NDArray
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.rows import Rows
-from connectomebench.dataset.schema import GEOMETRY
+from connectomebench.dataset.schema import GEOMETRY, GEOMETRY_CHANNELS
 from connectomebench.models.augmentation import change_views, draw_change
 from connectomebench.models.image_classifier_trainer import BalancedSampler, ImageRows, balanced_order
 from connectomebench.models.image_classifier_training import COLUMNS, image_rows, shared_views
 from connectomebench.models.multitask_network import load_channels, shape_views
+from connectomebench.models.pixel_cache import keep_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,17 +40,33 @@ class TaskRows:
         Pictures, class codes and ids.
     channels
         A dataset in Arrow format with the column ``geometry``; None where the network takes none.
+    kept
+        All channels, decoded and resized as for the network; None decodes them when they are needed.
     """
 
     task: str
     rows: ImageRows
     channels: Any | None = None
+    kept: torch.Tensor | None = None
+
+    def decoded(self, px: int, folder: Path, progress: str | None) -> TaskRows:
+        """Return the same rows, decoded where the disk of ``folder`` has room for them."""
+        rows = self.rows.decoded(px, "views", folder, progress)
+        if self.channels is None:
+            return replace(self, rows=rows)
+        shape = (len(rows), len(shape_views(rows.views)), GEOMETRY_CHANNELS, px, px)
+        kept = keep_rows(partial(self._load, px), shape, np.dtype(np.float16), folder, progress)
+        return replace(self, rows=rows, kept=kept)
+
+    def _load(self, px: int, rows: Sequence[int] | NDArray[np.intp]) -> torch.Tensor:
+        assert self.channels is not None
+        return load_channels(self.channels[list(rows)][GEOMETRY].to_pylist(), self.rows.views, px)
 
     def row_channels(self, rows: Sequence[int] | NDArray[np.intp], px: int) -> torch.Tensor | None:
         """Decode the geometry channels of some rows, see :func:`.multitask_network.load_channels`."""
-        if self.channels is None:
-            return None
-        return load_channels(self.channels[list(rows)][GEOMETRY].to_pylist(), self.rows.views, px)
+        if self.kept is not None:
+            return self.kept[list(rows)]
+        return None if self.channels is None else self._load(px, rows)
 
 
 @dataclass(frozen=True)
@@ -88,9 +106,8 @@ class BlendedRows:
         return np.cumsum([0, *(len(part.rows) for part in self.parts[:-1])])
 
     def decoded(self, px: int, folder: Path, progress: str | None) -> BlendedRows:
-        """Return the same rows with their pictures decoded, see :meth:`.image_classifier_trainer.ImageRows.decoded`."""
-        parts = [replace(part, rows=part.rows.decoded(px, "views", folder, progress)) for part in self.parts]
-        return replace(self, parts=tuple(parts))
+        """Return the same rows with pictures and channels decoded; see :meth:`TaskRows.decoded`."""
+        return replace(self, parts=tuple(part.decoded(px, folder, progress) for part in self.parts))
 
 
 def blend_rows(loaded: Sequence[Rows], what: str, *, geometry: bool) -> BlendedRows:
@@ -135,7 +152,7 @@ def _task_rows(name: str, loaded: Sequence[Rows], what: str, geometry: bool) -> 
 
 def _stored(rows: Rows, named: str, views: Sequence[str], geometry: bool) -> Dataset:
     """Return the columns to read, pictures as they are stored."""
-    from datasets import Image, List
+    from datasets import Features, Image, List
 
     dataset = rows.dataset
     if shared_views(dataset, named) != list(views):
@@ -147,8 +164,9 @@ def _stored(rows: Rows, named: str, views: Sequence[str], geometry: bool) -> Dat
             "leave geometry out"
         )
     kept = dataset.select_columns(columns)
-    for name in ("images", *([GEOMETRY] if geometry else [])):
-        kept = kept.cast_column(name, List(Image(decode=False)))
+    pictures = dict.fromkeys(("images", GEOMETRY), List(Image(decode=False)))
+    # what is stored stays as it is (a cast would write all of it again); rows of ours and of others are of one type
+    kept.info.features = Features({name: pictures.get(name, kind) for name, kind in kept.features.items()})
     return kept
 
 
