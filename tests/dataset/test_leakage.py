@@ -54,6 +54,8 @@ def test_clean_files_pass(tmp_path):
         ({"body_ids": [HIGH + 1]}, "bodies", "body"),
         ({"location_nm": [9.0, 5.0, 5.0]}, "places", "segment"),
         ({"location_nm": [40.0, 5.0, 5.0], "extent_nm": 71.0}, "places", "segment"),
+        ({"second_place": [9.0, 5.0, 5.0, 10.0]}, "places", "segment"),
+        ({"second_place": [40.0, 5.0, 5.0, 71.0]}, "places", "segment"),
     ],
 )
 def test_what_is_on_two_sides_is_found(tmp_path, change, name, group_by):

@@ -1,4 +1,4 @@
-"""Datasets of format 1.0, written by the version before, and what format 2.0 adds."""
+"""Datasets of older formats, written by versions before, and what the newer ones add."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from huggingface_hub import DatasetCard
 from PIL import Image
@@ -17,6 +18,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.dataset_card import write_card
+from connectomebench.dataset.leakage import id_leaks
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.manifest import add_species, is_built, read_manifest
 from connectomebench.dataset.repo_layout import scene_files, species_of
@@ -62,14 +64,33 @@ def test_a_species_of_the_new_format_beside_an_old_one(old: Path, tmp_path: Path
     write_dataset(old.parent, TASK, "fly")
     manifest = read_manifest(old)
     assert manifest["format_version"] == FORMAT_VERSION
-    assert {name: entry_format(one) for name, one in manifest["species"].items()} == {"fly": (2, 0), "mouse": (1, 0)}
+    assert {name: entry_format(one) for name, one in manifest["species"].items()} == {"fly": (2, 1), "mouse": (1, 0)}
     # the card states the columns of each species, so that plain `datasets` reads both
-    for species, reserved in {"fly": True, "mouse": False}.items():
+    for species, version in {"fly": (2, 1), "mouse": (1, 0)}.items():
         loaded = load_dataset(str(old), species, cache_dir=str(tmp_path / species), split="validation")
-        assert loaded.features == features(get_task(TASK), reserved=reserved)
+        assert loaded.features == features(get_task(TASK), version=version)
     assert "`target_images` | list of image" in DatasetCard.load(old / "README.md").text
     fields = {one["@id"]: [f["name"] for f in one["field"]] for one in croissant(manifest, "a/b")["recordSet"]}
     assert "choices" in fields["fly"] and "choices" not in fields["mouse"]
+
+
+def test_rows_of_a_pair_without_its_second_place_are_read(tmp_path: Path) -> None:
+    """Format 2.0, as it was written: the column is the only difference."""
+    from datasets import load_dataset
+
+    task = "segment_identity"
+    folder = write_dataset(tmp_path, task, "fly")
+    manifest = read_manifest(folder)
+    for path in folder.glob("fly/*.parquet"):
+        pq.write_table(pq.read_table(path).drop_columns("second_place").replace_schema_metadata(None), path)
+    about = {**manifest["species"]["fly"], "format_version": "2.0"}
+    write_card(folder, add_species(folder, task, "fly", about))
+    rows = load_rows(str(folder), "fly", "test", cache=tmp_path / "cache").dataset
+    assert len(rows) == 4 and "second_place" not in rows.column_names
+    loaded = load_dataset(str(folder), "fly", cache_dir=str(tmp_path / "stock"), split="test")
+    assert loaded.features == features(get_task(task), version=(2, 0)) and "choices" in loaded.features
+    assert id_leaks({task: folder / "fly"}, "segment")["places"] == []
+    assert len(open_samples(tmp_path).rows[task, "fly"]) == 16
 
 
 def test_the_same_row_has_the_same_digest_in_both_formats() -> None:
@@ -78,7 +99,8 @@ def test_the_same_row_has_the_same_digest_in_both_formats() -> None:
     assert row_digest(new) == row_digest(before)
     masks = [{"bytes": png(1), "path": None}]
     changed = [{**new, "choices": [5, 6]}, {**new, "target_images": masks}, {**new, "geometry": masks}]
-    assert len({row_digest(one) for one in (new, *changed)}) == 4
+    changed.append({**new, "second_place": [1.0, 2.0, 3.0, 250.0]})
+    assert len({row_digest(one) for one in (new, *changed)}) == 5
 
 
 @pytest.mark.parametrize(

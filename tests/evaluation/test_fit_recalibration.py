@@ -111,7 +111,10 @@ def test_few_groups_and_no_gain_are_warned_of() -> None:
     ("change", "reason"),
     [
         ({"partition": "test"}, "not all of the validation partition"),
-        ({"answer": "a"}, "no yes/no task"),
+        ({"answer": "a"}, "not yes and no; evaluate again"),
+        ({"task": "segment_classification"}, "no yes/no task, but a choice among a, b, c"),
+        ({"task": "split_proposal"}, "no probabilities of a yes to calibrate: its answers are places"),
+        ({"task": "split_mask_generation"}, "no probabilities of a yes to calibrate: its answers are masks"),
         ({"probability": None}, "needs 20 with both answers"),
         ({"answer": "yes"}, "needs 20 with both answers"),
         ({"group": "one"}, "one group"),
@@ -182,5 +185,9 @@ def test_the_command_calibrates_test_records_of_every_species(tmp_path, capsys) 
 )
 def test_the_command_names_what_is_missing(tmp_path, capsys, words, reason) -> None:
     write(tmp_path, answers(40, 1.0))
+    write(tmp_path, answers(4, 1.0, task="endpoint_localization", partition="test"))
+    place = ["--model", "probe", "--task", "endpoint_localization", "--species", "fly"]
+    assert main(["calibrate", str(tmp_path), *place]) == 2
+    assert "endpoint_localization has no probabilities of a yes to calibrate: its" in capsys.readouterr().err
     assert main(["calibrate", str(tmp_path), "--task", "merge_action", *words]) == 2
     assert reason in capsys.readouterr().err

@@ -16,6 +16,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, SecondPlace, Site
 from connectomebench.partition import overlaps
 from connectomebench.partition.assign import (
+    BOTH_HALVES,
     OVER_SIZE,
     SHARED_BODY,
     SHARED_PLACE,
@@ -388,7 +389,7 @@ def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by)
     rules = PartitionConfig(cube_nm=200.0, group_by=group_by, seed=seed)
     first = partition_sites(sites, rules, BOUNDS)
     rows = [
-        EarlierRow(s.location_nm, s.extent_nm, s.segment_keys, s.body_ids, p)
+        EarlierRow(s.places, s.segment_keys, s.body_ids, p)
         for s, p in zip(sites, first.partitions, strict=True)
         if p is not None
     ]
@@ -438,9 +439,25 @@ def test_a_second_place_is_a_place_as_the_first() -> None:
     assert len(kept) < sum(
         p is not None for p in partition_sites([replace(s, second=None) for s in sites], RULES, BOUNDS).partitions
     )
-    written = EarlierRow(sites[0].second.location_nm, 160.0, (), (), "train")  # type: ignore[union-attr]
+    written = EarlierRow(sites[0].places[1:], (), (), "train")
     added = partition_sites(sites, RULES, BOUNDS, [written])
     assert added.partitions[0] in ("train", None)
+
+
+def test_both_places_lie_in_the_half_of_their_partition() -> None:
+    rng = np.random.default_rng(0)
+    sites = []
+    for i in range(200):
+        first = rng.uniform(100, EDGE - 100, 3)
+        x, y, z = (float(c) for c in first + rng.uniform(-100, 100, 3))
+        site = make_site(first, 20, [2 * i, 2 * i + 1], [i], ("no", "yes")[i % 2])
+        sites.append(replace(site, second=SecondPlace(2 * i + 1, (x, y, z), 20.0, (0.0, 0.0, 1.0))))
+    result = partition_sites(sites, replace(RULES, cube_nm=100.0, test_half="+x", test_fraction=0.5), BOUNDS)
+    for site, part, reason in zip(sites, result.partitions, result.reasons, strict=True):
+        sides = {location_nm[0] >= EDGE / 2 for location_nm, _ in site.places}
+        assert part is None or sides == {part == "test"}
+        assert reason != BOTH_HALVES or len(sides) == 2
+    assert BOTH_HALVES in result.reasons and sum(p is not None for p in result.partitions) > 100
 
 
 @pytest.mark.parametrize(

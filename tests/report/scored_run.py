@@ -44,6 +44,7 @@ def place_row(number: int) -> dict[str, Any]:
         "target_images": [],
         "location_nm": [0.0, 0.0, 0.0],
         "extent_nm": 2000.0,
+        "second_place": [],
         "segment_ids": [number],
         "body_ids": [number],
         "group": f"segment-{number // 2}",

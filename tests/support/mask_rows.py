@@ -52,6 +52,7 @@ def row(number: int, px: int = 64) -> dict[str, Any]:
         "target_images": [{"bytes": mask_png(mask), "path": None} for mask in masks],
         "location_nm": [0.0, 0.0, 0.0],
         "extent_nm": 1000.0,
+        "second_place": [],
         "segment_ids": [number],
         "body_ids": [2 * number, 2 * number + 1],
         "group": f"neuron-{number // 2}",

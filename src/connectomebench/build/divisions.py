@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -12,10 +13,12 @@ from connectomebench.build.config import BuildConfig
 from connectomebench.core.files import write_json
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.source import SourceInfo
-from connectomebench.core.tasks import get_task
+from connectomebench.core.tasks import PAIR_VIEWS, get_task
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
-from connectomebench.dataset.schema import read_small_columns
+from connectomebench.dataset.schema import places_of, read_small_columns
 from connectomebench.partition.earlier_rows import EarlierRow
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,15 +79,22 @@ def written_rows(tasks: Sequence[str], config: BuildConfig, out: Path, info: Sou
         The source of the rows.
     """
     segmentations = {own.name: name for name, own in (info.segmentations or {}).items()}
-    columns = ["location_nm", "extent_nm", "segment_ids", "body_ids", "source"]
+    columns = ["task", "location_nm", "extent_nm", "second_place", "segment_ids", "body_ids", "source"]
     rows: list[EarlierRow] = []
     for task, partition in product(tasks, PARTITIONS):
-        for row in read_small_columns(out / task / config.species, partition, columns).to_pylist():
+        table = read_small_columns(out / task / config.species, partition, columns)
+        if get_task(task).views == PAIR_VIEWS and "second_place" not in table.column_names:
+            _log.warning(
+                "%s %s: rows of format 2.0 do not say where the second image of a pair is, so that a new task may show "
+                "that place in another partition; build %s again to keep them apart",
+                task,
+                partition,
+                task,
+            )
+        for row in table.to_pylist():
             segmentation = segmentations.get(row["source"], "")
             segments = tuple((segmentation, segment) for segment in row["segment_ids"])
-            x, y, z = row["location_nm"]
-            extent_nm = 0.0 if get_task(task).whole else row["extent_nm"]
-            rows.append(EarlierRow((x, y, z), extent_nm, segments, tuple(row["body_ids"]), partition))
+            rows.append(EarlierRow(places_of(row), segments, tuple(row["body_ids"]), partition))
     return rows
 
 

@@ -51,6 +51,7 @@ def _run(arguments: argparse.Namespace) -> None:
     written as calibrated-by-SPECIES. No model is run.
     """
     from connectomebench.evaluation.fit_recalibration import (
+        check_calibratable,
         effect_on,
         fit_recalibration,
         fit_warnings,
@@ -67,6 +68,7 @@ def _run(arguments: argparse.Namespace) -> None:
         frame = frame[frame[name] == value]
         if frame.empty:
             raise ConnectomeBenchError(f"there are no records of the {name} {value!r} (only {', '.join(known)[:120]})")
+    check_calibratable(arguments.task)
     own = frame[(frame["species"] == arguments.species) & (frame["partition"] == "validation")]
     if own.empty:
         raise ConnectomeBenchError(

@@ -18,6 +18,7 @@ COLUMNS = {
     "the rest of the segment; else empty",
     "location_nm": "centre of all views: x, y, z in nm",
     "extent_nm": "edge of the cube shown, nm",
+    "second_place": "centre (x, y, z) and edge of the view of the second image of a pair, nm; else empty",
     "segment_ids": "segments shown, before the correction; the first is the one asked about",
     "body_ids": "the proofread bodies that they belong to",
     "group": "samples of one group share segments: the unit to resample",

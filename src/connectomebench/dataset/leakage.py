@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.core.tasks import get_task
 from connectomebench.dataset.leak_words import LookAlike
-from connectomebench.dataset.schema import read_images, read_small_columns
+from connectomebench.dataset.schema import places_of, read_images, read_small_columns
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -164,20 +163,20 @@ def id_leaks(folders: Mapping[str, Path], group_by: Literal["segment", "body"]) 
         ``sample_ids`` (also those that occur twice in one partition), ``segments``, ``bodies``, ``places`` -> what was
         found, for people to read.
     """
-    columns = ["sample_id", "source", "segment_ids", "body_ids", "location_nm", "extent_nm"]
+    columns = ["sample_id", "task", "source", "segment_ids", "body_ids", "location_nm", "extent_nm", "second_place"]
     tables = {
-        (task, p): read_small_columns(folder, p, columns).to_pydict()
+        (task, p): read_small_columns(folder, p, columns).to_pylist()
         for task, folder in folders.items()
         for p in PARTITIONS
     }
     seen: dict[str, list[str]] = {}
     sides: dict[str, dict[tuple[str, int], set[str]]] = {"segments": {}, "bodies": {}}
-    for (task, p), table in tables.items():
-        for i, name in enumerate(table["sample_id"]):
-            seen.setdefault(name, []).append(f"{task}/{p}")
+    for (task, p), rows in tables.items():
+        for row in rows:
+            seen.setdefault(row["sample_id"], []).append(f"{task}/{p}")
             # ids of segments belong to a segmentation, those of bodies to the truth that all share
-            for kind, column, whose in (("segments", "segment_ids", table["source"][i]), ("bodies", "body_ids", "")):
-                for value in table[column][i]:
+            for kind, column, whose in (("segments", "segment_ids", row["source"]), ("bodies", "body_ids", "")):
+                for value in row[column]:
                     sides[kind].setdefault((whose, value), set()).add(p)
     found = {
         "sample_ids": [f"{n} ({', '.join(places)})" for n, places in sorted(seen.items()) if len(places) > 1],
@@ -197,16 +196,17 @@ def _on_two_sides(sides: Mapping[tuple[str, int], set[str]]) -> list[str]:
     ]
 
 
-def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[str]:
+def _shared_places(tables: Mapping[tuple[str, str], Sequence[Mapping[str, Any]]]) -> list[str]:
     """List pairs of samples of different partitions with overlapping view cubes; whole segments have no place."""
     from scipy.spatial import KDTree
 
     names, points, extents = {}, {}, {}
     for p in PARTITIONS:
-        own = [table for (task, q), table in tables.items() if q == p and not get_task(task).whole]
-        names[p] = [name for table in own for name in table["sample_id"]]
-        points[p] = np.array([x for table in own for x in table["location_nm"]], np.float64).reshape(-1, 3)
-        extents[p] = np.array([e for table in own for e in table["extent_nm"]], np.float64)
+        own = [row for (_, q), rows in tables.items() if q == p for row in rows]
+        shown = [(row["sample_id"], *place) for row in own for place in places_of(row)]
+        names[p] = [name for name, _, _ in shown]
+        points[p] = np.array([point for _, point, _ in shown], np.float64).reshape(-1, 3)
+        extents[p] = np.array([extent for _, _, extent in shown], np.float64)
     found: list[str] = []
     for a, b in itertools.combinations(PARTITIONS, 2):
         if not len(points[a]) or not len(points[b]):
@@ -222,7 +222,7 @@ def _shared_places(tables: Mapping[tuple[str, str], Mapping[str, Any]]) -> list[
                 for j, yes in zip(neighbours, overlap, strict=True)
                 if yes
             ]
-    return found
+    return list(dict.fromkeys(found))  # two samples of two places each may overlap more than once
 
 
 class PictureMemo:

@@ -144,6 +144,9 @@ def _places_nm(rows: Dataset) -> list[list[float]]:
         return []
     centres = np.asarray(rows["location_nm"], np.float64).reshape(-1, 3)
     halves = np.asarray(rows["extent_nm"], np.float64)[:, None] / 2
+    if "second_place" in rows.column_names:
+        second = np.array([place for place in rows["second_place"] if place], np.float64).reshape(-1, 4)
+        centres, halves = np.vstack([centres, second[:, :3]]), np.vstack([halves, second[:, 3:] / 2])
     return [(centres - halves).min(axis=0).tolist(), (centres + halves).max(axis=0).tolist()]
 
 

@@ -1,8 +1,9 @@
 """Versions of the stored row, and what older ones lack.
 
 2.0 added the columns `choices` and `target_images` to every row, and names for a column of image channels (`geometry`)
-and for files of scenes beside the rows (:mod:`connectomebench.dataset.repo_layout`), which a dataset may lack. Each
-species in a manifest says in which format its rows are; one that does not is of format 1.0.
+and for files of scenes beside the rows (:mod:`connectomebench.dataset.repo_layout`), which a dataset may lack.
+2.1 added the column `second_place` to every row. Each species in a manifest says in which format its rows are; one that
+does not is of format 1.0.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from connectomebench.dataset.schema import GEOMETRY, TEACHER_REPLIES, features
 if TYPE_CHECKING:
     from datasets import Features
 
-FORMAT_VERSION = "2.0"
+FORMAT_VERSION = "2.1"
 OLDEST = 1  # first number of the oldest format that is read
 _FIRST = "1.0"
 
@@ -81,6 +82,4 @@ def entry_features(task: Task, entry: Mapping[str, Any]) -> Features:
     entry
         Of the species, from the manifest.
     """
-    return features(
-        task, replies=TEACHER_REPLIES in entry, geometry=GEOMETRY in entry, reserved=entry_format(entry) >= (2, 0)
-    )
+    return features(task, replies=TEACHER_REPLIES in entry, geometry=GEOMETRY in entry, version=entry_format(entry))

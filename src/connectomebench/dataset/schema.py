@@ -21,7 +21,7 @@ from connectomebench.core.files import atomic_path
 from connectomebench.core.geometry_channels import GEOMETRY_CHANNELS, GEOMETRY_PREFIX, GEOMETRY_PX, read_geometry
 from connectomebench.core.part_masks import TARGET_PREFIX
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.core.site import Site
+from connectomebench.core.site import Point, Site, as_point
 from connectomebench.core.source import SourceInfo
 from connectomebench.core.tasks import Task, get_task
 from connectomebench.dataset.parquet_errors import parquet_errors
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from datasets import Features
 
 __all__ = [
+    "COLUMN_SINCE",
     "GEOMETRY",
     "GEOMETRY_CHANNELS",
     "GEOMETRY_PX",
@@ -43,6 +44,7 @@ __all__ = [
     "make_row",
     "parquet_layout",
     "partition_digest",
+    "places_of",
     "read_geometry",
     "read_images",
     "read_small_columns",
@@ -62,12 +64,15 @@ _LEAVES = {name: name for name in (*_TEXT, "label", "extent_nm", "edit_time")} |
 }
 _LEAVES["target_nm"] = "target_nm.list.element.list.element"
 _LEAVES["choices"] = "choices.list.element"
+_LEAVES["second_place"] = "second_place.list.element"
 SMALL_COLUMNS = tuple(_LEAVES)
 # text that repeats from row to row
 _REPETITIVE = ("task", "species", "question", "answer", "group", "origin", "source", "source_version", "views")
 
-RESERVED_COLUMNS = ("choices", "target_images")
-"""Columns of format 2.0 that older datasets lack; empty where the task has no use for them."""
+COLUMN_SINCE = {"choices": (2, 0), "target_images": (2, 0), "second_place": (2, 1)}
+"""Column -> first format with it; empty in the rows of tasks that have no use for it."""
+RESERVED_COLUMNS = tuple(COLUMN_SINCE)
+"""Columns that the rows of some older format lack."""
 GEOMETRY = "geometry"
 """Optional column: image channels of each view of meshes (:mod:`connectomebench.core.geometry_channels`)."""
 _PICTURES = ("images", "target_images", GEOMETRY)
@@ -77,7 +82,9 @@ TEACHER_REPLIES = "teacher_replies"
 REPLY_PARTS = ("model", "reply", "answer")
 
 
-def features(task: Task, *, replies: bool = False, geometry: bool = False, reserved: bool = True) -> Features:
+def features(
+    task: Task, *, replies: bool = False, geometry: bool = False, version: tuple[int, int] | None = None
+) -> Features:
     """Return the columns of the rows of a task.
 
     All tasks have the same columns; only the names in the class label of ``label`` differ (a plain, always empty
@@ -91,8 +98,8 @@ def features(task: Task, *, replies: bool = False, geometry: bool = False, reser
         With the column ``teacher_replies`` (:mod:`connectomebench.finetuning.teacher`).
     geometry
         With the column ``geometry``.
-    reserved
-        With :data:`RESERVED_COLUMNS`, as all rows from format 2.0 on.
+    version
+        Format of the rows, major and minor, which may lack some of :data:`RESERVED_COLUMNS`; None is the newest.
 
     Returns
     -------
@@ -102,34 +109,35 @@ def features(task: Task, *, replies: bool = False, geometry: bool = False, reser
     from datasets import ClassLabel, Features, Image, List, Value
 
     text, number = Value("string"), Value("float64")
-    later = {"choices": List(Value("uint64")), "target_images": List(Image())} if reserved else {}
+    absent = {name for name, since in COLUMN_SINCE.items() if version is not None and version < since}
     added = {GEOMETRY: List(Image())} if geometry else {}
     added |= {TEACHER_REPLIES: List({name: text for name in REPLY_PARTS})} if replies else {}
-    return Features(
-        {
-            "sample_id": text,
-            "task": text,
-            "species": text,
-            "images": List(Image()),
-            "views": List(text),
-            "question": text,
-            "answer": text,
-            "label": ClassLabel(names=list(task.labels)) if task.labels else Value("int64"),
-            "target_nm": List(List(number)),
-            **later,
-            "location_nm": List(number),
-            "extent_nm": number,
-            "segment_ids": List(Value("uint64")),
-            "body_ids": List(Value("uint64")),
-            "group": text,
-            "origin": text,
-            "edit_id": text,
-            "edit_time": Value("timestamp[ms]"),
-            "source": text,
-            "source_version": text,
-            **added,
-        }
-    )
+    columns = {
+        "sample_id": text,
+        "task": text,
+        "species": text,
+        "images": List(Image()),
+        "views": List(text),
+        "question": text,
+        "answer": text,
+        "label": ClassLabel(names=list(task.labels)) if task.labels else Value("int64"),
+        "target_nm": List(List(number)),
+        "choices": List(Value("uint64")),
+        "target_images": List(Image()),
+        "location_nm": List(number),
+        "extent_nm": number,
+        "second_place": List(number),
+        "segment_ids": List(Value("uint64")),
+        "body_ids": List(Value("uint64")),
+        "group": text,
+        "origin": text,
+        "edit_id": text,
+        "edit_time": Value("timestamp[ms]"),
+        "source": text,
+        "source_version": text,
+        **added,
+    }
+    return Features({name: kind for name, kind in columns.items() if name not in absent})
 
 
 def make_row(
@@ -173,7 +181,7 @@ def make_row(
     labels = task.labels_of(len(site.choices))
     if labels and site.answer not in labels:
         raise ConnectomeBenchError(f"{site.task}: answer {site.answer!r} is none of {', '.join(labels)}")
-    own = info.of(site)
+    own, second = info.of(site), site.second
     targets = [TARGET_PREFIX + view for view in site.views if TARGET_PREFIX + view in images]
     if task.scoring == "masks" and len(targets) != len(site.views):
         raise ConnectomeBenchError(f"{site.task}: a sample lacks the masks of its answer; build it again")
@@ -193,6 +201,7 @@ def make_row(
         "target_images": [{"bytes": images[name], "path": None} for name in targets],
         "location_nm": [float(c) for c in site.location_nm],
         "extent_nm": float(site.extent_nm),
+        "second_place": [] if second is None else [*map(float, (*second.location_nm, second.extent_nm))],
         "segment_ids": [int(s) for s in site.segment_ids],
         "body_ids": [int(b) for b in site.body_ids],
         "group": group,
@@ -203,6 +212,28 @@ def make_row(
         "source_version": own.version,
         **geometry,
     }
+
+
+def places_of(row: Mapping[str, Any]) -> tuple[tuple[Point, float], ...]:
+    """Return the centre (x, y, z) and edge of each cube that a stored row shows, nm; none of a segment shown whole.
+
+    Parameters
+    ----------
+    row
+        ``task``, ``location_nm`` and ``extent_nm``, and ``second_place`` where its format has one.
+
+    Examples
+    --------
+    >>> from connectomebench.dataset.schema import places_of
+    >>> row = {"task": "segment_identity", "location_nm": [1, 2, 3], "extent_nm": 500, "second_place": [4, 5, 6, 250]}
+    >>> places_of(row)
+    (((1.0, 2.0, 3.0), 500.0), ((4.0, 5.0, 6.0), 250.0))
+    """
+    if get_task(row["task"]).whole:
+        return ()
+    second = row.get("second_place")
+    places = [(row["location_nm"], row["extent_nm"]), *([(second[:3], second[3])] if second else [])]
+    return tuple((as_point(centre), float(edge)) for centre, edge in places)
 
 
 OnPicture: TypeAlias = "Callable[[bytes, PIL.Image.Image], None]"

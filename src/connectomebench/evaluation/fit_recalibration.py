@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import TASKS
 from connectomebench.evaluation.calibration import brier_statistic, calibration_statistic
 from connectomebench.evaluation.result_records import DEFAULT, YES_NO, label, result_path, write_results
 from connectomebench.evaluation.statistics import (
@@ -209,11 +210,35 @@ def _is_yes(rows: pd.DataFrame) -> NDArray[np.int64]:
     return np.array([answer == "yes" for answer in rows["answer"]], np.int64)
 
 
+def check_calibratable(task: str) -> None:
+    """Refuse a task whose records hold no P(yes).
+
+    Parameters
+    ----------
+    task
+        Name of a task; of one that this version does not know, the answers decide.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If its answers are places or masks, or one of several choices.
+    """
+    known = TASKS.get(task)
+    if known is None or set(known.labels) == set(YES_NO):
+        return
+    answers = {
+        "places": "its answers are places, scored by their distance from the truth",
+        "masks": "its answers are masks, scored by their overlap with the truth",
+    }.get(known.scoring, f"it is no yes/no task, but a choice among {', '.join(known.labels)}")
+    raise ConnectomeBenchError(f"{task} has no probabilities of a yes to calibrate: {answers}")
+
+
 def _checked(records: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with a probability, after checking that they can be fitted on."""
     runs = records[["model", "model_revision", "condition", "task", "species", "dataset_fingerprint"]].drop_duplicates()
     if len(runs) != 1:
         raise ConnectomeBenchError(f"these records hold {len(runs)} evaluations; a calibration is fitted on one")
+    check_calibratable(str(runs.iloc[0]["task"]))
     named = label(str(runs.iloc[0]["model"]), str(runs.iloc[0]["condition"]))
     if set(records["partition"]) != {"validation"}:
         raise ConnectomeBenchError(
@@ -221,7 +246,7 @@ def _checked(records: pd.DataFrame) -> pd.DataFrame:
             "says nothing; run evaluate with --partition validation"
         )
     if not set(records["answer"]) <= set(YES_NO):
-        raise ConnectomeBenchError(f"{named} answers {runs.iloc[0]['task']}, which is no yes/no task")
+        raise ConnectomeBenchError(f"the true answers in the records of {named} are not yes and no; evaluate again")
     rows = records[records["probability"].notna()]
     counts = rows["answer"].value_counts()
     if len(rows) < FEWEST_ROWS or len(counts) < 2:

@@ -105,14 +105,11 @@ def make_encoder(encoder: Mapping[str, Any], input_px: int | None) -> Any:
         made = create_model(name, pretrained=False, **options)
     except TypeError:  # it does not know an option
         made = None
-    if (
-        made is None
-        or type(made) is not VisionTransformer
-        or type(made.patch_embed) is not PatchEmbed
-        or made.dynamic_img_size
-    ):
+    plain = type(made) is VisionTransformer and type(made.patch_embed) is PatchEmbed and not made.dynamic_img_size
+    if not plain:
         raise ValueError(f"{name} is not a plain vision transformer; take one, such as vit_base_patch16_224")
-    (height, width), patch = made.patch_embed.img_size, made.patch_embed.patch_size[0]
+    patches: Any = made.patch_embed
+    (height, width), patch = patches.img_size, patches.patch_size[0]
     if height != width or height % patch:
         raise ValueError(f"patches of {patch} px do not fill pictures of {height} x {width} px")
     return made

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -31,6 +31,7 @@ SHARED_SEGMENT = "shares a segment with another partition"
 SHARED_BODY = "shares a body with another partition"
 SHARED_PLACE = "its view overlaps a view of another partition"
 TIED = "shares a segment, a body or a place with another partition of a task that was built before"
+BOTH_HALVES = "one of its places lies in the half for test, and one in the other"
 OVER_SIZE = "over the wanted size of the partition"
 
 # a group that holds a larger share of its task's sites in a partition is broken up by cube
@@ -162,9 +163,11 @@ def partition_sites(
     _hold(problem, tied)
     part, kept, over = best_assignment(problem, rules.seed)
     elsewhere = (tied.sum(axis=1) - tied[np.arange(len(part)), part]) > 0
-    kept &= ~elsewhere
+    astride = _in_both_halves(sites, rules, bounds_nm)
+    kept &= ~(elsewhere | astride)
     _check_complete(problem, class_names, part, kept, rules)
-    return _result(sites, rules, problem, part, kept, over, elsewhere)
+    given = {TIED: elsewhere, BOTH_HALVES: astride, OVER_SIZE: over}
+    return _result(sites, rules, problem, part, kept, given)
 
 
 def _hold(problem: Problem, tied: NDArray[np.bool_]) -> None:
@@ -322,6 +325,13 @@ def in_test_half(location_nm: NDArray[np.float64], test_half: str | None, bounds
     return beyond if test_half[0] == "+" else ~beyond
 
 
+def _in_both_halves(sites: Sequence[Site], rules: PartitionConfig, bounds_nm: Box) -> NDArray[np.bool_]:
+    """Tell which sites have a place in the half that is test and one outside of it; bool, shape (n,)."""
+    second = np.array([s.location_nm if s.second is None else s.second.location_nm for s in sites], np.float64)
+    first = np.array([s.location_nm for s in sites], np.float64)
+    return in_test_half(first, rules.test_half, bounds_nm) != in_test_half(second, rules.test_half, bounds_nm)
+
+
 def _shared_ids(
     sites: Sequence[Site], group_by: str, *, edits: bool = False
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -365,14 +375,15 @@ def _result(
     problem: Problem,
     part: NDArray[np.int64],
     kept: NDArray[np.bool_],
-    over: NDArray[np.bool_],
-    elsewhere: NDArray[np.bool_],
+    given: Mapping[str, NDArray[np.bool_]],
 ) -> PartitionResult:
+    """Put the result together; ``given`` holds reasons for dropping, the first that holds for a site is its own."""
     by_id, _ = conflicts(problem, part, kept)
     shared = SHARED_BODY if rules.group_by == "body" else SHARED_SEGMENT
     reasons: list[str | None] = [None] * len(sites)
     for i in np.flatnonzero(~kept).tolist():
-        reasons[i] = TIED if elsewhere[i] else OVER_SIZE if over[i] else shared if by_id[i] else SHARED_PLACE
+        own = (reason for reason, dropped in given.items() if dropped[i])
+        reasons[i] = next(own, shared if by_id[i] else SHARED_PLACE)
     partitions = [PARTITIONS[p] if k else None for p, k in zip(part.tolist(), kept.tolist(), strict=True)]
 
     counts: dict[str, dict[str, dict[str, int]]] = {}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.core.site import Site
+from connectomebench.core.site import Point, Site
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,8 @@ class EarlierRow:
 
     Attributes
     ----------
-    location_nm, extent_nm
-        Centre (x, y, z) and edge of its view, nm; edge 0 where it shows a whole segment, wherever that is.
+    places
+        Centre (x, y, z) and edge of each cube that it shows, nm; see :attr:`connectomebench.core.site.Site.places`.
     segments
         (segmentation, segment) of each segment shown; see :attr:`connectomebench.core.site.Site.segment_keys`.
     bodies
@@ -28,8 +28,7 @@ class EarlierRow:
         Where it is: ``train``, ``validation`` or ``test``.
     """
 
-    location_nm: tuple[float, float, float]
-    extent_nm: float
+    places: tuple[tuple[Point, float], ...]
     segments: tuple[tuple[str, int], ...]
     bodies: tuple[int, ...]
     partition: str
@@ -63,11 +62,11 @@ def tied_to(sites: Sequence[Site], rows: Sequence[EarlierRow], group_by: str) ->
             continue
         shown = {id_ for row in here for id_ in _ids(row.segments, row.bodies, group_by)}
         tied[:, column] = [not shown.isdisjoint(_ids(s.segment_keys, s.body_ids, group_by)) for s in sites]
-        placed = [row for row in here if row.extent_nm > 0]
+        placed = [place for row in here for place in row.places]
         if not placed or not places:
             continue
-        tree = KDTree(np.array([row.location_nm for row in placed], np.float64))
-        extents_nm = np.array([row.extent_nm for row in placed], np.float64)
+        tree = KDTree(np.array([location for location, _ in placed], np.float64))
+        extents_nm = np.array([extent for _, extent in placed], np.float64)
         reach_nm = (extents_nm.max() + np.array([extent for _, _, extent in places])) / 2
         found = tree.query_ball_point(places_nm, reach_nm, p=np.inf)
         for (i, location_nm, extent_nm), near in zip(places, found, strict=True):

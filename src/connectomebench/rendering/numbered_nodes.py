@@ -31,7 +31,7 @@ _INK, _PAPER = (0, 0, 0), (255, 255, 255)
 # sizes on a picture of 512 pixels
 _DOT, _FONT, _PAD, _LINE = 4.0, 16.0, 2.0, 1.4
 _SMALLEST_FONT = 10
-_ANGLES = 24
+_TURNS = np.array([(math.cos(math.pi * k / 12), math.sin(math.pi * k / 12)) for k in range(24)])
 # lines of sight pass beside vertices and edges, on which voxel meshes and skeletons often share coordinates
 _ASIDE = (1.37e-5, 2.31e-5)
 _MOST_CROSSINGS = 512
@@ -192,62 +192,82 @@ def place_labels(
     covered[1:, 1:] = (picture != np.array(BACKGROUND, np.uint8)).any(axis=2).cumsum(axis=0).cumsum(axis=1)
     dot = max(2.0, _DOT * pixels / 512) + 1
     dots = [(int(x - dot), int(y - dot), math.ceil(x + dot), math.ceil(y + dot)) for x, y in at]
-    placed: list[Rectangle] = []
-    for (x, y), text in zip(at, texts, strict=True):
+    begins = np.asarray(at, np.float64).reshape(-1, 2)
+    blocked = np.asarray(dots, np.int64).reshape(-1, 4)
+    placed = np.empty((len(texts), 4), np.int64)
+    for n, ((x, y), text) in enumerate(zip(at, texts, strict=True)):
         width, height = _label_size(text, pixels)
-        nearest = dot + max(width, height) / 2 + 2
-        best: tuple[float, Rectangle] | None = None
-        # rings of places, each a little farther out; once one has room, those just beyond it may stand clearer
-        for ring in np.arange(nearest, 2 * pixels, 4.0):
-            if best is not None and ring > best[0]:
-                break
-            for turn in range(_ANGLES):
-                angle = 2 * math.pi * turn / _ANGLES
-                left = round(x + ring * math.cos(angle) - width / 2)
-                upper = round(y + ring * math.sin(angle) - height / 2)
-                spot = (left, upper, left + width, upper + height)
-                if not _has_room(spot, pixels, placed) or any(_meet(spot, other, 0) for other in dots):
-                    continue
-                cost = float(ring) + 40 * pixels / 512 * _share_covered(covered, spot)
-                if any(_is_crossed(other, (x, y), spot) for other in placed) or any(
-                    _is_crossed(spot, begin, other) for begin, other in zip(at, placed, strict=False)
-                ):
+        rings = np.arange(dot + max(width, height) / 2 + 2, 2 * pixels, 4.0)
+        spot = _best_spot(covered, rings, _TURNS, (x, y), (width, height), blocked, begins, placed[:n])
+        placed[n] = spot if spot[2] else _anywhere(pixels, width, height, placed[:n])
+    return [(left, upper, right, lower) for left, upper, right, lower in placed.tolist()]
+
+
+@numba.njit(cache=True, nogil=True)
+def _best_spot(covered, rings, turns, at, size, dots, begins, placed):
+    """Find the cheapest place of a label on rings around its node: near it, on background, off lines to other labels.
+
+    Returns the rectangle; its right end is 0 where there is no room.
+    """
+    pixels = len(covered) - 1
+    (x, y), (width, height) = at, size
+    best, found = np.inf, (0, 0, 0, 0)
+    # each ring lies a little farther out; once one has room, those just beyond it may stand clearer
+    for ring in rings:
+        if ring > best:
+            break
+        for k in range(len(turns)):
+            left = round(x + ring * turns[k, 0] - width / 2)
+            upper = round(y + ring * turns[k, 1] - height / 2)
+            spot = (left, upper, left + width, upper + height)
+            if left < 0 or upper < 0 or spot[2] > pixels or spot[3] > pixels:
+                continue
+            if _meets_any(spot, placed, 1) or _meets_any(spot, dots, 0):
+                continue
+            inside = covered[spot[3], spot[2]] - covered[upper, spot[2]] - covered[spot[3], left] + covered[upper, left]
+            cost = ring + 40 * pixels / 512 * (inside / (width * height))
+            if cost >= best:
+                continue
+            for n in range(len(placed)):
+                if _is_crossed(placed[n], x, y, spot) or _is_crossed(spot, begins[n, 0], begins[n, 1], placed[n]):
                     cost += 100 * pixels / 512
-                if best is None or cost < best[0]:
-                    best = (cost, spot)
-        placed.append(best[1] if best is not None else _anywhere(pixels, width, height, placed))
-    return placed
+                    break
+            if cost < best:
+                best, found = cost, spot
+    return found
 
 
-def _has_room(spot: Rectangle, pixels: int, placed: Sequence[Rectangle]) -> bool:
-    left, upper, right, lower = spot
-    inside = left >= 0 and upper >= 0 and right <= pixels and lower <= pixels
-    return inside and not any(_meet(spot, other, 1) for other in placed)
+@numba.njit(cache=True, nogil=True)
+def _meets_any(spot, others, gap):
+    """Tell whether a rectangle comes as near as ``gap`` pixels to another."""
+    for n in range(len(others)):
+        if (
+            spot[0] < others[n, 2] + gap
+            and others[n, 0] < spot[2] + gap
+            and spot[1] < others[n, 3] + gap
+            and others[n, 1] < spot[3] + gap
+        ):
+            return True
+    return False
 
 
-def _meet(a: Rectangle, b: Rectangle, gap: int) -> bool:
-    return a[0] < b[2] + gap and b[0] < a[2] + gap and a[1] < b[3] + gap and b[1] < a[3] + gap
-
-
-def _is_crossed(label: Rectangle, begin: tuple[float, float], end: Rectangle) -> bool:
+@numba.njit(cache=True, nogil=True)
+def _is_crossed(label, x, y, end):
     """Tell whether the line from a node to its label runs through another label."""
-    x, y = (end[0] + end[2]) / 2, (end[1] + end[3]) / 2
-    steps = [(begin[0] + (x - begin[0]) * k / 12, begin[1] + (y - begin[1]) * k / 12) for k in range(1, 12)]
-    return any(label[0] <= u < label[2] and label[1] <= v < label[3] for u, v in steps)
+    right, down = (end[0] + end[2]) / 2 - x, (end[1] + end[3]) / 2 - y
+    for k in range(1, 12):
+        u, v = x + right * k / 12, y + down * k / 12
+        if label[0] <= u < label[2] and label[1] <= v < label[3]:
+            return True
+    return False
 
 
-def _share_covered(covered: NDArray[np.int64], spot: Rectangle) -> float:
-    left, upper, right, lower = spot
-    inside = covered[lower, right] - covered[upper, right] - covered[lower, left] + covered[upper, left]
-    return float(inside) / ((right - left) * (lower - upper))
-
-
-def _anywhere(pixels: int, width: int, height: int, placed: Sequence[Rectangle]) -> Rectangle:
+def _anywhere(pixels: int, width: int, height: int, placed: NDArray[np.int64]) -> Rectangle:
     """Find room in a picture so small that labels cannot keep off all nodes."""
     for upper in range(0, pixels - height + 1):
         for left in range(0, pixels - width + 1):
             spot = (left, upper, left + width, upper + height)
-            if _has_room(spot, pixels, placed):
+            if not _meets_any(spot, placed, 1):
                 return spot
     raise ValueError(f"a picture of {pixels} pixels has no room for its labels")
 

@@ -72,6 +72,7 @@ def stored_row(
         "target_images": [],
         "location_nm": list(location_nm),
         "extent_nm": extent_nm,
+        "second_place": [],
         "segment_ids": list(segment_ids),
         "body_ids": list(body_ids),
         "group": group,

@@ -95,6 +95,22 @@ def tube_distance(px, py, pz, c):
     return np.sqrt(x * x + y * y + z * z) - r, r
 
 
+@nb.njit(cache=True, nogil=True, inline="always")
+def _plane_distance(x, y, z, c):
+    """Compute the signed distance to the plane of a tube's face, positive in front of it, nm."""
+    return (
+        (x - c[FACE]) * c[NORMAL] + (y - c[FACE + 1]) * c[NORMAL + 1] + (z - c[FACE + 2]) * c[NORMAL + 2] + c[HALF_GAP]
+    )
+
+
+@nb.njit(cache=True, nogil=True)
+def _face_noise(x, y, z, c):
+    """Compute the noise of a tube's face, in [-1, 1]; tubes cut by one face share it."""
+    a, b = c[WAVELENGTH], 0.4 * c[WAVELENGTH]
+    salt = np.uint64(c[SALT])
+    return 0.65 * smooth_noise(x / a, y / a, z / a, salt) + 0.35 * smooth_noise(x / b, y / b, z / b, salt)
+
+
 @nb.njit(cache=True, nogil=True)
 def cut_off(x, y, z, d, c):
     """Cut off a tube of distance ``d`` (nm) at its face, if it has one; return the distance to the rest, nm.
@@ -103,13 +119,9 @@ def cut_off(x, y, z, d, c):
     """
     if c[HALF_GAP] == NO_FACE:
         return d
-    f = (x - c[FACE]) * c[NORMAL] + (y - c[FACE + 1]) * c[NORMAL + 1] + (z - c[FACE + 2]) * c[NORMAL + 2] + c[HALF_GAP]
+    f = _plane_distance(x, y, z, c)
     if c[AMPLITUDE] != 0.0 and f + abs(c[AMPLITUDE]) > d:
-        a, b = c[WAVELENGTH], 0.4 * c[WAVELENGTH]
-        salt = np.uint64(c[SALT])
-        f += c[AMPLITUDE] * (
-            0.65 * smooth_noise(x / a, y / a, z / a, salt) + 0.35 * smooth_noise(x / b, y / b, z / b, salt)
-        )
+        f += c[AMPLITUDE] * _face_noise(x, y, z, c)
     return max(d, f)
 
 
@@ -146,6 +158,18 @@ def _blended(d, old, width):
 
 
 @nb.njit(cache=True, nogil=True)
+def _distance2_2d(x, y, c):
+    """Compute the squared distance of a place to the axis of a tube, both seen along z, nm²."""
+    bx, by = c[3] - c[0], c[4] - c[1]
+    length2 = bx * bx + by * by
+    t = 0.0
+    if length2 > 0.0:
+        t = min(max(((x - c[0]) * bx + (y - c[1]) * by) / length2, 0.0), 1.0)
+    dx, dy = x - c[0] - t * bx, y - c[1] - t * by
+    return dx * dx + dy * dy
+
+
+@nb.njit(cache=True, nogil=True)
 def tube_field(cones, first, voxel, field):
     """Write the distance to the union of rough tubes into the voxels near them.
 
@@ -154,45 +178,68 @@ def tube_field(cones, first, voxel, field):
     """
     nx, ny, nz = field.shape
     reach_out = 1.5 * voxel + ROUGHNESS_MAX_NM
-    noise = np.full(field.shape, 9, np.float32)  # 9: not yet known
-    chain_of = np.full(field.shape, -1, np.int64)
-    chain_d = np.empty(field.shape, np.float32)
-    chain_r = np.empty(field.shape, np.float32)
-    low = np.empty(3, np.int64)
-    high = np.empty(3, np.int64)
-    for n in range(len(cones)):
+    count = len(cones)
+    low = np.empty((count, 3), np.int64)
+    high = np.empty((count, 3), np.int64)
+    for n in range(count):
         c = cones[n]
-        chain = np.int64(c[CHAIN])
         reach = max(c[6], c[7]) + reach_out
         for k in range(3):
-            low[k] = max(0, int(np.floor((min(c[k], c[k + 3]) - reach) / voxel)) - first[k])
-            high[k] = min(field.shape[k], int(np.ceil((max(c[k], c[k + 3]) + reach) / voxel)) - first[k] + 1)
-        for i in range(low[0], high[0]):
-            x = (i + first[0]) * voxel
-            for j in range(low[1], high[1]):
+            low[n, k] = max(0, int(np.floor((min(c[k], c[k + 3]) - reach) / voxel)) - first[k])
+            high[n, k] = min(field.shape[k], int(np.ceil((max(c[k], c[k + 3]) + reach) / voxel)) - first[k] + 1)
+    # a voxel depends on no other, so one layer at a time: what is kept of a layer stays in the cache of the processor
+    noise = np.empty((ny, nz), np.float32)
+    chain_of = np.empty((ny, nz), np.int64)
+    chain_d = np.empty((ny, nz), np.float32)
+    chain_r = np.empty((ny, nz), np.float32)
+    face_of = np.empty((ny, nz), np.float64)
+    face_noise = np.empty((ny, nz), np.float64)
+    for i in range(nx):
+        x = (i + first[0]) * voxel
+        noise[:] = 9  # not yet known
+        chain_of[:] = -1
+        face_of[:] = -1.0
+        for n in range(count):
+            if i < low[n, 0] or i >= high[n, 0]:
+                continue
+            c = cones[n]
+            chain = np.int64(c[CHAIN])
+            farthest2 = (max(c[6], c[7]) + reach_out) ** 2
+            for j in range(low[n, 1], high[n, 1]):
                 y = (j + first[1]) * voxel
-                for m in range(low[2], high[2]):
+                # most of the box around a slanting tube is far from it; the margin is for rounding
+                if _distance2_2d(x, y, c) > farthest2 + 1.0:
+                    continue
+                for m in range(low[n, 2], high[n, 2]):
                     z = (m + first[2]) * voxel
                     d, r = tube_distance(x, y, z, c)
                     if d >= reach_out:
                         continue
                     if d > -reach_out:
-                        if noise[i, j, m] == 9:
-                            noise[i, j, m] = roughness(x, y, z)
-                        d += min(ROUGHNESS_SHARE * r, ROUGHNESS_MAX_NM) * noise[i, j, m]
-                    d = cut_off(x, y, z, d, c)
-                    if chain_of[i, j, m] != chain:
-                        if chain_of[i, j, m] >= 0:
-                            field[i, j, m] = _blended(chain_d[i, j, m], field[i, j, m], 0.2 * chain_r[i, j, m])
-                        chain_of[i, j, m] = chain
-                        chain_d[i, j, m], chain_r[i, j, m] = d, r
-                    elif d < chain_d[i, j, m]:
-                        chain_d[i, j, m], chain_r[i, j, m] = d, r
-    for i in range(nx):
+                        if noise[j, m] == 9:
+                            noise[j, m] = roughness(x, y, z)
+                        d += min(ROUGHNESS_SHARE * r, ROUGHNESS_MAX_NM) * noise[j, m]
+                    if chain_of[j, m] == chain and d >= chain_d[j, m]:
+                        continue  # a face takes away, and the rest of the chain is nearer already
+                    if c[HALF_GAP] != NO_FACE:
+                        # as in cut_off; the tubes of a chain meet the same face, so its noise is computed once a voxel
+                        f = _plane_distance(x, y, z, c)
+                        if c[AMPLITUDE] != 0.0 and f + abs(c[AMPLITUDE]) > d:
+                            if face_of[j, m] != c[SALT]:
+                                face_of[j, m], face_noise[j, m] = c[SALT], _face_noise(x, y, z, c)
+                            f += c[AMPLITUDE] * face_noise[j, m]
+                        d = max(d, f)
+                    if chain_of[j, m] != chain:
+                        if chain_of[j, m] >= 0:
+                            field[i, j, m] = _blended(chain_d[j, m], field[i, j, m], 0.2 * chain_r[j, m])
+                        chain_of[j, m] = chain
+                        chain_d[j, m], chain_r[j, m] = d, r
+                    elif d < chain_d[j, m]:
+                        chain_d[j, m], chain_r[j, m] = d, r
         for j in range(ny):
             for m in range(nz):
-                if chain_of[i, j, m] >= 0:
-                    field[i, j, m] = _blended(chain_d[i, j, m], field[i, j, m], 0.2 * chain_r[i, j, m])
+                if chain_of[j, m] >= 0:
+                    field[i, j, m] = _blended(chain_d[j, m], field[i, j, m], 0.2 * chain_r[j, m])
 
 
 @nb.njit(cache=True, nogil=True)
