@@ -19,7 +19,7 @@ QUICKSTART_OUT ?= quickstart-out
 WHEEL_OUT := build/quickstart-out
 FUZZ_MINUTES ?= 10
 BENCH_OPTIONS ?=
-BENCHMARKS := render corrections load features train_vision cave proofread evaluate_vlm train_vlm environment demo
+BENCHMARKS := render corrections load features train_vision cave proofread evaluate_vlm train_vlm environment neighbourhoods demo
 MAKEFLAGS += --no-print-directory
 
 .PHONY: help setup quickstart test lint coverage docs examples wheel-test bench fuzz clean

@@ -16,6 +16,10 @@ sft_vlm.py was merged. All options of trl's GRPOConfig are accepted, but transfo
 
 --answer_style analysis asks for an analysis before the answer, for a base trained to give one.
 
+--environment true trains in the environment (connectomebench.environment): the model sees one view, calls tools to see
+more, and answers with one; the reward is that of the answer less the prices of the views. It needs a dataset folder
+with neighbourhoods (connectomebench build --neighbourhoods train) and about --max_completion_length 2048.
+
 Run the same command to resume an interrupted run. Within the first epoch the result equals that of an uninterrupted
 run, bit for bit on a CPU; in later epochs trl (1.16) visits rows in another order.
 """
@@ -24,7 +28,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,10 +36,20 @@ from typing import TYPE_CHECKING, Any
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.extras import extras_named
 from connectomebench.core.tasks import get_task
+from connectomebench.environment.episode import EpisodeConfig
+from connectomebench.environment.tools import tools_factory
+from connectomebench.environment.training import LEAST_TOKENS, check_tools, episodes, open_training_samples
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.data import load_training_data
-from connectomebench.finetuning.rewards import DISTANCE_SCALE_NM, REWARD_COLUMNS, REWARDS, make_rewards, whole_replies
+from connectomebench.finetuning.rewards import (
+    DISTANCE_SCALE_NM,
+    REWARD_COLUMNS,
+    REWARDS,
+    Reward,
+    make_rewards,
+    whole_replies,
+)
 from connectomebench.finetuning.run_fingerprint import full_configuration
 from connectomebench.finetuning.saving import save_adapter
 from connectomebench.finetuning.settings import (
@@ -61,11 +75,14 @@ ANALYSIS_TOKENS = 128
 
 @dataclass
 class ScriptArguments:
-    """Rewards, answer style and resuming."""
+    """Rewards, answer style, environment and resuming."""
 
-    rewards: list[str] = field(
-        default_factory=lambda: ["exact", "format"],
-        metadata={"help": f"Of {', '.join(REWARDS)}; --reward_weights gives one number each, 1 by default."},
+    rewards: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": f"Of {', '.join(REWARDS)}; exact and format by default. --reward_weights gives one number each, 1 "
+            "by default."
+        },
     )
     distance_scale_nm: float = field(
         default=DISTANCE_SCALE_NM, metadata={"help": "Distance at which the distance reward is 1/e, nm."}
@@ -73,6 +90,22 @@ class ScriptArguments:
     answer_style: str = field(
         default=ANSWER,
         metadata={"help": "answer: ask for the answer alone; analysis: ask for an analysis and then the answer."},
+    )
+    environment: bool = field(
+        default=False,
+        metadata={"help": "Train in the environment: the model looks around with tools before it answers."},
+    )
+    view_price: float | None = field(
+        default=None, metadata={"help": f"There: price of a view of meshes, {EpisodeConfig.view_price:g} by default."}
+    )
+    slice_price: float | None = field(
+        default=None, metadata={"help": f"There: price of a slice, {EpisodeConfig.slice_price:g} by default."}
+    )
+    max_views: int | None = field(
+        default=None, metadata={"help": f"There: most views an episode, {EpisodeConfig.max_views} by default."}
+    )
+    view_pixels: int | None = field(
+        default=None, metadata={"help": f"There: edge of a picture, {EpisodeConfig.pixels} by default."}
     )
     resume: str = field(
         default="auto",
@@ -86,6 +119,23 @@ class ScriptArguments:
             raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
         if self.answer_style not in STYLES:
             raise unknown_name("answer_style", self.answer_style, STYLES)
+        if not self.environment and self._of_environment:
+            raise ConnectomeBenchError(f"--{next(iter(self._of_environment))} needs --environment true")
+        if self.environment and (self.rewards is not None or self.answer_style != ANSWER):
+            raise ConnectomeBenchError(
+                "in the environment the episode gives the reward and a tool the answer; leave out --rewards and "
+                "--answer_style"
+            )
+
+    @property
+    def _of_environment(self) -> dict[str, float | int]:
+        given = {name: getattr(self, name) for name in ("view_price", "slice_price", "max_views", "view_pixels")}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def episode(self) -> EpisodeConfig:
+        """Return prices and limits of episodes."""
+        names = {"view_pixels": "pixels"}
+        return EpisodeConfig(**{names.get(name, name): value for name, value in self._of_environment.items()})  # type: ignore[arg-type]
 
 
 def defaults(on_gpu: bool) -> dict[str, Any]:
@@ -117,15 +167,33 @@ def questions(
     }
 
 
+def _rewards(
+    script: ScriptArguments, named: Sequence[str], args: GRPOConfig, rows: DataConfig
+) -> tuple[list[Reward], list[float] | None]:
+    """Return rewards and their weights; none in the environment, which has its own."""
+    if not script.environment:
+        return make_rewards(named, args.reward_weights, get_task(rows.task), script.distance_scale_nm)
+    if args.reward_weights is not None:
+        raise ConnectomeBenchError("in the environment the episode gives the reward; leave out --reward_weights")
+    if (args.max_completion_length or 0) < LEAST_TOKENS:
+        raise ConnectomeBenchError(
+            f"max_completion_length is {args.max_completion_length}, too short for an episode, whose pictures count; "
+            f"give at least {LEAST_TOKENS}, better 2048"
+        )
+    if args.max_tool_calling_iterations is None:
+        # the views and the answer
+        args.max_tool_calling_iterations = script.episode().max_views + 1
+    return [], None
+
+
 def main(script: ScriptArguments, rows: DataConfig, adapter: AdapterConfig, args: GRPOConfig) -> None:
     """Load, train, save."""
     from trl.trainer.grpo_trainer import GRPOTrainer
 
     if args.eval_strategy != "no" or args.remove_unused_columns or args.use_vllm or args.push_to_hub:
         raise ConnectomeBenchError("eval_strategy, remove_unused_columns, use_vllm and push_to_hub must stay off")
-    rewards, args.reward_weights = make_rewards(
-        script.rewards, args.reward_weights, get_task(rows.task), script.distance_scale_nm
-    )
+    named = script.rewards or ["exact", "format"]
+    rewards, args.reward_weights = _rewards(script, named, args, rows)
     style = ANALYSIS if script.answer_style == ANALYSIS else ANSWER
     if style == ANALYSIS and (args.max_completion_length or 0) < ANALYSIS_TOKENS:
         raise ConnectomeBenchError(
@@ -143,18 +211,27 @@ def main(script: ScriptArguments, rows: DataConfig, adapter: AdapterConfig, args
     ################
     with args.main_process_first():
         data = load_training_data(rows, args.seed)
-    confidence = "calibration" in script.rewards
-    prompts = data.train.with_transform(partial(questions, confidence=confidence, style=style))
+    confidence = "calibration" in named and not script.environment
+    if script.environment:
+        samples = open_training_samples(rows.name, rows.species, data.sample_ids["train"])
+        prompts = data.train.with_transform(partial(episodes, samples=samples))
+        played: dict[str, Any] = {"environment_factory": tools_factory(samples, script.episode())}
+    else:
+        prompts, played = data.train.with_transform(partial(questions, confidence=confidence, style=style)), {}
 
     ################
     # Model
     ################
     with args.main_process_first():
         base = open_base(adapter)
+    if script.environment:
+        check_tools(base.processor, base.name)
     configuration = full_configuration(rows, adapter, args, data, base)
     training: dict[str, Any] = configuration["training"]
+    weights = training.pop("reward_weights", None)
     configuration |= {
-        "rewards": dict(zip(script.rewards, training.pop("reward_weights"), strict=True)),
+        **({"environment": asdict(script.episode())} if script.environment else {}),
+        "rewards": {"environment": 1.0} if script.environment else dict(zip(named, weights, strict=True)),
         "distance_scale_nm": script.distance_scale_nm,
         # prompt settings for the evaluation of the adapter
         "answer_style": style,
@@ -175,6 +252,7 @@ def main(script: ScriptArguments, rows: DataConfig, adapter: AdapterConfig, args
             train_dataset=prompts,
             processing_class=base.processor,
             peft_config=lora_config(adapter),
+            **played,
         )
         finish_adapter(trainer, base)
         # cards are made from records when an adapter is published

@@ -22,7 +22,7 @@ from connectomebench.build.write_neighbourhoods import (
 from connectomebench.core.site import Part, Site
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS
 from connectomebench.dataset.loading import load_rows
-from connectomebench.dataset.neighbourhoods import NEIGHBOUR, neighbourhoods_path, pack
+from connectomebench.dataset.neighbourhoods import NEIGHBOUR, OTHER, neighbourhoods_path, pack
 from connectomebench.environment.camera import first_camera, moved
 from connectomebench.environment.drawing import draw
 from connectomebench.environment.samples import Samples, open_samples
@@ -60,6 +60,25 @@ def test_first_views_are_the_pictures_of_the_rows(samples: Samples, surveyed: Pa
                 assert (seen & drawn).sum() >= 0.9 * (seen | drawn).sum(), view
             else:
                 assert view in EM_VIEWS and np.abs(stored - ours).max() <= 1, view
+
+
+def test_stored_slices_are_those_of_the_source(samples: Samples, surveyed: Path, short_config: Path, simulated: Path):
+    source = open_source(load_config(short_config).source, "fly", simulated, short_config.parent, SerialRunner())
+    row = load_rows(str(surveyed / EM_TASK), "fly", "test").dataset[0]
+    stored = samples.place(samples.number(row["sample_id"]))
+    assert stored.slices.shape == (3, 3, 64, 64)
+    for number, axis in enumerate((2, 1, 0)):  # xy, xz, yz
+        for page in range(3):
+            place = list(row["location_nm"])
+            place[axis] += (page - 1) * stored.page_nm
+            shown = Site(EM_TASK, (place[0], place[1], place[2]), row["extent_nm"], (Part(1, "base"),), "no", (1,),
+                         (), "control")  # fmt: skip
+            slices = source.em_slices(shown, 64)
+            assert slices is not None
+            cut = slices[EM_VIEWS[number]]
+            labels = stored.labels[number, page]
+            assert (stored.slices[number, page] == cut.gray).all() and ((labels == 0) == (cut.segments == 0)).all()
+            assert all(len(np.unique(cut.segments[labels == one])) == 1 for one in np.unique(labels) if 0 < one < OTHER)
 
 
 def test_nothing_stored_says_what_is_true(surveyed: Path):

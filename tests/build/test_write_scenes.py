@@ -10,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from swept_tubes import tube
 from toy_segmentation import arrays, write_toy
 
 from connectomebench.build.config import load_config
+from connectomebench.build.truth_sentence import truth_sentence
 from connectomebench.build.write_scenes import SEVERAL_COLOURS, WIDER, truth_scene, write_dataset_scenes
 from connectomebench.core.geometry import Mesh
 from connectomebench.core.site import Part, Site
@@ -76,8 +78,8 @@ def test_the_truth_of_a_volume_is_its_bodies(tmp_path: Path):
     content = truth_scene(site, source)
     parts = meshes_of(content)
     assert list(parts) == ["body", "hidden segment 1", "hidden segment 2"] and b'"segment_id":"10"' in content
-    made = arrays()["proofread"]
-    along = np.flatnonzero((made == 10).any(axis=(1, 2)))
+    made = arrays()
+    along = np.flatnonzero((made["proofread"] == 10).any(axis=(1, 2)))
     whole = parts["body"].vertices_nm[:, 0]
     edge = 500.0 * WIDER / 2
     assert whole.min() == pytest.approx(max(700 - edge, (along.min() + 30) * 10), abs=60)
@@ -85,9 +87,43 @@ def test_the_truth_of_a_volume_is_its_bodies(tmp_path: Path):
     assert parts["hidden segment 1"].vertices_nm[:, 0].max() < 730 < parts["hidden segment 2"].vertices_nm[:, 0].max()
     assert len(set(SEVERAL_COLOURS)) == len(SEVERAL_COLOURS)
     told = re.fullmatch(
-        r"The two come within (\d+) nm of each other, and their directions there differ by (\d+)°\. They are one "
-        r"neuron\.",
+        r"The two come within (\d+) nm of each other, and their directions there differ by (\d+)°\. They touch over "
+        r"([\d,]+) nm²\. They are about (\d+) nm and (\d+) nm thick there\. They are one neuron\.",
         read_text(content),
     )
     # they touch, and the tube is straight
     assert told is not None and int(told[1]) <= 20 and int(told[2]) <= 15
+    # counted again in the raw labels: faces between 1 and 2, and the circle as large as a cross-section
+    labels = made["automatic"].astype(int)
+    pairs = ((labels[1:], labels[:-1]), (labels[:, 1:], labels[:, :-1]), (labels[:, :, 1:], labels[:, :, :-1]))
+    faces = sum(int(((a == 1) & (b == 2) | (a == 2) & (b == 1)).sum()) for a, b in pairs)
+    assert int(told[3].replace(",", "")) == pytest.approx(faces * 100, rel=0.05) and faces > 0
+    thick = 2 * np.sqrt((labels[20] == 1).sum() * 100 / np.pi)
+    assert all(int(one) == pytest.approx(thick, rel=0.15) for one in told.groups()[3:])
+
+
+@pytest.mark.parametrize(("radii", "gap_nm"), [((60.0, 60.0), 20.0), ((100.0, 50.0), 20.0), ((60.0, 60.0), 400.0)])
+def test_the_sentence_of_two_tubes_is_what_they_were_made_of(radii: tuple[float, float], gap_nm: float):
+    x = np.linspace(0, 1000, 101)
+    first, second = (
+        tube(np.stack([x, 0 * x + y, 0 * x], axis=1), radius, sides=64)
+        for y, radius in zip((0.0, radii[0] + gap_nm + radii[1]), radii, strict=True)
+    )
+    site = Site("merge_action", (500.0, radii[0], 0.0), 1000.0, (Part(1, "base"), Part(2, "candidate")), "no", (1, 2),
+                (7, 8), "control")  # fmt: skip
+    said = truth_sentence(site, [first, second])
+    thick = re.search(r"They are about (\d+) nm and (\d+) nm thick there\.", said)
+    assert thick is not None and said.endswith("They are two neurons.") and re.search("differ by [0-5]°", said)
+    assert [int(one) for one in thick.groups()] == pytest.approx([2 * radius for radius in radii], rel=0.1)
+    area = re.search(r"within 60 nm of each other over ([\d,]+) nm²", said)
+    if gap_nm > 60:
+        assert area is None
+        return
+    # strips of two circles: points of one that lie within 60 nm of the other, counted on rays
+    assert area is not None
+    expected = []
+    for own, other in (radii, radii[::-1]):
+        turn = np.linspace(-np.pi, np.pi, 100_000)
+        away = np.hypot(own + gap_nm + other - own * np.cos(turn), own * np.sin(turn)) - other
+        expected.append(1000 * own * 2 * np.pi * (away <= 60).mean())
+    assert int(area[1].replace(",", "")) == pytest.approx(sum(expected) / 2, rel=0.2)

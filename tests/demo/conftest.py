@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_demo import make_demo_folder
+from small_demo import free_port, make_demo_folder
 from stored_rows import write_dataset
 
 from connectomebench.demo.server import Demo
@@ -22,10 +21,7 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def demo(demo_folder: Path) -> Iterator[Demo]:
     from connectomebench.demo.server import serve
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = serve(demo_folder, "127.0.0.1", port, wait=False)
+    running = serve(demo_folder, "127.0.0.1", free_port(), wait=False)
     yield running
     running.close()
 

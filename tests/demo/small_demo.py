@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ REPLY = "<img src=x onerror=alert(1)> Because & so."
 # P(yes) of the two models on the test rows, whose answers are no, yes, no, yes
 PROBE = (0.1, 0.9, 0.2, 0.3)
 TALKER = ("yes", "yes", "no", None)
+
+
+def free_port() -> int:
+    """Find a port that nothing listens at."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def evaluated_rows(task: str = "merge_action") -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ from connectomebench.demo.html import models_table, origin
 from connectomebench.demo.neuroglancer import neuroglancer_link
 from connectomebench.demo.plots import _APART, _places
 from connectomebench.demo.sample_pictures import data_uri, views_html
-from connectomebench.demo.stored_samples import open_samples
+from connectomebench.demo.stored_samples import Collection, open_samples
 from connectomebench.demo.texts import BUTTONS, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
@@ -243,15 +243,59 @@ def test_a_link_only_where_the_data_are_public_and_real() -> None:
         "extent_nm": 5000.0,
         "segment_ids": [HIGH],
     }
-    link = neuroglancer_link(row)
+    cave = Collection(TASKS["merge_action"], "mouse", "f", {})
+    link = neuroglancer_link(row, cave)
     assert link is not None
     state = json.loads(unquote(link.partition("#!")[2]))
     assert state["position"] == [1.0, 2.0, 3.0] and state["dimensions"]["z"] == [1e-9, "m"]
     # segments of this server cannot be read without signing in
     assert [layer["source"] for layer in state["layers"]] == [SPECIES["mouse"].em]
-    assert neuroglancer_link(row | {"source": "cube"}) is None
-    assert neuroglancer_link(row | {"origin": "simulated"}) is None
-    assert neuroglancer_link(row | {"species": "martian"}) is None
+    assert neuroglancer_link(row | {"source": "cube"}, cave) is None
+    assert neuroglancer_link(row | {"origin": "simulated"}, cave) is None
+    assert neuroglancer_link(row | {"species": "martian"}, cave) is None
+
+
+def _layers(link: str | None) -> list[tuple[str, str, list[str] | None]]:
+    if link is None:
+        return []
+    layers = json.loads(unquote(link.partition("#!")[2]))["layers"]
+    return [(layer["type"], layer["source"], layer.get("segments")) for layer in layers]
+
+
+def test_a_link_where_volumes_are_precomputed_and_public(demo_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(demo_folder / "merge_action", tmp_path / "merge_action")
+    path = tmp_path / "merge_action" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    row = evaluated_rows()[0]
+    ids = [str(one) for one in row["segment_ids"]]
+    em, first, second = "gs://bucket/em", "https://x.org/first", "precomputed://s3://bucket/second"
+    cube = {"name": row["source"], "automatic": {"path": first}, "image": {"path": em}}
+
+    def found(volumes: Any, row: dict[str, Any] = row) -> list[tuple[str, str, list[str] | None]]:
+        manifest["species"]["fly"]["config"] = {"source": {"volumes": volumes}}
+        path.write_text(json.dumps(manifest))
+        return _layers(neuroglancer_link(row, open_samples(tmp_path).collections[KEY]))
+
+    image = ("image", "precomputed://gs://bucket/em", None)
+    assert found(cube) == [image, ("segmentation", "precomputed://https://x.org/first", ids)]
+    assert found(cube | {"image": None}) == [("segmentation", "precomputed://https://x.org/first", ids)]
+    # labels with simulated errors are stored nowhere
+    assert found(cube | {"simulated": {"seed": 0}}) == [image]
+    several = cube | {"automatic": {"path": {"path": first}, "b": {"path": second}}}
+    of_second = row | {"source": f"{row['source']}/b"}
+    assert found(several, of_second) == [image, ("segmentation", second, ids)]
+    assert found(several) == [image]
+    # a key in an address is nobody else's
+    for private in ("labels.npz", "/data/em", "file:///data/em", "https://me:secret@x.org/em", "https://x.org/em?k=1"):
+        assert found({"name": "cube", "automatic": {"path": private}, "image": {"path": private}}) == []
+    for damaged in (
+        None,
+        3,
+        {"automatic": 3},
+        {"automatic": {"path": {"a": 1}, "c": 4}},
+        {"automatic": {}, "image": 2},
+    ):
+        assert found(damaged) == []
 
 
 def test_the_comparison_states_numbers_intervals_and_n(content: AppData) -> None:

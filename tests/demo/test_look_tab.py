@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import socket
 from pathlib import Path
 
 import pytest
+from small_demo import free_port
 from small_places import write_places
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -18,10 +18,7 @@ def test_a_person_looks_around(tmp_path: Path):
     from connectomebench.demo.server import serve
 
     write_places(tmp_path / "data")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    running = serve(tmp_path / "data", "127.0.0.1", port, wait=False)
+    running = serve(tmp_path / "data", "127.0.0.1", free_port(), wait=False)
     try:
         with sync_api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])

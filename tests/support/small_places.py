@@ -48,13 +48,13 @@ def place(center_nm: tuple[float, float, float], extent_nm: float, seed: int = 0
     )
 
 
-def write_places(out: Path, task: str = TASK) -> Path:
-    """Write a dataset folder with neighbourhoods of its test rows; returns OUT/TASK."""
+def write_places(out: Path, task: str = TASK, partition: str = "test") -> Path:
+    """Write a dataset folder with neighbourhoods of the rows of one partition; returns OUT/TASK."""
     folder = write_dataset(out, task)
-    rows = load_rows(str(folder), "fly", "test").dataset
+    rows = load_rows(str(folder), "fly", partition).dataset
     made = (
         (row["sample_id"], place(tuple(row["location_nm"]), row["extent_nm"], number, row["answer"] == "yes"))
         for number, row in enumerate(rows)
     )
-    write_neighbourhoods(neighbourhoods_path(folder, "fly", "test"), made)
+    write_neighbourhoods(neighbourhoods_path(folder, "fly", partition), made)
     return folder

@@ -1,22 +1,16 @@
-"""One sentence on the truth at a site, computed from its meshes and bodies."""
+"""One sentence on the truth at a site, computed from its meshes, voxels and bodies."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-from scipy.spatial import KDTree
-
+from connectomebench.build.meeting import FACING_NM, Meeting, facing_nm2, measure_meeting, touching_nm2
 from connectomebench.core.geometry import Mesh
-from connectomebench.core.site import Point, Site
-
-_MOST = 40_000  # vertices that are compared
-_FEWEST = 12  # vertices that give a direction
-_LONG = 1.2  # so many times longer than wide is what has a direction
+from connectomebench.core.site import Site
+from connectomebench.core.volume import Volume
 
 
-def truth_sentence(site: Site, meshes: Sequence[Mesh]) -> str:
+def truth_sentence(site: Site, meshes: Sequence[Mesh], labels: Volume | None = None) -> str:
     """Say what is really there.
 
     Parameters
@@ -25,12 +19,15 @@ def truth_sentence(site: Site, meshes: Sequence[Mesh]) -> str:
         With its bodies.
     meshes
         Mesh of each part, in the order of ``site.parts``.
+    labels
+        Segment of each voxel, for the area of contact; without them it is that over which the surfaces face each other.
 
     Returns
     -------
     str
-        For two segments how near they come and by which angle their directions differ there, and whether they are one
-        neuron; for one segment how many neurons it holds. Empty where the bodies are not known.
+        For two segments how near they come, by which angle their directions differ there, over which area they touch,
+        how thick each is there, and whether they are one neuron; what cannot be measured is left out. For one segment
+        how many neurons it holds. Empty where the bodies are not known.
 
     Examples
     --------
@@ -51,41 +48,36 @@ def truth_sentence(site: Site, meshes: Sequence[Mesh]) -> str:
         return ""
     roles = {part.role for part in site.parts}
     if len(site.parts) == 2 and roles == {"base", "candidate"} and not any(mesh.is_empty for mesh in meshes):
-        first, second = (_inside(mesh, site) for mesh in meshes)
-        if len(first) and len(second):
+        found = measure_meeting(site, *meshes)
+        if found is not None:
             truth = "They are one neuron." if len(bodies) == 1 else "They are two neurons."
-            return f"{_meeting(first, second, site.extent_nm / 2)} {truth}"
+            said = [_nearness(found), _contact(site, meshes, labels), _calibres(found), truth]
+            return " ".join(one for one in said if one)
     if len(site.segment_ids) == 1:
         return f"This segment holds {'parts of one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'} here."
     return f"What is shown belongs to {'one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'}."
 
 
-def _inside(mesh: Mesh, site: Site) -> NDArray[np.float64]:
-    """Return the vertices in the cube shown, at most :data:`_MOST`."""
-    points = mesh.vertices_nm.astype(np.float64)
-    points = points[(np.abs(points - np.asarray(site.location_nm)) <= site.extent_nm / 2).all(axis=1)]
-    return points[:: len(points) // _MOST + 1]
-
-
-def _meeting(first: NDArray[np.float64], second: NDArray[np.float64], reach_nm: float) -> str:
-    distance, nearest = KDTree(second).query(first)
-    row = int(np.argmin(distance))
-    x, y, z = (float(v) for v in (first[row] + second[int(np.asarray(nearest)[row])]) / 2)
-    near = f"The two come within {_rounded(float(distance[row]))} nm of each other"
-    axes = [_direction(points, (x, y, z), reach_nm) for points in (first, second)]
-    if axes[0] is None or axes[1] is None:
+def _nearness(found: Meeting) -> str:
+    near = f"The two come within {_rounded(found.distance_nm)} nm of each other"
+    if found.angle_deg is None:
         return f"{near}."
-    cosine = min(1.0, abs(float(axes[0] @ axes[1])))
-    return f"{near}, and their directions there differ by {np.degrees(np.arccos(cosine)):.0f}°."
+    return f"{near}, and their directions there differ by {found.angle_deg:.0f}°."
 
 
-def _direction(points: NDArray[np.float64], at: Point, reach_nm: float) -> NDArray[np.float64] | None:
-    """Return the main axis of the surface round a place; None where it is hardly longer than wide."""
-    own = points[np.linalg.norm(points - np.asarray(at), axis=1) <= reach_nm]
-    if len(own) < _FEWEST:
-        return None
-    _, lengths, axes = np.linalg.svd(own - own.mean(axis=0), full_matrices=False)
-    return axes[0] if lengths[0] > _LONG * lengths[1] else None
+def _contact(site: Site, meshes: Sequence[Mesh], labels: Volume | None) -> str:
+    if labels is not None:
+        area = touching_nm2(labels, site, *(part.segment_id for part in site.parts))
+        return f"They touch over {_rounded(area)} nm²." if area else "They do not touch."
+    area = facing_nm2(site, *meshes)
+    return f"Their surfaces lie within {FACING_NM:.0f} nm of each other over {_rounded(area)} nm²." if area else ""
+
+
+def _calibres(found: Meeting) -> str:
+    if found.calibres_nm is None or min(found.calibres_nm) <= 0:
+        return ""
+    first, second = (_rounded(one) for one in found.calibres_nm)
+    return f"They are about {first} nm and {second} nm thick there."
 
 
 def _rounded(value: float) -> str:

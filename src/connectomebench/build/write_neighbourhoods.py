@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -36,9 +36,6 @@ from connectomebench.sources.family import SegmentationFamily
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
 _log = logging.getLogger(__name__)
-
-# axis that each plane of slices is stacked along
-_NORMALS = {"em_xy": 2, "em_xz": 1, "em_yz": 0}
 
 
 @dataclass(frozen=True)
@@ -154,12 +151,14 @@ def neighbourhood(site: Site, source: SiteSource, rules: NeighbourhoodConfig) ->
     wide = replace(site, extent_nm=site.extent_nm * rules.reach)
     shown = list(dict.fromkeys(part.segment_id for part in site.parts))
     room = min(rules.neighbours, MOST_OBJECTS - len(site.parts))
-    beside = [one for one in _nearest(site, source, rules.slice_px) if one not in shown][:room]
+    away = [(page - rules.pages // 2) * rules.page_share * site.extent_nm for page in range(rules.pages)]
+    pages = source.em_pages(site, rules.slice_px, away)
+    beside = [one for one in _nearest(_label_planes(site, source, pages)) if one not in shown][:room]
     parts = (*site.parts, *(Part(one, "base") for one in beside))
     meshes = source.meshes(replace(wide, parts=parts))
     letters = {segment: chr(ord("a") + i) for i, segment in enumerate(site.choices)}
     names = [letters.get(part.segment_id, part.role) for part in site.parts] + [NEIGHBOUR] * len(beside)
-    slices, labels = _slices(site, source, [part.segment_id for part in parts], rules)
+    slices, labels = _slices(pages, [part.segment_id for part in parts])
     return Neighbourhood(
         site.location_nm,
         site.extent_nm,
@@ -178,10 +177,14 @@ def _around(mesh: Mesh, site: Site) -> Mesh:
     return Mesh((seen.points * np.float32(site.extent_nm / 2)).astype(np.float32), seen.faces)
 
 
-def _nearest(site: Site, source: SiteSource, pixels: int) -> list[int]:
-    """List segments in the three planes through the centre, by their distance from it, then by id."""
+_Plane = tuple[NDArray[np.uint64], tuple[float, float]]
+"""Segment ids in a plane through the centre, and its edges along rows and columns, nm."""
+
+
+def _nearest(planes: Sequence[_Plane]) -> list[int]:
+    """List segments in planes through the centre, by their distance from it, then by id."""
     nearest: dict[int, float] = {}
-    for plane, (height, width) in _label_planes(site, source, pixels):
+    for plane, (height, width) in planes:
         rows, columns = np.indices(plane.shape, np.float64)
         away = np.hypot(
             ((rows + 0.5) / plane.shape[0] - 0.5) * height, ((columns + 0.5) / plane.shape[1] - 0.5) * width
@@ -195,11 +198,11 @@ def _nearest(site: Site, source: SiteSource, pixels: int) -> list[int]:
     return sorted(nearest, key=lambda one: (nearest[one], one))
 
 
-def _label_planes(site: Site, source: SiteSource, pixels: int) -> list[tuple[NDArray[np.uint64], tuple[float, float]]]:
-    """Return segment ids in the planes through the centre, with the edges of each along rows and columns, nm."""
-    cut = source.em_slices(site, pixels)
-    if cut is not None:
-        return [(cut[view].segments, (site.extent_nm, site.extent_nm)) for view in EM_VIEWS]
+def _label_planes(site: Site, source: SiteSource, pages: Mapping[str, Sequence[EMSlice]] | None) -> list[_Plane]:
+    """Return the three planes through the centre."""
+    if pages is not None:
+        edges = site.extent_nm, site.extent_nm
+        return [(pages[view][len(pages[view]) // 2].segments, edges) for view in EM_VIEWS]
     if not isinstance(source, VolumeSource):
         return []
     # a volume of labels knows its neighbours without image data
@@ -217,27 +220,14 @@ def _label_planes(site: Site, source: SiteSource, pixels: int) -> list[tuple[NDA
 
 
 def _slices(
-    site: Site, source: SiteSource, objects: Sequence[int], rules: NeighbourhoodConfig
+    pages: Mapping[str, Sequence[EMSlice]] | None, objects: Sequence[int]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Cut parallel slices in the three planes, with the object of each pixel; uint8, shape (3, pages, px, px)."""
-    shape = (len(EM_VIEWS), rules.pages, rules.slice_px, rules.slice_px)
-    gray, labels = np.zeros(shape, np.uint8), np.full(shape, NO_DATA, np.uint8)
-    for page in range(rules.pages):
-        away = (page - rules.pages // 2) * rules.page_share * site.extent_nm
-        for number, view in enumerate(EM_VIEWS):
-            if away == 0 and number:
-                continue  # the first look at the centre has all three
-            place = list(site.location_nm)
-            place[_NORMALS[view]] += away
-            found = source.em_slices(replace(site, location_nm=(place[0], place[1], place[2])), rules.slice_px)
-            if found is None:
-                none = np.zeros((len(EM_VIEWS), 0, 1, 1), np.uint8)
-                return none, none
-            for other, name in enumerate(EM_VIEWS):
-                if other == number or away == 0:
-                    gray[other, page] = np.where(found[name].inside, found[name].gray, 0)
-                    labels[other, page] = _numbered(found[name], objects)
-    return gray, labels
+    """Return parallel slices in the three planes, with the object of each pixel; uint8, shape (3, pages, px, px)."""
+    if pages is None:
+        none = np.zeros((len(EM_VIEWS), 0, 1, 1), np.uint8)
+        return none, none
+    gray = [[np.where(one.inside, one.gray, np.uint8(0)) for one in pages[view]] for view in EM_VIEWS]
+    return np.array(gray, np.uint8), np.array([[_numbered(one, objects) for one in pages[view]] for view in EM_VIEWS])
 
 
 def _numbered(em: EMSlice, objects: Sequence[int]) -> NDArray[np.uint8]:

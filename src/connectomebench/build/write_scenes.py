@@ -107,7 +107,7 @@ def truth_scene(site: Site, source: SiteSource) -> bytes:
     segments = list(dict.fromkeys(site.segment_ids))
     shown = replace(wide, parts=tuple(Part(one, "base") for one in segments), cut=None)
     meshes: list[Mesh] = list(source.meshes(shown))
-    text = truth_sentence(site, source.meshes(site))
+    text = truth_sentence(site, source.meshes(site), source.automatic if isinstance(source, VolumeSource) else None)
     bodies = list(dict.fromkeys(site.body_ids)) or [0]
     colour_of = {body: SEVERAL_COLOURS[i % len(SEVERAL_COLOURS)] for i, body in enumerate(bodies)}
     if isinstance(source, VolumeSource) and site.body_ids:

@@ -16,6 +16,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         metavar="DIR",
         help="folder made by quickstart or build (default: a small example, built once in about 5 minutes)",
     )
+    parser.add_argument(
+        "--edits",
+        type=Path,
+        metavar="OUT",
+        help="output folder of proofread, to show its edits and review its queue (without DIR nothing else is shown)",
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: local only)")
     parser.add_argument("--port", type=int, help="port to listen on (default: first free one from 7860)")
     parser.add_argument(
@@ -33,4 +39,6 @@ def _run(arguments: argparse.Namespace) -> None:
     from connectomebench.demo.demo_data import embedded_folder
     from connectomebench.demo.server import serve
 
-    serve(arguments.folder or embedded_folder(), arguments.host, arguments.port, arguments.allow_host)
+    # edits alone need no example
+    folder = arguments.folder or (None if arguments.edits else embedded_folder())
+    serve(folder, arguments.host, arguments.port, arguments.allow_host, edits=arguments.edits)

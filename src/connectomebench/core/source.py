@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -125,6 +125,14 @@ class SiteSource(Protocol):
         """Slices xy, xz, yz through the site (keys ``em_xy`` ...), square of edge ``site.extent_nm``; None without EM.
 
         Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
+        """
+        ...
+
+    def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]] | None:
+        """Parallel slices in the planes of :meth:`em_slices`, by plane and offset; None without EM.
+
+        Offsets, nm, run along the axis that a plane is seen along, from the place of the site. Each slice is that of
+        :meth:`em_slices` through its place, and costs less.
         """
         ...
 

@@ -15,6 +15,7 @@ from connectomebench.dataset.scene_shards import StoredScenes
 from connectomebench.demo.recorded_answers import AnswerRecords
 from connectomebench.demo.stored_samples import StoredSamples, open_samples
 from connectomebench.demo.texts import species_title
+from connectomebench.review.review_session import ReviewSession
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -25,12 +26,13 @@ SOON: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 @dataclass(frozen=True, eq=False)
 class AppData:
-    """Samples, their scenes and the models' answers to them; shared by all visitors."""
+    """Samples, their scenes, the models' answers to them, and edits of a proofreading; shared by all visitors."""
 
     samples: StoredSamples
     records: AnswerRecords
     folder: Path
     scenes: StoredScenes
+    edits: ReviewSession | None = None
 
     def tasks(self, species: str) -> list[tuple[str, str]]:
         """Return the tasks of a species: title and name."""
@@ -65,17 +67,35 @@ class Tab:
     useful: Callable[[AppData], bool] = lambda content: True
 
 
-def open_content(folder: Path) -> AppData:
+def has_samples(content: AppData) -> bool:
+    """Tell whether there is any dataset."""
+    return bool(content.samples.collections)
+
+
+def open_content(folder: Path | None, edits: Path | None = None) -> AppData:
     """Open a folder that `connectomebench quickstart` or `build` made; records are read on demand.
+
+    Parameters
+    ----------
+    folder
+        With datasets; None to show edits alone.
+    edits
+        Output folder of `connectomebench proofread`.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is no dataset.
+        If there is no dataset in the folder, or no finished proofreading in the other, or neither was given.
     """
+    session = None if edits is None else ReviewSession(edits, empty_queue=True)
+    if folder is None:
+        if edits is None:
+            raise ConnectomeBenchError("there is nothing to show; give a folder with datasets, or --edits")
+        nothing = StoredSamples({}, {}, {})
+        return AppData(nothing, AnswerRecords(edits, nothing), edits, StoredScenes([]), session)
     samples = open_samples(folder)
     folders = {place.file.parent for places in samples.places.values() for place in places}
-    return AppData(samples, AnswerRecords(folder, samples), folder, StoredScenes(folders))
+    return AppData(samples, AnswerRecords(folder, samples), folder, StoredScenes(folders), session)
 
 
 def show_errors(handler: Callable[..., Any]) -> Callable[..., Any]:

@@ -234,7 +234,7 @@ def _detail(content: AppData, key: tuple[str, str], number: int, answers_shown: 
             ),
             models_table(content.records.get(), row),
             facts("Where this sample comes from", _provenance(content, key, row)),
-            link_html(row),
+            link_html(row, collection),
         ]
     )
 

@@ -84,12 +84,14 @@
     for (const [place, viewer] of viewers) if (!place.isConnected) { viewer.dispose(); viewers.delete(place); }
     document.querySelectorAll(".cb-3d[data-scene]").forEach(async (place) => {
       const bytes = Uint8Array.from(atob(place.dataset.scene), (one) => one.charCodeAt(0));
+      const planes = JSON.parse(place.dataset.planes || "{}");
       place.removeAttribute("data-scene");
+      place.removeAttribute("data-planes");
       const { openViewer } = await import(new URL("viewer/viewer.js", document.baseURI).href);
       if (!place.isConnected) return;
       const viewer = openViewer(place.querySelector("div"));
       viewers.set(place, viewer);
-      await viewer.show({ scene: bytes.buffer });
+      await viewer.show({ scene: bytes.buffer, planes });
     });
   };
   new MutationObserver(open3d).observe(document.documentElement, { childList: true, subtree: true });

@@ -18,7 +18,9 @@ _CACHE_S = (60, 600)
 
 
 def build_page(content: AppData) -> gr.Blocks:
-    """Build the page with all tabs of :data:`connectomebench.demo.tabs.TABS`.
+    """Build the page with all tabs of :data:`connectomebench.demo.tabs.TABS` that have something to show.
+
+    The queue of a proofreading has a page of its own (:func:`connectomebench.review.app.add_review_page`).
 
     Parameters
     ----------
@@ -29,6 +31,7 @@ def build_page(content: AppData) -> gr.Blocks:
     from markupsafe import Markup
 
     from connectomebench.demo.tabs import TABS
+    from connectomebench.review.app import add_review_page
 
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=_CACHE_S) as blocks:
         gr.HTML(Markup("<h1>{}</h1>").format(TITLE), elem_classes=["cb-title", "cb-prose"])
@@ -38,6 +41,8 @@ def build_page(content: AppData) -> gr.Blocks:
                     continue
                 with gr.Tab(tab.title, id=tab.name, elem_id=f"cb-tab-{tab.name}") as opened:
                     tab.build(content, blocks, opened)
+    if content.edits is not None and content.edits.read(lambda state: bool(state.queue)):
+        add_review_page(content.edits, blocks)
     return blocks
 
 

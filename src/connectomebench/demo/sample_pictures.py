@@ -80,7 +80,9 @@ def views_html(samples: StoredSamples, key: tuple[str, str], number: int) -> Mar
     return pictures_html(list(row["views"]), samples.pictures(key, number), row.get("extent_nm"))
 
 
-def pictures_html(names: Sequence[str], files: Sequence[bytes], extent_nm: float | None) -> Markup:
+def pictures_html(
+    names: Sequence[str], files: Sequence[bytes], extent_nm: float | None, titles: Sequence[str] | None = None
+) -> Markup:
     """Show images in columns; see :func:`views_html`.
 
     Parameters
@@ -89,17 +91,20 @@ def pictures_html(names: Sequence[str], files: Sequence[bytes], extent_nm: float
         View names and image files, in the stored order.
     extent_nm
         Edge of the views, nm; without an overlay if None.
+    titles
+        Name of each picture for people; by default that of its view.
     """
+    shown = titles or [view_title(name) for name in names]
     columns = "".join(
-        f'<div class="cb-plane">{"".join(figure(names[i], files[i], extent_nm) for i in column)}</div>'
+        f'<div class="cb-plane">{"".join(figure(names[i], files[i], extent_nm, shown[i]) for i in column)}</div>'
         for column in plane_columns(names)
     )
     return Markup(f'<div class="cb-views">{columns}</div>')
 
 
-def figure(name: str, data: bytes, extent_nm: float | None = None) -> str:
+def figure(name: str, data: bytes, extent_nm: float | None = None, called: str | None = None) -> str:
     """Return an image as a button that ``page.js`` enlarges, with the name of its view and plane below."""
-    title = escape(view_title(name))
+    title = escape(called or view_title(name))
     overlay = overlay_svg(extent_nm) if extent_nm is not None and has_overlay(name, extent_nm) else ""
     return (
         f'<figure class="cb-view"><button type="button" class="cb-zoom" aria-label="Enlarge: {title}">'

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import json
+from collections.abc import Mapping
 from typing import Any
 
 from markupsafe import Markup
@@ -11,9 +13,10 @@ from connectomebench.demo.app_data import AppData
 from connectomebench.rendering.scene_file import read_text
 
 BEFORE, AFTER = "Turn it in 3D", "The truth in 3D"
+BEFORE_TITLE = "What the pictures show. Drag to turn, wheel or pinch to zoom."
 
 
-def scene_html(scene: bytes, title: str) -> Markup:
+def scene_html(scene: bytes, title: str, slices: Mapping[str, str] | None = None) -> Markup:
     """Return the place of a 3D view that holds its scene, so that no address tells which sample it is.
 
     Parameters
@@ -22,10 +25,12 @@ def scene_html(scene: bytes, title: str) -> Markup:
         A scene file (:mod:`connectomebench.rendering.scene_file`).
     title
         What it shows.
+    slices
+        Name (``em_xy`` ...) -> data URI of slices of image data through its middle, to switch on.
     """
-    return Markup('<figure class="cb-3d" data-scene="{}"><div></div><figcaption>{}</figcaption></figure>').format(
-        base64.b64encode(scene).decode("ascii"), title
-    )
+    return Markup(
+        '<figure class="cb-3d" data-scene="{}" data-planes="{}"><div></div><figcaption>{}</figcaption></figure>'
+    ).format(base64.b64encode(scene).decode("ascii"), json.dumps(dict(slices or {})), title)
 
 
 def sample_scene(content: AppData, row: dict[str, Any], *, truth: bool) -> Markup:
@@ -43,9 +48,5 @@ def sample_scene(content: AppData, row: dict[str, Any], *, truth: bool) -> Marku
     found = content.scenes.get(row["sample_id"], "truth" if truth else "scene")
     if found is None:
         return Markup("")
-    title = (
-        f"{read_text(found)} A wider cube; each neuron has a colour of its own.".strip()
-        if truth
-        else "What the pictures show. Drag to turn, wheel or pinch to zoom."
-    )
+    title = f"{read_text(found)} A wider cube; each neuron has a colour of its own.".strip() if truth else BEFORE_TITLE
     return scene_html(found, title)

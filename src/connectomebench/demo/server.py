@@ -70,20 +70,21 @@ def serve_space() -> None:
 
 
 def serve(
-    folder: Path,
+    folder: Path | None,
     host: str | None = None,
     port: int | None = None,
     names: Sequence[str] = (),
     *,
     public: bool = False,
     wait: bool = True,
+    edits: Path | None = None,
 ) -> Demo:
     """Open a folder and serve the demo.
 
     Parameters
     ----------
     folder
-        With datasets, and ``results`` and ``models`` if available.
+        With datasets, and ``results`` and ``models`` if available; None to show edits alone.
     host, port
         Where to listen: only this machine by default, at the first free port from 7860. On a Space, Gradio uses the
         values set by the Hub.
@@ -93,6 +94,9 @@ def serve(
         Open to everyone, as a Space is. Otherwise the address holds a secret, a new one for each start.
     wait
         Return only when the demo is stopped.
+    edits
+        Output folder of `connectomebench proofread`, whose edits are shown and whose queue can be reviewed. Not for a
+        page that is open to everyone.
 
     Returns
     -------
@@ -102,15 +106,19 @@ def serve(
     Raises
     ------
     ConnectomeBenchError
-        If there is no dataset in the folder, the port is taken, or a name is none.
+        If there is no dataset in the folder, no finished proofreading in the other, the port is taken, or a name is
+        none; or if edits would be open to everyone.
     """
     # set before Gradio is imported, which would otherwise check for updates
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     from connectomebench.demo.app_data import open_content
 
+    if public and edits is not None:
+        raise ConnectomeBenchError("edits are not shown to everyone, since who sees them can decide them")
     access = _access(host, names, public)
-    content = open_content(folder)
+    content = open_content(folder, edits)
     from connectomebench.demo.page import build_page, look
+    from connectomebench.review.app import evidence_routes
 
     with ExitStack() as stack:
         stack.enter_context(upload_folder(cache_folder() / "uploads"))
@@ -121,7 +129,7 @@ def serve(
             access,
             host,
             port,
-            viewer_routes(),
+            [*viewer_routes(), *(evidence_routes(content.edits) if content.edits is not None else ())],
             state_session_capacity=_SESSIONS,
             max_file_size=_UPLOAD_BYTES,
             **look(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,12 +37,15 @@ class Collection:
         Fingerprint of the data, from the manifest; result records with another one are about other rows.
     source
         The entry ``source`` of the manifest: name, version, licence, citation, what is simulated.
+    volumes
+        The part ``source.volumes`` of the configuration in the manifest; empty where the rows have another source.
     """
 
     task: Task
     species: str
     fingerprint: str
     source: Mapping[str, Any]
+    volumes: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -159,7 +162,7 @@ def open_samples(folder: Path) -> StoredSamples:
         task = get_task(str(manifest["task"]))
         for species, entry in manifest["species"].items():
             check_species_name(species, str(dataset / FILE_NAME))
-            collection = Collection(task, species, str(entry["fingerprint"]), entry["source"])
+            collection = Collection(task, species, str(entry["fingerprint"]), entry["source"], _volumes(entry))
             if collection.key in found:
                 raise ConnectomeBenchError(f"{dataset} and {where[collection.key].parent} hold the same; remove one")
             found[collection.key], where[collection.key] = collection, dataset / species
@@ -173,6 +176,19 @@ def open_samples(folder: Path) -> StoredSamples:
         {key: table for key, (table, _) in read.items()},
         {key: places for key, (_, places) in read.items()},
     )
+
+
+def _volumes(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the volumes that the configuration of an entry names, as mappings; datasets of others have none."""
+    found: Any = entry
+    for name in ("config", "source", "volumes"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    if not isinstance(found, Mapping) or not isinstance(found.get("automatic"), Mapping):
+        return {}
+    specs = [found["automatic"], found.get("image")]
+    if not isinstance(found["automatic"].get("path"), str):
+        specs += found["automatic"].values()
+    return found if all(spec is None or isinstance(spec, Mapping) for spec in specs) else {}
 
 
 def _read(folder: Path, entry: Mapping[str, Any]) -> tuple[pa.Table, tuple[Place, ...]]:

@@ -20,6 +20,7 @@ from connectomebench.demo.neuroglancer import link_html
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.sample_pictures import views_html
 from connectomebench.demo.scene_view import AFTER, BEFORE, sample_scene
+from connectomebench.demo.stored_samples import Collection
 from connectomebench.demo.texts import BUTTONS, INTRODUCTION, answers, question
 from connectomebench.demo.visitor_state import VisitorState
 from connectomebench.evaluation.prompt_hints import hint
@@ -127,7 +128,7 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             after,
             *(gr.Button(visible=False) for _ in range(BUTTONS)),
             gr.Button("Next sample (→)", variant="primary"),
-            _verdict(content.records.get(), row, given[index][0]),
+            _verdict(content.records.get(), row, given[index][0], samples.collections[after.key]),
             _score(content, after),
             gr.Button(AFTER, visible=row["sample_id"] in content.scenes),
             "",
@@ -197,7 +198,7 @@ def _open(state: VisitorState | None) -> VisitorState:
     return state
 
 
-def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
+def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str, collection: Collection) -> Markup:
     right = row["answer"] == said
     verdict = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p>').format(
         "right" if right else "wrong", "✓ Right." if right else "✗ Not right.", row["answer"]
@@ -205,7 +206,7 @@ def _verdict(found: RecordedAnswers, row: dict[str, Any], said: str) -> Markup:
     where = Markup('<p class="cb-soft">Where the answer comes from: {}. Sample {}.</p>').format(
         origin(row), row["sample_id"]
     )
-    return verdict + where + link_html(row) + models_table(found, row)
+    return verdict + where + link_html(row, collection) + models_table(found, row)
 
 
 def _score(content: AppData, state: VisitorState) -> Markup:

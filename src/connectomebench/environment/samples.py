@@ -91,6 +91,9 @@ class Samples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def __contains__(self, sample_id: object) -> bool:
+        return sample_id in self._number
+
     def number(self, sample_id: str) -> int:
         """Return which row has an id.
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
 
+from connectomebench.core.neuroglancer import NM, public_source, state_link
 from connectomebench.proofreading.edit_log import Edit
 from connectomebench.proofreading.place import Place
-
-_VIEWER = "https://neuroglancer-demo.appspot.com/#!"
-_PUBLIC = ("precomputed://", "gs://", "https://")
 
 
 def state(place: Place, url: str, edits: Sequence[Edit], segments: Sequence[int] = ()) -> dict[str, Any]:
@@ -31,8 +27,7 @@ def state(place: Place, url: str, edits: Sequence[Edit], segments: Sequence[int]
     volumes = place.config.source.volumes
     image = volumes.image.path if volumes is not None and volumes.image is not None else ""
     layers: list[dict[str, Any]] = []
-    if image.startswith(_PUBLIC) and "file://" not in image:
-        source = image if image.startswith("precomputed://") else f"precomputed://{image}"
+    if (source := public_source(image)) is not None:
         layers.append({"type": "image", "name": "image data", "source": source})
     layers.append(
         {
@@ -42,12 +37,11 @@ def state(place: Place, url: str, edits: Sequence[Edit], segments: Sequence[int]
             "segments": [str(one) for one in segments],
         }
     )
-    nm = {axis: [1e-9, "m"] for axis in "xyz"}
     layers.append(
         {
             "type": "annotation",
             "name": "edits",
-            "source": {"url": "local://annotations", "transform": {"outputDimensions": nm}},
+            "source": {"url": "local://annotations", "transform": {"outputDimensions": NM}},
             "annotations": [
                 {
                     "type": "line",
@@ -63,7 +57,7 @@ def state(place: Place, url: str, edits: Sequence[Edit], segments: Sequence[int]
     lower, upper = place.box.lower_nm, place.box.upper_nm
     middle = [(a + b) / 2 for a, b in zip(lower, upper, strict=True)]
     return {
-        "dimensions": nm,
+        "dimensions": NM,
         "position": list(edits[0].location_nm) if edits else middle,
         "crossSectionScale": place.config.sites.extent_nm[1] / 500,
         "layers": layers,
@@ -73,4 +67,4 @@ def state(place: Place, url: str, edits: Sequence[Edit], segments: Sequence[int]
 
 def link(place: Place, url: str, edit: Edit, segments: Sequence[int] = ()) -> str:
     """Return a link to the place of one edit."""
-    return _VIEWER + quote(json.dumps(state(place, url, [edit], segments), separators=(",", ":")))
+    return state_link(state(place, url, [edit], segments))

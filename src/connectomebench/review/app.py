@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 from dataclasses import dataclass
 from importlib.resources import files
@@ -13,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import install_hint
-from connectomebench.core.view_layout import PLANES, plane, plane_columns
+from connectomebench.core.view_layout import plane_columns
 from connectomebench.rendering.overlay import has_overlay, overlay_svg
-from connectomebench.rendering.scene_file import NAME, read_cube
 from connectomebench.review.agreement_with_model import kappa_with_model
+from connectomebench.review.edit_evidence import PART, EditEvidence, find_evidence, safe_link
+from connectomebench.review.review_files import write_review
 from connectomebench.review.review_session import ReviewSession
 from connectomebench.review.review_state import Ranked, ReviewState
 from connectomebench.web.access import UPLOAD, Access, checked_names
@@ -24,14 +24,18 @@ from connectomebench.web.launch import launch
 from connectomebench.web.viewer_files import viewer_css, viewer_routes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gradio import Blocks
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import Route
 
+TITLE = "Review of proposed edits"
+PATH = "review"
+"""Where the review lies in an app with other pages."""
+
 _KINDS = {".png": "image/png", ".glb": "model/gltf-binary"}
-_PART = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
-_VIEWS = ("front", "side", "top", "em_xy", "em_yz", "em_xz")
 QUESTIONS = {
     "merge": "Are these two one neuron? Accept joins them.",
     "split": "Are these two neurons? Accept cuts them apart where the colours meet.",
@@ -159,44 +163,34 @@ def _last(state: ReviewState, reviewer: str) -> dict[str, Any] | None:
 
 def _item(session: ReviewSession, ranked: Ranked) -> dict[str, Any]:
     edit = ranked.edit
-    folder = Path(edit.evidence[0]).parent if edit.evidence else None
-    views = _views(session.out / folder) if folder is not None else []
-    judged = {Path(path).stem for path in edit.evidence}
-    scene = None if folder is None else session.out / folder / NAME
-    extent = None
-    if scene is not None and scene.exists():
-        extent = read_cube(scene.read_bytes())[1]
-    pictures = [
-        {
-            "name": _title(view) + ("" if view in judged else ", not shown to the model"),
-            "source": f"{folder}/{view}.png",
-            "overlay": overlay_svg(extent) if extent is not None and has_overlay(view, extent) else "",
-        }
-        for view in views
-    ]
+    kept = find_evidence(session.out, edit)
     return {
         "edit_id": edit.edit_id,
         "operation": edit.operation,
         "question": QUESTIONS[edit.operation],
         "value": ranked.value,
         "changed": ranked.changed,
-        "columns": [[pictures[i] for i in column] for column in plane_columns(views)],
-        "scene": f"{folder}/{NAME}" if extent is not None else None,
-        "planes": {view: f"{folder}/{view}.png" for view in views if view.startswith("em_")},
+        "columns": [] if kept is None else _columns(kept),
+        "scene": None if kept is None else kept.scene,
+        "planes": {} if kept is None else {view: kept.picture(view) for view in kept.slices},
         "place": ", ".join(f"{c:.0f}" for c in edit.location_nm),
         "objects": [str(one) for one in edit.before],
-        "neuroglancer": edit.neuroglancer if edit.neuroglancer.startswith("https://") else "",
+        "neuroglancer": safe_link(edit),
     }
 
 
-def _views(folder: Path) -> list[str]:
-    return [view for view in _VIEWS if (folder / f"{view}.png").exists()]
-
-
-def _title(view: str) -> str:
-    if view in PLANES:
-        return f"{view} ({PLANES[view]} plane)"
-    return f"image data, {plane(view)} plane" if plane(view) else view
+def _columns(kept: EditEvidence) -> list[list[dict[str, str]]]:
+    """Return name, address and overlay of each picture, a column for each plane."""
+    extent = kept.extent_nm
+    pictures = [
+        {
+            "name": kept.title(view),
+            "source": kept.picture(view),
+            "overlay": overlay_svg(extent) if extent is not None and has_overlay(view, extent) else "",
+        }
+        for view in kept.views
+    ]
+    return [[pictures[i] for i in column] for column in plane_columns(kept.views)]
 
 
 def evidence_routes(session: ReviewSession) -> list[Route]:
@@ -212,7 +206,7 @@ def evidence_routes(session: ReviewSession) -> list[Route]:
         key, name = request.path_params["key"], request.path_params["name"]
         stem, kind = os.path.splitext(name)  # noqa: PTH122 (a name, not a path)
         path = session.out / "evidence" / key / name
-        fits = _PART.fullmatch(key) and _PART.fullmatch(stem) and kind in _KINDS and f"evidence/{key}" in known
+        fits = PART.fullmatch(key) and PART.fullmatch(stem) and kind in _KINDS and f"evidence/{key}" in known
         if not fits or not path.is_file():
             return PlainTextResponse("there is no such file", 404)
         return FileResponse(path, media_type=_KINDS[kind], headers={"cache-control": "private, max-age=3600"})
@@ -221,20 +215,48 @@ def evidence_routes(session: ReviewSession) -> list[Route]:
 
 
 def build_blocks(session: ReviewSession, page: ReviewPage, finished: threading.Event) -> Blocks:
-    """Build the page: one component whose script asks for edits and sends decisions."""
+    """Build the page that ends when a reviewer finishes."""
+    import gradio
+
+    def finish() -> None:
+        # after the reply to this call was sent
+        threading.Timer(0.5, finished.set).start()
+
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, fill_width=True) as blocks:
+        add_review(session, page.reviewer, finish, ends=True)
+    return blocks
+
+
+def add_review_page(session: ReviewSession, blocks: Blocks) -> None:
+    """Add the review to another app, as a page of its own at :data:`PATH`; who finishes it writes its files."""
+    with blocks.route("Review", PATH, show_in_navbar=False):
+        add_review(session, None, lambda: write_review(session), ends=False)
+
+
+def add_review(session: ReviewSession, reviewer: str | None, finish: Callable[[], object], *, ends: bool) -> None:
+    """Add the review to the open page: one component whose script asks for edits and sends decisions.
+
+    Parameters
+    ----------
+    session
+        The review.
+    reviewer
+        Name of the only reviewer; None asks everyone who opens the page.
+    finish
+        Called when a reviewer finishes.
+    ends
+        Whether that ends the program.
+    """
     import gradio
 
     # gradio passes every function one value
     def answer(sent: Any, act: Any) -> dict[str, Any]:
         try:
-            reviewer = page.reviewer or str(sent["reviewer"])
-            note = act(reviewer)
-            return page_state(session, reviewer) | {"note": note}
+            name = reviewer or str(sent["reviewer"])
+            note = act(name)
+            return page_state(session, name) | {"note": note}
         except (ConnectomeBenchError, KeyError, TypeError, ValueError) as error:
-            said = (
-                str(error) if isinstance(error, ConnectomeBenchError) else "the page sent no proper request; reload it"
-            )
-            return {"error": said}
+            return {"error": _one_line(error)}
 
     def look(sent: dict[str, Any]) -> dict[str, Any]:
         return answer(sent, lambda reviewer: "")
@@ -252,20 +274,28 @@ def build_blocks(session: ReviewSession, page: ReviewPage, finished: threading.E
     def again(sent: dict[str, Any]) -> dict[str, Any]:
         return answer(sent, lambda reviewer: session.again(reviewer) or "")
 
-    def finish(_sent: object) -> dict[str, Any]:
-        # after the reply to this call was sent
-        threading.Timer(0.5, finished.set).start()
+    def stop(_sent: object) -> dict[str, Any]:
+        try:
+            finish()
+        except (ConnectomeBenchError, OSError) as error:
+            return {"error": str(error)}
         return {}
 
     here = files("connectomebench.review")
-    with gradio.Blocks(title="Review of proposed edits", analytics_enabled=False, fill_width=True) as blocks:
-        gradio.HTML(
-            value="",
-            html_template=(here / "page.html").read_text(encoding="utf-8"),
-            css_template=(here / "page.css").read_text(encoding="utf-8") + viewer_css(),
-            js_on_load=(here / "page.js").read_text(encoding="utf-8"),
-            server_functions=[look, decide, undo, again, finish],
-            apply_default_css=False,
-            reviewer=page.reviewer or "",
-        )
-    return blocks
+    gradio.HTML(
+        value="",
+        html_template=(here / "page.html").read_text(encoding="utf-8"),
+        css_template=(here / "page.css").read_text(encoding="utf-8") + viewer_css(),
+        js_on_load=(here / "page.js").read_text(encoding="utf-8"),
+        server_functions=[look, decide, undo, again, stop],
+        apply_default_css=False,
+        elem_classes=["review"],
+        reviewer=reviewer or "",
+        title=TITLE,
+        ends=ends,
+    )
+
+
+def _one_line(error: Exception) -> str:
+    known = isinstance(error, ConnectomeBenchError)
+    return str(error) if known else "the page sent no proper request; reload it"

@@ -178,10 +178,16 @@ function undo() {
 async function finish() {
   if (busy) return;
   setBusy(true);
-  await server.finish({}).catch(() => undefined);
-  cover(["Thank you. Edits and summary are being written; you can close this page."], "", undefined);
-  find(".end").hidden = true;
-  find(".buttons").hidden = true;
+  // a program that ends may be gone before it answers
+  const answer = await server.stop({}).catch(() => (props.ends ? {} : { error: "The program does not answer; every decision is kept." }));
+  if (answer.error) cover([], "Go on", () => ask("look"), answer.error, false, true);
+  else {
+    cover([props.ends
+      ? "Thank you. Edits and summary are being written; you can close this page."
+      : "Thank you. Edits and summary are written; you can close this page, or go on."], props.ends ? "" : "Go on", () => ask("look"));
+    find(".end").hidden = true;
+    find(".buttons").hidden = props.ends;
+  }
   setBusy(false);
 }
 
@@ -216,6 +222,7 @@ document.addEventListener("visibilitychange", () => {
 window.addEventListener("resize", () => { if (page.dataset.stage === "work") size(); });
 for (const decision of ["accept", "reject", "skip"]) find(`.${decision}`).onclick = () => decide(decision);
 find(".undo").onclick = undo;
-find(".stop").onclick = () => { clock.stop(); cover(["Everything is kept. Go on, or finish to write edits and summary and end the program for everybody."], "Go on", () => ask("look"), "", false, true); };
+find(".stop").onclick = () => { clock.stop(); cover(["Everything is kept. Go on, or finish to write edits and summary" + (props.ends ? " and end the program for everybody." : ".")], "Go on", () => ask("look"), "", false, true); };
 find(".end").onclick = finish;
+document.title = props.title;
 welcome();

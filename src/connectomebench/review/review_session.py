@@ -40,6 +40,8 @@ class ReviewSession:
     ----------
     out
         Folder of a finished ``connectomebench proofread``.
+    empty_queue
+        Whether the queue may be empty: there is nothing to decide then, but edits of the run to look at.
 
     Attributes
     ----------
@@ -54,10 +56,10 @@ class ReviewSession:
         If it holds none, its queue is empty, or its decisions are damaged or of another run.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, *, empty_queue: bool = False) -> None:
         graph, self.edits = read_graph(out)
         queue = read_edits(out / "queue.jsonl")
-        if not queue:
+        if not queue and not empty_queue:
             raise ConnectomeBenchError(f"the queue of {out} is empty: there is nothing to review")
         self.out = out
         self._state = ReviewState(graph, queue)

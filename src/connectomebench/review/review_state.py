@@ -44,6 +44,11 @@ class Reviewed:
         """What counts: accept, reject, or None where nobody decided."""
         return next(iter(self.decisions.values()), None)
 
+    @property
+    def by(self) -> str:
+        """Whose decision counts; empty where nobody decided."""
+        return next(iter(self.decisions), "")
+
 
 @dataclass(frozen=True)
 class Ranked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -62,3 +62,7 @@ class SegmentationFamily:
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """See :meth:`connectomebench.core.source.SiteSource.em_slices`."""
         return self.of(site).em_slices(site, pixels)
+
+    def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]] | None:
+        """See :meth:`connectomebench.core.source.SiteSource.em_pages`."""
+        return self.of(site).em_pages(site, pixels, offsets_nm)

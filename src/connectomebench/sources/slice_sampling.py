@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.core.geometry import Box
 from connectomebench.core.site import Point
 from connectomebench.core.source import EMSlice
 from connectomebench.core.volume import Volume
+from connectomebench.sources.held_volume import hold
 from connectomebench.sources.label_shapes import int_point
 
 _PLANES = {"em_xy": (0, 1, 2), "em_xz": (0, 2, 1), "em_yz": (1, 2, 0)}  # columns, rows, viewing axis
@@ -37,14 +41,53 @@ def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: flo
     dict of str to EMSlice
         Keys ``em_xy``, ``em_xz``, ``em_yz``; both axes grow with their coordinate.
     """
-    return {
-        name: EMSlice(
-            gray=_gray(image, center_nm, extent_nm, pixels, column, row, depth),
-            segments=_nearest(segments, center_nm, extent_nm, pixels, column, row, depth),
-            inside=_inside(image, center_nm, extent_nm, pixels, column, row, depth),
-        )
-        for name, (column, row, depth) in _PLANES.items()
-    }
+    return {name: _cut(image, segments, center_nm, extent_nm, pixels, axes) for name, axes in _PLANES.items()}
+
+
+def cut_pages(
+    image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int, offsets_nm: Sequence[float]
+) -> dict[str, list[EMSlice]]:
+    """Cut parallel slices in the planes xy, xz and yz, from blocks that are read once.
+
+    Parameters
+    ----------
+    image, segments, center_nm, extent_nm, pixels
+        As for :func:`cut_slices`.
+    offsets_nm
+        Where each slice lies along the axis it is seen along, from the place, nm.
+
+    Returns
+    -------
+    dict of str to list of EMSlice
+        Keys ``em_xy``, ``em_xz``, ``em_yz``; one slice an offset, each that of :func:`cut_slices` through its place.
+    """
+    box = Box.around(center_nm, extent_nm)
+    # one more than the filter reaches, for places that fall between two voxels
+    image = hold(image, box, _reach(extent_nm / min(image.voxel_size_nm), pixels) + 1)
+    segments = hold(segments, box, 1)
+
+    def page(axes: tuple[int, int, int], offset_nm: float) -> EMSlice:
+        place = list(center_nm)
+        place[axes[2]] += offset_nm
+        return _cut(image, segments, (place[0], place[1], place[2]), extent_nm, pixels, axes)
+
+    return {name: [page(axes, offset) for offset in offsets_nm] for name, axes in _PLANES.items()}
+
+
+def _cut(
+    image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int, axes: tuple[int, int, int]
+) -> EMSlice:
+    """Cut one slice; ``axes`` are those of columns, rows and depth."""
+    return EMSlice(
+        gray=_gray(image, center_nm, extent_nm, pixels, *axes),
+        segments=_nearest(segments, center_nm, extent_nm, pixels, *axes),
+        inside=_inside(image, center_nm, extent_nm, pixels, *axes),
+    )
+
+
+def _reach(voxels: float, pixels: int) -> int:
+    """Return how far the filter extends beyond a square of so many voxels: by two voxels or two pixels."""
+    return int(np.ceil(2 * max(1.0, voxels / pixels))) + 1
 
 
 def _voxels(volume: Volume, center_nm: Point, extent_nm: float, pixels: int, axis: int) -> NDArray[np.int64]:
@@ -103,8 +146,7 @@ def _gray(
         [(center_nm[a] - extent_nm / 2) / volume.voxel_size_nm[a] - volume.offset_vx[a] for a in (column, row)]
     )
     size = np.array([extent_nm / volume.voxel_size_nm[a] for a in (column, row)])
-    # the filter extends beyond the square, by two voxels or two pixels
-    reach = int(np.ceil(2 * max(1.0, float(size.max()) / pixels))) + 1
+    reach = _reach(float(size.max()), pixels)
     low, high = np.floor(start).astype(int) - reach, np.ceil(start + size).astype(int) + reach
     shape = np.array([volume.shape[column], volume.shape[row]])
     first, last = np.clip(low, 0, shape), np.clip(high, 0, shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -243,6 +243,20 @@ class CaveSource:
 
         if self._image is None:
             return None
+        return cut_slices(self._image, self._roots(site), site.location_nm, site.extent_nm, pixels)
+
+    def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]] | None:
+        """Cut parallel slices in the planes xy, xz and yz round the site; None where the dataset has no image data.
+
+        All show segments at the time at which the site is looked at.
+        """
+        from connectomebench.sources.slice_sampling import cut_pages
+
+        if self._image is None:
+            return None
+        return cut_pages(self._image, self._roots(site), site.location_nm, site.extent_nm, pixels, offsets_nm)
+
+    def _roots(self, site: Site) -> RootLayer:
+        """Return the segments at the time at which a site is looked at."""
         base, *others = site.segment_ids
-        segments = RootLayer(self._outlined, self.archive.lookup(base, site.location_nm, others))
-        return cut_slices(self._image, segments, site.location_nm, site.extent_nm, pixels)
+        return RootLayer(self._outlined, self.archive.lookup(base, site.location_nm, others))

@@ -7,7 +7,7 @@ Neurons are real; the automatic segmentation is simulated (see :mod:`simulated_e
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +36,7 @@ from connectomebench.sources.morphology.segment_tubes import body_tubes, part_tu
 from connectomebench.sources.morphology.simulation_cache import simulate_once
 from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.morphology.swc import read_swc_folder
-from connectomebench.sources.morphology.tubes import tube_mesh
+from connectomebench.sources.morphology.tubes import meshes_apart, tube_mesh
 from connectomebench.sources.morphology.whole_tubes import find_somas, find_whole_segments, frusta_mesh
 
 if TYPE_CHECKING:
@@ -223,22 +223,22 @@ class MorphologySource:
             return [frusta_mesh(tubes.tubes.cones[tubes.of(self._row(part.segment_id))]) for part in site.parts]
         box = Box.around(site.location_nm, site.extent_nm * _MARGIN)
         voxel_nm = float(np.clip(site.extent_nm / 110, 20.0, 44.0))
-        sides = {s: self._sides(site, s) for s in {p.segment_id for p in site.parts if p.role in ("source", "sink")}}
-        meshes = []
+        tubes, meshes = self._segment_tubes.tubes, []
+        sides: dict[int, dict[str, Mesh]] = {}
         for part in site.parts:
-            other = None
             if part.role in ("source", "sink"):
-                cones = sides[part.segment_id][part.role]
-                # neurites thicker than a cut is wide may reach across it
-                other = sides[part.segment_id]["sink" if part.role == "source" else "source"]
+                if part.segment_id not in sides:
+                    # neurites thicker than a cut is wide may reach across it
+                    both = meshes_apart(self._sides(site, part.segment_id), box, voxel_nm)
+                    sides[part.segment_id] = dict(zip(("source", "sink"), both, strict=True))
+                meshes.append(sides[part.segment_id][part.role])
             else:
-                tubes = self._segment_tubes.tubes
-                cones = tubes.cones[tubes.within(box, self._segment_tubes.of(self._row(part.segment_id)))]
-            meshes.append(tube_mesh(cones, box, voxel_nm, other))
+                own = tubes.within(box, self._segment_tubes.of(self._row(part.segment_id)))
+                meshes.append(tube_mesh(tubes.cones[own], box, voxel_nm))
         return meshes
 
-    def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:
-        """Return the tubes of both sides of the site's cut, separated at faces like those of errors."""
+    def _sides(self, site: Site, segment_id: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the tubes of the source and the sink side of the cut, separated at faces like those of errors."""
         from connectomebench.cuts.min_cut import apply_cut
 
         if site.cut is None:
@@ -246,27 +246,30 @@ class MorphologySource:
         graph, nodes = self._graph(segment_id, site.cut.center_nm, site.cut.cutout_nm)
         sides = apply_cut(graph, site.cut)
         own = self._segment_tubes.of(self._row(segment_id))
-        source, sink = part_tubes(self._segment_tubes, own, graph, nodes, sides, self.reconstruction.radii_nm[nodes])
-        return {"source": source, "sink": sink}
+        return part_tubes(self._segment_tubes, own, graph, nodes, sides, self.reconstruction.radii_nm[nodes])
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. Data are never missing."""
+        pages = self.em_pages(site, pixels, [0.0])
+        return {name: slices[0] for name, slices in pages.items()}
+
+    def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]]:
+        """Draw simulated parallel slices in the planes xy, xz and yz round the site."""
         from connectomebench.sources.morphology.simulated_em import em_slice
         from connectomebench.sources.morphology.tube_kernels import SEEN_NM
 
-        box = Box.around(site.location_nm, site.extent_nm + 2 * SEEN_NM)
+        half = max([site.extent_nm / 2, *(abs(offset) for offset in offsets_nm)])
+        box = Box.around(site.location_nm, 2 * (half + SEEN_NM))
         bodies, segments = self._body_tubes.within(box), self._segment_tubes.tubes.within(box)
-        slices = {}
-        for name, axes in _EM_AXES.items():
-            gray, label = em_slice(
-                (self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]),
-                (self._segment_tubes.tubes.cones[segments], self._segment_tubes.tubes.owners[segments]),
-                site.location_nm,
-                site.extent_nm,
-                axes,
-                pixels,
-                self.rules.em_voxel_nm,
-            )
+        own = self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]
+        parts = self._segment_tubes.tubes.cones[segments], self._segment_tubes.tubes.owners[segments]
+
+        def page(axes: tuple[int, int], offset_nm: float) -> EMSlice:
+            place = list(site.location_nm)
+            place[3 - sum(axes)] += offset_nm
+            center = (place[0], place[1], place[2])
+            gray, label = em_slice(own, parts, center, site.extent_nm, axes, pixels, self.rules.em_voxel_nm)
             ids = np.where(label >= 0, self._index.ids[label], np.uint64(0))
-            slices[name] = EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
-        return slices
+            return EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
+
+        return {name: [page(axes, offset) for offset in offsets_nm] for name, axes in _EM_AXES.items()}

@@ -10,7 +10,7 @@ import copy
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -40,7 +40,7 @@ from connectomebench.sources.label_shapes import (
     skeletonize,
 )
 from connectomebench.sources.part_meshes import paint_side, stored_meshes
-from connectomebench.sources.slice_sampling import cut_slices
+from connectomebench.sources.slice_sampling import cut_pages, cut_slices
 from connectomebench.sources.supervoxels import (
     EMPTY_GRAPH,
     PieceConfig,
@@ -474,6 +474,12 @@ class VolumeSource:
         if self.image is None:
             return None
         return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels)
+
+    def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]] | None:
+        """Cut parallel slices in the planes xy, xz and yz round the site; None if there are no image data."""
+        if self.image is None:
+            return None
+        return cut_pages(self.image, self.automatic, site.location_nm, site.extent_nm, pixels, offsets_nm)
 
 
 def open_volumes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from swept_tubes import tube
 
 from connectomebench.core.site import Part, Site
-from connectomebench.proofreading.edit_log import Edit
+from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.outputs import write_mapping
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
@@ -68,17 +69,24 @@ QUEUE = (
 )
 
 
-def write_small_review(folder: Path, *, pictures: bool = True, trusted: tuple[int, ...] = ()) -> Path:
-    """Write what a finished run leaves; return the folder."""
+APPLIED = proposal("e", "merge", 2, 3, 0.95, 200, 160)  # 1 and 2
+
+
+def write_small_review(
+    folder: Path, *, pictures: bool = True, trusted: tuple[int, ...] = (), applied: tuple[Edit, ...] = ()
+) -> Path:
+    """Write what a finished run leaves, which applied these edits; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     graph = SegmentationGraph(supervoxels())
     write_mapping(graph, folder)
     write_edges(graph, folder)
-    (folder / "edits.jsonl").write_text("")
+    done = SegmentationGraph(supervoxels(), trusted)
+    made = [replace(edit, after=apply_edit(done, edit)) for edit in applied]
+    (folder / "edits.jsonl").write_text("".join(edit.as_line() + "\n" for edit in made))
     (folder / "run.json").write_text(json.dumps({"trusted": list(trusted)}))
     (folder / "queue.jsonl").write_text("".join(edit.as_line() + "\n" for edit in QUEUE))
     if pictures:
-        for edit in QUEUE:
+        for edit in (*QUEUE, *applied):
             _write_evidence(folder, edit)
     return folder
 
