@@ -14,7 +14,7 @@ import torch
 import yaml
 from hub_client import Done, HubClient
 from hub_server import WRITER, Fault, HubServer
-from published_models import make_classifier, record_of_vlm, train_model
+from published_models import make_classifier, make_multitask, record_of_vlm, train_model
 from published_rows import add_rows
 from stored_rows import write_dataset
 from tiny_qwen3_vl import edit_json, make_tiny_adapter
@@ -98,6 +98,36 @@ def test_a_model_comes_back_with_its_results(
     name = "results/merge_action/fly/test.parquet"
     held = pq.read_table(pa.BufferReader(hub.content(MODEL, name, kind="model")))
     assert set(held["model"].to_pylist()) == {record.name}
+
+
+def test_a_model_of_two_tasks_has_results_of_both(
+    hub: HubServer, client: HubClient, dataset: Path, tmp_path: Path
+) -> None:
+    tasks = ("merge_action", "split_action")
+    folders = [dataset, write_dataset(tmp_path, "split_action")]
+    model = make_multitask(tmp_path / "model", folders, tmp_path / "results")
+    for task, folder in zip(tasks, folders, strict=True):
+        published(client, folder, "--repo", f"brains/{task}")
+    repos = [word for task in tasks for word in ("--dataset", f"brains/{task}")]
+    published(client, model, "--repo", "brains/multi", "--results", tmp_path / "results", *repos)
+    card = hub.content("brains/multi", "README.md", kind="model").decode()
+    assert card.count("Split error correction, Split action evaluation: multitask_vit") == 1
+    record = read_record(model)
+    sent = json.loads(hub.content("brains/multi", FILE_NAME, kind="model"))
+    for task, data in zip(tasks, sent["trained_on"], strict=True):
+        assert f"| {task} | fly | test | 4 | 4 |" in card and f"| {task} | [brains/{task}](" in card
+        assert f"| `{task}` | front, side, top |" in card
+        (entry,) = yaml.safe_load(hub.content("brains/multi", f".eval_results/{task}.yaml", kind="model"))
+        assert entry["dataset"]["id"] == data["repo"] == f"brains/{task}"
+        held = hub.content("brains/multi", f"results/{task}/fly/test.parquet", kind="model")
+        assert set(pq.read_table(pa.BufferReader(held))["task"].to_pylist()) == {task}
+    index = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    assert {one["task"]["name"] for one in index} == {"Split error correction", "Split action evaluation"}
+    assert published(client, model, "--repo", "brains/multi") == "brains/multi: nothing to change\n"
+    words = ["--model", "brains/multi", "--dataset", "brains/split_action", "--species", "fly", "--out", tmp_path / "o"]
+    done = client.evaluate(*words)
+    assert done.status == 0 and "4 rows in 4 groups" in done.out, done.err
+    assert set(read_results(tmp_path / "o")["model_revision"]) == {record.revision}
 
 
 def test_two_published_models_of_one_kind_stand_beside_each_other(

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from classified_rows import (
     one_thread,
+    orange_png,
     reversed_png,
-    write_classified_rows,
     write_task_rows,
     write_vision_transformer,
 )
@@ -24,8 +24,9 @@ OPTIONS += ["--batch_size", "8", "--epochs", "2", "--learning_rate", "0.005", "-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch) -> Iterator[Path]:
-    write_classified_rows(tmp_path)
-    write_task_rows(tmp_path, "split_action", reversed_png, species="mouse")
+    few = {"train": (8, 8), "validation": (4, 4), "test": (1, 1)}
+    write_task_rows(tmp_path, "merge_action", orange_png, counted=few)
+    write_task_rows(tmp_path, "split_action", reversed_png, species="mouse", counted=few)
     write_vision_transformer(tmp_path / "tiny-vit", weights=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
@@ -49,7 +50,7 @@ def test_trains_scores_and_saves(home: Path, monkeypatch, capsys) -> None:
     scores = json.loads(capsys.readouterr().out)
     assert (scores["partition"], scores["chosen_on_these_rows"]) == ("validation", True)
     asked = [(one["task"], one["species"], one["rows"], one["groups"]) for one in scores["scores"]]
-    assert asked == [("merge_action", "fly", 32, 17), ("split_action", "mouse", 32, 17)]
+    assert asked == [("merge_action", "fly", 8, 5), ("split_action", "mouse", 8, 5)]
     assert all(0 <= one["balanced_accuracy"]["lower"] <= 1 for one in scores["scores"])
     assert set(scores["temperatures"]) == {"merge_action", "split_action"}
     assert not (home / "model-checkpoint").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -11,6 +12,8 @@ from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.runner import evaluate_model
 from connectomebench.models.image_classifier import ImageClassifier
 from connectomebench.models.model_record import ModelRecord, write_record
+from connectomebench.models.multitask import MultitaskModel
+from connectomebench.models.multitask_network import MultitaskViT
 from connectomebench.models.registry import save_head_model
 from connectomebench.models.trivial_baseline import TrivialConfig, train_trivial
 from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, network_revision
@@ -78,4 +81,35 @@ def make_classifier(folder: Path, dataset: Path) -> Path:
         versions={},
     )
     ImageClassifier(network, record).save(folder)
+    return folder
+
+
+def make_multitask(folder: Path, datasets: Sequence[Path], results: Path) -> Path:
+    """Write an untrained multi-task model of tiny pictures, and let it answer the test partition of every task."""
+    cache = folder.parent / "cache"
+    train = [load_rows(str(dataset), "fly", "train", cache=cache).data for dataset in datasets]
+    options = {"embed_dim": 16, "depth": 1, "num_heads": 2, "patch_size": 16}
+    views = ["front", "side", "top"]
+    tasks = {d.task: {"classes": ["no", "yes"], "views": views, "prior": [0.5, 0.5], "temperature": 1.0} for d in train}
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = {"architecture": "vit_tiny_patch16_224", "options": options}
+        network = MultitaskViT(encoder, tasks, 32, [0.5] * 3, [0.5] * 3)
+    record = ModelRecord(
+        kind="multitask_vit",
+        name="multitask_vit",
+        revision=network_revision(network),
+        task=train[0].task,
+        base_model=None,
+        base_revision=None,
+        config={"init": "random", "tasks": list(tasks)},
+        trained_on=tuple(train),
+        versions={},
+    )
+    model = MultitaskModel(network, record)
+    model.save(folder)
+    for dataset in datasets:
+        test = load_rows(str(dataset), "fly", "test", cache=cache)
+        path = result_path(results, model.name, test.data.task, "fly", "test")
+        evaluate_model(model, test.dataset, "test", test.data.fingerprint, path)
     return folder

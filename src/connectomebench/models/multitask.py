@@ -77,8 +77,8 @@ class MultitaskModel:
             channels.
         """
         images: Sequence[Sequence[StoredImage]] = column(batch, "images")
-        named = "task" in batch or len(self.tasks) > 1
-        asked = list(column(batch, "task")) if named else [self.tasks[0]] * len(images)
+        first, *others = self.tasks
+        asked = list(column(batch, "task")) if others or "task" in batch else [first] * len(images)
         stored = batch.get("geometry") if self.network.settings["geometry"] else None
         if self.network.settings["geometry"] and stored is None:
             raise ConnectomeBenchError(

@@ -206,15 +206,15 @@ def epoch_history(log: Sequence[Mapping[str, Any]]) -> History:
     by_step: dict[int, dict[str, Any]] = {}
     for entry in log:
         by_step.setdefault(entry["step"], {}).update(entry)
-    return [
-        {
-            name.removeprefix("eval_"): value
-            for name, value in entry.items()
-            if name in ("loss", "learning_rate") or (name.startswith("eval_") and name != "eval_rank")
-        }
-        for entry in by_step.values()
-        if "eval_rank" in entry
-    ]
+    first = ("loss", "learning_rate", "eval_balanced_accuracy", "eval_accuracy", "eval_log_loss")
+    history = []
+    for entry in by_step.values():
+        if "eval_rank" in entry:
+            measured = {name for name in entry if name.startswith("eval_")} - {"eval_rank", *first}
+            # in one order, in which a resumed run would otherwise differ
+            names = [name for name in first if name in entry] + sorted(measured)
+            history.append({name.removeprefix("eval_"): entry[name] for name in names})
+    return history
 
 
 def best_epoch(

@@ -34,7 +34,7 @@ def test_channels_are_those_of_the_pictures(release: str, column: str, request: 
     raw = pq.read_table(folder / "test" / "test-00000.parquet").to_pylist()
     for task, own in ((PAIR, "geometry"), (ERROR, column)):
         stored = {one["combined_sample_hash"]: read_channels(one[own]) for one in raw}
-        for shown in islice(stream_public(str(folder), task, "mouse", "test", geometry=True), 3):
+        for shown in islice(stream_public(str(folder), task, "mouse", "test", geometry=True), 2):
             found = read_geometry(shown["geometry"])
             theirs = stored[shown["sample_id"]]
             assert found.shape == (3, 7, 224, 224)
@@ -55,7 +55,7 @@ def test_channels_are_those_of_the_pictures(release: str, column: str, request: 
 def test_a_multitask_model_learns_its_rows_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     kinds = ("merge_edit", "split_edit", "adjacent_control", "junction_control")
-    folder, numbers = tmp_path / "bench", {"train": range(16), "val": range(100, 108), "test": range(200, 208)}
+    folder, numbers = tmp_path / "bench", {"train": range(8), "val": range(100, 104), "test": range(200, 204)}
     for name, own in numbers.items():
         write(folder / name / f"{name}-00000.parquet", [row(n, kinds[n % 4], name) for n in own])
     options = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
@@ -65,7 +65,7 @@ def test_a_multitask_model_learns_its_rows_unchanged(tmp_path: Path, monkeypatch
     specs = [parse_data_spec(f"MICrONS:{folder}:{task}") for task in (PAIR, ERROR)]
     train, validation = ([spec.load(p, geometry=True) for spec in specs] for p in ("train", "val"))
     settings = MultitaskConfig(
-        str(tmp_path / "vit"), init="random", geometry=True, epochs=3, batch_size=8, learning_rate=5e-3
+        str(tmp_path / "vit"), init="random", geometry=True, epochs=3, batch_size=4, learning_rate=5e-3
     )
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -78,7 +78,7 @@ def test_a_multitask_model_learns_its_rows_unchanged(tmp_path: Path, monkeypatch
             shown = EvalData(str(folder), "mouse", task=task)
             path = evaluate(ModelSpec(str(tmp_path / "model")), shown, tmp_path / "results", echo=lambda _: None)
             found = read_results(path)
-            assert len(found) == 4 and found["probability"].between(0, 1).all() and set(found["task"]) == {task}
+            assert len(found) == 2 and found["probability"].between(0, 1).all() and set(found["task"]) == {task}
     finally:
         torch.set_num_threads(threads)
 
