@@ -1,13 +1,15 @@
-"""Count the answers of written choices and masks again, from the raw volumes and with other code than the build's.
+"""Count the answers of written choices, masks and pairs again, from the raw volumes and with other code than the build's.
 
     python benchmarks/recount_answers.py OUT --config examples/fib25.yaml
 
 `merge_action_multiple_choice`: the body of a segment is the one that most of its voxels are of in the proofread volume.
 A row is wrong where the candidates of the base segment's body are not those that its answer names.
 `split_mask_generation`: from each pixel of a coarse grid a ray runs through the segmentation, and the body of the first
-voxel of the segment is compared with the mask, in the better naming of the two parts. A row is wrong where fewer than
-85% of the pixels agree: a right cut need not follow the truth to the voxel. Prints JSON; exit status 1 where a row is
-wrong.
+voxel of the segment is compared with the mask, in the better naming of the two parts. Measured is the share of the rays of
+either body on its own side, the smaller one: pieces that hold both bodies keep it below 1 in right rows, too. A row is wrong
+where that is no better than the best of 12 straight lines that halve the segment of every view, masks without knowledge.
+`segment_identity`: both places are looked up in the segmentation, and the bodies of their segments counted.
+Prints JSON; exit status 1 where a row is wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +32,6 @@ from connectomebench.core.partitions import PARTITIONS
 CHOICES, MASKS, PAIRS = "merge_action_multiple_choice", "split_mask_generation", "segment_identity"
 RAYS = 48
 """Rays along an edge of a view."""
-LEAST_AGREEMENT = 0.85
 LINES = 12
 """Halves by a line that masks are compared with: what a mask without knowledge reaches."""
 NEAR = 4
@@ -223,8 +224,9 @@ def recount(out: Path, config: BuildConfig, base: Path) -> dict[str, dict[str, A
             share, rays = agreement(row, bodies, masks)
             shares.append(share)
             lines.append([agreement(row, bodies, other)[0] for other in line_masks(row)])
-            if share < LEAST_AGREEMENT:
-                which.append({"sample_id": row["sample_id"], "agreement": round(share, 3), "rays": rays})
+            if share <= max(lines[-1]):
+                line = round(max(lines[-1]), 3)
+                which.append({"sample_id": row["sample_id"], "agreement": round(share, 3), "line": line, "rays": rays})
         found[MASKS] = {"rows": len(shares), "wrong": len(which), "agreement": spread(shares), "which": which}
         found[MASKS]["agreement of halves by a line"] = spread([value for own in lines for value in own])
         found[MASKS]["of the best of these lines"] = spread([max(own) for own in lines])
