@@ -29,7 +29,7 @@ MODELS_VARIABLE = "CONNECTOMEBENCH_MODELS"
 ENDPOINT_VARIABLE = "CONNECTOMEBENCH_ENDPOINT"
 ENDPOINT_MODEL_VARIABLE = "CONNECTOMEBENCH_ENDPOINT_MODEL"
 # kinds that answer on a CPU within seconds
-_KINDS = ("probe", "trivial", "image_classifier")
+_KINDS = ("probe", "trivial", "image_classifier", "multitask_vit")
 _EXPLAINED = ("probe", "image_classifier")
 # scores every node of a sample, and needs nothing more to be explained
 _OF_NODES = "node_probe"
@@ -123,10 +123,12 @@ def find_models(folder: Path) -> dict[str, list[AskableModel]]:
         except ConnectomeBenchError as error:
             _log.warning("a model of the demo is left out: %s", error)
             continue
-        if record is not None and record.kind in _KINDS and record.task in found:
-            found[record.task].append(
-                AskableModel(record.name, record.kind, source, tuple(sorted(set(record.species))), _simulated(record))
-            )
+        # an upload is drawn as pictures alone
+        if record is None or record.kind not in _KINDS or record.config.get("geometry"):
+            continue
+        for own in (record.of_task(task) for task in record.tasks if task in found):
+            species = tuple(sorted(set(own.species)))
+            found[own.task].append(AskableModel(own.name, own.kind, source, species, _simulated(own)))
     if served := os.environ.get(ENDPOINT_MODEL_VARIABLE, ""):
         for models in found.values():
             models.append(AskableModel(served, "endpoint", None, (), "no"))

@@ -28,6 +28,7 @@ _KINDS = {
     "grey": "sees grey pictures only, so it can but guess",
     "image_classifier": "an image network trained on this task",
     "node_probe": "scores the numbered nodes by a frozen image encoder where they are drawn",
+    "multitask_vit": "a vision transformer trained on this task and others",
     "mask_unet": "a small U-Net trained on this task",
     "adapter": "a vision-language model trained on this task",
     "vlm": "a vision-language model as it is",

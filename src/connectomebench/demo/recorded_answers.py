@@ -181,4 +181,5 @@ def _load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
 def _models(folder: Path) -> list[ModelRecord]:
     from connectomebench.models.model_record import FILE_NAME, read_record
 
-    return [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]
+    records = [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]
+    return [record.of_task(task) for record in records for task in record.tasks]

@@ -23,6 +23,7 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.tasks import get_task
 from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.morphology import hemibrain_neurons
@@ -165,7 +166,12 @@ class MorphologySource:
     ) -> Surroundings:
         """Check the skeletons of the neurons around places; see :func:`reconstruction.look_around`."""
         found = look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
-        return Surroundings(found.goes_on & (question != "second_body"), found.second_body & (question != "goes_on"))
+        asked = question in ("goes_on", "both"), question != "goes_on"
+        return Surroundings(found.goes_on & asked[0], found.second_body & asked[1])
+
+    def supervoxel_interfaces(self, segment_ids: Iterable[int]) -> SupervoxelInterfaces | None:
+        """Return None: neurons without voxels have no supervoxels."""
+        return None
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into skeleton nodes.
