@@ -1,13 +1,14 @@
-"""Count the answers of written choices, masks and pairs again, from the raw volumes and with other code than the build's.
+"""Count the answers of written choices, masks and pairs again, from raw volumes and with other code than the build's.
 
     python benchmarks/recount_answers.py OUT --config examples/fib25.yaml
 
 `merge_action_multiple_choice`: the body of a segment is the one that most of its voxels are of in the proofread volume.
 A row is wrong where the candidates of the base segment's body are not those that its answer names.
 `split_mask_generation`: from each pixel of a coarse grid a ray runs through the segmentation, and the body of the first
-voxel of the segment is compared with the mask, in the better naming of the two parts. Measured is the share of the rays of
-either body on its own side, the smaller one: pieces that hold both bodies keep it below 1 in right rows, too. A row is wrong
-where that is no better than the best of 12 straight lines that halve the segment of every view, masks without knowledge.
+voxel of the segment is compared with the mask, in the better naming of the two parts. Measured is the share of the rays
+of either body on its own side, the smaller one: pieces that hold both bodies keep it below 1 in right rows, too. A row
+is wrong where that is no better than the best of 12 straight lines that halve the segment of every view, which are
+masks without knowledge.
 `segment_identity`: both places are looked up in the segmentation, and the bodies of their segments counted.
 Prints JSON; exit status 1 where a row is wrong.
 """
