@@ -1,19 +1,23 @@
-"""Count the answers of written choices and masks again, from the raw volumes and with other code than the build's.
+"""Count the answers of written choices, masks and pairs again, from raw volumes and with other code than the build's.
 
     python benchmarks/recount_answers.py OUT --config examples/fib25.yaml
 
 `merge_action_multiple_choice`: the body of a segment is the one that most of its voxels are of in the proofread volume.
 A row is wrong where the candidates of the base segment's body are not those that its answer names.
 `split_mask_generation`: from each pixel of a coarse grid a ray runs through the segmentation, and the body of the first
-voxel of the segment is compared with the mask, in the better naming of the two parts. A row is wrong where fewer than
-85% of the pixels agree: a right cut need not follow the truth to the voxel. Prints JSON; exit status 1 where a row is
-wrong.
+voxel of the segment is compared with the mask, in the better naming of the two parts. Measured is the share of the rays
+of either body on its own side, the smaller one: pieces that hold both bodies keep it below 1 in right rows, too. A row
+is wrong where that is no better than the best of 12 straight lines that halve the segment of every view, which are
+masks without knowledge.
+`segment_identity`: both places are looked up in the segmentation, and the bodies of their segments counted.
+Prints JSON; exit status 1 where a row is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,10 +30,14 @@ from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.core.part_masks import STAYS, TAKEN, read_mask
 from connectomebench.core.partitions import PARTITIONS
 
-CHOICES, MASKS = "merge_action_multiple_choice", "split_mask_generation"
+CHOICES, MASKS, PAIRS = "merge_action_multiple_choice", "split_mask_generation", "segment_identity"
 RAYS = 48
 """Rays along an edge of a view."""
-LEAST_AGREEMENT = 0.85
+LINES = 12
+"""Halves by a line that masks are compared with: what a mask without knowledge reaches."""
+NEAR = 4
+"""Voxels between a node of a skeleton, which is traced on a coarser grid, and its segment."""
+_PAIR = re.compile(r".*split-\d+-(\d+)-(\d+)-\d+")
 # axis to the right, axis downwards, axis of sight and its direction: x is 0, y is 1, z is 2
 SIGHT = {"front": (0, 1, 2, 1), "side": (1, 2, 0, 1), "top": (0, 2, 1, -1)}
 
@@ -119,26 +127,72 @@ def seen_bodies(
     return found
 
 
-def agreement(row: Mapping[str, Any], bodies: Mapping[str, NDArray[np.int64]]) -> tuple[float, int]:
-    """Return the share of rays whose body is on the side that the mask says, and how many could be compared.
+def agreement(
+    row: Mapping[str, Any], bodies: Mapping[str, NDArray[np.int64]], masks: Mapping[str, NDArray[np.uint8]]
+) -> tuple[float, int]:
+    """Return which share of the rays of either body lies on its own side of masks, the smaller one, and their number.
 
-    Each of the two largest bodies seen is one part; rays to other bodies, and those at the rim of a mask, say nothing.
+    The two bodies are those that the correction is named after, else the two that most is seen of; rays to others, and
+    those beside a mask, say nothing.
     """
+    pair = _PAIR.fullmatch(str(row.get("edit_id")))
     seen = np.concatenate([own[own > 0] for own in bodies.values()])
     held, counts = np.unique(seen, return_counts=True)
-    if len(held) < 2:
-        return 0.0, len(seen)
-    first, second = held[np.argsort(-counts, kind="stable")[:2]]
-    same = other = 0
-    for view, picture in zip(row["views"], row["target_images"], strict=True):
-        mask = read_mask(picture)
+    first, second = [int(one) for one in pair.groups()] if pair else [*held[np.argsort(-counts, kind="stable")], -1][:2]
+    rays = np.zeros((2, 2), np.int64)
+    for view, mask in masks.items():
         at = ((np.arange(RAYS) + 0.5) / RAYS * len(mask)).astype(np.int64)
         shown = mask[np.ix_(at, at)]
-        own = bodies[view]
-        same += int(((own == first) & (shown == TAKEN)).sum() + ((own == second) & (shown == STAYS)).sum())
-        other += int(((own == first) & (shown == STAYS)).sum() + ((own == second) & (shown == TAKEN)).sum())
-    total = same + other
-    return (max(same, other) / total if total else 0.0), total
+        for k, body in enumerate((first, second)):
+            own = shown[bodies[view] == body]
+            rays[k] += (int((own == TAKEN).sum()), int((own == STAYS).sum()))
+    total = rays.sum(axis=1)
+    if not total.all():
+        return 0.0, int(total.sum())
+    shares = rays / total[:, None]
+    return max(min(shares[0, side], shares[1, 1 - side]) for side in (0, 1)), int(total.sum())
+
+
+def line_masks(row: Mapping[str, Any]) -> Iterator[dict[str, NDArray[np.uint8]]]:
+    """Yield masks without knowledge: the segment of every view halved by a line through its middle, at LINES angles."""
+    segments = {view: read_mask(mask) > 0 for view, mask in zip(row["views"], row["target_images"], strict=True)}
+    for angle in np.arange(LINES) * np.pi / LINES:
+        masks = {}
+        for view, segment in segments.items():
+            down, across = np.indices(segment.shape)
+            along = across * np.cos(angle) + down * np.sin(angle)
+            taken = along < np.median(along[segment])
+            masks[view] = np.where(segment, np.where(taken, TAKEN, STAYS), 0).astype(np.uint8)
+        yield masks
+
+
+def at_place(automatic: Volume, segment: int, place: Sequence[float], voxel: NDArray[np.float64], offset: Any) -> bool:
+    """Tell whether a segment has a voxel within NEAR voxels of a place (x, y, z), nm."""
+    middle = np.floor(np.asarray(place, np.float64) / voxel).astype(np.int64) - offset
+    low = np.maximum(middle - NEAR, 0)
+    box = tuple(slice(a, b) for a, b in zip(low, middle + NEAR + 1, strict=True))
+    return bool((automatic[box] == segment).any())
+
+
+def wrong_pairs(
+    rows: Sequence[Mapping[str, Any]],
+    automatic: Mapping[str, Volume],
+    proofread: Volume,
+    voxel: NDArray[np.float64],
+    offset: Any,
+) -> list[dict[str, Any]]:
+    """List the rows whose two places are not those of one segment (yes), or of two segments of two bodies (no)."""
+    wrong = []
+    for row in rows:
+        own = automatic[row["source"]]
+        first, second = row["segment_ids"][0], row["segment_ids"][-1]
+        places = ((first, row["location_nm"]), (second, row["second_place"][:3]))
+        there = [at_place(own, segment, place, voxel, offset) for segment, place in places]
+        bodies = [main_body(own, proofread, segment) for segment in (first, second)]
+        apart = first != second and bodies[0] != bodies[1]
+        if not all(there) or row["answer"] != ("no" if apart else "yes") or (first != second) != apart:
+            wrong.append({"sample_id": row["sample_id"], "answer": row["answer"], "there": there, "bodies": bodies})
+    return wrong
 
 
 def recount(out: Path, config: BuildConfig, base: Path) -> dict[str, dict[str, Any]]:
@@ -151,20 +205,46 @@ def recount(out: Path, config: BuildConfig, base: Path) -> dict[str, dict[str, A
         wrong = wrong_choices(rows, automatic, proofread)
         found[CHOICES] = {"rows": len(rows), "wrong": len(wrong), "which": wrong}
     if (folder := out / MASKS / config.species).exists():
-        columns = ("sample_id", "source", "segment_ids", "location_nm", "extent_nm", "views", "target_images")
-        shares: list[float] = []
+        columns = (
+            "sample_id",
+            "source",
+            "edit_id",
+            "segment_ids",
+            "location_nm",
+            "extent_nm",
+            "views",
+            "target_images",
+        )
+        shares, lines = [], []
         which = []
         for row in rows_of(folder, columns):
             check_source([row], automatic)
             own = automatic[row["source"]]
             bodies = {view: seen_bodies(view, row, own, proofread, voxel, offset) for view in row["views"]}
-            share, rays = agreement(row, bodies)
+            masks = {view: read_mask(mask) for view, mask in zip(row["views"], row["target_images"], strict=True)}
+            share, rays = agreement(row, bodies, masks)
             shares.append(share)
-            if share < LEAST_AGREEMENT:
-                which.append({"sample_id": row["sample_id"], "agreement": round(share, 3), "rays": rays})
-        median = float(np.median(shares)) if shares else None
-        found[MASKS] = {"rows": len(shares), "wrong": len(which), "median agreement": median, "which": which}
+            lines.append([agreement(row, bodies, other)[0] for other in line_masks(row)])
+            if share <= max(lines[-1]):
+                line = round(max(lines[-1]), 3)
+                which.append({"sample_id": row["sample_id"], "agreement": round(share, 3), "line": line, "rays": rays})
+        found[MASKS] = {"rows": len(shares), "wrong": len(which), "agreement": spread(shares), "which": which}
+        found[MASKS]["agreement of halves by a line"] = spread([value for own in lines for value in own])
+        found[MASKS]["of the best of these lines"] = spread([max(own) for own in lines])
+    if (folder := out / PAIRS / config.species).exists():
+        columns = ("sample_id", "answer", "source", "segment_ids", "location_nm", "second_place")
+        rows = list(rows_of(folder, columns))
+        check_source(rows, automatic)
+        wrong = wrong_pairs(rows, automatic, proofread, voxel, offset)
+        found[PAIRS] = {"rows": len(rows), "wrong": len(wrong), "which": wrong}
     return found
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Return least, quartiles and greatest of values, rounded."""
+    names = ("least", "lower quartile", "median", "upper quartile", "greatest")
+    found = np.percentile(values, [0, 25, 50, 75, 100]) if len(values) else []
+    return dict(zip(names, np.round(found, 3).tolist(), strict=False))
 
 
 def main() -> int:

@@ -57,7 +57,32 @@ def test_a_mask_agrees_with_the_bodies_that_are_seen(recount: Any) -> None:
         "target_images": [{"bytes": mask_png(masks[view])} for view in MESH_VIEWS],
     }
     bodies = {view: recount.seen_bodies(view, row, automatic, proofread, VOXEL, OFFSET) for view in MESH_VIEWS}
-    assert recount.agreement(row, bodies) == (1.0, 3 * recount.RAYS**2)
+    assert recount.agreement(row, bodies, masks) == (1.0, 3 * recount.RAYS**2)
+    # the name of the correction says which bodies it parts; without one of them nothing agrees
+    assert recount.agreement(row | {"edit_id": "split-7-20-10-0"}, bodies, masks)[0] == 1.0
+    assert recount.agreement(row | {"edit_id": "split-7-20-30-0"}, bodies, masks)[0] == 0.0
+    lines = list(recount.line_masks(row))
+    assert len(lines) == recount.LINES and all((mask > 0).all() for masks in lines for mask in masks.values())
+    # the line across the middle of every view is right but for the side view, of which it halves body 10
+    assert recount.agreement(row, bodies, lines[0])[0] == pytest.approx(0.75)
     masks["front"] = np.ascontiguousarray(masks["front"][:, ::-1])
-    row["target_images"] = [{"bytes": mask_png(masks[view])} for view in MESH_VIEWS]
-    assert recount.agreement(row, bodies)[0] == pytest.approx(2 / 3)
+    assert recount.agreement(row, bodies, masks)[0] == pytest.approx(0.5)
+
+
+def test_the_two_places_of_a_pair_are_looked_up(recount: Any) -> None:
+    automatic = np.zeros((60, 10, 10), np.uint64)
+    proofread = np.zeros_like(automatic)
+    for segment, body in ((1, 10), (2, 10), (3, 20)):
+        automatic[20 * segment - 20 : 20 * segment] = segment
+        proofread[20 * segment - 20 : 20 * segment] = body
+    places = {s: ((OFFSET + np.array((20 * s - 10, 5, 5))) * VOXEL).tolist() for s in (1, 2, 3)}
+
+    def wrong(answer: str, first: int, second: int, *ids: int) -> bool:
+        row = {"sample_id": "x", "source": "s", "answer": answer, "segment_ids": ids}
+        row |= {"location_nm": places[first], "second_place": [*places[second], 50.0]}
+        return bool(recount.wrong_pairs([row], {"s": automatic}, proofread, VOXEL, OFFSET))
+
+    assert not wrong("yes", 1, 1, 1) and not wrong("no", 1, 3, 1, 3)
+    assert wrong("no", 1, 1, 1) and wrong("yes", 1, 3, 1, 3)
+    assert wrong("no", 1, 2, 1, 2), "two pieces of one body"
+    assert wrong("no", 1, 2, 1, 3), "the second place is elsewhere"

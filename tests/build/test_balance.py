@@ -14,9 +14,12 @@ from connectomebench.core.errors import TaskLacking
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
 from connectomebench.partition.assign import PartitionResult
+from connectomebench.rendering.colour_features import NAMES
+from connectomebench.rendering.silhouette_features import SILHOUETTE_NAMES
 from connectomebench.sites.matched_controls import ControlConfig
 
 RULES = ControlConfig(caliper=5.0)
+_NUMBERS = 3 * (len(NAMES) + len(SILHOUETTE_NAMES))
 
 
 def entry(i: int, task: str, answer: str, choices: int = 0, value: float | None = None) -> Entry:
@@ -24,7 +27,8 @@ def entry(i: int, task: str, answer: str, choices: int = 0, value: float | None 
     ids = tuple(part.segment_id for part in parts)
     site = Site(task, (float(i), 0.0, 0.0), 10.0, parts, answer, ids, ids, "simulated", choices=ids[1:])
     rng = np.random.default_rng(i)
-    return i, site, RenderSummary(np.append(rng.normal(size=3), rng.normal() if value is None else value), 1)
+    numbers = [*rng.normal(size=3), rng.normal() if value is None else value]
+    return i, site, RenderSummary(np.append(numbers, np.zeros(_NUMBERS - len(numbers))), 1)
 
 
 def divided(matched: MatchedSites, seed: int = 0) -> PartitionResult:

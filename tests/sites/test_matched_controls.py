@@ -116,6 +116,22 @@ def test_matching_removes_what_a_trivial_feature_tells():
     assert abs(gap) < 0.25 < 0.8 < size[is_case].mean() - size[~is_case].mean()
 
 
+def test_pairs_agree_where_they_can_and_are_no_fewer_for_it():
+    """Of 30 cases 6 have the mark, and of 90 controls half; what else differs must not keep pairs apart."""
+    rng = np.random.default_rng(1)
+    is_case = np.arange(120) < 30
+    mark = np.where(is_case, np.arange(120) % 5 == 0, np.arange(120) % 2 == 0)
+    features, groups = rng.normal(size=(120, 6)), np.arange(120).astype(str)
+    rules = ControlConfig(caliper=100.0)
+    pairs, _ = match_rendered(features, is_case, groups, rules, agree=mark[:, None])
+    assert len(pairs) == 30 and all(mark[c] == mark[k] for c, k in pairs)
+    without, _ = match_rendered(features, is_case, groups, rules)
+    assert sum(mark[k] for _, k in without) > 10 > sum(mark[k] for _, k in pairs)
+    # no control has it: the cases keep their partners
+    lonely, _ = match_rendered(features, is_case, groups, rules, agree=(mark & is_case)[:, None])
+    assert len(lonely) == 30
+
+
 def test_without_cases_or_controls_nothing_is_kept():
     names = np.array(["a", "b", "c"])
     assert match_rendered(np.zeros((3, 2)), np.zeros(3, bool), names, ControlConfig()) == ([], 0)

@@ -19,8 +19,9 @@ from connectomebench.core.errors import TaskLacking
 from connectomebench.core.files import content_key
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Site
-from connectomebench.core.tasks import NONE, YES_NO, Balance, get_task
+from connectomebench.core.tasks import NONE, SHAPE_VIEWS, YES_NO, Balance, get_task
 from connectomebench.partition.assign import PartitionResult
+from connectomebench.rendering.silhouette_features import unbroken
 from connectomebench.sites.matched_controls import ControlConfig, match_rendered
 
 NONE_SHARE = 0.2
@@ -122,13 +123,17 @@ def _unpaired(chosen: Sequence[Entry], dropped: Counter[str]) -> MatchedSites:
 
 def _pairs(task: str, visible: Sequence[Entry], rules: ControlConfig, dropped: Counter[str]) -> list[tuple[int, int]]:
     """Return pairs of a case and a control, rows of ``visible``."""
+    features = np.asarray([summary.features for _, _, summary in visible])
+    views = sum(view in SHAPE_VIEWS for view in get_task(task).views)
     pairs, apart = match_rendered(
-        np.asarray([summary.features for _, _, summary in visible]),
+        features,
         np.asarray([site.is_case for _, site, _ in visible], np.bool_),
         np.asarray([f"{site.segmentation}/{site.segment_ids[0]}" for _, site, _ in visible]),
         rules,
         np.asarray([_stratum(site) for _, site, _ in visible]),
         np.asarray([site.hard_negative for _, site, _ in visible], np.bool_),
+        # a part that another hides in the middle shows as two: mere counting would tell crossings from ends
+        unbroken(features, views) if len(visible) else None,
     )
     dropped["pair too different to a trivial model"] += 2 * apart
     dropped["case or control without a partner"] += len(visible) - 2 * (len(pairs) + apart)

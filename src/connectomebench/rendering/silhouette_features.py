@@ -151,6 +151,27 @@ def matched_features(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]
     return measured[0] if len(measured) == 1 else np.mean(measured, axis=0)
 
 
+def unbroken(features: NDArray[np.floating], views: int) -> NDArray[np.bool_]:
+    """Tell which colours are in one piece in every view of meshes.
+
+    Parameters
+    ----------
+    features
+        Of rows of one task, from :func:`matched_features`; shape (rows, columns).
+    views
+        Number of views of meshes, of a choice those of one candidate.
+
+    Returns
+    -------
+    bool, shape (rows, colours)
+        Of blue and orange, without a colour that no row has.
+    """
+    n = len(SILHOUETTE_NAMES)
+    by_view = np.asarray(features)[:, -n * views :].reshape(len(features), views, n)
+    pieces = by_view[:, :, [SILHOUETTE_NAMES.index(f"{colour}_pieces") for colour in ("blue", "orange")]]
+    return (pieces == 1).all(axis=1)[:, pieces.any(axis=(0, 1))]
+
+
 def _of_views(pictures: Mapping[str, Image.Image]) -> NDArray[np.float64]:
     parts = [image_features(picture) for picture in pictures.values()]
     parts += [silhouette_features(picture) for view, picture in pictures.items() if view in SHAPE_VIEWS]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TREE_ROWS = 10_000  # most that one tree of the propensity is grown from
+_AGREE = 10.0  # more than rows within a caliper differ by otherwise
 _ALL_PAIRS = 1_000_000  # problems with more pairs than this are thinned
 
 
@@ -189,6 +190,7 @@ def match_rendered(
     rules: ControlConfig,
     strata: NDArray[np.str_] | None = None,
     first: NDArray[np.bool_] | None = None,
+    agree: NDArray[np.bool_] | None = None,
 ) -> tuple[list[tuple[int, int]], int]:
     """Choose pairs of one case and one control that a trivial model cannot distinguish.
 
@@ -206,6 +208,8 @@ def match_rendered(
         Pairs are made within a stratum; shape (n,). None for a single stratum.
     first
         bool, shape (n,): controls to use before others; see :func:`assign_controls`.
+    agree
+        bool, shape (n, j): what the rows of a pair agree in wherever there are as many pairs with that.
 
     Returns
     -------
@@ -220,6 +224,8 @@ def match_rendered(
     logit = _propensity_logit(features, is_case, groups, rules.seed)
     # the propensity has as much weight as all other features together
     x = np.column_stack([x / np.sqrt(x.shape[1]), 2 * logit])
+    if agree is not None:
+        x = np.column_stack([x, _AGREE * agree])
     pairs: list[tuple[int, int]] = []
     wanted = 0
     strata = np.zeros(len(is_case), "U1") if strata is None else strata
