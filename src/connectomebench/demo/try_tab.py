@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _SECONDS_KEPT = 3600
 
+_WAITING = "Computing where the models find evidence. The first time takes up to half a minute."
+
 
 def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's components and events."""
@@ -143,7 +145,9 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     followed = following.click(show_errors(go_on), visit, shown, **SOON)
     followed.then(None, js="() => cbGoOn('#cb-answer-0', '#cb-try .cb-question')")
     turn.click(show_errors(in_3d), visit, scene, **SOON)
-    explain.click(look, visit, looked, concurrency_limit=AT_ONCE + WAITING, api_visibility="private")
+    waited = explain.click(lambda: Markup("<p>{}</p>").format(_WAITING), None, looked, **SOON)
+    explained = waited.then(look, visit, looked, concurrency_limit=AT_ONCE + WAITING, **SOON)
+    explained.then(None, js="() => cbGoOn('#cb-next', '#cb-looked summary')")
     for index, button in enumerate(buttons):
         # by keyword, so that each button keeps its own number
         def take(state: VisitorState | None, index: int = index) -> list[Any]:
@@ -157,10 +161,15 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
 def _looked(content: AppData, key: tuple[str, str], number: int) -> Markup:
     """Show what the models of a sample's task look at."""
     samples = content.samples
-    task, views = samples.collections[key].task, list(samples.row(key, number)["views"])
+    task, row = samples.collections[key].task, samples.row(key, number)
     images = [decode({"bytes": file}) for file in samples.pictures(key, number)]
     opinions = ask(explainable(content.folder, task.name), task, images)
-    shown = [evidence_html(one.model.name, one.evidence, views, images) for one in opinions if one.evidence]
+    found = [(one.model.name, one.evidence) for one in opinions if one.evidence]
+    # the first is what was asked for; further ones are folded
+    shown = [
+        evidence_html(name, maps, row["views"], images, row.get("extent_nm"), opened=not i)
+        for i, (name, maps) in enumerate(found)
+    ]
     return Markup("").join(shown) or Markup("<p>{}</p>").format("No model's evidence can be drawn for this sample.")
 
 
