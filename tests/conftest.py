@@ -65,9 +65,9 @@ tasks: [merge_action, endpoint_error_identification_with_em, merge_error_identif
 sites: {extent_nm: [2200, 3000], min_segment_voxels: 20000}
 candidates: {radius_nm: 400, merge_radius_nm: 800}
 proposals: {reach_nm: 8000, wrong_kept: 2}
-controls: {pool_per_case: 2, max_cases: 26}
+controls: {pool_per_case: 2, max_cases: 20}
 partition: {cube_nm: 20000, test_fraction: 0.3}
-views: {image_px: 64, em_px: 64}
+views: {image_px: 64, em_px: 64, engine: cpu}
 """
 
 

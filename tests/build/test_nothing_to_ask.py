@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -45,9 +46,11 @@ def test_rods_from_face_to_face_leave_every_task_out(
         "candidates": {"radius_nm": 200, "merge_radius_nm": 200, "min_distance_nm": 60},
     }
     (tmp_path / "rods.yaml").write_text(yaml.safe_dump(config))
+    caplog.set_level(logging.INFO, "connectomebench")
     assert main(["build", "--config", str(tmp_path / "rods.yaml"), "--out", str(tmp_path / "out")]) in (1, 2)
     said = capsys.readouterr().err
     assert "Traceback" not in said and said.splitlines()[-1].startswith("connectomebench: ")
     left_out = [line.split(" is left out: ")[0] for line in caplog.messages if " is left out: " in line]
     assert left_out == tasks
+    assert sum("kind interface are left out: the source has no supervoxels" in line for line in caplog.messages) == 1
     assert not [path for path in (tmp_path / "out").rglob("*.parquet") if ".cache" not in path.parts]

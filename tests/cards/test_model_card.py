@@ -330,7 +330,7 @@ def test_the_plot_has_a_panel_a_partition_with_its_points_where_they_belong(resu
 
 def test_what_a_stored_calibration_does_is_measured_on_test_rows(results: pd.DataFrame) -> None:
     cooler = Recalibration("temperature", (2.0,), TASK, "mouse", "probe", "r1", "data-mouse", 100, 50)
-    card = model_card(RECORD, results, REPO, [], recalibrations={"mouse": cooler})
+    card = model_card(RECORD, results, REPO, [], recalibrations=(cooler,))
     assert "### Calibration" in str(card) and "### Calibration" not in str(model_card(RECORD, results, REPO, []))
     rows = [line for line in str(card).splitlines() if "mouse (100 rows)" in line]
     test = results[(results["partition"] == "test") & (results["condition"] == "default")]

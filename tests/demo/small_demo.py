@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from place_rows import partition_place_rows
 from stored_rows import partition_rows, write_dataset
 from swept_tubes import CENTER, EXTENT, crossing_tubes
 
@@ -17,7 +18,8 @@ from connectomebench.models.model_record import ModelRecord, write_record
 from connectomebench.rendering.colours import BLUE, ORANGE
 from connectomebench.rendering.scene_file import write_scene
 
-TASKS = ("merge_action", "endpoint_error_identification_with_em", "split_action")
+TASKS = ("merge_action", "endpoint_error_identification_with_em", "split_action", "split_mask_generation")
+PLACES = ("endpoint_localization", "split_proposal")
 REPLY = "<img src=x onerror=alert(1)> Because & so."
 # P(yes) of the two models on the test rows, whose answers are no, yes, no, yes
 PROBE = (0.1, 0.9, 0.2, 0.3)
@@ -59,9 +61,11 @@ def _records(model: str, fingerprint: str, answered: list[tuple[str | None, floa
 
 
 def make_demo_folder(out: Path) -> Path:
-    """Write three datasets, records of two models about one of them, and of one about other data."""
+    """Write small datasets, records of two models about one of them, and of one about other data."""
     for task in TASKS:
         write_dataset(out, task)
+    for task in PLACES:
+        write_dataset(out, task, rows=partition_place_rows(task))
     meshes = crossing_tubes()
     scene = write_scene(meshes, [("base", ""), ("candidate", "")], [BLUE, ORANGE], CENTER, EXTENT)
     names = [("body", "31"), ("body", "32"), ("hidden segment 1", "41"), ("hidden segment 2", "42")]

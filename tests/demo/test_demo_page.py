@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from place_rows import EXTENT, NODES
 from small_demo import REPLY, evaluated_rows
 
 from connectomebench.demo.server import Demo
+from connectomebench.models.node_probe import node_positions
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
@@ -169,6 +172,87 @@ def test_a_sample_turns_in_3d_and_the_truth_only_after_the_answer(open_page, siz
     page.get_by_label("Task").first.click()
     page.get_by_role("option", name="Split error identification").click()
     page.wait_for_selector("#cb-turn", state="hidden")
+
+
+def choose_task(page: Any, name: str, there: str) -> None:
+    page.get_by_label("Task").first.click()
+    page.get_by_role("option", name=name, exact=True).click()
+    page.wait_for_selector(there)
+
+
+def click_in_picture(page: Any, view: int, node: int) -> None:
+    """Click beside a node, where it is drawn."""
+    canvas = page.locator("#cb-sample .cb-canvas").nth(view)
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    x, y = node_positions(np.array([NODES[node - 1]]), EXTENT, ("front", "side", "top")[view])[0]
+    page.mouse.click(box["x"] + x * box["width"] + 4, box["y"] + y * box["height"] - 3)
+
+
+@pytest.mark.parametrize("size", [LARGE, SMALL], ids=["large", "small"])
+def test_places_are_chosen_in_pictures_and_list_or_typed(open_page, size: dict[str, int]) -> None:
+    page = open_page(viewport=size)
+    choose_task(page, "Split error localization", ".cb-places[data-nodes]")
+    field = page.get_by_label("Your answer")
+    click_in_picture(page, 0, 1)
+    assert field.input_value() == "node 1"
+    click_in_picture(page, 1, 2)  # of one place the last choice counts
+    assert field.input_value() == "node 2" and page.locator(".cb-marks circle").count() == 3
+    assert page.locator('.cb-node[aria-pressed="true"]').inner_text().startswith("2")
+    field.fill("520, -450, 300")
+    assert page.locator(".cb-marks circle").count() == 3  # what is typed is shown, too
+    field.press("Enter")
+    page.wait_for_selector(VERDICT)
+    assert "Score 1.00 of 1. The right place is (520, -450, 300) nm, nearest to node 2" in page.inner_text(VERDICT)
+    assert page.locator("circle.cb-mark-true").count() == 3 and not page.is_visible("#cb-typed")
+    assert "mean score 1.00; 1 of 1 right" in page.inner_text("#cb-score")
+    assert serious(page) == []
+    choose_task(page, "Split proposal", "text=a node on either side of the cut")
+    page.click('.cb-node[data-node="3"]')
+    page.focus('.cb-node[data-node="2"]')
+    page.keyboard.press("Enter")
+    assert field.input_value() == "node 3; node 2"
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert serious(page) == []
+    page.click("#cb-give")
+    page.wait_for_selector(VERDICT)
+    assert "Score 1.00" in page.inner_text(VERDICT)
+    before = shown(page)
+    page.click("#cb-next")
+    page.wait_for_function(f"document.querySelector('{SAMPLE}')?.src !== {before!r}")
+    page.wait_for_selector(".cb-places[data-nodes]")
+    assert field.input_value() == ""
+    field.fill("node 9; node 2")
+    page.click("#cb-give")
+    page.wait_for_selector("text=there is no such node here; they have the numbers 1 to 4")
+    assert not page.query_selector(VERDICT)
+    page.click(".cb-enlarge")
+    page.wait_for_selector("dialog[open] img")
+
+
+def test_masks_are_drawn_as_loops(open_page) -> None:
+    page = open_page()
+    choose_task(page, "Split mask generation", ".cb-loops")
+    assert not page.is_visible("#cb-typed") and serious(page) == []
+    page.click("#cb-give")
+    page.wait_for_selector("text=draw a loop round the part")
+    canvas = page.locator("#cb-sample .cb-canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    corners = [(0.02, 0.02), (0.95, 0.02), (0.95, 0.2), (0.02, 0.2)]
+    for _ in range(2):
+        page.mouse.move(box["x"] + corners[0][0] * box["width"], box["y"] + corners[0][1] * box["height"])
+        page.mouse.down()
+        for x, y in corners[1:]:
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=4)
+        page.mouse.up()
+    assert page.locator(".cb-loop").count() == 2
+    page.click(".cb-undo")
+    assert page.locator(".cb-loop").count() == 1
+    page.click("#cb-give")
+    page.wait_for_selector(VERDICT)
+    assert "of 1, over both parts" in page.inner_text(VERDICT)
+    assert page.locator("#cb-sample img").count() == 6
 
 
 def test_slices_stand_below_their_views_and_pictures_are_enlarged_by_keys(open_page) -> None:

@@ -16,4 +16,4 @@ def analysis() -> Analysis:
         "mouse": [(simulate("mouse", n), 2314) for n in (100, 40)],
         "fly": [(simulate("fly", 120), 139_255)],
     }
-    return analyse(tables, defaults(), published=True, resamples=200)
+    return analyse(tables, defaults(), published=True, resamples=50)

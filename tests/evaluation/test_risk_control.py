@@ -135,7 +135,7 @@ def test_records_of_different_rows_or_of_one_model_twice_are_refused() -> None:
 def test_the_command_reports_the_share_of_people_and_the_bound(tmp_path, capsys) -> None:
     for model, skill, seed in (("small", 0.8, 1), ("large", 0.95, 2)):
         for partition in ("validation", "test"):
-            write(tmp_path, records(model, rows=300, skill=skill, seed=seed, partition=partition))
+            write(tmp_path, records(model, rows=200, skill=skill, seed=seed, partition=partition))
     words = ["cascade", str(tmp_path), "--model", "small", "--model", "large", "--task", "merge_action"]
     assert main([*words, "--species", "fly", "--target", "0.1", "--target", "0.001", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

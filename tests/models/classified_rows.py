@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,8 +12,15 @@ import numpy as np
 from PIL import Image
 from stored_rows import entry, site, source_info
 
+from connectomebench.core.geometry_channels import (
+    CHANNEL_NAMES,
+    GEOMETRY_CHANNELS,
+    GEOMETRY_PREFIX,
+    GEOMETRY_PX,
+    pack_channels,
+)
 from connectomebench.core.partitions import PARTITIONS
-from connectomebench.core.tasks import MESH_VIEWS
+from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import make_row, write_partition
@@ -49,19 +57,73 @@ def _png(answer: str, random: np.random.Generator) -> bytes:
 
 def write_classified_rows(out: Path) -> Path:
     """Write OUT/TASK as a build does; returns it."""
+    return write_task_rows(out, TASK, orange_png)
+
+
+Draw = Callable[[str, str, np.random.Generator], bytes]
+"""Answer and view of a row -> a picture of it."""
+
+
+def write_task_rows(
+    out: Path,
+    task: str,
+    draw: Draw,
+    channels: Draw | None = None,
+    species: str = "fly",
+    counted: Mapping[str, tuple[int, int]] = COUNTS,
+) -> Path:
+    """Write OUT/TASK of a task of yes and no as a build does, perhaps with geometry channels; returns it."""
     random = np.random.default_rng(0)
-    folder, number, counts = out / TASK, 0, {}
-    for partition, (no, yes) in COUNTS.items():
+    folder, number, counts = out / task, 0, {}
+    shown = len(get_task(task).roles)
+    for partition, (no, yes) in counted.items():
         rows = []
         for answer in ["no"] * no + ["yes"] * yes:
             number += 1
-            images = {view: _png(answer, random) for view in MESH_VIEWS}
-            place = site(100.0 * number, [10 * number, 10 * number + 1], answer)
-            rows.append(make_row(place, images, f"segment-{number // 2}", source_info()))
-        write_partition(folder / "fly", TASK, partition, rows, len(rows), 1000)
+            place = site(100.0 * number, [10 * number + k for k in range(shown)], answer, task)
+            images = {view: draw(answer, view, random) for view in place.views}
+            if channels is not None:
+                shapes = [view for view in place.views if view in MESH_VIEWS]
+                images |= {GEOMETRY_PREFIX + view: channels(answer, view, random) for view in shapes}
+            rows.append(make_row(place, images, f"segment-{number // 2}", source_info(species)))
+        write_partition(folder / species, task, partition, rows, len(rows), 1000, geometry=channels is not None)
         counts[partition] = {"no": no, "yes": yes}
-    write_card(folder, add_species(folder, TASK, "fly", entry(counts)))
+    about = entry(counts) | ({"geometry": {"channels": GEOMETRY_CHANNELS}} if channels is not None else {})
+    write_card(folder, add_species(folder, task, species, about))
     return folder
+
+
+def orange_png(answer: str, _view: str, random: np.random.Generator) -> bytes:
+    """Draw much orange where the answer is yes."""
+    return _png(answer, random)
+
+
+def reversed_png(answer: str, _view: str, random: np.random.Generator) -> bytes:
+    """Draw much orange where the answer is no."""
+    return _png("no" if answer == "yes" else "yes", random)
+
+
+def slice_png(answer: str, view: str, random: np.random.Generator) -> bytes:
+    """Draw a bright slice where the answer is yes, and views of meshes that say nothing."""
+    if view not in EM_VIEWS:
+        return _png("no", random)
+    grey = random.integers(150, 220) if answer == "yes" else random.integers(30, 100)
+    stream = io.BytesIO()
+    Image.fromarray(np.full((40, 40, 3), grey, np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def dull_png(_answer: str, _view: str, random: np.random.Generator) -> bytes:
+    """Draw little orange, whatever the answer."""
+    return _png("no", random)
+
+
+def mask_channels(answer: str, _view: str, random: np.random.Generator) -> bytes:
+    """Draw channels whose second mask is large where the answer is yes."""
+    found = np.zeros((GEOMETRY_CHANNELS, GEOMETRY_PX, GEOMETRY_PX), np.float32)
+    edge = int(random.integers(110, 140) if answer == "yes" else random.integers(20, 50))
+    found[CHANNEL_NAMES.index("mask_second"), :edge, :edge] = 1
+    return pack_channels(found)
 
 
 CHOICES = "merge_action_multiple_choice"
@@ -84,6 +146,26 @@ def write_choice_rows(out: Path, counts: tuple[int, int, int] = (40, 16, 24)) ->
         answers = [row["answer"] for row in rows]
         written[partition] = {answer: answers.count(answer) for answer in sorted(set(answers))}
     write_card(folder, add_species(folder, CHOICES, "fly", entry(written)))
+    return folder
+
+
+def write_vision_transformer(folder: Path, weights: bool = True) -> Path:
+    """Write a tiny vision transformer of timm for pictures of 32 px, in timm's own form."""
+    import timm
+    from safetensors.torch import save_file
+
+    options = {"embed_dim": 16, "depth": 2, "num_heads": 2, "patch_size": 8, "img_size": 32}
+    folder.mkdir()
+    known = {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.3, 0.25]}
+    config = {"architecture": "vit_tiny_patch16_224", "model_args": options, "pretrained_cfg": known}
+    (folder / "config.json").write_text(json.dumps(config))
+    if weights:
+        import torch
+
+        with torch.random.fork_rng():
+            torch.manual_seed(5)
+            model = timm.create_model("vit_tiny_patch16_224", num_classes=3, **options)
+        save_file(model.state_dict(), folder / "model.safetensors")
     return folder
 
 

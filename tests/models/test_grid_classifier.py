@@ -21,8 +21,9 @@ from connectomebench.dataset.rows import Rows
 from connectomebench.models import image_classifier_training, pixel_cache
 from connectomebench.models.image_classifier import ImageClassifier, load_image_classifier
 from connectomebench.models.image_classifier_init import ImageClassifierConfig, classifier_config, start_network
-from connectomebench.models.image_classifier_trainer import BalancedSampler, ImageRows, load_batch, measure
+from connectomebench.models.image_classifier_trainer import BalancedSampler, ImageRows, load_batch
 from connectomebench.models.image_classifier_training import small_sample, train_image_classifier
+from connectomebench.models.training_run import measure
 from connectomebench.models.view_grid import arrange, cell_px, grid_shape
 
 

@@ -29,12 +29,11 @@ from connectomebench.models.image_classifier_trainer import (
     ViewTrainer,
     balanced_order,
     load_batch,
-    memory_hint,
     score_rows,
-    training_arguments,
 )
 from connectomebench.models.image_classifier_training import fit_temperature, train_image_classifier
 from connectomebench.models.model_record import read_record, write_record
+from connectomebench.models.training_run import memory_hint, training_arguments
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, load_pixels, network_scores
 
 RATES = {"resnet": 1e-2, "vit": 3e-3}

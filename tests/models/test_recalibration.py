@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -26,6 +26,7 @@ OF = ("merge_action", "fly", "probe", "abc", "f00d", 100, 50)
 probability = st.floats(0, 1)
 
 
+@settings(deadline=None)
 @given(st.lists(probability, min_size=1), st.floats(0.1, 10))
 def test_a_temperature_changes_no_answer_and_keeps_the_order(stated, temperature) -> None:
     found = Recalibration("temperature", (temperature,), *OF).apply(stated)
@@ -36,6 +37,7 @@ def test_a_temperature_changes_no_answer_and_keeps_the_order(stated, temperature
     assert np.all(np.diff(found[order]) >= -1e-12)
 
 
+@settings(deadline=None)
 @given(st.lists(probability, min_size=1))
 def test_a_temperature_of_one_is_no_change(stated) -> None:
     found = Recalibration("temperature", (1.0,), *OF).apply(stated)
@@ -100,8 +102,13 @@ def test_a_folder_keeps_one_map_for_each_species(tmp_path) -> None:
     save_recalibration(tmp_path, fly)
     save_recalibration(tmp_path, mouse)
     save_recalibration(tmp_path, replace(fly, parameters=(3.0,)))
-    assert read_recalibrations(tmp_path) == {"fly": replace(fly, parameters=(3.0,)), "mouse": mouse}
-    assert read_recalibrations(tmp_path / "elsewhere") == {}
+    kept = (replace(fly, parameters=(3.0,)), mouse)
+    assert read_recalibrations(tmp_path) == kept
+    assert json.loads((tmp_path / FILE_NAME).read_text())["format"] == 1
+    other = replace(fly, task="split_action")
+    save_recalibration(tmp_path, other)
+    assert read_recalibrations(tmp_path) == (*kept, other)
+    assert read_recalibrations(tmp_path / "elsewhere") == ()
 
 
 @pytest.mark.parametrize(
@@ -111,6 +118,8 @@ def test_a_folder_keeps_one_map_for_each_species(tmp_path) -> None:
         "[]",
         "[" * 100_000,
         '{"format": 2, "species": {}}',
+        '{"format": 3, "species": {}}',
+        json.dumps({"format": 2, "tasks": {"other": {"fly": asdict(Recalibration("temperature", (2.0,), *OF))}}}),
         json.dumps({"format": 1, "species": {"mouse": asdict(Recalibration("temperature", (2.0,), *OF))}}),
         json.dumps({"format": 1, "species": {"fly": {"method": "temperature"}}}),
         json.dumps(

@@ -166,3 +166,20 @@ def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_are_bright(tmp_
         # neurite 5 runs along the pieces 1, 2 and 3 of another: between them lies background
         assert (brightness > 0.9) == (5 not in segments) and darkest <= brightness
         assert faces > 0 and 0 < share <= 1
+
+
+def test_contacts_of_given_supervoxels_are_places_of_merge_errors_in_blocks_too(tmp_path: Path):
+    overrides = {"candidates.kinds": ["end", "interface"], "candidates.min_side_voxels": 1000}
+    spots = {}
+    for supervoxels in (True, False):
+        config = load_config(write_toy(tmp_path, supervoxels=supervoxels), dict(overrides), truth_needed=False)
+        for block in (None, 64):
+            place = open_place(config, tmp_path, tmp_path / "cache", block_vx=block)
+            graph = SegmentationGraph(place.supervoxels)
+            found = BlockFinder(place).find(graph, "endpoint_error_identification", ("split",), None, Counter())
+            spots[supervoxels, block] = sorted((s.site.segment_ids, s.site.location_nm) for s in found.spots)
+    assert spots[True, None] == spots[True, 64]
+    # the bridge between the bodies that segment 4 fuses lies at x 60, y 48
+    near = [at for (segment,), at in spots[True, None] if np.linalg.norm(np.subtract(at, (905, 485, 205))) < 120]
+    assert near
+    assert not spots[False, None] and not spots[False, 64], "pieces that are made from shapes are no evidence"

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from connectomebench.core.correction import Corrections, MergeCorrection, Overlaps, SplitCorrection
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.sites import candidates
 from connectomebench.sites.candidates import (
     MERGE_ERROR_KINDS,
@@ -19,6 +22,7 @@ from connectomebench.sites.candidates import (
     one_a_place,
     path_mm,
 )
+from connectomebench.sites.interface_scores import joining_contacts
 
 
 def y_shape(scale: float = 1000.0) -> Skeleton:
@@ -149,13 +153,78 @@ def test_the_manifest_says_what_each_kind_costs():
     assert length == pytest.approx((2000 + 4 * 1000 * 2**0.5 + 800) / 1e6)
     measured = measure(found, corrections(splits=splits), MERGE_ERROR_KINDS, rules, length)
     assert measured["recall"] == 1 and measured["candidates"] == 2 and measured["precision"] == 1
-    assert {kind: m["recall"] for kind, m in measured["kinds"].items()} == {"branch": 0.5, "waist": 0.5, "parallel": 0}
+    recalls = {kind: m["recall"] for kind, m in measured["kinds"].items()}
+    assert recalls == {"branch": 0.5, "waist": 0.5, "parallel": 0, "interface": 0}
     (point,) = measured["kinds"]["waist"]["curve"]
     assert point["min_score"] == pytest.approx(0.6) and point["candidates_per_mm"] == pytest.approx(1 / length)
     assert measure(found, corrections(splits=splits), SPLIT_ERROR_KINDS, rules, length)["corrections"] == 0
 
 
-@pytest.mark.parametrize(("name", "value"), [("min_detour", 0.5), ("min_constriction", 1.0), ("reach_nm", 0)])
+def contacts(segment: int, x_nm, brightness, depths=50.0, calibres=(100.0, 100.0), voxels=1000) -> SupervoxelInterfaces:
+    """Contacts of the supervoxels 1 and 2, 2 and 3, ... along x."""
+    n = len(x_nm)
+    return SupervoxelInterfaces(
+        np.full(n, segment, np.uint64),
+        np.column_stack([np.arange(1, n + 1), np.arange(2, n + 2)]).astype(np.uint64),
+        np.array([[x, 0, 0] for x in x_nm], np.float32),
+        np.full(n, 20),
+        np.full(n, depths, np.float32),
+        np.tile(np.float32(calibres), (n, 1)),
+        np.full((n, 2), voxels),
+        np.asarray(brightness, np.float32),
+    )
+
+
+def test_contacts_of_supervoxels_are_ranked_and_thinned():
+    rules = CandidateConfig(kinds=("interface",), min_interface=0.26, min_distance_nm=300)
+    skeletons = [(7, y_shape()), (8, y_shape())]
+    found = find_candidates(skeletons, rules, contacts(7, [0, 200, 1000, 3000], [0.7, 0.5, 0.6, 0.99]))
+    assert found.segments.tolist() == [7, 7] and set(found.kinds.tolist()) == {"interface"}
+    # the darker of two near ones, and none that is nearly as bright as its supervoxels
+    assert found.points_nm[:, 0].tolist() == [200, 1000]
+    assert found.scores.tolist() == pytest.approx([(1 - 0.5 * 0.5) * 0.5, (1 - 0.5 * 0.6) * 0.5])
+    assert found.radii_nm.tolist() == [50, 50]
+    thin = contacts(7, [0], [np.nan], depths=20.0)
+    assert find_candidates(skeletons, rules, thin).scores.tolist() == pytest.approx([0.8 * 50 / 70]), "shape alone"
+    assert not len(find_candidates(skeletons, rules).segments)
+    assert not len(find_candidates(skeletons, rules, contacts(9, [0], [0.1])).segments), "no skeleton, no candidate"
+    with_branch = find_candidates(skeletons, CandidateConfig(), contacts(7, [2000], [0.5]))
+    assert with_branch.of_kind("interface").segments.tolist() == [7]
+    assert one_a_place(with_branch, MERGE_ERROR_KINDS, 300).kinds.tolist() == ["branch", "branch"]
+
+
+def test_a_contact_that_joins_a_small_piece_to_the_rest_is_none():
+    """Brighter contacts join first, so that the darkest has three supervoxels on one side."""
+    row = contacts(7, [0, 100, 200, 300], [0.9, 0.5, 0.8, 0.85], voxels=200)
+    assert joining_contacts(row, 1).tolist() == [0, 1, 2, 3]
+    assert joining_contacts(row, 201).tolist() == [1]
+    assert joining_contacts(row, 400).tolist() == [1] and not len(joining_contacts(row, 401))
+    # each segment by itself; and where all is bright, many faces are what holds together
+    other = replace(contacts(8, [0, 100, 200, 300], [np.nan] * 4, voxels=200), areas=np.array([40, 10, 30, 20]))
+    both = SupervoxelInterfaces(
+        *(np.concatenate([getattr(one, name) for one in (row, other)]) for name in row.__dataclass_fields__)
+    )
+    assert joining_contacts(both, 400).tolist() == [1, 5]
+    # in a ring the contact that closes it joins nothing
+    ring = replace(row, supervoxels=np.array([[1, 2], [2, 3], [3, 4], [1, 4]], np.uint64))
+    assert joining_contacts(ring, 1).tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("most", "expected"), [(None, 5), (400.0, 3), (1.0, 1)])
+def test_a_limit_keeps_the_most_pronounced_of_each_kind(most, expected):
+    """The skeleton is 7.66 um long; ends are not limited."""
+    rules = CandidateConfig(min_distance_nm=100, max_per_mm=most)
+    dark = [0.5, 0.1, 0.6, 0.2, 0.7]
+    found = find_candidates([(7, y_shape())], rules, contacts(7, [0, 500, 1000, 1500, 3000], dark))
+    assert len(found.of_kind("end").segments) == 3
+    kept = found.of_kind("interface")
+    assert sorted(kept.scores.tolist()) == pytest.approx([(1 - 0.5 * b) / 2 for b in sorted(dark)[:expected][::-1]])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("min_detour", 0.5), ("min_constriction", 1.0), ("reach_nm", 0), ("min_interface", 1.5), ("max_per_mm", 0)],
+)
 def test_rules_that_make_no_sense_are_refused(name, value):
     with pytest.raises(ConnectomeBenchError, match=name):
         CandidateConfig(**{name: value})

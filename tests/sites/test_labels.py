@@ -23,6 +23,7 @@ from connectomebench.cuts.proposals import propose_cuts
 from connectomebench.sites.candidates import CandidateConfig, find_candidates
 from connectomebench.sites.labels import (
     FRINGE,
+    SMALL_SECOND_BODY,
     SiteConfig,
     endpoint_sites,
     merge_action_sites,
@@ -43,6 +44,7 @@ class Double:
     border_x_nm: float = 1e9
     graph: CutGraph | None = None
     unsure_x_nm: tuple[float, ...] = ()
+    clear: bool = True
     asked: list = field(default_factory=list)
 
     @property
@@ -57,7 +59,7 @@ class Double:
     def surroundings(self, segment_ids, points_nm, radius_nm, question="both"):
         self.asked += zip(segment_ids.tolist(), points_nm[:, 0].tolist(), strict=True)
         unsure = np.isin(points_nm[:, 0], self.unsure_x_nm)
-        return Surroundings(unsure, unsure)
+        return Surroundings(unsure, unsure & ((question != "clear_second_body") | self.clear))
 
     def cut_graph(self, segment_id, center_nm, cutout_nm):
         self.asked.append((segment_id, center_nm, cutout_nm))
@@ -209,6 +211,10 @@ def test_merge_errors() -> None:
     ]
     assert {s.origin for s in found.sites} == {"simulated"}
     assert found.dropped["segment fused or without a sure body"] == 1  # segment 3 has no body
+
+    source.clear = False
+    found = merge_error_sites(source, corrections, candidates, skeletons, RULES, CONTROLS, RADII)
+    assert [s.answer for s in found.sites] == ["no"] and found.dropped[SMALL_SECOND_BODY] == 1 > found.dropped[FRINGE]
 
 
 def chain_graph() -> CutGraph:

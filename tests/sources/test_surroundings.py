@@ -26,6 +26,7 @@ from connectomebench.sources.surroundings import (
     CertaintyConfig,
     Neighbourhood,
     goes_on_outside,
+    holds_clear_second_body,
     holds_second_body,
     volume_surroundings,
 )
@@ -147,9 +148,8 @@ def around(segments: Labels, bodies: Labels, radius: float, *, is_open: bool = T
     middle = (np.array(segments.shape) - 1) / 2
     places = np.indices(segments.shape) - middle.reshape(3, 1, 1, 1)
     near = (places**2).sum(axis=0) <= radius**2
-    return Neighbourhood(
-        segments, bodies, near, np.full((3, 2), is_open), **{"erosion_vx": 2, "min_voxels": 50} | rules
-    )
+    sizes = {"erosion_vx": 2, "min_voxels": 50, "min_case_voxels": 100} | rules
+    return Neighbourhood(segments, bodies, near, np.full((3, 2), is_open), **sizes)
 
 
 def test_boundary_slop_is_no_continuation() -> None:
@@ -174,6 +174,30 @@ def test_a_small_part_counts_where_it_goes_on_beyond_what_is_looked_at() -> None
     assert goes_on_outside(around(segments, bodies, 15), 3, [7])
     assert not goes_on_outside(around(segments, bodies, 15, is_open=False), 3, [7])
     assert goes_on_outside(around(segments, bodies, 15, is_open=False, min_voxels=15), 3, [7])
+
+
+def test_a_case_wants_more_of_the_second_body_than_spoils_a_control() -> None:
+    bodies, segments = np.zeros((2, 41, 41, 41), np.uint32)
+    bodies[:, 12:20, 12:29], segments[:, 12:29, 12:29] = 7, 3
+    cores = {}
+    for depth in range(5, 15):
+        bodies[:, 20:29, 12:29] = 0
+        bodies[14 : 14 + depth, 20:29, 12:29] = 5
+        core = (depth - 4) * 5 * 13  # eroded twice from all sides
+        place = around(segments, bodies, 15, min_voxels=200, min_case_voxels=400)
+        cores[core] = holds_second_body(place, 3), holds_clear_second_body(place, 3)
+    assert cores == {core: (core >= 200, core >= 400) for core in cores}
+    # what lies in the body but not in the segment is no part of it
+    segments[:, 26:] = 0
+    place = around(segments, bodies, 15, min_voxels=200, min_case_voxels=max(cores))
+    assert not holds_clear_second_body(place, 3)
+
+
+def test_a_small_part_that_goes_on_beyond_what_is_looked_at_is_neither_case_nor_control() -> None:
+    bodies, segments = np.zeros((2, 41, 41, 41), np.uint32)
+    bodies[:, :24, 12:29], bodies[30:, 24:29, 12:19], segments[:, :29, 12:29] = 7, 5, 3
+    place = around(segments, bodies, 22)
+    assert holds_second_body(place, 3) and not holds_clear_second_body(place, 3)
 
 
 def test_what_begins_beyond_the_radius_is_not_near() -> None:

@@ -88,12 +88,20 @@ def entry(counts: dict[str, dict[str, int]], fingerprint: str = "f" * 32) -> dic
     }
 
 
-def write_dataset(out: Path, task: str = "merge_action", species: str = "fly") -> Path:
-    """Write a whole dataset folder as the build does; returns OUT/TASK."""
+def write_dataset(
+    out: Path,
+    task: str = "merge_action",
+    species: str = "fly",
+    rows: dict[str, list[dict[str, Any]]] | None = None,
+) -> Path:
+    """Write a whole dataset folder as the build does, of these rows or of small ones; returns OUT/TASK."""
     folder = out / task
-    rows = partition_rows(task, species)
+    rows = rows or partition_rows(task, species)
     for p, own in rows.items():
         write_partition(folder / species, task, p, own, len(own), 1000)
-    counts = {p: {a: sum(r["answer"] == a for r in own) for a in ("no", "yes")} for p, own in rows.items()}
+    named = ("no", "yes") if get_task(task).labels else ("any",)
+    counts = {
+        p: {a: sum(get_task(task).counted_as(r["answer"]) == a for r in own) for a in named} for p, own in rows.items()
+    }
     write_card(folder, add_species(folder, task, species, entry(counts)))
     return folder

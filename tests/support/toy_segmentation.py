@@ -60,7 +60,7 @@ def write_toy(folder: Path, *, truth: bool = True, supervoxels: bool = True) -> 
             "parallel_gap_nm": 20,
         },
         "proposals": {"reach_nm": 900, "min_side_fraction": 0.01, "cuts": {"cutout_nm": 800, "min_body_voxels": 50}},
-        "views": {"image_px": 64, "em_px": 64},
+        "views": {"image_px": 64, "em_px": 64, "engine": "cpu"},
     }  # fmt: skip
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(config))

@@ -136,15 +136,20 @@ def _find(source: Source, config: BuildConfig) -> _Found:
     sizes = corrections.overlaps.segment_sizes()
     large = sorted(s for s, size in sizes.items() if size >= config.sites.min_segment_voxels)
     skeletons = dict(tqdm(source.skeletons(large), "skeletons", total=len(large), unit="segment", delay=1))
-    found = find_candidates(skeletons.items(), config.candidates)
-    request = SiteRequest(
-        source, corrections, skeletons, found, config.sites, config.controls, config.candidates, config.proposals
-    )
+    rules = config.candidates
+    interfaces = None
+    if "interface" in rules.kinds and any("interface" in get_task(task).candidates for task in config.tasks):
+        interfaces = source.supervoxel_interfaces(skeletons)
+        if interfaces is None:
+            _log.info("candidates of the kind interface are left out: the source has no supervoxels")
+            rules = replace(rules, kinds=tuple(kind for kind in rules.kinds if kind != "interface"))
+    found = find_candidates(skeletons.items(), rules, interfaces)
+    request = SiteRequest(source, corrections, skeletons, found, config.sites, config.controls, rules, config.proposals)
     for task in config.tasks:
         _log.info("labelling %s", task)
         kinds = get_task(task).candidates
         if kinds:
-            measured[task] = measure(found, corrections, kinds, config.candidates, path_mm(skeletons.values()))
+            measured[task] = measure(found, corrections, kinds, rules, path_mm(skeletons.values()))
         try:
             labelled[task] = SITE_RULES[task](request)
         except TaskLacking as error:

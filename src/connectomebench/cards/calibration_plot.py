@@ -10,6 +10,7 @@ from PIL import Image
 
 from connectomebench.cards.plotting import BLUE, IDEAL, INK, PAGE, SOFT, render, tidy
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.tasks import get_task
 from connectomebench.dataset.card_template import LEVEL, estimate_text
 from connectomebench.evaluation.calibration import ReliabilityBins, bin_rows, reliability_bins
 from connectomebench.evaluation.results import YES_NO, Summary, default_rows, stated_events, summarise
@@ -87,14 +88,14 @@ def calibration_figure(results: pd.DataFrame) -> bytes:
     Parameters
     ----------
     results
-        Result records of one model on one task, from :func:`connectomebench.evaluation.results.read_results`; only
+        Result records of one model, from :func:`connectomebench.evaluation.results.read_results`; only
         those of the default condition are drawn.
 
     Returns
     -------
     bytes
-        A PNG file: one panel a species and partition, three beside each other. A panel says so where the model states
-        no probability.
+        A PNG file: one panel a task, species and partition, three beside each other. A panel says so where the model
+        states no probability.
 
     Raises
     ------
@@ -125,8 +126,8 @@ def _height(head: float) -> float:
 
 
 def _draw_panel(panel: FigureBase, results: pd.DataFrame, summary: Summary) -> None:
-    here = (results["species"] == summary.species) & (results["partition"] == summary.partition)
-    rows = results[here & results["probability"].notna()]
+    here = (results["task"] == summary.task) & (results["species"] == summary.species)
+    rows = results[here & (results["partition"] == summary.partition) & results["probability"].notna()]
     of = "“yes”" if set(rows["answer"]) <= set(YES_NO) else "the answer given"
     if rows.empty:
         known = f"n = {summary.n}, none with a probability"
@@ -136,7 +137,11 @@ def _draw_panel(panel: FigureBase, results: pd.DataFrame, summary: Summary) -> N
         bins = reliability_bins(rows["probability"].to_numpy(dtype=np.float64), stated_events(rows), BINS)
         draw_reliability(panel, bins, TITLES, of)
     height = _height(TITLES)
-    panel.text(LEFT / WIDTH, 1 - 0.24 / height, f"{summary.species}, {summary.partition}", color=INK, fontsize=12)
+    place = f"{summary.species}, {summary.partition}"
+    if results["task"].nunique() == 1:
+        panel.text(LEFT / WIDTH, 1 - 0.24 / height, place, color=INK, fontsize=12)
+    else:
+        panel.text(LEFT / WIDTH, 1 - 0.24 / height, f"{get_task(summary.task).title}, {place}", color=INK, fontsize=9)
     panel.text(LEFT / WIDTH, 1 - 0.46 / height, known, color=SOFT, fontsize=9)
 
 

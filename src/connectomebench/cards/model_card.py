@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from pathlib import PurePosixPath
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.cards.model_results import (
@@ -40,6 +39,10 @@ KINDS: dict[ModelKind, tuple[str, str]] = {
     "trivial": ("sklearn", "a baseline that is given brightness and area of each colour and nothing of shape"),
     "grey": ("sklearn", "a baseline that is shown uniform grey pictures, and can only know how common each answer is"),
     "image_classifier": ("pytorch", "an image network that sees all pictures of a place and was fine-tuned on them"),
+    "multitask_vit": (
+        "pytorch",
+        "one vision transformer with a head for each of several questions, trained on the pictures of all of them",
+    ),
     "node_probe": (
         "sklearn",
         "a frozen image encoder and a logistic regression that scores the numbered nodes of a view",
@@ -59,7 +62,7 @@ def model_card(
     repo_id: str,
     files: Collection[str],
     dataset: str | None = None,
-    recalibrations: Mapping[str, Recalibration] = MappingProxyType({}),
+    recalibrations: Sequence[Recalibration] = (),
 ) -> ModelCard:
     """Build the card of a model.
 
@@ -76,7 +79,7 @@ def model_card(
     dataset
         ``ORG/NAME`` of the dataset it was evaluated on, for the example; None takes the one it was trained on.
     recalibrations
-        Calibrations stored beside the model, by species.
+        Calibrations stored beside the model.
 
     Returns
     -------
@@ -90,7 +93,8 @@ def model_card(
     """
     from huggingface_hub import ModelCard
 
-    task = get_task(record.task)
+    tasks = [get_task(name) for name in record.tasks]
+    task, several = tasks[0], len(tasks) > 1
     if not record.trained_on:
         raise ConnectomeBenchError(f"the record of {record.name} names no training data; train the model again")
     for data in record.trained_on:
@@ -101,7 +105,8 @@ def model_card(
     found = evaluations(results, record)
     base = _public_name(record.base_model) if record.base_model else None
     simulated = list(dict.fromkeys(d.species for d in record.trained_on if d.source["simulated_errors"]))
-    simulated_em = list(dict.fromkeys(d.species for d in record.trained_on if d.source["simulated_em"]))
+    seen_em = [d for d in record.trained_on if get_task(d.task if several else task.name).has_em]
+    simulated_em = list(dict.fromkeys(d.species for d in seen_em if d.source["simulated_em"]))
     data = _card_data(record, found, repo_id)
     hub = next((d for d in record.trained_on if d.repo), None)
     text = render(
@@ -109,23 +114,25 @@ def model_card(
         card_data=data.to_yaml(),
         record=record,
         task=task,
+        tasks=tasks,
+        several=several,
         what=KINDS[record.kind][1],
         is_baseline=record.kind in BASELINES,
         repo_id=repo_id,
         base=base,
         base_on_hub=_is_on_hub(record),
         dataset=hub.repo if hub else dataset or f"out/{task.name}",
-        trained_on=[_data(d) for d in record.trained_on],
+        trained_on=[({"task": d.task} if several else {}) | _data(d) for d in record.trained_on],
         licences=sorted({d.source["license"] for d in record.trained_on}),
         license=data.license,
         citations=list(dict.fromkeys(d.source["citation"] for d in record.trained_on if d.source["citation"])),
         simulated=simulated,
-        simulated_em=simulated_em if task.has_em else [],
+        simulated_em=simulated_em,
         config=_yaml(_public(json.loads(json.dumps(record.config)))),
         evaluations=found,
         metric_names=[METRIC_NAMES[name][1] for name in TABLES[task.scoring]],
         any_cost=any(value != DASH for e in found for value in e.cost.values()),
-        effects=calibration_effects(results, recalibrations),
+        effects=calibration_effects(results, recalibrations, by_task=several),
         calibration=CALIBRATION if CALIBRATION in files else None,
         level=f"{LEVEL:.0%}",
     )
@@ -138,11 +145,11 @@ def model_card(
 def _card_data(record: ModelRecord, found: list[Evaluation], repo_id: str) -> ModelCardData:
     from huggingface_hub import ModelCardData
 
-    tags = [ORGANISATION, record.task, *record.species, record.kind]
+    tags = [ORGANISATION, *record.tasks, *dict.fromkeys(record.species), record.kind]
     if any(d.source["simulated_errors"] for d in record.trained_on):
         tags.append("simulated")
     pipeline = "image-text-to-text" if record.kind in _READS_TEXT else "image-classification"
-    entries = index_entries(found, pipeline, record.task)
+    entries = index_entries(found, pipeline)
     return ModelCardData(
         base_model=record.base_model if _is_on_hub(record) else None,
         datasets=list(dict.fromkeys(d.repo for d in record.trained_on if d.repo)) or None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
     Returns
     -------
     list[Evaluation]
-        Sorted by species and partition.
+        Sorted by task, species and partition.
 
     Raises
     ------
@@ -104,31 +104,39 @@ def evaluations(results: pd.DataFrame | None, record: ModelRecord) -> list[Evalu
     if results is None or results.empty:
         return []
     results = default_rows(results)
-    for column, own in (("model", record.name), ("model_revision", record.revision), ("task", record.task)):
-        other = sorted(set(results[column]) - {own})
+    known = {"model": {record.name}, "model_revision": {record.revision}, "task": set(record.tasks)}
+    for column, own in known.items():
+        other = sorted(set(results[column]) - own)
         if other:
+            named = ", ".join(record.tasks)
             raise ConnectomeBenchError(
-                f"the card is of {record.name}, revision {record.revision}, for {record.task}, and the results hold "
+                f"the card is of {record.name}, revision {record.revision}, for {named}, and the results hold "
                 f"{column} {other[0]!r}; give the results of this model alone"
             )
     found = []
     for summary in summarise(results):
-        here = (results["species"] == summary.species) & (results["partition"] == summary.partition)
-        rows = results[here]
+        rows = rows_of(results, summary)
         prints = sorted(set(rows["dataset_fingerprint"]))
         if len(prints) > 1:
             raise ConnectomeBenchError(
                 f"the results on {summary.species}/{summary.partition} mix the data {' and '.join(prints)}; evaluate "
                 "on one of them"
             )
-        same = [d for d in record.trained_on if (d.species, d.fingerprint) == (summary.species, prints[0])]
-        note = _note(summary, same, record)
+        own = record.of_task(summary.task)
+        same = [d for d in own.trained_on if (d.species, d.fingerprint) == (summary.species, prints[0])]
+        note = _note(summary, same, own)
         found.append(Evaluation(summary, prints[0], same[0] if same else None, note, _cost(rows)))
     return found
 
 
+def rows_of(results: pd.DataFrame, summary: Summary) -> pd.DataFrame:
+    """Return the rows that a summary is of."""
+    here = (results["task"] == summary.task) & (results["species"] == summary.species)
+    return results[here & (results["partition"] == summary.partition)]
+
+
 def calibration_effects(
-    results: pd.DataFrame | None, recalibrations: Mapping[str, Recalibration]
+    results: pd.DataFrame | None, recalibrations: Sequence[Recalibration], *, by_task: bool = False
 ) -> list[dict[str, str]]:
     """Measure what each stored calibration does on the test rows of each species; one row of a table each.
 
@@ -137,20 +145,24 @@ def calibration_effects(
     results
         As for :func:`evaluations`.
     recalibrations
-        Calibrations of this model, by the species whose validation rows they were fitted on.
+        Calibrations of this model.
+    by_task
+        Name the task in the table.
     """
     if results is None or results.empty:
         return []
     test = default_rows(results)
     test = test[(test["partition"] == "test") & test["probability"].notna()]
     rows = []
-    for fitted_on, recalibration in sorted(recalibrations.items()):
-        own = test[test["task"] == recalibration.task]
+    for recalibration in recalibrations:
+        task, fitted_on = recalibration.task, recalibration.species
+        own = test[test["task"] == task]
         for species in sorted(set(own["species"])):
             effect = effect_on(own[own["species"] == species], recalibration)
             before, after, brier = effect.before, effect.after, effect.brier
             rows.append(
                 {
+                    **({"task": task} if by_task else {}),
                     "species": species,
                     "fitted on validation rows of": f"{fitted_on} ({recalibration.n} rows)",
                     "method": recalibration.method,
@@ -180,7 +192,7 @@ def _cost(rows: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[EvalResult]:
+def index_entries(found: list[Evaluation], task_type: str) -> list[EvalResult]:
     """Return the ``model-index`` entries: every defined metric, with interval and n in its name.
 
     The dataset is named by its Hub id where the model was trained on the same data; else by its task, and in any case
@@ -192,14 +204,13 @@ def index_entries(found: list[Evaluation], task_type: str, task: str) -> list[Ev
         From :func:`evaluations`.
     task_type
         Pipeline tag of the model.
-    task
-        Name of our task.
     """
     from huggingface_hub import EvalResult
 
     entries = []
     for evaluation in found:
         summary, data = evaluation.summary, evaluation.trained_on
+        task = summary.task
         place: dict[str, Any] = {
             "task_type": task_type,
             "task_name": get_task(task).title,

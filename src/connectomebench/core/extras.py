@@ -10,6 +10,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 
 EXTRA_OF: dict[str, str] = {
     "accelerate": "models",
+    "timm": "models",
     "torch": "models",
     "torchvision": "models",
     "transformers": "models",

@@ -14,6 +14,7 @@ from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import CutGraph
 from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.whole_segment import WholeSegments
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class SourceInfo:
         return site.sample_id(own.species, f"{own.name}@{own.version}")
 
 
-Question = Literal["goes_on", "second_body", "both"]
+Question = Literal["goes_on", "second_body", "clear_second_body", "both"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,9 @@ class Surroundings:
         bool, shape (n,): the core of a body of the segment goes on outside the segment within the radius, whatever id
         it has there, or none.
     second_body
-        bool, shape (n,): the cores of two bodies or more lie within the radius inside the segment.
+        bool, shape (n,): the cores of two bodies or more lie within the radius inside the segment. Where the question
+        was ``clear_second_body``, so much of each that nobody can take it for slop: what is no control need not be a
+        case.
     """
 
     goes_on: NDArray[np.bool_]
@@ -173,6 +176,10 @@ class Source(SiteSource, Protocol):
         small to count and those without a segment are seen here, though no correction lists them. What ``question``
         does not ask is False everywhere.
         """
+        ...
+
+    def supervoxel_interfaces(self, segment_ids: Iterable[int]) -> SupervoxelInterfaces | None:
+        """Return the contacts between supervoxels inside some segments; None where there are no supervoxels."""
         ...
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:

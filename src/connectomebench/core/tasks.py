@@ -17,7 +17,7 @@ from connectomebench.core.errors import unknown_name
 AnswerKind = Literal["yes_no", "choice", "point", "points", "mask"]
 Balance = Literal["pairs", "none_share", "classes", "free"]
 Scoring = Literal["exact", "places", "masks"]
-CandidateKind = Literal["end", "branch", "waist", "parallel"]
+CandidateKind = Literal["end", "branch", "waist", "parallel", "interface"]
 
 MESH_VIEWS = ("front", "side", "top")
 EM_VIEWS = ("em_xy", "em_xz", "em_yz")
@@ -30,7 +30,7 @@ NONE = "none"
 ANY = "any"
 """Stands for all answers of a task where they are places or masks."""
 SPLIT_ERROR_KINDS: tuple[CandidateKind, ...] = ("end",)
-MERGE_ERROR_KINDS: tuple[CandidateKind, ...] = ("branch", "waist", "parallel")
+MERGE_ERROR_KINDS: tuple[CandidateKind, ...] = ("branch", "waist", "parallel", "interface")
 
 
 @dataclass(frozen=True)

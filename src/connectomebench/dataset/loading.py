@@ -17,6 +17,7 @@ from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.dataset.repo_layout import check_species_name
 from connectomebench.dataset.rows import DataRecord, Rows
+from connectomebench.dataset.schema import GEOMETRY
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,6 +31,7 @@ def load_rows(
     cache: Path | None = None,
     *,
     task: str | None = None,
+    geometry: bool = False,
 ) -> Rows:
     """Load one partition of one species.
 
@@ -51,12 +53,14 @@ def load_rows(
         Folder for the cache of `datasets`; its own by default.
     task
         Which task to ask of a public dataset that holds several; our own hold one.
+    geometry
+        The rows must have geometry channels: ours as they were built, those of ConnectomeBench2 converted.
 
     Raises
     ------
     ConnectomeBenchError
-        If there is no such dataset, species or partition, the partition has no rows, its files are not those of its
-        manifest, or the Hub cannot be reached.
+        If there is no such dataset, species or partition, the partition has no rows, or no geometry channels where they
+        are asked for, its files are not those of its manifest, or the Hub cannot be reached.
 
     Examples
     --------
@@ -75,7 +79,7 @@ def load_rows(
     if load_public is not None:
         if task is None:
             raise ConnectomeBenchError(f"{name} holds rows of several tasks; name one (--task)")
-        return load_public(task, species, partition, revision, cache)
+        return load_public(task, species, partition, revision, cache, geometry=geometry)
     folder = Path(name)
     local = folder.is_dir()
     if local and revision is not None:
@@ -108,6 +112,10 @@ def load_rows(
         fetched = _fetch_rows(name, commit, species, partition, entry)
         with _published(name):
             rows = _read_rows(fetched, partition, entry, cache)
+    if geometry and GEOMETRY not in rows.column_names:
+        raise ConnectomeBenchError(
+            f"the rows of {name} ({species}) have no geometry channels; build with `views: {{geometry: true}}`"
+        )
     data = DataRecord(
         task=manifest["task"],
         species=species,

@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.tasks import TASKS, Task
+from connectomebench.core.tasks import TASKS, Task, get_task
 from connectomebench.demo.demo_data import named_repositories
 
 if TYPE_CHECKING:
@@ -29,8 +29,10 @@ MODELS_VARIABLE = "CONNECTOMEBENCH_MODELS"
 ENDPOINT_VARIABLE = "CONNECTOMEBENCH_ENDPOINT"
 ENDPOINT_MODEL_VARIABLE = "CONNECTOMEBENCH_ENDPOINT_MODEL"
 # kinds that answer on a CPU within seconds
-_KINDS = ("probe", "trivial", "image_classifier")
+_KINDS = ("probe", "trivial", "image_classifier", "multitask_vit")
 _EXPLAINED = ("probe", "image_classifier")
+# scores every node of a sample, and needs nothing more to be explained
+_OF_NODES = "node_probe"
 # their layers are watched while they run, and would see the pictures of another visitor
 _ONE_AT_A_TIME = Lock()
 _ENDPOINT_TIMEOUT_S = 60.0
@@ -121,10 +123,12 @@ def find_models(folder: Path) -> dict[str, list[AskableModel]]:
         except ConnectomeBenchError as error:
             _log.warning("a model of the demo is left out: %s", error)
             continue
-        if record is not None and record.kind in _KINDS and record.task in found:
-            found[record.task].append(
-                AskableModel(record.name, record.kind, source, tuple(sorted(set(record.species))), _simulated(record))
-            )
+        # an upload is drawn as pictures alone
+        if record is None or record.kind not in _KINDS or record.config.get("geometry"):
+            continue
+        for own in (record.of_task(task) for task in record.tasks if task in found):
+            species = tuple(sorted(set(own.species)))
+            found[own.task].append(AskableModel(own.name, own.kind, source, species, _simulated(own)))
     if served := os.environ.get(ENDPOINT_MODEL_VARIABLE, ""):
         for models in found.values():
             models.append(AskableModel(served, "endpoint", None, (), "no"))
@@ -133,7 +137,7 @@ def find_models(folder: Path) -> dict[str, list[AskableModel]]:
 
 @lru_cache(maxsize=64)
 def explainable(folder: Path, task: str) -> tuple[AskableModel, ...]:
-    """Find the models below ``folder/models`` of a task whose evidence can be drawn; they are not loaded.
+    """Find the models below ``folder/models`` of a task whose evidence can be shown; they are not loaded.
 
     Parameters
     ----------
@@ -144,8 +148,9 @@ def explainable(folder: Path, task: str) -> tuple[AskableModel, ...]:
     """
     from connectomebench.models.model_record import FILE_NAME
 
-    if find_spec("pytorch_grad_cam") is None or find_spec("torch") is None:
+    if find_spec("torch") is None:
         return ()
+    kinds = (_OF_NODES, *(_EXPLAINED if find_spec("pytorch_grad_cam") is not None else ()))
     found = []
     for path in sorted((folder / "models").rglob(FILE_NAME)):
         try:
@@ -153,7 +158,7 @@ def explainable(folder: Path, task: str) -> tuple[AskableModel, ...]:
         except ConnectomeBenchError as error:
             _log.warning("a model of the demo is left out: %s", error)
             continue
-        if record is not None and record.kind in _EXPLAINED and record.task == task:
+        if record is not None and record.kind in kinds and record.task == task:
             species = tuple(sorted(set(record.species)))
             found.append(AskableModel(record.name, record.kind, str(path.parent), species, _simulated(record)))
     return tuple(found)
@@ -200,6 +205,42 @@ def ask(models: Sequence[AskableModel], task: Task, images: Sequence[Image.Image
         "images": [list(images)],
     }
     return [_opinion(model, row) for model in models]
+
+
+def ask_nodes(
+    models: Sequence[AskableModel], row: Mapping[str, Any], images: Sequence[Image.Image]
+) -> list[tuple[AskableModel, str, NDArray[np.float64]]]:
+    """Ask models of places about one stored sample.
+
+    Parameters
+    ----------
+    models
+        From :func:`explainable`; those of other kinds are left out.
+    row
+        Small columns of the sample.
+    images
+        In the order of its views.
+
+    Returns
+    -------
+    list of tuple
+        Model, its answer, and its score of each node, in the order of the models. One that fails is left out, and the
+        reason is logged.
+    """
+    from connectomebench.models.node_probe import NodeProbe
+    from connectomebench.models.place_baselines import best_nodes
+
+    batch = {name: [row[name]] for name in ("task", "question", "views", "extent_nm")} | {"images": [list(images)]}
+    found = []
+    for model in models:
+        try:
+            asked = _loaded(model)()
+            if isinstance(asked, NodeProbe):
+                (scores,) = asked.node_scores(batch)
+                found.append((model, best_nodes(scores, get_task(row["task"])), scores))
+        except ConnectomeBenchError as error:
+            _log.warning("%s cannot be asked: %s", model.name, error)
+    return found
 
 
 def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:

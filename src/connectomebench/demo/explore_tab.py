@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup, escape
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.places import nodes_in, read_places
 from connectomebench.core.tasks import Task
 from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.html import facts, models_table, origin, warning
 from connectomebench.demo.neuroglancer import link_html
+from connectomebench.demo.place_views import place_words
 from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
 from connectomebench.demo.sample_pictures import pictures_html, thumbnail, views_html
 from connectomebench.demo.scene_view import sample_scene
@@ -241,17 +240,7 @@ def _detail(content: AppData, key: tuple[str, str], number: int, answers_shown: 
 
 def _answer_words(row: dict[str, Any], task: Task) -> str:
     """Say the answer; of places also the nodes nearest to them, whose numbers stand in the pictures."""
-    places = read_places(row["answer"]) if task.scoring == "places" else None
-    nodes = nodes_in(row["question"]) if places else {}
-    if places is None or not nodes:
-        return row["answer"]
-    numbers = [
-        min(nodes, key=lambda number: math.dist(nodes[number], place))
-        for place in (*places.sources, *places.sinks)
-        if isinstance(place, tuple)
-    ]
-    named = " and ".join(f"node {number}" for number in numbers)
-    return f"{row['answer']} (nm from the middle of the pictures; nearest: {named})"
+    return place_words(row["answer"], row) if task.scoring == "places" else row["answer"]
 
 
 def _answer_views(content: AppData, key: tuple[str, str], number: int) -> Markup:
@@ -264,6 +253,10 @@ def _answer_views(content: AppData, key: tuple[str, str], number: int) -> Markup
     return Markup("<h3>The answer: what the right split takes away, in orange</h3>") + shown
 
 
+def _second_place(place: Sequence[float] | None) -> str:
+    return "" if not place else f"{', '.join(f'{c:,.0f}' for c in place[:3])} nm, edge {place[3]:,.0f} nm"
+
+
 def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> dict[str, str]:
     source = content.samples.collections[key].source
     place = ", ".join(f"{value:,.0f}" for value in row["location_nm"])
@@ -274,6 +267,7 @@ def _provenance(content: AppData, key: tuple[str, str], row: dict[str, Any]) -> 
         "Origin": f"{row['origin']}: {origin(row)}",
         "Place (x, y, z)": f"{place} nm",
         "Edge of a view": f"{row['extent_nm']:,.0f} nm",
+        "Place of the second picture": _second_place(row.get("second_place")),
         "Segments": ", ".join(map(str, row["segment_ids"])),
         "Bodies": ", ".join(map(str, row["body_ids"])),
         "Group": row["group"],

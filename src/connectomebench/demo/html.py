@@ -8,7 +8,9 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from connectomebench.demo.recorded_answers import RecordedAnswers
+from connectomebench.core.tasks import TASKS
+from connectomebench.demo.place_views import place_words
+from connectomebench.demo.recorded_answers import RecordedAnswer, RecordedAnswers
 from connectomebench.demo.stored_samples import Collection
 from connectomebench.evaluation.calibration import wilson_interval
 
@@ -25,6 +27,8 @@ _KINDS = {
     "trivial": "measures brightness and areas of colour, nothing of shape",
     "grey": "sees grey pictures only, so it can but guess",
     "image_classifier": "an image network trained on this task",
+    "node_probe": "scores the numbered nodes by a frozen image encoder where they are drawn",
+    "multitask_vit": "a vision transformer trained on this task and others",
     "mask_unet": "a small U-Net trained on this task",
     "adapter": "a vision-language model trained on this task",
     "vlm": "a vision-language model as it is",
@@ -100,19 +104,22 @@ def warning(collection: Collection) -> Markup:
 
 
 def models_table(found: RecordedAnswers, row: Mapping[str, Any]) -> Markup:
-    """Return the models' answers to one sample: answer, correctness, P(yes) as a bar, replies to unfold."""
+    """Return the models' answers to one sample: answer, correctness, P(yes) as a bar, replies to unfold.
+
+    Of places and masks there is a score in place of the last two.
+    """
     said = found.of(row)
     if not said:
         reason = (
             "The records of models cannot be read." if found.unreadable else "No model was asked about this sample."
         )
         return Markup('<p class="cb-soft">{}</p>').format(reason)
+    exact = TASKS[row["task"]].scoring == "exact"
     rows = [
         (
-            model_name(one.model, found.kinds, found.always(one.model, row)),
-            "no answer found" if one.prediction is None else one.prediction,
-            _right(one.right),
-            probability_bar(one.probability),
+            model_name(one.model, found.kinds, found.always(one.model, row) if exact else None),
+            _given(one, row),
+            *((_right(one.right), probability_bar(one.probability)) if exact else (score_words(one),)),
         )
         for one in said
     ]
@@ -123,8 +130,20 @@ def models_table(found: RecordedAnswers, row: Mapping[str, Any]) -> Markup:
         for one in said
         if one.reply
     )
-    head = ("Model", "Answer", "Right?", "Probability it gave to “yes”")
+    head = ("Model", "Answer", "Right?", "Probability it gave to “yes”") if exact else ("Model", "Answer", "Score")
     return table("What models answered", head, rows) + replies
+
+
+def _given(said: RecordedAnswer, row: Mapping[str, Any]) -> str:
+    if said.prediction is None:
+        return "no answer found"
+    scoring = TASKS[row["task"]].scoring
+    return {"places": place_words(said.prediction, row), "masks": "masks"}.get(scoring, said.prediction)
+
+
+def score_words(said: RecordedAnswer) -> Markup:
+    """Write the score of an answer, from 0 to 1."""
+    return Markup('<span class="cb-{}">{:.2f}</span>').format("right" if said.right else "wrong", said.score)
 
 
 def _right(right: bool) -> Markup:

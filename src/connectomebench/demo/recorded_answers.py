@@ -12,8 +12,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.place_score import score_text
-from connectomebench.core.tasks import TASKS
+from connectomebench.demo.answer_scores import is_right, recorded_score
 from connectomebench.demo.stored_samples import StoredSamples
 
 if TYPE_CHECKING:
@@ -39,8 +38,10 @@ class RecordedAnswer:
         The answer; None if it could not be parsed.
     probability
         P(yes); None if the model states none.
+    score
+        Between 0 and 1 (:mod:`connectomebench.demo.answer_scores`); 1 or 0 where an answer is right or wrong.
     right
-        Whether the answer is correct.
+        Whether that counts as correct.
     reply
         Text of a language model; None if it wrote none.
     """
@@ -48,6 +49,7 @@ class RecordedAnswer:
     model: str
     prediction: str | None
     probability: float | None
+    score: float
     right: bool
     reply: str | None
 
@@ -161,8 +163,9 @@ def _load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
         *(frame[name] for name in columns), strict=True
     ):
         stated = None if probability is None or math.isnan(probability) else float(probability)
-        right = _is_right(task, prediction, answer)
-        said = RecordedAnswer(label(model, condition), prediction, stated, right, reply or None)
+        score = recorded_score(task, prediction, answer)
+        right = is_right(task, score)
+        said = RecordedAnswer(label(model, condition), prediction, stated, score, right, reply or None)
         by_sample.setdefault((task, species, sample), []).append(said)
     ordered = {key: tuple(sorted(said, key=lambda one: one.model)) for key, said in by_sample.items()}
     summaries = tuple(summarise(frame)) if len(frame) else ()
@@ -178,12 +181,5 @@ def _load(folder: Path, samples: StoredSamples) -> RecordedAnswers:
 def _models(folder: Path) -> list[ModelRecord]:
     from connectomebench.models.model_record import FILE_NAME, read_record
 
-    return [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]
-
-
-def _is_right(task: str, prediction: str | None, answer: str) -> bool:
-    """Tell whether an answer is right: of places, whether it has full credit."""
-    known = TASKS.get(task)
-    if known is not None and known.scoring == "places":
-        return score_text(prediction, answer) >= 1
-    return prediction == answer
+    records = [read_record(path.parent) for path in sorted(folder.rglob(FILE_NAME))]
+    return [record.of_task(task) for record in records for task in record.tasks]

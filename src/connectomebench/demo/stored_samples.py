@@ -128,9 +128,20 @@ class StoredSamples:
             As :meth:`pictures`.
         """
         shown = self.pictures(key, number)
+        return [with_mask(picture, mask) for picture, mask in zip(shown, self.masks(key, number), strict=False)]
+
+    def masks(self, key: tuple[str, str], number: int) -> list[bytes]:
+        """Return the masks of one row as PNG files, in the order of its ``views``; none where it has no masks.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            As :meth:`pictures`.
+        """
+        if key not in self.places or not 0 <= number < len(self.places[key]):
+            raise ConnectomeBenchError("there is no such sample; reload the page")
         place = self.places[key][number]
-        masks = _targets(place.file, place.row_group)[place.number].as_py() or ()
-        return [_with_mask(picture, mask["bytes"]) for picture, mask in zip(shown, masks, strict=False)]
+        return [mask["bytes"] for mask in _targets(place.file, place.row_group)[place.number].as_py() or ()]
 
     def shown(self, key: tuple[str, str]) -> list[int]:
         """Return the rows shown to visitors: the test partition, or all rows if there is none."""
@@ -248,8 +259,14 @@ def _column(file: Path, row_group: int, name: str, missing: pa.ChunkedArray | No
         raise ConnectomeBenchError("the pictures of this sample cannot be read; choose another one") from error
 
 
-def _with_mask(picture: bytes, mask: bytes) -> bytes:
-    """Draw a mask over a picture; both and the result are PNG files."""
+def with_mask(picture: bytes, mask: bytes) -> bytes:
+    """Draw a mask over a picture; both and the result are PNG files.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If one of them cannot be read.
+    """
     from PIL import Image
 
     from connectomebench.rendering.mask_overlay import draw_mask

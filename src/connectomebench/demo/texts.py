@@ -25,6 +25,7 @@ _PLAIN = {
     "split_proposal": "Where should the blue piece be cut, so that its two neurons come apart?",
     "merge_error_identification": "Are two different neurons fused into the blue piece, in the middle of the pictures?",
     "split_action": "Should the piece be cut into the blue and the orange part?",
+    "split_mask_generation": "Which part of the blue piece belongs to another neuron? Mark the smaller of the two.",
     "segment_identity": "Do both pictures show the same piece?",
     "segment_classification": "What is the blue piece?",
 }
@@ -59,7 +60,7 @@ def question(task: Task) -> str:
 def answers(task: Task) -> list[tuple[str, str]]:
     """Return the possible answers and the texts of their buttons, which end with the key; yes comes first.
 
-    Empty if the answer is a place.
+    Empty if the answer is a place or a mask.
     """
     if set(task.labels) == set(_YES_NO):
         return [(answer, f"{answer.capitalize()} ({key})") for answer, key in _YES_NO.items()]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from connectomebench.core.tasks import get_task
+from connectomebench.demo.answer_scores import is_right, visitor_score
 from connectomebench.demo.html import tally
 from connectomebench.demo.recorded_answers import RecordedAnswers
 from connectomebench.demo.stored_samples import StoredSamples
@@ -29,14 +31,14 @@ class VisitorState:
     answered
         Whether the current sample has been answered.
     first
-        First answers: (task, species, row) -> whether it was right.
+        First answers: (task, species, row) -> their score, 1 or 0 where an answer is right or wrong.
     """
 
     key: Key
     seed: int
     seen: Mapping[Key, int] = field(default_factory=dict)
     answered: bool = False
-    first: Mapping[tuple[str, str, int], bool] = field(default_factory=dict)
+    first: Mapping[tuple[str, str, int], float] = field(default_factory=dict)
 
     def number(self, samples: StoredSamples) -> int:
         """Return the current row: all rows in the visitor's random order, then from the start again."""
@@ -56,18 +58,23 @@ class VisitorState:
     def answer(self, samples: StoredSamples, said: str) -> VisitorState:
         """Record an answer; repeated samples and second answers are not counted."""
         number = self.number(samples)
-        right = samples.row(self.key, number)["answer"] == said
-        return replace(self, answered=True, first={(*self.key, number): right, **self.first})
+        score = visitor_score(samples, self.key, number, said)
+        return replace(self, answered=True, first={(*self.key, number): score, **self.first})
 
     def score(self, samples: StoredSamples, answers: RecordedAnswers) -> list[str]:
         """Return the visitor's score in this task, and every model's score on the same samples."""
-        numbers = {number: right for (*key, number), right in self.first.items() if tuple(key) == self.key}
+        numbers = {number: score for (*key, number), score in self.first.items() if tuple(key) == self.key}
         if not numbers:
             return []
-        lines = [f"You: {tally(sum(numbers.values()), len(numbers))}"]
-        models: dict[str, list[bool]] = {}
+        models: dict[str, list[float]] = {}
         for number in numbers:
             for said in answers.of(samples.row(self.key, number)):
-                models.setdefault(said.model, []).append(said.right)
-        lines += [f"{model}: {tally(sum(right), len(right))}" for model, right in sorted(models.items())]
-        return lines
+                models.setdefault(said.model, []).append(said.score)
+        every = [("You", list(numbers.values())), *sorted(models.items())]
+        return [f"{name}: {_summary(self.key[0], scores)}" for name, scores in every]
+
+
+def _summary(task: str, scores: Sequence[float]) -> str:
+    """Say how many answers were right; of places and masks, the mean score first."""
+    right = tally(sum(is_right(task, score) for score in scores), len(scores))
+    return right if get_task(task).scoring == "exact" else f"mean score {np.mean(scores):.2f}; {right}"

@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
+from connectomebench.core.geometry_channels import (
+    CHANNEL_NAMES,
+    GEOMETRY_CHANNELS,
+    GEOMETRY_PX,
+    pack_channels,
+    read_geometry,
+)
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, Task, get_task
 from connectomebench.models.base import Batch, column
 from connectomebench.models.images import decode
@@ -52,7 +59,8 @@ def ablate(batch: Batch, name: str) -> Batch:
     Returns
     -------
     Batch
-        The same columns with new ``views`` and ``images``, still aligned.
+        The same columns with new ``views`` and ``images``, still aligned, and ``geometry`` changed alike where it is
+        there.
 
     Raises
     ------
@@ -66,7 +74,10 @@ def ablate(batch: Batch, name: str) -> Batch:
     change = _ON_ROWS[name]
     rows = zip(column(batch, "task"), column(batch, "views"), column(batch, "images"), strict=True)
     changed = [change(get_task(task), views, images) for task, views, images in rows]
-    return {**batch, "views": [list(views) for views, _ in changed], "images": [list(images) for _, images in changed]}
+    shown = {"views": [list(views) for views, _ in changed], "images": [list(images) for _, images in changed]}
+    if "geometry" in batch:
+        shown["geometry"] = [_ON_CHANNELS[name](channels) for channels in batch["geometry"]]
+    return {**batch, **shown}
 
 
 def shuffle_labels(dataset: Dataset, seed: int) -> Dataset:
@@ -172,6 +183,26 @@ def _grey() -> Image.Image:
     return Image.new("RGB", (BLANK_PX, BLANK_PX), _GREY)
 
 
+@cache
+def _no_channels() -> dict[str, Any]:
+    empty = np.zeros((GEOMETRY_CHANNELS, GEOMETRY_PX, GEOMETRY_PX), np.float32)
+    return {"bytes": pack_channels(empty), "path": None}
+
+
+def _swapped_masks(channels: Sequence[Any]) -> list[Any]:
+    first, second = CHANNEL_NAMES.index("mask_first"), CHANNEL_NAMES.index("mask_second")
+    order = list(range(GEOMETRY_CHANNELS))
+    order[first], order[second] = second, first
+    return [{"bytes": pack_channels(view[order]), "path": None} for view in read_geometry(channels)]
+
+
+# the first view of meshes is the first of those that have channels
+_ON_CHANNELS: dict[str, Callable[[Sequence[Any]], list[Any]]] = {
+    "blank_images": lambda channels: [_no_channels()] * len(channels),
+    "one_view": lambda channels: list(channels[:1]),
+    "no_em": list,
+    "swapped_colours": _swapped_masks,
+}
 _ON_ROWS: dict[str, Callable[[Task, Sequence[str], Sequence[Any]], _Shown]] = {
     "blank_images": _blank,
     "one_view": _one_view,

@@ -13,6 +13,7 @@ from connectomebench.core.tasks import get_task
 from connectomebench.core.version import __version__
 from connectomebench.dataset.loading import load_rows
 from connectomebench.dataset.rows import Rows
+from connectomebench.dataset.schema import GEOMETRY
 from connectomebench.evaluation.ablations import ablate, shuffle_labels
 from connectomebench.evaluation.answer_mode import AnswerMode, scores_by_default
 from connectomebench.evaluation.console_summary import simulated_note, summary_lines
@@ -24,6 +25,7 @@ from connectomebench.evaluation.runner import DEFAULT_RUN, RunConfig, evaluate_m
 from connectomebench.evaluation.subsample import balanced_sample, sample_name
 from connectomebench.evaluation.true_answers import dataset_answers
 from connectomebench.models.choices import ASKED_OF_EACH, ChoiceModel, fit_none_weight
+from connectomebench.models.model_record import TASKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,7 +169,9 @@ def evaluate(
     unchanged = eval_data.ablation in (None, BASE_MODEL, SHUFFLED_LABELS)
     rows = load_rows(eval_data.dataset, eval_data.species, eval_data.partition, eval_data.revision, task=eval_data.task)
     prepare = None if unchanged else partial(ablate, name=cast(str, eval_data.ablation))
-    loaded = [_for_choices(load_model_spec(model_spec), rows, eval_data)]
+    spec = load_model_spec(model_spec)
+    rows = _with_channels(spec, rows, eval_data)
+    loaded = [_for_choices(spec, rows, eval_data)]
     model, named = _prepare_model(
         loaded[0], prompt_options if cascade_rule is None else DEFAULT_PROMPT_OPTIONS, rows, eval_data, prepare
     )
@@ -215,15 +219,15 @@ def _write_calibrated(
 
     That of the rows' species where there is one; else each, to see what it is worth here.
     """
-    species = found["species"].iloc[0]
-    stored = loaded.recalibrations
+    species, task = found["species"].iloc[0], found["task"].iloc[0]
+    stored = {one.species: one for one in loaded.recalibrations if one.task == task}
     for recalibration in [stored[species]] if species in stored else list(stored.values()):
         if recalibration.model_revision != found["model_revision"].iloc[0]:
             echo(
                 f"the calibration on {recalibration.species} is of another revision of the model and was not applied; "
                 "run connectomebench calibrate again"
             )
-        elif recalibration.task == found["task"].iloc[0] and found["probability"].notna().any():
+        elif found["probability"].notna().any():
             yield write_calibrated(found, recalibration, out)
 
 
@@ -236,20 +240,36 @@ def _select_rows(rows: Dataset, eval_data: EvalData) -> Dataset:
     return rows.select(sorted(balanced_sample(rows["answer"], eval_data.max_samples, eval_data.seed)))
 
 
+def _with_channels(loaded: LoadedModel, rows: Rows, eval_data: EvalData) -> Rows:
+    """Return the rows with geometry channels if the model was trained on them."""
+    if loaded.record is None or not loaded.record.config.get(GEOMETRY) or GEOMETRY in rows.dataset.column_names:
+        return rows
+    return load_rows(
+        eval_data.dataset,
+        eval_data.species,
+        eval_data.partition,
+        eval_data.revision,
+        task=eval_data.task,
+        geometry=True,
+    )
+
+
 def _for_choices(loaded: LoadedModel, rows: Rows, eval_data: EvalData) -> LoadedModel:
     """Let a model of pairs choose among candidates; the weight of none is fitted on the validation rows.
 
     Any other model comes back as it is.
     """
     model, record = loaded.model, loaded.record
-    is_judge = record is not None and record.task == ASKED_OF_EACH and not hasattr(model, "reply")
+    is_judge = record is not None and ASKED_OF_EACH in record.tasks and not hasattr(model, "reply")
     if not is_judge or not get_task(rows.data.task).has_candidates:
         return loaded
     revision = rows.data.revision if rows.data.repo else eval_data.revision
     held_out = load_rows(eval_data.dataset, eval_data.species, "validation", revision, task=eval_data.task)
     judge = cast("Model", model)
     choosing = ChoiceModel(judge, fit_none_weight(judge, held_out.dataset))
-    return LoadedModel(choosing, replace(cast("ModelRecord", record), task=rows.data.task), loaded.name)
+    own = cast("ModelRecord", record).of_task(ASKED_OF_EACH)
+    chosen = replace(own, task=rows.data.task, config=own.config | {TASKS: [rows.data.task]})
+    return LoadedModel(choosing, chosen, loaded.name)
 
 
 def _prepare_model(
@@ -261,8 +281,9 @@ def _prepare_model(
 ) -> tuple[Model, str]:
     """Return the model wrapped for evaluation, and the name of the condition."""
     model, record = loaded.model, loaded.record
-    if record is not None and record.task != rows.data.task:
-        raise ConnectomeBenchError(f"{model.name} was trained for {record.task}, but the rows are of {rows.data.task}")
+    if record is not None and rows.data.task not in record.tasks:
+        trained = ", ".join(record.tasks)
+        raise ConnectomeBenchError(f"{model.name} was trained for {trained}, but the rows are of {rows.data.task}")
     taken = None if eval_data.ablation == BASE_MODEL else eval_data.ablation
     if not hasattr(model, "reply"):
         if prompt_options.answer_mode is not None or prompt_options.prompt_variant is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -70,13 +70,13 @@ class LoadedModel:
     name
         Name of the model in result records.
     recalibrations
-        Calibrations stored beside the model, by species.
+        Calibrations stored beside the model, of each task and species.
     """
 
     model: Model | ChatModel
     record: ModelRecord | None
     name: str
-    recalibrations: Mapping[str, Recalibration] = field(default_factory=dict)
+    recalibrations: Sequence[Recalibration] = ()
 
 
 def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
@@ -103,10 +103,10 @@ def load_model_spec(model_spec: ModelSpec) -> LoadedModel:
     return loaded
 
 
-def _recalibrations(model_spec: ModelSpec) -> Mapping[str, Recalibration]:
+def _recalibrations(model_spec: ModelSpec) -> Sequence[Recalibration]:
     """Read the calibrations beside a model; an endpoint has no folder, and those of an adapter are not its base's."""
     if model_spec.endpoint is not None or model_spec.without_adapter:
-        return {}
+        return ()
     from connectomebench.models.registry import open_recalibrations
 
     return open_recalibrations(model_spec.model, model_spec.revision)

@@ -33,6 +33,7 @@ _HINTS = {
     "merge_error_identification": _FUSED,
     "split_action": _A_CUT,
     "split_proposal": f"{_FUSED} {_A_CUT}",
+    "split_mask_generation": f"{_FUSED} {_A_CUT}",
     "segment_identity": "View and zoom may differ: compare branches, bends, calibre and surface rather than the "
     "outline.",
     "segment_classification": "A soma is a large round body from which neurites leave; a nucleus is a round body "

@@ -30,6 +30,11 @@ def find_records(sources: Iterable[str]) -> list[ModelRecord]:
     sources
         Folders, searched for models at any depth, or ``ORG/NAME`` on the Hub.
 
+    Returns
+    -------
+    list[ModelRecord]
+        One for each task of a model (:meth:`~connectomebench.models.model_record.ModelRecord.of_task`).
+
     Raises
     ------
     ConnectomeBenchError
@@ -45,7 +50,7 @@ def find_records(sources: Iterable[str]) -> list[ModelRecord]:
             records += [read_record(path.parent) for path in paths]
         else:
             records.append(_fetch(source))
-    return records
+    return [record.of_task(task) for record in records for task in record.tasks]
 
 
 def recorded_species(

@@ -34,6 +34,7 @@ _REQUIRED = {
     "trivial": _HEAD,
     "grey": _HEAD,
     "image_classifier": ("config.json", "model.safetensors"),
+    "multitask_vit": ("config.json", "model.safetensors"),
     "node_probe": _HEAD,
     "mask_unet": ("config.json", "model.safetensors"),
     "adapter": ("adapter_config.json", "adapter_model.safetensors"),
@@ -126,7 +127,7 @@ def own_fingerprints(model: LocalModel) -> set[str]:
     record = model.record
     found = {record.revision, *(data.fingerprint for data in record.trained_on)}
     found |= {value for value in record.config.values() if isinstance(value, str)}
-    found |= {map_.dataset_fingerprint for map_ in read_recalibrations(model.folder).values()}
+    found |= {map_.dataset_fingerprint for map_ in read_recalibrations(model.folder)}
     if "config.json" in model.files and record.kind in ("probe", "trivial", "grey", "node_probe"):
         found.add(str(_json(model.files["config.json"]).get("trained_on")))
     if INDICES in model.files:
@@ -145,8 +146,8 @@ def _json(path: Path) -> dict[str, object]:
 
 def _check_recalibrations(folder: Path, record: ModelRecord) -> None:
     """Raise if a calibration beside the model is damaged or of another model."""
-    for found in read_recalibrations(folder).values():
-        if (found.task, found.model_revision) != (record.task, record.revision):
+    for found in read_recalibrations(folder):
+        if found.task not in record.tasks or found.model_revision != record.revision:
             raise ConnectomeBenchError(
                 f"{folder / RECALIBRATION} was fitted on another revision of this model ({found.species}); run "
                 "connectomebench calibrate again, or delete it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,11 +76,11 @@ def model_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishCo
         )
     with tempfile.TemporaryDirectory(prefix="connectomebench-") as name:
         results = _results(remote if same else None, record, options, Path(name))
-        dataset = _evaluated_dataset(api, record, options, remote if same else None)
-        record = _with_dataset(record, there if same else None, dataset, options)
+        datasets = _evaluated_datasets(api, record, options, remote if same else None)
+        record = _with_datasets(record, there if same else None, datasets, options)
         contents: dict[str, Path | bytes] = {
             **local.files,
-            **_generated_files(local, record, repo_id, results, dataset),
+            **_generated_files(local, record, repo_id, results, datasets),
         }
     changes, kept = compare(contents, remote.files)
     changes += [
@@ -92,8 +93,14 @@ def model_plan(api: HfApi | None, folder: Path, repo_id: str, options: PublishCo
     check_private(checked, own_fingerprints(local) | evaluated)
     ordered = tuple(sorted(changes, key=lambda change: change.path))
     verb = "Add" if there is None else "Update" if same else "Replace"
-    summary = f"{verb} {record.kind} ({record.task}, revision {record.revision})"
-    lines = [f"{d.species}: {sum(d.rows.values())} {d.partition} rows, data {d.fingerprint}" for d in record.trained_on]
+    named = ", ".join(record.tasks)
+    summary = f"{verb} {record.kind} ({named}, revision {record.revision})"
+    several = len(record.tasks) > 1
+    lines = [
+        f"{f'{d.species}, {d.task}' if several else d.species}: {sum(d.rows.values())} {d.partition} rows, "
+        f"data {d.fingerprint}"
+        for d in record.trained_on
+    ]
     return PublicationPlan(remote, options.private, ordered, kept, summary, "\n".join(lines))
 
 
@@ -124,7 +131,7 @@ def _results(
     if options.results is not None:
         given = default_rows(read_results(options.results))
         # by revision alone: evaluated under --name, or from the Hub, the records have another name
-        own = given[(given["model_revision"] == record.revision) & (given["task"] == record.task)]
+        own = given[(given["model_revision"] == record.revision) & given["task"].isin(record.tasks)]
         if len(names := sorted(set(own["model"]))) > 1:
             raise ConnectomeBenchError(
                 f"{options.results} holds results of revision {record.revision} under several names "
@@ -132,8 +139,9 @@ def _results(
             )
         own = own.assign(model=record.name)
         if own.empty:
+            named = ", ".join(record.tasks)
             raise ConnectomeBenchError(
-                f"{options.results} holds no results of {record.name}, revision {record.revision}, on {record.task}; "
+                f"{options.results} holds no results of {record.name}, revision {record.revision}, on {named}; "
                 "evaluate this model, or leave --results out"
             )
         frames.append(own)
@@ -169,10 +177,24 @@ class _HubDataset:
     manifest: dict[str, Any] | None
 
 
-def _evaluated_dataset(
+def _evaluated_datasets(
     api: HfApi | None, record: ModelRecord, options: PublishConfig, remote: RemoteRepo | None
+) -> dict[str, _HubDataset]:
+    """Return the dataset of each task of the model, where one is known."""
+    found = {
+        task: _evaluated_dataset(api, record.of_task(task), options, remote, record.tasks) for task in record.tasks
+    }
+    return {task: dataset for task, dataset in found.items() if dataset is not None}
+
+
+def _evaluated_dataset(
+    api: HfApi | None,
+    record: ModelRecord,
+    options: PublishConfig,
+    remote: RemoteRepo | None,
+    all_tasks: Collection[str],
 ) -> _HubDataset | None:
-    """Return the dataset of the model's task: one of those named, else that of the training or an earlier commit."""
+    """Return the dataset of a task: one of those named, else that of the training or an earlier commit."""
     named = options.datasets or tuple(filter(None, [_dataset_of(record, remote)]))
     if not named or (not options.datasets and options.results is None and remote is None):
         return None
@@ -185,24 +207,29 @@ def _evaluated_dataset(
         if manifest["task"] == record.task:
             return _HubDataset(repo, commit, manifest)
         tasks[repo] = str(manifest["task"])[:60]
+    if set(tasks.values()) & set(all_tasks):  # another task of the same model
+        return None
     held = ", ".join(f"{repo} holds the task {task}" for repo, task in tasks.items())
     raise ConnectomeBenchError(
         f"{held}, but {record.name} was trained for {record.task}; add --dataset with the dataset of that task"
     )
 
 
-def _with_dataset(
-    record: ModelRecord, there: ModelRecord | None, dataset: _HubDataset | None, options: PublishConfig
+def _with_datasets(
+    record: ModelRecord, there: ModelRecord | None, datasets: Mapping[str, _HubDataset], options: PublishConfig
 ) -> ModelRecord:
     """Name the training data by their repository, where it holds the same data.
 
     A model is often trained on a folder that is published too. Which data that is, the fingerprint says; the entry of
     an earlier publication is kept, so that a dataset that moves on does not change the model.
     """
-    earlier = {(d.species, d.partition, d.fingerprint): d for d in (there.trained_on if there else ()) if d.repo}
+    earlier = {
+        (d.task, d.species, d.partition, d.fingerprint): d for d in (there.trained_on if there else ()) if d.repo
+    }
     found = []
     for data in record.trained_on:
-        known = earlier.get((data.species, data.partition, data.fingerprint))
+        known = earlier.get((data.task, data.species, data.partition, data.fingerprint))
+        dataset = datasets.get(data.task if len(record.tasks) > 1 else record.task)
         species = dataset.manifest["species"] if dataset is not None and dataset.manifest is not None else {}
         if data.repo is not None:
             found.append(data)
@@ -233,7 +260,11 @@ def _dataset_of(record: ModelRecord, remote: RemoteRepo | None) -> str | None:
 
 
 def _generated_files(
-    local: LocalModel, record: ModelRecord, repo_id: str, results: pd.DataFrame | None, dataset: _HubDataset | None
+    local: LocalModel,
+    record: ModelRecord,
+    repo_id: str,
+    results: pd.DataFrame | None,
+    datasets: Mapping[str, _HubDataset],
 ) -> dict[str, bytes]:
     """Generate the record, card, result files, calibration plot and leaderboard entries."""
     made: dict[str, bytes] = {}
@@ -243,10 +274,12 @@ def _generated_files(
         made |= _result_files(results)
         if default_rows(results)["probability"].notna().any():
             made[CALIBRATION] = calibration_figure(results)
-        if dataset is not None and dataset.manifest is not None:
-            entries = eval_results(results, record, dataset.repo, dataset.commit, dataset.manifest)
+        for task, dataset in datasets.items():
+            if dataset.manifest is None:
+                continue
+            entries = eval_results(results, record.of_task(task), dataset.repo, dataset.commit, dataset.manifest)
             made |= {f"{EVAL_RESULTS}/{name}": text.encode() for name, text in entries.items()}
-    evaluated = None if dataset is None else dataset.repo
+    evaluated = next((dataset.repo for dataset in datasets.values()), None)
     made[CARD] = str(
         model_card(record, results, repo_id, {*local.files, *made}, evaluated, read_recalibrations(local.folder))
     ).encode()

@@ -151,6 +151,6 @@ def _training_records(folder: Path, frames: dict[str, pd.DataFrame]) -> dict[str
     found = {}
     for path in sorted(folder.rglob(FILE_NAME)):
         record = read_record(path.parent)
-        if (record.revision, record.task) in answered:
+        if any((record.revision, task) in answered for task in record.tasks):
             found[path.parent.relative_to(folder).as_posix()] = (path, record)
     return found

@@ -106,7 +106,8 @@ def _inside(folder: Path) -> list[tuple[Kind, Path]]:
 
 def _model_name(folder: Path) -> str:
     record = read_record(folder)
-    return "-".join([record.name, record.task, *record.species])
+    # the names of all tasks would be too long for a repository
+    return "-".join([record.name, *(record.tasks if len(record.tasks) == 1 else ()), *record.species])
 
 
 _NAMES: dict[Kind, Callable[[Path], str]] = {

@@ -76,14 +76,23 @@ def describe_model(path: Path) -> Finding:
             "kind": record.kind,
             "name": record.name,
             "revision": record.revision,
-            "task": record.task,
+            "task": ", ".join(record.tasks),
             "based on": record.base_model,
             "trained on": {
-                d.species: f"{d.repo or d.source.get('name', 'a folder')}, {d.fingerprint}" for d in record.trained_on
+                (d.species if len(record.tasks) == 1 else f"{d.species}, {d.task}"): (
+                    f"{d.repo or d.source.get('name', 'a folder')}, {d.fingerprint}"
+                )
+                for d in record.trained_on
             },
             "written by": f"connectomebench {record.code_version}",
         }
-        return Finding(str(path), f"model ({record.kind}) for the task {record.task}", facts, (), usage)
+        return Finding(
+            str(path),
+            f"model ({record.kind}) for the {'task' if len(record.tasks) == 1 else 'tasks'} {', '.join(record.tasks)}",
+            facts,
+            (),
+            usage,
+        )
     name = "adapter_config.json" if (path / "adapter_config.json").is_file() else "config.json"
     try:
         config = json.loads((path / name).read_text(encoding="utf-8"))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
@@ -18,21 +16,17 @@ from accelerate.utils import broadcast_object_list
 from numpy.typing import NDArray
 from torch import nn
 from torch.utils.data import Sampler
-from transformers import EarlyStoppingCallback, Trainer, TrainerState, TrainingArguments
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers import EarlyStoppingCallback, Trainer
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.augmentation import change_views, draw_change
-from connectomebench.models.checkpoints import prepare_output, resume_training
-from connectomebench.models.heads import balanced_accuracy
-from connectomebench.models.image_classifier import WEIGHTS
 from connectomebench.models.image_classifier_init import ChooseBy, ImageClassifierConfig
 from connectomebench.models.pixel_cache import decode_rows
+from connectomebench.models.training_run import ProgressBar, best_epoch, epoch_history, measure, open_run
 from connectomebench.models.view_classifier import ViewClassifier, cell_scores, load_cells
 from connectomebench.models.view_grid import Layout, arrange
 
 _EVALUATION_ROWS = 64
-_LOADING_PROCESSES = 4
 
 
 @dataclass(frozen=True)
@@ -130,95 +124,23 @@ def fit_network(
     ConnectomeBenchError
         If the loss is not finite, a checkpoint is of another training, or the processes cannot train it together.
     """
-    with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        args = training_arguments(config, len(train), folder)
-        if args.world_size > 1 and checkpoints is None:
-            raise ConnectomeBenchError("several processes share the best weights in a folder; name one for checkpoints")
-        # one process clears the folder before the others look into it
-        with args.main_process_first(local=False):
-            found = prepare_output(folder, {**configuration, "processes": args.world_size}, resume, WEIGHTS)
-        done: list[dict[str, float]] = []
-        if found:
-            done = epoch_history(TrainerState.load_from_json(str(found / "trainer_state.json")).log_history)
-            if len(done) - 1 - best_epoch(done, config.choose_by) >= config.patience:
-                # Stopped early: Trainer would train on for a step before it looked at the patience.
-                args.num_train_epochs = len(done)
+    best = partial(best_epoch, choose_by=config.choose_by)
+    with open_run(config, len(train), configuration, checkpoints, resume, history=epoch_history, best=best) as run:
         px, layout = network.settings["input_px"], network.layout
         # a resumed run that has nothing left to train decodes for the last scores alone
-        if not found or args.num_train_epochs > len(done):
-            train = train.decoded(px, layout, folder, "decode training images" if progress else None)
-        validation = validation.decoded(px, layout, folder, "decode validation images" if progress else None)
+        if not run.finished:
+            train = train.decoded(px, layout, run.folder, "decode training images" if progress else None)
+        validation = validation.decoded(px, layout, run.folder, "decode validation images" if progress else None)
         if config.augment == "published":
             train = replace(train, change_seed=config.seed)
         load: Any = partial(load_batch, train, px, layout=layout)
         stop: Any = EarlyStoppingCallback(config.patience)
         # row numbers stand for rows: a Dataset in all but name
         rows: Any = (train, validation)
-        trainer = ViewTrainer(network, args, load, *rows, callbacks=[stop, _ProgressBar()][: 1 + progress])
+        trainer = ViewTrainer(network, run.args, load, *rows, callbacks=[stop, ProgressBar()][: 1 + progress])
         trainer.choose_by = config.choose_by
-        # it would print every entry of the log
-        trainer.remove_callback(PrinterCallback)
-        if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            raise ConnectomeBenchError(
-                "an image classifier trains without FSDP and DeepSpeed; use accelerate's multi_gpu"
-            )
-        resume_training(trainer, found)
+        run.train(trainer)
     return epoch_history(trainer.state.log_history), validation
-
-
-def training_arguments(config: ImageClassifierConfig, rows: int, folder: Path) -> TrainingArguments:
-    """Convert settings to transformers' TrainingArguments.
-
-    Parameters
-    ----------
-    config
-        How to train.
-    rows
-        Number of training rows; a step takes no more of them.
-    folder
-        Of the checkpoints, one an epoch: the last one and the best one are kept.
-    """
-    on_gpu = torch.cuda.is_available()
-    args = TrainingArguments(
-        output_dir=str(folder),
-        num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=config.warmup,
-        weight_decay=config.weight_decay,
-        seed=config.seed,
-        eval_strategy="epoch",
-        save_strategy="epoch",
-        logging_strategy="epoch",
-        save_total_limit=2,
-        load_best_model_at_end=True,
-        metric_for_best_model="rank",
-        greater_is_better=True,
-        restore_callback_states_from_checkpoint=True,
-        # The rows that do not fill a batch wait for another epoch: batch norm would judge by too few.
-        dataloader_drop_last=True,
-        dataloader_num_workers=_LOADING_PROCESSES if on_gpu else 0,
-        dataloader_pin_memory=on_gpu,
-        remove_unused_columns=False,
-        use_cpu=not on_gpu,
-        bf16=_in_bfloat16(config),
-        report_to="none",
-        disable_tqdm=True,
-    )
-    args.per_device_train_batch_size = max(1, min(config.batch_size, rows // args.world_size))
-    if args.n_gpu > 1:
-        # started plainly on a machine of several GPUs, one process uses one of them
-        args._n_gpu = 1
-    return args
-
-
-def _in_bfloat16(config: ImageClassifierConfig) -> bool:
-    # the mask model is trained with settings of its own, which name no precision
-    precision = getattr(config, "precision", "auto")
-    if precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return precision == "bfloat16"
 
 
 class ViewTrainer(Trainer):
@@ -265,6 +187,11 @@ class ViewTrainer(Trainer):
             )
         return loss
 
+    def measured(self) -> dict[str, float]:
+        """Measure on the validation rows: balanced accuracy, accuracy and log loss."""
+        rows = self.eval_dataset
+        return measure(score_rows(cast("ViewClassifier", self.model), rows), rows.labels)
+
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
@@ -273,14 +200,13 @@ class ViewTrainer(Trainer):
         Returns
         -------
         dict
-            ``eval_balanced_accuracy``, ``eval_accuracy``, ``eval_log_loss``, and ``eval_rank``: the number of the epoch
-            where it is the best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the
+            What :meth:`measured` returns after ``eval_``, and ``eval_rank``: the number of the epoch where it is the
+            best so far, else 0. Trainer chooses by one number, and of two equally accurate epochs the
             one with the lower log loss is better.
         """
         shared: list[Any] = [None]
         if self.is_world_process_zero():
-            rows = self.eval_dataset
-            measured = measure(score_rows(cast("ViewClassifier", self.model), rows), rows.labels)
+            measured = self.measured()
             history = [*epoch_history(self.state.log_history), measured]
             rank = len(history) if best_epoch(history, self.choose_by) == len(history) - 1 else 0
             shared = [{f"eval_{name}": float(value) for name, value in {**measured, "rank": rank}.items()}]
@@ -289,33 +215,6 @@ class ViewTrainer(Trainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
-
-
-class _ProgressBar(ProgressCallback):
-    """Show the last validation in the progress bar, keeping stdout for the script's result."""
-
-    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
-        if self.training_bar is not None and logs and "eval_balanced_accuracy" in logs:
-            accuracy = logs["eval_balanced_accuracy"]
-            self.training_bar.set_postfix(epoch=round(logs["epoch"]), balanced_accuracy=f"{accuracy:.3f}")
-
-
-def epoch_history(log: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
-    """Group Trainer's log by epoch; see :func:`fit_network`."""
-    by_step: dict[int, dict[str, Any]] = {}
-    for entry in log:
-        by_step.setdefault(entry["step"], {}).update(entry)
-    names = ("loss", "learning_rate", "eval_balanced_accuracy", "eval_accuracy", "eval_log_loss")
-    return [
-        {name.removeprefix("eval_"): entry[name] for name in names}
-        for entry in by_step.values()
-        if "eval_rank" in entry
-    ]
-
-
-def best_epoch(history: Sequence[Mapping[str, float]], choose_by: ChooseBy = "balanced_accuracy") -> int:
-    """Return the index of the best epoch: by ``choose_by``, then log loss, then the earlier."""
-    return max(range(len(history)), key=lambda i: (history[i][choose_by], -history[i]["log_loss"]))
 
 
 def load_batch(rows: ImageRows, px: int, numbers: Sequence[int], layout: Layout = "views") -> dict[str, torch.Tensor]:
@@ -372,11 +271,15 @@ class BalancedSampler(Sampler[int]):
         """Set the epoch, from 0."""
         self.epoch = epoch
 
+    def order(self, random: np.random.Generator) -> NDArray[np.intp]:
+        """Draw the rows of one epoch."""
+        return balanced_order(self.labels, random)
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def __iter__(self) -> Iterator[int]:
-        order = balanced_order(self.labels, np.random.default_rng([self.seed, self.epoch])).tolist()
+        order = self.order(np.random.default_rng([self.seed, self.epoch])).tolist()
         if not self.with_turns:
             yield from order
             return
@@ -387,8 +290,8 @@ class BalancedSampler(Sampler[int]):
             drawn[row] += 1
 
 
-def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDArray[np.intp]:
-    """Draw the rows of one epoch: the dataset's size, classes balanced, in random order.
+def balanced_order(labels: NDArray[np.intp], random: np.random.Generator, size: int | None = None) -> NDArray[np.intp]:
+    """Draw the rows of one epoch, classes balanced, in random order.
 
     Within a class no row is drawn twice before all were drawn once.
 
@@ -398,17 +301,20 @@ def balanced_order(labels: NDArray[np.intp], random: np.random.Generator) -> NDA
         Class codes, shape (rows,).
     random
         Decides which and in which order.
+    size
+        How many to draw; as many as there are by default.
 
     Returns
     -------
     NDArray
-        Row numbers, shape (rows,); a class may have one more than another.
+        Row numbers, shape (size,); a class may have one more than another.
     """
+    size = len(labels) if size is None else size
     classes = random.permutation(np.unique(labels))
     drawn = []
     for place, code in enumerate(classes):
         members = np.flatnonzero(labels == code)
-        wanted = (len(labels) + len(classes) - 1 - place) // len(classes)
+        wanted = (size + len(classes) - 1 - place) // len(classes)
         rounds = [random.permutation(members) for _ in range(ceil(wanted / len(members)))]
         drawn.append(np.concatenate(rounds)[:wanted])
     return random.permutation(np.concatenate(drawn))
@@ -421,41 +327,3 @@ def score_rows(network: ViewClassifier, rows: ImageRows) -> NDArray[np.float64]:
     starts = range(0, len(rows), _EVALUATION_ROWS)
     numbers = (range(start, min(start + _EVALUATION_ROWS, len(rows))) for start in starts)
     return np.concatenate([cell_scores(network, rows.row_cells(own, px, layout)) for own in numbers])
-
-
-def measure(scores: NDArray[np.float64], labels: NDArray[np.intp]) -> dict[str, float]:
-    """Compute balanced accuracy, accuracy and class-balanced log loss.
-
-    Parameters
-    ----------
-    scores
-        Shape (rows, classes).
-    labels
-        Class codes, shape (rows,).
-    """
-    from scipy.special import log_softmax
-
-    own = -log_softmax(scores, axis=1)[np.arange(len(labels)), labels]
-    log_loss = float(np.mean([own[labels == code].mean() for code in np.unique(labels)]))
-    predicted = scores.argmax(axis=1)
-    return {
-        "balanced_accuracy": balanced_accuracy(labels, predicted),
-        "accuracy": float(np.mean(predicted == labels)),
-        "log_loss": log_loss,
-    }
-
-
-@contextmanager
-def memory_hint(config: ImageClassifierConfig) -> Iterator[None]:
-    """Turn out-of-memory errors into one line that names the setting to lower."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        # torch.OutOfMemoryError is a RuntimeError; the CPU's allocator has no class of its own.
-        known = (MemoryError, torch.OutOfMemoryError)
-        if not isinstance(error, known) and "DefaultCPUAllocator" not in str(error):
-            raise
-        raise ConnectomeBenchError(
-            f"memory ran out with batch_size {config.batch_size}; lower batch_size or input_px and begin a new run, in "
-            "another folder"
-        ) from error

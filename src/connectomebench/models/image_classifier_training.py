@@ -19,15 +19,16 @@ from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.choices import candidate_rows, fit_none_weight, is_choice
 from connectomebench.models.image_classifier import KIND, ChoosingClassifier, ImageClassifier
 from connectomebench.models.image_classifier_init import SMALL_ROWS, ImageClassifierConfig, start_network
-from connectomebench.models.image_classifier_trainer import ImageRows, best_epoch, fit_network, memory_hint, score_rows
+from connectomebench.models.image_classifier_trainer import ImageRows, fit_network, score_rows
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.training_run import best_epoch, memory_hint
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-_COLUMNS = ("images", "views", "answer", "sample_id")
-_LIBRARIES = (
+COLUMNS = ("images", "views", "answer", "sample_id")
+LIBRARIES = (
     "accelerate",
     "connectomebench",
     "huggingface_hub",
@@ -94,19 +95,17 @@ def train_image_classifier(
     labels = task.labels if choices is None else YES_NO
     if choices is not None:  # each candidate is judged by itself
         train, validation = candidate_rows(train), candidate_rows(validation)
-    views = _views(train, "training")
-    if _views(validation, "validation") != views:
+    views = shared_views(train, "training")
+    if shared_views(validation, "validation") != views:
         raise ConnectomeBenchError("training and validation rows have different views; take both from one dataset")
-    train_rows = _image_rows(train, views, labels, "training")
-    validation_rows = _image_rows(validation, views, labels, "validation")
-    # One more of each, so that an answer that never occurred is improbable and not impossible.
-    counts = np.bincount(train_rows.labels, minlength=len(labels)) + 1
-    prior = counts / counts.sum()
+    train_rows = image_rows(train, views, labels, "training")
+    validation_rows = image_rows(validation, views, labels, "validation")
+    prior = answer_shares(train_rows.labels, len(labels))
     if config.train == "small":
         train_rows = train_rows.select(small_sample(train_rows.labels, SMALL_ROWS, config.seed))
 
     backbone = Path(config.backbone).name if Path(config.backbone).is_dir() else config.backbone
-    versions = library_versions(_LIBRARIES)
+    versions = library_versions(LIBRARIES)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     with torch.random.fork_rng(devices), memory_hint(config):
         torch.manual_seed(config.seed)
@@ -152,14 +151,41 @@ def train_image_classifier(
     return classifier if choices is None else ChoosingClassifier(classifier, fit_none_weight(classifier, choices))
 
 
-def _views(dataset: Dataset, what: str) -> list[str]:
-    missing = set(_COLUMNS) - set(dataset.column_names)
+def shared_views(dataset: Dataset, what: str) -> list[str]:
+    """Return the names of the images of every row.
+
+    Parameters
+    ----------
+    dataset
+        Stored rows.
+    what
+        Name of the rows, for messages.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If columns are missing, or rows have different views.
+    """
+    missing = set(COLUMNS) - set(dataset.column_names)
     if missing:
         raise ConnectomeBenchError(f"the {what} rows lack the columns {', '.join(sorted(missing))}; build them again")
     found = {tuple(views) for views in dataset["views"]}
     if len(found) != 1:
         raise ConnectomeBenchError(f"the {what} rows have {len(found)} different sets of views; all need the same one")
     return list(found.pop())
+
+
+def answer_shares(labels: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
+    """Return the share of each class among rows, shape (classes,), none of them 0.
+
+    Examples
+    --------
+    >>> answer_shares(np.array([0, 0]), 2).tolist()
+    [0.75, 0.25]
+    """
+    # One more of each, so that an answer that never occurred is improbable and not impossible.
+    counts = np.bincount(labels, minlength=classes) + 1
+    return counts / counts.sum()
 
 
 def small_sample(labels: NDArray[np.intp], most: int, seed: int) -> NDArray[np.intp]:
@@ -195,7 +221,25 @@ def small_sample(labels: NDArray[np.intp], most: int, seed: int) -> NDArray[np.i
     return np.sort(order[:most])
 
 
-def _image_rows(dataset: Dataset, views: Sequence[str], labels: Sequence[str], what: str) -> ImageRows:
+def image_rows(dataset: Dataset, views: Sequence[str], labels: Sequence[str], what: str) -> ImageRows:
+    """Return stored rows as rows to train or validate on; pictures stay as they are stored.
+
+    Parameters
+    ----------
+    dataset
+        Stored rows.
+    views
+        Names of the images of every row.
+    labels
+        Answers, in the order of their codes.
+    what
+        Name of the rows, for messages.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a row has another answer, or all have the same.
+    """
     answers = list(dataset["answer"])
     foreign = sorted(set(answers) - set(labels))
     if foreign:

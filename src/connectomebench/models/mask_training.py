@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -15,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
-from transformers import EarlyStoppingCallback, TrainerState
-from transformers.trainer_callback import PrinterCallback
+from transformers import EarlyStoppingCallback
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
@@ -24,11 +21,9 @@ from connectomebench.core.part_masks import AMBIGUOUS_SHARE, NOTHING, TAKEN, sto
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
-from connectomebench.models.checkpoints import prepare_output, resume_training
-from connectomebench.models.image_classifier_trainer import ViewTrainer, memory_hint, training_arguments
+from connectomebench.models.image_classifier_trainer import ViewTrainer
 from connectomebench.models.mask_unet import (
     KIND,
-    WEIGHTS,
     MaskModel,
     MaskUNet,
     check_network,
@@ -37,11 +32,11 @@ from connectomebench.models.mask_unet import (
     shrink,
 )
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.training_run import memory_hint, open_run
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from connectomebench.models.image_classifier_init import ImageClassifierConfig
 
 _COLUMNS = ("images", "views", "target_images", "sample_id")
 _LIBRARIES = ("accelerate", "connectomebench", "huggingface_hub", "numpy", "pillow", "safetensors", "torch")
@@ -303,8 +298,7 @@ def train_masks(
     train_rows, validation_rows = _mask_rows(train), _mask_rows(validation)
     versions = library_versions(_LIBRARIES)
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
-    limits = cast("ImageClassifierConfig", config)  # has all the settings that are read
-    with torch.random.fork_rng(devices), memory_hint(limits):
+    with torch.random.fork_rng(devices), memory_hint(config):
         torch.manual_seed(config.seed)
         network = MaskUNet(views, config.input_px, config.width, config.depth, config.dropout)
         configuration = {
@@ -344,24 +338,15 @@ def _fit(
     resume: bool,
 ) -> list[dict[str, float]]:
     """Train in place, restore the weights of the best epoch, and return the history of all."""
-    with nullcontext(checkpoints) if checkpoints else tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        args = training_arguments(cast("ImageClassifierConfig", config), len(train), folder)
+    with open_run(config, len(train), configuration, checkpoints, resume, history=mask_history, best=lowest) as run:
         # one process decodes, in the order of the sampler, so that turns are the same in every run
-        args.dataloader_num_workers = 0
-        found = prepare_output(folder, {**configuration, "processes": args.world_size}, resume, WEIGHTS)
-        if found:
-            done = mask_history(TrainerState.load_from_json(str(found / "trainer_state.json")).log_history)
-            if len(done) - 1 - lowest(done) >= config.patience:
-                # Stopped early: Trainer would train on for a step before it looked at the patience.
-                args.num_train_epochs = len(done)
+        run.args.dataloader_num_workers = 0
         turns = np.random.default_rng(config.seed) if config.turns else None
         load: Any = partial(load_mask_batch, train, config.input_px, turns)
         rows: Any = (train, validation)
         stop: Any = EarlyStoppingCallback(config.patience)
-        trainer = MaskTrainer(network, args, load, *rows, callbacks=[stop])
-        trainer.remove_callback(PrinterCallback)
-        resume_training(trainer, found)
+        trainer = MaskTrainer(network, run.args, load, *rows, callbacks=[stop])
+        run.train(trainer)
     return mask_history(trainer.state.log_history)
 
 

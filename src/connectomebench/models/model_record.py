@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +18,11 @@ FILE_NAME = "connectomebench.json"
 FORMAT = 1
 _MAX_BYTES = 16_000_000
 
-ModelKind = Literal["probe", "trivial", "grey", "image_classifier", "node_probe", "mask_unet", "adapter", "vlm"]
+ModelKind = Literal[
+    "probe", "trivial", "grey", "image_classifier", "multitask_vit", "node_probe", "mask_unet", "adapter", "vlm"
+]
+TASKS = "tasks"
+"""Key of the settings of a model of several tasks: their names."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class ModelRecord:
     name, revision
         As in result records (:class:`connectomebench.models.base.Model`).
     task
-        The task it was trained for.
+        The task it was trained for; of several the first.
     base_model, base_revision
         Encoder, backbone or vision-language model it is based on; None if there is none.
     config
@@ -55,6 +59,18 @@ class ModelRecord:
     trained_on: tuple[DataRecord, ...]
     versions: dict[str, str]
     code_version: str = __version__
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Every task it was trained for."""
+        return tuple(self.config.get(TASKS, (self.task,))) if self.kind == "multitask_vit" else (self.task,)
+
+    def of_task(self, task: str) -> ModelRecord:
+        """Return the record as that of one of its tasks alone, with the training rows of it."""
+        if self.tasks == (task,):
+            return self
+        trained_on = tuple(data for data in self.trained_on if data.task == task)
+        return replace(self, task=task, config=self.config | {TASKS: [task]}, trained_on=trained_on)
 
     @property
     def species(self) -> tuple[str, ...]:
@@ -116,7 +132,20 @@ def _record(raw: Mapping[str, Any]) -> ModelRecord:
     record = ModelRecord(**_checked(ModelRecord, values))
     if record.kind not in get_args(ModelKind):
         raise ValueError(f"unknown kind {record.kind!r:.40}")
+    if record.kind == "multitask_vit":
+        _check_tasks(record)
     return record
+
+
+def _check_tasks(record: ModelRecord) -> None:
+    """Check the tasks of a record from outside: known, different, and with training rows each."""
+    named = record.config[TASKS]
+    if not isinstance(named, list) or not named or not all(isinstance(name, str) for name in named):
+        raise TypeError("tasks are no names")
+    if len(set(named)) < len(named) or named[0] != record.task or set(named) != {d.task for d in record.trained_on}:
+        raise ValueError("tasks are not those of its training rows")
+    for name in named:
+        get_task(name)
 
 
 _KINDS: dict[str, type | tuple[type, ...]] = {

@@ -142,13 +142,26 @@ class NodeProbe:
         ConnectomeBenchError
             If a task asks for no place, or a question lists no nodes.
         """
+        tasks = map(get_task, column(batch, "task"))
+        return [Answer(best_nodes(own, task), {}) for own, task in zip(self.node_scores(batch), tasks, strict=True)]
+
+    def node_scores(self, batch: Batch) -> list[NDArray[np.float64]]:
+        """Score the nodes of every row: how likely each is that of the right answer, by itself.
+
+        Returns
+        -------
+        list of float64
+            Shape (nodes,) each, in the order of their numbers; they do not add up to 1.
+
+        Raises
+        ------
+        ConnectomeBenchError
+            If a question lists no nodes.
+        """
         columns = {name: column(batch, name) for name in _COLUMNS}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
         yes = self.head.classes.index("yes")
-        return [
-            Answer(best_nodes(self.head.probabilities(features)[:, yes], get_task(row["task"])), {})
-            for row, features in zip(rows, _features(rows, self._encoder), strict=True)
-        ]
+        return [self.head.probabilities(features)[:, yes] for features in _features(rows, self._encoder)]
 
     def save(self, folder: Path) -> None:
         """Write the probe (without the encoder's weights) to a folder for :func:`load_node_probe`."""

@@ -49,15 +49,43 @@ def decode_rows(
         the room for it, so that images have to be decoded each time.
     """
     shape = (rows, views, *cell_px(views, px, layout), 3)
-    size = int(np.prod(shape))
+    return keep_rows(lambda own: load_cells(read(own), px, layout), shape, np.dtype(np.uint8), folder, progress)
+
+
+def keep_rows(
+    load: Callable[[Sequence[int]], torch.Tensor],
+    shape: Sequence[int],
+    dtype: np.dtype[Any],
+    folder: Path,
+    progress: str | None,
+) -> torch.Tensor | None:
+    """Load every row into a file without a name, see :func:`decode_rows`.
+
+    Parameters
+    ----------
+    load
+        Returns rows by their numbers.
+    shape
+        Of all rows together, which are its first axis.
+    dtype
+        Of their values.
+    folder, progress
+        As for :func:`decode_rows`.
+
+    Returns
+    -------
+    Tensor or None
+        Of that shape and type, mapped from the file; None where the disk has less than twice the room for it.
+    """
+    rows, size = shape[0], int(np.prod(shape)) * dtype.itemsize
     if 2 * size > shutil.disk_usage(folder).free:
         return None
     with tempfile.TemporaryFile(dir=folder) as file:
         file.truncate(size)
-        pixels = torch.from_numpy(np.memmap(file, np.uint8, "r+", shape=shape))
+        kept = torch.from_numpy(np.memmap(file, dtype, "r+", shape=tuple(shape)))
     with tqdm(total=rows, desc=progress, unit="row", disable=progress is None, delay=1) as bar:
         for start in range(0, rows, _ROWS):
             own = range(start, min(start + _ROWS, rows))
-            pixels[start : start + _ROWS] = load_cells(read(own), px, layout)
+            kept[start : start + _ROWS] = load(own)
             bar.update(len(own))
-    return pixels
+    return kept

@@ -17,7 +17,7 @@ from connectomebench.core.files import content_key, write_json
 from connectomebench.models.base import Answer, Batch, Model
 
 FILE_NAME = "calibration.json"
-FORMAT = 1
+FORMAT, FORMAT_OF_TASKS = 1, 2
 Method = Literal["temperature", "platt", "isotonic"]
 
 # a stated 0 or 1 has no finite log odds; records hold what models state, which may be exactly that
@@ -169,22 +169,27 @@ def likelier(yes: float) -> str:
 
 
 def save_recalibration(folder: Path, recalibration: Recalibration) -> Path:
-    """Write a map into a model's folder; maps of other species there stay.
+    """Write a map into a model's folder; maps of other species and tasks there stay.
 
     Returns
     -------
     Path
-        ``FOLDER/calibration.json``.
+        ``FOLDER/calibration.json``: maps by species, and of a model of several tasks by task and species (format 2).
     """
     path = folder / FILE_NAME
-    kept = {name: asdict(found) for name, found in read_recalibrations(folder).items()} if path.is_file() else {}
-    kept[recalibration.species] = asdict(recalibration)
-    write_json(path, {"format": FORMAT, "species": {name: kept[name] for name in sorted(kept)}})
+    kept = {(one.task, one.species): one for one in (*read_recalibrations(folder), recalibration)}
+    by_task: dict[str, dict[str, Any]] = {}
+    for (task, species), one in sorted(kept.items()):
+        by_task.setdefault(task, {})[species] = asdict(one)
+    if len(by_task) == 1:
+        write_json(path, {"format": FORMAT, "species": by_task[recalibration.task]})
+    else:
+        write_json(path, {"format": FORMAT_OF_TASKS, "tasks": by_task})
     return path
 
 
-def read_recalibrations(folder: Path) -> dict[str, Recalibration]:
-    """Read the maps in a model's folder, by species; empty where there are none.
+def read_recalibrations(folder: Path) -> tuple[Recalibration, ...]:
+    """Read the maps in a model's folder, sorted by task and species; empty where there are none.
 
     Raises
     ------
@@ -193,14 +198,19 @@ def read_recalibrations(folder: Path) -> dict[str, Recalibration]:
     """
     path = folder / FILE_NAME
     if not path.is_file():
-        return {}
+        return ()
     try:
         if path.stat().st_size > _LARGEST_FILE:
             raise ValueError("too large")
         stored: Any = json.loads(path.read_text(encoding="utf-8"))
-        if stored["format"] != FORMAT:
+        if stored["format"] == FORMAT_OF_TASKS:
+            named = [(task, own) for task, own in stored["tasks"].items()]
+        elif stored["format"] == FORMAT:
+            named = [(None, stored["species"])]
+        else:
             raise ValueError(f"format {stored['format']!r}")
-        return {str(species): _parsed(values, str(species)) for species, values in stored["species"].items()}
+        found = [_parsed(values, task, str(name)) for task, own in named for name, values in own.items()]
+        return tuple(sorted(found, key=lambda one: (one.task, one.species)))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         reason = " ".join(str(error).split())[:80]
         raise ConnectomeBenchError(
@@ -208,11 +218,13 @@ def read_recalibrations(folder: Path) -> dict[str, Recalibration]:
         ) from None
 
 
-def _parsed(values: Mapping[str, Any], species: str) -> Recalibration:
+def _parsed(values: Mapping[str, Any], task: str | None, species: str) -> Recalibration:
     texts = {name: values[name] for name in ("task", "species", "model", "model_revision", "dataset_fingerprint")}
     if values["method"] not in get_args(Method) or not all(isinstance(text, str) for text in texts.values()):
         raise ValueError(f"the entry {species!r}")
     if values["species"] != species:
         raise ValueError(f"the entry {species!r} is of {values['species']!r}")
+    if task is not None and values["task"] != task:
+        raise ValueError(f"an entry of {task!r} is of {values['task']!r}")
     numbers = tuple(float(number) for number in values["parameters"])
     return Recalibration(values["method"], numbers, **texts, n=int(values["n"]), n_groups=int(values["n_groups"]))

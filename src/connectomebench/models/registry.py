@@ -28,7 +28,7 @@ _LIBRARIES = ("connectomebench", "numpy", "pillow", "scikit-learn", "scipy", "sk
 
 
 def load_model(name: str, revision: str | None = None, *, base: str | None = None, cache: Path | None = None) -> Model:
-    """Load a probe, a baseline, an image classifier, an adapter or a vision-language model.
+    """Load a probe, a baseline, an image network, an adapter or a vision-language model.
 
     The kind is read from ``connectomebench.json``; for third-party models from ``adapter_config.json`` and
     ``config.json``.
@@ -89,8 +89,8 @@ def open_model(
     return model, record
 
 
-def open_recalibrations(name: str, revision: str | None = None) -> dict[str, Recalibration]:
-    """Return the calibrations stored beside a model, by the species they were fitted on.
+def open_recalibrations(name: str, revision: str | None = None) -> tuple[Recalibration, ...]:
+    """Return the calibrations stored beside a model, one for each task and species that they were fitted on.
 
     Parameters
     ----------
@@ -146,6 +146,12 @@ def _load_image_classifier(folder: Path, cache: Path | None) -> Model:
     return load_image_classifier(folder)
 
 
+def _load_multitask(folder: Path, cache: Path | None) -> Model:
+    from connectomebench.models.multitask import load_multitask
+
+    return load_multitask(folder)
+
+
 def _load_mask_unet(folder: Path, cache: Path | None) -> Model:
     from connectomebench.models.mask_unet import load_mask_model
 
@@ -163,6 +169,7 @@ _LOADERS: dict[ModelKind, Callable[[Path, Path | None], Model]] = {
     "grey": _load_grey,
     "trivial": _load_trivial,
     "image_classifier": _load_image_classifier,
+    "multitask_vit": _load_multitask,
     "mask_unet": _load_mask_unet,
     "node_probe": _load_node_probe,
 }

@@ -8,11 +8,11 @@ from __future__ import annotations
 import inspect
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 from connectomebench.models.pair_features import PAIR, blocks_of, with_difference
 from connectomebench.models.view_grid import Layout, arrange, cell_px
+
+T = TypeVar("T")
+Result = TypeVar("Result")
 
 # keys irrelevant to the network's shape, or that name external code, kernels or weights
 LEFT_OUT = frozenset(
@@ -183,10 +186,13 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
 
 
-def load_pixels(images: Sequence[StoredImage], px: int | tuple[int, int]) -> torch.Tensor:
-    """Decode and resize images on all cores.
+def decoding_map(decode: Callable[[T], Result], stored: Iterable[T]) -> Iterator[Result]:
+    """Decode on all cores, in order; on one core in a worker of a DataLoader, in which threads do not survive."""
+    return map(decode, stored) if get_worker_info() else _threads().map(decode, stored)
 
-    A DataLoader worker uses one core, since threads do not survive in it.
+
+def load_pixels(images: Sequence[StoredImage], px: int | tuple[int, int]) -> torch.Tensor:
+    """Decode and resize images, see :func:`decoding_map`.
 
     Parameters
     ----------
@@ -205,8 +211,7 @@ def load_pixels(images: Sequence[StoredImage], px: int | tuple[int, int]) -> tor
     def scaled(image: StoredImage) -> NDArray[np.uint8]:
         return np.asarray(decode(image).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=3.0))
 
-    pixels = map(scaled, images) if get_worker_info() else _threads().map(scaled, images)
-    return torch.from_numpy(np.stack(list(pixels)))
+    return torch.from_numpy(np.stack(list(decoding_map(scaled, images))))
 
 
 def load_cells(images: Sequence[Sequence[StoredImage]], px: int, layout: Layout) -> torch.Tensor:
@@ -270,7 +275,7 @@ def calibrated(scores: NDArray[np.float64], temperature: float, prior: NDArray[n
     return np.maximum(softmax(scores / temperature + np.log(prior), axis=1), np.finfo(float).tiny)
 
 
-def network_revision(network: ViewClassifier) -> str:
+def network_revision(network: Any) -> str:
     """Hash a network's settings and weights: 16 hex digits of SHA-256."""
     state = network.state_dict()
     parts = [part for name in sorted(state) for part in (name, state[name].cpu().numpy())]

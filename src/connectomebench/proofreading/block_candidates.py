@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 
 from connectomebench.core.geometry import Box
 from connectomebench.core.site import as_point
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.tasks import MERGE_ERROR_KINDS
 from connectomebench.core.tasks import CandidateKind as Kind
+from connectomebench.core.volume import IntPoint
 from connectomebench.proofreading.blocks import Block
 from connectomebench.proofreading.contact_partners import FoundMerge, Touching
 from connectomebench.proofreading.cut_search import find_branches
 from connectomebench.proofreading.place import PlaceState, block_source
+from connectomebench.proofreading.place_volumes import PlaceVolumes
 from connectomebench.sites.candidates import Candidates, find_candidates, one_a_place
+from connectomebench.sources.supervoxel_interfaces import find_interfaces
+from connectomebench.sources.volumes.cropped import CroppedVolume
+from connectomebench.sources.volumes.volume_source import VolumeSource
 
 DENSITY_CELL_NM = 1000.0
 
@@ -107,14 +113,14 @@ def search_block(job: SearchJob) -> Found:
             concerned |= touching.partners(job.changed)
         present = present[np.isin(present, np.fromiter(concerned, np.uint64, len(concerned)))]
     skeletons = dict(source.skeletons(present.tolist()))
-    found = find_candidates(skeletons.items(), rules)
+    gray = held.blind_source().gray_in(own.outer_lower, own.outer_upper) if len(present) else None
+    found = find_candidates(skeletons.items(), rules, _interfaces(job, held, own, source, gray, list(skeletons)))
     found = found.take(np.flatnonzero(~held.blind_source().at_border(found.segments, found.points_nm)))
     dropped: Counter[str] = Counter()
     mine = _core_box(own, held.labels.voxel_size_nm, held.labels.offset_vx)
     ends = _kept(found.of_kind("end"), mine, job.max_density, dropped, "ends")
     merges: tuple[FoundMerge, ...] = ()
     if touching is not None:
-        gray = held.blind_source().gray_in(own.outer_lower, own.outer_upper) if len(ends.segments) else None
         merges = tuple(touching.find(ends, rules.radius_nm, gray, job.changed))
     if not job.splits:
         return Found(ends, found.take(np.zeros(0, np.int64)), merges, (), dropped)
@@ -128,6 +134,39 @@ def search_block(job: SearchJob) -> Found:
         for segment, at, radius in zip(spots.segments, spots.points_nm, spots.radii_nm, strict=True)
     )
     return Found(ends, spots, merges, branches, dropped)
+
+
+def _interfaces(
+    job: SearchJob,
+    held: PlaceVolumes,
+    own: Block,
+    source: VolumeSource,
+    gray: NDArray[np.uint8] | None,
+    segments: Sequence[int],
+) -> SupervoxelInterfaces | None:
+    """Find where supervoxels of the configuration touch inside objects; None where there are none.
+
+    The pieces that objects are edited in do not serve: those made from shapes say nothing of the data, and all are
+    cut at the faces of blocks.
+    """
+    if not job.splits or held.given is None or "interface" not in held.config.candidates.kinds:
+        return None
+    volumes = held.config.source.volumes
+    assert volumes is not None
+    cells = CroppedVolume(held.given, own.outer_lower, source.automatic.shape)
+
+    def read_gray(lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8]:
+        assert gray is not None
+        return gray[tuple(slice(a, b) for a, b in zip(lower, upper, strict=True))]
+
+    return find_interfaces(
+        source.automatic,
+        cells,
+        None if gray is None else read_gray,
+        np.asarray(segments, np.uint64),
+        volumes.corrections,
+        threads=job.threads,
+    )
 
 
 def _core_box(block: Block, voxel_nm: Sequence[float], offset_vx: Sequence[int]) -> Box:

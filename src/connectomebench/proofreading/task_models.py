@@ -130,8 +130,9 @@ def _find_folders(path: Path) -> dict[str, ModelEntry]:
     found: dict[str, list[tuple[bool, Path]]] = {}
     for file in sorted(path.rglob(FILE_NAME)):
         record = read_record(file.parent)
-        if record.task in PROOFREADING_TASKS:
-            found.setdefault(record.task, []).append((record.kind in _BASELINES, file.parent))
+        for task in record.tasks:
+            if task in PROOFREADING_TASKS:
+                found.setdefault(task, []).append((record.kind in _BASELINES, file.parent))
     entries = {}
     for task, folders in found.items():
         learnt = [folder for baseline, folder in folders if not baseline] or [folder for _, folder in folders]
@@ -163,12 +164,13 @@ def _load(task: str, entry: ModelEntry, base: Path) -> tuple[Model, tuple[ModelR
             raise ConnectomeBenchError(f"{task}: endpoint: {error}") from None
     loaded = load_model_spec(spec)
     record = loaded.record
-    if record is not None and record.task != task:
-        raise ConnectomeBenchError(f"{entry.model} was trained for {record.task}, not for {task}; name another model")
+    if record is not None and task not in record.tasks:
+        trained = ", ".join(record.tasks)
+        raise ConnectomeBenchError(f"{entry.model} was trained for {trained}, not for {task}; name another model")
     model: Any = loaded.model
     if hasattr(model, "reply"):
         model = ChatModelAdapter(model, *model_defaults(loaded))
-    return model, () if record is None else (record,)
+    return model, () if record is None else (record.of_task(task),)
 
 
 def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:

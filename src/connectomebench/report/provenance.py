@@ -128,6 +128,7 @@ _KINDS = {
     "branch": "branch points, for merge errors",
     "waist": "waists, for merge errors",
     "parallel": "parallel branches, for merge errors",
+    "interface": "contacts of supervoxels, for merge errors",
 }
 
 

@@ -101,3 +101,38 @@ def detours(starts, neighbours, lengths, pairs, straight, longest):
                     stack[top], walked[top] = there, far + lengths[e]
                     top += 1
     return found
+
+
+@njit(nogil=True, cache=True)
+def joined_sizes(first, second, sizes):
+    """Join nodes edge by edge, and measure what each edge joins.
+
+    Parameters
+    ----------
+    first, second
+        int64, shape (m,): nodes of each edge, in the order in which they are joined.
+    sizes
+        int64, shape (n,): of the nodes.
+
+    Returns
+    -------
+    int64, shape (m,): size of the smaller of the two parts that the edge joins; -1 where it joins a part to itself.
+    """
+    parent = np.arange(len(sizes))
+    size = sizes.copy()
+    found = np.full(len(first), -1, np.int64)
+    for edge in range(len(first)):
+        one, other = first[edge], second[edge]
+        while parent[one] != one:
+            parent[one] = parent[parent[one]]
+            one = parent[one]
+        while parent[other] != other:
+            parent[other] = parent[parent[other]]
+            other = parent[other]
+        if one != other:
+            found[edge] = min(size[one], size[other])
+            if size[one] < size[other]:
+                one, other = other, one
+            parent[other] = one
+            size[one] += size[other]
+    return found

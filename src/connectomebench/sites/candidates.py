@@ -1,12 +1,14 @@
-"""Find candidate places for errors on skeletons alone, and measure how well they cover the corrections.
+"""Find candidate places for errors without the truth, and measure how well they cover the corrections.
 
-Split errors are searched at ends (degree 1). Merge errors are searched where a segment seems to touch itself: at
-branch points (degree above 2), at waists (much thinner than on both sides) and where branches run in parallel (nearer
-to each other than the way along the skeleton would have it).
+Split errors are searched at ends of skeletons (degree 1). Merge errors are searched where a segment seems to touch
+itself: at branch points (degree above 2), at waists (much thinner than on both sides), where branches run in parallel
+(nearer to each other than the way along the skeleton would have it), and where supervoxels of the segment touch in a
+suspect way (see :mod:`connectomebench.sites.interface_scores`).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +21,10 @@ from scipy.spatial import KDTree
 from connectomebench.core.correction import Corrections, MergeCorrection, SplitCorrection
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Skeleton
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.tasks import MERGE_ERROR_KINDS, SPLIT_ERROR_KINDS
 from connectomebench.core.tasks import CandidateKind as Kind
+from connectomebench.sites.interface_scores import interface_scores, joining_contacts
 
 _LONGEST_DETOUR = 10.0
 _CURVE_POINTS = 8
@@ -28,12 +32,13 @@ _CURVE_POINTS = 8
 
 @dataclass(frozen=True)
 class CandidateConfig:
-    """Which skeleton nodes become candidates, and when a correction counts as near one.
+    """Which places become candidates, and when a correction counts as near one.
 
     Attributes
     ----------
     kinds
-        Kinds to search for: ``end`` for split errors; ``branch``, ``waist`` and ``parallel`` for merge errors.
+        Kinds to search for: ``end`` for split errors; ``branch``, ``waist``, ``parallel`` and ``interface`` for merge
+        errors. ``interface`` needs supervoxels, and is left out where the source has none.
     radius_nm
         A correction within this distance makes the candidate an error (2 µm on whole brains).
     merge_radius_nm
@@ -50,6 +55,15 @@ class CandidateConfig:
         Branches are parallel where their surfaces come within this distance, nm ...
     min_detour
         ... and the way along the skeleton is at least this many times the straight line.
+    min_interface
+        A contact of two supervoxels is a candidate from this score on, 0 to 1; see
+        :func:`connectomebench.sites.interface_scores.interface_scores`.
+    min_side_voxels
+        ... and where it joins two parts of the segment of so many voxels; see
+        :func:`connectomebench.sites.interface_scores.joining_contacts`.
+    max_per_mm
+        Most candidates of each kind but ends for each mm of a segment's skeleton (and at least one), the most
+        pronounced first; None sets no limit.
     """
 
     kinds: tuple[Kind, ...] = (*SPLIT_ERROR_KINDS, *MERGE_ERROR_KINDS)
@@ -61,6 +75,9 @@ class CandidateConfig:
     min_constriction: float = 0.2
     parallel_gap_nm: float = 80.0
     min_detour: float = 3.0
+    min_interface: float = 0.1
+    min_side_voxels: int = 500
+    max_per_mm: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("radius_nm", "merge_radius_nm", "reach_nm"):
@@ -74,6 +91,12 @@ class CandidateConfig:
             raise ConnectomeBenchError(
                 f"candidates.min_detour must be between 1 and {_LONGEST_DETOUR:g}, not {self.min_detour}"
             )
+        if not 0 <= self.min_interface <= 1:
+            raise ConnectomeBenchError(f"candidates.min_interface must be between 0 and 1, not {self.min_interface}")
+        if self.min_side_voxels < 1:
+            raise ConnectomeBenchError(f"candidates.min_side_voxels must be at least 1, not {self.min_side_voxels}")
+        if self.max_per_mm is not None and not self.max_per_mm > 0:
+            raise ConnectomeBenchError(f"candidates.max_per_mm must be above 0, not {self.max_per_mm}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +115,8 @@ class Candidates:
         Text, shape (n,): one of :data:`Kind`.
     scores
         float32, shape (n,): how pronounced it is, comparable within a kind: share of the calibre that is
-        missing at a waist, ratio of the ways between parallel branches, degree of a branch point, 1 for an end.
+        missing at a waist, ratio of the ways between parallel branches, degree of a branch point, 1 for an end, and
+        for a contact of supervoxels see :func:`connectomebench.sites.interface_scores.interface_scores`.
     """
 
     segments: NDArray[np.uint64]
@@ -121,7 +145,11 @@ _NONE = Candidates(
 )
 
 
-def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateConfig) -> Candidates:
+def find_candidates(
+    skeletons: Iterable[tuple[int, Skeleton]],
+    rules: CandidateConfig,
+    interfaces: SupervoxelInterfaces | None = None,
+) -> Candidates:
     """Collect candidates of all kinds that the rules name.
 
     Parameters
@@ -130,6 +158,8 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateC
         Pairs of segment id and skeleton.
     rules
         See :class:`CandidateConfig`.
+    interfaces
+        Contacts between supervoxels of these segments; None gives no candidates of the kind ``interface``.
 
     Returns
     -------
@@ -137,28 +167,55 @@ def find_candidates(skeletons: Iterable[tuple[int, Skeleton]], rules: CandidateC
         In the order of the skeletons, then of the kinds; each kind thinned by itself to one per place (see
         :func:`one_a_place` for all kinds together).
     """
+    touching = {} if interfaces is None else dict(interfaces.by_segment())
     found = []
     for segment, skeleton in skeletons:
         if len(skeleton.nodes_nm) < rules.min_nodes or not len(skeleton.edges):
             continue
         for kind in rules.kinds:
-            nodes, scores = _nodes_of_kind(skeleton, kind, rules)
-            if kind != "end":
-                order = np.lexsort((nodes, -skeleton.radii_nm[nodes], -scores))
-                kept = np.sort(order[_first_of_each_place(skeleton.nodes_nm[nodes[order]], rules.min_distance_nm)])
-                nodes, scores = nodes[kept], scores[kept]
-            found.append(
-                Candidates(
-                    np.full(len(nodes), segment, np.uint64),
-                    skeleton.nodes_nm[nodes].astype(np.float32),
-                    skeleton.radii_nm[nodes].astype(np.float32),
-                    np.full(len(nodes), kind),
-                    scores.astype(np.float32),
-                )
-            )
+            if kind != "interface":
+                own = _on_skeleton(segment, skeleton, kind, rules)
+            elif segment in touching:
+                own = _between_supervoxels(touching[segment], rules)
+            else:
+                continue
+            found.append(own if kind == "end" else _thinned(own, skeleton, rules))
     if not found:
         return _NONE
     return Candidates(*(np.concatenate([getattr(c, name) for c in found]) for name in Candidates.__dataclass_fields__))
+
+
+def _on_skeleton(segment: int, skeleton: Skeleton, kind: Kind, rules: CandidateConfig) -> Candidates:
+    nodes, scores = _nodes_of_kind(skeleton, kind, rules)
+    return Candidates(
+        np.full(len(nodes), segment, np.uint64),
+        skeleton.nodes_nm[nodes].astype(np.float32),
+        skeleton.radii_nm[nodes].astype(np.float32),
+        np.full(len(nodes), kind),
+        scores.astype(np.float32),
+    )
+
+
+def _between_supervoxels(interfaces: SupervoxelInterfaces, rules: CandidateConfig) -> Candidates:
+    interfaces = interfaces.take(joining_contacts(interfaces, rules.min_side_voxels))
+    scores = interface_scores(interfaces)
+    kept = np.flatnonzero(scores >= rules.min_interface)
+    return Candidates(
+        interfaces.segments[kept],
+        interfaces.points_nm[kept],
+        interfaces.depths_nm[kept],
+        np.full(len(kept), "interface"),
+        scores[kept].astype(np.float32),
+    )
+
+
+def _thinned(found: Candidates, skeleton: Skeleton, rules: CandidateConfig) -> Candidates:
+    """Keep one candidate a place, and at most so many, the most pronounced first and of equal ones the thickest."""
+    order = np.lexsort((np.arange(len(found.scores)), -found.radii_nm, -found.scores))
+    kept = order[_first_of_each_place(found.points_nm[order], rules.min_distance_nm)]
+    if rules.max_per_mm is not None:
+        kept = kept[: max(1, math.floor(rules.max_per_mm * path_mm([skeleton])))]
+    return found.take(np.sort(kept))
 
 
 def _nodes_of_kind(

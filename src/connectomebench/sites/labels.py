@@ -21,7 +21,7 @@ from connectomebench.core.correction import Contacts, Corrections
 from connectomebench.core.cut import ProposedCut
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Origin, Part, Point, Site, as_point
-from connectomebench.core.source import Source
+from connectomebench.core.source import Question, Source
 from connectomebench.core.tasks import MERGE_ERROR_KINDS
 from connectomebench.core.tasks import CandidateKind as Kind
 from connectomebench.sites.candidates import CandidateConfig, Candidates, nearest_correction, one_a_place
@@ -32,6 +32,7 @@ from connectomebench.sites.view_nodes import NodeConfig
 _ALREADY_A_PLACE = "second candidate at the same correction"
 GOES_ON = "no correction is near, but the body goes on outside the segment"
 FRINGE = "a correction is near, but the core of no second body is in the view"
+SMALL_SECOND_BODY = "a correction is near, but the core of the second body is small in the view"
 SECOND_BODY = "no correction is near, but a second body lies in the segment"
 
 
@@ -334,7 +335,7 @@ def _left_out(
         elif not case[i] and not all(corrections.is_complete(body) for body in _bodies(corrections, segment)):
             reasons[i] = "segment is not proofread"
     asked = np.flatnonzero(~case & np.array([reason is None for reason in reasons], np.bool_))
-    question = "second_body" if wants_fused else "goes_on"
+    question: Question = "second_body" if wants_fused else "goes_on"
     around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], radius_nm, question)
     wrong, reason = (around.second_body, SECOND_BODY) if wants_fused else (around.goes_on, GOES_ON)
     for i in asked[wrong].tolist():
@@ -343,9 +344,14 @@ def _left_out(
         # an interface may be the fringe of a body whose core lies beyond the view: nobody sees two neurons there
         asked = np.flatnonzero(case & np.array([reason is None for reason in reasons], np.bool_))
         reach_nm = max(radius_nm, rules.extent_nm[0] / 2)
-        around = source.surroundings(candidates.segments[asked], candidates.points_nm[asked], reach_nm, question)
-        for i in asked[~around.second_body].tolist():
-            reasons[i] = FRINGE
+
+        def in_view(rows: NDArray[np.int64], question: Question) -> NDArray[np.bool_]:
+            segments, points = candidates.segments[rows], candidates.points_nm[rows]
+            return source.surroundings(segments, points, reach_nm, question).second_body
+
+        unclear = asked[~in_view(asked, "clear_second_body")]
+        for i, small in zip(unclear.tolist(), in_view(unclear, "second_body").tolist(), strict=True):
+            reasons[i] = SMALL_SECOND_BODY if small else FRINGE
     return reasons
 
 

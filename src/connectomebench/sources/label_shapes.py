@@ -179,10 +179,15 @@ def _half_filled(filled: NDArray[np.bool_], factor: IntPoint) -> NDArray[np.bool
     counts: NDArray[Any] = filled.astype(np.uint16)
     sizes: NDArray[Any] = np.ones((1, 1, 1), np.int64)
     for axis, f in enumerate(factor):
-        starts = np.arange(0, filled.shape[axis], f)
-        counts = np.add.reduceat(counts, starts, axis=axis)
-        lengths = np.diff(np.append(starts, filled.shape[axis]))
+        n = filled.shape[axis]
+        lengths = np.full(-(-n // f), f)
+        lengths[-1] = n - f * (len(lengths) - 1)
         sizes = sizes * lengths.reshape([-1 if a == axis else 1 for a in range(3)])
+        # every f-th layer from each of the first f on: several times faster than np.add.reduceat
+        layers = [counts[tuple(slice(i, None, f) if a == axis else slice(None) for a in range(3))] for i in range(f)]
+        counts = layers[0].copy()
+        for layer in layers[1:]:
+            counts[tuple(slice(layer.shape[axis]) if a == axis else slice(None) for a in range(3))] += layer
     return (counts > 0) & (2 * counts >= sizes)
 
 

@@ -36,10 +36,14 @@ class CertaintyConfig:
         from the part of the body inside the segment.
     min_voxels
         A connected part of a core with fewer voxels is slop too, unless it continues beyond the voxels read.
+    min_case_voxels
+        A case of a merge error has a connected part of the core of each of two bodies with as many voxels, and at least
+        ``min_voxels``. Places between the two numbers are neither cases nor controls.
     """
 
     erosion_vx: int = 2
     min_voxels: int = 100
+    min_case_voxels: int = 200
 
     def __post_init__(self) -> None:
         if self.erosion_vx < 0:
@@ -60,7 +64,7 @@ class Neighbourhood:
         bool, same shape: within the radius of the place, and the erosion.
     open_faces
         bool, shape (3, 2): faces (axis; lower, upper) beyond which the data continue.
-    erosion_vx, min_voxels
+    erosion_vx, min_voxels, min_case_voxels
         As in :class:`CertaintyConfig`, in voxels of these arrays.
     """
 
@@ -70,6 +74,7 @@ class Neighbourhood:
     open_faces: NDArray[np.bool_]
     erosion_vx: int
     min_voxels: int
+    min_case_voxels: int
 
 
 def read_neighbourhood(
@@ -105,14 +110,11 @@ def read_neighbourhood(
     near = axes[0] + axes[1] + axes[2] <= reach**2
     open_faces = np.stack([np.greater(lower, 0), np.less(upper, segments.shape)], axis=1)
     largest = int(step.max())
-    return Neighbourhood(
-        own,
-        truth,
-        near,
-        open_faces,
-        -(-rules.erosion_vx // largest),
-        rules.min_voxels if largest == 1 else max(4, -(-rules.min_voxels // int(step.prod()))),
+    least, of_case = (
+        n if largest == 1 else max(4, -(-n // int(step.prod())))
+        for n in (rules.min_voxels, max(rules.min_voxels, rules.min_case_voxels))
     )
+    return Neighbourhood(own, truth, near, open_faces, -(-rules.erosion_vx // largest), least, of_case)
 
 
 def _sampled(volume: Volume, lower: IntPoint, upper: IntPoint, step: NDArray[np.int64]) -> NDArray[Any]:
@@ -158,6 +160,38 @@ def holds_second_body(around: Neighbourhood, segment: int) -> bool:
     return found > 1
 
 
+def holds_clear_second_body(around: Neighbourhood, segment: int) -> bool:
+    """Check whether the cores of two bodies of the segment, each in a part large enough for a case, are near."""
+    own = around.segments == around.segments.dtype.type(segment)
+    held, counts = np.unique(around.bodies[own], return_counts=True)
+    found = 0
+    for body in held[(held != 0) & (counts >= around.min_case_voxels)].tolist():
+        box = _bounding_box(own & (around.bodies == body), 1 + around.erosion_vx)
+        inside = around.bodies[box] == around.bodies.dtype.type(body)
+        found += _has_part_for_case(_core(inside, around.erosion_vx) & own[box], box, around)
+    return found > 1
+
+
+def _core(body: NDArray[np.bool_], erosion_vx: int) -> NDArray[np.bool_]:
+    """Erode a body, which may continue beyond the array."""
+    from scipy.ndimage import binary_erosion
+
+    if not erosion_vx:
+        return body
+    return np.asarray(binary_erosion(body, iterations=erosion_vx, border_value=1), np.bool_)
+
+
+def _has_part_for_case(core: NDArray[np.bool_], box: Slices, around: Neighbourhood) -> bool:
+    """Check whether a connected part (26 neighbours) of a core is near and has enough voxels that were read."""
+    import cc3d
+
+    near = around.near[box] & core
+    if not near.any():
+        return False
+    parts = np.asarray(cc3d.connected_components(np.asfortranarray(core), connectivity=26))
+    return bool((np.bincount(parts.ravel())[np.unique(parts[near])] >= around.min_case_voxels).any())
+
+
 Slices = tuple[slice, slice, slice]
 
 
@@ -183,12 +217,9 @@ def _is_part_of(
     other
         Where the body is too thin to have a core, its voxels count away from this.
     """
-    from scipy.ndimage import binary_erosion
-
+    core = _core(body, around.erosion_vx)
     if not around.erosion_vx:
-        return _has_large_part(body & where, box, around)
-    # the body may continue beyond the arrays
-    core = np.asarray(binary_erosion(body, iterations=around.erosion_vx, border_value=1), np.bool_)
+        return _has_large_part(core & where, box, around)
     if _has_large_part(core & where, box, around):
         return True
     import edt
@@ -261,8 +292,10 @@ def volume_surroundings(
     for row, segment in enumerate(tqdm(np.asarray(segment_ids).tolist(), "surroundings", unit="place", delay=1)):
         x, y, z = (float(c) for c in points_nm[row])
         around = read_neighbourhood(segments, bodies, (x, y, z), radius_nm, rules)
-        if question != "second_body":
+        if question in ("goes_on", "both"):
             goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
-        if question != "goes_on":
+        if question == "clear_second_body":
+            second[row] = holds_clear_second_body(around, segment)
+        elif question != "goes_on":
             second[row] = holds_second_body(around, segment)
     return Surroundings(goes_on, second)

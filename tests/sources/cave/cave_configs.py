@@ -33,7 +33,7 @@ sites: {extent_nm: [300, 450], min_segment_voxels: 300, merge_match_nm: 400}
 proposals: {reach_nm: 900}
 controls: {pool_per_case: 2}
 partition: {cube_nm: 800, test_fraction: 0.3}
-views: {image_px: 32, em_px: 32}
+views: {image_px: 32, em_px: 32, engine: cpu}
 """
 # proofread by time: all that were edited
 EVERY_ROOT = 'changed_since: "2026-11-23T02:06:58.863"'

@@ -16,7 +16,7 @@ from connectomebench.core.geometry import Box
 from connectomebench.core.site import Cut, Part, Site
 from connectomebench.sources.morphology import hemibrain_neurons
 from connectomebench.sources.morphology.morphology_source import MorphologySource, SimulationConfig
-from connectomebench.sources.morphology.tubes import tube_grid
+from connectomebench.sources.morphology.tubes import kept_apart, tube_grid
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def test_both_ends_of_a_cut_reach_its_place(source):
 
 def test_sides_of_the_right_cut_are_the_two_bodies(source):
     rec = source.reconstruction
-    for a, b in rec.bridges[:8]:
+    for a, b in rec.bridges[:5]:
         segment = int(rec.segments[a])
         place = point((rec.nodes_nm[a] + rec.nodes_nm[b]) / 2)
         cut = Cut((point(rec.nodes_nm[a]),), (point(rec.nodes_nm[b]),), place, 8000.0)
@@ -279,7 +279,7 @@ def test_sides_of_the_right_cut_are_the_two_bodies(source):
             distance = []
             for part in (rec.bodies == rec.bodies[node], rec.bodies != rec.bodies[node]):
                 rows = np.flatnonzero((rec.segments == segment) & part)
-                centres = np.linalg.norm(mesh.vertices_nm[::50, None] - rec.nodes_nm[rows].astype(float), axis=2)
+                centres = np.linalg.norm(mesh.vertices_nm[::200, None] - rec.nodes_nm[rows].astype(float), axis=2)
                 distance.append((centres - rec.radii_nm[rows]).min(axis=1))
             assert np.quantile(distance[0], 0.9) < 300
             assert (distance[0] <= distance[1]).mean() > 0.85
@@ -298,18 +298,13 @@ def test_sides_of_a_cut_part_at_a_face_right_or_wrong(source):
         parts = (Part(segment, "source"), Part(segment, "sink"))
         sides = source._sides(site_at(place, parts, cut=cut), segment)
         first = np.floor(np.array(place) / 20).astype(np.int64) - 20
-        source_cones, sink_cones = sides["source"], sides["sink"]
-        inside = [
-            tube_grid(cones, first, (40, 40, 40), 20.0, apart_from=other) < 0
-            for cones, other in ((source_cones, sink_cones), (sink_cones, source_cones))
-        ]
+        one, other = (tube_grid(cones, first, (40, 40, 40), 20.0) for cones in sides)
+        inside = [kept_apart(one, other) < 0, kept_apart(other, one) < 0]
         assert inside[0].any() and inside[1].any()
         near = np.linalg.norm(np.indices((40, 40, 40)) - 20, axis=0) < 8  # 160 nm
         assert not (inside[0] & inside[1]).any()
         # neither loses more than the gap between them: what either has by itself one of them keeps
-        either = (tube_grid(source_cones, first, (40, 40, 40), 20.0) < 0) | (
-            tube_grid(sink_cones, first, (40, 40, 40), 20.0) < 0
-        )
+        either = (one < 0) | (other < 0)
         assert ((inside[0] | inside[1]) & near).sum() >= 0.99 * (either & near).sum()
 
 
@@ -351,14 +346,13 @@ def test_em_labels_lie_in_the_segments_and_cytoplasm_goes_on_in_gaps(source):
     assert np.mean(np.array(gap_dark) > np.array(dark) + 20) > 0.8  # no membrane across a cut
 
 
-def test_same_rules_same_source_other_seed_other_source(source, tmp_path):
-    again = MorphologySource(SimulationConfig())
-    assert again.info == source.info
-    assert (again.reconstruction.segments == source.reconstruction.segments).all()
-    assert [m.edit_id for m in again.corrections().merges] == [m.edit_id for m in source.corrections().merges]
+def test_same_rules_same_source_other_seed_other_source(tmp_path):
     write_line(tmp_path / "1.swc", 0.0)
     write_line(tmp_path / "2.swc", 0.35)
-    first, other = (MorphologySource(replace(SMALL, seed=seed), "fly", tmp_path, 1000.0) for seed in (0, 1))
+    first, again, other = (MorphologySource(replace(SMALL, seed=seed), "fly", tmp_path, 1000.0) for seed in (0, 0, 1))
+    assert again.info == first.info
+    assert (again.reconstruction.segments == first.reconstruction.segments).all()
+    assert [m.edit_id for m in again.corrections().merges] == [m.edit_id for m in first.corrections().merges]
     assert other.info.version != first.info.version
     assert {m.location_nm for m in other.corrections().merges} != {m.location_nm for m in first.corrections().merges}
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from connectomebench.core.part_masks import MASK
 from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.dataset.public.archives import read_channels
@@ -18,7 +21,9 @@ from connectomebench.dataset.public.metadata import read_metadata
 from connectomebench.dataset.public.part_pictures import masks_of_channels, masks_of_pictures
 from connectomebench.dataset.public.pictures import draw_pair, draw_single, shows_pair
 from connectomebench.dataset.public.pngs import stored_png
+from connectomebench.dataset.public.public_channels import packed_channels
 from connectomebench.dataset.public.unmapped import Unmapped
+from connectomebench.dataset.schema import GEOMETRY
 
 MASK_TASK = "split_mask_generation"
 _PAIR, _SINGLE = "geometry", "geometry_single"
@@ -92,6 +97,7 @@ def map_row(
     *,
     first: bool,
     em: bool = False,
+    geometry: bool = False,
 ) -> dict[str, Any]:
     """Convert one row.
 
@@ -110,6 +116,9 @@ def map_row(
         drawn: the extent is unknown there.
     em
         Add the slices of image data, as the views ``em_xy``, ``em_xz`` and ``em_yz``.
+    geometry
+        Add the column ``geometry`` with the channels that the pictures were drawn of
+        (:func:`connectomebench.dataset.public.public_channels.packed_channels`).
 
     Raises
     ------
@@ -125,11 +134,12 @@ def map_row(
     known = read_metadata(raw["metadata"])
     is_edit = raw["sample_type"].endswith("_edit")
     slices = [stored_png(raw[name]) for name in _em_columns(raw)] if em else []
+    channels = _channels(raw, task)
     row = stored_row(
         task,
         species,
         sample_id,
-        _pictures(raw, task),
+        draw_pair(channels) if task == "merge_action" else draw_single(channels),
         answer,
         f"neuron-{known.neuron}" if known.neuron is not None else f"sample-{sample_id}",
         "edit" if is_edit else "control",
@@ -145,6 +155,9 @@ def map_row(
         row["target_images"] = [{"bytes": content, "path": None} for content in _masks(raw)]
     row["images"] += [{"bytes": content, "path": None} for content in slices]
     row["views"] += EM_VIEWS if em else ()
+    if geometry:
+        packed = packed_channels(channels, pair=task == "merge_action")
+        row[GEOMETRY] = [{"bytes": content, "path": None} for content in packed]
     return row
 
 
@@ -176,15 +189,14 @@ def _masks(raw: Mapping[str, Any]) -> list[bytes]:
     return masks_of_pictures([stored_png(raw[name]) for name in _MASKS], read_channels(bytes(raw[_PAIR])))
 
 
-def _pictures(raw: Mapping[str, Any], task: str) -> list[bytes]:
+def _channels(raw: Mapping[str, Any], task: str) -> NDArray[np.float32]:
+    """Return the channels that show what is asked about, and nothing from after the edit."""
     drawn = _SINGLE if _SINGLE in raw else _PAIR
     data = raw[drawn]
     if data is None:
         raise Unmapped(f"it has no {drawn}")
     channels = read_channels(bytes(data))
-    if task == "merge_action":
-        return draw_pair(channels)
     # The second release has one geometry a row. One that marks two parts was drawn after the true split.
-    if drawn == _PAIR and shows_pair(channels):
+    if task != "merge_action" and drawn == _PAIR and shows_pair(channels):
         raise Unmapped("its geometry shows the two parts of the true split")
-    return draw_single(channels)
+    return channels

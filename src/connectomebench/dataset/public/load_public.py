@@ -55,6 +55,7 @@ class _Request:
     species: str
     partition: str
     em: bool = False
+    geometry: bool = False
 
 
 def recognise(name: str) -> Callable[..., Rows] | None:
@@ -77,6 +78,7 @@ def stream_public(
     skipped: Counter[str] | None = None,
     *,
     em: bool = False,
+    geometry: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """Stream rows with the columns of :func:`connectomebench.dataset.schema.features`; read only needed columns.
 
@@ -97,13 +99,16 @@ def stream_public(
         Of ConnectomeBench2: add its three slices of image data to the pictures, and leave out rows without them. In
         its first release all controls have them and 23 to 38% of the edits: that a row has slices tells much of the
         answer, and the rows that are left hold the answers in other shares.
+    geometry
+        Of ConnectomeBench2: add the column ``geometry`` with the channels that the pictures were drawn of
+        (:mod:`connectomebench.dataset.public.public_channels`).
 
     Raises
     ------
     ConnectomeBenchError
         If there is no such dataset, species, partition or task in it, or its files cannot be read.
     """
-    request = _request(name, task, species, partition, revision, em=em)
+    request = _request(name, task, species, partition, revision, em=em, geometry=geometry)
     return _rows(request, Counter() if skipped is None else skipped)
 
 
@@ -116,6 +121,7 @@ def load_public(
     cache: Path | None = None,
     *,
     em: bool = False,
+    geometry: bool = False,
 ) -> Rows:
     """Load one partition of one species of a public dataset.
 
@@ -123,7 +129,7 @@ def load_public(
 
     Parameters
     ----------
-    name, task, species, partition, revision, em
+    name, task, species, partition, revision, em, geometry
         As for :func:`stream_public`. What was loaded is pinned to the commit that the revision stood for.
     cache
         Folder for the rows; that of `datasets` by default.
@@ -139,15 +145,16 @@ def load_public(
     from connectomebench.dataset.rows import Rows
     from connectomebench.dataset.schema import features
 
-    request = _request(name, task, species, partition, revision, em=em)
+    request = _request(name, task, species, partition, revision, em=em, geometry=geometry)
+    found = request.found
     key = content_key(
-        __version__, request.found.form.name, request.found.state, request.task, request.species, request.partition, em
+        __version__, found.form.name, found.state, request.task, request.species, request.partition, em, geometry
     )
     kept = Path(cache or config.HF_DATASETS_CACHE) / "public" / key
     try:
         rows = Dataset.from_generator(
             _all_rows,
-            features=features(get_task(request.task)),
+            features=features(get_task(request.task), geometry=geometry),
             cache_dir=str(kept),
             gen_kwargs={"request": request, "skipped_path": kept / _SKIPPED},
             split=NamedSplit(request.partition),
@@ -166,11 +173,24 @@ def load_public(
     return Rows(rows, _record(request, rows["sample_id"], rows["answer"]))
 
 
-def _request(name: str, task: str, species: str, partition: str, revision: str | None, *, em: bool = False) -> _Request:
+def _request(
+    name: str,
+    task: str,
+    species: str,
+    partition: str,
+    revision: str | None,
+    *,
+    em: bool = False,
+    geometry: bool = False,
+) -> _Request:
     get_task(task)
-    request = _Request(find_files(name, revision), task, check_species(species), check_partition(partition), em)
+    request = _Request(
+        find_files(name, revision), task, check_species(species), check_partition(partition), em, geometry
+    )
     if em and request.found.form.name != "connectomebench2":
         raise ConnectomeBenchError(f"{name} has no slices of image data; leave em out")
+    if geometry and request.found.form.name != "connectomebench2":
+        raise ConnectomeBenchError(f"{name} has no geometry channels; leave geometry out")
     tasks = _TASKS[request.found.form.name]
     if task not in tasks:
         raise ConnectomeBenchError(
@@ -217,7 +237,14 @@ def _second_benchmark(request: _Request) -> Iterator[dict[str, Any] | Unmapped]:
         elif species == request.species:
             try:
                 yield benchmark2.map_row(
-                    raw, request.task, species, request.partition, found.source, first=first, em=request.em
+                    raw,
+                    request.task,
+                    species,
+                    request.partition,
+                    found.source,
+                    first=first,
+                    em=request.em,
+                    geometry=request.geometry,
                 )
             except Unmapped as reason:
                 missing_em = request.em and str(reason) == MISSING_PICTURE

@@ -20,6 +20,7 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import NOT_STATED_CITATION, NOT_STATED_LICENSE, get_species
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.tasks import get_task
 from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
@@ -164,9 +165,9 @@ class CaveSource:
                 before, final = (RootLayer(supervoxels, roots) for roots in self.archive.states(segment, place))
                 around = read_neighbourhood(before, final, place, radius_nm, rules)
             except SiteUnavailable:
-                goes_on[row], second[row] = question != "second_body", question != "goes_on"
+                goes_on[row], second[row] = question in ("goes_on", "both"), question != "goes_on"
                 continue
-            if question != "second_body":
+            if question in ("goes_on", "both"):
                 goes_on[row] = goes_on_outside(around, segment, bodies_of.get(segment, ()))
             if question != "goes_on":
                 second[row] = holds_second_body(around, segment)
@@ -175,6 +176,10 @@ class CaveSource:
     @cached_property
     def _cutting(self) -> ServerCuts:
         return ServerCuts(self.archive)
+
+    def supervoxel_interfaces(self, segment_ids: Iterable[int]) -> SupervoxelInterfaces | None:
+        """Return None: supervoxels are read round places of edits alone, not throughout segments."""
+        return None
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into the connected parts of its supervoxels."""

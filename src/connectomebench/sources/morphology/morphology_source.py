@@ -23,6 +23,7 @@ from connectomebench.core.geometry import Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, SourceInfo, Surroundings
 from connectomebench.core.species import get_species
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.tasks import get_task
 from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.morphology import hemibrain_neurons
@@ -36,7 +37,7 @@ from connectomebench.sources.morphology.segment_tubes import body_tubes, part_tu
 from connectomebench.sources.morphology.simulation_cache import simulate_once
 from connectomebench.sources.morphology.simulation_rules import SimulationConfig
 from connectomebench.sources.morphology.swc import read_swc_folder
-from connectomebench.sources.morphology.tubes import tube_mesh
+from connectomebench.sources.morphology.tubes import meshes_apart, tube_mesh
 from connectomebench.sources.morphology.whole_tubes import find_somas, find_whole_segments, frusta_mesh
 
 if TYPE_CHECKING:
@@ -165,7 +166,12 @@ class MorphologySource:
     ) -> Surroundings:
         """Check the skeletons of the neurons around places; see :func:`reconstruction.look_around`."""
         found = look_around(self.reconstruction, segment_ids, points_nm, radius_nm)
-        return Surroundings(found.goes_on & (question != "second_body"), found.second_body & (question != "goes_on"))
+        asked = question in ("goes_on", "both"), question != "goes_on"
+        return Surroundings(found.goes_on & asked[0], found.second_body & asked[1])
+
+    def supervoxel_interfaces(self, segment_ids: Iterable[int]) -> SupervoxelInterfaces | None:
+        """Return None: neurons without voxels have no supervoxels."""
+        return None
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube of edge ``cutout_nm`` into skeleton nodes.
@@ -223,22 +229,22 @@ class MorphologySource:
             return [frusta_mesh(tubes.tubes.cones[tubes.of(self._row(part.segment_id))]) for part in site.parts]
         box = Box.around(site.location_nm, site.extent_nm * _MARGIN)
         voxel_nm = float(np.clip(site.extent_nm / 110, 20.0, 44.0))
-        sides = {s: self._sides(site, s) for s in {p.segment_id for p in site.parts if p.role in ("source", "sink")}}
-        meshes = []
+        tubes, meshes = self._segment_tubes.tubes, []
+        sides: dict[int, dict[str, Mesh]] = {}
         for part in site.parts:
-            other = None
             if part.role in ("source", "sink"):
-                cones = sides[part.segment_id][part.role]
-                # neurites thicker than a cut is wide may reach across it
-                other = sides[part.segment_id]["sink" if part.role == "source" else "source"]
+                if part.segment_id not in sides:
+                    # neurites thicker than a cut is wide may reach across it
+                    both = meshes_apart(self._sides(site, part.segment_id), box, voxel_nm)
+                    sides[part.segment_id] = dict(zip(("source", "sink"), both, strict=True))
+                meshes.append(sides[part.segment_id][part.role])
             else:
-                tubes = self._segment_tubes.tubes
-                cones = tubes.cones[tubes.within(box, self._segment_tubes.of(self._row(part.segment_id)))]
-            meshes.append(tube_mesh(cones, box, voxel_nm, other))
+                own = tubes.within(box, self._segment_tubes.of(self._row(part.segment_id)))
+                meshes.append(tube_mesh(tubes.cones[own], box, voxel_nm))
         return meshes
 
-    def _sides(self, site: Site, segment_id: int) -> dict[str, NDArray[np.float64]]:
-        """Return the tubes of both sides of the site's cut, separated at faces like those of errors."""
+    def _sides(self, site: Site, segment_id: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the tubes of the source and the sink side of the cut, separated at faces like those of errors."""
         from connectomebench.cuts.min_cut import apply_cut
 
         if site.cut is None:
@@ -246,8 +252,7 @@ class MorphologySource:
         graph, nodes = self._graph(segment_id, site.cut.center_nm, site.cut.cutout_nm)
         sides = apply_cut(graph, site.cut)
         own = self._segment_tubes.of(self._row(segment_id))
-        source, sink = part_tubes(self._segment_tubes, own, graph, nodes, sides, self.reconstruction.radii_nm[nodes])
-        return {"source": source, "sink": sink}
+        return part_tubes(self._segment_tubes, own, graph, nodes, sides, self.reconstruction.radii_nm[nodes])
 
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Draw simulated slices xy, xz, yz through the site; see :mod:`simulated_em`. Data are never missing."""

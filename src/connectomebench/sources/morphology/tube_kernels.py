@@ -98,7 +98,8 @@ def tube_distance(px, py, pz, c):
 @nb.njit(cache=True, nogil=True, inline="always")
 def _plane_distance(x, y, z, c):
     """Compute the signed distance to the plane of a tube's face, positive in front of it, nm."""
-    return (x - c[FACE]) * c[NORMAL] + (y - c[FACE + 1]) * c[NORMAL + 1] + (z - c[FACE + 2]) * c[NORMAL + 2] + c[HALF_GAP]
+    dx, dy, dz = x - c[FACE], y - c[FACE + 1], z - c[FACE + 2]
+    return dx * c[NORMAL] + dy * c[NORMAL + 1] + dz * c[NORMAL + 2] + c[HALF_GAP]
 
 
 @nb.njit(cache=True, nogil=True)

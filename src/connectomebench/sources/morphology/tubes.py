@@ -6,6 +6,8 @@ only the shape of the neurite distinguishes them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -108,11 +110,7 @@ class Tubes:
 
 
 def tube_grid(
-    cones: NDArray[np.float64],
-    first: NDArray[np.int64],
-    shape: tuple[int, int, int],
-    voxel_nm: float,
-    apart_from: NDArray[np.float64] | None = None,
+    cones: NDArray[np.float64], first: NDArray[np.int64], shape: tuple[int, int, int], voxel_nm: float
 ) -> NDArray[np.float32]:
     """Compute the distance to the union of tubes on a grid, nm, negative inside.
 
@@ -124,8 +122,6 @@ def tube_grid(
         Index of the first voxel (x, y, z) of the grid, which stands fixed in the world, and the number of voxels.
     voxel_nm
         Edge of a voxel, nm.
-    apart_from
-        Tubes that must not overlap these, shape (m, 20): a place in both is left to those in which it lies deeper.
 
     Returns
     -------
@@ -133,16 +129,17 @@ def tube_grid(
     """
     from connectomebench.sources.morphology.tube_kernels import CHAIN, tube_field
 
-    fields = []
-    for table in (cones,) if apart_from is None else (cones, apart_from):
-        fields.append(np.full(shape, _FAR, np.float32))
-        tube_field(table[np.argsort(table[:, CHAIN], kind="stable")], first, voxel_nm, fields[-1])
-    return fields[0] if apart_from is None else np.maximum(fields[0], (fields[0] - fields[1]) / 2)
+    field = np.full(shape, _FAR, np.float32)
+    tube_field(cones[np.argsort(cones[:, CHAIN], kind="stable")], first, voxel_nm, field)
+    return field
 
 
-def tube_mesh(
-    cones: NDArray[np.float64], box: Box, voxel_nm: float, apart_from: NDArray[np.float64] | None = None
-) -> Mesh:
+def kept_apart(field: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave a place in both of two unions of tubes to that in which it lies deeper; both float32, nm, as returned."""
+    return np.maximum(field, (field - other) / 2)
+
+
+def tube_mesh(cones: NDArray[np.float64], box: Box, voxel_nm: float) -> Mesh:
     """Mesh the part of a set of tubes that lies in a box; closed where the box cuts it.
 
     Parameters
@@ -153,34 +150,74 @@ def tube_mesh(
         Region to mesh.
     voxel_nm
         Edge of the grid on which the surface is found, nm; the grid stands fixed in the world.
-    apart_from
-        See :func:`tube_grid`.
 
     Returns
     -------
     Mesh
         Closed surface, empty if no tube reaches the box.
     """
-    if len(cones) == 0:
-        return EMPTY_MESH
-    from connectomebench.sources.morphology.tube_kernels import (
-        ROUGHNESS_MAX_NM,
-        surface_nets,
-    )
+    grid = _Grid.around(cones, box, voxel_nm)
+    return EMPTY_MESH if grid is None else _surface(tube_grid(cones, grid.first, grid.shape, voxel_nm), grid, voxel_nm)
 
-    radius = np.maximum(cones[:, 6], cones[:, 7])[:, None] + ROUGHNESS_MAX_NM + voxel_nm
-    low = np.maximum(np.min(np.minimum(cones[:, :3], cones[:, 3:6]) - radius, axis=0), box.lower_nm)
-    high = np.minimum(np.max(np.maximum(cones[:, :3], cones[:, 3:6]) + radius, axis=0), box.upper_nm)
-    first = np.floor(low / voxel_nm).astype(np.int64) - 1
-    shape = np.ceil(high / voxel_nm).astype(np.int64) + 2 - first
-    if np.any(shape < 4):
-        return EMPTY_MESH
-    nx, ny, nz = (int(n) for n in shape)
-    field = tube_grid(cones, first, (nx, ny, nz), voxel_nm, apart_from)
+
+def meshes_apart(
+    parts: tuple[NDArray[np.float64], NDArray[np.float64]], box: Box, voxel_nm: float
+) -> tuple[Mesh, Mesh]:
+    """Mesh two sets of tubes as :func:`tube_mesh` does, so that they do not overlap (see :func:`kept_apart`).
+
+    Parameters
+    ----------
+    parts
+        Two tables, shape (n, 20), see :func:`cones_between`, nm.
+    box, voxel_nm
+        As for :func:`tube_mesh`.
+    """
+    grids = tuple(_Grid.around(cones, box, voxel_nm) for cones in parts)
+    there = [grid for grid in grids if grid is not None]
+    if not there:
+        return EMPTY_MESH, EMPTY_MESH
+    # both distances are computed once, where either part may be; that of one place depends on no other place
+    low = np.min([grid.first for grid in there], axis=0)
+    nx, ny, nz = (int(n) for n in np.max([grid.first + grid.shape for grid in there], axis=0) - low)
+    fields = [tube_grid(cones, low, (nx, ny, nz), voxel_nm) for cones in parts]
+    meshes = []
+    for grid, own, other in zip(grids, fields, fields[::-1], strict=True):
+        if grid is None:
+            meshes.append(EMPTY_MESH)
+            continue
+        here = tuple(slice(a, a + n) for a, n in zip((grid.first - low).tolist(), grid.shape, strict=True))
+        meshes.append(_surface(kept_apart(own[here], other[here]), grid, voxel_nm))
+    return meshes[0], meshes[1]
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Index of the first voxel (x, y, z), int64, of a grid that stands fixed in the world, and number of voxels."""
+
+    first: NDArray[np.int64]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def around(cls, cones: NDArray[np.float64], box: Box, voxel_nm: float) -> _Grid | None:
+        """Cover tubes where they lie in a box; None if they do not reach it."""
+        from connectomebench.sources.morphology.tube_kernels import ROUGHNESS_MAX_NM
+
+        if len(cones) == 0:
+            return None
+        radius = np.maximum(cones[:, 6], cones[:, 7])[:, None] + ROUGHNESS_MAX_NM + voxel_nm
+        low = np.maximum(np.min(np.minimum(cones[:, :3], cones[:, 3:6]) - radius, axis=0), box.lower_nm)
+        high = np.minimum(np.max(np.maximum(cones[:, :3], cones[:, 3:6]) + radius, axis=0), box.upper_nm)
+        first = np.floor(low / voxel_nm).astype(np.int64) - 1
+        nx, ny, nz = (int(n) for n in np.ceil(high / voxel_nm).astype(np.int64) + 2 - first)
+        return None if min(nx, ny, nz) < 4 else cls(first, (nx, ny, nz))
+
+
+def _surface(field: NDArray[np.float32], grid: _Grid, voxel_nm: float) -> Mesh:
+    """Mesh the surface at distance 0; the field is changed."""
+    from connectomebench.sources.morphology.tube_kernels import surface_nets
+
     for axis in range(3):  # a rim of outside values closes the surface at the box
         rim = np.moveaxis(field, axis, 0)
         rim[0], rim[-1] = np.maximum(rim[0], 0.5 * voxel_nm), np.maximum(rim[-1], 0.5 * voxel_nm)
     vertices, faces = surface_nets(field)
-    if len(faces) == 0:
-        return EMPTY_MESH
-    return Mesh(((vertices + first) * voxel_nm).astype(np.float32), faces)
+    return Mesh(((vertices + grid.first) * voxel_nm).astype(np.float32), faces) if len(faces) else EMPTY_MESH

@@ -27,6 +27,7 @@ from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh, Skeleton
 from connectomebench.core.site import Cut, Point, Site, as_point
 from connectomebench.core.source import EMSlice, Question, Source, SourceInfo, Surroundings
 from connectomebench.core.species import own_terms
+from connectomebench.core.supervoxel_interfaces import SupervoxelInterfaces
 from connectomebench.core.volume import FingerprintedVolume, IntPoint, Volume, voxel_box
 from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.family import SegmentationFamily
@@ -368,6 +369,29 @@ class VolumeSource:
             self.config.certainty,
             question,
         )
+
+    def supervoxel_interfaces(self, segment_ids: Iterable[int]) -> SupervoxelInterfaces | None:
+        """Find the contacts between supervoxels inside segments, or read them from the cache; None without any."""
+        from connectomebench.sources.supervoxel_interfaces import find_interfaces
+
+        if self.supervoxels is None:
+            return None
+        asked = np.fromiter(segment_ids, np.uint64)
+        asked.sort()
+        rules = self.config.corrections
+        volumes = [self.automatic, self.supervoxels, self.image]
+        read_gray = None if self.image is None else self._gray_on_labels
+        key = content_key(
+            "supervoxel interfaces 2",
+            [v and v.fingerprint for v in volumes],
+            [self.config.version, rules.patch_cell_vx, rules.min_contact_faces],
+            asked,
+        )
+        stored = self._cache.get(key)
+        if stored is None:
+            stored = asdict(find_interfaces(self.automatic, self.supervoxels, read_gray, asked, rules, progress=True))
+            self._cache.put(key, **stored)
+        return SupervoxelInterfaces(**stored)
 
     def cut_graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> CutGraph:
         """Break the segment inside a cube into pieces; see :mod:`connectomebench.sources.supervoxels`."""
