@@ -23,7 +23,7 @@ def test_a_person_looks_around(tmp_path: Path):
         with sync_api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             failed: list[str] = []
             page.on("pageerror", lambda error: failed.append(str(error)))
             page.goto(running.address)
@@ -55,7 +55,7 @@ def test_a_person_looks_around(tmp_path: Path):
             page.close()
 
             page = browser.new_page(viewport={"width": 390, "height": 844})
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.goto(running.address)
             page.wait_for_selector("#cb-sample img")
             # every tab is in sight, none in a menu
