@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from label_reference import MemoryVolume
 from scipy.ndimage import binary_dilation
 
 from connectomebench.sources.label_shapes import (
@@ -61,6 +62,22 @@ def test_mask_is_taken_together_by_majority(tmp_path: Path) -> None:
     labels[4, 3, 2] = 9  # 1 of the 2 voxels left at the corner
     mask = read_mask(volume_of(labels, tmp_path), 9, (0, 0, 0), (5, 4, 3), (2, 2, 2))
     assert np.argwhere(mask).tolist() == [[0, 0, 0], [2, 1, 1]]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    shape=st.tuples(*[st.integers(1, 9)] * 3),
+    factor=st.tuples(*[st.integers(1, 4)] * 3),
+    order=st.sampled_from("CF"),
+    threshold=st.floats(0, 1),
+)
+def test_a_merged_voxel_is_filled_where_at_least_half_of_it_is(seed, shape, factor, order, threshold):
+    labels = np.where(np.random.default_rng(seed).random(shape) < threshold, 2**40, 3).astype(np.uint64, order=order)
+    mask = read_mask(MemoryVolume(labels), 2**40, (0, 0, 0), shape, factor)
+    for place in np.ndindex(mask.shape):
+        group = labels[tuple(slice(i * f, (i + 1) * f) for i, f in zip(place, factor, strict=True))]
+        assert mask[place] == (2 * (group == 2**40).sum() >= group.size)
 
 
 @pytest.mark.parametrize("factor", [(1, 1, 1), (2, 2, 1)])

@@ -29,9 +29,11 @@ SAME_CORRELATION = 0.98
 # grey levels; thumbnails that vary less show nothing
 BLANK_DEVIATION = 1.0
 _THUMBNAIL = 16
-# Hashes that differ in at most NEAR_BITS bits agree in at least one of NEAR_BITS + 1 sets of bits. Each set is spread
-# over the whole picture, since the margins of most pictures are alike.
-_BANDS = tuple(np.uint64(sum(1 << bit for bit in range(start, 64, NEAR_BITS + 1))) for start in range(NEAR_BITS + 1))
+# Of NEAR_BITS + 2 sets of bits, hashes that differ in at most NEAR_BITS bits agree in at least two: of every two sets,
+# whose 21 or 22 bits few pictures share, one makes a band. Each set is spread over the whole picture, since the margins
+# of most pictures are alike.
+_SETS = [sum(1 << bit for bit in range(start, 64, NEAR_BITS + 2)) for start in range(NEAR_BITS + 2)]
+_BANDS = tuple(np.uint64(one | other) for one, other in itertools.combinations(_SETS, 2))
 _PAIRS = 1 << 18  # pairs compared at once
 
 
@@ -301,7 +303,7 @@ def near_pictures(left: PictureHashes, right: PictureHashes) -> list[tuple[str, 
 
     A pair counts where the hashes differ in at most four bits and the thumbnails correlate by at least 0.98; the
     hash alone would take any two thin neurites on white for one another. Blank pictures are left out. Only pairs that
-    agree in one of five sets of bits are compared, so that the work does not grow with the product of the partitions.
+    agree in one of 15 bands of bits are compared, so that the work does not grow with the product of the partitions.
 
     Parameters
     ----------

@@ -78,8 +78,8 @@ def interface_signs(interfaces: SupervoxelInterfaces) -> dict[str, NDArray[np.fl
 def interface_scores(interfaces: SupervoxelInterfaces) -> NDArray[np.float64]:
     """Rank contacts by how far they are a waist, or dark, and thin; float64, shape (n,), 0 to 1.
 
-    A change of calibre is no part of it: on the fly's medulla it ranks contacts worse than chance, since spines and
-    twigs leave thick neurites everywhere.
+    A change of calibre is no part of it: on the fly's medulla it finds no more merge errors than as many nodes of the
+    skeletons drawn at random, since twigs leave thick neurites everywhere (``benchmarks/recount_candidates.py``).
     """
     signs = interface_signs(interfaces)
     return (1 - (1 - signs["waist"]) * (1 - signs["dark"])) * signs["thin"]

@@ -168,27 +168,27 @@ def read_mask(volume: Volume, label: int, lower: IntPoint, upper: IntPoint, fact
     for z in range(0, int(size[2]), step):
         end = min(z + step, int(size[2]))
         block = volume.read((lower[0], lower[1], lower[2] + z), (upper[0], upper[1], lower[2] + end))
-        filled = block == block.dtype.type(label)
-        mask[:, :, z // factor[2] : -(-end // factor[2])] = _half_filled(filled, factor)
+        mask[:, :, z // factor[2] : -(-end // factor[2])] = _half_filled(block, label, factor)
     return mask
 
 
-def _half_filled(filled: NDArray[np.bool_], factor: IntPoint) -> NDArray[np.bool_]:
+def _half_filled(labels: NDArray[Any], label: int, factor: IntPoint) -> NDArray[np.bool_]:
+    """Tell which groups of voxels are filled by a label for at least a half."""
     if factor == (1, 1, 1):
-        return filled
-    counts: NDArray[Any] = filled.astype(np.uint16)
+        return labels == labels.dtype.type(label)
+    from connectomebench.sources.label_kernels import count_label
+
+    shape = [-(-n // f) for n, f in zip(labels.shape, factor, strict=True)]
+    # the axis that is contiguous in memory comes last
+    order = sorted(range(3), key=lambda axis: -abs(labels.strides[axis]))
+    counts = np.zeros([shape[axis] for axis in order], np.uint16)
+    count_label(labels.transpose(order), labels.dtype.type(label), tuple(factor[axis] for axis in order), counts)
+    counts = counts.transpose(np.argsort(order))
     sizes: NDArray[Any] = np.ones((1, 1, 1), np.int64)
-    for axis, f in enumerate(factor):
-        n = filled.shape[axis]
-        lengths = np.full(-(-n // f), f)
-        lengths[-1] = n - f * (len(lengths) - 1)
+    for axis, (n, f) in enumerate(zip(labels.shape, factor, strict=True)):
+        lengths = np.minimum(f, n - f * np.arange(shape[axis]))
         sizes = sizes * lengths.reshape([-1 if a == axis else 1 for a in range(3)])
-        # every f-th layer from each of the first f on: several times faster than np.add.reduceat
-        layers = [counts[tuple(slice(i, None, f) if a == axis else slice(None) for a in range(3))] for i in range(f)]
-        counts = layers[0].copy()
-        for layer in layers[1:]:
-            counts[tuple(slice(layer.shape[axis]) if a == axis else slice(None) for a in range(3))] += layer
-    return (counts > 0) & (2 * counts >= sizes)
+    return (counts > 0) & (2 * counts.astype(np.int32) >= sizes)
 
 
 def skeletonize(
