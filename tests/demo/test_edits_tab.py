@@ -63,7 +63,7 @@ def test_edits_are_ranked_shown_and_reviewed(address: str, out: Path):
             phone = viewport["width"] < 600
             context = browser.new_context(viewport=viewport, has_touch=phone)
             page = context.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             page.on("request", lambda r: r.url.startswith(("http://127.0.0.1:", "data:", "blob:")) or foreign.append(r))
             page.on("pageerror", lambda error: failed.append(str(error)))
             page.goto(address)

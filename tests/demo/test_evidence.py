@@ -39,7 +39,8 @@ def test_evidence_is_shown_after_the_answer_and_to_those_who_ask(folder: Path) -
     number = content.samples.shown(KEY)[0]
     images = [decode({"bytes": file}) for file in content.samples.pictures(KEY, number)]
     page = html.fromstring(str(_looked(content, KEY, number)))
-    assert page.xpath("//summary/text()") == ["What probe looks at"]
+    assert page.xpath("//details[@open]/summary/text()") == ["What probe looks at"]
+    assert len(page.xpath("//svg")) == 2 * len(images)  # each with the mark of the place
     assert page.xpath("//h3/text()") == ["Evidence for “no”", "Evidence for “yes”"]
     assert len(page.xpath("//img")) == 2 * len(images)
     task = get_task(KEY[0])

@@ -23,7 +23,7 @@ def test_a_person_looks_around(tmp_path: Path):
         with sync_api.sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1440, "height": 900})
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(60_000)
             failed: list[str] = []
             page.on("pageerror", lambda error: failed.append(str(error)))
             page.goto(running.address)
@@ -37,15 +37,40 @@ def test_a_person_looks_around(tmp_path: Path):
             assert picture.get_attribute("src") != first
             page.locator("#cb-look-em_xy").click()
             sync_api.expect(state).to_contain_text("spent: 0.03")
-            page.screenshot(path=str(tmp_path / "look.png"), full_page=True)
+            page.locator("#cb-look-em_xy").click()  # seen already
+            page.get_by_text("nothing was charged").wait_for()
+            sync_api.expect(state).to_contain_text("spent: 0.03")
+            # picture and buttons beside each other
+            boxes = [page.locator(at).bounding_box() for at in ("#cb-look-picture img", "#cb-look-previous_page")]
+            assert boxes[0]["x"] + boxes[0]["width"] < boxes[1]["x"] and boxes[1]["y"] + boxes[1]["height"] < 900
             page.locator("#cb-look-answer-0").click()
             sync_api.expect(state).to_contain_text(re.compile(r"The answer is: (yes|no)\."))
             earned = re.search(r"You earned (-?\d\.\d\d) with 2 views", state.inner_text())
             right = "✓" in state.inner_text()
             assert earned is not None and float(earned[1]) == pytest.approx(0.97 if right else -0.03)
             assert not page.locator("#cb-look-answer-0").is_visible() and not failed
+            assert not page.locator("#cb-look-side").is_visible()
             page.locator("#cb-look-next").click()
             sync_api.expect(state).to_contain_text("Views so far: 0")
+            page.close()
+
+            page = browser.new_page(viewport={"width": 390, "height": 844})
+            page.set_default_timeout(60_000)
+            page.goto(running.address)
+            page.wait_for_selector("#cb-sample img")
+            # every tab is in sight, none in a menu
+            page.get_by_role("tab", name="Look around").click()
+            state, picture = page.locator("#cb-look-state"), page.locator("#cb-look-picture img")
+            sync_api.expect(state).to_contain_text("Views so far: 0")
+            page.locator("#cb-look-next_page").scroll_into_view_if_needed()
+            page.locator("#cb-look-em_xy").click()
+            sync_api.expect(state).to_contain_text("spent: 0.02")
+            # what a button shows is seen without scrolling back
+            box = picture.bounding_box()
+            assert box["y"] >= 0 and box["y"] + box["height"] < page.locator("#cb-look-em_xy").bounding_box()["y"]
+            page.locator("#cb-look-answer-0").click()
+            sync_api.expect(state.locator(".cb-verdict")).to_be_in_viewport(ratio=1)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
             browser.close()
     finally:
         running.close()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.demo.sample_pictures import figure
+from connectomebench.demo.sample_pictures import pictures_html
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,9 +67,15 @@ def evidence(model: Model, images: Sequence[Image.Image]) -> dict[str, NDArray[n
 
 
 def evidence_html(
-    name: str, maps: Mapping[str, NDArray[np.float32]], views: Sequence[str], images: Sequence[Image.Image]
+    name: str,
+    maps: Mapping[str, NDArray[np.float32]],
+    views: Sequence[str],
+    images: Sequence[Image.Image],
+    extent_nm: float | None = None,
+    *,
+    opened: bool = False,
 ) -> Markup:
-    """Show the evidence for each answer over the pictures, folded away.
+    """Show the evidence for each answer over the pictures, each slice below the view of its plane.
 
     Parameters
     ----------
@@ -79,19 +85,21 @@ def evidence_html(
         From :func:`evidence`.
     views, images
         Names of the views and the pictures.
+    extent_nm
+        Edge of the views, nm, for their marks and scale bars; None for none.
+    opened
+        Unfold it.
     """
     from connectomebench.evaluation.attribution_pictures import overlay
 
     parts = []
     for answer, own in maps.items():
-        shown = Markup("").join(
-            Markup(figure(view, _png(overlay(image, one, float(own.max())))))
-            for view, image, one in zip(views, images, own, strict=True)
-        )
-        parts.append(Markup('<h3>Evidence for “{}”</h3><div class="cb-views">{}</div>').format(answer, shown))
+        drawn = [_png(overlay(image, one, float(own.max()))) for image, one in zip(images, own, strict=True)]
+        shown = pictures_html(list(views), drawn, extent_nm)
+        parts.append(Markup("<h3>Evidence for “{}”</h3>{}").format(answer, shown))
     return Markup(
-        '<details class="cb-evidence"><summary>What {} looks at</summary><p class="cb-soft">{}</p>{}</details>'
-    ).format(name, _CAUTION, Markup("").join(parts))
+        '<details class="cb-evidence"{}><summary>What {} looks at</summary><p class="cb-soft">{}</p>{}</details>'
+    ).format(Markup(" open") if opened else "", name, _CAUTION, Markup("").join(parts))
 
 
 def _png(image: Image.Image) -> bytes:

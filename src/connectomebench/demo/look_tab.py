@@ -13,9 +13,11 @@ from connectomebench.dataset.neighbourhoods import StoredNeighbourhoods
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.demo.app_data import SOON, AppData, show_errors
 from connectomebench.demo.texts import BUTTONS, answers, question, species_title
+from connectomebench.environment.camera import can, seen_at
 from connectomebench.environment.episode import ANSWER, Episode, EpisodeConfig
 from connectomebench.environment.policies import left, png
 from connectomebench.environment.samples import Sample, Samples, as_sample
+from connectomebench.rendering.overlay import overlay_svg
 
 if TYPE_CHECKING:
     import gradio as gr
@@ -25,8 +27,8 @@ Key = tuple[str, str]
 PIXELS = 384
 _SECONDS_KEPT = 3600
 ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
-    ("From the", (("Front", "front"), ("Side", "side"), ("Top", "top"))),
-    ("Turn", (("Left", "turn_left"), ("Right", "turn_right"), ("Up", "turn_up"), ("Down", "turn_down"))),
+    ("Look from the", (("Front", "front"), ("Side", "side"), ("Top", "top"))),
+    ("Turn by 30°", (("Left", "turn_left"), ("Right", "turn_right"), ("Up", "turn_up"), ("Down", "turn_down"))),
     (
         "Move",
         (
@@ -38,19 +40,15 @@ ROWS: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("Back", "move_back"),
         ),
     ),
-    ("Show", (("Nearer", "zoom_in"), ("Wider", "zoom_out"), ("Neighbours or none", "neighbours"))),
-    (
-        "Image data",
-        (
-            ("xy", "em_xy"),
-            ("xz", "em_xz"),
-            ("yz", "em_yz"),
-            ("Next slice", "next_page"),
-            ("Slice before", "previous_page"),
-        ),
-    ),
+    ("Zoom", (("Nearer", "zoom_in"), ("Wider", "zoom_out"))),
+    ("Other segments", (("Show or hide", "neighbours"),)),
+    ("Slice of image data", (("xy", "em_xy"), ("xz", "em_xz"), ("yz", "em_yz"))),
+    ("Through the slices", (("Slice before", "previous_page"), ("Next slice", "next_page"))),
 )
 """Buttons: heading, then label and action of each."""
+
+# what follows an answer comes into sight, below the picture that stays where it is
+_GO_ON = "() => window.cbGoOn('#cb-look-next', '#cb-look-state')"
 
 
 def can_look(content: AppData) -> bool:
@@ -67,9 +65,16 @@ def build_look(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     names = [f"{content.samples.collections[key].task.title}, {species_title(key[1])}" for key in keys]
     visit = gr.State(None, time_to_live=_SECONDS_KEPT)
     with gr.Column(elem_id="cb-look"):
-        which = gr.Dropdown([*zip(names, range(len(keys)), strict=True)], value=0, label="Dataset", interactive=True)
-        asked = gr.HTML(elem_classes="cb-prose")
-        picture = gr.HTML('<p style="min-height:24rem">The first view is on its way.</p>', elem_id="cb-look-picture")
+        which = gr.Dropdown(
+            [*zip(names, range(len(keys)), strict=True)],
+            value=0,
+            label="Dataset",
+            interactive=True,
+            elem_id="cb-look-which",
+            visible=len(keys) > 1,
+        )
+        asked = gr.HTML(elem_classes="cb-prose", elem_id="cb-look-asked")
+        picture = gr.HTML("<p>The first view is on its way.</p>", elem_id="cb-look-picture")
         state = gr.HTML(elem_id="cb-look-state", elem_classes="cb-prose")
         with gr.Row(elem_id="cb-look-answers"):
             given = [
@@ -77,13 +82,14 @@ def build_look(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
                 for i in range(BUTTONS)
             ]
             other = gr.Button("Another place", elem_id="cb-look-next", min_width=60)
-        views = []
-        for heading, buttons in ROWS:
-            gr.HTML(Markup('<h3 class="cb-section">{}</h3>').format(heading))
-            with gr.Row():
-                for label, action in buttons:
-                    one = gr.Button(label, elem_id=f"cb-look-{action}", min_width=60, size="md")
-                    views.append((one, action))
+        with gr.Column(elem_id="cb-look-controls") as controls:
+            views = []
+            for heading, buttons in ROWS:
+                with gr.Row(elem_classes="cb-look-row"):
+                    gr.HTML(Markup("<h3>{}</h3>").format(heading))
+                    for label, action in buttons:
+                        one = gr.Button(label, elem_id=f"cb-look-{action}", min_width=44, size="md")
+                        views.append((one, action))
 
     def begin(index: int | None) -> list[Any]:
         if index not in range(len(keys)):
@@ -97,6 +103,7 @@ def build_look(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
             episode,
             Markup('<h2 class="cb-question">{}</h2>').format(question(task)),
             *_seen(episode),
+            gr.Column(visible=True),
             *(
                 gr.Button(labels[i][1].rsplit(" (", 1)[0], visible=True)
                 if i < len(labels) and labels[i][0] in episode.sample.labels
@@ -107,17 +114,22 @@ def build_look(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
 
     def look(episode: Episode | None, action: str) -> list[Any]:
         now = _open(episode)
+        if not action.startswith(ANSWER) and not now.over and not can(action, now.camera, now.place):
+            raise ConnectomeBenchError("that would show the same again, so nothing was charged; choose another view")
         now.step(action)
-        return [now, *_seen(now)]
+        # when it is over there is nothing left to press but another place
+        kept = gr.Button() if not now.over else gr.Button(visible=False)
+        return [now, *_seen(now), gr.Column(visible=not now.over), *[kept] * BUTTONS]
 
     def answer(episode: Episode | None, index: int) -> list[Any]:
         now = _open(episode)
         given = answers(content.samples.collections[now.sample.task, _species(now, datasets)].task)
         if index >= len(given):
             raise ConnectomeBenchError("this task has no such answer")
-        return [*look(now, ANSWER + given[index][0]), *(gr.Button(visible=False) for _ in range(BUTTONS))]
+        return look(now, ANSWER + given[index][0])
 
-    everything = [visit, asked, picture, state, *given]
+    changed = [visit, picture, state, controls, *given]
+    everything = [visit, asked, picture, state, controls, *given]
     tab.select(show_errors(begin), which, everything, **SOON)
     which.input(show_errors(begin), which, everything, **SOON)
     other.click(show_errors(begin), which, everything, **SOON)
@@ -126,13 +138,13 @@ def build_look(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
         def see(episode: Episode | None, action: str = name) -> list[Any]:
             return look(episode, action)
 
-        button.click(show_errors(see), visit, [visit, picture, state], **SOON)
+        button.click(show_errors(see), visit, changed, **SOON)
     for number, button in enumerate(given):
 
         def take(episode: Episode | None, index: int = number) -> list[Any]:
             return answer(episode, index)
 
-        button.click(show_errors(take), visit, [visit, picture, state, *given], **SOON)
+        button.click(show_errors(take), visit, changed, **SOON).then(None, None, None, js=_GO_ON, **SOON)
 
 
 def _stored(content: AppData) -> dict[Key, StoredNeighbourhoods]:
@@ -170,14 +182,21 @@ def _open(episode: Episode | None) -> Episode:
 
 def _seen(episode: Episode) -> list[Markup]:
     """Return the picture, and what was spent, or earned at the end."""
+    at = seen_at(episode.camera)
+    marked = overlay_svg(episode.camera.extent_nm, at if all(0 <= share <= 1 for share in at) else None)
     image = Markup(
-        '<img src="data:image/png;base64,{}" alt="The place as it is seen now" width="{}" height="{}">'
-    ).format(b64encode(png(episode.picture)).decode(), PIXELS, PIXELS)
+        '<div class="cb-look-view"><img src="data:image/png;base64,{}" alt="The place as it is seen now" width="{}" '
+        'height="{}">{}</div>'
+    ).format(b64encode(png(episode.picture)).decode(), PIXELS, PIXELS, Markup(marked))
+    config, spent = episode.config, -sum(episode.rewards)
     if not episode.over:
-        config, spent = episode.config, -sum(episode.rewards)
-        text = Markup("<p>Views so far: {}, spent: {:.2f}. A view costs {:g}, a slice {:g}; {} are left.</p>")
-        return [image, text.format(episode.views, spent + 0.0, config.view_price, config.slice_price, left(episode))]
-    verdict = "✓ Right." if episode.right else "✗ Not right."
-    text = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p><p>You earned {:.2f} with {} views.</p>')
-    kind = "right" if episode.right else "wrong"
-    return [image, text.format(kind, verdict, episode.sample.answer, episode.total, episode.views)]
+        text = Markup(
+            "<p>Views so far: {}, spent: {:.2f}. A right answer earns {:g}; each further view costs {:g}, a slice of "
+            "image data {:g}, and {} are left. The mark is the place in question.</p>"
+        )
+        prices = (config.right, config.view_price, config.slice_price)
+        return [image, text.format(episode.views, spent + 0.0, *prices, left(episode))]
+    earned = f"You earned {episode.total:.2f} with {episode.views} view{'' if episode.views == 1 else 's'}."
+    verdict = "✓ Right." if episode.right else "✗ Not right." if episode.prediction else "✗ No views are left."
+    text = Markup('<p class="cb-verdict cb-{}">{} The answer is: {}.</p><p>{}</p>')
+    return [image, text.format("right" if episode.right else "wrong", verdict, episode.sample.answer, earned)]

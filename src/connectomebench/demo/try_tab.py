@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _SECONDS_KEPT = 3600
 _ANSWERED = "() => cbGoOn('#cb-next', '#cb-truth .cb-verdict')"
 
+_WAITING = "Computing where the models find evidence. The first time takes up to half a minute."
+
 
 def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     """Add the tab's components and events."""
@@ -172,7 +174,9 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
     followed = following.click(show_errors(go_on), visit, shown, **SOON)
     followed.then(None, js="() => cbGoOn('#cb-answer-0, #cb-give', '#cb-try .cb-question')")
     turn.click(show_errors(in_3d), visit, scene, **SOON)
-    explain.click(look, visit, looked, concurrency_limit=AT_ONCE + WAITING, api_visibility="private")
+    waited = explain.click(lambda: Markup("<p>{}</p>").format(_WAITING), None, looked, **SOON)
+    explained = waited.then(look, visit, looked, concurrency_limit=AT_ONCE + WAITING, **SOON)
+    explained.then(None, js="() => cbGoOn('#cb-next', '#cb-looked summary')")
     outputs = [visit, pictures, typed, give, *buttons, following, truth, score, turn, scene, explain, looked]
     for event in (give.click, typed.submit):
         given = event(show_errors(submit), [visit, typed], outputs, **SOON)
@@ -189,15 +193,19 @@ def build_try(content: AppData, blocks: gr.Blocks, tab: gr.Tab) -> None:
 def _looked(content: AppData, key: tuple[str, str], number: int) -> Markup:
     """Show what the models of a sample's task look at."""
     samples = content.samples
-    task, views = samples.collections[key].task, list(samples.row(key, number)["views"])
+    task, row = samples.collections[key].task, samples.row(key, number)
     images = [decode({"bytes": file}) for file in samples.pictures(key, number)]
     if task.scoring == "places":
-        row = samples.row(key, number)
         asked = ask_nodes(explainable(content.folder, task.name), row, images)
         own = [node_evidence_html(model.name, said, scores, row) for model, said, scores in asked]
         return Markup("").join(own) or Markup("<p>{}</p>").format("No model of places can be asked here.")
     opinions = ask(explainable(content.folder, task.name), task, images)
-    shown = [evidence_html(one.model.name, one.evidence, views, images) for one in opinions if one.evidence]
+    found = [(one.model.name, one.evidence) for one in opinions if one.evidence]
+    # the first is what was asked for; further ones are folded
+    shown = [
+        evidence_html(name, maps, row["views"], images, row.get("extent_nm"), opened=not i)
+        for i, (name, maps) in enumerate(found)
+    ]
     return Markup("").join(shown) or Markup("<p>{}</p>").format("No model's evidence can be drawn for this sample.")
 
 

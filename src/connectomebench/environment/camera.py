@@ -72,6 +72,20 @@ class Camera:
         return np.array(self.frame).reshape(3, 3)
 
 
+def seen_at(camera: Camera) -> tuple[float, float]:
+    """Return where the place of the row is seen, as shares of the view's edge from the left and from the top.
+
+    Examples
+    --------
+    >>> from connectomebench.environment.camera import Camera, seen_at
+    >>> seen_at(Camera((250.0, 0.0, 0.0), 1000.0, (1, 0, 0, 0, 1, 0, 0, 0, 1), "", 0, False))
+    (0.25, 0.5)
+    """
+    axes = np.eye(3)[list(PLANES[camera.plane])] if camera.plane else camera.matrix()
+    right, down, _ = (axes @ -np.array(camera.offset_nm) / camera.extent_nm + 0.5).tolist()
+    return right, down
+
+
 def first_camera(place: Neighbourhood) -> Camera:
     """Return the camera of the first view of a row: from the front, without neighbours."""
     return Camera((0.0, 0.0, 0.0), place.extent_nm, _flat(view_frame("front")), "", place.pages // 2, False)

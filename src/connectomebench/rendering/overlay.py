@@ -70,20 +70,25 @@ def has_overlay(view: str, extent_nm: float | None) -> bool:
     return plane(view) is not None and extent_nm is not None and math.isfinite(extent_nm) and extent_nm > 0
 
 
-def overlay_svg(extent_nm: float) -> str:
+def overlay_svg(extent_nm: float, mark: tuple[float, float] | None = (0.5, 0.5)) -> str:
     """Return the overlay as an SVG element of class ``overlay`` that a page lays over the image.
 
     Parameters
     ----------
     extent_nm
         Edge of the view, nm.
+    mark
+        Where the mark lies, as shares of the edge from the left and from the top; None for none.
     """
     bar = scale_bar(extent_nm)
     near, far = 100 * _GAP, 100 * (_GAP + _TICK)
-    ticks = " ".join(
-        f"M{50 + x * near:g} {50 + y * near:g}L{50 + x * far:g} {50 + y * far:g}"
-        for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))
-    )
+    ticks = ""
+    if mark is not None:
+        a, b = (100 * share for share in mark)
+        ticks = " ".join(
+            f"M{a + x * near:g} {b + y * near:g}L{a + x * far:g} {b + y * far:g}"
+            for x, y in ((-1, 0), (1, 0), (0, -1), (0, 1))
+        )
     left, right, foot = 100 * (1 - _MARGIN - bar.share), 100 * (1 - _MARGIN), 100 * (1 - _MARGIN)
     line = f"M{left:.4g} {foot:g}L{right:g} {foot:g}"
     # strokes have the same width on small and large images
