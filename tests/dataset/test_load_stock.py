@@ -73,7 +73,7 @@ def test_map_style(loaded):
     assert loaded["rows"] == {"train": 8, "validation": 4, "test": 4}
     assert loaded["sizes"] == [[48, 48]] * 3
     assert loaded["segments"] == [HIGH, HIGH + 1]
-    assert len(loaded["columns"]) == 21
+    assert len(loaded["columns"]) == 22
 
 
 def test_label_is_a_class_and_agrees_with_the_answer(loaded):
