@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.places import PlaceAnswer, list_nodes, write_places
 from connectomebench.core.tasks import MESH_VIEWS
 from connectomebench.models.node_probe import (
+    NodeProbe,
     NodeProbeConfig,
     load_node_probe,
     mean_score,
@@ -91,6 +93,10 @@ def test_what_marks_the_place_is_learnt_and_kept_on_disk(task: str, tmp_path: Pa
     again = load_node_probe(tmp_path / "probe", encoder=Mosaic())
     assert again.revision == probe.revision
     assert [a.prediction for a in again.predict(test[:8])] == [a.prediction for a in probe.predict(test[:8])]
+    # few training rows may leave no probabilities, but an order of the nodes
+    flat = NodeProbe(config, Mosaic(), replace(probe.head, scale=0.0), probe.trained_on)
+    assert np.ptp(flat.node_scores(test[:1])[0]) == 0
+    assert [a.prediction for a in flat.predict(test[:8])] == [a.prediction for a in probe.predict(test[:8])]
     other = Mosaic()
     other.revision = "2"
     with pytest.raises(ConnectomeBenchError, match="was trained on encoder"):

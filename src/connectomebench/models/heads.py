@@ -62,7 +62,11 @@ class Head:
 
     def probabilities(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
         """Return calibrated probabilities, shape (rows, classes), from features of shape (rows, dim)."""
-        return _softmax(self.scale * _log_scores(self.pipeline, features) + np.array(self.bias))
+        return _softmax(self.scale * self.log_scores(features) + np.array(self.bias))
+
+    def log_scores(self, features: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Score rows before calibration, shape (rows, classes): they order rows even where the scale is 0."""
+        return _log_scores(self.pipeline, features)
 
     def answers(self, features: NDArray[np.floating]) -> list[Answer]:
         """Answer every row of features, shape (rows, dim)."""

@@ -143,7 +143,10 @@ class NodeProbe:
             If a task asks for no place, or a question lists no nodes.
         """
         tasks = map(get_task, column(batch, "task"))
-        return [Answer(best_nodes(own, task), {}) for own, task in zip(self.node_scores(batch), tasks, strict=True)]
+        yes = self.head.classes.index("yes")
+        # nodes of a row are compared with each other alone: no probabilities are needed, and few rows may leave none
+        scores = [self.head.log_scores(features)[:, yes] for features in self._node_features(batch)]
+        return [Answer(best_nodes(own, task), {}) for own, task in zip(scores, tasks, strict=True)]
 
     def node_scores(self, batch: Batch) -> list[NDArray[np.float64]]:
         """Score the nodes of every row: how likely each is that of the right answer, by itself.
@@ -158,10 +161,13 @@ class NodeProbe:
         ConnectomeBenchError
             If a question lists no nodes.
         """
+        yes = self.head.classes.index("yes")
+        return [self.head.probabilities(features)[:, yes] for features in self._node_features(batch)]
+
+    def _node_features(self, batch: Batch) -> Iterator[NDArray[np.float32]]:
         columns = {name: column(batch, name) for name in _COLUMNS}
         rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-        yes = self.head.classes.index("yes")
-        return [self.head.probabilities(features)[:, yes] for features in _features(rows, self._encoder)]
+        return _features(rows, self._encoder)
 
     def save(self, folder: Path) -> None:
         """Write the probe (without the encoder's weights) to a folder for :func:`load_node_probe`."""
