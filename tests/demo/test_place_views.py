@@ -1,4 +1,4 @@
-"""Answers that are places or masks in the demo: shown, read, scored; nothing of it needs a browser."""
+"""Answers that are places or masks in the demo: shown, read and scored, without a browser."""
 
 from __future__ import annotations
 
