@@ -218,7 +218,7 @@ def test_rows_are_explained_measured_and_drawn(
 def test_shuffled_weights_come_back(explained: tuple[Path, Path]) -> None:
     from connectomebench.models.registry import load_model
 
-    network = open_network(load_model(str(explained[1])))
+    network = open_network(load_model(str(explained[1])), {})
     before = {name: weight.clone() for name, weight in network.module.named_parameters()}
     with shuffled_weights(network, 0):
         changed = [n for n, w in network.module.named_parameters() if not torch.equal(w, before[n])]

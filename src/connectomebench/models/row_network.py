@@ -1,13 +1,13 @@
 """A trained model as one differentiable network, from the pictures of a row to a score of every answer.
 
-What attribution needs of a probe or an image classifier: scores with gradients, the layers
+What attribution needs of a probe, an image classifier or a vision-language model: scores with gradients, the layers
 whose maps can be drawn, and a way to run it without some of the patches.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from connectomebench.models.image_classifier import ImageClassifier
 from connectomebench.models.pair_features import PAIR
 from connectomebench.models.probe import Probe
 from connectomebench.models.view_classifier import load_pixels
+from connectomebench.models.vlm import VisionLanguageModel
 
 # the norm of a block that stands after its attention
 _NORMS = ("layernorm_after", "norm2", "layer_norm2", "post_attention_layernorm", "ln_2")
@@ -46,12 +47,20 @@ class RowNetwork:
     layers
         Name -> module whose output is a map of the pictures, from first to last: the norm after the attention of every
         block of a transformer, every block of a convolutional network. Empty where there is no such map.
-    skipped
-        Number of tokens before the patches; None for a convolutional network.
-    first_block
-        Block of a transformer before which patches can be dropped; None where they cannot.
+    patches
+        Output of a layer and number of pictures -> tokens of the patches, row by row, shape (pictures, patches,
+        channels); None for a convolutional network, whose layers are maps already.
+    keep
+        Patches that stay, as many of each picture, shape (pictures, patches) -> a context in which the others do not
+        exist for the network; None where they cannot be dropped.
     entry
-        Module whose output holds the patches at the start; None for a convolutional network.
+        Module whose input holds the patches at the start; None for a convolutional network.
+    merged
+        Patches to an edge that ``keep`` knows as one: 2 where four patches are one token of a language model.
+    repeat
+        Input of ``scores`` and a number -> the same rows so many times.
+    first_weight
+        Weight whose gradient passes all layers; None takes the first of ``module``.
     """
 
     classes: tuple[str, ...]
@@ -59,19 +68,24 @@ class RowNetwork:
     pixels: Callable[[Sequence[Image.Image]], Any]
     scores: Callable[[Any, int], torch.Tensor]
     layers: Mapping[str, nn.Module] = field(default_factory=dict)
-    skipped: int | None = None
-    first_block: nn.Module | None = None
+    patches: Callable[[torch.Tensor, int], torch.Tensor] | None = None
+    keep: Callable[[NDArray[np.integer]], AbstractContextManager[None]] | None = None
     entry: nn.Module | None = None
+    merged: int = 1
+    repeat: Callable[[Any, int], Any] = lambda pixels, times: torch.cat([pixels] * times)
+    first_weight: nn.Parameter | None = None
 
 
-def open_network(model: Model) -> RowNetwork:
-    """Return the network of a trained model.
+def open_network(model: Model, row: Mapping[str, Any]) -> RowNetwork:
+    """Return the network with which a trained model answers a row.
 
     Parameters
     ----------
     model
-        A probe (logistic or perceptron, on EfficientNet-Lite0 or a vision model of transformers), or an image
-        classifier of single views.
+        A probe (logistic or perceptron, on EfficientNet-Lite0 or a vision model of transformers), an image classifier
+        of single views, or a Qwen3-VL.
+    row
+        A stored row; only a vision-language model reads it (``task``, ``question``, ``views``).
 
     Raises
     ------
@@ -82,9 +96,11 @@ def open_network(model: Model) -> RowNetwork:
         return _of_probe(model)
     if isinstance(model, ImageClassifier):
         return _of_classifier(model)
-    raise ConnectomeBenchError(
-        f"{model.name} cannot be explained; choose a probe or an image classifier that answers yes or no"
-    )
+    if isinstance(model, VisionLanguageModel):
+        from connectomebench.models.vlm_network import vlm_network
+
+        return vlm_network(model, row)
+    raise ConnectomeBenchError(f"{model.name} cannot be explained; choose a probe, an image classifier or a Qwen3-VL")
 
 
 def log_odds(scores: torch.Tensor, answer: int) -> torch.Tensor:
@@ -93,35 +109,43 @@ def log_odds(scores: torch.Tensor, answer: int) -> torch.Tensor:
     return scores[:, answer] - scores[:, others].logsumexp(dim=1)
 
 
-@contextmanager
-def kept_patches(network: RowNetwork, kept: NDArray[np.integer] | None) -> Iterator[None]:
-    """Run a transformer on some of its patches: the others do not exist for it, neither as content nor as place.
+def kept_patches(network: RowNetwork, kept: NDArray[np.integer] | None) -> AbstractContextManager[None]:
+    """Run a transformer on some of its patches: the others do not exist for it.
 
     Parameters
     ----------
     network
-        With ``first_block``.
+        With ``keep``.
     kept
         Patches that stay, as many of each picture, row by row from 0; shape (pictures, patches). None keeps all.
     """
     if kept is None:
-        yield
-        return
-    if network.first_block is None or network.skipped is None:
+        return nullcontext()
+    if network.keep is None:
         raise ConnectomeBenchError("patches of this network cannot be dropped; use removal by blur")
-    before = np.broadcast_to(np.arange(network.skipped), (len(kept), network.skipped))
-    index = torch.from_numpy(np.concatenate([before, np.sort(kept, axis=1) + network.skipped], axis=1).astype(np.int64))
+    return network.keep(np.sort(kept, axis=1))
 
-    def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        tokens = inputs[0]
-        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        return (tokens[rows, index.to(tokens.device)], *inputs[1:])
 
-    handle = network.first_block.register_forward_pre_hook(hook)
-    try:
-        yield
-    finally:
-        handle.remove()
+def _keeping(block: nn.Module, skipped: int) -> Callable[[NDArray[np.integer]], AbstractContextManager[None]]:
+    """Drop patches before a block of a vision transformer; tokens before them stay."""
+
+    @contextmanager
+    def keep(kept: NDArray[np.integer]) -> Iterator[None]:
+        before = np.broadcast_to(np.arange(skipped), (len(kept), skipped))
+        index = torch.from_numpy(np.concatenate([before, kept + skipped], axis=1).astype(np.int64))
+
+        def hook(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+            tokens = inputs[0]
+            rows = torch.arange(len(tokens), device=tokens.device)[:, None]
+            return (tokens[rows, index.to(tokens.device)], *inputs[1:])
+
+        handle = block.register_forward_pre_hook(hook)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    return keep
 
 
 def _of_probe(probe: Probe) -> RowNetwork:
@@ -206,9 +230,15 @@ def _with_layers(network: RowNetwork, skipped: int | None, class_token_alone: bo
         shown = blocks[:-1] if class_token_alone and len(blocks) > 1 else blocks
         turning = any(getattr(getattr(module, "config", None), name, None) for name in _TURNING)
         layers = {f"block {number}": norms[block] for number, block in enumerate(blocks, 1) if block in shown}
-        first = None if turning else blocks[0]
         return RowNetwork(
-            network.classes, module, network.pixels, network.scores, layers, skipped, first, entry=blocks[0]
+            network.classes,
+            module,
+            network.pixels,
+            network.scores,
+            layers,
+            patches=lambda tokens, _pictures: tokens[:, skipped:],
+            keep=None if turning else _keeping(blocks[0], skipped),
+            entry=blocks[0],
         )
     found = _convolutional_blocks(module)
     if not found:
