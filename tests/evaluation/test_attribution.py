@@ -32,7 +32,8 @@ from connectomebench.evaluation.faithfulness import (
     removal_of,
     to_grid,
 )
-from connectomebench.models.row_network import RowNetwork, open_network
+from connectomebench.models.open_network import open_network
+from connectomebench.models.row_network import RowNetwork
 
 SCRIPT = Path(__file__).parents[2] / "eval" / "attribution.py"
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)

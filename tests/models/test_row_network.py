@@ -13,8 +13,9 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.attn_lrp import attn_lrp, divide, pass_on
 from connectomebench.models.encoders import load_encoder
 from connectomebench.models.heads import Head, fit_head
+from connectomebench.models.open_network import open_network
 from connectomebench.models.probe import Probe, ProbeConfig, head_candidates
-from connectomebench.models.row_network import RowNetwork, kept_patches, log_odds, open_network
+from connectomebench.models.row_network import RowNetwork, kept_patches, log_odds
 
 
 def make_probe(folder: Path, kind: str, views: int = 3, **settings: Any) -> Probe:

@@ -18,8 +18,9 @@ from connectomebench.evaluation.attribution import explain_row, methods_of
 from connectomebench.evaluation.attribution_run import AttributionConfig, explain_rows
 from connectomebench.evaluation.faithfulness import grid_edge, removal_of
 from connectomebench.models.chat import Conversation
+from connectomebench.models.open_network import open_network
 from connectomebench.models.prompt import messages
-from connectomebench.models.row_network import RowNetwork, kept_patches, open_network
+from connectomebench.models.row_network import RowNetwork, kept_patches
 from connectomebench.models.vlm import VisionLanguageModel
 from connectomebench.models.vlm_loading import load_vlm
 

@@ -30,7 +30,7 @@ _CAUTION = (
 
 def can_explain(model: Model, row: Mapping[str, Any]) -> bool:
     """Return whether a model's evidence for its answer to a row can be drawn here, and grad-cam is installed."""
-    from connectomebench.models.row_network import open_network
+    from connectomebench.models.open_network import open_network
 
     if find_spec("pytorch_grad_cam") is None:
         return False
@@ -60,7 +60,7 @@ def evidence(model: Model, row: Mapping[str, Any], images: Sequence[Image.Image]
         features are averaged hardly tells places apart.
     """
     from connectomebench.evaluation.attribution import explain_row
-    from connectomebench.models.row_network import open_network
+    from connectomebench.models.open_network import open_network
 
     network = open_network(model, row)
     layer = list(network.layers)[-2:][0]

@@ -79,7 +79,7 @@ def explain_row(
     Parameters
     ----------
     network
-        From :func:`connectomebench.models.row_network.open_network`.
+        From :func:`connectomebench.models.open_network.open_network`.
     images
         The pictures of the row, RGB, in the order of its views.
     answers

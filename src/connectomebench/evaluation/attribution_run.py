@@ -115,7 +115,7 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
     Parameters
     ----------
     model
-        See :func:`connectomebench.models.row_network.open_network`.
+        See :func:`connectomebench.models.open_network.open_network`.
     rows
         From :func:`connectomebench.load_rows`.
     config
@@ -128,7 +128,7 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
     """
     from tqdm.auto import tqdm
 
-    from connectomebench.models.row_network import open_network
+    from connectomebench.models.open_network import open_network
 
     config = config or AttributionConfig()
     task = get_task(rows.data.task)

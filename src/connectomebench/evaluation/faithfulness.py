@@ -115,7 +115,7 @@ def removal_curves(
     Parameters
     ----------
     network
-        From :func:`connectomebench.models.row_network.open_network`.
+        From :func:`connectomebench.models.open_network.open_network`.
     images
         The pictures of one row.
     orders
