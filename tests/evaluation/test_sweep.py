@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import stored_rows
+from quick_heads import no_forests
 from stored_rows import entry
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -20,7 +21,6 @@ from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.sweep import SweepConfig, run_sweep, spaced_sizes
-from connectomebench.models import trivial_baseline
 
 SCRIPT = Path(__file__).parents[2] / "training" / "sweep.py"
 SIZES = (8, 12, 16, 24)
@@ -41,10 +41,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_forest() -> Iterator[None]:
-    """Choose among logistic heads only: forests take nearly all the time, and have no part in sweeps."""
-    all_heads = trivial_baseline._candidates
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trivial_baseline, "_candidates", lambda seed: all_heads(seed)[:3])
+    """Forests have no part in sweeps."""
+    with no_forests():
         yield
 
 

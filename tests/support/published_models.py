@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from quick_heads import no_forests
 
 from connectomebench.dataset.loading import load_rows
 from connectomebench.evaluation.results import result_path
@@ -20,10 +21,11 @@ from connectomebench.models.view_classifier import ViewClassifier, backbone_sett
 
 
 def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: int = 0, species: str = "fly") -> Path:
-    """Train the trivial model on a dataset folder, and let it answer the test partition."""
+    """Train the trivial model, of logistic heads, on a dataset folder, and let it answer the test partition."""
     cache = folder.parent / "cache"
     train = load_rows(str(dataset), species, "train", cache=cache)
-    model = train_trivial(train.dataset, TrivialConfig(folds=2, seed=seed), progress=False)
+    with no_forests():
+        model = train_trivial(train.dataset, TrivialConfig(folds=2, seed=seed), progress=False)
     save_head_model(model, folder, train.data)
     if results is not None:
         test = load_rows(str(dataset), species, "test", cache=cache)
