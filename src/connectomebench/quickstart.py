@@ -114,7 +114,8 @@ def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path)
         save_head_model(train_any(train.dataset, validation.dataset, learn), saved, train.data)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, config.species, out / "results")
-    _add_cues(task, folder, config.species, out)
+    if "cues" not in entry:
+        _add_cues(task, folder, config.species, out)
 
 
 def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
@@ -141,7 +142,7 @@ def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
         else:
             _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
             saved = out / "models" / name / task / species
-            config = MaskTrainingConfig(input_px=96, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
+            config = MaskTrainingConfig(input_px=96, width=8, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
             train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
             model = load_mask_model(saved)
         evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])

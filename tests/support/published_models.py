@@ -21,7 +21,10 @@ from connectomebench.models.view_classifier import ViewClassifier, backbone_sett
 
 
 def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: int = 0, species: str = "fly") -> Path:
-    """Train the trivial model, of logistic heads, on a dataset folder, and let it answer the test partition."""
+    """Train the trivial model on a dataset folder, and let it answer the test partition.
+
+    It chooses among logistic regressions alone: forests take seconds to grow, and a few rows prefer none of them.
+    """
     cache = folder.parent / "cache"
     train = load_rows(str(dataset), species, "train", cache=cache)
     with no_forests():
