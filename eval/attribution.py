@@ -1,4 +1,4 @@
-r"""Show what a probe or an image classifier looks at, and measure whether the maps are to be believed.
+r"""Show what a model looks at, and measure whether the maps are to be believed.
 
     python eval/attribution.py --model quickstart-out/models/probe/merge_action/fly \
         --dataset quickstart-out/merge_action --output_dir quickstart-out/attribution/merge_action/fly/probe
@@ -29,6 +29,7 @@ class ScriptArguments:
     model: str = field(metadata={"help": "Folder or Hub id of the model."})
     dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
     output_dir: Path = field(metadata={"help": "Folder of attribution.json, sweep.png and row-NN.png."})
+    base: str | None = field(default=None, metadata={"help": "Base of an adapter; the one it names by default."})
     species: str = field(default="fly", metadata={"help": "Config of the dataset."})
     partition: str = field(default="test", metadata={"help": "Partition whose rows are explained."})
     dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
@@ -64,7 +65,7 @@ def main(arguments: ScriptArguments) -> None:
         arguments.random_orders,
         arguments.seed,
     )
-    found = explain_rows(load_model(arguments.model), rows, config)
+    found = explain_rows(load_model(arguments.model, base=arguments.base), rows, config)
     for path in write_attribution(found, arguments.output_dir, arguments.pictures):
         print(path)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import shutil
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -37,6 +39,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run these folders first, then files with few tests: slow ones are among them, and no process waits at the end."""
     tests = Counter(item.path for item in items)
     items.sort(key=lambda item: (together(item.nodeid)[0], tests[item.path], item.path))
+
+
+# a search for garbage looks at all that lives, and each training of transformers.Trainer begins with one: what imports
+# have made, most of it, is looked at once and not in each of hundreds of searches
+_FROZEN = {"modules": 0}
+_MANY_MODULES = 200
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Take what the collected files have imported out of all later searches for garbage."""
+    _freeze_imports()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """The same for what tests have imported since."""
+    if len(sys.modules) > _FROZEN["modules"] + _MANY_MODULES:
+        _freeze_imports()
+
+
+def _freeze_imports() -> None:
+    gc.collect()
+    gc.freeze()
+    _FROZEN["modules"] = len(sys.modules)
 
 
 @pytest.hookimpl(tryfirst=True, optionalhook=True)

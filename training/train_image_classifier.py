@@ -21,16 +21,12 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from dataclasses import dataclass, field
-from functools import partial
-from math import isfinite
-from pathlib import Path
 from typing import Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
-from connectomebench.evaluation.statistics import Estimate
+from connectomebench.finetuning.network_script import DatasetArguments, held_out_scores
 from connectomebench.models.image_classifier_init import (
     PUBLISHED,
     SMALL_ROWS,
@@ -43,34 +39,6 @@ def _setting(name: str, meaning: str) -> Any:
     """Return an option whose default depends on the layout."""
     defaults = f"{getattr(ImageClassifierConfig, name)}; {PUBLISHED[name]} with --layout grid"
     return field(default=None, metadata={"help": f"{meaning} ({defaults})."})
-
-
-@dataclass
-class ScriptArguments:
-    """Training data and output folder."""
-
-    dataset: str = field(metadata={"help": "Dataset folder or Hub id of one task."})
-    output_dir: Path = field(metadata={"help": "Folder of the model: config.json, model.safetensors and the record."})
-    species: str = field(default="fly", metadata={"help": "Config of the dataset."})
-    task: str | None = field(default=None, metadata={"help": "Task to ask of a public dataset that holds several."})
-    dataset_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
-    train_partition: str = field(default="train", metadata={"help": "Partition to train on."})
-    validation_partition: str = field(
-        default="validation", metadata={"help": "Partition that chooses the epoch and the temperature."}
-    )
-    eval_partition: str = field(default="validation", metadata={"help": "Partition to score."})
-    checkpoint_dir: Path | None = field(
-        default=None,
-        metadata={"help": "State after each epoch, removed at the end; OUTPUT_DIR-checkpoint by default."},
-    )
-    resume: str = field(
-        default="auto",
-        metadata={"help": "auto resumes from the newest whole checkpoint; never removes them and starts again."},
-    )
-
-    def __post_init__(self) -> None:
-        if self.resume not in ("auto", "never"):
-            raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
 
 
 @dataclass
@@ -92,7 +60,7 @@ class ImageClassifierArguments:
     )
     augment: str = field(
         default=ImageClassifierConfig.augment,
-        metadata={"help": "none, or published: mirrors, 10 degrees, 20% brightness and contrast."},
+        metadata={"help": "none, or published: mirrors, 10 degrees, 20%% brightness and contrast."},
     )
     input_px: int | None = field(
         default=None, metadata={"help": "Edge of the network's pictures; the backbone's by default, 224 for a grid."}
@@ -113,68 +81,50 @@ class ImageClassifierArguments:
     )
 
 
-def main(script: ScriptArguments, arguments: ImageClassifierArguments) -> None:
+def main(script: DatasetArguments, arguments: ImageClassifierArguments) -> None:
     """Load, train, save, score."""
     from accelerate import PartialState
     from torch.cuda import is_available
 
-    from connectomebench.dataset.loading import load_rows
-    from connectomebench.evaluation.results import read_results, summarise
-    from connectomebench.evaluation.runner import evaluate_model
     from connectomebench.models.checkpoints import remove_checkpoints
     from connectomebench.models.image_classifier_training import train_image_classifier
 
     processes = PartialState(cpu=not is_available())
     config = classifier_config(**vars(arguments))
-    checkpoints = script.checkpoint_dir or script.output_dir.with_name(f"{script.output_dir.name}-checkpoint")
 
     ################
     # Dataset
     ################
-    names = {script.train_partition, script.validation_partition, script.eval_partition}
-    rows_of = partial(load_rows, script.dataset, script.species, revision=script.dataset_revision, task=script.task)
     # one process fills the cache, the others read it
     with processes.main_process_first():
-        rows = {name: rows_of(name) for name in sorted(names)}
-    train, held_out = rows[script.train_partition], rows[script.eval_partition]
+        rows = script.load()
+    train = rows[script.train_partition]
 
     ################
     # Training
     ################
     validation = rows[script.validation_partition].dataset
     model = train_image_classifier(
-        train.dataset, validation, [train.data], config, checkpoints, resume=script.resume == "auto"
+        train.dataset, validation, [train.data], config, script.checkpoints, resume=script.resume == "auto"
     )
     # all have read the best weights before they are removed
     processes.wait_for_everyone()
     if not processes.is_main_process:
         return
     model.save(script.output_dir)
-    remove_checkpoints(checkpoints)
+    remove_checkpoints(script.checkpoints)
 
     ################
     # Evaluation
     ################
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "records.parquet"
-        evaluate_model(model, held_out.dataset, script.eval_partition, held_out.data.fingerprint, path)
-        summary = summarise(read_results(path))[0]
     scores = {
         "partition": script.eval_partition,
-        "chosen_on_these_rows": script.eval_partition in (script.validation_partition, script.train_partition),
+        "chosen_on_these_rows": script.chosen_on_these_rows,
         "best_epoch": model.record.config["best_epoch"],
         "temperature": round(model.record.config["temperature"], 4),
-        "rows": summary.n,
-        "groups": summary.n_groups,
-        **{name: _interval(estimate) for name, estimate in summary.estimates.items()},
+        **held_out_scores(model, rows[script.eval_partition], script.eval_partition),
     }
     print(json.dumps(scores, indent=2))
-
-
-def _interval(estimate: Estimate) -> dict[str, float | None]:
-    """Return value and 95% interval; null if undefined."""
-    values = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
-    return {name: round(value, 4) if isfinite(value) else None for name, value in values.items()}
 
 
 if __name__ == "__main__":
@@ -182,7 +132,7 @@ if __name__ == "__main__":
         with extras_named():
             from transformers import HfArgumentParser
 
-            parser = HfArgumentParser([ScriptArguments, ImageClassifierArguments])  # type: ignore[arg-type]
+            parser = HfArgumentParser([DatasetArguments, ImageClassifierArguments])  # type: ignore[arg-type]
             main(*parser.parse_args_into_dataclasses())
     except ConnectomeBenchError as error:
         sys.exit(f"error: {error}")

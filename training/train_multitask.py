@@ -24,24 +24,16 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from dataclasses import dataclass, field
-from math import isfinite
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.extras import extras_named
+from connectomebench.finetuning.network_script import RunArguments, held_out_scores
 from connectomebench.models.multitask_init import MultitaskConfig
 
-if TYPE_CHECKING:
-    from connectomebench.dataset.rows import Rows
-    from connectomebench.evaluation.statistics import Estimate
-    from connectomebench.models.multitask import MultitaskModel
 
-
-@dataclass
-class ScriptArguments:
+@dataclass(kw_only=True)
+class ScriptArguments(RunArguments):
     """Training data and output folder."""
 
     data: list[str] = field(
@@ -50,24 +42,6 @@ class ScriptArguments:
             "the Hub, and :TASK for a public dataset that holds several."
         }
     )
-    output_dir: Path = field(metadata={"help": "Folder of the model: config.json, model.safetensors and the record."})
-    train_partition: str = field(default="train", metadata={"help": "Partition to train on."})
-    validation_partition: str = field(
-        default="validation", metadata={"help": "Partition that chooses the epoch and the temperatures."}
-    )
-    eval_partition: str = field(default="validation", metadata={"help": "Partition to score."})
-    checkpoint_dir: Path | None = field(
-        default=None,
-        metadata={"help": "State after each epoch, removed at the end; OUTPUT_DIR-checkpoint by default."},
-    )
-    resume: str = field(
-        default="auto",
-        metadata={"help": "auto resumes from the newest whole checkpoint; never removes them and starts again."},
-    )
-
-    def __post_init__(self) -> None:
-        if self.resume not in ("auto", "never"):
-            raise ConnectomeBenchError(f"unknown resume {self.resume!r}; choose auto or never")
 
 
 @dataclass
@@ -98,7 +72,7 @@ class MultitaskArguments:
     drop_path: float = field(default=MultitaskConfig.drop_path, metadata={"help": "Highest share of skipped blocks."})
     augment: str = field(
         default=MultitaskConfig.augment,
-        metadata={"help": "none, or published: mirrors, 10 degrees, 20% brightness and contrast."},
+        metadata={"help": "none, or published: mirrors, 10 degrees, 20%% brightness and contrast."},
     )
     precision: str = field(
         default=MultitaskConfig.precision, metadata={"help": "auto (bfloat16 on a GPU), float32 or bfloat16."}
@@ -117,64 +91,41 @@ def main(script: ScriptArguments, arguments: MultitaskArguments) -> None:
 
     processes = PartialState(cpu=not is_available())
     config = MultitaskConfig(**vars(arguments))
-    checkpoints = script.checkpoint_dir or script.output_dir.with_name(f"{script.output_dir.name}-checkpoint")
 
     ################
     # Dataset
     ################
-    names = {script.train_partition, script.validation_partition, script.eval_partition}
     specs = [parse_data_spec(text) for text in script.data]
     # one process fills the cache, the others read it
     with processes.main_process_first():
-        rows = {name: [spec.load(name, geometry=config.geometry) for spec in specs] for name in sorted(names)}
+        rows = {name: [spec.load(name, geometry=config.geometry) for spec in specs] for name in script.partitions}
 
     ################
     # Training
     ################
     train, validation = rows[script.train_partition], rows[script.validation_partition]
-    model = train_multitask(train, validation, config, checkpoints, resume=script.resume == "auto")
+    model = train_multitask(train, validation, config, script.checkpoints, resume=script.resume == "auto")
     # all have read the best weights before they are removed
     processes.wait_for_everyone()
     if not processes.is_main_process:
         return
     model.save(script.output_dir)
-    remove_checkpoints(checkpoints)
+    remove_checkpoints(script.checkpoints)
 
     ################
     # Evaluation
     ################
     scores = {
         "partition": script.eval_partition,
-        "chosen_on_these_rows": script.eval_partition in (script.validation_partition, script.train_partition),
+        "chosen_on_these_rows": script.chosen_on_these_rows,
         "best_epoch": model.record.config["best_epoch"],
         "temperatures": {name: round(value, 4) for name, value in model.record.config["temperatures"].items()},
-        "scores": [score(model, held_out, script.eval_partition) for held_out in rows[script.eval_partition]],
+        "scores": [
+            {"task": one.data.task, "species": one.data.species, **held_out_scores(model, one, script.eval_partition)}
+            for one in rows[script.eval_partition]
+        ],
     }
     print(json.dumps(scores, indent=2))
-
-
-def score(model: MultitaskModel, rows: Rows, partition: str) -> dict[str, Any]:
-    """Score the model on one dataset: every metric with its 95% interval over groups."""
-    from connectomebench.evaluation.results import read_results, summarise
-    from connectomebench.evaluation.runner import evaluate_model
-
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "records.parquet"
-        evaluate_model(model, rows.dataset, partition, rows.data.fingerprint, path)
-        summary = summarise(read_results(path))[0]
-    return {
-        "task": rows.data.task,
-        "species": rows.data.species,
-        "rows": summary.n,
-        "groups": summary.n_groups,
-        **{name: _interval(estimate) for name, estimate in summary.estimates.items()},
-    }
-
-
-def _interval(estimate: Estimate) -> dict[str, float | None]:
-    """Return value and 95% interval; null if undefined."""
-    values = {"value": estimate.value, "lower": estimate.lower, "upper": estimate.upper}
-    return {name: round(value, 4) if isfinite(value) else None for name, value in values.items()}
 
 
 if __name__ == "__main__":

@@ -66,6 +66,10 @@ class ProbeArguments:
     layout: str = field(
         default=ProbeConfig.layout, metadata={"help": "views: vectors of the views joined; grid: one of all in a grid."}
     )
+    scale_floor: float = field(
+        default=ProbeConfig.scale_floor,
+        metadata={"help": "Share of the median deviation below which features are not stretched to 1; 0: never."},
+    )
     seed: int = field(default=ProbeConfig.seed, metadata={"help": "Of folds and perceptron."})
 
 
@@ -122,7 +126,12 @@ def train_on_places(script: ScriptArguments, arguments: ProbeArguments, train: R
     from connectomebench.models.node_probe import NodeProbeConfig, mean_score, train_node_probe
 
     config = NodeProbeConfig(
-        arguments.encoder, arguments.encoder_revision, arguments.folds, tuple(arguments.c_grid), arguments.seed
+        arguments.encoder,
+        arguments.encoder_revision,
+        arguments.folds,
+        tuple(arguments.c_grid),
+        arguments.seed,
+        arguments.scale_floor,
     )
     probe = train_node_probe(train.dataset, config)
     save_head_model(probe, script.output_dir, train.data)

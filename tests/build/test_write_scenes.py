@@ -127,3 +127,21 @@ def test_the_sentence_of_two_tubes_is_what_they_were_made_of(radii: tuple[float,
         away = np.hypot(own + gap_nm + other - own * np.cos(turn), own * np.sin(turn)) - other
         expected.append(1000 * own * 2 * np.pi * (away <= 60).mean())
     assert int(area[1].replace(",", "")) == pytest.approx(sum(expected) / 2, rel=0.2)
+
+
+@pytest.mark.parametrize(("bodies", "answer", "end"), [
+    ((7, 8), "yes", "This segment holds 2 neurons here. The proposed cut is right."),
+    ((7, 8), "no", "This segment holds 2 neurons here. The proposed cut is wrong."),
+])  # fmt: skip
+def test_the_sentence_of_a_cut_has_its_sides(bodies: tuple[int, int], answer: str, end: str):
+    """Two tubes of one segment, side by side: the same strips face each other as of two segments."""
+    x = np.linspace(0, 1000, 101)
+    sides = [tube(np.stack([x, 0 * x + y, 0 * x], axis=1), 60.0, sides=64) for y in (0.0, 140.0)]
+    whole = Site("split_action", (500.0, 60.0, 0.0), 1000.0, (Part(1, "source"), Part(1, "sink")), answer, (1,),
+                 bodies, "edit")  # fmt: skip
+    of_two = Site("merge_action", (500.0, 60.0, 0.0), 1000.0, (Part(1, "base"), Part(2, "candidate")), "no", (1, 2),
+                  bodies, "edit")  # fmt: skip
+    said, same = truth_sentence(whole, sides), truth_sentence(of_two, sides)
+    area = re.search(r"within 60 nm of each other over ([\d,]+) nm²", same)
+    assert area is not None and said.startswith(f"The sides of the cut lie {area[0]}.")
+    assert said.endswith(f"nm thick there. {end}")

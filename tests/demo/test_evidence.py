@@ -53,7 +53,7 @@ def test_evidence_is_that_of_the_model(folder: Path) -> None:
     content = open_content(folder)
     images = [decode({"bytes": file}) for file in content.samples.pictures(KEY, content.samples.shown(KEY)[0])]
     model = load_model(str(folder / "models" / "probe"))
-    found = evidence(model, images)
+    found = evidence(model, content.samples.row(KEY, content.samples.shown(KEY)[0]), images)
     assert set(found) == {"no", "yes"} and all(own.shape == (3, 4, 4) and own.min() >= 0 for own in found.values())
     assert not np.allclose(found["no"], found["yes"])
 

@@ -32,7 +32,8 @@ from connectomebench.evaluation.faithfulness import (
     removal_of,
     to_grid,
 )
-from connectomebench.models.row_network import RowNetwork, open_network
+from connectomebench.models.open_network import open_network
+from connectomebench.models.row_network import RowNetwork
 
 SCRIPT = Path(__file__).parents[2] / "eval" / "attribution.py"
 RED, BLUE, WHITE = (255, 0, 0), (0, 0, 255), (255, 255, 255)
@@ -218,7 +219,7 @@ def test_rows_are_explained_measured_and_drawn(
 def test_shuffled_weights_come_back(explained: tuple[Path, Path]) -> None:
     from connectomebench.models.registry import load_model
 
-    network = open_network(load_model(str(explained[1])))
+    network = open_network(load_model(str(explained[1])), {})
     before = {name: weight.clone() for name, weight in network.module.named_parameters()}
     with shuffled_weights(network, 0):
         changed = [n for n, w in network.module.named_parameters() if not torch.equal(w, before[n])]

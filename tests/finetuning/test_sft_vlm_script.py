@@ -183,7 +183,7 @@ def test_adapter_needs_nothing_of_this_package(training: Training, tmp_path: Pat
 
     ours = load_vlm(training.folder)
     with torch.inference_mode():
-        logits = ours.model(**ours._tensors([Conversation(messages(row), row["images"])])).logits[0, -1].numpy()
+        logits = ours.model(**ours.tensors([Conversation(messages(row), row["images"])])).logits[0, -1].numpy()
     assert np.array_equal(np.float32(stock["adapted"]), logits)
     assert np.abs(logits - np.float32(stock["base"])).max() > 0.1
 

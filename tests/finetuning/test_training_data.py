@@ -94,7 +94,7 @@ def test_training_asks_as_evaluation_does(training, tiny_vlm: Path) -> None:
     model = load_vlm(tiny_vlm)
     batch = make_collator(model.processor)([data.train[0], data.train[3]])
     rows = load_rows(str(training.dataset), "fly", "train").dataset
-    asked = model._tensors([Conversation(messages(rows[number]), rows[number]["images"]) for number in (0, 3)])
+    asked = model.tensors([Conversation(messages(rows[number]), rows[number]["images"]) for number in (0, 3)])
     assert torch.equal(batch["pixel_values"], asked["pixel_values"])
     decode = model.processor.tokenizer.decode
     for number, answer in ((0, "no"), (1, "yes")):

@@ -11,7 +11,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.models.heads import HeadCandidate, balanced_accuracy, fit_head, grouped_folds
+from connectomebench.models.heads import HeadCandidate, balanced_accuracy, fit_head, floor_scale, grouped_folds
 
 
 def logistic(c: float = 0.1) -> list[HeadCandidate]:
@@ -121,3 +121,36 @@ def test_more_than_two_answers() -> None:
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-12)
     predicted = np.array([head.classes.index(a.prediction) for a in head.answers(features)])
     assert balanced_accuracy(codes, predicted) > 0.95
+
+
+def test_a_feature_that_hardly_varies_in_training_does_not_decide_new_rows() -> None:
+    """Half a median deviation is nothing to a feature, but 500 deviations of one that is all but constant."""
+    features, answers, groups = two_blobs(240, 3.0)
+    flat = np.random.default_rng(1).normal(size=(240, 1)) * 1e-3
+    flat += 1e-4 * (answers == "yes")[:, None]  # by chance it goes with the answer a little
+    train = np.concatenate([features, flat], axis=1)
+    new = train.copy()
+    new[:, -1] += 0.5
+    (plain,) = logistic()
+    floored = HeadCandidate(plain.settings, plain.pipeline, scale_floor=1.0)
+    right = {}
+    for name, candidate in (("plain", plain), ("floored", floored)):
+        head = fit_head(train, answers.tolist(), groups, [candidate])
+        right[name] = np.mean([a.prediction == b for a, b in zip(head.answers(new), answers, strict=True)])
+    assert right["floored"] > 0.9 > right["plain"]
+
+
+@given(scales=st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=9), share=st.floats(0, 2), constant=st.booleans())
+@settings(deadline=None, max_examples=30)
+def test_a_floor_raises_small_deviations_and_leaves_the_others(
+    scales: list[float], share: float, constant: bool
+) -> None:
+    random = np.random.default_rng(0).normal(size=(20, len(scales))) * scales
+    table = np.concatenate([random, np.ones((20, 1))], axis=1) if constant else random
+    scaler = StandardScaler().fit(table)
+    before = scaler.scale_.copy()
+    floor_scale(scaler, share)
+    least = share * np.median(table.std(axis=0)[: len(scales)])
+    expected = np.maximum(before[: len(scales)], least)
+    np.testing.assert_allclose(scaler.scale_[: len(scales)], expected)
+    assert not constant or scaler.scale_[-1] == before[-1] == 1

@@ -93,8 +93,17 @@ def test_revision_follows_settings_and_training_data(train, patches) -> None:
 
     revisions = [revision(train, config), revision(train, replace(config, pooling="max"))]
     revisions += [revision(train.select(range(28)), config), revision(train, replace(config, seed=1))]
-    assert len(set(revisions)) == 4
+    revisions += [revision(train, replace(config, scale_floor=0.0))]
+    assert len(set(revisions)) == 5
     assert revision(train, config) == revisions[0]
+
+
+def test_probes_of_before_the_floor_stay_as_they_were(train, patches, tmp_path: Path) -> None:
+    before = train_probe(train, ProbeConfig(c_grid=(0.1,), scale_floor=0.0), encoder=patches, progress=False)
+    before.save(tmp_path)
+    assert "scale_floor" not in json.loads((tmp_path / "config.json").read_text())["config"]
+    loaded = load_probe(tmp_path, encoder=patches)
+    assert loaded.config == before.config and loaded.revision == before.revision
 
 
 class Elsewhere:
@@ -142,6 +151,8 @@ def test_settings_and_columns_are_checked(train, patches) -> None:
         ProbeConfig(folds=1)
     with pytest.raises(ConnectomeBenchError, match="c_grid"):
         ProbeConfig(c_grid=())
+    with pytest.raises(ConnectomeBenchError, match="scale_floor is -1"):
+        ProbeConfig(scale_floor=-1)
     with pytest.raises(ConnectomeBenchError, match="lacks the columns group"):
         train_probe(train.remove_columns("group"), encoder=patches, progress=False)
     with pytest.raises(ConnectomeBenchError, match="no class token"):

@@ -13,8 +13,9 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.attn_lrp import attn_lrp, divide, pass_on
 from connectomebench.models.encoders import load_encoder
 from connectomebench.models.heads import Head, fit_head
+from connectomebench.models.open_network import open_network
 from connectomebench.models.probe import Probe, ProbeConfig, head_candidates
-from connectomebench.models.row_network import RowNetwork, kept_patches, log_odds, open_network
+from connectomebench.models.row_network import RowNetwork, kept_patches, log_odds
 
 
 def make_probe(folder: Path, kind: str, views: int = 3, **settings: Any) -> Probe:
@@ -45,7 +46,7 @@ def scores_of(network: RowNetwork, images: list[Image.Image], views: int = 3) ->
 )
 def test_a_probe_as_a_network_scores_as_the_probe(kind: str, settings: Any, views: int, tmp_path: Path) -> None:
     probe = make_probe(tmp_path, kind, views, **settings)
-    network = open_network(probe)
+    network = open_network(probe, {})
     images = pictures(2 * views)
     found = scores_of(network, images, views).softmax(-1).numpy()
     features = probe._store.rows(lambda: [images[:views], images[views:]])
@@ -58,12 +59,12 @@ def test_a_probe_as_a_network_scores_as_the_probe(kind: str, settings: Any, view
 
 def test_efficientnet_has_its_blocks(efficientnet: Any) -> None:
     head = make_head(3 * 1280)
-    network = open_network(Probe(ProbeConfig("efficientnet_lite0"), efficientnet, head, 3, "t", None))
+    network = open_network(Probe(ProbeConfig("efficientnet_lite0"), efficientnet, head, 3, "t", None), {})
     images = pictures(3)
     features = efficientnet.encode(images).mean(axis=1).reshape(1, -1)
     found = scores_of(network, images).softmax(-1).numpy()
     np.testing.assert_allclose(found, head.pipeline.predict_proba(features), atol=1e-3)
-    assert list(network.layers)[-1] == "block 17" and network.entry is None and network.first_block is None
+    assert list(network.layers)[-1] == "block 17" and network.entry is None and network.keep is None
 
 
 def make_head(dim: int) -> Head:
@@ -73,7 +74,7 @@ def make_head(dim: int) -> Head:
 
 
 def test_dropped_patches_leave_no_trace(tmp_path: Path) -> None:
-    network = open_network(make_probe(tmp_path, "vit"))
+    network = open_network(make_probe(tmp_path, "vit"), {})
     images = pictures(3, 32)
     changed = []
     for image in images:
@@ -90,7 +91,7 @@ def test_dropped_patches_leave_no_trace(tmp_path: Path) -> None:
 
 
 def test_patches_of_a_convolutional_network_are_not_dropped(tmp_path: Path) -> None:
-    network = open_network(make_probe(tmp_path, "resnet"))
+    network = open_network(make_probe(tmp_path, "resnet"), {})
     with pytest.raises(ConnectomeBenchError, match="blur"), kept_patches(network, np.zeros((3, 1), int)):
         pass
 

@@ -26,8 +26,9 @@ def truth_sentence(site: Site, meshes: Sequence[Mesh], labels: Volume | None = N
     -------
     str
         For two segments how near they come, by which angle their directions differ there, over which area they touch,
-        how thick each is there, and whether they are one neuron; what cannot be measured is left out. For one segment
-        how many neurons it holds. Empty where the bodies are not known.
+        how thick each is there, and whether they are one neuron; what cannot be measured is left out. For a proposed
+        cut over which area its two sides face each other, how thick each is there, how many neurons the segment holds,
+        and whether the cut is right. For one segment how many neurons it holds. Empty where the bodies are not known.
 
     Examples
     --------
@@ -53,9 +54,32 @@ def truth_sentence(site: Site, meshes: Sequence[Mesh], labels: Volume | None = N
             truth = "They are one neuron." if len(bodies) == 1 else "They are two neurons."
             said = [_nearness(found), _contact(site, meshes, labels), _calibres(found), truth]
             return " ".join(one for one in said if one)
+    if len(site.parts) == 2 and roles == {"source", "sink"}:
+        return " ".join(one for one in (_cut_faces(site, meshes), _held(bodies), _verdict(site)) if one)
     if len(site.segment_ids) == 1:
-        return f"This segment holds {'parts of one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'} here."
+        return _held(bodies)
     return f"What is shown belongs to {'one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'}."
+
+
+def _held(bodies: set[int]) -> str:
+    return f"This segment holds {'parts of one neuron' if len(bodies) == 1 else f'{len(bodies)} neurons'} here."
+
+
+def _verdict(site: Site) -> str:
+    return "The proposed cut is right." if site.answer == "yes" else "The proposed cut is wrong."
+
+
+def _cut_faces(site: Site, meshes: Sequence[Mesh]) -> str:
+    """Say how the two sides of a cut meet; their labels are one segment's, so surfaces are measured."""
+    if any(mesh.is_empty for mesh in meshes):
+        return ""
+    area = facing_nm2(site, *meshes)
+    found = measure_meeting(site, *meshes)
+    apart = (
+        f"The sides of the cut lie within {FACING_NM:.0f} nm of each other over {_rounded(area)} nm²." if area else ""
+    )
+    thick = _calibres(found) if found is not None else ""
+    return " ".join(one for one in (apart, thick) if one)
 
 
 def _nearness(found: Meeting) -> str:

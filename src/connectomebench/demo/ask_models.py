@@ -251,18 +251,18 @@ def _opinion(model: AskableModel, row: dict[str, Any]) -> ModelOpinion:
             return ModelOpinion(model, answer)
         with _ONE_AT_A_TIME:
             (answer,) = asked.predict(row)
-            return ModelOpinion(model, answer, _evidence(asked, row["images"][0]))
+            return ModelOpinion(model, answer, _evidence(asked, {name: values[0] for name, values in row.items()}))
     except ConnectomeBenchError as error:
         # the message may name local folders, so it goes to the log only
         _log.warning("%s cannot be asked: %s", model.name, error)
         return ModelOpinion(model, None)
 
 
-def _evidence(asked: Model, images: Sequence[Image.Image]) -> Mapping[str, NDArray[np.float32]]:
+def _evidence(asked: Model, row: Mapping[str, Any]) -> Mapping[str, NDArray[np.float32]]:
     """Return what a model looked at, where that can be drawn."""
     from connectomebench.demo.evidence import can_explain, evidence
 
-    return evidence(asked, images) if can_explain(asked) else {}
+    return evidence(asked, row, row["images"]) if can_explain(asked, row) else {}
 
 
 @lru_cache(maxsize=64)

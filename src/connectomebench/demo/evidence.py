@@ -6,7 +6,7 @@ import io
 import logging
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -28,26 +28,28 @@ _CAUTION = (
 )
 
 
-def can_explain(model: Model) -> bool:
-    """Return whether a model's evidence can be drawn here: it is a probe or a classifier, and grad-cam is installed."""
-    from connectomebench.models.row_network import open_network
+def can_explain(model: Model, row: Mapping[str, Any]) -> bool:
+    """Return whether a model's evidence for its answer to a row can be drawn here, and grad-cam is installed."""
+    from connectomebench.models.open_network import open_network
 
     if find_spec("pytorch_grad_cam") is None:
         return False
     try:
-        return bool(open_network(model).layers)
+        return bool(open_network(model, row).layers)
     except ConnectomeBenchError as error:
         _log.info("%s is not explained: %s", model.name, error)
         return False
 
 
-def evidence(model: Model, images: Sequence[Image.Image]) -> dict[str, NDArray[np.float32]]:
+def evidence(model: Model, row: Mapping[str, Any], images: Sequence[Image.Image]) -> dict[str, NDArray[np.float32]]:
     """Return the evidence of a model for each answer.
 
     Parameters
     ----------
     model
         For which :func:`can_explain` is true.
+    row
+        What is asked: ``task``, ``question`` and ``views``.
     images
         RGB, in the order of the views.
 
@@ -58,9 +60,9 @@ def evidence(model: Model, images: Sequence[Image.Image]) -> dict[str, NDArray[n
         features are averaged hardly tells places apart.
     """
     from connectomebench.evaluation.attribution import explain_row
-    from connectomebench.models.row_network import open_network
+    from connectomebench.models.open_network import open_network
 
-    network = open_network(model)
+    network = open_network(model, row)
     layer = list(network.layers)[-2:][0]
     found = explain_row(network, images, network.classes, ("layercam",), [layer])
     return {answer: found.maps["layercam", layer, answer] for answer in network.classes}

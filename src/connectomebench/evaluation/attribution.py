@@ -79,7 +79,7 @@ def explain_row(
     Parameters
     ----------
     network
-        From :func:`connectomebench.models.row_network.open_network`.
+        From :func:`connectomebench.models.open_network.open_network`.
     images
         The pictures of the row, RGB, in the order of its views.
     answers
@@ -119,15 +119,18 @@ def _activations(
 
     from connectomebench.models.row_network import log_odds
 
-    watched = ActivationsAndGradients(network.module, list(layers.values()), lambda t: _as_map(network, t))
+    pictures = len(images)
+    watched = ActivationsAndGradients(network.module, list(layers.values()), lambda t: _as_map(network, t, pictures))
     odds: dict[str, float] = {}
     gradients: dict[str, dict[str, NDArray[np.float32]]] = {name: {} for name in layers}
     try:
         with torch.enable_grad():
-            scores = network.scores(network.pixels(images), len(images))
+            scores = network.scores(network.pixels(images), pictures)
             activations = [one.float().numpy() for one in watched.activations]
             # pictures of whole numbers carry no gradient; that of the first weight passes all layers
-            wanted = next(p for p in network.module.parameters() if p.requires_grad)
+            wanted = network.first_weight
+            if wanted is None:
+                wanted = next(p for p in network.module.parameters() if p.requires_grad)
             for number, answer in enumerate(answers):
                 watched.gradients = []
                 own = log_odds(scores, network.classes.index(answer)).sum()
@@ -140,12 +143,12 @@ def _activations(
     return dict(zip(layers, activations, strict=True)), gradients, odds
 
 
-def _as_map(network: RowNetwork, tensor: torch.Tensor) -> torch.Tensor:
+def _as_map(network: RowNetwork, tensor: torch.Tensor, pictures: int) -> torch.Tensor:
     """Bring the output of a layer to the shape (pictures, channels, rows, columns); large maps are averaged."""
     import torch
 
-    if network.skipped is not None:
-        patches = tensor[:, network.skipped :]
+    if network.patches is not None:
+        patches = network.patches(tensor, pictures)
         edge = square_edge(patches.shape[1])
         return patches.transpose(1, 2).reshape(len(patches), -1, edge, edge)
     if max(tensor.shape[2:]) > _MOST:
@@ -209,7 +212,7 @@ def _relevance(
     from connectomebench.models.attn_lrp import attn_lrp
     from connectomebench.models.row_network import log_odds
 
-    assert network.entry is not None and network.skipped is not None
+    assert network.entry is not None and network.patches is not None
     seen: list[torch.Tensor] = []
 
     def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
@@ -227,7 +230,7 @@ def _relevance(
                 own = log_odds(scores, network.classes.index(answer)).sum()
                 odds[answer] = float(own.detach())
                 (gradient,) = torch.autograd.grad(own, seen[0], retain_graph=True)
-                patches = (seen[0].detach() * gradient).sum(-1)[:, network.skipped :]
+                patches = network.patches((seen[0].detach() * gradient).sum(-1, keepdim=True), len(images))
                 edge = square_edge(patches.shape[1])
                 relevance[answer] = patches.reshape(-1, edge, edge).float().cpu().numpy()
     finally:

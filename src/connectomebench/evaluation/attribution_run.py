@@ -115,7 +115,7 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
     Parameters
     ----------
     model
-        See :func:`connectomebench.models.row_network.open_network`.
+        See :func:`connectomebench.models.open_network.open_network`.
     rows
         From :func:`connectomebench.load_rows`.
     config
@@ -128,13 +128,15 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
     """
     from tqdm.auto import tqdm
 
-    from connectomebench.models.row_network import open_network
+    from connectomebench.models.open_network import open_network
 
     config = config or AttributionConfig()
     task = get_task(rows.data.task)
     if not task.labels:
         raise ConnectomeBenchError(f"the answers of {task.name} are places; attribution explains answers of a set")
-    network = open_network(model)
+    if not len(rows.dataset):
+        raise ConnectomeBenchError(f"the {rows.data.partition} partition has no rows to explain; choose another")
+    network = open_network(model, rows.dataset[0])
     methods = check_methods(network, config.methods or methods_of(network))
     config = replace(config, methods=methods, swept=tuple(m for m in config.swept if m in methods))
     chosen = balanced_sample(rows.dataset["answer"], min(config.rows, len(rows.dataset)), config.seed)
@@ -143,6 +145,7 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
     shown: list[ExplainedRow] = []
     selected: Any = rows.dataset.select(chosen)
     for number, row in enumerate(tqdm(selected, desc="explain", unit="row", delay=1)):
+        network = open_network(model, row)
         own = _explained(network, row, methods)
         shown.append(own)
         predicted = max(own.explained.log_odds, key=own.explained.log_odds.__getitem__)
@@ -172,7 +175,7 @@ def explain_rows(model: Model, rows: Rows, config: AttributionConfig | None = No
 
 @contextmanager
 def shuffled_weights(network: RowNetwork, seed: int) -> Iterator[None]:
-    """Put the numbers of every weight of an encoder in another order while the block runs; the head stays.
+    """Put the numbers of every weight in another order while the block runs; the head of a probe stays.
 
     Shuffled, the weights keep their distribution, so that the layers are as active as before.
     """

@@ -65,7 +65,7 @@ class Gains:
 
 def removal_of(network: RowNetwork) -> Removal:
     """Return how patches of a network are removed."""
-    return "patches blurred" if network.first_block is None else "patches dropped"
+    return "patches blurred" if network.keep is None else "patches dropped"
 
 
 def to_grid(maps: NDArray[np.floating], edge: int) -> NDArray[np.float64]:
@@ -103,8 +103,8 @@ def random_ranks(pictures: int, patches: int, seed: int) -> NDArray[np.intp]:
 
 
 def grid_edge(network: RowNetwork, map_edge: int) -> int:
-    """Return patches to an edge: those of a transformer, whose maps have them, or :data:`BLUR_GRID`."""
-    return map_edge if network.first_block is not None else BLUR_GRID
+    """Return removable patches to an edge: those of a transformer, whose maps have them, or :data:`BLUR_GRID`."""
+    return map_edge // network.merged if network.keep is not None else BLUR_GRID
 
 
 def removal_curves(
@@ -115,7 +115,7 @@ def removal_curves(
     Parameters
     ----------
     network
-        From :func:`connectomebench.models.row_network.open_network`.
+        From :func:`connectomebench.models.open_network.open_network`.
     images
         The pictures of one row.
     orders
@@ -176,9 +176,8 @@ def _log_odds(
 
     views = len(images)
     with torch.inference_mode():
-        if network.first_block is not None:
-            pixels = network.pixels(images)
-            pixels = pixels.repeat(len(orders), *[1] * (pixels.ndim - 1))
+        if network.keep is not None:
+            pixels = network.repeat(network.pixels(images), len(orders))
             kept = np.concatenate([order[:, removed:] for order in orders]) if removed else None
             with kept_patches(network, kept):
                 scores = network.scores(pixels, views)

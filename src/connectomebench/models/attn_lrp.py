@@ -90,7 +90,7 @@ def attn_lrp(model: nn.Module) -> Iterator[None]:
     try:
         for name, module in model.named_modules():
             last = name.rsplit(".", 1)[-1]
-            if isinstance(module, nn.Linear) and (last in _FACTORS or last in _JOINED):
+            if _is_linear(module) and (last in _FACTORS or last in _JOINED):
                 handles.append(module.register_forward_hook(_dividing(module, _FACTORS.get(last) or _JOINED[last])))
                 attention += 1
             elif isinstance(module, nn.LayerNorm):
@@ -113,6 +113,11 @@ def attn_lrp(model: nn.Module) -> Iterator[None]:
             module.__dict__.pop("forward", None)
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """Return whether a module is a linear layer, or one with a LoRA adapter around it."""
+    return isinstance(module, nn.Linear) or isinstance(getattr(module, "base_layer", None), nn.Linear)
+
+
 def _is_activation(module: nn.Module) -> bool:
     """Return whether a module is an element-wise function, of torch or of transformers."""
     return (
@@ -122,7 +127,7 @@ def _is_activation(module: nn.Module) -> bool:
     )
 
 
-def _dividing(module: nn.Linear, factors: int | tuple[int, ...]) -> Callable[..., torch.Tensor]:
+def _dividing(module: Any, factors: int | tuple[int, ...]) -> Callable[..., torch.Tensor]:
     shares = torch.as_tensor(factors, dtype=torch.float32)
     if shares.ndim:
         shares = shares.repeat_interleave(module.out_features // len(shares))

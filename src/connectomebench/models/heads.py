@@ -29,10 +29,23 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class HeadCandidate:
-    """A candidate head: its settings and an unfitted scikit-learn pipeline whose last step is named ``head``."""
+    """A candidate head.
+
+    Attributes
+    ----------
+    settings
+        Its settings, JSON-serialisable.
+    pipeline
+        Unfitted scikit-learn pipeline; its last step is named ``head``, one that standardises ``scale``.
+    scale_floor
+        Columns whose deviation is below this share of the median column's are divided by that share instead. For
+        columns in one unit, such as the features of an encoder. A feature that is nearly constant in the training rows
+        would otherwise be hundreds of deviations off in some others, and decide them alone.
+    """
 
     settings: dict[str, Any]
     pipeline: Any
+    scale_floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,17 +111,34 @@ def _balanced_weights(codes: NDArray[np.intp]) -> NDArray[np.float64]:
     return (len(codes) / (len(counts) * counts))[codes]
 
 
-def _fit(pipeline: Any, features: NDArray[np.floating], codes: NDArray[np.intp]) -> Any:
+def floor_scale(scaler: Any, share: float) -> None:
+    """Raise the deviations that a fitted `StandardScaler` divides by to a share of their median; 0 leaves them."""
+    if share:
+        # the numbers of columns that do not vary at all are 1 there
+        varying = scaler.var_ > 0
+        if varying.any():
+            least = share * float(np.median(np.sqrt(scaler.var_[varying])))
+            scaler.scale_ = np.where(varying, np.maximum(scaler.scale_, least), scaler.scale_)
+
+
+def _fit(candidate: HeadCandidate, features: NDArray[np.floating], codes: NDArray[np.intp]) -> Any:
     from sklearn.base import clone
     from sklearn.exceptions import ConvergenceWarning
 
     with warnings.catch_warnings():
         # the perceptron stops after a fixed number of passes by design; cross-validation judges the result
         warnings.simplefilter("ignore", ConvergenceWarning)
-        fresh: Any = clone(pipeline)
+        fresh: Any = clone(candidate.pipeline)
+        weights = _balanced_weights(codes)
+        floor = candidate.scale_floor
         if features.nbytes > streamed_fit.IN_MEMORY_BYTES:
-            return streamed_fit.fit_streamed(fresh, features, codes, _balanced_weights(codes))
-        return fresh.fit(features, codes, head__sample_weight=_balanced_weights(codes))
+            return streamed_fit.fit_streamed(fresh, features, codes, weights, lambda s: floor_scale(s, floor))
+        if not floor:
+            return fresh.fit(features, codes, head__sample_weight=weights)
+        scaler = fresh.named_steps["scale"].fit(features)
+        floor_scale(scaler, floor)
+        fresh.named_steps["head"].fit(scaler.transform(features), codes, sample_weight=weights)
+        return fresh
 
 
 def balanced_accuracy(truth: NDArray[np.intp], predicted: NDArray[np.intp]) -> float:
@@ -248,9 +278,9 @@ def fit_head(
     pairs = grouped_folds(answers, groups, folds, seed)
     names, codes = np.unique(np.asarray(answers), return_inverse=True)
 
-    def out_of_fold(pipeline: Any) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    def out_of_fold(candidate: HeadCandidate) -> Iterator[tuple[NDArray[np.intp], NDArray[np.float64]]]:
         for kept, held in pairs:
-            yield held, _log_scores(_fit(pipeline, features[kept], codes[kept]), features[held])
+            yield held, _log_scores(_fit(candidate, features[kept], codes[kept]), features[held])
 
     tried: list[tuple[float, NDArray[np.float64], dict[str, Any]]] = []
     steps = len(candidates) * len(pairs) + 1
@@ -258,7 +288,7 @@ def fit_head(
         for candidate in candidates:
             scores = np.empty((len(codes), len(names)))
             per_fold = []
-            for held, log_scores in out_of_fold(candidate.pipeline):
+            for held, log_scores in out_of_fold(candidate):
                 scores[held] = log_scores
                 per_fold.append(round(balanced_accuracy(codes[held], log_scores.argmax(axis=1)), 6))
                 bar.update(1)
@@ -266,7 +296,7 @@ def fit_head(
             report = {**candidate.settings, "balanced_accuracy": round(overall, 6), "folds": per_fold}
             tried.append((overall, scores, report))
         best = max(range(len(tried)), key=lambda i: tried[i][0])
-        fitted = _fit(candidates[best].pipeline, features, codes)
+        fitted = _fit(candidates[best], features, codes)
         bar.update(1)
     scale, bias = _calibrate(tried[best][1], codes)
     prior = np.bincount(codes) / len(codes)
@@ -305,7 +335,7 @@ def _fit_on_disk(
     own: list[Any] = [groups[row] for row in rows]
     head = fit_head(np.asarray(features[rows]), some, own, candidates, folds, seed, progress)
     chosen = next(c for c in candidates if c.settings == head.cross_validation["chosen"])
-    fitted = _fit(chosen.pipeline, features, codes)
+    fitted = _fit(chosen, features, codes)
     found = {**head.cross_validation, "of_samples": len(codes)}
     return dataclasses.replace(
         head, pipeline=fitted, prior=tuple((np.bincount(codes) / len(codes)).tolist()), cross_validation=found

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import torch
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.augmentation import Augment
 from connectomebench.models.folder_revision import folder_revision
+from connectomebench.models.run_settings import check_input_px, check_run, check_shares
 from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, pooling_option
 from connectomebench.models.view_grid import Layout
 
@@ -92,19 +93,9 @@ class ImageClassifierConfig:
     precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            choices, value = get_args(allowed), getattr(self, name)
-            if value not in choices:
-                words = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise ConnectomeBenchError(f"unknown {name} {value!r}; choose {words}")
-        if self.input_px is not None and not 8 <= self.input_px <= 4096:
-            raise ConnectomeBenchError(f"input_px is {self.input_px}; give 8 to 4096")
-        if min(self.epochs, self.patience) < 1 or self.batch_size < 2 or self.seed < 0:
-            raise ConnectomeBenchError("epochs and patience must be at least 1, batch_size 2 and seed 0")
-        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not self.weight_decay >= 0:
-            raise ConnectomeBenchError("learning_rate must be above 0, warmup in [0, 1) and weight_decay not below 0")
-        if not 0 <= self.dropout < 1:
-            raise ConnectomeBenchError(f"dropout is {self.dropout}; give a number in [0, 1)")
+        check_run(self, _CHOICES, least_batch=2)
+        check_input_px(self.input_px)
+        check_shares(dropout=self.dropout)
 
 
 PUBLISHED: Final[dict[str, Any]] = {

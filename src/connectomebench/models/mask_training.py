@@ -32,6 +32,7 @@ from connectomebench.models.mask_unet import (
     shrink,
 )
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.run_settings import check_run
 from connectomebench.models.training_run import memory_hint, open_run
 
 if TYPE_CHECKING:
@@ -81,10 +82,7 @@ class MaskTrainingConfig:
             check_network(self.input_px, self.width, self.depth, self.dropout)
         except ValueError as error:
             raise ConnectomeBenchError(str(error)) from None
-        if min(self.epochs, self.patience, self.batch_size) < 1:
-            raise ConnectomeBenchError("epochs, patience and batch_size must be at least 1")
-        if not (self.learning_rate > 0 and 0 <= self.warmup < 1 and self.weight_decay >= 0):
-            raise ConnectomeBenchError("learning_rate must be above 0, warmup in 0 to 1, weight_decay not below 0")
+        check_run(self)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from connectomebench.models.folder_revision import folder_revision
 from connectomebench.models.image_classifier_init import Init, Precision
 from connectomebench.models.model_files import REPO_ID
 from connectomebench.models.multitask_network import ENCODER_OPTIONS, MultitaskViT, check_encoder, make_encoder
+from connectomebench.models.run_settings import check_input_px, check_run, check_shares
 
 Mix = Literal["rows", "equal"]
 _CHOICES: Final = {"init": Init, "augment": Augment, "precision": Precision, "mix": Mix}
@@ -86,19 +87,9 @@ class MultitaskConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            choices, value = get_args(allowed), getattr(self, name)
-            if value not in choices:
-                words = f"{', '.join(choices[:-1])} or {choices[-1]}"
-                raise ConnectomeBenchError(f"unknown {name} {value!r}; choose {words}")
-        if self.input_px is not None and not 8 <= self.input_px <= 4096:
-            raise ConnectomeBenchError(f"input_px is {self.input_px}; give 8 to 4096")
-        if min(self.epochs, self.patience) < 1 or self.batch_size < 1 or self.seed < 0:
-            raise ConnectomeBenchError("epochs, patience and batch_size must be at least 1, and seed 0")
-        if not self.learning_rate > 0 or not 0 <= self.warmup < 1 or not self.weight_decay >= 0:
-            raise ConnectomeBenchError("learning_rate must be above 0, warmup in [0, 1) and weight_decay not below 0")
-        if not (0 <= self.dropout < 1 and 0 <= self.drop_path < 1):
-            raise ConnectomeBenchError("dropout and drop_path must be in [0, 1)")
+        check_run(self, _CHOICES)
+        check_input_px(self.input_px)
+        check_shares(dropout=self.dropout, drop_path=self.drop_path)
         if self.geometry and self.augment != "none":
             raise ConnectomeBenchError(
                 "random changes are for pictures, not for geometry channels; leave out augment or geometry"

@@ -42,7 +42,7 @@ class NodeProbeConfig:
 
     Attributes
     ----------
-    encoder, encoder_revision, folds, c_grid, seed
+    encoder, encoder_revision, folds, c_grid, seed, scale_floor
         See :class:`connectomebench.models.probe.ProbeConfig`; the head is logistic.
     """
 
@@ -51,10 +51,15 @@ class NodeProbeConfig:
     folds: int = 5
     c_grid: tuple[float, ...] = field(default=(1e-5, 1e-4, 1e-3, 1e-2))
     seed: int = 0
+    scale_floor: float = ProbeConfig.scale_floor
 
     def as_probe(self) -> ProbeConfig:
         """Return the same settings for the head of a probe."""
-        return ProbeConfig(self.encoder, self.encoder_revision, "mean", "logistic", self.folds, self.c_grid, self.seed)
+        return ProbeConfig(**vars(self))
+
+    def stored(self) -> dict[str, Any]:
+        """Return the settings as they are stored and identify a probe: without a floor that is 0, as of older ones."""
+        return {name: value for name, value in asdict(self).items() if value or name != "scale_floor"}
 
 
 def node_positions(nodes_nm: NDArray[np.floating], extent_nm: float, view: str) -> NDArray[np.float64]:
@@ -131,7 +136,7 @@ class NodeProbe:
         self.head = head
         self.trained_on = trained_on
         self.encoder_identity = {"name": encoder.name, "revision": encoder.revision}
-        self.revision = content_key(KIND, asdict(config), self.encoder_identity, trained_on)[:16]
+        self.revision = content_key(KIND, config.stored(), self.encoder_identity, trained_on)[:16]
         self._encoder = encoder
 
     def predict(self, batch: Batch) -> list[Answer]:
@@ -172,7 +177,7 @@ class NodeProbe:
     def save(self, folder: Path) -> None:
         """Write the probe (without the encoder's weights) to a folder for :func:`load_node_probe`."""
         details = {
-            "config": asdict(self.config),
+            "config": self.config.stored(),
             "encoder": self.encoder_identity,
             "trained_on": self.trained_on,
             "revision": self.revision,
@@ -226,7 +231,8 @@ def load_node_probe(folder: Path, *, encoder: Encoder | None = None) -> NodeProb
         If the folder is damaged or of another kind, or the encoder differs from training.
     """
     head, saved = load_head(folder, KIND)
-    config = NodeProbeConfig(**{**saved["config"], "c_grid": tuple(saved["config"]["c_grid"])})
+    stored = {"scale_floor": 0.0, **saved["config"]}
+    config = NodeProbeConfig(**{**stored, "c_grid": tuple(stored["c_grid"])})
     encoder = encoder or load_encoder(config.encoder, config.encoder_revision)
     probe = NodeProbe(config, encoder, head, saved["trained_on"])
     if probe.encoder_identity != saved["encoder"]:

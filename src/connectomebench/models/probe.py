@@ -5,7 +5,7 @@ Of the two images of a pair (`segment_identity`) the head also sees how far thei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -51,6 +51,9 @@ class ProbeConfig:
     layout
         ``views``: each view is encoded, and their vectors are joined. ``grid``: all views of a row are encoded as one
         picture (:mod:`connectomebench.models.view_grid`).
+    scale_floor
+        Features that vary less than this share of the median feature are not stretched to a deviation of 1; see
+        :class:`connectomebench.models.heads.HeadCandidate`.
     """
 
     encoder: str = SIGLIP2
@@ -61,6 +64,7 @@ class ProbeConfig:
     c_grid: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     seed: int = 0
     layout: Layout = "views"
+    scale_floor: float = 1.0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "c_grid", tuple(float(c) for c in self.c_grid))
@@ -72,13 +76,22 @@ class ProbeConfig:
             raise ConnectomeBenchError(f"unknown head {self.head!r}; choose logistic or mlp")
         if self.layout not in get_args(Layout):
             raise ConnectomeBenchError(f"unknown layout {self.layout!r}; choose views or grid")
+        if not self.scale_floor >= 0:
+            raise ConnectomeBenchError(f"scale_floor is {self.scale_floor}; give 0 or more")
 
     def stored(self) -> dict[str, Any]:
-        """Return the settings as they are stored and identify a probe: without the older of the layouts."""
+        """Return the settings as they are stored and identify a probe: without those that older probes did not have."""
         settings = asdict(self)
         if self.layout == "views":
             del settings["layout"]
+        if not self.scale_floor:
+            del settings["scale_floor"]
         return settings
+
+    @classmethod
+    def of_stored(cls, stored: Mapping[str, Any]) -> ProbeConfig:
+        """Read what :meth:`stored` wrote, now or before there was a floor."""
+        return cls(**{"scale_floor": 0.0, **stored})
 
 
 def head_candidates(config: ProbeConfig) -> list[HeadCandidate]:
@@ -94,7 +107,11 @@ def head_candidates(config: ProbeConfig) -> list[HeadCandidate]:
         return MLPClassifier((128,), alpha=1 / c, max_iter=100, random_state=config.seed)
 
     return [
-        HeadCandidate({"head": config.head, "C": c}, Pipeline([("scale", StandardScaler()), ("head", head(c))]))
+        HeadCandidate(
+            {"head": config.head, "C": c},
+            Pipeline([("scale", StandardScaler()), ("head", head(c))]),
+            config.scale_floor,
+        )
         for c in config.c_grid
     ]
 
@@ -255,7 +272,7 @@ def load_probe(
         If the folder is damaged, holds another kind of model, or the encoder differs from training.
     """
     head, saved = load_head(folder, kind)
-    config = ProbeConfig(**saved["config"])
+    config = ProbeConfig.of_stored(saved["config"])
     encoder = encoder or load_encoder(config.encoder, config.encoder_revision)
     probe = Probe(config, encoder, head, saved["views"], saved["trained_on"], cache)
     if probe.encoder_identity != saved["encoder"]:

@@ -6,7 +6,7 @@ with L-BFGS too, one pass over the features for each evaluation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,11 @@ def blocks(features: NDArray[np.floating]) -> Iterator[slice]:
 
 
 def fit_streamed(
-    pipeline: Any, features: NDArray[np.floating], codes: NDArray[np.intp], weights: NDArray[np.float64]
+    pipeline: Any,
+    features: NDArray[np.floating],
+    codes: NDArray[np.intp],
+    weights: NDArray[np.float64],
+    adjust: Callable[[Any], None] | None = None,
 ) -> Any:
     """Fit standardised logistic regression without copying the features.
 
@@ -41,6 +45,8 @@ def fit_streamed(
         Class of each row: 0 to classes - 1, all of which occur.
     weights
         Of each row.
+    adjust
+        Changes the fitted scaler before the head is fitted.
 
     Returns
     -------
@@ -63,6 +69,8 @@ def fit_streamed(
         )
     for part in blocks(features):
         scaler.partial_fit(features[part])
+    if adjust is not None:
+        adjust(scaler)
     classes = int(codes.max()) + 1
     outputs, dim = (1 if classes == 2 else classes), features.shape[1]
     total = float(weights.sum())

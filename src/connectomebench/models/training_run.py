@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,37 +18,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.heads import balanced_accuracy
+from connectomebench.models.run_settings import RunSettings
 
 WEIGHTS = "model.safetensors"
 """Trainer's name for the weights of a checkpoint."""
 _LOADING_PROCESSES = 4
 
 History = list[dict[str, float]]
-
-
-class RunSettings(Protocol):
-    """The settings that every training has; see :class:`.image_classifier_init.ImageClassifierConfig`."""
-
-    @property
-    def epochs(self) -> int: ...  # noqa: D102
-
-    @property
-    def patience(self) -> int: ...  # noqa: D102
-
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-
-    @property
-    def learning_rate(self) -> float: ...  # noqa: D102
-
-    @property
-    def warmup(self) -> float: ...  # noqa: D102
-
-    @property
-    def weight_decay(self) -> float: ...  # noqa: D102
-
-    @property
-    def seed(self) -> int: ...  # noqa: D102
 
 
 @dataclass(frozen=True)

@@ -105,12 +105,16 @@ class VisionLanguageModel:
         ConnectomeBenchError
             If the model thinks before it answers, or GPU memory runs out.
         """
+        import torch
+
         if not self.can_score:
             raise ConnectomeBenchError(f"{self.name} thinks before it answers and cannot be scored; use generated")
         shared, endings = answer_endings(self.processor.tokenizer, labels)
         found: dict[int, dict[str, float]] = {}
         for numbers in _chunks(conversations, self.batch_size):
-            scores = self._log_likelihoods([conversations[number] for number in numbers], shared, endings)
+            inputs = self.tensors([conversations[number] for number in numbers])
+            with torch.inference_mode(), _enough_memory(len(numbers)):
+                scores = self.log_likelihoods(inputs, shared, endings)
             for number, row in zip(numbers, scores.softmax(-1).tolist(), strict=True):
                 found[number] = dict(zip(labels, row, strict=True))
         return [found[number] for number in range(len(conversations))]
@@ -151,7 +155,7 @@ class VisionLanguageModel:
         import torch
         from transformers import LogitsProcessorList
 
-        inputs = self._tensors([conversation for conversation, _ in drawn])
+        inputs = self.tensors([conversation for conversation, _ in drawn])
         noise = LogitsProcessorList()
         if sampling.temperature:
             seeds = [conversation.seed * 1_000_003 + draw for conversation, draw in drawn]
@@ -175,8 +179,8 @@ class VisionLanguageModel:
         end = self.model.generation_config.eos_token_id
         return [] if end is None else [end] if isinstance(end, int) else list(end)
 
-    def _tensors(self, conversations: Sequence[Conversation]) -> Any:
-        """Tokenise conversations up to the reply; shorter ones are padded on the left."""
+    def tensors(self, conversations: Sequence[Conversation]) -> Any:
+        """Tokenise conversations with equally many images, up to the reply; shorter ones are padded on the left."""
         texts = [
             self.processor.apply_chat_template(list(one.messages), tokenize=False, add_generation_prompt=True)
             for one in conversations
@@ -186,18 +190,29 @@ class VisionLanguageModel:
         inputs = self.processor(text=texts, images=images, padding=True, padding_side="left", return_tensors="pt")
         return inputs.to(device=self.model.device, dtype=self.model.dtype)
 
-    def _log_likelihoods(self, conversations: Sequence[Conversation], shared: Tokens, endings: Sequence[Tokens]) -> Any:
-        """Return the log-likelihood of each ending after the shared tokens, shape (conversations, endings)."""
+    def log_likelihoods(self, inputs: Any, shared: Tokens, endings: Sequence[Tokens]) -> Any:
+        """Return the log-likelihood of each ending after the shared tokens, with gradients where they are enabled.
+
+        Parameters
+        ----------
+        inputs
+            From :meth:`tensors`.
+        shared, endings
+            From :func:`connectomebench.models.answer_tokens.answer_endings`.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (conversations, endings), float64, on the CPU.
+        """
         import torch
 
-        inputs = self._tensors(conversations)
-        scores = torch.zeros(len(conversations), len(endings), dtype=torch.float64)
+        scores = torch.zeros(len(inputs["input_ids"]), len(endings), dtype=torch.float64)
         for forced in forced_tokens(endings):
-            with torch.inference_mode(), _enough_memory(len(conversations)):
-                logits = self.model(
-                    **_continued(inputs, (*shared, *forced)), logits_to_keep=len(forced) + 1, use_cache=False
-                ).logits
-                likelihoods = logits.float().log_softmax(-1)
+            logits = self.model(
+                **_continued(inputs, (*shared, *forced)), logits_to_keep=len(forced) + 1, use_cache=False
+            ).logits
+            likelihoods = logits.float().log_softmax(-1)
             for label, ending in enumerate(endings):
                 if ending[:-1] == forced[: len(ending) - 1]:
                     places = range(len(ending))
