@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import signal
 import subprocess
@@ -12,13 +14,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from connectomebench.cli import main
+
 COMMAND = [sys.executable, "-m", "connectomebench"]
 STATED = "axes: zyx, voxel_size_nm: [10, 10, 10], offset_vx: [0, 0, 0]"
 HEAVY = ("torch", "datasets", "transformers", "numba", "pandas", "sklearn", "matplotlib")
 
 
-def run(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, cwd=cwd, timeout=120)
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own, as a shell runs it."""
+    return subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=120)
+
+
+def call(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command in this process, where what it imports is there already."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main(words)
+    return subprocess.CompletedProcess(words, status, out.getvalue(), err.getvalue())
 
 
 def test_help_names_the_commands_and_imports_nothing_heavy() -> None:
@@ -90,7 +103,7 @@ def volumes(tmp_path: Path) -> Path:
 )
 def test_unusable_volumes_get_one_line(volumes: Path, automatic: str, words: str) -> None:
     config = config_for(volumes, automatic=automatic)
-    done = run("build", "--config", str(config), "--out", str(volumes / "out"))
+    done = call("build", "--config", str(config), "--out", str(volumes / "out"))
     assert done.returncode == 2
     lines = [line for line in done.stderr.splitlines() if line.startswith("connectomebench: ")]
     assert len(lines) == 1 and words in lines[0] and "Traceback" not in done.stderr
@@ -107,22 +120,22 @@ def test_what_is_not_stated_is_asked_for(volumes: Path, field: str) -> None:
         "offset_vx": ", offset_vx: [0, 0, 0]",
     }
     config.write_text(text.replace(value[field], "", 1))
-    done = run("build", "--config", str(config), "--out", str(volumes / "out"))
+    done = call("build", "--config", str(config), "--out", str(volumes / "out"))
     assert done.returncode == 2 and field in done.stderr and "Traceback" not in done.stderr
 
 
 def test_unknown_names_are_answered_with_the_nearest(volumes: Path) -> None:
     config = config_for(volumes)
     config.write_text(config.read_text().replace("species: fly", "species: fli"))
-    done = run("build", "--config", str(config), "--out", str(volumes / "out"))
+    done = call("build", "--config", str(config), "--out", str(volumes / "out"))
     assert done.returncode == 2 and "did you mean fly" in done.stderr
-    done = run("build", "--config", str(config_for(volumes)), "--out", str(volumes / "out"), "--task", "merge_actions")
+    done = call("build", "--config", str(config_for(volumes)), "--out", str(volumes / "out"), "--task", "merge_actions")
     assert done.returncode == 2 and "did you mean merge_action" in done.stderr
 
 
 def test_a_folder_that_cannot_be_written(volumes: Path) -> None:
     (volumes / "out").write_text("a file stands here")
-    done = run("build", "--config", str(config_for(volumes)), "--out", str(volumes / "out"))
+    done = call("build", "--config", str(config_for(volumes)), "--out", str(volumes / "out"))
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
@@ -204,7 +217,7 @@ def test_the_ablations_are_listed_without_anything_else() -> None:
 
 def test_the_output_folder_of_a_build_is_no_dataset(built_short: Path) -> None:
     words = ("--species", "fly", "--model", "any", "--dataset", str(built_short))
-    done = run("evaluate", *words)
+    done = call("evaluate", *words)
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("connectomebench: ")]
     assert (
         done.returncode == 2 and f"give {built_short}/TASK: endpoint_error_identification_with_em, merge_action" in line

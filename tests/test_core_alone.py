@@ -1,6 +1,7 @@
 """What `pip install connectomebench` alone does: datasets are built, loaded, checked and published without torch.
 
-The packages of all extras that models, training and browser pages need cannot be imported in these processes.
+The packages of all extras that models, training and browser pages need cannot be imported in these processes. One of
+them runs all commands, one after the other.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hub_server import WRITER, hub_server
+from hub_client import HubClient
+from hub_server import WRITER, HubServer, hub_server
 
 BLOCKED = (
     *("torch", "torchvision", "transformers", "accelerate", "timm", "peft", "trl"),
@@ -40,7 +43,6 @@ class Without(PathFinder):
         return None if name.partition('.')[0] in {BLOCKED!r} else super().find_spec(name, path, target)
 sys.meta_path = [Without if finder is PathFinder else finder for finder in sys.meta_path]
 """
-ALONE = WITHOUT + "from connectomebench.cli import main\nsys.exit(main(sys.argv[1:]))\n"
 CONFIG = """\
 species: fly
 source:
@@ -54,12 +56,6 @@ controls: {pool_per_case: 2, max_cases: 20}
 partition: {cube_nm: 5000, test_fraction: 0.3}
 views: {image_px: 32, em_px: 32, engine: cpu}
 """
-
-
-def alone(*words: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process where none of the packages of models can be imported."""
-    command = [sys.executable, "-c", ALONE, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | env)
 
 
 def write_neurons(folder: Path) -> None:
@@ -77,13 +73,34 @@ def write_neurons(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
+    with hub_server(tmp_path_factory.mktemp("hub") / "store") as serving:
+        yield serving
+
+
+@pytest.fixture(scope="module")
+def alone(hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubClient]:
+    """A process where none of the packages of models can be imported."""
+    environment = os.environ | {
+        "HF_ENDPOINT": hub.url,
+        "HF_HOME": str(tmp_path_factory.mktemp("hf")),
+        "HF_HUB_OFFLINE": "0",
+        "HF_HUB_DISABLE_XET": "1",
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+    started = HubClient(environment, WITHOUT)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def out(alone: HubClient, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dataset that was built without any of these packages."""
     folder = tmp_path_factory.mktemp("alone")
     write_neurons(folder / "neurons")
     (folder / "build.yaml").write_text(CONFIG)
-    done = alone("build", "--config", folder / "build.yaml", "--out", folder / "out")
-    assert done.returncode == 0, done.stderr[-2000:]
+    done = alone.command("build", "--config", folder / "build.yaml", "--out", folder / "out")
+    assert done.status == 0, done.err[-2000:]
     return folder / "out"
 
 
@@ -102,28 +119,16 @@ def test_a_dataset_is_built_and_loads(out: Path) -> None:
     assert rows["yes"] == rows["no"] > 0 and stock == sum(rows.values()) and size == [32, 32]
 
 
-def test_it_is_published(out: Path, tmp_path: Path) -> None:
-    with hub_server(tmp_path / "hub") as hub:
-        env = {
-            "HF_ENDPOINT": hub.url,
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_HUB_OFFLINE": "0",
-            "HF_HUB_DISABLE_XET": "1",
-            "HF_TOKEN": WRITER,
-            "NO_PROXY": "127.0.0.1,localhost",
-        }
-        done = alone("publish", out / "merge_action", "--repo", "brains/merge_action", **env)
-        assert done.returncode == 0, done.stderr[-2000:]
-        assert "brains/merge_action" in {repo for *_, repo in map(tuple, hub.store.repos)} | set(
-            map(str, hub.store.repos)
-        )
-    assert "commit" in done.stdout
+def test_it_is_published(out: Path, hub: HubServer, alone: HubClient) -> None:
+    done = alone.publish(out / "merge_action", "--repo", "brains/merge_action", token=WRITER)
+    assert done.status == 0, done.err[-2000:]
+    assert ("dataset", "brains/merge_action") in hub.store.repos and "commit" in done.out
 
 
-def test_the_doctor_checks_a_configuration(out: Path) -> None:
-    done = alone("doctor", "--config", out.parent / "build.yaml", "--offline", "--out", out, "--json")
-    found = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
-    assert found["neurons"]["mark"] == found["python"]["mark"] == "ok" and "Traceback" not in done.stderr
+def test_the_doctor_checks_a_configuration(out: Path, alone: HubClient) -> None:
+    done = alone.command("doctor", "--config", out.parent / "build.yaml", "--offline", "--out", out, "--json")
+    found = {check["name"]: check for check in json.loads(done.out)["checks"]}
+    assert found["neurons"]["mark"] == found["python"]["mark"] == "ok" and "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,9 @@ def test_the_doctor_checks_a_configuration(out: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else value[0],
 )
-def test_a_command_that_lacks_an_extra_names_it(out: Path, tmp_path: Path, words: tuple[str, ...], extra: str) -> None:
+def test_a_command_that_lacks_an_extra_names_it(
+    out: Path, alone: HubClient, tmp_path: Path, words: tuple[str, ...], extra: str
+) -> None:
     (tmp_path / "model").mkdir()
     config = {"text_config": {}, "vision_config": {}, "model_type": "qwen3_vl"}
     (tmp_path / "model" / "config.json").write_text(json.dumps(config))
@@ -145,9 +152,8 @@ def test_a_command_that_lacks_an_extra_names_it(out: Path, tmp_path: Path, words
     names = {"OUT": str(out), "MODEL": str(tmp_path / "model"), "EMBEDDED": str(tmp_path / "embedded.yaml")}
     filled = [word.replace("OUT", names["OUT"]) if word.startswith("OUT") else names.get(word, word) for word in words]
     before = sorted(tmp_path.rglob("*"))
-    command = [sys.executable, "-c", ALONE, *filled]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=os.environ)
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("connectomebench: ")]
-    assert done.returncode == 2 and f"connectomebench[{extra}]" in line and "Traceback" not in done.stderr
+    done = alone.command(*filled, cwd=tmp_path)
+    (line,) = [line for line in done.err.splitlines() if line.startswith("connectomebench: ")]
+    assert done.status == 2 and f"connectomebench[{extra}]" in line and "Traceback" not in done.err
     written = [path for path in tmp_path.rglob("*") if path not in before and path.is_file()]
     assert not [path for path in written if ".cache" not in path.parts], written

@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 MODELS = COMPARED_MODELS["exact"]
 MASK_MODEL = COMPARED_MODELS["masks"][0]
-_MASK_EPOCHS, _MASK_PX = 20, 64
+_MASK_EPOCHS = 20
 _ADDED = {"masks": ("mask_baselines",), "places": ("cues",)}  # to the manifest, else baselines and cues
 _HEAVY = ("datasets", "sklearn.ensemble", "sklearn.linear_model", "transformers", "torch")
 _WORKER_BYTES = 3 * 10**9  # torch, transformers, and the rows of one task
@@ -175,7 +175,8 @@ def _train_and_evaluate(task: str, folder: Path, species: str, out: Path) -> Non
         save_head_model(train_any(train.dataset, validation.dataset, train_one), saved, train.data)
         evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, species, out / "results")
-    _add_cues(task, folder, species, out)
+    if "cues" not in entry:
+        _add_cues(task, folder, species, out)
 
 
 def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
@@ -202,7 +203,7 @@ def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
         else:
             _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
             saved = out / "models" / name / task / species
-            config = MaskTrainingConfig(input_px=_MASK_PX, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
+            config = MaskTrainingConfig(input_px=96, width=8, epochs=_MASK_EPOCHS, patience=_MASK_EPOCHS)
             train_masks(train.dataset, validation.dataset, [train.data], config).save(saved)
             model = load_mask_model(saved)
         evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -71,14 +69,13 @@ def test_a_dry_run_without_a_network(client: HubClient, folder: Path, tmp_path: 
     }
     cases = [{"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}]
     for (name, words), more in zip(jobs.items(), cases, strict=True):
-        command = [sys.executable, "-m", "connectomebench", "publish", *map(str, words)]
-        environment = client.environment | more
-        done = subprocess.run([*command, "--dry-run"], env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert "the plan for an empty repository" in done.stdout and f"add     {name}" in done.stdout
-        assert "not known" in done.stdout and "dry run: nothing was changed" in done.stdout
-        real = subprocess.run(command, env=environment | {"HF_TOKEN": WRITER}, capture_output=True, text=True)
-        line_of(Done(real.returncode, real.stdout, real.stderr))
+        apart = HubClient(client.environment | more)
+        done = apart.publish(*words, "--dry-run", token=None)
+        assert done.status == 0, done.err
+        assert "the plan for an empty repository" in done.out and f"add     {name}" in done.out
+        assert "not known" in done.out and "dry run: nothing was changed" in done.out
+        line_of(apart.publish(*words, token=WRITER))
+        apart.close()
 
 
 @pytest.mark.parametrize("damage", ["pointer", "cut"])

@@ -137,7 +137,7 @@ def test_without_cases_or_controls_nothing_is_kept():
     assert match_rendered(np.zeros((3, 2)), np.zeros(3, bool), names, ControlConfig()) == ([], 0)
 
 
-@pytest.mark.parametrize(("n", "m"), [(40, 60_000), (60_000, 40)])
+@pytest.mark.parametrize(("n", "m"), [(40, 30_000), (30_000, 40)])
 def test_few_of_one_side_and_very_many_of_the_other(n, m):
     """As many candidates as the few and the many need, not 64 for each of the many."""
     rng = np.random.default_rng(0)
@@ -154,11 +154,11 @@ def test_few_of_one_side_and_very_many_of_the_other(n, m):
 
 def test_the_propensity_of_many_rows_is_learnt_from_a_part_of_them(monkeypatch):
     rng = np.random.default_rng(0)
-    is_case = np.arange(1200) % 2 == 0
-    features = rng.normal(size=(1200, 3)) + 2.0 * is_case[:, None]
-    groups = np.array([str(i // 4) for i in range(1200)])
+    is_case = np.arange(600) % 2 == 0
+    features = rng.normal(size=(600, 3)) + 2.0 * is_case[:, None]
+    groups = np.array([str(i // 4) for i in range(600)])
     whole = controls._propensity_logit(features, is_case, groups, 0)
-    monkeypatch.setattr(controls, "_TREE_ROWS", 300)
+    monkeypatch.setattr(controls, "_TREE_ROWS", 200)
     part = controls._propensity_logit(features, is_case, groups, 0)
     assert not np.array_equal(whole, part)
     for logit in (whole, part):

@@ -31,12 +31,13 @@ class Done:
 
 
 class HubClient:
-    """The process; ``environment`` gives its addresses and folders."""
+    """The process; ``environment`` gives its addresses and folders, ``first`` is code that it runs before all else."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], first: str = "") -> None:
         self.environment = environment
+        code = f"{first}\nimport runpy\nrunpy.run_path({__file__!r}, run_name='__main__')"
         self._process = subprocess.Popen(
-            [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def close(self) -> None:
@@ -56,14 +57,15 @@ class HubClient:
     def publish(self, *words: str | Path, token: str | None, **env: str) -> Done:
         """Run the command; without a token nobody is logged in."""
         env = env | ({"HF_TOKEN": token} if token else {})
-        return self._command("publish", *words, **env)
+        return self.command("publish", *words, **env)
 
     def evaluate(self, *words: str | Path) -> Done:
         """Run the command, without a login."""
-        return self._command("evaluate", *words)
+        return self.command("evaluate", *words)
 
-    def _command(self, *words: str | Path, **env: str) -> Done:
-        return Done(**self._call("command", env, words=[str(word) for word in words]))
+    def command(self, *words: str | Path, cwd: Path | None = None, **env: str) -> Done:
+        """Run any command, in a folder of its own where one is given."""
+        return Done(**self._call("command", env, words=[str(word) for word in words], cwd=cwd and str(cwd)))
 
     def load(self, repo: str, config: str, **options: Any) -> dict[str, Any]:
         """``load_dataset`` without a login; see :func:`load`."""
@@ -86,11 +88,11 @@ class HubClient:
         return self._call("whole_way", {"HF_TOKEN": token}, kind=kind, repo=repo)
 
 
-def command(words: list[str]) -> dict[str, Any]:
+def command(words: list[str], cwd: str | None) -> dict[str, Any]:
     from connectomebench.cli import main
 
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), contextlib.chdir(cwd or os.curdir):
         try:
             status = main(words)
         except SystemExit as end:

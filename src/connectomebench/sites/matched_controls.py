@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TREE_ROWS = 10_000  # most that one tree of the propensity is grown from
+_THREAD_ROWS = 2_000  # fewer are grown in one thread
 _AGREE = 10.0  # more than rows within a caliper differ by otherwise
 _ALL_PAIRS = 1_000_000  # problems with more pairs than this are thinned
 
@@ -250,19 +251,27 @@ def _propensity_logit(
     features: NDArray[np.floating], is_case: NDArray[np.bool_], groups: NDArray[np.str_], seed: int
 ) -> NDArray[np.float64]:
     """Estimate out-of-fold logits of being a case from trivial features, in standard deviations; float64, (n,)."""
+    from sklearn.base import clone
     from sklearn.ensemble import RandomForestClassifier
-    from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
+    from sklearn.model_selection import StratifiedGroupKFold
 
     folds = int(min(5, is_case.sum(), (~is_case).sum(), len(np.unique(groups))))
     if folds < 2:
         return np.zeros(len(is_case))
     # a tree of more rows tells cases from controls no better, and takes as much longer as there are rows
     share = _TREE_ROWS / len(is_case) if len(is_case) > _TREE_ROWS else None
-    forest = RandomForestClassifier(
-        100, min_samples_leaf=5, class_weight="balanced", random_state=seed, max_samples=share, n_jobs=-1
+    # trees of few rows are grown faster than they are handed to threads
+    threads = -1 if len(is_case) > _THREAD_ROWS else None
+    untrained = RandomForestClassifier(
+        100, min_samples_leaf=5, class_weight="balanced", random_state=seed, max_samples=share, n_jobs=threads
     )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    probability = cross_val_predict(forest, features, is_case, groups=groups, cv=splitter, method="predict_proba")
-    clipped = np.clip(np.asarray(probability)[:, 1], 0.02, 0.98)
+    probability = np.empty(len(is_case))
+    for train, held_out in splitter.split(features, is_case, groups):
+        forest = clone(untrained).fit(features[train], is_case[train])
+        # threads would add up the trees in any order, and sums would differ in their last digits from run to run
+        forest.set_params(n_jobs=None)
+        probability[held_out] = forest.predict_proba(features[held_out])[:, 1]
+    clipped = np.clip(probability, 0.02, 0.98)
     logit = np.log(clipped / (1 - clipped))
     return logit / max(float(logit.std()), 1e-9)

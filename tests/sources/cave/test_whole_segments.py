@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
-from cave_configs import CAVE, EVERY_ROOT
+from cave_configs import CAVE
 from cave_ground import OFFSET, VOXEL_NM, Ground
 from graph_truth import FIXTURE, Truth
 from materialize_server import DATASTACK, Table, server_with_tables
@@ -45,11 +45,11 @@ def cast(truth: Truth, ground: Ground) -> dict[str, list[int]]:
     several = {r for r in by_size if (final == np.uint64(r)).sum() > 2}
     edited = sorted((r for r in several - initial if by_size[r] > LARGE_VX), key=lambda r: -by_size[r])
     others = sorted((r for r in several & initial if by_size[r] > LARGE_VX), key=lambda r: -by_size[r])
-    assert len(edited) >= 4 and len(others) >= 3
+    assert len(edited) >= 5 and len(others) >= 3
     return {
         "one": edited[:1],
         "several": edited[1:2],
-        "none": edited[2:],
+        "none": edited[2:5],
         "other": others[:1],
         "nucleus": others[1:2],
         "unknown": others[2:3],
@@ -108,14 +108,18 @@ def served(tables: dict[str, Table]) -> Iterator[ReplayServer]:
         yield server
 
 
-def configuration(url: str, table: str = "{nuclei: nuclei, cell_types: types, most: 14}") -> str:
-    text = CAVE.replace("ROOTS", EVERY_ROOT).replace("graph_table: fib_medulla_ts2", f"datastack: {DATASTACK}")
-    return text.replace("requests:", f"tables: {table}\n    requests:").replace("SERVER", url)
+def configuration(url: str, proofread: list[int]) -> str:
+    text = CAVE.replace("ROOTS", f"ids: {proofread}").replace("graph_table: fib_medulla_ts2", f"datastack: {DATASTACK}")
+    tables = "tables: {nuclei: nuclei, cell_types: types, most: 5}"
+    return text.replace("requests:", f"{tables}\n    requests:").replace("SERVER", url)
 
 
 @pytest.fixture(scope="module")
-def source(served: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaveSource]:
-    config = parse_config(yaml.safe_load(configuration(served.url)))
+def source(
+    served: ReplayServer, cast: dict[str, list[int]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[CaveSource]:
+    proofread = [*cast["one"], *cast["several"], *cast["none"]]
+    config = parse_config(yaml.safe_load(configuration(served.url, proofread)))
     assert config.source.cave is not None
     folder = tmp_path_factory.mktemp("tables")
     with open_runner(IN_PROCESS, 2) as runner:

@@ -201,7 +201,7 @@ class MorphologySource:
         """Split every fusion into its neurons."""
         from connectomebench.cuts.right_splits import right_splits
 
-        return right_splits(self, self._corrections, rules)
+        return right_splits(self, self._corrections, rules, largest_view_nm)
 
     def _graph(self, segment_id: int, center_nm: Point, cutout_nm: float) -> tuple[CutGraph, NDArray[np.int64]]:
         box = Box.around(center_nm, cutout_nm)

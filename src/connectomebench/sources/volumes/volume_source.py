@@ -432,7 +432,7 @@ class VolumeSource:
         """Split every merge error by the proofread segmentation."""
         from connectomebench.cuts.right_splits import right_splits
 
-        return right_splits(self, self.corrections(), rules)
+        return right_splits(self, self.corrections(), rules, largest_view_nm)
 
     def _make_pieces(self, segment: int, center_nm: Point, cutout_nm: float) -> Pieces:
         lower, upper = voxel_box(self.automatic, Box.around(center_nm, cutout_nm))
