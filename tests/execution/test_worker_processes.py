@@ -85,19 +85,21 @@ def test_an_error_here_ends_calls_at_once(tmp_path: Path):
     assert not psutil.pid_exists(pid)
 
 
-def test_idle_workers_end_when_their_parent_is_killed(tmp_path: Path):
+def test_workers_end_with_their_parent_even_at_work(tmp_path: Path):
     script = tmp_path / "unguarded.py"  # no guard of the main module: nothing of it may run again in a worker
     script.write_text(
-        "import os, signal, sys\n"
+        "import os, pathlib, signal, sys, time\n"
         "from connectomebench.execution.worker_processes import open_workers\n"
-        "with open_workers('worker_functions:note', 1, 1) as submit:\n"
-        "    submit({'name': 'note', 'folder': sys.argv[1]}, 0.0).result()\n"
+        "with open_workers('worker_functions:linger', 2, 1) as submit:\n"
+        "    submit({'name': 'one', 'folder': sys.argv[1]}, 0.0)\n"
+        "    while not pathlib.Path(sys.argv[1], 'pid').exists():\n"
+        "        time.sleep(0.02)\n"
         "    os.kill(os.getpid(), signal.SIGKILL)\n",
         encoding="utf-8",
     )
     assert subprocess.run([sys.executable, script, str(tmp_path)], check=False, timeout=60).returncode == -9
-    pid = int((tmp_path / "note").read_text().split()[0])
-    for _ in range(200):
+    pid = wait_for(tmp_path / "pid")
+    for _ in range(400):
         if not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
             return
         time.sleep(0.05)

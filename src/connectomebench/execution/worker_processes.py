@@ -1,7 +1,8 @@
 """Call one function of this package in several processes of this machine, each with its share of the cores.
 
 A worker is started by its own command and reads its calls from a pipe: nothing is forked or pickled, the program that
-starts it needs no guard of its main module, and a worker whose parent is gone ends when its call does.
+starts it needs no guard of its main module, and a worker ends with its parent: files must be written under other names
+and renamed.
 """
 
 from __future__ import annotations
@@ -142,15 +143,22 @@ def _ask(process: subprocess.Popen[bytes], arguments: Arguments) -> None:
         raise ConnectomeBenchError(problem)
 
 
-def _work(function: Callable[..., None], calls: IO[bytes], answers: IO[str]) -> None:
+def _work(function: Callable[..., None], calls: queue.SimpleQueue[bytes], answers: IO[str]) -> None:
     """Make the calls that come, and answer each with null or what the user can mend, a line of JSON."""
-    for line in calls:
+    while True:
         problem: str | None = None
         try:
-            function(**json.loads(line))
+            function(**json.loads(calls.get()))
         except ConnectomeBenchError as error:
             problem = str(error)
         print(json.dumps(problem), file=answers, flush=True)
+
+
+def _read_calls(stream: IO[bytes], calls: queue.SimpleQueue[bytes]) -> None:
+    """Hand calls on until there are no more, or the process that sends them is gone."""
+    for line in stream:
+        calls.put(line)
+    os._exit(0)
 
 
 def _main(function: str, prepare: str | None = None) -> None:
@@ -159,9 +167,11 @@ def _main(function: str, prepare: str | None = None) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is no answer
     show_log()
+    calls: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_calls, args=(sys.stdin.buffer, calls), daemon=True).start()
     if prepare is not None:
         _find(prepare)()
-    _work(_find(function), sys.stdin.buffer, answers)
+    _work(_find(function), calls, answers)
 
 
 def _find(name: str) -> Callable[..., Any]:
@@ -174,4 +184,5 @@ if __name__ == "__main__":
         _main(*sys.argv[1:])
     except Exception:
         traceback.print_exc()
-        sys.exit(1)
+        sys.stderr.flush()
+        os._exit(1)  # the thread that waits for calls would be in the way of an orderly end
