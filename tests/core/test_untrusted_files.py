@@ -19,6 +19,7 @@ from connectomebench.models.model_record import read_record
 from connectomebench.models.registry import open_model
 
 SOURCE = Path(str(connectomebench.__file__)).parent
+PARSERS = ("json.loads", "json.load", "yaml.safe_load")
 JSON = {
     "deep objects": '{"a":' * 3000 + "1" + "}" * 3000,
     "deep lists": '{"species": ' + "[" * 100_000 + "]" * 100_000 + "}",
@@ -65,12 +66,13 @@ def test_odd_files_are_told_in_one_line(reader: str, tmp_path: Path) -> None:
 def parsing_calls() -> Iterator[tuple[str, ast.Call, set[str]]]:
     """Every call that parses JSON or YAML: where it is, the call, and the errors that are caught around it."""
     for path in sorted(SOURCE.rglob("*.py")):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if not any(parser in text for parser in PARSERS):
+            continue
+        tree = ast.parse(text)
         parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         for node in ast.walk(tree):
-            if not (
-                isinstance(node, ast.Call) and ast.unparse(node.func) in ("json.loads", "json.load", "yaml.safe_load")
-            ):
+            if not (isinstance(node, ast.Call) and ast.unparse(node.func) in PARSERS):
                 continue
             caught: set[str] = set()
             above: ast.AST | None = node
@@ -83,7 +85,6 @@ def parsing_calls() -> Iterator[tuple[str, ast.Call, set[str]]]:
             yield f"{path.relative_to(SOURCE)}:{node.lineno}", node, caught
 
 
-PARSERS = ("json.loads", "json.load", "yaml.safe_load")
 OWN = {
     # of a process of this package, or of a file that this package has just read or written itself
     "doctor/subprocess_checks.py",

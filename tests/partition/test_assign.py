@@ -14,7 +14,7 @@ from connectomebench.core.errors import ConnectomeBenchError, TaskLacking
 from connectomebench.core.geometry import Box
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, SecondPlace, Site
-from connectomebench.partition import overlaps
+from connectomebench.partition import overlaps, search
 from connectomebench.partition.assign import (
     BOTH_HALVES,
     OVER_SIZE,
@@ -34,6 +34,7 @@ EDGE = 1000.0
 BOUNDS = Box((0.0, 0.0, 0.0), (EDGE, EDGE, EDGE))
 RULES = PartitionConfig(cube_nm=200.0)
 TASKS = ("merge_action", "merge_error_identification")
+FEW_STEPS = 300  # for what is true of any assignment, however long it was looked for
 
 
 def make_site(location, extent, segments, bodies, answer="yes", task="merge_action") -> Site:
@@ -77,11 +78,13 @@ def check_leak_proof(sites, result, group_by="segment"):
 def test_nothing_is_on_two_sides_and_every_site_is_accounted_for(seed, n, n_segments, extent, group_by):
     sites = random_sites(seed, n, n_segments, extent)
     rules = PartitionConfig(cube_nm=250.0, group_by=group_by, seed=seed)
-    try:
-        result = partition_sites(sites, rules, BOUNDS)
-    except ConnectomeBenchError as error:
-        assert "cube_nm" in str(error)
-        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(search, "_MOST_STEPS", FEW_STEPS)
+        try:
+            result = partition_sites(sites, rules, BOUNDS)
+        except ConnectomeBenchError as error:
+            assert "cube_nm" in str(error)
+            return
     check_leak_proof(sites, result, group_by)
     assert len(result.partitions) == len(result.reasons) == len(result.groups) == n
     for partition, reason, group in zip(result.partitions, result.reasons, result.groups, strict=True):
@@ -384,7 +387,8 @@ def test_groups_of_several_segmentations_hold_what_shares_a_body():
 
 @pytest.mark.parametrize("group_by", ["segment", "body"])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by):
+def test_a_task_that_is_added_keeps_clear_of_the_rows_of_another(seed, group_by, monkeypatch):
+    monkeypatch.setattr(search, "_MOST_STEPS", FEW_STEPS)
     sites = random_sites(seed, 200, 3000, 30.0, tasks=("merge_action",))
     rules = PartitionConfig(cube_nm=200.0, group_by=group_by, seed=seed)
     first = partition_sites(sites, rules, BOUNDS)

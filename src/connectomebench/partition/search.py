@@ -16,6 +16,8 @@ from tqdm import tqdm
 
 TRAIN, VALIDATION, TEST = 0, 1, 2
 
+_MOST_STEPS = 3000  # of a search: small problems are looked through by then
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -152,7 +154,7 @@ def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDA
     cube_weight = np.bincount(problem.cube, weights=1 / totals[problem.site_class], minlength=len(problem.cube_center))
     cube_weight /= len(totals)
     work = len(problem.cube) + len(problem.id_site) + len(problem.pairs)
-    steps = int(np.clip(2e8 / work, 40, 3000))
+    steps = int(np.clip(2e8 / work, 40, _MOST_STEPS))
     n_starts = max(20, steps // 5)
 
     n_ids = int(problem.id_index.max()) + 1 if len(problem.id_index) else 0
