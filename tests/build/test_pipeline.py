@@ -73,7 +73,9 @@ def test_the_manifest_tells_what_was_left_out_and_how_good_candidates_are(built:
 
 def test_a_second_build_redoes_nothing(built: Path, small_config: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")}
-    build_datasets(load_config(small_config), built, base=small_config.parent)
+    written: dict[str, Path] = {}
+    folders = build_datasets(load_config(small_config), built, base=small_config.parent, written=written.__setitem__)
+    assert written == folders  # what is there already is handed on, too
     assert {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")} == before
     assert not list((built / ".cache").glob("drawn/**/*.parquet"))
 
@@ -116,7 +118,15 @@ def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
     shutil.copytree(built_short, out)
     next((out / "merge_action" / "fly").glob("test-*.parquet")).unlink()
     untouched = {p: p.stat().st_mtime_ns for p in (out / "endpoint_error_identification_with_em").rglob("*")}
-    folders = build_datasets(load_config(short_config), out, base=short_config.parent, tasks=["merge_action"])
+    whole: list[tuple[str, Path, str]] = []
+
+    def note(task: str, folder: Path) -> None:
+        whole.append((task, folder, entry(out, task)["fingerprint"]))
+
+    folders = build_datasets(
+        load_config(short_config), out, base=short_config.parent, tasks=["merge_action"], written=note
+    )
+    assert whole == [("merge_action", out / "merge_action", entry(out, "merge_action")["fingerprint"])]
     assert list(folders) == ["merge_action"]
     assert fingerprints(out) == fingerprints(built_short) != {}
     assert pq.read_metadata(next((out / "merge_action" / "fly").glob("test-*.parquet"))).num_rows > 0
