@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+from collections.abc import Collection, Iterator
 from concurrent.futures import as_completed
+from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib import import_module
 from pathlib import Path
@@ -15,7 +17,7 @@ from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.cards.baselines import add_baselines
 from connectomebench.cards.cues import add_cues
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TooFewRows
 from connectomebench.core.extras import require_modules
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.resources import resource_path
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
     from datasets import Dataset
 
+    from connectomebench.dataset.rows import Rows
     from connectomebench.models.base import Model
     from connectomebench.models.encoders import Encoder
     from connectomebench.models.grey_baseline import GreyModel
@@ -79,7 +82,12 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
             learn(task, str(folder), config.species, str(out))
     else:
         folders = _build_and_learn(config, out, path.parent, workers, cores // workers)
-    page = report(out, config.species)
+    bare = [task for task in folders if not _has_records(task, COMPARED_MODELS[get_task(task).scoring][0], config, out)]
+    for task in bare:
+        _log.warning("%s is not in the report: it has too few rows for a model", task)
+    if len(bare) == len(folders):
+        raise TooFewRows(f"no task in {out} has enough rows for a model; build more samples")
+    page = report(out, config.species, leave_out=bare)
     first = next(iter(folders.values()))
     print(
         f"\nDone. See:\n"
@@ -106,6 +114,12 @@ def _build_and_learn(config: BuildConfig, out: Path, base: Path, workers: int, t
         for one in as_completed(learnt):
             one.result()
     return folders
+
+
+def _has_records(task: str, model: str, config: BuildConfig, out: Path) -> bool:
+    """Tell whether there are records of a model on the present dataset."""
+    path = result_path(out / "results", model, task, config.species, "test")
+    return _records_of(path) == read_manifest(out / task)["species"][config.species]["fingerprint"]
 
 
 def _is_learnt(task: str, species: str, out: Path) -> bool:
@@ -169,11 +183,11 @@ def _train_and_evaluate(task: str, folder: Path, species: str, out: Path) -> Non
     cache = out / ".cache" / "datasets"
     train, validation, test = (load_rows(str(folder), species, part, cache=cache) for part in PARTITIONS)
     for name in wanted:
-        _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
         saved = out / "models" / name / task / species
         train_one = partial(_train, name, cache=out / ".cache" / "features")
-        save_head_model(train_any(train.dataset, validation.dataset, train_one), saved, train.data)
-        evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
+        with _enough_rows(task, name, train):
+            save_head_model(train_any(train.dataset, validation.dataset, train_one), saved, train.data)
+            evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
     add_baselines(folder, species, out / "results")
     if "cues" not in entry:
         _add_cues(task, folder, species, out)
@@ -226,15 +240,25 @@ def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
     cache = out / ".cache" / "datasets"
     train, test = (load_rows(str(folder), species, part, cache=cache) for part in ("train", "test"))
     for name in wanted:
-        if name not in NODE_RULES:
-            _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
-            saved = out / "models" / name / task / species
-            config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
+        if name in NODE_RULES:
+            evaluate_model(PlaceBaseline(name), test.dataset, "test", entry["fingerprint"], paths[name])
+            continue
+        saved = out / "models" / name / task / species
+        config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
+        with _enough_rows(task, name, train):
             save_head_model(train_node_probe(train.dataset, config, encoder=_encoder(EFFICIENTNET)), saved, train.data)
             model = load_node_probe(saved, encoder=_encoder(EFFICIENTNET))
-        else:
-            model = PlaceBaseline(name)
-        evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
+            evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
+
+
+@contextmanager
+def _enough_rows(task: str, name: str, train: Rows) -> Iterator[None]:
+    """Leave out a model for which a task has too few rows, with one line; the others are trained."""
+    _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
+    try:
+        yield
+    except TooFewRows as error:
+        _log.warning("%s: %s is left out: %s", task, name, error)
 
 
 def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
@@ -295,8 +319,17 @@ def _records_of(path: Path) -> str | None:
         return pq.ParquetFile(path).read(columns=["dataset_fingerprint"])[0][0].as_py()
 
 
-def report(out: Path, species: str | None = None) -> Path:
+def report(out: Path, species: str | None = None, leave_out: Collection[str] = ()) -> Path:
     """Write ``out/report/index.html`` from the datasets and result records in ``out``.
+
+    Parameters
+    ----------
+    out
+        As for :func:`quickstart`.
+    species
+        Config; may be None where there is one.
+    leave_out
+        Tasks that are not on the page.
 
     Raises
     ------
@@ -312,5 +345,5 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"]}
+    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"] and task not in leave_out}
     return write_report(out, folders, chosen, out / "results")
