@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
+import runpy
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import stored_rows
+from quick_heads import no_forests
 from stored_rows import entry
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -21,9 +21,8 @@ from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 from connectomebench.evaluation.results import read_results
 from connectomebench.evaluation.sweep import SweepConfig, run_sweep, spaced_sizes
-from connectomebench.models import trivial_baseline
 
-ROOT = Path(__file__).parents[2]
+SCRIPT = Path(__file__).parents[2] / "training" / "sweep.py"
 SIZES = (8, 12, 16, 24)
 
 
@@ -42,10 +41,8 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_forest() -> Iterator[None]:
-    """Choose among logistic heads only: forests take nearly all the time, and have no part in sweeps."""
-    all_heads = trivial_baseline._candidates
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trivial_baseline, "_candidates", lambda seed: all_heads(seed)[:3])
+    """Forests have no part in sweeps."""
+    with no_forests():
         yield
 
 
@@ -104,20 +101,16 @@ def test_records_of_other_data_are_not_taken(dataset, finished, tmp_path) -> Non
         sweep(dataset, tmp_path, [])
 
 
-def test_the_script_prints_curves_and_draws_them(dataset, finished, tmp_path) -> None:
+def test_the_script_prints_curves_and_draws_them(dataset, finished, tmp_path, monkeypatch, capsys) -> None:
     shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     missing = next(tmp_path.rglob("test@train24-seed1.parquet"))
     missing.unlink()
-    words = ["--dataset", dataset, "--models", "trivial", "--sizes", *map(str, SIZES), "--seeds", "2"]
-    done = subprocess.run(
-        [sys.executable, ROOT / "training/sweep.py", *words, "--out", tmp_path],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "HF_DATASETS_CACHE": str(tmp_path / "cache")},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "7 of 8 runs are there already" in done.stderr and missing.is_file()
-    found = json.loads(done.stdout)
+    words = ["--dataset", dataset, "--models", "trivial", "--sizes", *SIZES, "--seeds", 2, "--out", tmp_path]
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *map(str, words)])
+    runpy.run_path(str(SCRIPT), run_name="__main__")
+    printed = capsys.readouterr()
+    assert "7 of 8 runs are there already" in printed.err and missing.is_file()
+    found = json.loads(printed.out)
     assert [p["samples"] for p in found["curves"]["trivial"]["points"]] == list(SIZES)
     assert found["level"] == "published level of people (mouse)" and not found["simulated_errors"]
     assert (tmp_path / "learning-curve.png").stat().st_size > 10_000

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from forked import run_forked
 from PIL import Image
-from small_training import SCRIPT, Training, options_for, parsed, run_script
+from small_training import Training, options_for, parsed, run_script
 from stored_rows import partition_rows
 from tiny_qwen3_vl import edit_json
 
@@ -38,21 +39,6 @@ FILES = {
     "training_curve.png",
     "training_log.json",
 }
-
-KILLED = """
-import os, runpy, signal, sys
-import torch, transformers
-torch.set_num_threads(1)
-whole = transformers.Trainer._save_rng_state
-
-def save(self, folder):
-    if folder.endswith("checkpoint-4"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    whole(self, folder)
-
-transformers.Trainer._save_rng_state = save
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 STOCK = """
 import json, sys
@@ -122,13 +108,26 @@ def test_learns_and_keeps_the_best_checkpoint(training: Training) -> None:
         assert curve.size == (720, 480)
 
 
+def run_until_killed(*options: str) -> None:
+    """Kill this process while it writes its second checkpoint; what is changed here is changed in it alone."""
+    import transformers
+
+    whole = transformers.Trainer._save_rng_state
+
+    def save(trainer: transformers.Trainer, folder: str) -> None:
+        if folder.endswith("checkpoint-4"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(trainer, folder)
+
+    transformers.Trainer._save_rng_state = save
+    run_script(*options)
+
+
 def test_goes_on_after_kill_9_as_if_nothing_had_been(training: Training, tmp_path: Path, capfd) -> None:
     out = tmp_path / "adapter"
     options = [*training.options, "--output_dir", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    starter = [sys.executable, "-c", f"import sys\nsys.argv = sys.argv[1:]\n{KILLED}", str(SCRIPT)]
-    killed = subprocess.run([*starter, *options], env=environment, capture_output=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    log = tmp_path / "killed.log"
+    assert run_forked(lambda: run_until_killed(*options), log) == -signal.SIGKILL, log.read_text()[-2000:]
     # killed in the middle of writing its second checkpoint
     assert is_whole(out / "checkpoint-2")
     assert (out / "checkpoint-4" / "adapter_model.safetensors").exists()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from classified_rows import CHOICES, one_thread, write_backbone, write_choice_rows, write_classified_rows
+from quick_heads import no_forests
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.loading import load_rows
@@ -19,6 +21,12 @@ from connectomebench.models.choices import ChoiceModel, train_any
 from connectomebench.models.model_record import FILE_NAME, read_record
 from connectomebench.models.registry import load_model, save_head_model
 from connectomebench.models.trivial_baseline import train_trivial
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    with no_forests():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from classified_rows import one_thread, write_backbone, write_classified_rows
+from forked import run_forked
 from safetensors.torch import load_file
 
 from connectomebench.models.image_classifier_trainer import ViewTrainer
@@ -20,21 +21,6 @@ from connectomebench.models.model_record import read_record
 SCRIPT = Path(__file__).parents[2] / "training" / "train_image_classifier.py"
 
 
-# killed while it writes the second of four checkpoints: weights and optimizer are there, random state and progress not
-KILLED = """
-import os, runpy, signal, sys
-import torch, transformers
-torch.set_num_threads(1)
-whole = transformers.Trainer._save_rng_state
-
-def save(self, folder):
-    if folder.endswith("checkpoint-12"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    whole(self, folder)
-
-transformers.Trainer._save_rng_state = save
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 OPTIONS = ["--dataset", "merge_action", "--backbone", "tiny-vit", "--init", "random", "--input_px", "32"]
 OPTIONS += ["--batch_size", "8", "--epochs", "4", "--learning_rate", "0.003"]
 GRID = ["--layout", "grid", "--augment", "published"]
@@ -53,6 +39,24 @@ def home(tmp_path: Path, monkeypatch) -> Iterator[Path]:
 def run(monkeypatch, *options: str) -> None:
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])
     runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def run_until_killed(monkeypatch, *options: str) -> None:
+    """Kill this process while it writes the second of four checkpoints.
+
+    Weights and optimizer are there then, random state and progress not.
+    """
+    import transformers
+
+    whole = transformers.Trainer._save_rng_state
+
+    def save(trainer: transformers.Trainer, folder: str) -> None:
+        if folder.endswith("checkpoint-12"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        whole(trainer, folder)
+
+    monkeypatch.setattr(transformers.Trainer, "_save_rng_state", save)
+    run(monkeypatch, *options)
 
 
 def test_trains_scores_and_saves(home: Path, monkeypatch, capsys) -> None:
@@ -84,9 +88,8 @@ def test_trains_scores_and_saves(home: Path, monkeypatch, capsys) -> None:
 
 def test_resumes_after_kill_9_to_the_same_weights(home: Path, monkeypatch) -> None:
     options, checkpoints = [*OPTIONS, *GRID, "--output_dir", "killed"], home / "killed-checkpoint"
-    starter = [sys.executable, "-c", f"import sys\nsys.argv = sys.argv[1:]\n{KILLED}", str(SCRIPT)]
-    killed = subprocess.run([*starter, *options], capture_output=True, timeout=120)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-2000:]
+    log = home / "killed.log"
+    assert run_forked(lambda: run_until_killed(monkeypatch, *options), log) == -signal.SIGKILL, log.read_text()[-2000:]
     assert {path.name for path in checkpoints.iterdir()} == {"checkpoint-6", "checkpoint-12", "training_config.yaml"}
     assert (checkpoints / "checkpoint-12" / "optimizer.pt").exists()
     assert not (checkpoints / "checkpoint-12" / "trainer_state.json").exists()

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,17 +19,24 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_classified_rows(tmp_path_factory.mktemp("rows")).parent
 
 
-def run(*options: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(SCRIPT), *options], cwd=cwd, capture_output=True, text=True, check=False)
+@pytest.fixture
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Run the script as from the command line, in this process."""
+    monkeypatch.chdir(folder)
+
+    def script(*options: str) -> None:
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), *options])
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+    return script
 
 
-def test_trains_scores_and_saves(folder: Path, encoder) -> None:
+def test_trains_scores_and_saves(folder: Path, encoder, run, capsys) -> None:
     from connectomebench.models.probe import load_probe
 
     options = ["--encoder", "efficientnet_lite0", "--folds", "2", "--c_grid", "0.001", "0.1"]
-    result = run("--dataset", "merge_action", "--output_dir", "probe", *options, cwd=folder)
-    assert result.returncode == 0, result.stderr
-    scores = json.loads(result.stdout)
+    run("--dataset", "merge_action", "--output_dir", "probe", *options)
+    scores = json.loads(capsys.readouterr().out)
     assert scores["balanced_accuracy"] > 0.8
     assert scores["rows"] == 32
     record = read_record(folder / "probe")
@@ -38,8 +46,8 @@ def test_trains_scores_and_saves(folder: Path, encoder) -> None:
     assert probe.head.cross_validation["folds"] == 2
 
 
-def test_bad_settings_get_one_line(folder: Path) -> None:
-    result = run("--dataset", "merge_action", "--output_dir", "other", "--head", "forest", cwd=folder)
-    assert result.returncode != 0
-    assert result.stderr.strip().splitlines()[-1] == "error: unknown head 'forest'; choose logistic or mlp"
+def test_bad_settings_get_one_line(folder: Path, run) -> None:
+    with pytest.raises(SystemExit) as caught:
+        run("--dataset", "merge_action", "--output_dir", "other", "--head", "forest")
+    assert caught.value.code == "error: unknown head 'forest'; choose logistic or mlp"
     assert not (folder / "other").exists()

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
@@ -16,12 +14,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from cloudvolume import CloudVolume
+from forked import run_forked
 from toy_models import toy_models
 from toy_segmentation import MERGE_ERRORS, OFFSET, SPLIT_ERRORS, arrays, write_toy
 
 from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.proofreading.edit_log import read_edits
+from connectomebench.proofreading.edit_log import Edit, EditLog, read_edits
 from connectomebench.proofreading.graph_files import read_graph
 from connectomebench.proofreading.loop import LoopConfig, combine
 from connectomebench.proofreading.outputs import write_objects
@@ -179,34 +178,28 @@ def test_a_limit_takes_the_most_valuable_edit_and_a_larger_one_goes_on(tmp_path:
     assert models["endpoint_error_identification"].model.asked == asked["endpoint_error_identification"]
 
 
-KILLED = """
-import sys
-from pathlib import Path
-from connectomebench.build.config import load_config
-from connectomebench.proofreading import edit_log, run
-from toy_models import toy_models
-import os, signal
-folder, when = Path(sys.argv[1]), sys.argv[2]
-models = toy_models(dies_at=("split_action", 2) if when == "asking" else None)
-if when == "writing":
-    def add(self, edit, whole=edit_log.EditLog.add):
-        if self.edits:  # half of the second line reaches the disk
-            self._stream.write(edit.as_line().encode()[:100])
-            self._stream.flush()
+def run_until_killed(config: BuildConfig, folder: Path, when: str) -> None:
+    """Kill this process while it asks or writes; what is changed here is changed in it alone."""
+    whole = EditLog.add
+
+    def add(log: EditLog, edit: Edit) -> None:
+        if log.edits:  # half of the second line reaches the disk
+            log._stream.write(edit.as_line().encode()[:100])
+            log._stream.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        whole(self, edit)
-    edit_log.EditLog.add = add
-config = load_config(folder / "toy.yaml", truth_needed=False)
-run.proofread(config, models, folder / "out", folder)
-"""
+        whole(log, edit)
+
+    if when == "writing":
+        EditLog.add = add
+    models = toy_models(dies_at=("split_action", 2) if when == "asking" else None)
+    proofread(config, models, folder / "out", folder)
 
 
 @pytest.mark.parametrize("when", ["asking", "writing"])
 def test_a_killed_run_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path, when: str):
     config = config_of(tmp_path)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), when], env=environment, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    log = tmp_path / "killed.log"
+    assert run_forked(lambda: run_until_killed(config, tmp_path, when), log) == -signal.SIGKILL, log.read_text()
     left = (tmp_path / "out/edits.jsonl").read_bytes()
     assert left.count(b"\n") == (1 if when == "writing" else 0)
     run(tmp_path, "out", config, toy_models())

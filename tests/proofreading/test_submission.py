@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from forked import run_forked
 from replay_answers import TABLE, Recording
 from replay_server import FIXTURE, Faults, ReplayServer, replay_server
 
@@ -23,6 +22,7 @@ from connectomebench.proofreading.outputs import write_mapping
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
 from connectomebench.sources.cave import connect
 from connectomebench.sources.cave.cave_config import RequestConfig
+from connectomebench.sources.cave.graph_edits import GraphEdits, Made, Seed
 
 OPERATIONS = {o["operation_id"]: o for o in json.loads((FIXTURE / "operations.json").read_text())["operations"]}
 Seeds = list[tuple[int, list[float]]]
@@ -152,24 +152,25 @@ def test_a_busy_server_and_a_refused_token_end_the_run(server: ReplayServer, tmp
     assert "the token has no permission" in run(capsys, server, out, "--yes", code=2)[-1]
 
 
-KILLED = """
-import os, signal, sys
-from connectomebench.cli import main
-from connectomebench.sources.cave.graph_edits import GraphEdits
-def merge(self, *seeds, whole=GraphEdits.merge):
-    whole(self, *seeds)
-    os.kill(os.getpid(), signal.SIGKILL)
-GraphEdits.merge = merge
-main(sys.argv[1:])
-"""
+def submit_until_killed(*words: str) -> None:
+    """Kill this process when the server has made a merge; what is changed here is changed in it alone."""
+
+    whole = GraphEdits.merge
+
+    def merge(edits: GraphEdits, source: Seed, sink: Seed) -> Made:
+        made = whole(edits, source, sink)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return made
+
+    GraphEdits.merge = merge
+    main([*words])
 
 
 def test_a_kill_after_sending_does_not_send_twice(server: ReplayServer, tmp_path: Path, capsys):
     out = write_run(tmp_path / "out", recorded(1, 3))
     words = ["submit", str(out), "--server", server.url, "--table", TABLE, "--yes"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", KILLED, *words], env=environment, capture_output=True)
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    log = tmp_path / "killed.log"
+    assert run_forked(lambda: submit_until_killed(*words), log) == -signal.SIGKILL, log.read_text()
     with (out / "submission/log.jsonl").open("ab") as stream:
         stream.write(b'{"edit_id": "00')  # cut short
     lines = run(capsys, server, out, "--yes")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from unittest import mock
 
 import torch
+from quick_heads import no_forests
 
 from connectomebench.dataset.loading import load_rows
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.runner import evaluate_model
-from connectomebench.models import trivial_baseline
 from connectomebench.models.image_classifier import ImageClassifier
 from connectomebench.models.model_record import ModelRecord, write_record
 from connectomebench.models.multitask import MultitaskModel
@@ -28,9 +27,7 @@ def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: 
     """
     cache = folder.parent / "cache"
     train = load_rows(str(dataset), species, "train", cache=cache)
-    every = trivial_baseline._candidates(seed)
-    fast = [candidate for candidate in every if candidate.settings["head"] == "logistic"]
-    with mock.patch.object(trivial_baseline, "_candidates", return_value=fast):
+    with no_forests():
         model = train_trivial(train.dataset, TrivialConfig(folds=2, seed=seed), progress=False)
     save_head_model(model, folder, train.data)
     if results is not None:

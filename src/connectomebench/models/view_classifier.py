@@ -182,13 +182,14 @@ class ViewClassifier(nn.Module, PyTorchModelHubMixin, library_name="connectomebe
 
 
 @lru_cache(maxsize=1)
-def _threads() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="decode")
+def _threads(process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix=f"decode-{process}")
 
 
 def decoding_map(decode: Callable[[T], Result], stored: Iterable[T]) -> Iterator[Result]:
     """Decode on all cores, in order; on one core in a worker of a DataLoader, in which threads do not survive."""
-    return map(decode, stored) if get_worker_info() else _threads().map(decode, stored)
+    # threads do not survive a fork: a forked process gets its own
+    return map(decode, stored) if get_worker_info() else _threads(os.getpid()).map(decode, stored)
 
 
 def load_pixels(images: Sequence[StoredImage], px: int | tuple[int, int]) -> torch.Tensor:
