@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from connectomebench.build import pipeline, render_worker
+from connectomebench.build import balance, render_worker
 from connectomebench.build.config import DEFAULT_TASKS, load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
@@ -168,7 +168,7 @@ def test_a_corrected_configuration_renders_only_what_changed(
         return render(site, *arguments)
 
     monkeypatch.setattr(render_worker, "render_site_or_reason", counted)
-    monkeypatch.setattr(pipeline, "match_rendered", lambda *a: ([], 0))
+    monkeypatch.setattr(balance, "match_rendered", lambda *a: ([], 0))
     config = load_config(short_config, {"controls.max_cases": 12})
     with pytest.raises(ConnectomeBenchError, match="no pair of a case and a comparable control"):
         build_datasets(config, out, short_config.parent)
@@ -179,7 +179,7 @@ def test_a_corrected_configuration_renders_only_what_changed(
 
     calls: list[int] = []
     monkeypatch.setattr(
-        pipeline, "match_rendered", lambda *a: calls.append(1) or (([], 0) if len(calls) == 1 else match(*a))
+        balance, "match_rendered", lambda *a: calls.append(1) or (([], 0) if len(calls) == 1 else match(*a))
     )
     corrected = load_config(short_config, {"controls.max_cases": 12, "controls.caliper": 5.0, "partition.seed": 1})
     folders = build_datasets(corrected, out, short_config.parent)
