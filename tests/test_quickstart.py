@@ -7,6 +7,7 @@ import shutil
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ import pytest
 from connectomebench import quickstart as module
 from connectomebench.build.config import load_config
 from connectomebench.build.pipeline import build_datasets
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TooFewRows
 from connectomebench.core.task_explanations import COMPARED_MODELS
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.evaluation.results import result_path
@@ -97,3 +98,37 @@ def test_each_dataset_goes_to_a_worker_masks_first_and_an_error_of_one_stops_the
     problem.append(ConnectomeBenchError("lost"))
     with pytest.raises(ConnectomeBenchError, match=r"^lost$"):
         module._build_and_learn(config, out, small_config.parent, 2, 3)
+
+
+def test_a_task_with_too_few_rows_is_left_out_and_the_others_are_reported(
+    built: Path, small_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(built, out)
+    tasks = list(load_config(small_config).tasks)
+    few, *enough = tasks
+    reported: list[list[str]] = []
+
+    def learn(task: str, _folder: str, species: str, _out: str) -> None:
+        with module._enough_rows(task, "probe", SimpleNamespace(dataset=[0])):  # type: ignore[arg-type]
+            if task == few:
+                raise TooFewRows("two groups are needed")
+            path = result_path(out / "results", "probe", task, species, "test")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fingerprint = read_manifest(out / task)["species"][species]["fingerprint"]
+            pq.write_table(pa.table({"dataset_fingerprint": [fingerprint]}), path)
+
+    def report(_out: Path, _species: str, leave_out: list[str]) -> Path:
+        reported.append(leave_out)
+        return out
+
+    monkeypatch.setattr(module, "learn", learn)
+    monkeypatch.setattr(module, "report", report)
+    monkeypatch.setattr(module, "suitable_workers", lambda *_: 1)
+    module.quickstart(out, small_config)
+    assert reported == [[few]] and f"{few}: probe is left out: two groups are needed" in caplog.text
+    for task in enough:
+        result_path(out / "results", "probe", task, "fly", "test").unlink()
+    monkeypatch.setattr(module, "learn", lambda *_: None)
+    with pytest.raises(TooFewRows, match="no task"):
+        module.quickstart(out, small_config)
