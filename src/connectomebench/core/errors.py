@@ -44,6 +44,10 @@ class TaskLacking(ConnectomeBenchError):
         self.task, self.problem = task, problem
 
 
+class TooFewRows(ConnectomeBenchError):
+    """A task has too few rows, answers or groups for a model to be trained; other tasks may have enough."""
+
+
 class SiteUnavailable(Exception):
     """The data of a site are unavailable; the message gives the reason in a few words.
 

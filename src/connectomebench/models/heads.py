@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TooFewRows
 from connectomebench.models import streamed_fit
 from connectomebench.models.base import Answer
 
@@ -167,7 +167,7 @@ def grouped_folds(
 
     Raises
     ------
-    ConnectomeBenchError
+    TooFewRows
         If not even two folds are possible.
     """
     from sklearn.model_selection import StratifiedGroupKFold
@@ -175,7 +175,7 @@ def grouped_folds(
     names, codes = np.unique(np.asarray(answers), return_inverse=True)
     group_codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     if len(names) < 2:
-        raise ConnectomeBenchError(
+        raise TooFewRows(
             f"training needs two different answers, but all {len(codes)} rows have {names.tolist()}; build more samples"
         )
     groups_per_answer = [len(np.unique(group_codes[codes == c])) for c in range(len(names))]
@@ -191,7 +191,7 @@ def grouped_folds(
                 warnings.warn(message, stacklevel=2)
             return pairs
     short = str(names[int(np.argmin(groups_per_answer))])
-    raise ConnectomeBenchError(
+    raise TooFewRows(
         f"cannot cross-validate: the rows with answer {short!r} come from {min(groups_per_answer)} group(s), and at "
         "least 2 are needed for each answer; build more samples or smaller groups"
     )
@@ -268,7 +268,7 @@ def fit_head(
 
     Raises
     ------
-    ConnectomeBenchError
+    TooFewRows
         If there are too few answers or groups.
     """
     from tqdm.auto import tqdm
