@@ -87,7 +87,7 @@ SMALL_CONFIG = """\
 species: fly
 source:
   morphology:
-    rules: {cut_spacing_nm: 6000, fused_fraction: 0.25}
+    rules: {cut_spacing_nm: 12000, fused_fraction: 0.25}
 tasks: [merge_action, endpoint_error_identification_with_em, merge_error_identification, split_action]
 sites: {extent_nm: [2200, 3000], min_segment_voxels: 20000}
 candidates: {radius_nm: 400, merge_radius_nm: 800}

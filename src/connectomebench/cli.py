@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from pathlib import Path
 from connectomebench.commands import NAMES
 from connectomebench.core.errors import ConnectomeBenchError, SiteUnavailable, disk_advice
 from connectomebench.core.extras import missing_extra
+from connectomebench.core.logs import show_log
 
 _PROGRESS_IN_LOGS = {
     "TQDM_MININTERVAL": "60",
@@ -63,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     if not sys.stderr.isatty():
         quiet_progress()
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("numba", "matplotlib", "datasets", "fsspec", "urllib3", "httpx", "httpx2", "openai"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    show_log()
     try:
         return parsed.run(parsed) or 0
     except ConnectomeBenchError as error:

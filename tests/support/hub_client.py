@@ -63,7 +63,7 @@ class HubClient:
         """Run the command, without a login."""
         return self.command("evaluate", *words)
 
-    def command(self, *words: str | Path, cwd: Path | None = None, **env: str) -> Done:
+    def command(self, *words: str | Path, cwd: str | Path | None = None, **env: str) -> Done:
         """Run any command, in a folder of its own where one is given."""
         return Done(**self._call("command", env, words=[str(word) for word in words], cwd=cwd and str(cwd)))
 

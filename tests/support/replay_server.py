@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,25 @@ class Faults:
     force: Mapping[str, int | str] = field(default_factory=dict)
 
 
+# all servers of a process answer from the same recording, which nothing changes
+@cache
+def _recording_of(folder: Path, name: str = "exchanges.jsonl.gz") -> Recording:
+    return Recording(folder, name)
+
+
+def _info_of(folder: Path) -> dict[str, Any]:
+    info = _recording_of(folder).exact(Request("GET", INFO, (), b""))
+    assert info is not None
+    return json.loads(info.body)
+
+
+@cache
+def _graph_of(folder: Path) -> ReplayGraph:
+    info = _info_of(folder)
+    details = _recording_of(folder).details()
+    return ReplayGraph(folder, details, info["scales"][0]["voxel_offset"], info["graph"]["chunk_size"])
+
+
 class ReplayServer:
     """The server; see :func:`replay_server`.
 
@@ -103,21 +123,14 @@ class ReplayServer:
         edits: bool,
     ) -> None:
         self._volumes = recording
-        self._edits = Recording(folder, "edits.jsonl.gz") if edits else None
+        self._edits = _recording_of(folder, "edits.jsonl.gz") if edits else None
         self.edits: list[Request] = []
         self._verbatim = verbatim
         self._latency = latency_s
         self.faults = faults or Faults()
-        self._recording = Recording(folder)
-        info = self._recording.exact(Request("GET", INFO, (), b""))
-        assert info is not None
-        self._info: dict[str, Any] = json.loads(info.body)
-        self.graph = ReplayGraph(
-            folder,
-            self._recording.details(),
-            self._info["scales"][0]["voxel_offset"],
-            self._info["graph"]["chunk_size"],
-        )
+        self._recording = _recording_of(folder)
+        self._info: dict[str, Any] = _info_of(folder)
+        self.graph = _graph_of(folder)
         self.moment = self.graph.ingest_time if edits else None
         self._meshes = dict(mesh_files or {})
         if mesh_files is not None:

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import count
@@ -60,6 +60,7 @@ def build_datasets(
     tasks: Sequence[str] | None = None,
     scheduler: str = IN_PROCESS,
     overwrite: bool = False,
+    written: Callable[[str, Path], None] | None = None,
 ) -> dict[str, Path]:
     """Build the datasets of a configuration; existing output is kept.
 
@@ -82,6 +83,9 @@ def build_datasets(
         depend on it.
     overwrite
         Replace tasks that were built from another configuration.
+    written
+        Called with task and folder of each dataset as soon as it is whole, while the others are written; first for
+        those that are there already.
 
     Returns
     -------
@@ -121,12 +125,14 @@ def build_datasets(
     for task in wanted:
         if task in built:
             _log.info("%s/%s is there already", task, config.species)
+            if written is not None:
+                written(task, folders[task])
         elif task in lacking:
             _log.warning("%s is left out: %s", task, lacking[task])
     todo = [task for task in wanted if task not in built and task not in lacking]
     if todo:
         for division, own in divisions(config, out, todo).items():
-            left_out, version = _build(own, division, config, out, base, scheduler)
+            left_out, version = _build(own, division, config, out, base, scheduler, written)
             lacking |= left_out
         write_left_out(out, config, version, lacking)
         done = {task for task in config.tasks if is_built(folders[task], config.species, config.fingerprint())}
@@ -150,7 +156,13 @@ def _wanted(config: BuildConfig, tasks: Sequence[str] | None) -> tuple[str, ...]
 
 
 def _build(
-    todo: Sequence[str], division: Division, config: BuildConfig, out: Path, base: Path, scheduler: str
+    todo: Sequence[str],
+    division: Division,
+    config: BuildConfig,
+    out: Path,
+    base: Path,
+    scheduler: str,
+    written: Callable[[str, Path], None] | None,
 ) -> tuple[dict[str, str], str | None]:
     """Build some of the tasks of a division; return what those lack that are left out, and the version of volumes."""
     pool = _draw_pool(replace(config, tasks=division.tasks), out.resolve(), base.resolve(), scheduler)
@@ -174,6 +186,8 @@ def _build(
             if task in matched:
                 rows = [row for row in kept if row.site.task == task]
                 _write_task(task, rows, matched[task], pool, divided, out, config, division)
+                if written is not None:
+                    written(task, out / task)
     version = None if config.source.volumes is None else pool.info.version
     return {task: problem for task, problem in lacking.items() if task in todo}, version
 

@@ -113,8 +113,10 @@ def halve_by_watershed(segment: Silhouette) -> Silhouette:
         labelled: Any = ndimage.label(depth > level)
         cores, number = labelled
         every = np.arange(1, number + 1)
-        sizes = ndimage.sum_labels(np.ones_like(depth), cores, every)
-        thick = ndimage.maximum(depth, cores, every) >= _THICKER * level
+        sizes = np.bincount(cores.ravel(), minlength=number + 1)[1:]
+        deepest = np.zeros(number + 1)
+        np.maximum.at(deepest, cores.ravel(), depth.ravel())
+        thick = deepest[1:] >= _THICKER * level
         found = [int(core) for core in every[np.argsort(-sizes, kind="stable")] if thick[core - 1]][:2]
         if len(found) == 2 and min(sizes[core - 1] for core in found) >= least:
             nearest: Any = ndimage.distance_transform_edt(

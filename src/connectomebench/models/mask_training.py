@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 _COLUMNS = ("images", "views", "target_images", "sample_id")
 _LIBRARIES = ("accelerate", "connectomebench", "huggingface_hub", "numpy", "pillow", "safetensors", "torch")
 _EVALUATION_ROWS = 32
+_KEPT_BYTES = 1 << 30
+_Decoded = tuple[NDArray[np.uint8], NDArray[np.float32], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -90,11 +92,13 @@ class MaskRows:
     """Rows to train or validate on; a PyTorch dataset of row numbers, decoded by :func:`load_mask_batch`.
 
     ``stored`` is a dataset in Arrow format, which returns encoded pictures; ``labels`` are all 0, for the sampler.
+    ``kept`` holds what was decoded, up to ``_KEPT_BYTES``: decoding a row takes a third as long as learning from it.
     """
 
     stored: Any
     ids: list[str]
     labels: NDArray[np.intp]
+    kept: dict[tuple[int, int], _Decoded] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -162,20 +166,11 @@ def load_mask_batch(
     dict
         ``pictures`` (rows, views, px, px, 3), uint8; ``taken`` and ``weight`` as for :func:`mask_loss`; ``rows``.
     """
-    found = rows.stored[list(numbers)]
     pictures, taken, weight = [], [], []
-    for images, views, targets in zip(*(found[name].to_pylist() for name in _COLUMNS[:3]), strict=True):
-        masks = list(stored_masks(views, targets).values())
-        segment = np.stack([_box(mask != NOTHING, px) for mask in masks])
-        away = np.stack([_box(mask == TAKEN, px) for mask in masks])
-        own = [
-            np.stack([shrink(image, px) for image in images]),
-            np.divide(away, segment, out=np.zeros_like(away), where=segment > 0),
-            segment,
-        ]
+    for own in _decoded(rows, px, numbers):
         if turns is not None:
             quarter, mirrored = int(turns.integers(4)), int(turns.integers(2))
-            own = [np.rot90(np.flip(a, axis=2) if mirrored else a, quarter, axes=(1, 2)) for a in own]
+            own = tuple(np.rot90(np.flip(a, axis=2) if mirrored else a, quarter, axes=(1, 2)) for a in own)
         for into, values in zip((pictures, taken, weight), own, strict=True):
             into.append(torch.from_numpy(values.copy()))
     return {
@@ -184,6 +179,26 @@ def load_mask_batch(
         "weight": torch.stack(weight),
         "rows": torch.tensor(list(numbers)),
     }
+
+
+def _decoded(rows: MaskRows, px: int, numbers: Sequence[int]) -> list[_Decoded]:
+    """Return pictures, ``taken`` and ``weight`` of some rows, as for :func:`load_mask_batch`, a row each."""
+    new = [number for number in dict.fromkeys(numbers) if (number, px) not in rows.kept]
+    decoded: dict[int, _Decoded] = {}
+    found = rows.stored[new] if new else None
+    columns = ([] if found is None else found[name].to_pylist() for name in _COLUMNS[:3])
+    for number, images, views, targets in zip(new, *columns, strict=True):
+        masks = list(stored_masks(views, targets).values())
+        segment = np.stack([_box(mask != NOTHING, px) for mask in masks])
+        away = np.stack([_box(mask == TAKEN, px) for mask in masks])
+        decoded[number] = (
+            np.stack([shrink(image, px) for image in images]),
+            np.divide(away, segment, out=np.zeros_like(away), where=segment > 0),
+            segment,
+        )
+        if (len(rows.kept) + 1) * sum(values.nbytes for values in decoded[number]) <= _KEPT_BYTES:
+            rows.kept[number, px] = decoded[number]
+    return [decoded[number] if number in decoded else rows.kept[number, px] for number in numbers]
 
 
 def _box(mask: NDArray[np.bool_], px: int) -> NDArray[np.float32]:

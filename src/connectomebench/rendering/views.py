@@ -186,14 +186,21 @@ def _count_hues(picture, hues, background):
     """Count for each hue (float32, shape (n, 3), unit length) the pixels that no other hue is nearer to."""
     counts = np.zeros(len(hues), np.int64)
     likeness = np.empty(len(hues), np.float32)
+    before = background.copy()  # neighbours are often alike, and then nearest to the same hues
+    nearest = np.zeros(len(hues), np.int64)
     for y in range(picture.shape[0]):
         for x in range(picture.shape[1]):
             r, g, b = picture[y, x, 0], picture[y, x, 1], picture[y, x, 2]
             if r == background[0] and g == background[1] and b == background[2]:
                 continue
+            if r != before[0] or g != before[1] or b != before[2]:
+                before[0], before[1], before[2] = r, g, b
+                most = np.float32(-1)
+                for k in range(len(hues)):
+                    likeness[k] = r * hues[k, 0] + g * hues[k, 1] + b * hues[k, 2]
+                    most = max(most, likeness[k])
+                for k in range(len(hues)):
+                    nearest[k] = likeness[k] >= most
             for k in range(len(hues)):
-                likeness[k] = r * hues[k, 0] + g * hues[k, 1] + b * hues[k, 2]
-            most = likeness.max()
-            for k in range(len(hues)):
-                counts[k] += likeness[k] >= most
+                counts[k] += nearest[k]
     return counts

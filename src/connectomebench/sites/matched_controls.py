@@ -8,6 +8,7 @@ learnt from them (Rosenbaum and Rubin, Biometrika 70, 1983).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,7 +252,6 @@ def _propensity_logit(
     features: NDArray[np.floating], is_case: NDArray[np.bool_], groups: NDArray[np.str_], seed: int
 ) -> NDArray[np.float64]:
     """Estimate out-of-fold logits of being a case from trivial features, in standard deviations; float64, (n,)."""
-    from sklearn.base import clone
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -262,16 +262,18 @@ def _propensity_logit(
     share = _TREE_ROWS / len(is_case) if len(is_case) > _TREE_ROWS else None
     # trees of few rows are grown faster than they are handed to threads
     threads = -1 if len(is_case) > _THREAD_ROWS else None
-    untrained = RandomForestClassifier(
-        100, min_samples_leaf=5, class_weight="balanced", random_state=seed, max_samples=share, n_jobs=threads
-    )
+    settings: dict[str, Any] = {"min_samples_leaf": 5, "class_weight": "balanced", "max_samples": share}
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    probability = np.empty(len(is_case))
+    probability = np.zeros(len(is_case))
     for train, held_out in splitter.split(features, is_case, groups):
-        forest = clone(untrained).fit(features[train], is_case[train])
+        forest = RandomForestClassifier(100, **settings, random_state=seed, n_jobs=threads)
+        forest.fit(features[train], is_case[train])
         # threads would add up the trees in any order, and sums would differ in their last digits from run to run
         forest.set_params(n_jobs=None)
-        probability[held_out] = forest.predict_proba(features[held_out])[:, 1]
+        found = np.asarray(forest.predict_proba(features[held_out]))
+        # of few groups a fold may hold all cases, or all controls
+        for column in np.flatnonzero(forest.classes_):
+            probability[held_out] = found[:, column]
     clipped = np.clip(probability, 0.02, 0.98)
     logit = np.log(clipped / (1 - clipped))
     return logit / max(float(logit.std()), 1e-9)
