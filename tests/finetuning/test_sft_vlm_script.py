@@ -119,7 +119,7 @@ def run_until_killed(*options: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         whole(trainer, folder)
 
-    transformers.Trainer._save_rng_state = save
+    pytest.MonkeyPatch().setattr(transformers.Trainer, "_save_rng_state", save)
     run_script(*options)
 
 

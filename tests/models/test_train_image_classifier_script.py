@@ -115,7 +115,8 @@ def test_resumes_after_kill_9_to_the_same_weights(home: Path, monkeypatch) -> No
 
 def test_two_processes_learn_what_one_learns(home: Path, monkeypatch) -> None:
     options = [*OPTIONS, *GRID, "--epochs", "1"]
-    launch = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu"]
+    # the module of accelerate-launch: that of accelerate imports what all its commands need
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
     launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     launch += ["--main_process_port", "0", str(SCRIPT), *options, "--output_dir", "two", "--batch_size", "4"]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}

@@ -190,7 +190,7 @@ def run_until_killed(config: BuildConfig, folder: Path, when: str) -> None:
         whole(log, edit)
 
     if when == "writing":
-        EditLog.add = add
+        pytest.MonkeyPatch().setattr(EditLog, "add", add)
     models = toy_models(dies_at=("split_action", 2) if when == "asking" else None)
     proofread(config, models, folder / "out", folder)
 

@@ -162,7 +162,7 @@ def submit_until_killed(*words: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
         return made
 
-    GraphEdits.merge = merge
+    pytest.MonkeyPatch().setattr(GraphEdits, "merge", merge)
     main([*words])
 
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import pytest
 
 from connectomebench.models import trivial_baseline
+from connectomebench.models.heads import HeadCandidate
 
 
 @contextmanager
@@ -15,7 +16,7 @@ def no_forests() -> Iterator[None]:
     """Choose among logistic heads only."""
     all_heads = trivial_baseline._candidates
 
-    def logistic(seed: int) -> list[trivial_baseline.HeadCandidate]:
+    def logistic(seed: int) -> list[HeadCandidate]:
         return [head for head in all_heads(seed) if head.settings["head"] == "logistic"]
 
     with pytest.MonkeyPatch.context() as patch:
