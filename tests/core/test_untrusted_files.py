@@ -88,6 +88,7 @@ def parsing_calls() -> Iterator[tuple[str, ast.Call, set[str]]]:
 OWN = {
     # of a process of this package, or of a file that this package has just read or written itself
     "doctor/subprocess_checks.py",
+    "execution/worker_processes.py",
     "models/view_classifier.py",
     "models/checkpoints.py",
     "commands/human_eval.py",
