@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 
 MODELS = COMPARED_MODELS["exact"]
 MASK_MODEL = COMPARED_MODELS["masks"][0]
-_MASK_EPOCHS = 20
+_MASK_EPOCHS = 12
 _ADDED = {"masks": ("mask_baselines",), "places": ("cues",)}  # to the manifest, else baselines and cues
 _HEAVY = ("datasets", "sklearn.ensemble", "sklearn.linear_model", "transformers", "torch")
 _WORKER_BYTES = 3 * 10**9  # torch, transformers, and the rows of one task

@@ -47,7 +47,7 @@ def embedded_folder(folder: Path | None = None) -> Path:
 
     out = folder or cache_folder() / "quickstart"
     if not (out / "report" / "index.html").is_file():  # written last
-        print(f"The first start builds a small example in {out}: about 9 minutes on 2 cores.", file=sys.stderr)
+        print(f"The first start builds a small example in {out}: about 8 minutes on 2 cores.", file=sys.stderr)
         quickstart(out)
     return out
 
