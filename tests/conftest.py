@@ -60,6 +60,11 @@ def pytest_runtest_setup() -> None:
         _freeze_imports()
 
 
+def pytest_unconfigure() -> None:
+    """Give all back: libraries in C++ report what is not freed at the end as leaked."""
+    gc.unfreeze()
+
+
 def _freeze_imports() -> None:
     gc.collect()
     gc.freeze()
