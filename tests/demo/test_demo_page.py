@@ -209,9 +209,10 @@ def test_places_are_chosen_in_pictures_and_list_or_typed(open_page, size: dict[s
     assert serious(page) == []
     choose_task(page, "Split proposal", "text=a node on either side of the cut")
     page.click('.cb-node[data-node="3"]')
+    sync_api.expect(field).to_have_value("node 3")
     page.focus('.cb-node[data-node="2"]')
     page.keyboard.press("Enter")
-    assert field.input_value() == "node 3; node 2"
+    sync_api.expect(field).to_have_value("node 3; node 2")
     assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
     assert serious(page) == []
     page.click("#cb-give")
