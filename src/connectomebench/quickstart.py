@@ -82,7 +82,11 @@ def quickstart(out: Path, config_path: Path | None = None) -> Path:
             learn(task, str(folder), config.species, str(out))
     else:
         folders = _build_and_learn(config, out, path.parent, workers, cores // workers)
-    bare = [task for task in folders if not _has_records(task, COMPARED_MODELS[get_task(task).scoring][0], config, out)]
+    bare = [
+        task
+        for task in folders
+        if not _has_records(task, COMPARED_MODELS[get_task(task).scoring][0], config.species, out)
+    ]
     for task in bare:
         _log.warning("%s is not in the report: it has too few rows for a model", task)
     if len(bare) == len(folders):
@@ -116,10 +120,10 @@ def _build_and_learn(config: BuildConfig, out: Path, base: Path, workers: int, t
     return folders
 
 
-def _has_records(task: str, model: str, config: BuildConfig, out: Path) -> bool:
+def _has_records(task: str, model: str, species: str, out: Path) -> bool:
     """Tell whether there are records of a model on the present dataset."""
-    path = result_path(out / "results", model, task, config.species, "test")
-    return _records_of(path) == read_manifest(out / task)["species"][config.species]["fingerprint"]
+    path = result_path(out / "results", model, task, species, "test")
+    return _records_of(path) == read_manifest(out / task)["species"][species]["fingerprint"]
 
 
 def _is_learnt(task: str, species: str, out: Path) -> bool:
@@ -128,8 +132,7 @@ def _is_learnt(task: str, species: str, out: Path) -> bool:
     entry = read_manifest(folder)["species"].get(species) if (folder / FILE_NAME).exists() else None
     if entry is None or not set(_ADDED.get(scoring, ("baselines", "cues"))) <= entry.keys():
         return False
-    paths = [result_path(out / "results", name, task, species, "test") for name in COMPARED_MODELS[scoring]]
-    return all(_records_of(path) == entry["fingerprint"] for path in paths)
+    return all(_has_records(task, name, species, out) for name in COMPARED_MODELS[scoring])
 
 
 def prepare() -> None:

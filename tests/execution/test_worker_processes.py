@@ -86,7 +86,7 @@ def test_an_error_here_ends_calls_at_once(tmp_path: Path):
 
 
 def test_workers_end_with_their_parent_even_at_work(tmp_path: Path):
-    script = tmp_path / "unguarded.py"  # no guard of the main module: nothing of it may run again in a worker
+    script = tmp_path / "unguarded.py"  # without a guard of the main module: a worker must not run it again
     script.write_text(
         "import os, pathlib, signal, sys, time\n"
         "from connectomebench.execution.worker_processes import open_workers\n"

@@ -121,3 +121,14 @@ def server(one_server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(endpoint_module, "_FIRST_PAUSE_S", 0.01)
     return one_server
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Several threads wait for each other longer than so small a model computes, above all on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

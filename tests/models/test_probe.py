@@ -151,6 +151,8 @@ def test_settings_and_columns_are_checked(train, patches) -> None:
         ProbeConfig(folds=1)
     with pytest.raises(ConnectomeBenchError, match="c_grid"):
         ProbeConfig(c_grid=())
+    with pytest.raises(ConnectomeBenchError, match="scale_floor is inf"):
+        ProbeConfig(scale_floor=float("inf"))
     with pytest.raises(ConnectomeBenchError, match="scale_floor is -1"):
         ProbeConfig(scale_floor=-1)
     with pytest.raises(ConnectomeBenchError, match="lacks the columns group"):

@@ -6,7 +6,7 @@ import json
 import math
 import pickle
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,7 @@ Rows = list[dict[str, Any]]
 QWEN3 = Path(__file__).parents[3] / "shared" / "data" / "qwen3_tokenizer"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads wait for each other longer than so small a model computes, above all on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def columns(rows: Rows) -> dict[str, list[Any]]:

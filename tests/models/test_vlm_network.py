@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.dataset.loading import load_rows
 from connectomebench.evaluation.attribution import explain_row, methods_of
 from connectomebench.evaluation.attribution_run import AttributionConfig, explain_rows
-from connectomebench.evaluation.faithfulness import grid_edge, removal_of
+from connectomebench.evaluation.faithfulness import grid_edge, random_ranks, removal_curves, removal_of
 from connectomebench.models.chat import Conversation
 from connectomebench.models.open_network import open_network
 from connectomebench.models.prompt import messages
@@ -27,13 +27,7 @@ from connectomebench.models.vlm_loading import load_vlm
 PX = 128
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Several threads wait for each other longer than so small a model computes."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module", params=["base", "adapter"])
@@ -121,6 +115,22 @@ def test_a_removed_token_does_not_exist(vlm: VisionLanguageModel) -> None:
     assert not torch.allclose(score(6, kept), score(None, kept), atol=1e-4)
     assert not torch.allclose(score(None, kept), score(None, None), atol=1e-4)
     torch.testing.assert_close(score(None, np.tile(np.arange(tokens), (len(images), 1))), score(None, None))
+
+
+def test_removal_in_small_batches_gives_the_same_curves(vlm: VisionLanguageModel) -> None:
+    network, images = network_and_images(vlm)
+    orders = [random_ranks(len(images), 16, seed) for seed in range(3)]
+    whole = removal_curves(replace(network, rows_at_once=None), images, orders, ["yes"])
+    parts = removal_curves(replace(network, rows_at_once=2), images, orders, ["yes"])
+    for one, other in zip(whole, parts, strict=True):
+        np.testing.assert_allclose(one["yes"].deletion, other["yes"].deletion, atol=1e-5)
+        np.testing.assert_allclose(one["yes"].insertion, other["yes"].insertion, atol=1e-5)
+
+
+def test_pictures_of_different_sizes_are_refused(vlm: VisionLanguageModel) -> None:
+    network, images = network_and_images(vlm)
+    with pytest.raises(ConnectomeBenchError, match="different sizes"):
+        network.pixels([images[0].resize((64, 64)), *images[1:]])
 
 
 def test_relevance_changes_gradients_and_nothing_else(vlm: VisionLanguageModel) -> None:

@@ -177,6 +177,10 @@ def _log_odds(
     views = len(images)
     with torch.inference_mode():
         if network.keep is not None:
+            most = network.rows_at_once or len(orders)
+            if len(orders) > most:
+                parts = [orders[n : n + most] for n in range(0, len(orders), most)]
+                return np.concatenate([_log_odds(network, images, part, removed, answers) for part in parts])
             pixels = network.repeat(network.pixels(images), len(orders))
             kept = np.concatenate([order[:, removed:] for order in orders]) if removed else None
             with kept_patches(network, kept):

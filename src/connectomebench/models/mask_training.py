@@ -92,7 +92,7 @@ class MaskRows:
     """Rows to train or validate on; a PyTorch dataset of row numbers, decoded by :func:`load_mask_batch`.
 
     ``stored`` is a dataset in Arrow format, which returns encoded pictures; ``labels`` are all 0, for the sampler.
-    ``kept`` holds what was decoded, up to ``_KEPT_BYTES``: decoding a row takes a third as long as learning from it.
+    ``kept`` holds what was decoded, up to ``_KEPT_BYTES``, so that a row is decoded once a training.
     """
 
     stored: Any

@@ -5,6 +5,7 @@ Of the two images of a pair (`segment_identity`) the head also sees how far thei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,8 +77,8 @@ class ProbeConfig:
             raise ConnectomeBenchError(f"unknown head {self.head!r}; choose logistic or mlp")
         if self.layout not in get_args(Layout):
             raise ConnectomeBenchError(f"unknown layout {self.layout!r}; choose views or grid")
-        if not self.scale_floor >= 0:
-            raise ConnectomeBenchError(f"scale_floor is {self.scale_floor}; give 0 or more")
+        if not 0 <= self.scale_floor < math.inf:
+            raise ConnectomeBenchError(f"scale_floor is {self.scale_floor}; give 0 or more, and a finite number")
 
     def stored(self) -> dict[str, Any]:
         """Return the settings as they are stored and identify a probe: without those that older probes did not have."""

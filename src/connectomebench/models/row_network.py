@@ -49,6 +49,8 @@ class RowNetwork:
         Patches to an edge that ``keep`` knows as one: 2 where four patches are one token of a language model.
     repeat
         Input of ``scores`` and a number -> the same rows so many times.
+    rows_at_once
+        Most rows for which ``scores`` has memory; None for any number.
     first_weight
         Weight whose gradient passes all layers; None takes the first of ``module``.
     """
@@ -63,6 +65,7 @@ class RowNetwork:
     entry: nn.Module | None = None
     merged: int = 1
     repeat: Callable[[Any, int], Any] = lambda pixels, times: torch.cat([pixels] * times)
+    rows_at_once: int | None = None
     first_weight: nn.Parameter | None = None
 
 

@@ -43,7 +43,8 @@ def vlm_network(vlm: VisionLanguageModel, row: Mapping[str, Any]) -> RowNetwork:
     Raises
     ------
     ConnectomeBenchError
-        If the model is of another architecture or thinks before it answers, or the task's answers are none of a set.
+        If the model is of another architecture or thinks before it answers, or the task's answers are none of a set;
+        from ``pixels``, if the pictures of a row differ in size.
     """
     inner = _qwen3_vl(vlm)
     task = get_task(row["task"]).for_views(row["views"])
@@ -56,7 +57,14 @@ def vlm_network(vlm: VisionLanguageModel, row: Mapping[str, Any]) -> RowNetwork:
     def pixels(images: Sequence[Image.Image]) -> Any:
         views = len(row["views"])
         rows = [Conversation(asked, list(images[n : n + views])) for n in range(0, len(images), views)]
-        return vlm.tensors(rows)
+        inputs = vlm.tensors(rows)
+        grids = inputs["image_grid_thw"]
+        if not bool((grids == grids[0]).all()) or grids[0, 1] != grids[0, 2]:
+            raise ConnectomeBenchError(
+                "the pictures of a row have different sizes or are not square, and their maps could not be put side by "
+                "side; build with em_px as large as image_px"
+            )
+        return inputs
 
     def scores(inputs: Any, _views: int) -> torch.Tensor:
         return vlm.log_likelihoods(inputs, shared, endings)
@@ -65,8 +73,6 @@ def vlm_network(vlm: VisionLanguageModel, row: Mapping[str, Any]) -> RowNetwork:
         """Sort the patches of the tower, which come by fours, row by row."""
         own = tokens.reshape(pictures, -1, tokens.shape[-1])
         edge = round((own.shape[1] / merge**2) ** 0.5)
-        if edge * edge * merge**2 != own.shape[1]:
-            raise ConnectomeBenchError("the pictures of a row are not square; build the dataset again")
         blocks = own.reshape(pictures, edge, edge, merge, merge, -1).transpose(2, 3)
         return blocks.reshape(pictures, (edge * merge) ** 2, -1)
 
@@ -91,6 +97,7 @@ def vlm_network(vlm: VisionLanguageModel, row: Mapping[str, Any]) -> RowNetwork:
         patches=patches,
         repeat=lambda inputs, times: {name: torch.cat([own] * times) for name, own in inputs.items()},
         merged=merge,
+        rows_at_once=vlm.batch_size,
         first_weight=tower.patch_embed.proj.weight,
     )
 
