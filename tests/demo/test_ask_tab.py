@@ -57,7 +57,7 @@ def served(folder: Path, scratch: Path, seconds: tuple[int, int]) -> Iterator[De
 @contextmanager
 def visit(running: Demo) -> Iterator[httpx.Client]:
     """Open the page as a browser does: the secret of the address becomes a cookie."""
-    with httpx.Client(base_url=running.url, timeout=60) as client:
+    with httpx.Client(base_url=running.url, timeout=60, limits=httpx.Limits(max_connections=None)) as client:
         assert client.get(running.address, follow_redirects=True).status_code == 200
         yield client
 

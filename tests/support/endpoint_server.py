@@ -66,19 +66,21 @@ class Server:
     )
     delay_s: float = 0.0
     most: int = 0
-    _now: int = 0
+    _open: set[object] = field(default_factory=set)
 
     async def chat(self, request: Request) -> Response:
         body = await request.json()
         self.requests.append(body)
         self.headers.append(dict(request.headers))
-        self._now += 1
-        self.most = max(self.most, self._now)
+        # chosen on arrival: a request its sender has given up goes on here, and must not take the answer of a later one
+        answer = self.next.popleft() if self.next else self.usual(body)
+        requests, one = self._open, object()
+        requests.add(one)
+        self.most = max(self.most, len(requests))
         try:
             await asyncio.sleep(self.delay_s)
-            answer = self.next.popleft() if self.next else self.usual(body)
         finally:
-            self._now -= 1
+            requests.discard(one)
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     async def listed(self, request: Request) -> Response:
