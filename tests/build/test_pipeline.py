@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_a_build_killed_in_the_middle_ends_up_the_same(built_short: Path, short_
     command = [sys.executable, "-m", "connectomebench", "build", "--config", str(short_config), "--out", str(out)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while len(list(out.glob(".cache/drawn/**/*.parquet"))) < 5:
+    while len(list(out.glob(".cache/drawn/**/[!.]*.parquet"))) < 2:
         assert process.poll() is None, "the build ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -103,8 +104,9 @@ def test_a_build_killed_in_the_middle_ends_up_the_same(built_short: Path, short_
 
     again = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while not list(out.glob("*/manifest.json")) and again.poll() is None:
-        kept = {p: p.stat().st_mtime_ns for p in drawn if p.exists()}
-        assert kept == drawn, "a finished chunk was drawn again"
+        for path, when in drawn.items():
+            with suppress(FileNotFoundError):  # it has ended just now
+                assert path.stat().st_mtime_ns == when, "a finished chunk was drawn again"
         time.sleep(0.2)
     assert again.wait() == 0, again.stderr.read() if again.stderr else ""
     assert fingerprints(out) == fingerprints(built_short) != {}

@@ -83,7 +83,7 @@ def run(model: Paid, out: Path, run_options: RunConfig, condition: str = "defaul
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_failure_loses_only_what_failed(tmp_path: Path, workers: int) -> None:
     log, out = tmp_path / "asked", tmp_path / "test.parquet"
-    broken = Paid(log, fails="s5", seconds=0.01)
+    broken = Paid(log, fails="s5", seconds=0.1)
     with pytest.raises(ConnectomeBenchError, match="server is down"):
         run(broken, out, RunConfig(1, workers))
     assert not out.exists()

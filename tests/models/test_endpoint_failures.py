@@ -56,9 +56,9 @@ def test_requests_that_timed_out_count_as_much_as_they_may_have_cost(server: Ser
 
 def test_a_request_nobody_waited_for_is_counted_with_and_without_prices(server: Server) -> None:
     for prices, cost in (({}, None), (PRICES, pytest.approx(2 * (100 * 0.01 + 512 * 0.1)))):
-        endpoint = opened(server, timeout_s=0.3, retries=1, **prices)
-        server.delay_s = 1.0
-        with pytest.raises(UnansweredError, match=r"no answer for 0\.3 s \(2 times\)") as caught:
+        endpoint = opened(server, timeout_s=0.8, retries=1, **prices)
+        server.delay_s = 1.6
+        with pytest.raises(UnansweredError, match=r"no answer for 0\.8 s \(2 times\)") as caught:
             one(endpoint)
         assert (caught.value.requests, caught.value.cost_usd) == (2, cost)
         server.delay_s = 0.0
@@ -141,9 +141,9 @@ def test_no_wait_makes_no_harm(value: str) -> None:
 
 
 def test_a_silent_server(server: Server) -> None:
-    endpoint = opened(server, timeout_s=0.5, retries=1)
-    server.delay_s = 0.8
-    with pytest.raises(ConnectomeBenchError, match=r"no answer for 0\.5 s \(2 times\)"):
+    endpoint = opened(server, timeout_s=0.8, retries=1)
+    server.delay_s = 1.6
+    with pytest.raises(ConnectomeBenchError, match=r"no answer for 0\.8 s \(2 times\)"):
         one(endpoint)
 
 

@@ -202,14 +202,14 @@ def test_a_body_that_is_no_gzip_is_asked_for_again() -> None:
 
 
 def test_a_slow_server_is_given_up_in_time() -> None:
-    rules = RequestConfig(attempts=2, wait_s=0.001, timeout_s=0.1)
-    with scripted(Reply(wait_s=1.5)) as script:
+    rules = RequestConfig(attempts=2, wait_s=0.001, timeout_s=0.5)
+    with scripted(Reply(wait_s=60)) as script:
         start = time.monotonic()
         with pytest.raises(requests.Timeout):
             retrying(rules).get(script.url)
-        assert time.monotonic() - start < 1.2
+        assert time.monotonic() - start < 30
         assert script.requests == 2
-    with scripted(Reply(wait_s=1.0), Reply()) as script:
+    with scripted(Reply(wait_s=60), Reply()) as script:
         assert retrying(rules).get(script.url).status_code == 200
 
 
@@ -366,7 +366,7 @@ def test_a_server_that_goes_away_is_a_reason(truth: Truth) -> None:
 
 def test_a_server_that_is_too_slow_is_a_reason(truth: Truth) -> None:
     with replay_server(FIXTURE) as server:
-        graph = connected(server.url, RequestConfig(attempts=2, wait_s=0.001, timeout_s=0.1)).graph
+        graph = connected(server.url, RequestConfig(attempts=2, wait_s=0.001, timeout_s=0.5)).graph
         server.http.RequestHandlerClass = slowed(server.http.RequestHandlerClass)
         with pytest.raises(SiteUnavailable, match=r"^roots: \w*Timeout$"):
             graph.roots(truth.table["supervoxel_id"][:3], FINAL)
@@ -375,7 +375,7 @@ def test_a_server_that_is_too_slow_is_a_reason(truth: Truth) -> None:
 def slowed(handler: Any) -> Any:
     class Slow(handler):
         def do_POST(self) -> None:
-            time.sleep(0.5)
+            time.sleep(1.2)
 
     return Slow
 
