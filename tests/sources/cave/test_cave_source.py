@@ -336,7 +336,7 @@ def test_ends_at_their_own_edit_are_kept_however_near_other_edits_are(cave_sourc
 
 
 def test_surroundings_are_those_of_the_tables(cave_source: CaveSource, ground: Ground, archive: Archive) -> None:
-    """Counted again over the whole volume: voxels of the segment's body outside it, of other bodies inside it."""
+    """Counted again in the volume: voxels of the segment's body outside it, of other bodies inside it."""
     corrections = archive.corrections
     known = sorted(corrections.bodies_of())
     rows = [(s, c) for c in (*corrections.merges, *corrections.splits) for s in c.segments if s in known][::4]
@@ -344,15 +344,17 @@ def test_surroundings_are_those_of_the_tables(cave_source: CaveSource, ground: G
     segments = np.array([s for s, _ in rows], np.uint64)
     found = cave_source.surroundings(segments, points, 150.0)
     before = {j.operation.edit_id: j.operation.before for j in archive.history.judged}
-    axes = [(np.arange(n) + o + 0.5) * VOXEL_NM for n, o in zip(ground.rows.shape, OFFSET, strict=True)]
-    final = ground.final[ground.rows]
+    half = 160.0
     for i, (segment, correction) in enumerate(rows):
-        x, y, z = ((axis - c) ** 2 for axis, c in zip(axes, points[i], strict=True))
+        box = ground.crop(points[i], 2 * half)
+        here = ground.rows[box]
+        offsets = (np.arange(s.start, s.stop) + o + 0.5 for s, o in zip(box, OFFSET, strict=True))
+        x, y, z = ((axis * VOXEL_NM - c) ** 2 for axis, c in zip(offsets, points[i], strict=True))
         near = x[:, None, None] + y[None, :, None] + z[None, None, :] <= 150.0**2
-        own = ground.segments(before[correction.edit_id])[ground.rows] == np.uint64(segment)
+        own = (ground.segments(before[correction.edit_id]) == np.uint64(segment))[here]
         bodies = np.asarray(corrections.bodies_of()[segment], np.uint64)
-        outside = int((np.isin(final, bodies) & ~own & near).sum())
-        held = np.unique(final[own & near], return_counts=True)[1]
+        outside = int((np.isin(ground.final, bodies)[here] & ~own & near).sum())
+        held = np.unique(ground.final[here[own & near]], return_counts=True)[1]
         # far more than is asked for in one part, or nothing at all
         if outside == 0 or outside > 1000:
             assert found.goes_on[i] == (outside > 1000)
