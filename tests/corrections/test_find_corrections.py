@@ -48,7 +48,7 @@ rules_strategy = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(pair=volume_pairs(), rules=rules_strategy)
 def test_agrees_with_a_plain_implementation(pair, rules):
     segments, bodies = pair

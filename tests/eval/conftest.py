@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from hub_client import import_evaluate
 
 METRICS_FOLDER = Path(__file__).parents[2] / "eval"
 
@@ -17,6 +18,7 @@ METRICS_FOLDER = Path(__file__).parents[2] / "eval"
 @pytest.fixture(scope="session")
 def metric() -> Callable[[str], Any]:
     """Load a metric by the name of its folder, a fresh one each time."""
+    import_evaluate()
     import evaluate
 
     return lambda name: evaluate.load(str(METRICS_FOLDER / name), keep_in_memory=True)

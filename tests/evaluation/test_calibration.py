@@ -108,7 +108,7 @@ def test_brier_by_hand():
     assert brier_score_multiclass([[1.0, 0.0]], [1]) == 2
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(yes_no(largest=0.999), st.sampled_from([1, 2, 10, 15]))
 def test_binary_agrees_with_torchmetrics(rows, bins):
     probabilities, labels = rows
@@ -118,7 +118,7 @@ def test_binary_agrees_with_torchmetrics(rows, bins):
     assert maximum_calibration_error(probabilities, labels, bins) == pytest.approx(mce, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 200), st.integers(2, 6), st.sampled_from([1, 7, 15]))
 def test_top_label_agrees_with_torchmetrics(seed, rows, classes, bins):
     import torch
@@ -140,7 +140,7 @@ def test_top_label_agrees_with_torchmetrics(seed, rows, classes, bins):
     assert expected_calibration_error(probabilities, labels, bins) == pytest.approx(float(single), abs=1e-5)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(yes_no(), st.sampled_from([1, 3, 15]))
 def test_equal_mass_agrees_with_scikit_learn(rows, bins):
     from sklearn.calibration import calibration_curve
@@ -153,7 +153,7 @@ def test_equal_mass_agrees_with_scikit_learn(rows, bins):
     np.testing.assert_allclose(ours.confidence[filled], stated, atol=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(yes_no())
 def test_brier_agrees_with_scikit_learn(rows):
     from sklearn.metrics import brier_score_loss
@@ -164,7 +164,7 @@ def test_brier_agrees_with_scikit_learn(rows):
     assert brier_score_multiclass(both, labels) == pytest.approx(2 * brier_score(probabilities, labels), abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(many_classes())
 def test_brier_over_classes_agrees_with_scikit_learn(rows):
     from sklearn.metrics import brier_score_loss
@@ -175,7 +175,7 @@ def test_brier_over_classes_agrees_with_scikit_learn(rows):
     assert brier_score_multiclass(probabilities, labels) == pytest.approx(theirs, abs=1e-9)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(yes_no(), st.sampled_from(["equal_width", "equal_mass"]), st.integers(1, 20))
 def test_errors_follow_from_the_bins(rows, scheme, bins):
     probabilities, labels = rows

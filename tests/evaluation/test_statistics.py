@@ -57,7 +57,7 @@ def test_a_prediction_outside_the_classes_is_wrong():
 
 
 @pytest.mark.filterwarnings("ignore:y_pred contains classes not in y_true", "ignore:A single label was found")
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(classified())
 def test_balanced_accuracy_agrees_with_scikit_learn(rows):
     from sklearn.metrics import balanced_accuracy_score
@@ -72,7 +72,7 @@ def test_balanced_accuracy_agrees_with_scikit_learn(rows):
         assert balanced_accuracy(said, truth, weights) == pytest.approx(theirs, abs=1e-9)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.integers(0, 1)), min_size=2, max_size=40))
 def test_auroc_agrees_with_scikit_learn(rows):
     from sklearn.metrics import roc_auc_score

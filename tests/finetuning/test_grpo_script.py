@@ -50,7 +50,7 @@ def options(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[s
         "max_steps": STEPS,
         "save_steps": STEPS // 2,
         "num_generations": 8,
-        "per_device_train_batch_size": 32,
+        "per_device_train_batch_size": 16,
         "max_completion_length": 12,
         "learning_rate": 0.01,
         "lora_r": 8,
@@ -70,7 +70,7 @@ def test_what_is_paid_for_becomes_more_common(reinforced: Path):
     log = [entry for entry in json.loads((reinforced / "training_log.json").read_text()) if "reward" in entry]
     assert len(log) == STEPS
     paid = [entry["rewards/format_reward/mean"] for entry in log]
-    assert mean(paid[-4:]) > mean(paid[:4]) + 0.1
+    assert mean(paid[-4:]) > mean(paid[:2]) + 0.1
     for entry in log:
         parts = [entry[f"rewards/{name}_reward/mean"] for name in ("format", "exact")]
         assert all(0 <= part <= 1 for part in parts) and parts[1] <= parts[0]

@@ -65,7 +65,7 @@ def test_samples_are_whole_groups() -> None:
 
 def test_features_on_disk_are_never_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     features, codes = rows_of(40_000, 2, dim=100)  # 16 MB
-    answers, groups = np.array(["no", "yes"])[codes].tolist(), [f"g{i // 4}" for i in range(len(codes))]
+    answers, groups = np.array(["no", "yes"])[codes].tolist(), [f"g{i // 20}" for i in range(len(codes))]
     candidates = [HeadCandidate({"head": "logistic", "C": c}, pipeline(c), scale_floor=1.0) for c in (1e-2,)]
     whole = fit_head(features, answers, groups, candidates, folds=2)
     np.save(tmp_path / "features.npy", features)

@@ -74,7 +74,7 @@ def area_rows(rows_of, count: int, seed: int):
     answers = ["yes", "no"] * (count // 2)
     base = rows_of(answers, [f"g{seed}-{i // 3}" for i in range(count)], size=32)
     pictures = [
-        [rectangle(BLUE, int(random.integers(200, 260) - 80 * (a == "no")), 150) for _ in range(2)] for a in answers
+        [rectangle(BLUE, int(random.integers(100, 130) - 40 * (a == "no")), 75, 256) for _ in range(2)] for a in answers
     ]
     features = base.features
     columns = {name: list(base[name]) for name in base.column_names} | {"images": pictures}
@@ -83,7 +83,7 @@ def area_rows(rows_of, count: int, seed: int):
 
 def test_learns_area_and_loads_again(rows_of, tmp_path: Path) -> None:
     train, new = area_rows(rows_of, 60, 0), area_rows(rows_of, 30, 1)
-    model = train_trivial(train, TrivialConfig(folds=3), tmp_path / "cache", progress=False)
+    model = train_trivial(train, TrivialConfig(folds=2), tmp_path / "cache", progress=False)
     answers = model.predict(new[:])
     assert np.mean([a.prediction == truth for a, truth in zip(answers, new["answer"], strict=True)]) > 0.9
     assert {c["head"] for c in model.head.cross_validation["candidates"]} == {"logistic", "forest"}
