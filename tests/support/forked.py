@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -20,18 +21,33 @@ def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) ->
     timeout_s
         Afterwards it is killed.
     """
+    return run_forked_together([work], [log], timeout_s)[0]
 
-    def logged() -> None:
+
+def run_forked_together(
+    works: Sequence[Callable[[], object]], logs: Sequence[Path], timeout_s: float = 120
+) -> list[int]:
+    """Run functions side by side, each in a process of its own; see :func:`run_forked`."""
+
+    def logged(work: Callable[[], object], log: Path) -> None:
         with open(log, "w", buffering=1) as stream:
             sys.stdout = sys.stderr = stream
             work()
 
-    process = multiprocessing.get_context("fork").Process(target=logged)
-    process.start()
-    process.join(timeout_s)
-    if process.is_alive():
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=logged, args=one) for one in zip(works, logs, strict=True)]
+    for process in processes:
+        process.start()
+    deadline = time.monotonic() + timeout_s
+    for process in processes:
+        process.join(max(deadline - time.monotonic(), 0))
+    late = [process for process in processes if process.is_alive()]
+    for process in late:
         process.kill()
         process.join()
-        raise TimeoutError(f"not ended after {timeout_s:g} s:\n{log.read_text()[-2000:]}")
-    assert process.exitcode is not None
-    return process.exitcode
+    if late:
+        written = "\n".join(log.read_text()[-2000:] for log in logs)
+        raise TimeoutError(f"not ended after {timeout_s:g} s:\n{written}")
+    codes = [process.exitcode for process in processes]
+    assert None not in codes
+    return [code for code in codes if code is not None]
