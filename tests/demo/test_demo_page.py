@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from chromium import chromium, needs_chromium
 from place_rows import EXTENT, NODES
 from small_demo import REPLY, evaluated_rows
 
 from connectomebench.demo.server import Demo
 from connectomebench.models.node_probe import node_positions
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
+pytestmark = needs_chromium
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 
-OPTIONS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SAMPLE = "#cb-sample img"
 VERDICT = "#cb-truth .cb-verdict"
 LARGE, SMALL = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -35,10 +33,8 @@ JSON.parse = (text, ...more) => { window.told.push(String(text)); return parse(t
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
     """One browser for several visits, so that it loads scripts once."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+    with chromium() as browser:
         yield browser.new_context(viewport=LARGE, color_scheme="light")
-        browser.close()
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def open_page(context: Any, demo: Demo) -> Iterator[Any]:
         pages.append(page)
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.add_init_script(script)
         page.on("request", lambda r: r.url.startswith((demo.url, "data:", "blob:")) or foreign.append(r.url))
         page.on("pageerror", lambda error: failed.append(str(error)))

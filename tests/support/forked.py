@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from connectomebench.cli import main
 
 
 def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) -> int:
@@ -20,14 +24,7 @@ def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) ->
     timeout_s
         Afterwards it is killed.
     """
-
-    def logged() -> None:
-        with open(log, "w", buffering=1) as stream:
-            sys.stdout = sys.stderr = stream
-            work()
-
-    process = multiprocessing.get_context("fork").Process(target=logged)
-    process.start()
+    process = _start(work, log)
     process.join(timeout_s)
     if process.is_alive():
         process.kill()
@@ -35,3 +32,34 @@ def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) ->
         raise TimeoutError(f"not ended after {timeout_s:g} s:\n{log.read_text()[-2000:]}")
     assert process.exitcode is not None
     return process.exitcode
+
+
+@contextmanager
+def forked_command(words: Sequence[str], log: Path) -> Iterator[BaseProcess]:
+    """Run ``connectomebench`` in a process of its own, which is killed at the end of the block.
+
+    Parameters
+    ----------
+    words
+        Of the command line, without its first.
+    log
+        File for what it prints; there when the block begins.
+    """
+    log.touch()
+    process = _start(lambda: sys.exit(main(list(words))), log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def _start(work: Callable[[], object], log: Path) -> BaseProcess:
+    def logged() -> None:
+        with open(log, "w", buffering=1) as stream:
+            sys.stdout = sys.stderr = stream
+            work()
+
+    process = multiprocessing.get_context("fork").Process(target=logged)
+    process.start()
+    return process
