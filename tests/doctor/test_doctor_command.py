@@ -38,6 +38,7 @@ def test_command_with_everything_there(home: Path, capsys: pytest.CaptureFixture
     assert sorted(home.rglob("*")) == before
 
 
+@pytest.mark.usefixtures("checked_here")
 def test_command_with_something_missing(server: LocalServer, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status = main(["doctor", "--species", "zebrafish", "--offline", "--server", server.url, "--out", str(home)])
     out, err = capsys.readouterr()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -116,18 +114,17 @@ def test_an_address_that_is_none_is_told_before_anything_is_asked(server: LocalS
         config_target(load_config(path), tmp_path)
 
 
+@pytest.mark.usefixtures("checked_here")
 def test_command_with_a_configuration(
     server: LocalServer, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep_own(home, server)
     path = written(tmp_path, OWN_GRAPH, server)
     words = ["doctor", "--out", str(home), "--config", str(path)]
-    # a process of its own, as a shell runs it
-    done = subprocess.run(
-        [sys.executable, "-m", "connectomebench", *words], capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
-    lines = {line[9:].split("  ")[0]: line for line in done.stdout.splitlines()}
+    status = main(words)
+    out, err = capsys.readouterr()
+    assert status == 1 and "Traceback" not in err, out + err
+    lines = {line[9:].split("  ")[0]: line for line in out.splitlines()}
     assert lines["roots"].startswith("missing") and "3 GB" in lines["cache"]
     assert {asked for _, asked, _ in server.asked} == {GRAPH_INFO, "/em/info"}
     with pytest.raises(SystemExit, match="2"):
