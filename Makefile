@@ -1,6 +1,6 @@
 # make setup       environment in .venv (Python 3.11 or newer with venv and pip; everything else comes from the registry)
 # make quickstart  the whole way once on the embedded neurons: quickstart-out/report/index.html
-# make test        style, types and tests
+# make test        style, types and tests (in three processes; TEST_PROCESSES=8 on a larger machine)
 # make lint        style, types and the order of the packages alone
 # make coverage    the tests, and which lines they reach: htmlcov/index.html
 # make docs        the documentation site: site/index.html
@@ -19,6 +19,10 @@ QUICKSTART_OUT ?= quickstart-out
 WHEEL_OUT := build/quickstart-out
 FUZZ_MINUTES ?= 10
 BENCH_OPTIONS ?=
+# Three for two cores: tests wait for servers, browsers and other processes a fifth of their time. With bytecode, since
+# they start many processes that import the package.
+TEST_PROCESSES ?= 3
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadgroup --no-loadscope-reorder
 BENCHMARKS := render corrections load features train_vision cave proofread evaluate_vlm train_vlm environment neighbourhoods demo
 MAKEFLAGS += --no-print-directory
 
@@ -50,7 +54,7 @@ lint: setup
 	@$(BIN)/lint-imports --no-cache
 
 coverage: setup
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder --cov --cov-report=term --cov-report=html
+	@$(PYTEST) --cov --cov-report=term --cov-report=html
 
 docs: setup
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir site
@@ -60,7 +64,7 @@ examples: setup
 	@$(BIN)/python .ci/examples.py $(QUICKSTART_OUT)
 
 test: lint
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	@$(PYTEST)
 
 # The second environment sees the first one's packages through a .pth file; a .pth inside a folder added that way is not
 # read, so the editable installation of the checkout stays out of sight.

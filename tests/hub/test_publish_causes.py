@@ -117,6 +117,18 @@ def test_two_people_publish_a_new_repository_at_once(
     assert "config_name: fly" in card and "config_name: mouse" in card
 
 
+def test_rows_do_not_go_where_someone_made_a_public_repository_meanwhile(
+    hub: HubServer, client: HubClient, folder: Path
+) -> None:
+    def meanwhile(line: str) -> None:
+        if line == "POST /api/repos/create":
+            hub.store.create("dataset", REPO, False)
+
+    hub.before = meanwhile
+    assert f"{REPO} is public" in line_of(client.publish(folder, "--repo", REPO, "--private", token=WRITER))
+    assert hub.count("PUT /large/") == 0 and len(hub.repo(REPO).commits) == 1
+
+
 def test_the_other_ones_commit_after_the_creation_is_not_overwritten(
     hub: HubServer, client: HubClient, folder: Path, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from connectomebench.reproduction.drawing import draw_scaling, draw_species, one
 from connectomebench.reproduction.published_scores import stated_scores, sweep_scores, train_samples
 from connectomebench.reproduction.reproduce import report_figures
 from connectomebench.reproduction.results_folder import Published
-from connectomebench.reproduction.score_table import Score, record_scores
+from connectomebench.reproduction.score_table import Score, record_scores, swept_scores
 
 OTHER = "split_action"
 
@@ -132,6 +133,52 @@ def test_our_own_records_go_through_the_same_functions(own: Path, tmp_path: Path
     with Image.open(tmp_path / "cross_species.png") as picture:
         assert picture.width == 900 and len(picture.convert("L").getcolors() or []) > 20
     assert (tmp_path / "scaling.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.fixture(scope="module")
+def swept(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of a sweep of the probe: two sizes with three seeds each, and one plain evaluation."""
+    folder = tmp_path_factory.mktemp("swept")
+    frame = read_results(own)
+    rows = frame.loc[(frame["model"] == "probe") & (frame["task"] == TASK)].dropna(axis="columns").to_dict("records")
+    turned = {"yes": "no", "no": "yes"}
+    for size, wrong in ((16, (20, 16, 12)), (64, (4, 3, 2))):
+        for seed, count in enumerate(wrong):
+            condition = f"train{size}-seed{seed}"
+            answered = [
+                row | {"condition": condition, "prediction": turned[row["answer"]] if n < count else row["answer"]}
+                for n, row in enumerate(rows)
+            ]
+            write_results(result_path(folder, "probe", TASK, "fly", "test", condition), answered)
+    write_results(result_path(folder, "trivial", TASK, "fly", "test"), [row | {"model": "trivial"} for row in rows])
+    return folder
+
+
+def test_a_sweep_of_ours_is_drawn_beside_the_published_figures(
+    swept: Path, published_folder: Path, tmp_path: Path
+) -> None:
+    figures = {f.plan.name: f for f in report_figures(read_results(swept), tmp_path, published=published_folder)}
+    assert set(figures) == {"scaling", "cross_species", "ece_scaling", "ece_cross_species"}
+    caption = (tmp_path / "scaling.txt").read_text()
+    assert "Probe (ours): mean of 3 seeds." in caption and "Linear probe: mean of 2 repeats" in caption
+    assert re.search(
+        r"Samples tested, split error correction: .*Linear probe \(mouse \d+\).*Probe \(ours\) \(fly 40\)", caption
+    )
+    assert "Trivial features (ours)" in (tmp_path / "cross_species.txt").read_text()
+
+
+def test_a_sweep_is_the_mean_of_its_seeds_for_each_size(swept: Path) -> None:
+    frame = read_results(swept)
+    found = {s.train_samples: s for s in swept_scores(frame) if s.metric == "balanced_accuracy"}
+    assert list(found) == [16, 64]
+    for size, score in found.items():
+        runs = [frame.loc[frame["condition"] == f"train{size}-seed{seed}"] for seed in range(3)]
+        values = [
+            np.mean([(r["prediction"] == r["answer"])[r["answer"] == a].mean() for a in ("yes", "no")]) for r in runs
+        ]
+        assert math.isclose(score.value, np.mean(values)) and score.n == 40
+        assert math.isclose(score.upper - score.value, np.std(values, ddof=1))
+        assert (score.method, score.interval) == ("probe", "standard deviation of 3 seeds")
 
 
 def test_own_scores_are_those_of_the_summaries(own: Path) -> None:

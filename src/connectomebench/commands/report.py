@@ -18,13 +18,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         description=_run.__doc__,
         usage="connectomebench report [-h] DIR [--species S]\n"
         "       connectomebench report published DIR --out OUT\n"
-        "       connectomebench report figures RESULTS --out OUT [--remark TEXT]",
+        "       connectomebench report figures RESULTS --out OUT [--published DIR] [--remark TEXT]",
     )
     parser.add_argument(
         "words", nargs="+", metavar="[published|figures] DIR", help="kind of report and its input folder"
     )
     parser.add_argument("--species", help="DIR only: species config to report (default: the only one)")
     parser.add_argument("--out", type=Path, help="published, figures: output folder")
+    parser.add_argument("--published", type=Path, help="figures: published records to draw beside yours")
     parser.add_argument("--remark", default="", help="figures: note for readers, for example what is simulated")
     parser.set_defaults(run=_run)
 
@@ -36,8 +37,10 @@ def _run(arguments: argparse.Namespace) -> None:
         raise ConnectomeBenchError(f"unknown report {' '.join(kind)!r}; use DIR, published DIR or figures DIR")
     if kind and arguments.out is None:
         raise ConnectomeBenchError(f"the {kind[0]} report needs an output folder: --out OUT")
-    if (arguments.species and kind) or (arguments.out and not kind) or (arguments.remark and kind != [FIGURES]):
-        raise ConnectomeBenchError("--species goes with DIR alone, --out and --remark with the other reports")
+    if (arguments.species and kind) or (arguments.out and not kind):
+        raise ConnectomeBenchError("--species goes with DIR alone, --out with the other reports")
+    if (arguments.remark or arguments.published) and kind != [FIGURES]:
+        raise ConnectomeBenchError("--remark and --published go with the figures report")
     if kind == [PUBLISHED]:
         from connectomebench.reproduction.reproduce import report_published
 
@@ -46,7 +49,7 @@ def _run(arguments: argparse.Namespace) -> None:
         from connectomebench.evaluation.results import read_results
         from connectomebench.reproduction.reproduce import report_figures
 
-        report_figures(read_results(folder), arguments.out, remark=arguments.remark)
+        report_figures(read_results(folder), arguments.out, published=arguments.published, remark=arguments.remark)
         print(arguments.out)
     else:
         from connectomebench.quickstart import report

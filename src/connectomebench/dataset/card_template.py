@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
 from connectomebench.core.resources import resource_path
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 ORGANISATION = "connectomebench"
 # coverage of every interval that a card shows: the one of `evaluation.statistics.bootstrap_interval`
@@ -34,6 +38,15 @@ def render(template: str, **values: Any) -> str:
     ConnectomeBenchError
         If the template is missing.
     """
+    text = resource_path(template).read_text(encoding="utf-8")
+    return _compiled(text).render(
+        **{name: Markup(value) if name == "card_data" else value for name, value in values.items()}
+    )
+
+
+@cache
+def _compiled(text: str) -> Template:
+    """Compile a template, which takes far longer than to render it, once for all cards of a process."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(
@@ -44,9 +57,7 @@ def render(template: str, **values: Any) -> str:
         finalize=_plain,
     )
     environment.filters["cell"] = cell
-    return environment.from_string(resource_path(template).read_text(encoding="utf-8")).render(
-        **{name: Markup(value) if name == "card_data" else value for name, value in values.items()}
-    )
+    return environment.from_string(text)
 
 
 def _plain(value: Any) -> Any:

@@ -236,6 +236,19 @@ def train_and_evaluate(job: SweepJob) -> str:
     return str(path)
 
 
+def sweep_run(condition: str) -> tuple[int, int] | None:
+    """Return the training samples and the seed that a condition of a sweep names; None for another condition.
+
+    Examples
+    --------
+    >>> from connectomebench.evaluation.sweep import sweep_run
+    >>> sweep_run("train64-seed0"), sweep_run("votes5")
+    ((64, 0), None)
+    """
+    match = _CONDITION.fullmatch(condition)
+    return (int(match[1]), int(match[2])) if match else None
+
+
 def sweep_curve(frame: pd.DataFrame, *, target: float | None = None, seed: int = 0) -> LearningCurve:
     """Fit the learning curve of one model from the records of its runs.
 
@@ -254,8 +267,8 @@ def sweep_curve(frame: pd.DataFrame, *, target: float | None = None, seed: int =
     runs = []
     reference = None
     for condition, rows in frame.groupby("condition", sort=True):
-        match = _CONDITION.fullmatch(str(condition))
-        if match is None:
+        run = sweep_run(str(condition))
+        if run is None:
             raise ConnectomeBenchError(f"{condition!r} is no condition of a sweep")
         rows = rows.sort_values("sample_id")
         if reference is None:
@@ -263,7 +276,7 @@ def sweep_curve(frame: pd.DataFrame, *, target: float | None = None, seed: int =
         elif rows["sample_id"].tolist() != reference["sample_id"].tolist():
             raise ConnectomeBenchError(f"the run {condition!r} answers other rows than the first one; sweep again")
         predictions = rows["prediction"].fillna("").to_numpy(str)
-        runs.append(Run(int(match[1]), int(match[2]), predictions))
+        runs.append(Run(*run, predictions))
     if reference is None:
         raise ConnectomeBenchError("there are no records of a sweep")
     answers, groups = (reference[name].to_numpy(str) for name in ("answer", "group"))

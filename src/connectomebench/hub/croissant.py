@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from copy import deepcopy
+from functools import lru_cache
 from importlib.resources import files
 from importlib.util import find_spec
 from typing import Any
@@ -82,15 +82,17 @@ def croissant(manifest: Mapping[str, Any], repo_id: str) -> dict[str, Any]:
             f"the manifest of {repo_id} is not complete ({error!r:.120}); build the species again"
         ) from error
     if find_spec("mlcroissant") is not None:
-        _check(document, repo_id)
+        _check(json.dumps(document), repo_id)
     return document
 
 
-def _check(document: dict[str, Any], repo_id: str) -> None:
+@lru_cache(maxsize=32)
+def _check(document: str, repo_id: str) -> None:
+    """Validate JSON-LD, which takes longer than all else about a card: what was found valid is not looked at again."""
     import mlcroissant as mlc
 
     try:
-        mlc.Metadata.from_json(mlc.Context(), deepcopy(document))  # it adds to what it is given
+        mlc.Metadata.from_json(mlc.Context(), json.loads(document))
     except mlc.ValidationError as error:
         found = " ".join(str(error).split())[:200]
         raise ConnectomeBenchError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from connectomebench.hub.dataset_plan import dataset_plan
 from connectomebench.hub.diff import FileChange, PublicationPlan
 from connectomebench.hub.model_plan import model_plan
 from connectomebench.hub.options import PublishConfig
-from connectomebench.hub.remote import check_branch_name, check_repo_id
+from connectomebench.hub.remote import check_branch_name, check_repo_id, read_repo
 from connectomebench.hub.results_plan import results_plan
 from connectomebench.hub.space_plan import space_plan
 from connectomebench.hub.targets import Target, find_targets
@@ -104,16 +105,19 @@ def _report_plans(api: HfApi, targets: list[Target], options: PublishConfig, rep
 
 
 def _create(api: HfApi, target: Target, plan: PublicationPlan, options: PublishConfig) -> PublicationPlan:
-    """Create a repository and plan again.
+    """Create a repository, and return the plan for it.
 
     Someone else may have created it meanwhile, and put something into it: what is there then counts like in any other
-    repository, and the commit has a parent that guards it.
+    repository, so all is planned again. The commit has a parent that guards it.
     """
     with hub_errors(target.repo_id):
         api.create_repo(
             target.repo_id, repo_type=target.repo_type, private=plan.private, space_sdk=plan.sdk, exist_ok=True
         )
-    return _plan(api, target, options)
+        made = read_repo(api, target.repo_id, plan.remote.repo_type, options.branch, plan.tag)
+    if made.own_files or made.private != plan.private:
+        return _plan(api, target, options)
+    return replace(plan, remote=made)
 
 
 def _check_options(targets: list[Target], options: PublishConfig) -> None:

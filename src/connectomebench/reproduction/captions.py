@@ -12,7 +12,7 @@ from connectomebench.reproduction.score_table import Metric, Score
 
 _WHAT = {
     "balanced_accuracy": "Balanced accuracy: the mean of the shares of “yes” and of “no” samples that were answered "
-    "right; 0.5 (dashed) is guessing.",
+    "right; 0.5 (dashed) is guessing. Of tasks with other answers it is the mean of the shares of each.",
     "ece": "Expected calibration error: how far stated probabilities lie from what happens, on average; 0 is best. On "
     "few samples it is too large even for a perfect model.",
 }
@@ -79,13 +79,17 @@ def _common(shown: Sequence[Score]) -> list[str]:
 def _tested(shown: Sequence[Score], tasks: Sequence[str], *, by_species: bool) -> list[str]:
     """List the number of test samples, one line per task."""
     lines = []
+    named = by_species or len({s.species for s in shown}) > 1
     for task in tasks:
         parts = []
         for method in in_order({s.method for s in shown if s.task == task}):
             of = [s for name in SPECIES for s in shown if (s.method, s.task, s.species) == (method, task, name)]
             counts = [(s.species, "unknown" if s.n is None else str(s.n)) for s in of]
-            if by_species:
-                text = ", ".join(f"{species} {n}" for species, n in counts)
+            if named:
+                of_species: dict[str, list[str]] = {}
+                for name, n in dict.fromkeys(counts):
+                    of_species.setdefault(name, []).append(n)
+                text = ", ".join(f"{name} {' or '.join(numbers)}" for name, numbers in of_species.items())
             else:
                 text = " or ".join(dict.fromkeys(n for _, n in counts))
             parts.append(f"{style(method).title} ({text})")

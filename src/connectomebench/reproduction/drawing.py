@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 AXIS = {
-    "balanced_accuracy": "balanced accuracy (0.5 is guessing)",
+    "balanced_accuracy": "balanced accuracy",
     "ece": "expected calibration error (0 is best)",
 }
 # single points whose training samples differ by less than a tenth stand a sixth of an octave apart
@@ -125,7 +125,7 @@ def draw_species(
 
 
 def one_each(scores: Sequence[Score]) -> list[Score]:
-    """Select one score per method, task and species: with interval, most training samples, or first."""
+    """Select one score per method, task and species: of single answers, with interval, most samples, or first."""
     best: dict[tuple[str, str, str], Score] = {}
     for score in scores:
         key = (score.method, score.task, score.species)
@@ -134,8 +134,8 @@ def one_each(scores: Sequence[Score]) -> list[Score]:
     return list(best.values())
 
 
-def _rank(score: Score) -> tuple[bool, int]:
-    return np.isfinite(score.lower), score.train_samples or 0
+def _rank(score: Score) -> tuple[bool, bool, int]:
+    return score.n_groups is not None, bool(np.isfinite(score.lower)), score.train_samples or 0
 
 
 def _bars(scores: Sequence[Score]) -> np.ndarray | None:
@@ -198,10 +198,12 @@ def _panels(
             axes.set_title(get_task(task).title, color=INK, fontsize=10.5, loc="left")
             tidy(axes, "y")
             axes.set_ylim(*limits)
-            axes.set_ylabel(AXIS[metric], color=INK, fontsize=8.5)
+            # of more than two answers, how many right ones a guess gives differs from row to row
+            halves = metric == "balanced_accuracy" and get_task(task).answer_kind == "yes_no"
+            axes.set_ylabel(AXIS[metric] + (" (0.5 is guessing)" if halves else ""), color=INK, fontsize=8.5)
             if any(s.task == task for s in shown):
                 panel(axes, task)
-                if metric == "balanced_accuracy":
+                if halves:
                     axes.axhline(0.5, color=SOFT, linewidth=1, linestyle=(0, (4, 3)), zorder=0.9)
             else:
                 axes.set_xticks([])

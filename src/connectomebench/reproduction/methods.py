@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 from connectomebench.core.task_explanations import MODEL_NAMES
+from connectomebench.evaluation.results import label
 
 _BLUE, _ORANGE, _GREEN, _RED, _PURPLE, _SKY, _YELLOW = (
     "#0072B2",
@@ -59,13 +60,26 @@ _STYLES = {
 }
 
 
+def ours(model: str, condition: str) -> str:
+    """Name the method of a model of ours in a condition, where published methods stand beside it."""
+    return f"{_OURS}{label(model, condition)}"
+
+
+def is_ours(method: str) -> bool:
+    """Return whether a method was named by :func:`ours`."""
+    return method.startswith(_OURS)
+
+
 def style(method: str) -> Style:
     """Return the style of a method; unknown methods keep their name."""
+    if is_ours(method):
+        return Style(f"{style(method.removeprefix(_OURS)).title} (ours)", None, "X")
     if method in _STYLES:
         return _STYLES[method]
     return Style(MODEL_NAMES[method][0] if method in MODEL_NAMES else _network_title(method) or method, None)
 
 
+_OURS = "ours: "
 _NETWORK = re.compile(r"(?P<network>\w+?)_(?P<how>frozen|small|finetuned|run_(?P<stamp>\w+?))(?:-(?P<number>\d+))?")
 _HOW = {"frozen": "frozen", "small": "512 samples", "finetuned": "fine-tuned"}
 

@@ -11,6 +11,8 @@ from connectomebench.cards.plotting import dark, render, save
 from connectomebench.core.files import write_text
 from connectomebench.reproduction.captions import scaling_caption, species_caption
 from connectomebench.reproduction.drawing import draw_scaling, draw_species
+from connectomebench.reproduction.methods import is_ours
+from connectomebench.reproduction.published_names import COLUMNS
 from connectomebench.reproduction.score_table import Metric, Score
 
 
@@ -61,7 +63,7 @@ def write_figures(scores: Sequence[Score], tasks: Sequence[str], out: Path, rema
     scores
         What to draw.
     tasks
-        One panel each, in this order; a panel without scores says so.
+        One panel each, in this order. A panel without scores says so; of tasks that were not published it is left out.
     out
         Folder to write to.
     remark
@@ -75,12 +77,14 @@ def write_figures(scores: Sequence[Score], tasks: Sequence[str], out: Path, rema
     figures = []
     for plan in PLANS:
         shown = compared(scores) if plan.by_species else list(scores)
-        if not any(s.metric == plan.metric and (plan.by_species or s.train_samples) for s in shown):
+        drawn = [s for s in shown if s.metric == plan.metric and (plan.by_species or s.train_samples)]
+        if not drawn:
             continue
+        panels = [task for task in tasks if task in COLUMNS or any(s.task == task for s in drawn)]
         draw: Callable = draw_species if plan.by_species else draw_scaling
-        caption = (species_caption if plan.by_species else scaling_caption)(shown, tasks, plan.metric)
+        caption = (species_caption if plan.by_species else scaling_caption)(shown, panels, plan.metric)
         caption = f"{remark}\n{caption}" if remark else caption
-        wide, narrow = (draw(shown, tasks, plan.metric, columns, remark) for columns in (2, 1))
+        wide, narrow = (draw(shown, panels, plan.metric, columns, remark) for columns in (2, 1))
         for ending in ("png", "pdf"):
             save(wide, out / f"{plan.name}.{ending}")
         write_text(out / f"{plan.name}.txt", caption + "\n")
@@ -95,14 +99,16 @@ def write_figures(scores: Sequence[Score], tasks: Sequence[str], out: Path, rema
 def compared(scores: Sequence[Score]) -> list[Score]:
     """Drop methods without several species if other methods have them.
 
-    Where any method has scores of several species, those with accuracies of one species alone are left out.
+    Where any published method has scores of several species, those with accuracies of one species alone are left out.
     """
     species: dict[str, set[str]] = {}
     for score in scores:
         if score.metric == "balanced_accuracy":
             species.setdefault(score.method, set()).add(score.species)
     several = {method for method, found in species.items() if len(found) > 1}
-    return [s for s in scores if not several or s.metric != "balanced_accuracy" or s.method in several]
+    return [
+        s for s in scores if not several or s.metric != "balanced_accuracy" or s.method in several or is_ours(s.method)
+    ]
 
 
 def _uri(data: bytes) -> str:

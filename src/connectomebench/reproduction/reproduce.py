@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_text
-from connectomebench.evaluation.results import read_results
+from connectomebench.evaluation.results import DEFAULT, label, read_results
 from connectomebench.evaluation.statistics import RESAMPLES
+from connectomebench.evaluation.sweep import sweep_run
 from connectomebench.reproduction.accuracy_differences import accuracy_differences
 from connectomebench.reproduction.calibration_differences import calibration_differences
 from connectomebench.reproduction.comparison_page import published_page
+from connectomebench.reproduction.methods import ours
 from connectomebench.reproduction.network_differences import network_differences
 from connectomebench.reproduction.paper_figures import Figure, write_figures
 from connectomebench.reproduction.published_names import COLUMNS
@@ -24,7 +27,7 @@ from connectomebench.reproduction.published_scores import (
     sweep_scores,
 )
 from connectomebench.reproduction.results_folder import Published, read_published
-from connectomebench.reproduction.score_table import Score, record_scores
+from connectomebench.reproduction.score_table import Score, record_scores, swept_scores
 from connectomebench.reproduction.sources import trace_totals
 from connectomebench.reproduction.table import benchmark_table, latex
 
@@ -82,6 +85,7 @@ def report_figures(
     frame: pd.DataFrame,
     out: Path,
     *,
+    published: Path | None = None,
     totals: Sequence[Score] = (),
     train_samples: Mapping[tuple[str, str], int] | None = None,
     partition: str = "test",
@@ -93,14 +97,17 @@ def report_figures(
     Parameters
     ----------
     frame
-        From :func:`connectomebench.evaluation.results.read_results`.
+        From :func:`connectomebench.evaluation.results.read_results`. Runs of a sweep
+        (:mod:`connectomebench.evaluation.sweep`) are drawn as the mean over seeds for each number of training samples.
     out
         Folder for ``NAME.png``, ``.pdf`` and ``.txt``.
+    published
+        Folder of published records, whose scores are drawn beside ours; ours are then named so.
     totals
         Scores without single answers that are drawn beside them, for example
         :func:`.published_scores.stated_scores`.
     train_samples
-        (method, task) -> samples trained on; the method is the model, or ``MODEL@CONDITION``. Result records do not
+        (method, task) -> samples trained on; the method is the model, or ``MODEL@CONDITION``. Only records of sweeps
         hold this number, and scores without one are not in the figures of training samples.
     partition
         Records of other partitions are left out.
@@ -112,10 +119,19 @@ def report_figures(
     Raises
     ------
     ConnectomeBenchError
-        If there is no score to draw.
+        If there is no score to draw, or ``published`` holds nothing that can be read.
     """
     rows = frame.loc[frame["partition"] == partition]
-    scores = [*record_scores(rows, train_samples=train_samples, resamples=resamples), *totals]
+    swept = rows["condition"].map(sweep_run).notna()
+    naming = ours if published else label
+    known = {(naming(method, DEFAULT), task): count for (method, task), count in (train_samples or {}).items()}
+    scores = [
+        *record_scores(rows[~swept], naming, known, resamples=resamples),
+        *swept_scores(rows[swept], naming),
+        *totals,
+    ]
+    if published:
+        scores += _published_scores(published, resamples)
     tasks = [
         task
         for task in dict.fromkeys((*COLUMNS, *sorted({s.task for s in scores})))
@@ -126,6 +142,13 @@ def report_figures(
             f"the records give no score of the partition {partition!r} to draw; they need both answers, yes and no"
         )
     return write_figures(scores, tasks, out, remark)
+
+
+def _published_scores(folder: Path, resamples: int) -> list[Score]:
+    """Return what the published figures show, computed again from the answers where there are any."""
+    published = read_published(folder)
+    with TemporaryDirectory() as scratch:
+        return figure_scores(published, _own_scores(published, Path(scratch), resamples))
 
 
 def _own_scores(published: Published, folder: Path, resamples: int) -> list[Score]:

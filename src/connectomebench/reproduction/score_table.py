@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from connectomebench.evaluation.results import KEYS, label, summarise
+from connectomebench.evaluation.results import DEFAULT, KEYS, label, summarise
 from connectomebench.evaluation.statistics import RESAMPLES, bootstrap_interval
+from connectomebench.evaluation.sweep import sweep_run
 from connectomebench.evaluation.weighted_statistics import Statistic, weighted_sums
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Metric = Literal["balanced_accuracy", "vote_share", "ece"]
 GROUPS = "95% interval, bootstrap over groups"
 _NAN = float("nan")
+_SEPARATOR = "\n"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,50 @@ def record_scores(
     return scores
 
 
+def swept_scores(frame: pd.DataFrame, naming: Naming = label) -> list[Score]:
+    """Compute the scores of sweeps: mean and standard deviation over seeds for each number of training samples.
+
+    Parameters
+    ----------
+    frame
+        Result records of :func:`connectomebench.evaluation.sweep.run_sweep`; those of other conditions are left out.
+    naming
+        Names the method of a model; the condition it is given is that of an evaluation.
+
+    Returns
+    -------
+    list[Score]
+        Of balanced accuracy and ECE, fewest training samples first.
+    """
+    runs = {condition: sweep_run(condition) for condition in set(frame["condition"])}
+    found: dict[tuple[str, str, str, str, int], list[Score]] = {}
+    # the spread over seeds is what is shown, so that no interval of a single run is needed
+    for score in record_scores(frame[frame["condition"].map(runs).notna()], _separate, resamples=2):
+        model, condition = score.method.split(_SEPARATOR)
+        size, _ = runs[condition] or (0, 0)
+        found.setdefault((model, score.task, score.species, score.metric, size), []).append(score)
+    scores = []
+    for (model, task, species, metric, size), of in sorted(found.items()):
+        mean, lower, upper = mean_and_deviation([score.value for score in of])
+        scores.append(
+            Score(
+                method=naming(model, DEFAULT),
+                task=task,
+                species=species,
+                metric=metric,  # type: ignore[arg-type]
+                value=mean,
+                n=of[0].n,
+                how=f"mean of {len(of)} seeds",
+                source=f"{model}, {species}",
+                lower=lower,
+                upper=upper,
+                interval=f"standard deviation of {len(of)} seeds" if len(of) > 1 else "",
+                train_samples=size,
+            )
+        )
+    return scores
+
+
 def class_mean_statistic(values: ArrayLike, answers: ArrayLike) -> Statistic:
     """Return the class-averaged mean as a function of row weights.
 
@@ -172,6 +218,10 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float, float]:
     mean = float(np.mean(values))
     spread = float(np.std(values, ddof=1)) if len(values) > 1 else _NAN
     return mean, mean - spread, mean + spread
+
+
+def _separate(model: str, condition: str) -> str:
+    return f"{model}{_SEPARATOR}{condition}"
 
 
 def _share(votes: Sequence[str | None], answer: str) -> float:

@@ -184,7 +184,8 @@ def _distances(net: Net, moved: NDArray[np.float64]) -> NDArray[np.float64]:
     """
     middles = net.corners[net.quads].mean(axis=1)
     largest = np.zeros(len(moved))
-    for label in np.union1d(net.below, net.above):
+    labels = np.union1d(net.below, net.above)
+    for label in labels[:1] if len(labels) == 2 else labels:  # all faces of two labels lie between them
         own = (net.below == label) | (net.above == label)
         nearest = np.full(len(moved), np.inf)
         for vertices in net.quads[own].T:

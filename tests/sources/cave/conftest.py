@@ -10,7 +10,7 @@ from cave_configs import CAVE, open_cave
 from cave_ground import Ground, mesh_files, read_ground
 from graph_truth import FIXTURE, Truth, read_truth
 from replay_server import ReplayServer, replay_server
-from replay_volumes import layer_files
+from replay_volumes import RECORDING, layer_files
 
 from connectomebench.build.config import load_config
 from connectomebench.build.pipeline import build_datasets
@@ -61,6 +61,21 @@ def site_server(server: ReplayServer, ground: Ground) -> Iterator[ReplayServer]:
 def cave_source(site_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaveSource]:
     """The source over all edited segments, with image data."""
     with open_cave(site_server.url, tmp_path_factory.mktemp("archive")) as source:
+        yield source
+
+
+@pytest.fixture(scope="session")
+def recorded_server() -> Iterator[ReplayServer]:
+    """The server with the recorded volumes, which are not everywhere."""
+    layer_files("ws", RECORDING)  # read before the first request, which does not wait for ever
+    with replay_server(recording=RECORDING) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def recorded_source(recorded_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaveSource]:
+    """The source over all edited segments of the recorded volumes."""
+    with open_cave(recorded_server.url, tmp_path_factory.mktemp("recorded")) as source:
         yield source
 
 

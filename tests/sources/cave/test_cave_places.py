@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import numpy as np
 import pytest
-from cave_configs import open_cave
 from caveclient.auth import AuthClient
 from caveclient.chunkedgraph import ChunkedGraphClient
-from replay_server import ReplayServer, replay_server
-from replay_volumes import NO_RECORDING, RECORDING, layer_files
+from replay_server import ReplayServer
+from replay_volumes import NO_RECORDING, RECORDING
 
 from connectomebench.core.cut import CutConfig, ProposalConfig
 from connectomebench.core.place_score import score_row
@@ -30,17 +29,9 @@ RULES = SiteConfig(extent_nm=(450, 450), min_segment_voxels=200, nodes=NodeConfi
 CUTTING = ProposalConfig(reach_nm=900.0, cuts=CutConfig(cutout_nm=800, min_body_voxels=500), wrong_tries=2)
 
 
-@pytest.fixture(scope="module")
-def recorded_server() -> Iterator[ReplayServer]:
-    layer_files("ws", RECORDING)  # read before the first request, which does not wait for ever
-    with replay_server(recording=RECORDING) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def source(recorded_server: ReplayServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CaveSource]:
-    with open_cave(recorded_server.url, tmp_path_factory.mktemp("recorded_places")) as opened:
-        yield opened
+@pytest.fixture
+def source(recorded_source: CaveSource) -> CaveSource:
+    return recorded_source
 
 
 def as_row(site: Site, source: CaveSource) -> dict:

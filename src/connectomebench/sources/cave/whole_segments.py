@@ -22,6 +22,7 @@ from connectomebench.core.geometry import EMPTY_MESH, Box, Mesh
 from connectomebench.core.species import get_species
 from connectomebench.core.whole_segment import CellKind, WholeSegment, WholeSegments
 from connectomebench.sources.cave.archive import Archive, answers_needed
+from connectomebench.sources.cave.cloud_volumes import distinct
 from connectomebench.sources.cave.jobs import WorkerContext
 from connectomebench.sources.cave.meshes import join_meshes, level2_meshes
 from connectomebench.sources.cave.retries import ServerAway
@@ -228,7 +229,8 @@ def _voxel_mesh(segment: int, archive: Archive, context: WorkerContext) -> Mesh:
     if int(np.prod(high - low)) > _MOST_VOXELS:
         raise SiteUnavailable("so large a segment needs source.cave.meshes: level2")
     leaves = graph.leaves([segment])[segment]
-    painted = np.isin(layer.read(int_point(low), int_point(high)), leaves).astype(np.uint8)
+    ids, codes = distinct(layer.read(int_point(low), int_point(high)))
+    painted = np.isin(ids, leaves).astype(np.uint8)[codes]
     if not painted.any():
         return EMPTY_MESH
     spans = [np.flatnonzero(painted.any(axis=tuple(b for b in range(3) if b != a))) for a in range(3)]
