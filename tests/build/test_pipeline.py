@@ -171,7 +171,7 @@ def test_a_corrected_configuration_renders_only_what_changed(
 
     monkeypatch.setattr(render_worker, "render_site_or_reason", counted)
     monkeypatch.setattr(balance, "match_rendered", lambda *a: ([], 0))
-    config = load_config(short_config, {"controls.max_cases": 12})
+    config = load_config(short_config, {"controls.max_cases": 8})
     with pytest.raises(ConnectomeBenchError, match="no pair of a case and a comparable control"):
         build_datasets(config, out, short_config.parent)
     once = len(rendered)
@@ -183,13 +183,13 @@ def test_a_corrected_configuration_renders_only_what_changed(
     monkeypatch.setattr(
         balance, "match_rendered", lambda *a: calls.append(1) or (([], 0) if len(calls) == 1 else match(*a))
     )
-    corrected = load_config(short_config, {"controls.max_cases": 12, "controls.caliper": 5.0, "partition.seed": 1})
+    corrected = load_config(short_config, {"controls.max_cases": 8, "controls.caliper": 5.0, "partition.seed": 1})
     folders = build_datasets(corrected, out, short_config.parent)
     assert list(folders) == ["endpoint_error_identification_with_em"]
     assert len(rendered) == once
     with pytest.raises(ConnectomeBenchError, match="--overwrite"):
         build_datasets(config, out, short_config.parent)
-    wider = load_config(short_config, {"controls.max_cases": 12, "controls.caliper": 4.0})
+    wider = load_config(short_config, {"controls.max_cases": 8, "controls.caliper": 4.0})
     folders = build_datasets(wider, out, short_config.parent, overwrite=True)
     assert len(folders) == 2 and len(rendered) == once
     assert not list((out / ".cache").glob("drawn/**/*.parquet"))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from connectomebench.cli import main
 
 
 def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) -> int:
@@ -28,16 +32,7 @@ def run_forked_together(
     works: Sequence[Callable[[], object]], logs: Sequence[Path], timeout_s: float = 120
 ) -> list[int]:
     """Run functions side by side, each in a process of its own; see :func:`run_forked`."""
-
-    def logged(work: Callable[[], object], log: Path) -> None:
-        with open(log, "w", buffering=1) as stream:
-            sys.stdout = sys.stderr = stream
-            work()
-
-    context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=logged, args=one) for one in zip(works, logs, strict=True)]
-    for process in processes:
-        process.start()
+    processes = [_start(work, log) for work, log in zip(works, logs, strict=True)]
     deadline = time.monotonic() + timeout_s
     for process in processes:
         process.join(max(deadline - time.monotonic(), 0))
@@ -51,3 +46,34 @@ def run_forked_together(
     codes = [process.exitcode for process in processes]
     assert None not in codes
     return [code for code in codes if code is not None]
+
+
+@contextmanager
+def forked_command(words: Sequence[str], log: Path) -> Iterator[BaseProcess]:
+    """Run ``connectomebench`` in a process of its own, which is killed at the end of the block.
+
+    Parameters
+    ----------
+    words
+        Of the command line, without its first.
+    log
+        File for what it prints; there when the block begins.
+    """
+    log.touch()
+    process = _start(lambda: sys.exit(main(list(words))), log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def _start(work: Callable[[], object], log: Path) -> BaseProcess:
+    def logged() -> None:
+        with open(log, "w", buffering=1) as stream:
+            sys.stdout = sys.stderr = stream
+            work()
+
+    process = multiprocessing.get_context("fork").Process(target=logged)
+    process.start()
+    return process

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 from cave_ground import CHUNK, OFFSET, VOXEL_NM, Ground
+from forked import run_forked
 from replay_server import Faults, ReplayServer
 
 from connectomebench.build.config import load_config, parse_config
@@ -26,6 +26,7 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns
+from connectomebench.execution.runner import ThreadRunner
 from connectomebench.sites.candidates import CandidateConfig, find_candidates, nearest_correction
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cave_source import CaveSource
@@ -56,13 +57,15 @@ def failing(server: ReplayServer, faults: Faults) -> Iterator[None]:
         server.faults = before
 
 
-@pytest.fixture
-def without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+@contextmanager
+def without_waits() -> Iterator[None]:
     """cloud-files tries again without the waits of half a minute in all."""
     from cloudfiles.interfaces import HttpInterface
     from tenacity import wait_none
 
-    monkeypatch.setattr(HttpInterface.get_file.retry, "wait", wait_none())  # pyright: ignore
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HttpInterface.get_file.retry, "wait", wait_none())  # pyright: ignore
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +182,59 @@ def test_manifest_and_card_tell_source_version_counts_and_licence(cave_built: Pa
 
 
 def test_faults_of_the_server_change_nothing(
-    cave_built: Path, cave_config: Path, site_server: ReplayServer, tmp_path: Path, without_waits: None
+    cave_built: Path, cave_config: Path, site_server: ReplayServer, tmp_path: Path
 ) -> None:
     before = site_server.faulted.total()
-    with failing(site_server, Faults(rate=0.1, seed=3)):
+    with without_waits(), failing(site_server, Faults(rate=0.1, seed=3)):
         build_datasets(load_config(cave_config), tmp_path / "out", base=cave_config.parent)
     assert site_server.faulted.total() - before >= 5
     assert entry(tmp_path / "out")["fingerprint"] == entry(cave_built)["fingerprint"]
     assert not skipped(tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def stopped(
+    cave_config: Path,
+    site_server: ReplayServer,
+    unreadable: tuple[str, set[int]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, str]:
+    """Folder of a build that too many places stopped, and what it said."""
+    out = tmp_path_factory.mktemp("stopped") / "out"
+    config = load_config(cave_config, {"source.cave.max_failed_share": 0.01, "source.cave.requests.attempts": 2})
+    with (
+        without_waits(),
+        failing(site_server, Faults(force={unreadable[0]: 500})),
+        pytest.raises(ConnectomeBenchError) as error,
+    ):
+        build_datasets(config, out, base=cave_config.parent)
+    return out, str(error.value)
+
+
+def test_too_many_places_stop_the_build(stopped: tuple[Path, str], unreadable: tuple[str, set[int]]) -> None:
+    out, told = stopped
+    assert told.startswith(f"{len(unreadable[1])} of ") and "the server answered 500" in told and "\n" not in told
+    assert "max_failed_share" in told and "run again" in told
+    assert not (out / TASK / "manifest.json").exists()
+
+
+def surveys_of(out: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in out.glob(".cache/source/surveys/[!.]*.npz")}
+
+
+def test_the_next_run_ends_a_stopped_build(
+    cave_built: Path, cave_config: Path, stopped: tuple[Path, str], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(stopped[0], out)
+    kept = surveys_of(out)
+    assert kept
+    # how many may fail, and how patiently they are read, makes no other configuration
+    build_datasets(load_config(cave_config, {"source.cave.max_failed_share": 0.5}), out, base=cave_config.parent)
+    assert entry(out)["fingerprint"] == entry(cave_built)["fingerprint"]
+    # groups without a failure were not surveyed again
+    assert kept.items() < surveys_of(out).items()
+    assert not skipped(out)
 
 
 def test_places_that_cannot_be_read_are_listed_and_the_rest_is_built(
@@ -194,48 +242,24 @@ def test_places_that_cannot_be_read_are_listed_and_the_rest_is_built(
     cave_config: Path,
     site_server: ReplayServer,
     unreadable: tuple[str, set[int]],
+    stopped: tuple[Path, str],
     tmp_path: Path,
-    without_waits: None,
 ) -> None:
-    path, edits = unreadable
+    """Where so many may fail, the build that was stopped goes on without them."""
+    (path, edits), out = unreadable, tmp_path / "out"
+    shutil.copytree(stopped[0], out)
     config = load_config(cave_config, {"source.cave.max_failed_share": 0.5, "source.cave.requests.attempts": 2})
-    with failing(site_server, Faults(force={path: 500})):
-        build_datasets(config, tmp_path, base=cave_config.parent)
-    listed = [line for line in skipped(tmp_path) if "edit_id" in line]
+    with without_waits(), failing(site_server, Faults(force={path: 500})):
+        build_datasets(config, out, base=cave_config.parent)
+    listed = [line for line in skipped(out) if "edit_id" in line]
     assert {line["edit_id"] for line in listed} == {f"operation-{number}" for number in edits}
     assert all("the server answered 500" in line["reason"] for line in listed)
-    assert entry(tmp_path)["corrections"]["places that cannot be read"] == len(edits)
-    rows = rows_of(tmp_path)
+    assert entry(out)["corrections"]["places that cannot be read"] == len(edits)
+    rows = rows_of(out)
     assert rows and not {row["edit_id"] for row in rows} & {line["edit_id"] for line in listed}
     whole = {row["sample_id"]: row["answer"] for row in rows_of(cave_built)}
     common = [row for row in rows if row["sample_id"] in whole]
     assert len(common) > len(rows) / 2 and all(row["answer"] == whole[row["sample_id"]] for row in common)
-
-
-def test_too_many_places_stop_the_build_and_the_next_run_ends_it(
-    cave_built: Path,
-    cave_config: Path,
-    site_server: ReplayServer,
-    unreadable: tuple[str, set[int]],
-    tmp_path: Path,
-    without_waits: None,
-) -> None:
-    path, edits = unreadable
-    config = load_config(cave_config, {"source.cave.max_failed_share": 0.01, "source.cave.requests.attempts": 2})
-    with failing(site_server, Faults(force={path: 500})), pytest.raises(ConnectomeBenchError) as stopped:
-        build_datasets(config, tmp_path, base=cave_config.parent)
-    told = str(stopped.value)
-    assert told.startswith(f"{len(edits)} of ") and "the server answered 500" in told and "\n" not in told
-    assert "max_failed_share" in told and "run again" in told
-    assert not (tmp_path / TASK / "manifest.json").exists()
-    kept = {p: p.stat().st_mtime_ns for p in tmp_path.glob(".cache/source/surveys/*.npz")}
-    assert kept
-    # how many may fail, and how patiently they are read, makes no other configuration
-    build_datasets(load_config(cave_config, {"source.cave.max_failed_share": 0.5}), tmp_path, base=cave_config.parent)
-    assert entry(tmp_path)["fingerprint"] == entry(cave_built)["fingerprint"]
-    # groups without a failure were not surveyed again
-    assert {p: p.stat().st_mtime_ns for p in kept} == kept
-    assert not skipped(tmp_path)
 
 
 def test_a_refused_token_stops_the_build_at_once_and_is_not_told(
@@ -252,24 +276,31 @@ def test_a_refused_token_stops_the_build_at_once_and_is_not_told(
     assert site_server.requests - asked < 20
 
 
+def build_until_killed(config: Path, out: Path, step: str) -> None:
+    """Kill this process after the first job of a step; what is changed here is changed in it alone."""
+    whole = ThreadRunner.run
+
+    def run(runner: ThreadRunner, work: Callable, jobs: Sequence, label: str) -> Iterator:
+        for found in whole(runner, work, jobs, label):
+            yield found
+            if label == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    pytest.MonkeyPatch().setattr(ThreadRunner, "run", run)
+    build_datasets(load_config(config), out, base=config.parent)
+
+
 def test_a_build_killed_twice_ends_up_the_same(cave_built: Path, cave_config: Path, tmp_path: Path) -> None:
     """While places are surveyed, and while pictures are drawn."""
-    out = tmp_path / "out"
-    command = [sys.executable, "-m", "connectomebench", "build", "--config", str(cave_config), "--out", str(out)]
-    for pattern in (".cache/source/surveys/*.npz", ".cache/drawn/**/*.parquet"):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        deadline = time.monotonic() + 120
-        while not list(out.glob(pattern)):
-            assert process.poll() is None, "the build ended before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-        assert not list(out.glob("*/manifest.json"))
-    done = {p: p.stat().st_mtime_ns for p in out.glob(".cache/source/surveys/[!.]*.npz")}
+    out, log = tmp_path / "out", tmp_path / "killed.log"
+    for step, pattern in (("surveys", ".cache/source/surveys/[!.]*.npz"), ("draw", ".cache/drawn/**/[!.]*.parquet")):
+        ended = run_forked(partial(build_until_killed, cave_config, out, step), log)
+        assert ended == -signal.SIGKILL, log.read_text()[-2000:]
+        assert list(out.glob(pattern)) and not list(out.glob("*/manifest.json"))
+    done = surveys_of(out)
     build_datasets(load_config(cave_config), out, base=cave_config.parent)
     assert entry(out)["fingerprint"] == entry(cave_built)["fingerprint"]
-    assert {p: p.stat().st_mtime_ns for p in done} == done
+    assert surveys_of(out) == done
 
 
 @pytest.mark.parametrize(

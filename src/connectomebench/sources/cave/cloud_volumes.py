@@ -6,6 +6,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -20,6 +21,10 @@ from connectomebench.sources.cave.retries import with_retries
 from connectomebench.sources.label_shapes import int_point
 
 _LEAST_BLOCK = 64  # blocks are whole chunks of at least this many voxels along each axis
+_IN_MEMORY_BYTES = 1 << 27  # of the blocks of a layer that were read last: neighbouring places share most of theirs
+
+# ``voxels`` of a block, or of labels the number of each voxel in ``ids``
+_Block = dict[str, NDArray[Any]]
 
 
 class CloudLayer:
@@ -80,6 +85,8 @@ class CloudLayer:
         self._voxel = (x, y, z)
         chunk = np.asarray([int(c) for c in cloud.chunk_size])
         self._block = chunk * np.maximum(1, -(-_LEAST_BLOCK // chunk))
+        blocks = _IN_MEMORY_BYTES // (int(self._block.prod()) * 4)  # numbers of voxels have up to four bytes
+        self._stored = lru_cache(maxsize=max(1, blocks))(self._read_stored)
         self.fingerprint = content_key(path, self._mip, list(self._voxel), list(self._shape), list(self._offset))
 
     @property
@@ -147,24 +154,32 @@ class CloudLayer:
         missing = [block for block in blocks if found[block] is None]
         if missing:
             found |= self._fetch(missing)
-        for block, voxels in found.items():
-            assert voxels is not None
+        for block, stored in found.items():
+            assert stored is not None
             start = np.asarray(block) * self._block
-            low, high = np.maximum(start, lower), np.minimum(start + voxels.shape, upper)
+            low, high = np.maximum(start, lower), np.minimum(start + stored["voxels"].shape, upper)
             here = tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))
-            out[here] = voxels[tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))]
+            part = stored["voxels"][tuple(slice(a, b) for a, b in zip(low - start, high - start, strict=True))]
+            out[here] = stored["ids"][part] if "ids" in stored else part
         return out
 
     def _key(self, block: IntPoint) -> str:
         return content_key("block 1", self.fingerprint, list(block))
 
-    def _cached(self, block: IntPoint) -> NDArray[Any] | None:
+    def _cached(self, block: IntPoint) -> _Block | None:
+        try:
+            return self._stored(block)
+        except LookupError:
+            return None
+
+    def _read_stored(self, block: IntPoint) -> _Block:
+        """Read a block from the cache; what is not there raises, since only what is there may be remembered."""
         stored = self._cache.get(self._key(block))
         if stored is None:
-            return None
-        return stored["ids"][stored["voxels"]] if self._kind == "labels" else stored["voxels"]
+            raise LookupError
+        return stored
 
-    def _fetch(self, blocks: list[IntPoint]) -> dict[IntPoint, NDArray[Any]]:
+    def _fetch(self, blocks: list[IntPoint]) -> dict[IntPoint, _Block]:
         """Read the box around some blocks at once, so that chunks are requested in parallel, and cache the blocks."""
         lower = np.min(blocks, axis=0) * self._block
         upper = np.minimum((np.max(blocks, axis=0) + 1) * self._block, self._shape)
@@ -174,12 +189,12 @@ class CloudLayer:
         box = with_retries(
             f"voxels of {self._path}", lambda: np.asarray(cloud[slices])[..., 0], self._rules, self._login
         )
-        found = {}
+        found: dict[IntPoint, _Block] = {}
         for block in blocks:
             low = np.asarray(block) * self._block
             high = np.minimum(low + self._block, self._shape)
             voxels = box[tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))]
-            found[block] = voxels
+            found[block] = {"voxels": voxels}
             if not voxels.any():
                 continue  # a chunk that is unavailable for now looks the same, so it is not cached
             if self._kind == "labels":
