@@ -194,7 +194,7 @@ def test_builders_are_commands_of_their_own(volumes: Path) -> None:
 
 
 def test_a_report_needs_datasets(tmp_path: Path) -> None:
-    done = run("report", str(tmp_path))
+    done = call("report", str(tmp_path))
     assert done.returncode == 2 and "no dataset in" in done.stderr
 
 

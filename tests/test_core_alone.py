@@ -52,7 +52,7 @@ source:
     rules: {cut_spacing_nm: 8000, min_fragment_nm: 1500, fused_fraction: 0.1}
 tasks: [merge_action]
 sites: {extent_nm: [2200, 3000], min_segment_voxels: 1000}
-controls: {pool_per_case: 2, max_cases: 20}
+controls: {pool_per_case: 2, max_cases: 8}
 partition: {cube_nm: 5000, test_fraction: 0.3}
 views: {image_px: 32, em_px: 32, engine: cpu}
 """

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import pytest
+from chromium import chromium, needs_chromium
 from place_rows import EXTENT, NODES
 from small_demo import REPLY, evaluated_rows
 
 from connectomebench.demo.server import Demo
 from connectomebench.models.node_probe import node_positions
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
+pytestmark = needs_chromium
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
 
-OPTIONS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 SAMPLE = "#cb-sample img"
 VERDICT = "#cb-truth .cb-verdict"
 LARGE, SMALL = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
@@ -35,14 +34,12 @@ JSON.parse = (text, ...more) => { window.told.push(String(text)); return parse(t
 @pytest.fixture(scope="module")
 def context() -> Iterator[Any]:
     """One browser for several visits, so that it loads scripts once."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+    with chromium() as browser:
         yield browser.new_context(viewport=LARGE, color_scheme="light")
-        browser.close()
 
 
-@pytest.fixture
-def open_page(context: Any, demo: Demo) -> Iterator[Any]:
+@contextmanager
+def opening(context: Any, demo: Demo) -> Iterator[Callable[..., Any]]:
     """Open the demo; afterwards nothing may have been asked of another server, and no script may have failed."""
     pages, foreign, failed = [], [], []
 
@@ -51,7 +48,7 @@ def open_page(context: Any, demo: Demo) -> Iterator[Any]:
         pages.append(page)
         page.set_viewport_size(viewport)
         page.emulate_media(color_scheme=scheme)
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(30_000)
         page.add_init_script(script)
         page.on("request", lambda r: r.url.startswith((demo.url, "data:", "blob:")) or foreign.append(r.url))
         page.on("pageerror", lambda error: failed.append(str(error)))
@@ -66,6 +63,23 @@ def open_page(context: Any, demo: Demo) -> Iterator[Any]:
     assert foreign == [] and failed == []
 
 
+@pytest.fixture
+def open_page(context: Any, demo: Demo) -> Iterator[Callable[..., Any]]:
+    """Open the demo in pages of one test."""
+    with opening(context, demo) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module", params=[LARGE, SMALL], ids=["large", "small"])
+def page(request: pytest.FixtureRequest, context: Any, demo: Demo) -> Iterator[Any]:
+    """One page of a size, which the tests of tasks and tabs walk through, in any order."""
+    with opening(context, demo) as opened:
+        yield opened(request.param)
+
+
+only_large = pytest.mark.parametrize("page", [LARGE], ids=["large"], indirect=True)
+
+
 def shown(page: Any) -> str:
     return page.get_attribute(SAMPLE, "src")
 
@@ -77,6 +91,20 @@ def wait_for_another(page: Any, before: str) -> None:
 
 def open_tab(page: Any, name: str, there: str) -> None:
     page.get_by_role("tab", name=name).click()
+    page.wait_for_selector(there)
+
+
+def choose(page: Any, label: str, option: str) -> None:
+    """Choose in a list by typing: the list lies over the page, and stays behind where that moves."""
+    field = page.get_by_label(label).first
+    field.fill(option)
+    page.get_by_role("option", name=option, exact=True).wait_for()
+    field.press("Enter")
+
+
+def choose_task(page: Any, name: str, there: str) -> None:
+    open_tab(page, "Try it", SAMPLE)
+    choose(page, "Task", name)
     page.wait_for_selector(there)
 
 
@@ -146,7 +174,13 @@ def test_the_answer_is_nowhere_before_one_is_given(open_page) -> None:
 
 @pytest.mark.parametrize("size", [LARGE, SMALL], ids=["large", "small"])
 def test_a_sample_turns_in_3d_and_the_truth_only_after_the_answer(open_page, size: dict[str, int]) -> None:
-    page = open_page(viewport=size, script=KEEP)
+    page = open_page(viewport=size)
+    # pictures come first, and nothing covers them
+    boxes = [picture.bounding_box() for picture in page.locator(SAMPLE).all()]
+    assert boxes[0]["y"] < 0.4 * size["height"]
+    bar = page.locator("#cb-answers").bounding_box()
+    first_row = [box for box in boxes if box["y"] == pytest.approx(boxes[0]["y"], abs=2)]
+    assert all(box["y"] + box["height"] <= bar["y"] for box in first_row)
     page.click("#cb-turn")
     page.wait_for_selector(".cb-3d canvas[data-view=front]", timeout=60_000)
     names = [button.inner_text() for button in page.query_selector_all(".viewer-bar button")]
@@ -169,15 +203,8 @@ def test_a_sample_turns_in_3d_and_the_truth_only_after_the_answer(open_page, siz
     wait_for_another(page, before)
     assert not page.query_selector(".cb-3d")
     # other tasks have no scenes here
-    page.get_by_label("Task").first.click()
-    page.get_by_role("option", name="Split error identification").click()
+    choose(page, "Task", "Split error identification")
     page.wait_for_selector("#cb-turn", state="hidden")
-
-
-def choose_task(page: Any, name: str, there: str) -> None:
-    page.get_by_label("Task").first.click()
-    page.get_by_role("option", name=name, exact=True).click()
-    page.wait_for_selector(there)
 
 
 def click_in_picture(page: Any, view: int, node: int) -> None:
@@ -189,9 +216,7 @@ def click_in_picture(page: Any, view: int, node: int) -> None:
     page.mouse.click(box["x"] + x * box["width"] + 4, box["y"] + y * box["height"] - 3)
 
 
-@pytest.mark.parametrize("size", [LARGE, SMALL], ids=["large", "small"])
-def test_places_are_chosen_in_pictures_and_list_or_typed(open_page, size: dict[str, int]) -> None:
-    page = open_page(viewport=size)
+def test_places_are_chosen_in_pictures_and_list_or_typed(page) -> None:
     choose_task(page, "Split error localization", ".cb-places[data-nodes]")
     field = page.get_by_label("Your answer")
     click_in_picture(page, 0, 1)
@@ -213,7 +238,7 @@ def test_places_are_chosen_in_pictures_and_list_or_typed(open_page, size: dict[s
     page.focus('.cb-node[data-node="2"]')
     page.keyboard.press("Enter")
     sync_api.expect(field).to_have_value("node 3; node 2")
-    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert page.evaluate("document.documentElement.scrollWidth") <= page.viewport_size["width"]
     assert serious(page) == []
     page.click("#cb-give")
     page.wait_for_selector(VERDICT)
@@ -227,12 +252,16 @@ def test_places_are_chosen_in_pictures_and_list_or_typed(open_page, size: dict[s
     page.click("#cb-give")
     page.wait_for_selector("text=there is no such node here; they have the numbers 1 to 4")
     assert not page.query_selector(VERDICT)
+    page.click(".toast-close")
+    page.wait_for_selector(".toast-close", state="detached")
     page.click(".cb-enlarge")
     page.wait_for_selector("dialog[open] img")
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="detached")
 
 
-def test_masks_are_drawn_as_loops(open_page) -> None:
-    page = open_page()
+@only_large
+def test_masks_are_drawn_as_loops(page) -> None:
     choose_task(page, "Split mask generation", ".cb-loops")
     assert not page.is_visible("#cb-typed") and serious(page) == []
     page.click("#cb-give")
@@ -256,11 +285,9 @@ def test_masks_are_drawn_as_loops(open_page) -> None:
     assert page.locator("#cb-sample img").count() == 6
 
 
-def test_slices_stand_below_their_views_and_pictures_are_enlarged_by_keys(open_page) -> None:
-    page = open_page()
-    page.get_by_label("Task").first.click()
-    page.get_by_role("option", name="Split error identification").click()
-    page.wait_for_selector(".cb-plane:nth-child(3) .cb-view:nth-child(2)")
+@only_large
+def test_slices_stand_below_their_views_and_pictures_are_enlarged_by_keys(page) -> None:
+    choose_task(page, "Split error identification", ".cb-plane:nth-child(3) .cb-view:nth-child(2)")
     assert page.is_visible("text=Simulated: the image data of these samples")
     box = "(e => { const b = e.getBoundingClientRect(); return [Math.round(b.left), Math.round(b.width), b.top]; })"
     figures = f"[...document.querySelectorAll('.cb-plane')].map(c => [...c.querySelectorAll('img')].map({box}))"
@@ -279,12 +306,11 @@ def test_slices_stand_below_their_views_and_pictures_are_enlarged_by_keys(open_p
     assert not page.query_selector(VERDICT)
 
 
-def test_explore_filters_and_shows_all_of_a_sample(open_page) -> None:
-    page = open_page()
+@only_large
+def test_explore_filters_and_shows_all_of_a_sample(page) -> None:
     open_tab(page, "Explore", ".cb-tile")
     assert "of 4." in page.inner_text("#cb-count")
-    page.get_by_label("Models").click()
-    page.get_by_role("option", name="all models wrong").click()
+    choose(page, "Models", "all models wrong")
     page.wait_for_function("document.querySelectorAll('.cb-tile').length === 1")
     row = evaluated_rows()[3]
     page.click(".cb-tile")
@@ -300,16 +326,6 @@ def test_explore_filters_and_shows_all_of_a_sample(open_page) -> None:
     told = page.inner_text("#cb-detail")
     assert row["sample_id"] in told and str(row["segment_ids"][0]) in told and "cc-by-4.0" in told
     assert "Neuroglancer" not in told
-
-
-def test_pictures_come_first_and_nothing_covers_them(open_page) -> None:
-    for viewport in (LARGE, SMALL):
-        page = open_page(viewport)
-        boxes = [picture.bounding_box() for picture in page.locator(SAMPLE).all()]
-        assert boxes[0]["y"] < 0.4 * viewport["height"]
-        bar = page.locator("#cb-answers").bounding_box()
-        first_row = [box for box in boxes if box["y"] == pytest.approx(boxes[0]["y"], abs=2)]
-        assert all(box["y"] + box["height"] <= bar["y"] for box in first_row)
 
 
 @pytest.mark.parametrize(("viewport", "scheme"), [(LARGE, "dark"), (SMALL, "light")])

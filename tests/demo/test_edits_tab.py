@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from small_demo import free_port
 from small_review import APPLIED, QUEUE, expected_gain, write_small_review
 
@@ -17,9 +18,7 @@ from connectomebench.proofreading.edit_log import read_edits
 from connectomebench.review.edit_evidence import find_evidence
 from connectomebench.review.review_session import ReviewSession
 
-CHROMIUM = Path("/usr/bin/chromium")
 A, B, C, D = (edit.edit_id for edit in QUEUE)
-OPTIONS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +42,7 @@ def told(page: Any) -> list[str]:
     return [row.inner_text().replace("\n", " ") for row in page.query_selector_all(".cb-edit")]
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
 def test_edits_are_ranked_shown_and_reviewed(address: str, out: Path):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     axe_api = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     gains = {
         "Merge waits for a decision 70% sure": expected_gain(0.7, 240, 600),
@@ -57,8 +54,7 @@ def test_edits_are_ranked_shown_and_reviewed(address: str, out: Path):
     ranked = sorted(gains.items(), key=lambda item: -item[1])
     expected = [f"{rank}. {text} · {gain:.2g} bits" for rank, (text, gain) in enumerate(ranked, 1)]
     foreign, failed = [], []
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=OPTIONS)
+    with chromium() as browser:
         for viewport in ({"width": 1440, "height": 900}, {"width": 390, "height": 844}):
             phone = viewport["width"] < 600
             context = browser.new_context(viewport=viewport, has_touch=phone)
@@ -114,7 +110,6 @@ def test_edits_are_ranked_shown_and_reviewed(address: str, out: Path):
             assert ReviewSession(out).decide("bob", A, "reject", 0.0) is False
             assert ReviewSession(out).undo("bob") is not None
             context.close()
-        browser.close()
     assert foreign == [] and failed == []
 
 

@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+from chromium import chromium
 from small_demo import free_port
 from small_places import write_places
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 
 
@@ -20,8 +19,7 @@ def test_a_person_looks_around(tmp_path: Path):
     write_places(tmp_path / "data")
     running = serve(tmp_path / "data", "127.0.0.1", free_port(), wait=False)
     try:
-        with sync_api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        with chromium() as browser:
             page = browser.new_page(viewport={"width": 1440, "height": 900})
             page.set_default_timeout(60_000)
             failed: list[str] = []
@@ -71,6 +69,5 @@ def test_a_person_looks_around(tmp_path: Path):
             page.locator("#cb-look-answer-0").click()
             sync_api.expect(state.locator(".cb-verdict")).to_be_in_viewport(ratio=1)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            browser.close()
     finally:
         running.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,3 +22,11 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     (tmp_path / "home" / SECRETS).mkdir(parents=True)
     return tmp_path / "home"
+
+
+@pytest.fixture
+def checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Import and draw in this process, which has imported already; a test that goes without does it in another."""
+    for name in ("machine", "packages"):
+        module = import_module(f"connectomebench.doctor.{name}")
+        monkeypatch.setattr(module, "apart", lambda function, *words, **env: function(*words))

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from species_stand_in import TOKEN, LocalServer, by_name, keep
 
 from connectomebench.build.config import load_config
+from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.doctor.access import access_of
 from connectomebench.doctor.checks import is_ready
@@ -116,16 +114,19 @@ def test_an_address_that_is_none_is_told_before_anything_is_asked(server: LocalS
         config_target(load_config(path), tmp_path)
 
 
-def test_command_with_a_configuration(server: LocalServer, home: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("checked_here")
+def test_command_with_a_configuration(
+    server: LocalServer, home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     keep_own(home, server)
     path = written(tmp_path, OWN_GRAPH, server)
-    command = [sys.executable, "-m", "connectomebench", "doctor", "--out", str(home)]
-    done = subprocess.run(
-        [*command, "--config", str(path)], capture_output=True, text=True, timeout=120, env={**os.environ}
-    )
-    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stdout + done.stderr
-    lines = {line[9:].split("  ")[0]: line for line in done.stdout.splitlines()}
+    words = ["doctor", "--out", str(home), "--config", str(path)]
+    status = main(words)
+    out, err = capsys.readouterr()
+    assert status == 1 and "Traceback" not in err, out + err
+    lines = {line[9:].split("  ")[0]: line for line in out.splitlines()}
     assert lines["roots"].startswith("missing") and "3 GB" in lines["cache"]
     assert {asked for _, asked, _ in server.asked} == {GRAPH_INFO, "/em/info"}
-    both = subprocess.run([*command, "--config", str(path), "--species", "fly"], capture_output=True, timeout=60)
-    assert both.returncode == 2
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--species", "fly"])
+    assert "not allowed with argument" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 from lxml import html
 
 from connectomebench.economics.analysis import Analysis, cost_line, costs
@@ -16,8 +17,6 @@ from connectomebench.economics.assumptions import Assumptions, read_assumptions
 from connectomebench.economics.cost import RESULTS, SCENARIOS, cost, estimate
 from connectomebench.economics.page import page as draw_page
 from connectomebench.economics.page import write_analysis
-
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 @pytest.fixture(scope="session")
@@ -27,11 +26,7 @@ def written(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def page(written: Path) -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    if not CHROMIUM.exists():
-        pytest.skip("needs Chromium in /usr/bin")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -39,7 +34,6 @@ def page(written: Path) -> Iterator[Any]:
         page.goto(written.as_uri())
         yield page
         assert not [url for url in asked if not url.startswith(("file:", "data:"))]
-        browser.close()
 
 
 def some_assumptions(seed: int) -> Assumptions:

@@ -11,11 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromium import chromium, needs_chromium
 from datasets import Dataset
 from mask_rows import TASK, row
+from page_address import address
 from PIL import Image
 from stored_rows import row as choice_row
-from test_rating_page import CHROMIUM, address, wait_for
+from test_rating_page import wait_for
 
 from connectomebench.core.part_masks import NOTHING, STAYS, TAKEN, decode_masks, read_mask
 from connectomebench.core.tasks import MESH_VIEWS, get_task
@@ -26,8 +28,7 @@ from connectomebench.evaluation.results import read_results, summarise
 from connectomebench.human_eval.app import AppPage
 from connectomebench.human_eval.rating import Rater, rate, summary_line
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytestmark = needs_chromium
 pytest.importorskip("gradio", reason="needs gradio")
 
 CHOICES = "merge_action_multiple_choice"
@@ -42,20 +43,18 @@ def table(task: str, rows: list[dict[str, Any]]) -> Rows:
 @pytest.fixture
 def served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Open the rating page of some rows; gives the page and a queue with the file of records."""
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
 
         def serve(rows: Rows) -> tuple[Any, Queue[Path]]:
             ended: Queue[Path] = Queue()
             work = lambda: ended.put(rate(rows, Rater("ada"), tmp_path, AppPage(browser=False)))  # noqa: E731
             Thread(target=work, daemon=True).start()
             page = browser.new_page(viewport={"width": 1200, "height": 900})
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(60_000)
             page.goto(address(lambda: capsys.readouterr().out))
             return page, ended
 
         yield serve
-        browser.close()
 
 
 def draw(page: Any, view: str, corners: list[tuple[float, float]]) -> None:
@@ -102,7 +101,7 @@ def test_masks_are_drawn_and_scored_like_those_of_a_model(served: Any) -> None:
         page.keyboard.press("4")
     wait_for(page, "cover", "2 of 2 done")
     page.keyboard.press("Enter")
-    path = ended.get(timeout=20)
+    path = ended.get(timeout=60)
 
     frame = read_results(path)
     stored = {one["sample_id"]: one for one in rows.dataset}
@@ -147,6 +146,6 @@ def test_only_the_candidates_of_the_row_are_offered(served: Any) -> None:
     page.keyboard.press("1")
     wait_for(page, "cover", "1 of 1 done")
     page.keyboard.press("Enter")
-    frame = read_results(ended.get(timeout=20))
+    frame = read_results(ended.get(timeout=60))
     assert frame["prediction"].tolist() == ["b"]
     assert frame["probability"].tolist() == pytest.approx([1 / 3])

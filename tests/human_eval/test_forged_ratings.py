@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,8 +12,10 @@ from typing import Any
 
 import httpx
 import pytest
+from chromium import chromium
+from forked import forked_command
+from page_address import address
 
-CHROMIUM = Path("/usr/bin/chromium")
 CALL = "gradio_api/component_server"
 
 
@@ -40,13 +39,10 @@ def sitting(rated_dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("ratings")
     words = ["human-eval", "--dataset", str(rated_dataset), "--species", "fly", "--rater", "ada", "--all"]
     words += ["--no-browser", "--out", str(folder), "--allow-host", "lab.example.org"]
-    command = [sys.executable, "-m", "connectomebench", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        found = re.search(r"(http://127\.0\.0\.1:\d+/)\?key=[\w-]+", process.stdout.readline())
-        assert found is not None
-        yield Sitting(found.group(), found[1], folder)
-        process.kill()
+    log = tmp_path_factory.mktemp("log") / "log"
+    with forked_command(words, log), open(log) as printed:
+        found = address(printed.read)
+        yield Sitting(found, found.partition("?")[0], folder)
 
 
 def rating(number: int, component: int) -> str:
@@ -114,9 +110,7 @@ send();
 </script><iframe src=%(url)s></iframe>"""
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
 def test_a_page_of_another_site_in_the_same_browser_rates_nothing(sitting: Sitting, person: httpx.Client) -> None:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     before = sitting.rated()
     body = rating(before, component_of(person))
     page_text = (ATTACK % {"url": json.dumps(sitting.url), "body": json.dumps(body)}).encode()
@@ -134,12 +128,8 @@ def test_a_page_of_another_site_in_the_same_browser_rates_nothing(sitting: Sitti
     server = ThreadingHTTPServer(("127.0.0.1", 0), Evil)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     port = server.server_address[1]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=str(CHROMIUM),
-            # a name of somebody else that leads to this machine, as after DNS rebinding
-            args=["--no-sandbox", "--host-resolver-rules=MAP evil.example 127.0.0.1"],
-        )
+    # a name of somebody else that leads to this machine, as after DNS rebinding
+    with chromium("--host-resolver-rules=MAP evil.example 127.0.0.1") as browser:
         context = browser.new_context()
         page = context.new_page()
         page.goto(sitting.address)
@@ -154,6 +144,5 @@ def test_a_page_of_another_site_in_the_same_browser_rates_nothing(sitting: Sitti
         rebound = context.new_page()
         own_port = sitting.url.rstrip("/").rpartition(":")[2]
         assert rebound.goto(f"http://evil.example:{own_port}/").status == 403
-        browser.close()
     server.shutdown()
     assert sitting.rated() == before

@@ -3,38 +3,25 @@
 from __future__ import annotations
 
 import re
-import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from queue import Queue
 from threading import Thread
 
 import pytest
+from chromium import chromium, needs_chromium
+from forked import forked_command
+from page_address import address
 
 from connectomebench.cli import main
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.results import read_results
 
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
-sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
+pytestmark = needs_chromium
+pytest.importorskip("gradio", reason="needs gradio")  # before the process is copied
 
 READY = "document.querySelector('.page')?.ariaBusy === null"
 PAUSE_S = 0.5
-
-
-def address(told: Callable[[], str]) -> str:
-    """Wait for the address of the page among what the command prints."""
-    text = ""
-    for _ in range(600):
-        text += told()
-        if found := re.search(r"http://127\.0\.0\.1:\d+/\?key=[\w-]+", text):
-            return found.group()
-        time.sleep(0.05)
-    raise AssertionError(text)
 
 
 def wait_for(page, stage: str, progress: str) -> None:
@@ -61,21 +48,17 @@ def test_four_rows_by_keyboard_with_a_crash_between(rows: Rows, rated_dataset: P
         bodies.extend(reply.body() for reply in read)
         replies.clear()
 
-    command = [sys.executable, "-m", "connectomebench", *words]
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
-        sync_api.sync_playwright() as playwright,
+        forked_command(words, tmp_path / "log") as process,
+        open(tmp_path / "log") as printed,
+        chromium() as browser,
     ):
         try:
-            # needed below; imported while the process starts
-            pytest.importorskip("gradio", reason="needs gradio")
-            browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
             page = browser.new_page()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(60_000)
             page.on("request", lambda request: asked.append(request.url))
             page.on("response", lambda reply: replies.append(reply))
-            assert process.stdout is not None
-            reply = page.goto(address(process.stdout.readline))
+            reply = page.goto(address(printed.read))
             assert "default-src 'self'" in reply.headers["content-security-policy"]
             wait_for(page, "cover", "0 of 4 done")
             rate(page, "Enter", then="1 of 4")
@@ -91,8 +74,8 @@ def test_four_rows_by_keyboard_with_a_crash_between(rows: Rows, rated_dataset: P
             rate(page, "Backspace", then="3 of 4")
             read_replies()
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.kill()
+            process.join()
 
         capsys.readouterr()
         ended: Queue[int] = Queue()
@@ -106,8 +89,7 @@ def test_four_rows_by_keyboard_with_a_crash_between(rows: Rows, rated_dataset: P
         rate(page, "n", "5", then="4 of 4 done", stage="cover")
         read_replies()
         page.keyboard.press("Enter")
-        assert ended.get(timeout=20) == 0
-        browser.close()
+        assert ended.get(timeout=60) == 0
 
     said = capsys.readouterr().out
     assert re.search(r"person-ada on merge_action/fly/test: balanced accuracy 0\.\d+ \[.*n=4, 4 groups", said)

@@ -12,6 +12,7 @@ from published_files import HUMAN_TRUTH, evaluation, files, open_bins, sitting, 
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results
+from connectomebench.reproduction import reproduce
 from connectomebench.reproduction.accuracy_differences import accuracy_differences
 from connectomebench.reproduction.checkpoints import parse_checkpoint
 from connectomebench.reproduction.differences import right_share
@@ -79,6 +80,12 @@ KINDS: dict[str, tuple[str, Any]] = {
 }
 
 
+@pytest.fixture
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw nothing: tests of the page and of figures look at those of the whole folder."""
+    monkeypatch.setattr(reproduce, "write_figures", lambda *_: [])
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_folder_of_one_kind_alone_whatever_its_names(tmp_path: Path, kind: str) -> None:
     name, content = KINDS[kind]
@@ -86,6 +93,7 @@ def test_a_folder_of_one_kind_alone_whatever_its_names(tmp_path: Path, kind: str
     assert [f.used for f in found.files] == [True] and "left out" not in found.files[0].state
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_the_page_says_whether_there_are_programs(tmp_path: Path) -> None:
     write_file(tmp_path / "in" / "a.json", {FROZEN: outputs()})
     page = report_published(tmp_path / "in", tmp_path / "out", resamples=20).read_text()
@@ -213,6 +221,7 @@ def test_a_left_out_session_is_not_said_to_be_absent(tmp_path: Path) -> None:
     assert any("1 file is left out" in line for line in lines if line.startswith("Person 1"))
 
 
+@pytest.mark.usefixtures("without_figures")
 def test_samples_without_any_answer_under_each_rule(tmp_path: Path) -> None:
     """Twelve samples, six of them yes: four are answered, three rightly; the others hold no answer in any vote."""
     votes: list[list[bool | None]] = [[None] * 3 for _ in range(12)]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from connectomebench.cli import main
 
 
 def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) -> int:
@@ -20,7 +25,50 @@ def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) ->
     timeout_s
         Afterwards it is killed.
     """
+    return run_forked_together([work], [log], timeout_s)[0]
 
+
+def run_forked_together(
+    works: Sequence[Callable[[], object]], logs: Sequence[Path], timeout_s: float = 120
+) -> list[int]:
+    """Run functions side by side, each in a process of its own; see :func:`run_forked`."""
+    processes = [_start(work, log) for work, log in zip(works, logs, strict=True)]
+    deadline = time.monotonic() + timeout_s
+    for process in processes:
+        process.join(max(deadline - time.monotonic(), 0))
+    late = [process for process in processes if process.is_alive()]
+    for process in late:
+        process.kill()
+        process.join()
+    if late:
+        written = "\n".join(log.read_text()[-2000:] for log in logs)
+        raise TimeoutError(f"not ended after {timeout_s:g} s:\n{written}")
+    codes = [process.exitcode for process in processes]
+    assert None not in codes
+    return [code for code in codes if code is not None]
+
+
+@contextmanager
+def forked_command(words: Sequence[str], log: Path) -> Iterator[BaseProcess]:
+    """Run ``connectomebench`` in a process of its own, which is killed at the end of the block.
+
+    Parameters
+    ----------
+    words
+        Of the command line, without its first.
+    log
+        File for what it prints; there when the block begins.
+    """
+    log.touch()
+    process = _start(lambda: sys.exit(main(list(words))), log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def _start(work: Callable[[], object], log: Path) -> BaseProcess:
     def logged() -> None:
         with open(log, "w", buffering=1) as stream:
             sys.stdout = sys.stderr = stream
@@ -28,10 +76,4 @@ def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) ->
 
     process = multiprocessing.get_context("fork").Process(target=logged)
     process.start()
-    process.join(timeout_s)
-    if process.is_alive():
-        process.kill()
-        process.join()
-        raise TimeoutError(f"not ended after {timeout_s:g} s:\n{log.read_text()[-2000:]}")
-    assert process.exitcode is not None
-    return process.exitcode
+    return process

@@ -43,7 +43,7 @@ class HubClient:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=20)
+        self._process.wait(timeout=120)
 
     def _call(self, call: str, env: dict[str, str], **arguments: Any) -> Any:
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -59,4 +59,4 @@ def linger(name: str, folder: str) -> None:
     path = Path(folder, "pid")
     path.with_suffix(".part").write_text(str(os.getpid()), encoding="utf-8")
     path.with_suffix(".part").rename(path)
-    time.sleep(60)
+    time.sleep(600)

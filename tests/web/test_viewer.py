@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 import pytest
+from chromium import chromium
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -29,7 +29,6 @@ from connectomebench.web.access import Access
 from connectomebench.web.guard import Guard
 from connectomebench.web.viewer_files import viewer_css, viewer_routes
 
-CHROMIUM = Path("/usr/bin/chromium")
 SIDE = 256
 SITE = Site("merge_action", CENTER, EXTENT, (Part(1, "base"), Part(2, "candidate")), "no", (1, 2), (), "control")
 PAGE = f"""<!doctype html><title>viewer</title><style>{viewer_css()}
@@ -85,16 +84,12 @@ def served(scene: bytes) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium in /usr/bin")
 def test_the_views_are_the_pictures():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright")
     meshes = crossing_tubes()
     drawn = CpuEngine(1).render(meshes, [BLUE, ORANGE], CENTER, EXTENT, SIDE)
     asked: list[str] = []
     wrong: list[str] = []
-    with served(site_scene(SITE, meshes)) as url, sync_api.sync_playwright() as playwright:
-        options = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-        browser = playwright.chromium.launch(executable_path=str(CHROMIUM), args=options)
+    with served(site_scene(SITE, meshes)) as url, chromium() as browser:
         page = browser.new_page(viewport={"width": 600, "height": 500})
         page.set_default_timeout(60_000)
         page.on("request", lambda request: asked.append(request.url))
@@ -137,6 +132,5 @@ def test_the_views_are_the_pictures():
         turned = state()
         assert turned["view"] == "" and abs(turned["position"][0]) > 1
         assert np.linalg.norm(turned["position"]) == pytest.approx(8)
-        browser.close()
     assert not wrong and not [one for one in asked if not one.startswith((url, "data:", "blob:"))]
     assert {one.rsplit("/", 1)[1] for one in asked if "/viewer/" in one} == {"viewer.js", *PUBLISHED}
