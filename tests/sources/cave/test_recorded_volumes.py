@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fastremap
 import numpy as np
 import pytest
 from graph_truth import Truth
@@ -19,7 +20,7 @@ pytestmark = pytest.mark.skipif(not RECORDING.exists(), reason=NO_RECORDING)
 
 def test_volumes_are_those_of_the_tables(recorded_server: ReplayServer, truth: Truth) -> None:
     voxels, gray = read_volumes(recorded_server)
-    ids, sizes = np.unique(voxels, return_counts=True)
+    ids, sizes = fastremap.unique(voxels, return_counts=True)
     assert np.array_equal(ids, truth.table["supervoxel_id"])
     assert np.array_equal(sizes, truth.table["size_voxels"])
     assert darkness_of_borders(voxels, gray) > 10
