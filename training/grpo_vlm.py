@@ -27,7 +27,7 @@ run, bit for bit on a CPU; in later epochs trl (1.16) visits rows in another ord
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,9 +42,9 @@ from connectomebench.environment.training import LEAST_TOKENS, check_tools, epis
 from connectomebench.finetuning.adapter import lora_config, open_base
 from connectomebench.finetuning.completions import ANALYSIS, ANSWER, STYLES
 from connectomebench.finetuning.data import load_training_data
+from connectomebench.finetuning.questions import questions
 from connectomebench.finetuning.rewards import (
     DISTANCE_SCALE_NM,
-    REWARD_COLUMNS,
     REWARDS,
     Reward,
     make_rewards,
@@ -62,8 +62,6 @@ from connectomebench.finetuning.settings import (
 from connectomebench.finetuning.trainer import explain_errors, finish_adapter, load_for_training
 from connectomebench.models.chat import MAX_NEW_TOKENS
 from connectomebench.models.checkpoints import prepare_output, resume_training
-from connectomebench.models.images import decode
-from connectomebench.models.prompt import AnswerStyle, messages
 
 if TYPE_CHECKING:
     from trl.trainer.grpo_config import GRPOConfig
@@ -152,18 +150,6 @@ def defaults(on_gpu: bool) -> dict[str, Any]:
         "gradient_checkpointing": True,
         "logging_steps": 1,
         "report_to": "none",
-    }
-
-
-def questions(
-    batch: Mapping[str, Sequence[Any]], confidence: bool, style: AnswerStyle = ANSWER
-) -> dict[str, list[Any]]:
-    """Build prompts from stored rows, with the columns that rewards read; images are decoded here."""
-    rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-    return {
-        "prompt": [messages(row, style=style, confidence=confidence) for row in rows],
-        "images": [[decode(image) for image in row["images"]] for row in rows],
-        **{name: list(batch[name]) for name in REWARD_COLUMNS},
     }
 
 

@@ -21,7 +21,9 @@ def refuse(*args, **kwargs):
     raise AssertionError("looked something up outside")
 
 socket.socket.connect = socket.getaddrinfo = refuse
+sys.modules["transformers"] = None  # where it is there, evaluate imports all of it, and no metric needs it
 import evaluate
+del sys.modules["transformers"]
 rows = {
     "balanced_accuracy": ([1, 0], [1, 1]),
     "brier_score_multiclass": ([[0.5, 0.5]], [1]),

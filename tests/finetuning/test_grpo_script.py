@@ -12,11 +12,9 @@ from statistics import mean
 import pytest
 import yaml
 from small_training import options_for, run_script
-from stored_rows import row, write_dataset
+from stored_rows import write_dataset
 
-from connectomebench.finetuning.rewards import REWARD_COLUMNS
 from connectomebench.models.model_record import read_record
-from connectomebench.models.prompt import messages
 
 SCRIPT = Path(__file__).parents[2] / "training" / "grpo_vlm.py"
 STEPS = 10
@@ -148,18 +146,3 @@ def test_what_cannot_work_is_refused_before_anything_is_read(more: tuple[str, ..
     with pytest.raises(SystemExit, match=message):
         reinforce(*missing, *more, "--output_dir", str(tmp_path / "adapter"))
     assert not (tmp_path / "adapter").exists()
-
-
-def test_confidence_is_asked_for_where_it_is_paid():
-    questions = runpy.run_path(str(SCRIPT))["questions"]
-    stored = [row(1, "yes"), row(2, "no")]
-    batch = {name: [one[name] for one in stored] for name in stored[0]}
-    plain, asked = questions(batch, confidence=False), questions(batch, confidence=True)
-    assert plain.keys() == asked.keys() == {"prompt", "images", *REWARD_COLUMNS}
-    assert plain["answer"] == ["yes", "no"] and [len(images) for images in plain["images"]] == [3, 3]
-    for told in (plain, asked):
-        for turns, images in zip(told["prompt"], told["images"], strict=True):
-            assert sum(part["type"] == "image" for part in turns[-1]["content"]) == len(images)
-    analysed = questions(batch, confidence=False, style="analysis")
-    assert analysed["prompt"] == [messages(one, style="analysis") for one in stored] != plain["prompt"]
-    assert "<confidence>" not in str(plain["prompt"]) and str(asked["prompt"]).count("<confidence>") == 2

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,25 +39,29 @@ FILES = {
     "training_log.json",
 }
 
-STOCK = """
-import json, sys
-sys.modules["connectomebench"] = None
-import torch
-from peft import PeftModel
-from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
-torch.set_num_threads(1)
-base, adapter, asked, out = sys.argv[1:]
-model = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base, dtype="float32"), adapter).eval()
-processor = AutoProcessor.from_pretrained(base)
-asked = json.load(open(asked))
-text = processor.apply_chat_template(asked["messages"], tokenize=False, add_generation_prompt=True)
-inputs = processor(text=[text], images=[[Image.open(path) for path in asked["images"]]], return_tensors="pt")
-with torch.inference_mode():
-    logits = model(**inputs).logits[0, -1].tolist()
-    with model.disable_adapter():
-        json.dump({"adapted": logits, "base": model(**inputs).logits[0, -1].tolist()}, open(out, "w"))
-"""
+
+def answer_by_stock_tools(base: Path, adapter: Path, asked: Path, out: Path) -> None:
+    """Load base and adapter where this package cannot be imported, and write the scores of the next token."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "connectomebench"]:
+        del sys.modules[name]
+    sys.modules["connectomebench"] = None  # pyright: ignore[reportArgumentType]
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForImageTextToText, AutoProcessor
+
+    torch.set_num_threads(1)
+    plain = AutoModelForImageTextToText.from_pretrained(base, dtype="float32")
+    model = PeftModel.from_pretrained(plain, str(adapter)).eval()
+    processor = AutoProcessor.from_pretrained(base)
+    question = json.loads(asked.read_text())
+    text = processor.apply_chat_template(question["messages"], tokenize=False, add_generation_prompt=True)
+    images = [Image.open(path) for path in question["images"]]
+    inputs = processor(text=[text], images=[images], return_tensors="pt")
+    with torch.inference_mode():
+        adapted = model(**inputs).logits[0, -1].tolist()
+        with model.disable_adapter():
+            unadapted = model(**inputs).logits[0, -1].tolist()
+    out.write_text(json.dumps({"adapted": adapted, "base": unadapted}))
 
 
 def weights(folder: Path) -> dict[str, np.ndarray]:
@@ -176,8 +179,9 @@ def test_adapter_needs_nothing_of_this_package(training: Training, tmp_path: Pat
         decode(image).save(path)
     asked, out = tmp_path / "asked.json", tmp_path / "logits.json"
     asked.write_text(json.dumps({"messages": messages(row), "images": [str(path) for path in paths]}))
-    command = [sys.executable, "-c", STOCK, str(training.base), str(training.folder), str(asked), str(out)]
-    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    log = tmp_path / "stock.log"
+    ended = run_forked(lambda: answer_by_stock_tools(training.base, training.folder, asked, out), log)
+    assert ended == 0, log.read_text()[-2000:]
     stock = json.loads(out.read_text())
 
     ours = load_vlm(training.folder)

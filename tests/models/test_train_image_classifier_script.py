@@ -4,15 +4,16 @@ import json
 import os
 import runpy
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from classified_rows import one_thread, write_backbone, write_classified_rows
-from forked import run_forked
+from forked import run_forked, run_forked_together
 from safetensors.torch import load_file
 
 from connectomebench.models.image_classifier_trainer import ViewTrainer
@@ -113,17 +114,33 @@ def test_resumes_after_kill_9_to_the_same_weights(home: Path, monkeypatch) -> No
     assert read_record(home / "killed") == read_record(home / "unbroken")
 
 
+def run_as_one_of_two(monkeypatch, rank: int, port: int, *options: str) -> None:
+    """Run the script as `accelerate launch` does: what it tells its processes is in the environment."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    told = {"MASTER_ADDR": "127.0.0.1", "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    # the launcher holds the store in which they find each other
+    told |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
+    for name, value in {**numbers, **told}.items():
+        monkeypatch.setenv(name, str(value))
+    with open(f"printed-{rank}", "w") as printed, redirect_stdout(printed):
+        run(monkeypatch, *options)
+
+
 def test_two_processes_learn_what_one_learns(home: Path, monkeypatch) -> None:
+    from torch.distributed import TCPStore
+
     options = [*OPTIONS, *GRID, "--epochs", "1"]
-    # the module of accelerate-launch: that of accelerate imports what all its commands need
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu"]
-    launch += ["--num_processes", "2", "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launch += ["--main_process_port", "0", str(SCRIPT), *options, "--output_dir", "two", "--batch_size", "4"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    two = subprocess.run(launch, env=environment, capture_output=True, timeout=200)
-    assert two.returncode == 0, two.stderr.decode()[-2000:]
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = [*options, "--output_dir", "two", "--batch_size", "4"]
+    works = [partial(run_as_one_of_two, monkeypatch, rank, store.port, *shared) for rank in range(2)]
+    logs = [home / f"{rank}.log" for rank in range(2)]
+    assert run_forked_together(works, logs) == [0, 0], [log.read_text()[-2000:] for log in logs]
     # the first process alone prints
-    assert json.loads(two.stdout)["rows"] == 32
+    assert json.loads((home / "printed-0").read_text())["rows"] == 32
+    assert (home / "printed-1").read_text() == ""
     run(monkeypatch, *options, "--output_dir", "one")
     assert [read_record(home / name).config["processes"] for name in ("two", "one")] == [2, 1]
     one = load_file(home / "one" / "model.safetensors")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
-import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from queue import Empty, Queue
 from typing import Any
 
 import pytest
@@ -25,37 +24,43 @@ START_S = 120
 RUNNING = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
 
 
+def serve(folder: Path, log: Path) -> None:
+    """Run `transformers serve` in this process, which has imported already what it needs."""
+    import torch
+    from transformers.cli.transformers import main
+
+    os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    sys.argv = ["transformers", "serve", str(folder), "--host", "127.0.0.1", "--port", "0", "--device", "cpu"]
+    with open(log, "w", buffering=1) as stream:
+        sys.stdout = sys.stderr = stream
+        main()
+
+
 @pytest.fixture(scope="module")
-def served(tiny_vlm: Path) -> Iterator[str]:
+def served(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the tiny model."""
     pytest.importorskip("fastapi", reason="transformers serve needs fastapi")
-    command = [Path(sys.executable).with_name("transformers"), "serve", tiny_vlm]
-    command += ["--host", "127.0.0.1", "--port", "0", "--device", "cpu"]
-    process = subprocess.Popen(
-        list(map(str, command)),
-        env=os.environ | {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    lines: Queue[str] = Queue()
-    # read to the end, or the server stops once the pipe is full
-    threading.Thread(target=lambda: [lines.put(line) for line in process.stderr or ()], daemon=True).start()
-    told = []
+    import torch  # noqa: F401
+    import transformers  # noqa: F401
+
+    log = tmp_path_factory.mktemp("served") / "log"
+    log.touch()
+    process = multiprocessing.get_context("fork").Process(target=serve, args=(tiny_vlm, log))
+    process.start()
     try:
-        while not (found := RUNNING.search(told[-1] if told else "")):
-            told.append(lines.get(timeout=START_S))
+        deadline = time.monotonic() + START_S
+        while not (found := RUNNING.search(log.read_text())):
+            if not process.is_alive() or time.monotonic() > deadline:
+                pytest.fail(f"transformers serve did not start: {log.read_text()[-2000:]}")
+            time.sleep(0.05)
         yield f"{found[1]}/v1"
-    except Empty:
-        pytest.fail(f"transformers serve did not start: {told[-5:]}")
     finally:
         process.terminate()
-        try:
-            process.wait(timeout=20)
-        except subprocess.TimeoutExpired:
+        process.join(20)
+        if process.is_alive():
             process.kill()
-            process.wait()
+            process.join()
 
 
 def test_a_served_model_replies_as_it_does_here(served: str, tiny_vlm: Path) -> None:

@@ -111,7 +111,7 @@ with suppress(Exception):  # no EGL
     moderngl.create_context(standalone=True, backend="egl")
 octarine_problem()
 print(find_adapter())
-import torch, torchvision, triton
+import torch, triton
 """
     done = run_python(code)
     assert done.returncode == 0, done.stderr

@@ -21,7 +21,7 @@ from connectomebench.sources.factory import open_source
 from connectomebench.sources.family import SegmentationFamily
 
 VOXEL_NM = 10.0
-LENGTH, WIDTH, ROWS = 160, 12, 7
+LENGTH, WIDTH, ROWS = 160, 12, 5
 # where each segmentation cuts its tubes, by tube number modulo 3: the first cut is the same in both
 CUTS = {"coarse": {0: (40,), 1: (110,)}, "fine": {0: (42, 90), 1: (110,), 2: (60,)}}
 

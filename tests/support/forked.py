@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -24,14 +25,27 @@ def run_forked(work: Callable[[], object], log: Path, timeout_s: float = 120) ->
     timeout_s
         Afterwards it is killed.
     """
-    process = _start(work, log)
-    process.join(timeout_s)
-    if process.is_alive():
+    return run_forked_together([work], [log], timeout_s)[0]
+
+
+def run_forked_together(
+    works: Sequence[Callable[[], object]], logs: Sequence[Path], timeout_s: float = 120
+) -> list[int]:
+    """Run functions side by side, each in a process of its own; see :func:`run_forked`."""
+    processes = [_start(work, log) for work, log in zip(works, logs, strict=True)]
+    deadline = time.monotonic() + timeout_s
+    for process in processes:
+        process.join(max(deadline - time.monotonic(), 0))
+    late = [process for process in processes if process.is_alive()]
+    for process in late:
         process.kill()
         process.join()
-        raise TimeoutError(f"not ended after {timeout_s:g} s:\n{log.read_text()[-2000:]}")
-    assert process.exitcode is not None
-    return process.exitcode
+    if late:
+        written = "\n".join(log.read_text()[-2000:] for log in logs)
+        raise TimeoutError(f"not ended after {timeout_s:g} s:\n{written}")
+    codes = [process.exitcode for process in processes]
+    assert None not in codes
+    return [code for code in codes if code is not None]
 
 
 @contextmanager

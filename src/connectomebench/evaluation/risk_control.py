@@ -33,6 +33,8 @@ PERSON = "person"
 NEVER = float("inf")
 """Threshold that no confidence reaches: everything goes to a person."""
 RESPLITS = 200
+# thresholds times rows that are looked at at once
+_PORTION = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -286,10 +288,18 @@ def _group_losses(
     """Return the share of wrong rows at each threshold in each group, shape (thresholds, groups), and the groups."""
     names, index = np.unique(answers.groups, return_inverse=True)
     size = np.bincount(index)
-    losses = np.empty((len(thresholds), len(names)))
-    for i, threshold in enumerate(thresholds):
-        wrong = _is_wrong(answers.wrong, _answering_stage(answers.confidence, float(threshold)))
-        losses[i] = np.bincount(index, weights=wrong, minlength=len(names)) / size
+    n_groups, n_rows = len(names), len(index)
+    losses = np.empty((len(thresholds), n_groups))
+    portion = max(1, _PORTION // max(1, n_rows))
+    for start in range(0, len(thresholds), portion):
+        levels = thresholds[start : start + portion, np.newaxis]
+        wrong = np.zeros((len(levels), n_rows), bool)
+        # from the last stage to the first: the first that is sure decides
+        for confidence, own in zip(answers.confidence[::-1], answers.wrong[::-1], strict=True):
+            wrong = np.where((confidence >= levels) & (confidence >= 0), own, wrong)
+        level, row = np.nonzero(wrong)
+        counts = np.bincount(level * n_groups + index[row], minlength=len(levels) * n_groups)
+        losses[start : start + portion] = counts.reshape(len(levels), n_groups) / size
     return losses, names
 
 

@@ -27,7 +27,7 @@ source:
     meshes: voxels
     requests: {wait_s: 0.01, longest_wait_s: 0.05}
     survey: {cutout_nm: 900, label_voxel_nm: 10, border_nm: 60, min_body_voxels: 500, places_per_batch: 4}
-    skeleton: {downsample: [2, 2, 2], dust_voxels: 200}
+    skeleton: {downsample: [3, 3, 3], dust_voxels: 200}
 tasks: [merge_action]
 sites: {extent_nm: [300, 450], min_segment_voxels: 300, merge_match_nm: 400}
 proposals: {reach_nm: 900}

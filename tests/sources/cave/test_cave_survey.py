@@ -180,12 +180,16 @@ def test_skeletons_lie_inside_their_segments(number: int, archive: Archive, grou
     assert found is not None and found.skeletons
     edit = next(j.operation for j in archive.history.judged if j.operation.operation_id == number)
     segments = ground.segments(edit.before)[ground.rows]
-    box = Box.around(edit.place_nm, archive.spec.config.survey.cutout_nm + 2 * VOXEL_NM)
+    step = archive.spec.config.skeleton.downsample[0]
+    box = Box.around(edit.place_nm, archive.spec.config.survey.cutout_nm + step * VOXEL_NM)
     for segment, skeleton in found.skeletons.items():
         assert segment in found.segments and box.contains(skeleton.nodes_nm).all()
         at = np.round(skeleton.nodes_nm / VOXEL_NM - OFFSET - 0.5).astype(int)
-        # voxels were taken two by two, so a node lies in the segment or beside it
-        beside = [(segments[tuple(slice(max(i - 2, 0), i + 3) for i in p)] == np.uint64(segment)).any() for p in at]
+        # some voxels became one, so a node lies in the segment or beside it
+        beside = [
+            (segments[tuple(slice(max(i - step // 2, 0), i + step // 2 + 1) for i in p)] == np.uint64(segment)).any()
+            for p in at
+        ]
         assert all(beside)
 
 
