@@ -22,6 +22,8 @@ BLUE = "#0072b2"
 """Colour of single-series data."""
 IDEAL: Any = {"color": SOFT, "linewidth": 1.2, "linestyle": (0, (4, 3))}
 """Style of the ideal or chance line."""
+PNG_DPI = 200
+"""Dots an inch of PNG files."""
 SETTINGS: Any = {"svg.hashsalt": "connectomebench", "font.family": "DejaVu Sans", "font.size": 9}
 
 _DARK = {INK: "#e4e9ef", SOFT: "#a5b0bc", LINE: "#36404b", PAGE: "#1a2027"}
@@ -55,7 +57,7 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def render(figure: Figure, kind: str, dpi: int = 200, *, within_page: bool = False) -> bytes:
+def render(figure: Figure, kind: str, dpi: int = PNG_DPI, *, within_page: bool = False) -> bytes:
     """Render a figure as png, pdf or svg bytes.
 
     Parameters

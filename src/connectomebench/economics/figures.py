@@ -151,7 +151,7 @@ def _grid(
     from matplotlib.figure import Figure
 
     with rc_context(SETTINGS):
-        figure = Figure(figsize=size, facecolor=PAGE, layout="constrained")
+        figure = Figure(figsize=size, facecolor=PAGE)
         panels = figure.subplots(rows, columns, squeeze=False, width_ratios=widths)
         figure.suptitle(title, color=INK, fontsize=11.5)
     for axes in panels.flat:
@@ -312,7 +312,7 @@ def _landscape(figure: Figure, axes: Axes, of: Totals, a: Assumptions) -> None:
     axes.add_patch(Rectangle((1.5, 2.0), 1.0, 1.0, fill=False, edgecolor="white", linewidth=1.8))
     if _FASTEST_S <= a.merge_s <= _SLOWEST_S and _FASTEST_S <= a.split_s <= _SLOWEST_S:
         axes.plot(a.merge_s, a.split_s, marker="+", markersize=11, markeredgewidth=2, color="white")
-    bar = figure.colorbar(shown, ax=axes, shrink=0.9)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.9, use_gridspec=False)
     bar.ax.yaxis.set_major_formatter(lambda value, _: f"${value:,.0f}")
     bar.ax.tick_params(labelsize=8)
     axes.grid(visible=False)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from connectomebench.cards.plotting import render, save
+from connectomebench.cards.plotting import PNG_DPI, render, save
 from connectomebench.core.files import write_json, write_text
 from connectomebench.core.version import __version__
 from connectomebench.economics.analysis import (
@@ -52,7 +52,6 @@ def write_analysis(found: Analysis, out: Path) -> Path:
     for name, (figure, _) in figures.items():
         for ending in ("png", "pdf"):
             save(figure, out / "figures" / f"{name}.{ending}")
-            figure.set_layout_engine("none")  # places are found once; finding them takes longest
     write_json(out / "economics.json", as_dict(found))
     path = out / "index.html"
     write_text(path, page(found, figures))
@@ -74,7 +73,17 @@ def draw(found: Analysis) -> dict[str, tuple[Figure, str]]:
         figures["patterns"] = (draw_patterns(largest), "Distributions and heavy tails side by side")
         figures["compact"] = (draw_compact(largest), "Ranked edits and shares of merges and splits")
     figures["cost"] = (draw_cost(found.totals, found.sourced.values), "What the main model costs")
+    for figure, _ in figures.values():
+        _find_places(figure)
     return figures
+
+
+def _find_places(figure: Figure) -> None:
+    """Lay a figure out once, and leave it without an engine: matplotlib would draw it twice for each file."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    figure.set_dpi(PNG_DPI)
+    ConstrainedLayoutEngine().execute(figure)
 
 
 def page(found: Analysis, figures: Mapping[str, tuple[Figure, str]]) -> str:
