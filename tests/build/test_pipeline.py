@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from forked import run_forked
+from killed_build import build_until_killed
 
 from connectomebench.build import balance, render_worker
 from connectomebench.build.config import DEFAULT_TASKS, load_config
@@ -89,27 +87,39 @@ def test_another_configuration_is_refused_and_nothing_changes(built: Path, small
     assert fingerprints(built) == before
 
 
-def test_a_build_killed_in_the_middle_ends_up_the_same(built_short: Path, short_config: Path, out: Path) -> None:
-    command = [sys.executable, "-m", "connectomebench", "build", "--config", str(short_config), "--out", str(out)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 300
-    while len(list(out.glob(".cache/drawn/**/[!.]*.parquet"))) < 2:
-        assert process.poll() is None, "the build ended before it could be killed"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    drawn = {p: p.stat().st_mtime_ns for p in out.glob(".cache/drawn/**/[!.]*.parquet")}
-    assert not list(out.glob("*/manifest.json"))
+def test_a_build_killed_in_the_middle_ends_up_the_same(
+    built_short: Path, short_config: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "killed.log"
+    ended = run_forked(partial(build_until_killed, short_config, out, "draw"), log)
+    assert ended == -signal.SIGKILL, log.read_text()[-2000:]
+    kept = sum(pq.read_metadata(p).num_rows for p in out.glob(".cache/drawn/**/[!.]*.parquet"))
+    assert kept > 0 and not list(out.glob("*/manifest.json"))
 
-    again = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    while not list(out.glob("*/manifest.json")) and again.poll() is None:
-        for path, when in drawn.items():
-            with suppress(FileNotFoundError):  # it has ended just now
-                assert path.stat().st_mtime_ns == when, "a finished chunk was drawn again"
-        time.sleep(0.2)
-    assert again.wait() == 0, again.stderr.read() if again.stderr else ""
+    rendered = count_rendered(monkeypatch)
+    build_datasets(load_config(short_config), out, short_config.parent)
+    # every site was rendered once, in one of the two processes
+    assert len(rendered) + kept == sum(sites_of(entry(out, task)) for task in fingerprints(out))
     assert fingerprints(out) == fingerprints(built_short) != {}
+
+
+def sites_of(made: dict[str, Any]) -> int:
+    """Return how many sites were drawn for a dataset, by its manifest."""
+    written = sum(sum(of.values()) for of in made["counts"].values())
+    return written + sum(sum(made["dropped"][step].values()) for step in ("drawing and matching", "partition"))
+
+
+def count_rendered(monkeypatch: pytest.MonkeyPatch) -> list[Site]:
+    """Note every site that is rendered from now on."""
+    rendered: list[Site] = []
+    render = render_worker.render_site_or_reason
+
+    def counted(site: Site, *arguments: Any) -> Any:
+        rendered.append(site)
+        return render(site, *arguments)
+
+    monkeypatch.setattr(render_worker, "render_site_or_reason", counted)
+    return rendered
 
 
 def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
@@ -162,14 +172,8 @@ def test_a_corrected_configuration_renders_only_what_changed(
     short_config: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that leaves one task out and one that is stopped keep what they rendered; other tasks are written."""
-    rendered: list[Site] = []
-    render, match = render_worker.render_site_or_reason, match_rendered
-
-    def counted(site: Site, *arguments: Any) -> Any:
-        rendered.append(site)
-        return render(site, *arguments)
-
-    monkeypatch.setattr(render_worker, "render_site_or_reason", counted)
+    rendered = count_rendered(monkeypatch)
+    match = match_rendered
     monkeypatch.setattr(balance, "match_rendered", lambda *a: ([], 0))
     config = load_config(short_config, {"controls.max_cases": 8})
     with pytest.raises(ConnectomeBenchError, match="no pair of a case and a comparable control"):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 import yaml
 from cave_ground import CHUNK, OFFSET, VOXEL_NM, Ground
 from forked import run_forked
+from killed_build import build_until_killed
 from replay_server import Faults, ReplayServer
 
 from connectomebench.build.config import load_config, parse_config
@@ -26,7 +26,6 @@ from connectomebench.core.partitions import PARTITIONS
 from connectomebench.core.site import Part, Site
 from connectomebench.dataset.manifest import read_manifest
 from connectomebench.dataset.schema import read_small_columns
-from connectomebench.execution.runner import ThreadRunner
 from connectomebench.sites.candidates import CandidateConfig, find_candidates, nearest_correction
 from connectomebench.sources.cave.archive import Archive
 from connectomebench.sources.cave.cave_source import CaveSource
@@ -274,20 +273,6 @@ def test_a_refused_token_stops_the_build_at_once_and_is_not_told(
         build_datasets(load_config(cave_config), tmp_path, base=cave_config.parent)
     assert "\n" not in str(stopped.value)
     assert site_server.requests - asked < 20
-
-
-def build_until_killed(config: Path, out: Path, step: str) -> None:
-    """Kill this process after the first job of a step; what is changed here is changed in it alone."""
-    whole = ThreadRunner.run
-
-    def run(runner: ThreadRunner, work: Callable, jobs: Sequence, label: str) -> Iterator:
-        for found in whole(runner, work, jobs, label):
-            yield found
-            if label == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    pytest.MonkeyPatch().setattr(ThreadRunner, "run", run)
-    build_datasets(load_config(config), out, base=config.parent)
 
 
 def test_a_build_killed_twice_ends_up_the_same(cave_built: Path, cave_config: Path, tmp_path: Path) -> None:
