@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import forked
 from stored_rows import row
 
 from connectomebench.models.chat import Conversation, Sampling
@@ -24,7 +25,7 @@ START_S = 120
 RUNNING = re.compile(r"running on (http://127\.0\.0\.1:\d+)")
 
 
-def serve(folder: Path, log: Path) -> None:
+def serve(folder: Path) -> None:
     """Run `transformers serve` in this process, which has imported already what it needs."""
     import torch
     from transformers.cli.transformers import main
@@ -32,9 +33,7 @@ def serve(folder: Path, log: Path) -> None:
     os.environ |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
     sys.argv = ["transformers", "serve", str(folder), "--host", "127.0.0.1", "--port", "0", "--device", "cpu"]
-    with open(log, "w", buffering=1) as stream:
-        sys.stdout = sys.stderr = stream
-        main()
+    main()
 
 
 @pytest.fixture(scope="module")
@@ -45,22 +44,13 @@ def served(tiny_vlm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     import transformers  # noqa: F401
 
     log = tmp_path_factory.mktemp("served") / "log"
-    log.touch()
-    process = multiprocessing.get_context("fork").Process(target=serve, args=(tiny_vlm, log))
-    process.start()
-    try:
+    with forked(partial(serve, tiny_vlm), log) as process:
         deadline = time.monotonic() + START_S
         while not (found := RUNNING.search(log.read_text())):
             if not process.is_alive() or time.monotonic() > deadline:
                 pytest.fail(f"transformers serve did not start: {log.read_text()[-2000:]}")
             time.sleep(0.05)
         yield f"{found[1]}/v1"
-    finally:
-        process.terminate()
-        process.join(20)
-        if process.is_alive():
-            process.kill()
-            process.join()
 
 
 def test_a_served_model_replies_as_it_does_here(served: str, tiny_vlm: Path) -> None:

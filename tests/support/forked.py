@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+
+from tqdm import tqdm
 
 from connectomebench.cli import main
 
@@ -49,18 +52,18 @@ def run_forked_together(
 
 
 @contextmanager
-def forked_command(words: Sequence[str], log: Path) -> Iterator[BaseProcess]:
-    """Run ``connectomebench`` in a process of its own, which is killed at the end of the block.
+def forked(work: Callable[[], object], log: Path) -> Iterator[BaseProcess]:
+    """Run a function in a process of its own, which is killed at the end of the block.
 
     Parameters
     ----------
-    words
-        Of the command line, without its first.
+    work
+        What it changes stays in that process.
     log
         File for what it prints; there when the block begins.
     """
     log.touch()
-    process = _start(lambda: sys.exit(main(list(words))), log)
+    process = _start(work, log)
     try:
         yield process
     finally:
@@ -68,8 +71,15 @@ def forked_command(words: Sequence[str], log: Path) -> Iterator[BaseProcess]:
         process.join()
 
 
+def forked_command(words: Sequence[str], log: Path) -> AbstractContextManager[BaseProcess]:
+    """Run ``connectomebench`` with these words of the command line; see :func:`forked`."""
+    return forked(lambda: sys.exit(main(list(words))), log)
+
+
 def _start(work: Callable[[], object], log: Path) -> BaseProcess:
     def logged() -> None:
+        # Forked processes share the lock of tqdm: one that is killed while it draws a bar would keep it for ever.
+        tqdm.set_lock(threading.RLock())
         with open(log, "w", buffering=1) as stream:
             sys.stdout = sys.stderr = stream
             work()

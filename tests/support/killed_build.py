@@ -1,13 +1,16 @@
-"""Builds that kill themselves, for `run_forked`: no poll that could miss the moment."""
+"""Builds that kill themselves: no poll that could miss the moment.
+
+As a program, ``killed_build.py CONFIG OUT STEP``, it shares nothing with the tests. A forked process would share their
+open connections to a server.
+"""
 
 from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-
-import pytest
 
 from connectomebench.build.config import load_config
 from connectomebench.build.pipeline import build_datasets
@@ -15,7 +18,7 @@ from connectomebench.execution.runner import ThreadRunner
 
 
 def build_until_killed(config: Path, out: Path, step: str) -> None:
-    """Kill this process after the first job of a step; what is changed here is changed in it alone."""
+    """Kill this process after the first job of a step."""
     whole = ThreadRunner.run
 
     def run(runner: ThreadRunner, work: Callable, jobs: Sequence, label: str) -> Iterator:
@@ -24,5 +27,9 @@ def build_until_killed(config: Path, out: Path, step: str) -> None:
             if label == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    pytest.MonkeyPatch().setattr(ThreadRunner, "run", run)
+    ThreadRunner.run = run  # pyright: ignore[reportAttributeAccessIssue]
     build_datasets(load_config(config), out, base=config.parent)
+
+
+if __name__ == "__main__":
+    build_until_killed(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
+import killed_build
 import numpy as np
 import pytest
 import yaml
 from cave_ground import CHUNK, OFFSET, VOXEL_NM, Ground
-from forked import run_forked
-from killed_build import build_until_killed
 from replay_server import Faults, ReplayServer
 
 from connectomebench.build.config import load_config, parse_config
@@ -277,10 +277,11 @@ def test_a_refused_token_stops_the_build_at_once_and_is_not_told(
 
 def test_a_build_killed_twice_ends_up_the_same(cave_built: Path, cave_config: Path, tmp_path: Path) -> None:
     """While places are surveyed, and while pictures are drawn."""
-    out, log = tmp_path / "out", tmp_path / "killed.log"
+    out = tmp_path / "out"
     for step, pattern in (("surveys", ".cache/source/surveys/[!.]*.npz"), ("draw", ".cache/drawn/**/[!.]*.parquet")):
-        ended = run_forked(partial(build_until_killed, cave_config, out, step), log)
-        assert ended == -signal.SIGKILL, log.read_text()[-2000:]
+        command = [sys.executable, killed_build.__file__, cave_config, out, step]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ended.returncode == -signal.SIGKILL, ended.stderr[-2000:]
         assert list(out.glob(pattern)) and not list(out.glob("*/manifest.json"))
     done = surveys_of(out)
     build_datasets(load_config(cave_config), out, base=cave_config.parent)
