@@ -16,6 +16,7 @@ from published_files import SWEEP, TASK
 from connectomebench.cards.plotting import dark, render
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.evaluation.results import read_results, result_path, write_results
+from connectomebench.reproduction.captions import species_caption
 from connectomebench.reproduction.drawing import draw_scaling, draw_species, one_each
 from connectomebench.reproduction.published_scores import stated_scores, sweep_scores, train_samples
 from connectomebench.reproduction.reproduce import report_figures
@@ -95,6 +96,16 @@ def test_bars_are_as_high_as_the_scores_and_named_in_the_legend() -> None:
     assert [t.get_text() for t in figure.legends[0].get_texts()] == ["Linear probe", "VLM (with confidence)"]
     assert [t.get_text() for t in empty.texts] == ["no records"]
     assert "0.5 is guessing" in axes.get_ylabel()
+
+
+def test_a_species_of_a_lab_is_drawn_after_ours() -> None:
+    scores = [score("vlm", 0.8, species="worm"), score("vlm", 0.6, species="fly")]
+    (axes,) = draw_species(scores, [TASK], "balanced_accuracy").axes
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["fly", "worm"]
+    assert [round(p.get_height(), 2) for p in axes.patches] == [0.6, 0.8]
+    assert "(fly 10, worm 10)" in species_caption(scores, [TASK], "balanced_accuracy")
+    (alone,) = draw_species(scores[:1], [TASK], "balanced_accuracy").axes
+    assert [t.get_text() for t in alone.get_xticklabels()] == ["worm"]
 
 
 def test_one_of_several_scores_is_drawn() -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectomebench.core.species import SPECIES
 from connectomebench.core.tasks import get_task
-from connectomebench.reproduction.drawing import one_each
+from connectomebench.reproduction.drawing import one_each, species_of
 from connectomebench.reproduction.methods import in_order, style
 from connectomebench.reproduction.score_table import Metric, Score
 
@@ -83,7 +82,9 @@ def _tested(shown: Sequence[Score], tasks: Sequence[str], *, by_species: bool) -
     for task in tasks:
         parts = []
         for method in in_order({s.method for s in shown if s.task == task}):
-            of = [s for name in SPECIES for s in shown if (s.method, s.task, s.species) == (method, task, name)]
+            of = [
+                s for name in species_of(shown) for s in shown if (s.method, s.task, s.species) == (method, task, name)
+            ]
             counts = [(s.species, "unknown" if s.n is None else str(s.n)) for s in of]
             if named:
                 of_species: dict[str, list[str]] = {}

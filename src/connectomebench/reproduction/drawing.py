@@ -88,7 +88,7 @@ def draw_species(
     shown = one_each([s for s in scores if s.metric == metric and s.task in tasks])
     methods = in_order({s.method for s in shown})
     colour = colours(methods)
-    species = [name for name in SPECIES if any(s.species == name for s in shown)]
+    species = species_of(shown)
 
     def panel(axes: Axes, task: str) -> None:
         of_task = [s for s in shown if s.task == task]
@@ -122,6 +122,12 @@ def draw_species(
         axes.set_xlim(-0.6, len(species) - 0.4)
 
     return _panels(tasks, metric, columns, panel, shown, colour, remark, bars=True)
+
+
+def species_of(scores: Sequence[Score]) -> list[str]:
+    """Return the species of scores: ours in their order, then those of a lab by name."""
+    found = {score.species for score in scores}
+    return [*(name for name in SPECIES if name in found), *sorted(found - set(SPECIES))]
 
 
 def one_each(scores: Sequence[Score]) -> list[Score]:
