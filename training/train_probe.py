@@ -57,7 +57,10 @@ class ProbeArguments:
         metadata={"help": "Hub id or folder (of a VLM with :tower or :merger), or efficientnet_lite0."},
     )
     encoder_revision: str | None = field(default=None, metadata={"help": "Commit of the Hub id; newest by default."})
-    pooling: str = field(default=ProbeConfig.pooling, metadata={"help": "mean, max or cls."})
+    pooling: str = field(
+        default=ProbeConfig.pooling,
+        metadata={"help": "mean, max, cls, or parts: a mean for each part shown and what lies between."},
+    )
     head: str = field(default=ProbeConfig.head, metadata={"help": "logistic or mlp."})
     folds: int = field(default=ProbeConfig.folds, metadata={"help": "Folds of the grouped cross-validation."})
     c_grid: list[float] = field(

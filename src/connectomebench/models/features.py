@@ -17,7 +17,7 @@ from PIL import Image
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import atomic_path, content_key, write_json
 from connectomebench.models import streamed_fit
-from connectomebench.models.encoders import BATCH, Encoder, Pooling, check_pooling, pool
+from connectomebench.models.encoders import BATCH, Encoder, Pooling, check_pooling, encode_pooled
 from connectomebench.models.images import StoredImage, decode, grid_image, image_key
 from connectomebench.models.view_grid import Layout
 
@@ -212,7 +212,7 @@ def encoder_store(encoder: Encoder, pooling: Pooling, folder: Path | None) -> Fe
         "pooling": pooling,
         "format": 1,
     }
-    return FeatureStore(folder, settings, lambda images: pool(encoder.encode(images), pooling, encoder))
+    return FeatureStore(folder, settings, lambda images: encode_pooled(images, pooling, encoder))
 
 
 def stored_rows(

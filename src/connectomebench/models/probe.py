@@ -40,7 +40,8 @@ class ProbeConfig:
     encoder_revision
         Branch, tag or commit of the Hub id; None takes the newest.
     pooling
-        How the tokens of an image become one vector: mean, max or cls.
+        How the tokens of an image become one vector: mean, max, cls, or parts, a mean for each part that the image
+        shows and for what lies between them (:mod:`connectomebench.models.part_pooling`).
     head
         ``logistic`` regression, or ``mlp``: one hidden layer of 128 units.
     folds

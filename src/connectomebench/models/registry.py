@@ -13,7 +13,7 @@ from connectomebench.dataset.manifest import library_versions
 from connectomebench.dataset.rows import DataRecord
 from connectomebench.models.base import Model
 from connectomebench.models.choices import WEIGHT, ChoiceModel, choosing
-from connectomebench.models.encoders import EFFICIENTNET
+from connectomebench.models.encoders import EFFICIENTNET, EFFICIENTNET_MIDDLE
 from connectomebench.models.model_files import ADAPTER_CONFIG, REPO_ID, open_files, read_json
 from connectomebench.models.model_record import FILE_NAME, ModelKind, ModelRecord, read_record, write_record
 from connectomebench.models.recalibration import Recalibration, read_recalibrations
@@ -118,7 +118,9 @@ def _check_encoder(folder: Path, name: str) -> None:
     """Raise if a probe from the Hub would read local files."""
     config = read_json(folder / "config.json").get("config")
     encoder = config.get("encoder") if isinstance(config, dict) else None
-    if encoder != EFFICIENTNET and not (isinstance(encoder, str) and REPO_ID.fullmatch(encoder)):
+    if encoder not in (EFFICIENTNET, EFFICIENTNET_MIDDLE) and not (
+        isinstance(encoder, str) and REPO_ID.fullmatch(encoder)
+    ):
         raise ConnectomeBenchError(f"{name} uses the encoder {str(encoder)[:80]!r}, which is not a Hub model")
 
 
