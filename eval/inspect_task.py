@@ -47,6 +47,7 @@ from inspect_ai.solver import TaskState, generate  # pyright: ignore[reportMissi
 PROMPT_VERSION = 3
 LABELS = {
     "merge_action": ("no", "yes"),
+    "merge_action_with_em": ("no", "yes"),
     "merge_action_multiple_choice": ("a", "b", "c", "d", "none"),
     "endpoint_error_identification": ("no", "yes"),
     "endpoint_error_identification_with_em": ("no", "yes"),

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from toy_models import bodies_near, toy_models
+from toy_models import ToyModel, bodies_near, toy_models
 from toy_segmentation import SPLIT_ERRORS, arrays, write_toy
 
+from connectomebench.build.batch_files import not_rendered
 from connectomebench.build.config import load_config
 from connectomebench.core.site import Part, Site
+from connectomebench.evaluation.resume_log import ResumeLog
 from connectomebench.models.base import Answer, Batch
+from connectomebench.proofreading.deciders import ModelDecider
 from connectomebench.proofreading.partner_choice import candidate_pictures, partner_choices
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.run import ProofreadConfig, proofread
 from connectomebench.proofreading.task_models import CHOICE_TASK, TaskModel, missing_steps
+from connectomebench.rendering.engines import CpuEngine
+from connectomebench.rendering.views import ViewConfig
 
 END = Site("endpoint_error_identification", (500.0, 0.0, 0.0), 1000.0, (Part(1, "base"),), "no", (1,), (), "control")
 
@@ -119,6 +125,32 @@ def test_each_edit_keeps_the_pictures_of_its_pair(run: tuple[Path, ToyChooser]):
         assert edit["correction"] == pytest.approx(0.96)
 
 
-def test_with_both_models_a_line_says_which_is_asked():
-    models = toy_models("merge_action") | {CHOICE_TASK: TaskModel(CHOICE_TASK, ToyChooser(), ())}
-    assert any("that of merge_action is not asked" in line for line in missing_steps(models))
+def test_with_several_models_of_merges_a_line_says_which_is_asked():
+    models = toy_models("merge_action")
+    assert not any("merge" in line and "is not asked" in line for line in missing_steps(models))
+    models["merge_action_with_em"] = TaskModel("merge_action_with_em", ToyModel("merge_action"), ())
+    assert "the model of merge_action_with_em judges merges: that of merge_action is not asked" in missing_steps(models)
+    models[CHOICE_TASK] = TaskModel(CHOICE_TASK, ToyChooser(), ())
+    first = f"the model of {CHOICE_TASK} chooses among partners: that of"
+    assert {f"{first} merge_action is not asked", f"{first} merge_action_with_em is not asked"} <= {
+        *missing_steps(models)
+    }
+
+
+def test_a_model_of_pictures_with_image_data_is_asked_with_them(tmp_path: Path):
+    seen = []
+
+    def draw(sites, source):
+        seen.extend(sites)
+        return [not_rendered("no picture is needed here") for _ in sites]
+
+    names = ["merge_action"]
+    source: Any = None
+    for task in ("merge_action", "merge_action_with_em"):
+        names = [*dict.fromkeys([*names, task])]
+        models = {name: TaskModel(name, ToyModel("merge_action"), ()) for name in names}
+        with (tmp_path / task).open("w+b") as stream:
+            decider = ModelDecider(models, ResumeLog(stream, {}), tmp_path, CpuEngine(), ViewConfig(), draw=draw)
+            decider.correct([merge(12, 10.0)], source, source)
+        assert [site.task for site in seen] == [task]
+        seen.clear()

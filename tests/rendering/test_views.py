@@ -15,8 +15,8 @@ from connectomebench.core.site import Part, Site
 from connectomebench.core.source import EMSlice
 from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, get_task
 from connectomebench.core.view_layout import plane_columns
-from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
-from connectomebench.rendering.em_slices import draw_em
+from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE, ORANGE
+from connectomebench.rendering.em_slices import TINT, draw_em, slice_colours, untinted
 from connectomebench.rendering.engines import CpuEngine
 from connectomebench.rendering.silhouette_features import matched_features
 from connectomebench.rendering.views import EmptyView, ViewConfig, render_site
@@ -45,6 +45,9 @@ def test_views_come_in_the_order_of_the_task() -> None:
     em = dict.fromkeys(EM_VIEWS, em_slice())
     drawn = render_site(site(name, ("base",)), meshes[:1], em, rules=RULES, engine=CpuEngine())
     assert list(drawn) == list(get_task(name).views)
+    pair = site("merge_action_with_em", ("base", "candidate"))
+    drawn = render_site(pair, meshes, em, rules=RULES, engine=CpuEngine())
+    assert list(drawn) == list(get_task("merge_action_with_em").views)
     assert {p.size for v, p in drawn.items() if v in EM_VIEWS} == {(128, 128)}
 
 
@@ -65,15 +68,37 @@ def test_a_site_that_would_be_empty_is_not_drawn() -> None:
 
 
 def test_the_outline_runs_round_the_segment_and_tissue_keeps_its_grey() -> None:
-    picture = draw_em(em_slice(), 1, 128)
+    picture = draw_em(em_slice(), {1: EM_OUTLINE}, 128)
     rows, columns = np.nonzero((picture == EM_OUTLINE).all(axis=2))
     assert (rows.min(), rows.max()) == (31, 96) and (columns.min(), columns.max()) == (31, 64)
     assert (picture[64, 48] == 120).all() and (picture[4, 4] == 120).all()
-    assert not (draw_em(em_slice(), 2, 128) == EM_OUTLINE).all(axis=2).any()
+    assert not (draw_em(em_slice(), {2: EM_OUTLINE}, 128) == EM_OUTLINE).all(axis=2).any()
+
+
+def test_two_segments_are_tinted_and_the_grey_between_them_stays() -> None:
+    slices = em_slice()
+    slices.segments[16:48, 36:44] = 2  # 4 columns of neither between the two
+    picture = draw_em(slices, slice_colours([Part(1, "base"), Part(2, "candidate")]), 64)
+    base, candidate = (np.round(120 * (1 - TINT) + np.array(colour) * TINT) for colour in (EM_OUTLINE, ORANGE))
+    assert (picture[32, 20:30] == base).all() and (picture[32, 38:42] == candidate).all()
+    assert (picture[32, 33:35] == 120).all() and (picture[4, 4] == 120).all()
+    assert (untinted(picture) == 120).all()
+    assert slice_colours([Part(1, "source"), Part(1, "sink")]) == {1: EM_OUTLINE}
+
+
+def test_tints_come_off_every_grey_and_lines_and_hatches_stay() -> None:
+    slices = em_slice()
+    slices.gray[:] = np.arange(64 * 64).reshape(64, 64) % 256
+    slices.segments[:] = np.arange(64 * 64).reshape(64, 64) // 256 % 3
+    tinted = draw_em(slices, slice_colours([Part(1, "base"), Part(2, "candidate")]), 64)
+    assert np.abs(untinted(tinted).astype(int) - slices.gray[..., None]).max() <= 1
+    slices.inside[:8] = False
+    outlined = draw_em(slices, {1: EM_OUTLINE}, 64)
+    np.testing.assert_array_equal(untinted(outlined), outlined)
 
 
 def test_where_there_are_no_data_a_hatch_is_drawn() -> None:
-    picture = draw_em(em_slice(inside=False), 1, 64)
+    picture = draw_em(em_slice(inside=False), {1: EM_OUTLINE}, 64)
     colours = {tuple(c) for c in picture.reshape(-1, 3).tolist()}
     assert colours == set(EM_OUTSIDE)
 

@@ -102,6 +102,8 @@ def test_merge_action() -> None:
         ((6, 7), (5000, 0, 0)),  # one body, no correction known at all
     )
     found = merge_action_sites(Double(), corrections, touching, {}, RULES, CONTROLS)
+    with_em = merge_action_sites(Double(), corrections, touching, {}, RULES, CONTROLS, "merge_action_with_em")
+    assert with_em.sites == [replace(site, task="merge_action_with_em") for site in found.sites]
     yes, no = ([s for s in found.sites if s.answer == a] for a in ("yes", "no"))
     assert [(s.segment_ids, s.edit_id, s.origin) for s in yes] == [((1, 2), "m", "edit")]
     assert [(s.segment_ids, s.edit_id, s.origin) for s in no] == [((2, 3), None, "control")]

@@ -38,6 +38,15 @@ _PLAIN = {
             "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
         },
     ),
+    "merge_action_with_em": Explanation(
+        "Do the blue and the orange piece belong to the same neuron?",
+        "A segmentation that broke a neuron is mended by joining its pieces again. The slices of image data show "
+        "whether a membrane runs between the two.",
+        {
+            "yes": "Both pieces are one neuron. Joining them mends a split error.",
+            "no": "The pieces touch but are two different neurons. Joining them would make a merge error.",
+        },
+    ),
     "merge_action_multiple_choice": Explanation(
         "Which orange piece belongs to the same neuron as the blue one?",
         "Where a piece ends, several others lie near. A proofreader has to find the one that the neuron goes on in, or "

@@ -185,6 +185,19 @@ _TASKS = (
         ((29, 31), (28, 31)),
     ),
     Task(
+        "merge_action_with_em",
+        "Split error correction with image data",
+        f"{_INTRO} (blue) and a second segment that touches it (orange), in three orthographic views "
+        "(front, side, top) centred on the place where they meet, and three slices of the image data (xy, xz, yz) "
+        "through that place with the segments tinted in blue and orange. Should these two segments be merged into "
+        "one neuron? Answer yes or no.",
+        "yes_no",
+        YES_NO,
+        MESH_VIEWS + EM_VIEWS,
+        ("base", "candidate"),
+        "merge",
+    ),
+    Task(
         "merge_action_multiple_choice",
         "Split error correction, multiple choice",
         f"{_INTRO} (blue) centred on one of its ends, with up to four candidates (orange), each in three orthographic "

@@ -44,6 +44,8 @@ LABEL_RULES = {
     "merge error are left out.",
     "merge_action": "yes: both segments belong to one proofread body; no: they touch, at comparable distance and size, "
     "and do not.",
+    "merge_action_with_em": "yes: both segments belong to one proofread body; no: they touch, at comparable "
+    "distance and size, and do not.",
     "merge_action_multiple_choice": "Places are ends of segments. Candidates are the four segments in contact with the "
     "base that are nearest to the end (then others in the view, where fewer touch), in the order of a hash. A letter: "
     "that candidate alone belongs to the same proofread body, and a merge correction of the two lies in the view; "

@@ -16,6 +16,7 @@ INTRODUCTION = (
 
 _PLAIN = {
     "merge_action": "Are the blue and the orange piece parts of one neuron?",
+    "merge_action_with_em": "Are the blue and the orange piece parts of one neuron?",
     "merge_action_multiple_choice": "Which orange candidate, if any, continues the blue piece?",
     "endpoint_error_identification": "Does the neuron really go on where the blue piece ends, in the middle of the "
     "pictures?",

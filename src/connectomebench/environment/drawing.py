@@ -10,7 +10,7 @@ from connectomebench.core.tasks import EM_VIEWS
 from connectomebench.dataset.neighbourhoods import NEIGHBOUR, NO_DATA, Neighbourhood
 from connectomebench.environment.camera import PLANES, Camera
 from connectomebench.rendering.clip import ViewMesh, clip_mesh
-from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE, RGB
+from connectomebench.rendering.colours import BACKGROUND, BLUE, EM_OUTLINE, ORANGE, RGB
 from connectomebench.rendering.em_slices import draw_em
 from connectomebench.rendering.rasterizer import rasterize
 
@@ -92,7 +92,7 @@ def _draw_slice(place: Neighbourhood, camera: Camera, pixels: int) -> NDArray[np
     where = np.ix_(np.clip(rows, 0, len(gray) - 1), np.clip(columns, 0, len(gray) - 1))
     known = (rows >= 0)[:, None] & (columns >= 0) & (rows < len(gray))[:, None] & (columns < len(gray))
     seen = labels[where]
-    picture = draw_em(EMSlice(gray[where], seen.astype(np.uint64), known & (seen != NO_DATA)), 1, pixels)
+    picture = draw_em(EMSlice(gray[where], seen.astype(np.uint64), known & (seen != NO_DATA)), {1: EM_OUTLINE}, pixels)
     for index, (name, colour) in enumerate(zip(place.names, colours_of(place), strict=True), 1):
         # what is asked about is outlined, as in the rows
         if index > 1 and (name != NEIGHBOUR or camera.neighbours):

@@ -102,6 +102,7 @@ _CUES: dict[str, _Cues] = {
         (-2, _ONE),
     ),
 }
+_CUES["merge_action_with_em"] = _CUES["merge_action"]
 
 
 def derived_answer(reply: str, task: Task) -> str | None:

@@ -25,6 +25,8 @@ _A_CUT = (
 )
 _HINTS = {
     "merge_action": _ONE_NEURITE,
+    "merge_action_with_em": f"{_ONE_NEURITE} In the slices, see whether a membrane runs between the two tinted "
+    "profiles, or the same inside goes on from one to the other.",
     "merge_action_multiple_choice": _ONE_NEURITE,
     "endpoint_error_identification": _AN_END,
     "endpoint_error_identification_with_em": f"{_AN_END} In the slices, see whether a membrane closes the outlined "

@@ -31,6 +31,7 @@ from connectomebench.core.tasks import EM_VIEWS, SHAPE_VIEWS
 from connectomebench.models.features import FeatureStore, stored_rows
 from connectomebench.models.images import StoredImage, image_size
 from connectomebench.rendering.colour_features import MIN_SATURATION, NAMES, image_features
+from connectomebench.rendering.em_slices import untinted
 from connectomebench.rendering.silhouette_features import SILHOUETTE_NAMES, silhouette_features
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def ring_features(image: Image.Image) -> NDArray[np.float32]:
     Parameters
     ----------
     image
-        Any size; coloured pixels (the outline of the segment) are left out.
+        Any size; coloured pixels (the outline of the segment) are left out, and tints are taken off.
 
     Returns
     -------
@@ -122,7 +123,7 @@ def ring_features(image: Image.Image) -> NDArray[np.float32]:
         In the order of :data:`RING_NAMES`: for each ring, from the centre outwards, the share of its pixels in each of
         8 equal bins of grey.
     """
-    rgb = image.convert("RGB")
+    rgb = Image.fromarray(untinted(np.asarray(image.convert("RGB"))))
     grey = np.asarray(rgb.convert("L"), np.int64)
     plain = np.asarray(rgb.convert("HSV"))[..., 1] < MIN_SATURATION
     rows, columns = (np.arange(n) + 0.5 for n in grey.shape)
@@ -246,8 +247,8 @@ CUES: tuple[CheapCue, ...] = (
         "slice",
         _on_views("slice", EM_VIEWS, RING_NAMES, ring_features),
         EM_VIEWS,
-        # membranes at the end of a segment are what people look at, too
-        ("endpoint_error_identification_with_em",),
+        # membranes at the end of a segment, or between two, are what people look at, too
+        ("endpoint_error_identification_with_em", "merge_action_with_em"),
     ),
     CheapCue("grey", _grey),
     CheapCue("metadata", _metadata, (), _WHOLE),

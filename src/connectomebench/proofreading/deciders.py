@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -20,7 +20,7 @@ from connectomebench.proofreading.evidence import FOLDER, keep_evidence
 from connectomebench.proofreading.partner_choice import candidate_key, candidate_pictures, letters_of, partner_choices
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.task_models import CHOICE_TASK, CORRECTION_TASKS, END_TASKS, TaskModel
+from connectomebench.proofreading.task_models import CHOICE_TASK, CORRECTION_TASKS, END_TASKS, MERGE_TASKS, TaskModel
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.rendering.engines import Engine
 from connectomebench.rendering.views import ViewConfig
@@ -124,6 +124,7 @@ class ModelDecider:
         self._max_usd = max_usd
         self._spent_out = False
         self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
+        self._merge_task = next((task for task in MERGE_TASKS if task in models), MERGE_TASKS[1])
 
     known_error: KnownError | None = None
 
@@ -144,9 +145,12 @@ class ModelDecider:
     def correct(  # noqa: D102
         self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph
     ) -> list[Judgement]:
-        if proposals and proposals[0].operation == "merge" and CHOICE_TASK in self._models:
-            return self._choose(proposals, source)
-        return self._ask([proposal.site for proposal in proposals], source, keep=True)
+        sites = [proposal.site for proposal in proposals]
+        if proposals and proposals[0].operation == "merge":
+            if CHOICE_TASK in self._models:
+                return self._choose(proposals, source)
+            sites = [replace(site, task=self._merge_task) for site in sites]
+        return self._ask(sites, source, keep=True)
 
     def _choose(self, proposals: Sequence[Proposal], source: VolumeSource) -> list[Judgement]:
         """Ask once an end which of its partners continues it; a partner's probability is that of its letter."""

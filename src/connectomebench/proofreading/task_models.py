@@ -17,10 +17,12 @@ from connectomebench.models.endpoint_settings import EndpointConfig
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
 
 END_TASKS = ("endpoint_error_identification_with_em", "endpoint_error_identification")
+MERGE_TASKS = ("merge_action_with_em", "merge_action")
+"""Of the models of these the first that there is judges merges."""
 CHOICE_TASK = "merge_action_multiple_choice"
-CORRECTION_TASKS: dict[str, tuple[str, ...]] = {"merge": ("merge_action", CHOICE_TASK), "split": ("split_action",)}
+CORRECTION_TASKS: dict[str, tuple[str, ...]] = {"merge": (*MERGE_TASKS[::-1], CHOICE_TASK), "split": ("split_action",)}
 """Kind of correction -> tasks whose models judge it."""
-PROOFREADING_TASKS = (*END_TASKS, "merge_action", CHOICE_TASK, "merge_error_identification", "split_action")
+PROOFREADING_TASKS = (*END_TASKS, *MERGE_TASKS, CHOICE_TASK, "merge_error_identification", "split_action")
 SPEC_FILE = "models.yaml"
 _BASELINES = ("trivial", "grey")
 
@@ -183,8 +185,9 @@ def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
     for operation, tasks in CORRECTION_TASKS.items():
         if not any(task in models for task in tasks):
             lines.append(f"no model of {' or '.join(tasks)}: no {operation}s are proposed")
-    if "merge_action" in models and CHOICE_TASK in models:
-        lines.append(f"the model of {CHOICE_TASK} chooses among partners: that of merge_action is not asked")
+    judges = [task for task in (CHOICE_TASK, *MERGE_TASKS) if task in models]
+    does = "chooses among partners" if judges[:1] == [CHOICE_TASK] else "judges merges"
+    lines += [f"the model of {judges[0]} {does}: that of {task} is not asked" for task in judges[1:]]
     return lines
 
 

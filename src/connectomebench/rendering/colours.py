@@ -21,6 +21,7 @@ BACKGROUND: RGB = (255, 255, 255)
 
 # A lighter blue (sky blue of the same palette) than the meshes': it must be visible on dark membranes.
 EM_OUTLINE: RGB = (86, 180, 233)
+SLICE_COLOURS: dict[Role, RGB] = {"base": EM_OUTLINE, "candidate": ORANGE, "source": EM_OUTLINE, "sink": ORANGE}
 # Where there are no data: two warm greys as a hatch, so that it is not mistaken for black or white tissue.
 EM_OUTSIDE: tuple[RGB, RGB] = ((186, 180, 172), (208, 203, 196))
 

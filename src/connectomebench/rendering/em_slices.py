@@ -1,29 +1,48 @@
-"""Render slices of image data with the segment outlined."""
+"""Render slices of image data with segments marked."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from connectomebench.core.site import Part
 from connectomebench.core.source import EMSlice
-from connectomebench.rendering.colours import EM_OUTLINE, EM_OUTSIDE
+from connectomebench.rendering.colours import EM_OUTSIDE, RGB, SLICE_COLOURS
+
+TINT = 0.25
+"""Share of the colour of a segment in the pixels of a slice, where several are shown."""
 
 _STRIPES = 32  # of the hatch, across an image
 
 
-def draw_em(em: EMSlice, segment_id: int, pixels: int) -> NDArray[np.uint8]:
+def slice_colours(parts: Sequence[Part]) -> dict[int, RGB]:
+    """Return segment -> its colour on slices; of two parts of one segment the first counts.
+
+    Examples
+    --------
+    >>> from connectomebench.core.site import Part
+    >>> slice_colours([Part(7, "base"), Part(9, "candidate")])
+    {9: (230, 159, 0), 7: (86, 180, 233)}
+    """
+    return {part.segment_id: SLICE_COLOURS[part.role] for part in reversed(parts)}
+
+
+def draw_em(em: EMSlice, segments: Mapping[int, RGB], pixels: int) -> NDArray[np.uint8]:
     """Render a slice.
 
-    Grey values change only by resizing. Missing data are drawn as a hatch in two warm greys, so that they look
-    neither like tissue nor like an empty spot.
+    One segment is outlined, and grey values change only by resizing. Several are tinted, since two lines would hide the
+    membrane between them. Missing data are drawn as a hatch in two warm greys, so that they look neither like tissue
+    nor like an empty spot.
 
     Parameters
     ----------
     em
         Slice of any size.
-    segment_id
-        The segment to outline; the line is 2 pixels wide on an image of 512.
+    segments
+        Which segments to mark, and in which colours; an outline is 2 pixels wide on an image of 512.
     pixels
         Edge of the image.
 
@@ -36,11 +55,52 @@ def draw_em(em: EMSlice, segment_id: int, pixels: int) -> NDArray[np.uint8]:
     gray = np.asarray(Image.fromarray(em.gray).resize(size, Image.Resampling.BICUBIC))
     picture = np.repeat(gray[..., None], 3, axis=2)
     inside = _enlarge(em.inside, pixels)
-    # Smoothly enlarged: a mask of large voxels would give a stepped line, unlike image data of the same voxels.
-    outline = _outline(_enlarge(em.segments == np.uint64(segment_id), pixels), max(1, round(pixels / 512)))
     picture[~inside] = _hatch(pixels)[~inside]
-    picture[outline & inside] = EM_OUTLINE
+    for segment, colour in segments.items():
+        # Smoothly enlarged: a mask of large voxels would give a stepped line, unlike image data of the same voxels.
+        mask = _enlarge(em.segments == np.uint64(segment), pixels)
+        if len(segments) == 1:
+            picture[_outline(mask, max(1, round(pixels / 512))) & inside] = colour
+        else:
+            own = mask & inside
+            picture[own] = _tint(gray[own, None].astype(np.float32), colour)
     return picture
+
+
+def untinted(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Take the tints off a slice; all else stays as it is.
+
+    Parameters
+    ----------
+    picture
+        uint8, shape (rows, columns, 3), of :func:`draw_em`.
+
+    Returns
+    -------
+    uint8, shape (rows, columns, 3)
+        The grey values of tinted pixels are those of the image data, up to rounding by 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench.core.source import EMSlice
+    >>> grey = np.full((8, 8), 90, np.uint8)
+    >>> em = EMSlice(grey, np.ones((8, 8), np.uint64), np.ones((8, 8), np.bool_))
+    >>> np.unique(untinted(draw_em(em, {1: (230, 159, 0), 2: (86, 180, 233)}, 8))).tolist()
+    [90]
+    """
+    values = picture.astype(np.float32)
+    plain = picture.copy()
+    for colour in {*SLICE_COLOURS.values()}:
+        grey = np.round((values - np.array(colour) * TINT).mean(axis=2) / (1 - TINT))[..., None]
+        tinted = (np.abs(_tint(grey, colour) - values) <= 1).all(axis=2)
+        plain[tinted] = np.clip(grey[tinted], 0, 255)
+    return plain
+
+
+def _tint(grey: NDArray[np.floating], colour: RGB) -> NDArray[np.floating]:
+    """Mix grey values, shape (..., 1), with a colour; shape (..., 3)."""
+    return np.round(grey * (1 - TINT) + np.array(colour) * TINT)
 
 
 def _enlarge(mask: NDArray[np.bool_], pixels: int) -> NDArray[np.bool_]:

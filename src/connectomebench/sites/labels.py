@@ -107,6 +107,7 @@ def merge_action_sites(
     skeletons: Mapping[int, Skeleton],
     rules: SiteConfig,
     controls: ControlConfig,
+    task: str = "merge_action",
 ) -> LabelledSites:
     """Label touching pairs of segments: yes = both belong to one body.
 
@@ -159,7 +160,7 @@ def merge_action_sites(
             left_out[pair] = "all contacts are further away than merge_match_nm, or nearer to another one"
             distance, edit_id = near[0]
         site = Site(
-            task="merge_action",
+            task=task,
             location_nm=place,
             extent_nm=extent,
             parts=(Part(base, "base"), Part(candidate, "candidate")),

@@ -71,10 +71,14 @@ class SiteRequest:
         return merge_error_sites(*_at_candidates(self))
 
 
-def _merge_action(request: SiteRequest) -> LabelledSites:
-    return merge_action_sites(
-        request.source, request.corrections, request.contacts, request.skeletons, request.sites, request.controls
-    )
+def _merges(task: str) -> SiteRule:
+    def labelled(request: SiteRequest) -> LabelledSites:
+        rules = (request.sites, request.controls)
+        return merge_action_sites(
+            request.source, request.corrections, request.contacts, request.skeletons, *rules, task
+        )
+
+    return labelled
 
 
 def _choices(request: SiteRequest) -> LabelledSites:
@@ -159,7 +163,8 @@ def _segment_classification(request: SiteRequest) -> LabelledSites:
 SiteRule = Callable[[SiteRequest], LabelledSites]
 
 SITE_RULES: dict[str, SiteRule] = {
-    "merge_action": _merge_action,
+    "merge_action": _merges("merge_action"),
+    "merge_action_with_em": _merges("merge_action_with_em"),
     "merge_action_multiple_choice": _choices,
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
