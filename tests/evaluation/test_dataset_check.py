@@ -19,11 +19,14 @@ from connectomebench.cli import main
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import write_json
 from connectomebench.core.places import PlaceAnswer, list_nodes, write_places
+from connectomebench.core.task_explanations import ALL_CUE_TITLES
 from connectomebench.core.tasks import EM_VIEWS, get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species, read_manifest
 from connectomebench.dataset.schema import read_small_columns, write_partition
+from connectomebench.evaluation.comparison import compare
 from connectomebench.evaluation.dataset_check import check_dataset, find_datasets
+from connectomebench.evaluation.result_records import read_results
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
 
 SIZE = 64
@@ -109,8 +112,10 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
     return status, said.out, said.err
 
 
-def test_a_planted_cue_fails(planted: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, out, _ = run(capsys, str(planted), "--species", "fly", "--fail-above", "0.55")
+def test_a_planted_cue_fails(planted: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    status, out, _ = run(
+        capsys, str(planted), "--species", "fly", "--fail-above", "0.55", "--records", str(tmp_path / "records")
+    )
     assert status == 1 and "FAIL: the whole interval of one_piece, silhouette" in out
     lines = {line.split()[0]: line for line in out.splitlines()[2:-1]}
     assert "1.000 [1.000, 1.000]  60  31" in lines["one_piece"] and "inherent" not in out
@@ -118,6 +123,14 @@ def test_a_planted_cue_fails(planted: Path, capsys: pytest.CaptureFixture[str]) 
     # the bound is that of the lower end, and without a bound nothing is judged
     assert run(capsys, str(planted), "--species", "fly")[0] == 0
     assert run(capsys, str(planted), "--species", "fly", "--fail-above", "0.99999")[0] == 1
+    # what was answered can be compared, like the answers of models
+    records = read_results(tmp_path / "records")
+    assert set(records["model"]) == {f"cue-{name}" for name in lines if name in ALL_CUE_TITLES}
+    (better,) = compare(records, "cue-one_piece", "cue-grey")
+    assert (better.difference.value, better.difference.n) == (0.5, 60)
+    for model, own in records.groupby("model"):
+        right = [(own["prediction"] == own["answer"])[own["answer"] == answer].mean() for answer in ("no", "yes")]
+        assert f"{np.mean(right):.3f}" == lines[str(model).removeprefix("cue-")].split()[1]
 
 
 def test_a_dataset_without_a_cue_passes_and_an_inherent_one_is_named(
@@ -221,7 +234,11 @@ def build_places(out: Path, given_away: bool) -> Path:
 
 def test_lazy_rules_for_places_stand_beside_a_random_node(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fair_places = build_places(tmp_path / "fair", given_away=False)
-    status, said, _ = run(capsys, str(fair_places), "--species", "fly", "--fail-above", "0.55", "--save")
+    records = tmp_path / "records"
+    status, said, _ = run(
+        capsys, str(fair_places), "--species", "fly", "--fail-above", "0.55", "--save", "--records", str(records)
+    )
+    assert read_results(records).groupby("model").size().loc["cue-central_node"] == 60
     assert status == 0 and "a node at random scores" in said and "place score" in said and "pass:" in said
     card = (fair_places / "README.md").read_text()
     assert "| answers with |" in card and "| central_node |" in card and "balanced accuracy" not in card

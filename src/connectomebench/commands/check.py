@@ -26,6 +26,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "accuracy, for example 0.55",
     )
     parser.add_argument("--save", action="store_true", help="write the scores into manifest and card of the folder")
+    parser.add_argument(
+        "--records",
+        type=Path,
+        metavar="DIR",
+        help="also write what each cue answers as result records (models cue-NAME), for connectomebench compare",
+    )
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(run=_run)
 
@@ -55,6 +61,7 @@ def _run(arguments: argparse.Namespace) -> int:
         task=arguments.task,
         revision=arguments.dataset_revision,
         progress=not arguments.json,
+        records=arguments.records,
     )
     task, revision = arguments.task, arguments.dataset_revision
     masks = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +37,8 @@ class CueScore:
         How many numbers a row was turned into.
     inherent
         The cue is part of what the task asks.
+    predictions
+        Answers to the judged rows, in their order.
     """
 
     cue: str
@@ -44,6 +46,7 @@ class CueScore:
     n_train: int
     numbers: int
     inherent: bool
+    predictions: tuple[str, ...] = field(default=(), repr=False)
 
 
 def score_cue(
@@ -75,7 +78,8 @@ def score_cue(
     predicted = predict_answers(features, list(train["answer"]), test_features, seed)
     statistic = balanced_accuracy_statistic(predicted, list(test["answer"]))
     estimate = bootstrap_interval(statistic, list(test["group"]), seed=seed, bounds=(0.0, 1.0))
-    return CueScore(cue.name, estimate, len(features), len(names), task in cue.inherent_in)
+    inherent = task in cue.inherent_in
+    return CueScore(cue.name, estimate, len(features), len(names), inherent, tuple(predicted))
 
 
 def score_cues(
@@ -117,7 +121,7 @@ def score_choice_cue(
     statistic = balanced_accuracy_statistic(predicted, list(test["answer"]))
     estimate = bootstrap_interval(statistic, list(test["group"]), seed=seed, bounds=(0.0, 1.0))
     task = str(train.select_columns(["task"])[0]["task"])
-    return CueScore(cue.name, estimate, len(train), len(names), task in cue.inherent_in)
+    return CueScore(cue.name, estimate, len(train), len(names), task in cue.inherent_in, tuple(predicted))
 
 
 def _candidates(rows: Dataset) -> Iterator[tuple[str, str]]:

@@ -11,8 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.files import content_key
 from connectomebench.core.task_explanations import ALL_CUE_TITLES, MATCHED_CUES
 from connectomebench.core.tasks import get_task
+from connectomebench.core.version import __version__
 from connectomebench.dataset.loading import fetch_manifest, load_rows
 from connectomebench.dataset.manifest import FILE_NAME, read_manifest
 from connectomebench.dataset.row_format import entry_format
@@ -21,11 +23,15 @@ from connectomebench.evaluation.cue_scores import CueScore, score_cues
 from connectomebench.evaluation.formatting import interval_text, without_nan
 from connectomebench.evaluation.mask_check import MaskCheck, mask_entry
 from connectomebench.evaluation.place_cues import score_place_cues
+from connectomebench.evaluation.result_records import result_path, write_results
+from connectomebench.evaluation.true_answers import true_answers
 
 if TYPE_CHECKING:
-    from connectomebench.dataset.rows import DataRecord
+    from connectomebench.dataset.rows import DataRecord, Rows
 
 TRAIN, JUDGED = "train", "test"
+CUE_PREFIX = "cue-"
+"""Before the name of a cue: what its answers are called in result records."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ def check_dataset(
     rows_cache: Path | None = None,
     seed: int = 0,
     progress: bool = False,
+    records: Path | None = None,
 ) -> DatasetCheck:
     """Score every cheap cue on a dataset: gradient boosting on its training rows, judged on its test rows.
 
@@ -160,6 +167,8 @@ def check_dataset(
         Of gradient boosting and of the bootstrap.
     progress
         Show a bar for what takes over a second.
+    records
+        Folder of result records; what each cue answers goes there as that of a model ``cue-NAME``, to compare with.
 
     Raises
     ------
@@ -178,6 +187,7 @@ def check_dataset(
     test = load_rows(name, species, JUDGED, revision, rows_cache, task=task)
     if get_task(test.data.task).scoring == "places":
         cues = score_place_cues(test.dataset, seed=seed)
+        _write_records(records, test, cues.scores)
         return DatasetCheck(name, test.data, cues.scores, (), cues.chance)
     if not get_task(test.data.task).labels:
         raise ConnectomeBenchError(f"{name}: the answer to {test.data.task} is a mask, which no cheap cue can give")
@@ -193,7 +203,33 @@ def check_dataset(
     with TemporaryDirectory() as temporary:
         where = Path(temporary) if cache is None else cache
         found = tuple(score_cues(train.dataset, test.dataset, where, seed=seed, progress=progress))
+    _write_records(records, test, found)
     return DatasetCheck(name, test.data, found, _matched(name, test.data) if recognise(name) is None else ())
+
+
+def _write_records(folder: Path | None, rows: Rows, scores: Sequence[CueScore]) -> None:
+    """Write what the cues answer as result records, one file a cue."""
+    if folder is None:
+        return
+    data, columns = rows.data, rows.dataset.remove_columns(["images"])[:]
+    truth = true_answers(columns)
+    for score in scores:
+        model = CUE_PREFIX + score.cue
+        # a cue learns from the training rows of this dataset by fixed settings: those and this code are its version
+        constant = {
+            "partition": data.partition,
+            "model": model,
+            "model_revision": content_key(score.cue, data.fingerprint, score.n_train, __version__)[:16],
+            "dataset_fingerprint": data.fingerprint,
+            "code_version": __version__,
+        }
+        found = [
+            {name: columns[name][i] for name in ("sample_id", "task", "species", "question", "group")}
+            | constant
+            | {"prediction": prediction, "answer": truth[i]}
+            for i, prediction in enumerate(score.predictions)
+        ]
+        write_results(result_path(folder, model, data.task, data.species, data.partition), found)
 
 
 def _matched(name: str, data: DataRecord) -> tuple[str, ...]:
@@ -228,7 +264,13 @@ def asks_for_masks(name: str, task: str | None = None, revision: str | None = No
 
 
 def check_datasets(
-    name: str, species: str, *, task: str | None = None, revision: str | None = None, progress: bool = False
+    name: str,
+    species: str,
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    progress: bool = False,
+    records: Path | None = None,
 ) -> tuple[list[DatasetCheck], list[NotChecked]]:
     """Check all datasets that a name stands for (:func:`find_datasets`); other parameters: :func:`check_dataset`.
 
@@ -250,7 +292,7 @@ def check_datasets(
         try:
             if asks_for_masks(one, task, revision):
                 continue  # see connectomebench.evaluation.mask_check
-            checks.append(check_dataset(one, species, task=task, revision=revision, progress=progress))
+            checks.append(check_dataset(one, species, task=task, revision=revision, progress=progress, records=records))
         except ConnectomeBenchError as error:
             if names == (name,):
                 raise

@@ -65,6 +65,7 @@ def score_place_cues(rows: Dataset, *, seed: int = 0) -> PlaceCues:
         scores = np.array([score_row(answer.prediction, row) for answer, row in zip(given, listed, strict=True)])
         statistic = place_statistics(scores)["place_score"]
         estimate = bootstrap_interval(statistic, columns["group"], seed=seed, bounds=(0.0, 1.0))
-        found.append(CueScore(rule, estimate, 0, 0, rule in INHERENT_RULES))
+        answers = tuple(str(answer.prediction) for answer in given)
+        found.append(CueScore(rule, estimate, 0, 0, rule in INHERENT_RULES, answers))
     chance, best = (float(np.mean([value(row) for row in listed])) for value in (chance_score, best_score))
     return PlaceCues(tuple(found), chance, best)
