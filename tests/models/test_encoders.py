@@ -8,7 +8,11 @@ import torch
 from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.source import EMSlice
 from connectomebench.models.encoders import EfficientNetLite0, encode_pooled, load_encoder, pool
+from connectomebench.models.part_pooling import pool_parts
+from connectomebench.rendering.colours import EM_OUTLINE, ORANGE
+from connectomebench.rendering.em_slices import draw_em
 
 TINY = {
     "hidden_size": 32,
@@ -143,6 +147,20 @@ def test_parts_are_pooled_from_patches_alone(tmp_path: Path) -> None:
     own = vit.encode(images)[0, 1:].mean(axis=0)
     np.testing.assert_allclose(
         encode_pooled(images, "parts", vit).reshape(4, 32), [own, own, own, np.zeros(32)], atol=1e-6
+    )
+
+
+def test_an_encoder_sees_the_grey_values_of_tinted_parts(tmp_path: Path) -> None:
+    vit = load_encoder(save_tiny("vit", tmp_path))
+    grey = np.random.default_rng(0).integers(40, 200, (64, 64), np.uint8)
+    labels = np.ones((64, 64), np.uint64)
+    labels[:, 32:] = 2
+    slices = EMSlice(grey, labels, np.ones((64, 64), np.bool_))
+    tinted = Image.fromarray(draw_em(slices, {1: EM_OUTLINE, 2: ORANGE}, 64))
+    expected = pool_parts(vit.encode([Image.fromarray(grey).convert("RGB")])[:, 1:], [tinted])
+    found = encode_pooled([tinted], "parts", vit)
+    assert (
+        np.abs(found - expected).max() < 0.02 < np.abs(pool_parts(vit.encode([tinted])[:, 1:], [tinted]) - found).max()
     )
 
 

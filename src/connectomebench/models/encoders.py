@@ -20,6 +20,7 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.folder_revision import folder_revision
 from connectomebench.models.part_pooling import pool_parts
 from connectomebench.models.vlm_encoder import VlmEncoder, vlm_part
+from connectomebench.rendering.em_slices import untinted
 
 Pooling = Literal["mean", "max", "cls", "parts"]
 EFFICIENTNET = "efficientnet_lite0"  # comes with packages: needs no network
@@ -90,15 +91,17 @@ def pool(tokens: NDArray[np.float32], pooling: Pooling, encoder: Encoder) -> NDA
 def encode_pooled(images: Sequence[Image.Image], pooling: Pooling, encoder: Encoder) -> NDArray[np.float32]:
     """Encode images to one vector each: those of :func:`pool`, or with ``parts`` those of each part.
 
+    With ``parts`` the encoder sees slices without their tints, which have said by then where the parts lie.
+
     Returns
     -------
     float32, shape (images, dim), with ``parts`` (images, 4 x dim)
         See :func:`connectomebench.models.part_pooling.pool_parts`.
     """
-    tokens = encoder.encode(images)
     if pooling == "parts":
+        tokens = encoder.encode([Image.fromarray(untinted(np.asarray(image.convert("RGB")))) for image in images])
         return pool_parts(tokens[:, 1:] if encoder.has_cls else tokens, images)
-    return pool(tokens, pooling, encoder)
+    return pool(encoder.encode(images), pooling, encoder)
 
 
 def check_pooling(pooling: str, encoder: Encoder) -> None:
