@@ -28,8 +28,7 @@ from connectomebench.evaluation.results import read_results, summarise
 from connectomebench.human_eval.app import AppPage
 from connectomebench.human_eval.rating import Rater, rate, summary_line
 
-pytestmark = needs_chromium
-pytest.importorskip("gradio", reason="needs gradio")
+pytestmark = [needs_chromium, pytest.mark.usefixtures("gradio")]
 
 CHOICES = "merge_action_multiple_choice"
 
