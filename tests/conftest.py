@@ -22,16 +22,17 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 if "PYTEST_XDIST_WORKER" in os.environ:  # processes that test side by side would wait for each other's threads
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# folders whose fixtures and imports take long: one process takes all tests of such a folder, those of the longest first
-TOGETHER = ("sources/cave", "hub", "finetuning", "demo")
+# folders whose fixtures and imports take long: one process takes all tests of such folders, those of the longest first;
+# the last ones all need Gradio
+TOGETHER = (("sources/cave",), ("hub",), ("finetuning",), ("demo", "human_eval", "review", "eval"))
 
 
 def together(nodeid: str) -> tuple[int, str]:
-    """Rank and name of the tests that one process takes with this one: those of a folder, or those of its file."""
+    """Rank and name of the tests that one process takes with this one: those of folders, or those of its file."""
     path = nodeid.split("::", 1)[0].removeprefix("tests/")
-    for rank, folder in enumerate(TOGETHER):
-        if path.startswith(f"{folder}/"):
-            return rank, folder
+    for rank, folders in enumerate(TOGETHER):
+        if path.startswith(tuple(f"{folder}/" for folder in folders)):
+            return rank, folders[0]
     return len(TOGETHER), path
 
 
@@ -57,11 +58,21 @@ _FROZEN = {"modules": 0}
 _MANY_MODULES = 200
 
 
+_COLLECTED = pytest.StashKey[frozenset[str]]()
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_finish() -> None:
+def pytest_collection_finish(session: pytest.Session) -> None:
     """Take what the collected files have imported out of all later searches for garbage."""
     gc.freeze()
     _FROZEN["modules"] = len(sys.modules)
+    session.config.stash[_COLLECTED] = frozenset(sys.modules)
+
+
+@pytest.fixture(scope="session")
+def collected_modules(pytestconfig: pytest.Config) -> frozenset[str]:
+    """Names of the modules that there were before the first test."""
+    return pytestconfig.stash[_COLLECTED]
 
 
 @pytest.hookimpl(tryfirst=True)

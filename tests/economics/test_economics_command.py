@@ -7,13 +7,16 @@ from pathlib import Path
 
 import pytest
 from cave_economics import CAVE_CONFIG
+from matplotlib.figure import Figure
 from replay_server import replay_server
 from replay_volumes import FIXTURE
 from simulated_edits import simulate
 
 from connectomebench.cli import main
 from connectomebench.economics import page as economics_page
+from connectomebench.economics.analysis import Analysis
 from connectomebench.economics.edit_table import read_edit_table, write_edit_table
+from connectomebench.economics.figures import draw_sample
 
 
 @pytest.fixture
@@ -21,7 +24,15 @@ def table(tmp_path: Path) -> Path:
     return write_edit_table(simulate("fly", 30), tmp_path / "fly.parquet")
 
 
-def test_from_a_table_to_a_page(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def one_figure(found: Analysis) -> dict[str, tuple[Figure, str]]:
+    """Draw the first sample alone; all figures are those of the tests of the page."""
+    return {"sample": (draw_sample(found.populations["fly"][0]), "A sample")}
+
+
+def test_from_a_table_to_a_page(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(economics_page, "draw", one_figure)
     mine = tmp_path / "mine.yaml"
     mine.write_text("votes: 3\nmerge_s: 9\n")
     words = ["economics", "--table", f"fly={table}", "--simulated", "--population", "fly=5000", "--resamples", "20"]
@@ -34,13 +45,13 @@ def test_from_a_table_to_a_page(table: Path, tmp_path: Path, capsys: pytest.Capt
     [sample] = found["samples"]
     assert (sample["name"], sample["population"], sample["simulated"]) == ("fly n=30", 5000, True)
     assert sample["estimates"]["mean"]["value"] == pytest.approx(simulate("fly", 30).edits.mean())
-    assert (tmp_path / "out" / "index.html").exists() and (tmp_path / "out" / "figures" / "sample-fly-30.png").exists()
+    assert (tmp_path / "out" / "index.html").exists() and (tmp_path / "out" / "figures" / "sample.png").exists()
 
 
 def test_from_change_logs_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(economics_page, "draw", lambda found: {})  # figures are those of the test before
+    monkeypatch.setattr(economics_page, "draw", lambda found: {})  # figures are those of the tests of the page
     with replay_server(FIXTURE) as server:
         config = tmp_path / "cave.yaml"
         config.write_text(CAVE_CONFIG.replace("SERVER", server.url))

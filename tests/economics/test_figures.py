@@ -14,22 +14,12 @@ from connectomebench.economics.cost import SCENARIOS, estimate
 from connectomebench.economics.distribution import describe
 from connectomebench.economics.edit_table import EditTable
 from connectomebench.economics.figures import draw_check, draw_compact, draw_cost, draw_patterns, draw_sample
-from connectomebench.economics.page import draw
 
 
 def texts(figure: Any) -> str:
     import matplotlib.text
 
     return "\n".join(t.get_text() for t in figure.findobj(matplotlib.text.Text))
-
-
-def test_every_figure_of_simulated_data_says_so(analysis: Analysis) -> None:
-    figures = draw(analysis)
-    assert set(figures) == {
-        "sample-mouse-40", "sample-mouse-100", "sample-fly-120", "sample-check", "patterns", "compact", "cost"
-    }  # fmt: skip
-    for figure, label in figures.values():
-        assert "SIMULATED DATA" in figure.get_suptitle() and label
 
 
 def test_the_panels_of_a_sample(analysis: Analysis) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from chromium import chromium
 from lxml import html
+from matplotlib.figure import Figure
 
+from connectomebench.economics import page as economics_page
 from connectomebench.economics.analysis import Analysis, cost_line, costs
 from connectomebench.economics.assumptions import Assumptions, read_assumptions
 from connectomebench.economics.cost import RESULTS, SCENARIOS, cost, estimate
@@ -19,9 +21,18 @@ from connectomebench.economics.page import page as draw_page
 from connectomebench.economics.page import write_analysis
 
 
-@pytest.fixture(scope="session")
-def written(analysis: Analysis, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_analysis(analysis, tmp_path_factory.mktemp("economics"))
+@pytest.fixture(scope="module")
+def figures(analysis: Analysis) -> dict[str, tuple[Figure, str]]:
+    return economics_page.draw(analysis)
+
+
+@pytest.fixture(scope="module")
+def written(
+    analysis: Analysis, figures: dict[str, tuple[Figure, str]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(economics_page, "draw", lambda found: figures)
+        return write_analysis(analysis, tmp_path_factory.mktemp("economics"))
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +107,11 @@ def test_without_a_script_it_shows_the_stated_costs(written: Path, analysis: Ana
     assert all(source.startswith("data:image/png;base64,") for source in tree.xpath("//img/@src"))
     assert not tree.xpath("//script[@src] | //link | //iframe") and all(tree.xpath("//img/@alt"))
     assert {label.get("for") for label in tree.xpath("//label")} <= set(tree.xpath("//@id"))
+
+
+def test_every_figure_of_simulated_data_says_so(figures: dict[str, tuple[Figure, str]]) -> None:
+    for figure, label in figures.values():
+        assert "SIMULATED DATA" in figure.get_suptitle() and label
 
 
 def test_every_figure_is_written(written: Path) -> None:

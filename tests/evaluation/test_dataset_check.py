@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from connectomebench.core.tasks import EM_VIEWS, get_task
 from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species, read_manifest
 from connectomebench.dataset.schema import read_small_columns, write_partition
+from connectomebench.evaluation import dataset_check
 from connectomebench.evaluation.comparison import compare
-from connectomebench.evaluation.dataset_check import check_dataset, find_datasets
+from connectomebench.evaluation.dataset_check import DatasetCheck, check_dataset, find_datasets
 from connectomebench.evaluation.result_records import read_results
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
 
@@ -101,6 +102,21 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("planted"), in_pieces)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def checked() -> Iterator[None]:
+    """Check each dataset once, however often it is asked for, unless records are: the folders do not change."""
+    made: dict[tuple[str, str], DatasetCheck] = {}
+
+    def once(name: str, species: str, **more: Any) -> DatasetCheck:
+        if more.get("records") is not None or (name, species) not in made:
+            made[name, species] = check_dataset(name, species, **more)
+        return made[name, species]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset_check, "check_dataset", once)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", str(tmp_path / "datasets"))
@@ -173,7 +189,7 @@ def test_scores_stand_in_manifest_and_card(planted: Path, tmp_path: Path, capsys
     line = "| fly | one_piece | one piece of each colour in every view | test | 20 | 11 | 1.000 (1.000 to 1.000) |  |"
     assert line in text and "| fly | – |" not in text and "at chance by design" in text
 
-    check = check_dataset(str(planted), "fly", cache=tmp_path / "cache")
+    check = dataset_check.check_dataset(str(planted), "fly")
     with pytest.raises(ConnectomeBenchError, match="does not hold the rows of fly that were checked"):
         changed = read_manifest(folder)
         changed["species"]["fly"]["fingerprint"] = "other"

@@ -7,6 +7,7 @@ import runpy
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,7 @@ from connectomebench.dataset.dataset_card import write_card
 from connectomebench.dataset.manifest import add_species
 from connectomebench.dataset.schema import write_partition
 from connectomebench.evaluation.results import read_results
-from connectomebench.evaluation.sweep import SweepConfig, run_sweep, spaced_sizes
+from connectomebench.evaluation.sweep import SweepConfig, SweepResult, run_sweep, spaced_sizes
 
 SCRIPT = Path(__file__).parents[2] / "training" / "sweep.py"
 SIZES = (8, 12, 16, 24)
@@ -46,12 +47,20 @@ def no_forest() -> Iterator[None]:
         yield
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A sweep that ran to its end: its folder, what it said and what it found."""
+
+    folder: Path
+    lines: tuple[str, ...]
+    found: SweepResult
+
+
 @pytest.fixture(scope="module")
-def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a sweep that ran to its end."""
-    out = tmp_path_factory.mktemp("finished")
-    sweep(dataset, out, [])
-    return out
+def finished(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    out, lines = tmp_path_factory.mktemp("finished"), []
+    found = sweep(dataset, out, lines)
+    return Finished(out, tuple(lines), found)
 
 
 def sweep(dataset: Path, out: Path, lines: list[str], **changes):
@@ -59,9 +68,10 @@ def sweep(dataset: Path, out: Path, lines: list[str], **changes):
     return run_sweep(config, out / "results", cache=out / "features", target=0.9, echo=lines.append)
 
 
-def test_every_run_is_recorded_once_and_a_stopped_sweep_goes_on(dataset, tmp_path) -> None:
-    lines: list[str] = []
-    found = sweep(dataset, tmp_path, lines)
+def test_every_run_is_recorded_once_and_a_stopped_sweep_goes_on(dataset, finished, tmp_path) -> None:
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
+    lines, found = finished.lines, finished.found
+    paths = [tmp_path / path.relative_to(finished.folder) for path in found.paths]
     assert len(lines) == 8 and lines[-1].startswith("8 of 8: trivial, 24 samples")
     frame = read_results(tmp_path / "results")
     assert set(frame["condition"]) == {f"train{n}-seed{s}" for n in SIZES for s in range(2)}
@@ -69,13 +79,13 @@ def test_every_run_is_recorded_once_and_a_stopped_sweep_goes_on(dataset, tmp_pat
     curve = found.curves["trivial"]
     assert curve.samples.tolist() == list(SIZES) and curve.runs.tolist() == [2] * 4 and curve.n == 12
     # what is there is kept as it is; what is missing is made again, byte by byte the same
-    kept = {path: path.read_bytes() for path in found.paths}
-    found.paths[0].unlink()
+    kept = paths[0].read_bytes()
+    paths[0].unlink()
     again: list[str] = []
     assert sweep(dataset, tmp_path, again).curves["trivial"].accuracy.tolist() == curve.accuracy.tolist()
     assert again[0] == "7 of 8 runs are there already" and len(again) == 2
-    same = read_results(found.paths[0]).drop(columns="latency_s")
-    (tmp_path / "old.parquet").write_bytes(kept[found.paths[0]])
+    same = read_results(paths[0]).drop(columns="latency_s")
+    (tmp_path / "old.parquet").write_bytes(kept)
     assert same.equals(read_results(tmp_path / "old.parquet").drop(columns="latency_s"))
 
 
@@ -91,7 +101,7 @@ def test_sizes_that_the_data_do_not_have_are_refused(dataset, tmp_path) -> None:
 
 
 def test_records_of_other_data_are_not_taken(dataset, finished, tmp_path) -> None:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
     found = sweep(dataset, tmp_path, [])
     manifest = json.loads((dataset / "manifest.json").read_text())
     assert manifest["species"]["fly"]["fingerprint"] == read_results(found.paths[0])["dataset_fingerprint"][0]
@@ -102,7 +112,7 @@ def test_records_of_other_data_are_not_taken(dataset, finished, tmp_path) -> Non
 
 
 def test_the_script_prints_curves_and_draws_them(dataset, finished, tmp_path, monkeypatch, capsys) -> None:
-    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
+    shutil.copytree(finished.folder, tmp_path, dirs_exist_ok=True)
     missing = next(tmp_path.rglob("test@train24-seed1.parquet"))
     missing.unlink()
     words = ["--dataset", dataset, "--models", "trivial", "--sizes", *SIZES, "--seeds", 2, "--out", tmp_path]

@@ -57,7 +57,7 @@ def options(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, 
         "max_steps": 2,
         "save_steps": 1,
         "num_generations": 2,
-        "per_device_train_batch_size": 4,
+        "per_device_train_batch_size": 2,
         "max_completion_length": 512,
         "learning_rate": 0.01,
         "lora_r": 2,
@@ -99,9 +99,9 @@ def test_an_episode_pays_for_its_answer_less_its_views(
     log = [entry for entry in json.loads((whole / "training_log.json").read_text()) if "reward" in entry]
     rows = load_rows(options[5], "fly", "train").dataset
     for entry in log:
-        right = (entry["reward"] + PRICES) * 4  # of four episodes, two of each row
+        right = entry["reward"] + PRICES  # of two episodes of one row, which say the same
         assert entry["tools/call_frequency"] == 3 and entry["tools/failure_frequency"] == 0
-        assert right == pytest.approx(round(right), abs=1e-3) and round(right) in (0, 2, 4)
+        assert right == pytest.approx(round(right), abs=1e-3) and round(right) in (0, 1)
         assert entry["rewards/LookAroundTools/mean"] == pytest.approx(entry["reward"])
     assert len(log) == 2 and {row["answer"] for row in rows} == {"no", "yes"}
     record = read_record(whole)
@@ -119,7 +119,7 @@ def test_an_episode_pays_for_its_answer_less_its_views(
 
 
 def test_a_random_model_makes_a_step(options: tuple[str, ...], tmp_path: Path):
-    short = ("--max_steps", "1", "--max_completion_length", "256", "--per_device_train_batch_size", "2")
+    short = ("--max_steps", "1", "--max_completion_length", "256")
     reinforce(*options, *short, "--temperature", "5", "--output_dir", str(tmp_path / "adapter"))
     log = json.loads((tmp_path / "adapter" / "training_log.json").read_text())
     assert log[0]["tools/call_frequency"] == 0 and log[0]["reward"] == 0  # it never answers, which counts as wrong

@@ -98,7 +98,7 @@ replies = st.one_of(
 
 
 @given(reply=replies, row=rows())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_every_reward_is_between_0_and_1(reply: str, row: dict[str, Any]):
     for name, reward in REWARDS.items():
         value = worth(reward, reply, row)

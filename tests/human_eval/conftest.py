@@ -10,6 +10,12 @@ from connectomebench.dataset.rows import Rows
 
 
 @pytest.fixture(scope="session")
+def gradio() -> None:
+    """What draws the pages."""
+    pytest.importorskip("gradio", reason="needs gradio")
+
+
+@pytest.fixture(scope="session")
 def rated_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four test rows, two of each answer."""
     return write_dataset(tmp_path_factory.mktemp("rated"))

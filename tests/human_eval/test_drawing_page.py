@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -28,8 +29,7 @@ from connectomebench.evaluation.results import read_results, summarise
 from connectomebench.human_eval.app import AppPage
 from connectomebench.human_eval.rating import Rater, rate, summary_line
 
-pytestmark = needs_chromium
-pytest.importorskip("gradio", reason="needs gradio")
+pytestmark = [needs_chromium, pytest.mark.usefixtures("gradio")]
 
 CHOICES = "merge_action_multiple_choice"
 
@@ -40,16 +40,22 @@ def table(task: str, rows: list[dict[str, Any]]) -> Rows:
     return Rows(Dataset.from_list(rows, features=features(get_task(task))), data)
 
 
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as opened:
+        yield opened
+
+
 @pytest.fixture
-def served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def served(browser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
     """Open the rating page of some rows; gives the page and a queue with the file of records."""
-    with chromium() as browser:
+    with browser.new_context(viewport={"width": 1200, "height": 900}) as context:
 
         def serve(rows: Rows) -> tuple[Any, Queue[Path]]:
             ended: Queue[Path] = Queue()
             work = lambda: ended.put(rate(rows, Rater("ada"), tmp_path, AppPage(browser=False)))  # noqa: E731
             Thread(target=work, daemon=True).start()
-            page = browser.new_page(viewport={"width": 1200, "height": 900})
+            page = context.new_page()
             page.set_default_timeout(60_000)
             page.goto(address(lambda: capsys.readouterr().out))
             return page, ended

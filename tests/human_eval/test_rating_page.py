@@ -17,8 +17,7 @@ from connectomebench.cli import main
 from connectomebench.dataset.rows import Rows
 from connectomebench.evaluation.results import read_results
 
-pytestmark = needs_chromium
-pytest.importorskip("gradio", reason="needs gradio")  # before the process is copied
+pytestmark = [needs_chromium, pytest.mark.usefixtures("gradio")]  # imported before the process is copied
 
 READY = "document.querySelector('.page')?.ariaBusy === null"
 PAUSE_S = 0.5

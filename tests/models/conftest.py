@@ -11,6 +11,7 @@ from endpoint_server import Server, serve
 from PIL import Image as PILImage
 from PIL import ImageDraw
 
+from connectomebench.models import encoders
 from connectomebench.models import endpoint as endpoint_module
 from connectomebench.models.encoders import EfficientNetLite0, Encoder
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE
@@ -67,8 +68,16 @@ class CountingEncoder:
 
 
 @pytest.fixture(scope="session")
-def efficientnet() -> EfficientNetLite0:
+def whole_efficientnet() -> EfficientNetLite0:
     return EfficientNetLite0()
+
+
+@pytest.fixture(scope="module")
+def efficientnet(whole_efficientnet: EfficientNetLite0) -> Iterator[EfficientNetLite0]:
+    """The encoder with small batches, since it fills up each: most tests encode a few pictures at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoders, "BATCH", 4)
+        yield whole_efficientnet
 
 
 @pytest.fixture

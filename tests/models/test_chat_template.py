@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,9 @@ def one_thread() -> Iterator[None]:
 
 def template(name: str) -> str:
     """A chat template as published with its model, from TRL's collection."""
-    import trl
-
-    return (Path(str(trl.__file__)).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
+    found = find_spec("trl")  # which takes more than a second to import
+    assert found is not None and found.origin is not None
+    return (Path(found.origin).parent / "chat_templates" / f"{name}.jinja").read_text(encoding="utf-8")
 
 
 # the end of the template of Qwen3-VL-Thinking

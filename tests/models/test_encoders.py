@@ -9,6 +9,7 @@ from PIL import Image
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.source import EMSlice
+from connectomebench.models import encoders
 from connectomebench.models.encoders import EfficientNetLite0, encode_pooled, load_encoder, pool
 from connectomebench.models.part_pooling import pool_parts
 from connectomebench.rendering.colours import EM_OUTLINE, ORANGE
@@ -78,7 +79,11 @@ def test_efficientnet_is_the_published_network(efficientnet: EfficientNetLite0) 
     assert (efficientnet.dim, middle.dim) == (1280, 112)
 
 
-def test_efficientnet_does_not_depend_on_the_batch(efficientnet: EfficientNetLite0) -> None:
+@pytest.mark.usefixtures("one_thread")
+def test_efficientnet_does_not_depend_on_the_batch(
+    efficientnet: EfficientNetLite0, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(encoders, "BATCH", 16)  # smaller ones have the kernels of a single picture
     images = pictures(20)
     together = efficientnet.encode(images)
     np.testing.assert_array_equal(together[3:4], efficientnet.encode(images[3:4]))

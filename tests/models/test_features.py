@@ -76,13 +76,16 @@ class Killed(BaseException):
     """Stands for the end of the process: nothing in the library catches it."""
 
 
-def test_a_run_that_is_cut_off_keeps_what_it_finished(rows_of, patches, tmp_path: Path) -> None:
-    dataset = rows_of(["yes", "no"] * 150, [str(i) for i in range(300)])
+def test_a_run_that_is_cut_off_keeps_what_it_finished(
+    rows_of, patches, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CHUNK", 32)
+    dataset = rows_of(["yes", "no"] * 19, [str(i) for i in range(38)])
     assert images_of(dataset) > 2 * module.CHUNK
 
     def stopped():
         for number, row in enumerate(stored_rows(dataset)()):
-            if number == 290:
+            if number == 36:
                 raise Killed
             yield row
 

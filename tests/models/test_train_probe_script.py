@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "training" / "train_probe.py"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    counts = {"train": (12, 8), "validation": (6, 6), "test": (1, 1)}
+    counts = {"train": (9, 6), "validation": (4, 4), "test": (1, 1)}
     return write_task_rows(tmp_path_factory.mktemp("rows"), TASK, orange_png, counted=counts).parent
 
 
@@ -39,9 +39,9 @@ def test_trains_scores_and_saves(folder: Path, encoder, run, capsys) -> None:
     run("--dataset", "merge_action", "--output_dir", "probe", *options)
     scores = json.loads(capsys.readouterr().out)
     assert scores["balanced_accuracy"] > 0.8
-    assert scores["rows"] == 12
+    assert scores["rows"] == 8
     record = read_record(folder / "probe")
-    assert (record.task, record.species, record.trained_on[0].rows) == ("merge_action", ("fly",), {"no": 12, "yes": 8})
+    assert (record.task, record.species, record.trained_on[0].rows) == ("merge_action", ("fly",), {"no": 9, "yes": 6})
     probe = load_probe(folder / "probe", folder / "features", encoder=encoder)
     assert probe.config.c_grid == (0.001, 0.1)
     assert probe.head.cross_validation["folds"] == 2
