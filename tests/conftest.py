@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -124,6 +122,21 @@ partition: {cube_nm: 20000, test_fraction: 0.3}
 views: {image_px: 64, em_px: 64, engine: cpu}
 """
 
+SHORT_CONFIG = """\
+species: fly
+source:
+  morphology:
+    path: neurons
+    unit_nm: 1000
+    rules: {cut_spacing_nm: 8000, min_fragment_nm: 1500, fused_fraction: 0.1}
+tasks: [merge_action, endpoint_error_identification_with_em]
+sites: {extent_nm: [2200, 3000], min_segment_voxels: 1000}
+candidates: {radius_nm: 400, merge_radius_nm: 800}
+controls: {pool_per_case: 2, max_cases: 15}
+partition: {cube_nm: 5000, test_fraction: 0.3}
+views: {image_px: 64, em_px: 64, engine: cpu}
+"""
+
 
 @pytest.fixture(scope="session")
 def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -135,47 +148,25 @@ def small_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def short_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same without its slow half, fused neurons and proposed cuts: for builds that are broken off."""
-    path = tmp_path_factory.mktemp("config") / "short.yaml"
-    tasks = "tasks: [merge_action, endpoint_error_identification_with_em]"
-    path.write_text(re.sub("^tasks: .*$", tasks, SMALL_CONFIG, flags=re.MULTILINE))
-    return path
+    """A build of two tasks from neurites that lie beside it: for builds that are broken off or made again."""
+    from written_neurons import write_neurons
+
+    folder = tmp_path_factory.mktemp("config")
+    write_neurons(folder / "neurons")
+    (folder / "short.yaml").write_text(SHORT_CONFIG)
+    return folder / "short.yaml"
 
 
 @pytest.fixture(scope="session")
-def built(small_config: Path, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the small build, made without interruption."""
-    return _build(small_config, simulated, tmp_path_factory, "built")
+    return _build(small_config, tmp_path_factory, "built")
 
 
 @pytest.fixture(scope="session")
-def built_short(short_config: Path, simulated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built_short(short_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the short build, made without interruption."""
-    return _build(short_config, simulated, tmp_path_factory, "built_short")
-
-
-@pytest.fixture(scope="session")
-def simulated(small_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the source of the small and the short build keeps in its cache: the simulated segmentation."""
-    from connectomebench.build.config import load_config
-    from connectomebench.execution.runner import SerialRunner
-    from connectomebench.sources.factory import open_source
-
-    config = load_config(small_config)
-    with once_for_all(tmp_path_factory, "simulated") as folder:
-        open_source(config.source, config.species, folder / "source", small_config.parent, SerialRunner())
-    return folder / "source"
-
-
-@pytest.fixture
-def out(simulated: Path, tmp_path: Path) -> Path:
-    """A folder for a build of the small or the short configuration, whose source has nothing to simulate."""
-    return _with_simulation(tmp_path / "out", simulated)
-
-
-def _with_simulation(out: Path, simulated: Path) -> Path:
-    shutil.copytree(simulated, out / ".cache" / "source", copy_function=os.link, dirs_exist_ok=True)
-    return out
+    return _build(short_config, tmp_path_factory, "built_short")
 
 
 @contextmanager
@@ -188,14 +179,12 @@ def once_for_all(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterato
         yield folder
 
 
-def _build(config: Path, simulated: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
+def _build(config: Path, tmp_path_factory: pytest.TempPathFactory, name: str) -> Path:
     """Build once for all processes that test; a second call finds all done."""
     from connectomebench.build.config import load_config
     from connectomebench.build.pipeline import build_datasets
 
     with once_for_all(tmp_path_factory, name) as folder:
-        if not (folder / "out").exists():
-            _with_simulation(folder / "out", simulated)
         build_datasets(load_config(config), folder / "out", base=config.parent)
     return folder / "out"
 

@@ -139,8 +139,9 @@ def test_a_folder_that_cannot_be_written(volumes: Path) -> None:
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
-def test_a_disk_that_fills(short_config: Path, out: Path) -> None:
+def test_a_disk_that_fills(short_config: Path, tmp_path: Path) -> None:
     """Files may not grow beyond 20 kB: as on a full disk, a write fails in the middle."""
+    out = tmp_path / "out"
     code = (
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
@@ -156,7 +157,8 @@ def test_a_disk_that_fills(short_config: Path, out: Path) -> None:
     assert not list(out.rglob("*.tmp"))
 
 
-def test_control_c(short_config: Path, out: Path) -> None:
+def test_control_c(short_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
     process = subprocess.Popen(
         [*COMMAND, "build", "--config", str(short_config), "--out", str(out)],
         stderr=subprocess.PIPE,

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hub_client import HubClient
 from hub_server import WRITER, HubServer, hub_server
+from written_neurons import write_neurons
 
 BLOCKED = (
     *("torch", "torchvision", "transformers", "accelerate", "timm", "peft", "trl"),
@@ -56,20 +56,6 @@ controls: {pool_per_case: 2, max_cases: 8}
 partition: {cube_nm: 5000, test_fraction: 0.3}
 views: {image_px: 32, em_px: 32, engine: cpu}
 """
-
-
-def write_neurons(folder: Path) -> None:
-    """Four bundles of four neurites along x, 60 µm long, with twigs."""
-    folder.mkdir()
-    for bundle in range(4):
-        for k in range(4):
-            y = 15 * bundle + 0.33 * k
-            rows = [
-                f"{i + 1} 0 {i} {y + 0.03 * np.sin(i / 3 + k):.4f} {0.03 * np.cos(i / 4):.4f} 0.15 {i if i else -1}"
-                for i in range(60)
-            ]
-            rows += [f"{61 + n} 6 {at} {y} 1.5 0.08 {at + 1}" for n, at in enumerate(range(5 + k % 3, 60, 9))]
-            (folder / f"{100 + 10 * bundle + k}.swc").write_text("\n".join(rows) + "\n")
 
 
 @pytest.fixture(scope="module")

@@ -88,8 +88,9 @@ def test_another_configuration_is_refused_and_nothing_changes(built: Path, small
 
 
 def test_a_build_killed_in_the_middle_ends_up_the_same(
-    built_short: Path, short_config: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    built_short: Path, short_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    out = tmp_path / "out"
     log = tmp_path / "killed.log"
     ended = run_forked(partial(build_until_killed, short_config, out, "draw"), log)
     assert ended == -signal.SIGKILL, log.read_text()[-2000:]
@@ -145,8 +146,9 @@ def test_a_task_with_a_lost_shard_is_made_again_alone_and_the_same(
     assert {p: p.stat().st_mtime_ns for p in untouched} == untouched
 
 
-def test_a_task_that_is_added_leaves_the_others_as_they_are(short_config: Path, out: Path) -> None:
+def test_a_task_that_is_added_leaves_the_others_as_they_are(short_config: Path, tmp_path: Path) -> None:
     """It keeps clear of their rows, and ends up the same where its own build has to be repeated."""
+    out = tmp_path / "out"
     first, second = "merge_action", "endpoint_error_identification"
     build_datasets(load_config(short_config, {"tasks": [first]}), out, short_config.parent)
     before = {p: p.stat().st_mtime_ns for p in (out / first).rglob("*")}
@@ -169,9 +171,10 @@ def test_a_task_that_is_added_leaves_the_others_as_they_are(short_config: Path, 
 
 
 def test_a_corrected_configuration_renders_only_what_changed(
-    short_config: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+    short_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build that leaves one task out and one that is stopped keep what they rendered; other tasks are written."""
+    out = tmp_path / "out"
     rendered = count_rendered(monkeypatch)
     match = match_rendered
     monkeypatch.setattr(balance, "match_rendered", lambda *a: ([], 0))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from written_neurons import write_neurons
 
 from connectomebench.build import render_worker
 from connectomebench.build.batch_files import read_rendered, read_summaries
@@ -279,7 +280,9 @@ def test_a_stopped_batch_is_not_written(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def remote(tmp_path_factory: pytest.TempPathFactory) -> RemoteRenderer:
-    config, base = SourceConfig(morphology=MorphologyConfig()), tmp_path_factory.mktemp("base")
+    base = tmp_path_factory.mktemp("base")
+    write_neurons(base / "neurons")
+    config = SourceConfig(morphology=MorphologyConfig(path="neurons", unit_nm=1000))
     version = open_source(config, "fly", base / "cache", base, SerialRunner()).info.version
     return RemoteRenderer(config, "fly", base / "cache", base, version, "cpu", RULES)
 
@@ -330,10 +333,10 @@ def test_a_worker_that_does_not_see_the_folder_says_so(remote: RemoteRenderer, t
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_build_lists_what_it_skipped(small_config: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_build_lists_what_it_skipped(short_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole build whose source loses one place in four: it stops, goes on under other rules, and is made again."""
     reason = "408 from the mesh service"
-    config = load_config(small_config, {"tasks": ["merge_error_identification"], "controls.max_cases": 8})
+    config = load_config(short_config, {"tasks": ["endpoint_error_identification_with_em"], "controls.max_cases": 8})
     share = 4
 
     def open_flaky(*arguments: Any) -> Any:
@@ -349,12 +352,13 @@ def test_a_build_lists_what_it_skipped(small_config: Path, out: Path, monkeypatc
         return source
 
     monkeypatch.setattr("connectomebench.build.pipeline.open_source", open_flaky)
-    folder = out / "merge_error_identification"
+    out = tmp_path / "out"
+    folder = out / config.tasks[0]
     with pytest.raises(ConnectomeBenchError, match=reason):
-        build_datasets(config, out, small_config.parent)
+        build_datasets(config, out, short_config.parent)
     assert not folder.exists()
 
-    build_datasets(replace(config, failures=FailureConfig(0.5)), out, small_config.parent)
+    build_datasets(replace(config, failures=FailureConfig(0.5)), out, short_config.parent)
     skipped = [json.loads(line) for line in (folder / "fly-skipped.jsonl").read_text().splitlines()]
     dropped = read_manifest(folder)["species"]["fly"]["dropped"]["drawing and matching"]
     assert len(skipped) == dropped[f"not available: {reason}"] > 3
@@ -364,6 +368,6 @@ def test_a_build_lists_what_it_skipped(small_config: Path, out: Path, monkeypatc
 
     share = 0
     next((folder / "fly").glob("test-*.parquet")).unlink()
-    build_datasets(config, out, small_config.parent)
+    build_datasets(config, out, short_config.parent)
     assert not (folder / "fly-skipped.jsonl").exists()
     assert reason not in (folder / "manifest.json").read_text()

@@ -62,8 +62,8 @@ def test_first_views_are_the_pictures_of_the_rows(samples: Samples, surveyed: Pa
                 assert view in EM_VIEWS and np.abs(stored - ours).max() <= 1, view
 
 
-def test_stored_slices_are_those_of_the_source(samples: Samples, surveyed: Path, short_config: Path, simulated: Path):
-    source = open_source(load_config(short_config).source, "fly", simulated, short_config.parent, SerialRunner())
+def test_stored_slices_are_those_of_the_source(samples: Samples, surveyed: Path, short_config: Path, tmp_path: Path):
+    source = open_source(load_config(short_config).source, "fly", tmp_path, short_config.parent, SerialRunner())
     row = load_rows(str(surveyed / EM_TASK), "fly", "test").dataset[0]
     stored = samples.place(samples.number(row["sample_id"]))
     assert stored.slices.shape == (3, 3, 64, 64)

@@ -62,7 +62,7 @@ def part_by_flow(
             _augment(source, first, arcs, head, residual, is_sink, level, following, path)
 
     # without a way to a sink left, the levels are those of the nodes that sources reach
-    side = np.where(level >= 0, 1, 0).astype(np.int8)
+    side = (level >= 0).astype(np.int8)
     size = 0
     for sink in sinks:
         if side[sink] == 0:

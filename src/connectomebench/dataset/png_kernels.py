@@ -25,7 +25,8 @@ def unfilter(lines: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
         line = lines[row, 1:]
         out = pixels[row]
         if kind == 0:
-            out[:] = line
+            for i in range(width):  # compiled in a fraction of the time that a slice takes
+                out[i] = line[i]
         elif kind == 1:
             _sub(line, out)
         elif kind == 2:

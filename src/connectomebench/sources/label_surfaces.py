@@ -17,6 +17,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from connectomebench.sources.row_buffers import twice_as_long
+
 # How far a vertex may move from the surface of voxels and along each axis, in voxels: with `GAP` added it stays within
 # half a voxel, and corners that are neighbours never change places, so that a sheet of one voxel keeps two sides.
 REACH = 0.45
@@ -266,8 +268,7 @@ def _normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray
 def _vote(labels):
     """Assign voxels between two labels to the majority label around them; return how many changed."""
     nz, ny, nx = labels.shape
-    places = np.empty((1024, 3), np.int32)
-    winners = np.empty(1024, np.uint8)
+    won = np.empty((1024, 4), np.int32)  # z, y, x, label
     votes = np.zeros(256, np.int64)
     n = 0
     for z in range(nz):
@@ -300,19 +301,13 @@ def _vote(labels):
                         best = label
                 if best == own:
                     continue
-                if n == len(winners):
-                    more_places = np.empty((2 * n, 3), np.int32)
-                    more_places[:n] = places
-                    places = more_places
-                    more_winners = np.empty(2 * n, np.uint8)
-                    more_winners[:n] = winners
-                    winners = more_winners
-                places[n, 0], places[n, 1], places[n, 2] = z, y, x
-                winners[n] = best
+                if n == len(won):
+                    won = twice_as_long(won)
+                won[n, 0], won[n, 1], won[n, 2], won[n, 3] = z, y, x, best
                 n += 1
     # all at once, so that the order in which voxels are visited does not matter
     for i in range(n):
-        labels[places[i, 0], places[i, 1], places[i, 2]] = winners[i]
+        labels[won[i, 0], won[i, 1], won[i, 2]] = won[i, 3]
     return n
 
 
@@ -334,6 +329,18 @@ def _count_quads(labels):
     return count
 
 
+# the four corners of a face across z, y or x, from the lower corner of the upper voxel; counter-clockwise seen from
+# above in the frame (x, y, z)
+_STEPS = np.array(
+    [
+        [[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]],
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]],
+    ],
+    np.int64,
+)
+
+
 @numba.njit(cache=True, nogil=True)
 def _net(labels, n_quads):
     """Find the corners of voxel faces between different labels, and link them along the edges of those faces.
@@ -343,17 +350,10 @@ def _net(labels, n_quads):
     """
     nz, ny, nx = labels.shape
     number = np.full((2, ny + 1, nx + 1), -1, np.int32)
-    room = 1024
-    corners = np.empty((room, 3), np.int32)
+    corners = np.empty((1024, 3), np.int32)
     quads = np.empty((n_quads, 4), np.int32)
     below = np.empty(n_quads, np.uint8)
     above = np.empty(n_quads, np.uint8)
-    # the four corners of a face across z, y or x, from the lower corner of the upper voxel; counter-clockwise seen from
-    # above in the frame (x, y, z)
-    steps = np.zeros((3, 4, 3), np.int64)
-    steps[0] = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]])
-    steps[1] = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]])
-    steps[2] = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])
     n, q = 0, 0
     for z in range(nz):
         number[(z + 1) % 2, :, :] = -1
@@ -377,14 +377,11 @@ def _net(labels, n_quads):
                     if other == own:
                         continue
                     for c in range(4):
-                        cz, cy, cx = z + steps[axis, c, 0], y + steps[axis, c, 1], x + steps[axis, c, 2]
+                        cz, cy, cx = z + _STEPS[axis, c, 0], y + _STEPS[axis, c, 1], x + _STEPS[axis, c, 2]
                         v = number[cz % 2, cy, cx]
                         if v < 0:
-                            if n == room:
-                                more = np.empty((2 * room, 3), np.int32)
-                                more[:room] = corners
-                                corners = more
-                                room *= 2
+                            if n == len(corners):
+                                corners = twice_as_long(corners)
                             v = n
                             number[cz % 2, cy, cx] = v
                             corners[n, 0], corners[n, 1], corners[n, 2] = cz, cy, cx
