@@ -25,7 +25,8 @@ def unfilter(lines: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
         line = lines[row, 1:]
         out = pixels[row]
         if kind == 0:
-            out[:] = line
+            for i in range(width):  # numba compiles an assignment of rows, with its errors, for three seconds
+                out[i] = line[i]
         elif kind == 1:
             _sub(line, out)
         elif kind == 2:

@@ -27,6 +27,15 @@ GAP = 0.05
 _ROUNDS = 3
 # Share of the mean of its neighbours that a vertex takes on in a step; beyond 1 a chequerboard would grow.
 _WEIGHT = 0.7
+# the four corners of a face across z, y or x, from the lower corner of the upper voxel; counter-clockwise seen from
+# above in the frame (x, y, z)
+_STEPS = np.array(
+    [
+        [[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]],
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]],
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -266,8 +275,7 @@ def _normals(vertices: NDArray[np.float64], faces: NDArray[np.int32]) -> NDArray
 def _vote(labels):
     """Assign voxels between two labels to the majority label around them; return how many changed."""
     nz, ny, nx = labels.shape
-    places = np.empty((1024, 3), np.int32)
-    winners = np.empty(1024, np.uint8)
+    changes = np.empty((1024, 4), np.int32)  # place and new label
     votes = np.zeros(256, np.int64)
     n = 0
     for z in range(nz):
@@ -300,19 +308,18 @@ def _vote(labels):
                         best = label
                 if best == own:
                     continue
-                if n == len(winners):
-                    more_places = np.empty((2 * n, 3), np.int32)
-                    more_places[:n] = places
-                    places = more_places
-                    more_winners = np.empty(2 * n, np.uint8)
-                    more_winners[:n] = winners
-                    winners = more_winners
-                places[n, 0], places[n, 1], places[n, 2] = z, y, x
-                winners[n] = best
+                if n == len(changes):
+                    more = np.empty((2 * n, 4), np.int32)
+                    # number by number: numba compiles an assignment of rows, with its errors, for three seconds
+                    for i in range(n):
+                        for k in range(4):
+                            more[i, k] = changes[i, k]
+                    changes = more
+                changes[n, 0], changes[n, 1], changes[n, 2], changes[n, 3] = z, y, x, best
                 n += 1
     # all at once, so that the order in which voxels are visited does not matter
     for i in range(n):
-        labels[places[i, 0], places[i, 1], places[i, 2]] = winners[i]
+        labels[changes[i, 0], changes[i, 1], changes[i, 2]] = changes[i, 3]
     return n
 
 
@@ -343,17 +350,11 @@ def _net(labels, n_quads):
     """
     nz, ny, nx = labels.shape
     number = np.full((2, ny + 1, nx + 1), -1, np.int32)
-    room = 1024
-    corners = np.empty((room, 3), np.int32)
+    # so many only where no two faces meet; what is not written takes no memory
+    corners = np.empty((4 * n_quads, 3), np.int32)
     quads = np.empty((n_quads, 4), np.int32)
     below = np.empty(n_quads, np.uint8)
     above = np.empty(n_quads, np.uint8)
-    # the four corners of a face across z, y or x, from the lower corner of the upper voxel; counter-clockwise seen from
-    # above in the frame (x, y, z)
-    steps = np.zeros((3, 4, 3), np.int64)
-    steps[0] = np.array([[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]])
-    steps[1] = np.array([[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]])
-    steps[2] = np.array([[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]])
     n, q = 0, 0
     for z in range(nz):
         number[(z + 1) % 2, :, :] = -1
@@ -377,14 +378,9 @@ def _net(labels, n_quads):
                     if other == own:
                         continue
                     for c in range(4):
-                        cz, cy, cx = z + steps[axis, c, 0], y + steps[axis, c, 1], x + steps[axis, c, 2]
+                        cz, cy, cx = z + _STEPS[axis, c, 0], y + _STEPS[axis, c, 1], x + _STEPS[axis, c, 2]
                         v = number[cz % 2, cy, cx]
                         if v < 0:
-                            if n == room:
-                                more = np.empty((2 * room, 3), np.int32)
-                                more[:room] = corners
-                                corners = more
-                                room *= 2
                             v = n
                             number[cz % 2, cy, cx] = v
                             corners[n, 0], corners[n, 1], corners[n, 2] = cz, cy, cx

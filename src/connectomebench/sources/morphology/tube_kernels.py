@@ -140,7 +140,8 @@ def face_field(lower, voxel, face, field):
         float32, axes x, y, z; written.
     """
     c = np.zeros(20)
-    c[FACE:] = face
+    for row in range(len(face)):
+        c[FACE + row] = face[row]
     c[HALF_GAP] = 0.0
     for i in range(field.shape[0]):
         for j in range(field.shape[1]):
@@ -278,7 +279,10 @@ def surface_nets(field):
                         crossings += 1
                 if n_vertices == len(vertices):
                     grown = np.empty((2 * n_vertices, 3), np.float32)
-                    grown[:n_vertices] = vertices
+                    # number by number: numba compiles an assignment of rows, with its errors, for three seconds
+                    for v in range(n_vertices):
+                        for axis in range(3):
+                            grown[v, axis] = vertices[v, axis]
                     vertices = grown
                 vertices[n_vertices, 0] = i + x / crossings
                 vertices[n_vertices, 1] = j + y / crossings
@@ -287,7 +291,9 @@ def surface_nets(field):
                 n_vertices += 1
                 if n_faces + 6 > len(faces):
                     more = np.empty((2 * len(faces), 3), np.int32)
-                    more[:n_faces] = faces[:n_faces]
+                    for f in range(n_faces):
+                        for side in range(3):
+                            more[f, side] = faces[f, side]
                     faces = more
                 # the three grid edges that leave corner 0: each is shared by this cell and three before it
                 for axis in range(3):
@@ -391,7 +397,9 @@ def organelles(lower, extent, normal):
             for z in range(first[2], last[2]):
                 if count == len(found):
                     more = np.empty((2 * count, 8))
-                    more[:count] = found
+                    for row in range(count):
+                        for column in range(8):
+                            more[row, column] = found[row, column]
                     found = more
                 found[count, 0] = (x + unit(hash3(x, y, z, np.uint64(21)))) * ORGANELLE_NM
                 found[count, 1] = (y + unit(hash3(x, y, z, np.uint64(22)))) * ORGANELLE_NM
