@@ -20,7 +20,9 @@ import dask
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import runner_jobs
 from distributed import LocalCluster
+from runner_jobs import die, die_once, double, look_around, refuse, touch_slowly
 
 from connectomebench.build.batch_files import RENDERED_BY
 from connectomebench.build.config import load_config
@@ -59,48 +61,6 @@ def runner(request: pytest.FixtureRequest) -> Iterator[Runner]:
         yield opened
 
 
-def double(number: int) -> int:
-    return 2 * number
-
-
-def refuse(number: int) -> int:
-    if number == 3:
-        raise ConnectomeBenchError("three is one too many; count less")
-    if number == 5:
-        raise ZeroDivisionError("a mistake in the code")
-    return number
-
-
-def die_once(folder: Path, number: int) -> tuple[int, int]:
-    """End the worker that is the first to try number 2."""
-    marker = folder / "died"
-    if number == 2 and not marker.exists():
-        marker.write_text(str(os.getpid()))
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number, os.getpid()
-
-
-def die(number: int) -> int:
-    os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def touch_slowly(folder: Path, number: int) -> int:
-    (folder / str(number)).touch()
-    time.sleep(0.05)
-    return number
-
-
-def note_process(folder: Path, number: int) -> int:
-    (folder / str(os.getpid())).touch()
-    time.sleep(0.02)
-    return number
-
-
-def look_around(number: int) -> tuple[int, dict[str, str], bool]:
-    return os.getpid(), dict(os.environ), signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-
-
 def test_every_job_is_done_once_and_told_by_its_index(runner: Runner) -> None:
     jobs = [n * 7 % 23 for n in range(23)]
     found = list(runner.run(double, jobs, "double"))
@@ -128,7 +88,7 @@ def test_jobs_that_wait_are_dropped_when_nobody_wants_more(runner: Runner, tmp_p
     while begun != (now := len(list(tmp_path.iterdir()))):  # those that had been handed out end
         assert time.monotonic() < deadline
         begun = now
-        time.sleep(0.3)  # several jobs long
+        time.sleep(0.6)  # several jobs long
     assert 0 < begun < 60
 
 
@@ -265,8 +225,8 @@ def test_local_workers_end_with_a_process_that_is_killed(tmp_path: Path) -> None
         "import sys, time\n"
         "from functools import partial\n"
         "from pathlib import Path\n"
-        f"sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
-        "from test_open_runner import note_process\n"
+        f"sys.path.insert(0, {str(Path(runner_jobs.__file__).parent)!r})\n"
+        "from runner_jobs import note_process\n"
         "from connectomebench.execution.open_runner import open_runner\n"
         "if __name__ == '__main__':\n"
         "    with open_runner('local:2', 1) as runner:\n"

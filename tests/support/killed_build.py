@@ -1,14 +1,9 @@
-"""Builds that kill themselves: no poll that could miss the moment.
-
-As a program, ``killed_build.py CONFIG OUT STEP``, it shares nothing with the tests. A forked process would share their
-open connections to a server.
-"""
+"""Builds that kill themselves: no poll that could miss the moment."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,7 +24,3 @@ def build_until_killed(config: Path, out: Path, step: str) -> None:
 
     ThreadRunner.run = run  # pyright: ignore[reportAttributeAccessIssue]
     build_datasets(load_config(config), out, base=config.parent)
-
-
-if __name__ == "__main__":
-    build_until_killed(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])

@@ -360,6 +360,8 @@ def contact_table(codes, segments, bodies, max_gap, lower, upper, origin, cell, 
     plane = np.zeros((height, 3, width), np.int32)
     row = np.zeros((3, width), np.int32)
     line = np.zeros((3, 1), np.int32)
+    # no literals, for each of which numba would compile the scan of a row
+    first_axis, second_axis, last_axis = np.int64(0), np.int64(1), np.int64(2)
     for i in range(first[0], upper[0]):
         row[:] = 0
         for j in range(first[1], upper[1]):
@@ -367,14 +369,14 @@ def contact_table(codes, segments, bodies, max_gap, lower, upper, origin, cell, 
             codes_here = codes[i, j, lower[2] : upper[2]]
             if j >= lower[1] and i > first[0]:
                 previous = codes[i - 1, j, lower[2] : upper[2]]
-                table = _scan_row(codes_here, previous, plane[j - lower[1]], 0, (i, j, lower[2]), scan, table)
+                table = _scan_row(codes_here, previous, plane[j - lower[1]], first_axis, (i, j, lower[2]), scan, table)
             if i >= lower[0] and j > first[1]:
                 previous = codes[i, j - 1, lower[2] : upper[2]]
-                table = _scan_row(codes_here, previous, row, 1, (i, j, lower[2]), scan, table)
+                table = _scan_row(codes_here, previous, row, second_axis, (i, j, lower[2]), scan, table)
             if i >= lower[0] and j >= lower[1]:
                 line[:] = 0
                 previous = codes[i, j, first[2] : upper[2] - 1]
                 table = _scan_row(
-                    codes[i, j, first[2] + 1 : upper[2]], previous, line, 2, (i, j, first[2] + 1), scan, table
+                    codes[i, j, first[2] + 1 : upper[2]], previous, line, last_axis, (i, j, first[2] + 1), scan, table
                 )
     return table.keys, table.values

@@ -47,8 +47,10 @@ def doubled(keys, values):
     for row in range(len(keys)):
         if values[row, 0] != 0:
             slot = find_slot(new_keys, new_values, keys[row, 0], keys[row, 1])
-            new_keys[slot] = keys[row]
-            new_values[slot] = values[row]
+            # number by number: numba compiles an assignment of rows, with its errors, for three seconds
+            new_keys[slot, 0], new_keys[slot, 1] = keys[row, 0], keys[row, 1]
+            for column in range(values.shape[1]):
+                new_values[slot, column] = values[row, column]
     return new_keys, new_values
 
 

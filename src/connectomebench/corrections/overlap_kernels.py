@@ -48,7 +48,9 @@ def _erode_once(mask, use, out):
     for i in range(n0):
         for j in range(n1):
             row, mark = mask[i, j], out[i, j]
-            mark[:] = row
+            # number by number: numba compiles an assignment of rows, with its errors, for three seconds
+            for k in range(n2):
+                mark[k] = row[k]
             if use[0] and i > 0:
                 _and(mask[i - 1, j], mark)
             if use[0] and i + 1 < n0:
@@ -90,7 +92,7 @@ def core_mask(labels, erosion, mask, spare):
     -------
     ``mask`` or ``spare``: 1 in the core, 0 elsewhere.
     """
-    rounds = erosion.max()
+    rounds = max(erosion[0], erosion[1], erosion[2])
     if rounds == 0:
         mask[:] = 1
         return mask

@@ -43,7 +43,9 @@ def part_by_flow(
         residual[2 * e] = residual[2 * e + 1] = capacities[e]
         first[edges[e, 0] + 1] += 1
         first[edges[e, 1] + 1] += 1
-    first = np.cumsum(first)
+    # plain loops: numba compiles cumsum, where and an assignment to many nodes at once for longer than all of this
+    for node in range(n):
+        first[node + 1] += first[node]
     arcs = np.empty(2 * m, np.int64)
     free = first[:-1].copy()
     for arc in range(2 * m):
@@ -52,7 +54,8 @@ def part_by_flow(
         free[node] += 1
 
     is_sink = np.zeros(n, np.bool_)
-    is_sink[sinks] = True
+    for sink in sinks:
+        is_sink[sink] = True
     level = np.empty(n, np.int64)
     queue = np.empty(n, np.int64)
     path = np.empty(n, np.int64)
@@ -62,7 +65,9 @@ def part_by_flow(
             _augment(source, first, arcs, head, residual, is_sink, level, following, path)
 
     # without a way to a sink left, the levels are those of the nodes that sources reach
-    side = (level >= 0).astype(np.int8)
+    side = np.zeros(n, np.int8)
+    for node in range(n):
+        side[node] = level[node] >= 0
     size = 0
     for sink in sinks:
         if side[sink] == 0:

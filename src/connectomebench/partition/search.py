@@ -159,10 +159,11 @@ def best_assignment(problem: Problem, seed: int) -> tuple[NDArray[np.int64], NDA
 
     n_ids = int(problem.id_index.max()) + 1 if len(problem.id_index) else 0
 
+    # in one layout, for which the kernel is compiled once
+    ids, owners = np.ascontiguousarray(problem.id_index), np.ascontiguousarray(problem.id_site)
     left, right = np.ascontiguousarray(problem.pairs[:, 0]), np.ascontiguousarray(problem.pairs[:, 1])
 
     def keep(part: NDArray[np.int64]) -> tuple[float, NDArray[np.bool_]]:
-        ids, owners = problem.id_index, problem.id_site
         return resolve(part, problem.site_class, problem.wanted, problem.caps, ids, owners, n_ids, left, right)
 
     def measure(cube_partition: NDArray[np.int64]) -> float:

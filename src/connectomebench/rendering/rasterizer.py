@@ -37,6 +37,7 @@ _EMPTY = 2**32 - 1
 _DEPTH_STEPS = float(2**20 - 1)
 _BAND_ROWS = 128  # rows of samples drawn at a time, to fit into the cache of a core
 _FAR_AWAY = float(2**30)
+_DEPTH_ORDER = 4096  # steps of depth in which cells of faces are drawn from front to back
 _SMALL = 1024  # samples in the box of a face (width times height) up to which it is tested against what is drawn
 
 
@@ -109,7 +110,7 @@ def _joined(meshes: list[ViewMesh]) -> tuple[ViewMesh, NDArray[np.uint8]]:
     offsets = np.cumsum([0] + [len(m.points) for m in meshes[:-1]])
     faces = np.concatenate([m.faces + np.int32(o) for m, o in zip(meshes, offsets, strict=True)])
     parts = np.repeat(np.arange(len(meshes), dtype=np.uint8), [len(m.faces) for m in meshes])
-    begun = np.cumsum([0] + [len(m.faces) for m in meshes])
+    begun = np.cumsum([0] + [len(m.faces) for m in meshes], dtype=np.int32)
     cells = np.concatenate([m.cells[:-1] + b for m, b in zip(meshes, begun[:-1], strict=True)] + [begun[-1:]])
     return ViewMesh(points, normals, faces, cells), parts
 
@@ -327,7 +328,19 @@ def _prepare_view(points, normals, faces, cells, frame, light, samples):
         starts[run + 1] += starts[run]
     order = np.empty(starts[2 * n_bands], np.int32)
     filled = starts.copy()
-    for cell in np.argsort(nearest):
+    # a counting sort: numba compiles a sort by comparisons for two seconds, and cells of about one depth need no order
+    last_step = np.float32(_DEPTH_ORDER - 1)
+    begins = np.zeros(_DEPTH_ORDER + 1, np.int64)
+    for cell in range(len(nearest)):
+        begins[np.int64(min(max(nearest[cell], 0), 1) * last_step) + 1] += 1
+    for step in range(_DEPTH_ORDER):
+        begins[step + 1] += begins[step]
+    sorted_cells = np.empty(len(nearest), np.int64)
+    for cell in range(len(nearest)):
+        step = np.int64(min(max(nearest[cell], 0), 1) * last_step)
+        sorted_cells[begins[step]] = cell
+        begins[step] += 1
+    for cell in sorted_cells:
         for f in range(cells[cell], cells[cell + 1]):
             for band in range(first[f], last[f] + 1):
                 run = n_bands * away[f] + band

@@ -61,7 +61,7 @@ def part_codes(segments, supervoxels, wanted_keys, wanted_values, codes):
     ids = np.zeros((count + 1, 2), np.uint64)
     for slot in range(len(keys)):
         if values[slot, 0] != 0:
-            ids[values[slot, 0]] = keys[slot]
+            ids[values[slot, 0], 0], ids[values[slot, 0], 1] = keys[slot, 0], keys[slot, 1]
     return ids
 
 

@@ -29,6 +29,15 @@ GAP = 0.05
 _ROUNDS = 3
 # Share of the mean of its neighbours that a vertex takes on in a step; beyond 1 a chequerboard would grow.
 _WEIGHT = 0.7
+# the four corners of a face across z, y or x, from the lower corner of the upper voxel; counter-clockwise seen from
+# above in the frame (x, y, z)
+_STEPS = np.array(
+    [
+        [[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]],
+        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
+        [[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]],
+    ]
+)
 
 
 @dataclass(frozen=True)

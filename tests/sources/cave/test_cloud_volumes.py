@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -18,6 +16,7 @@ import diskcache
 import fastremap
 import numpy as np
 import pytest
+from forked import run_forked
 from graph_truth import FIXTURE, Truth
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -177,26 +176,16 @@ def test_what_was_read_is_not_asked_for_again(own_server: ReplayServer, tmp_path
 
 
 def test_another_process_asks_for_nothing(own_server: ReplayServer, tmp_path: Path, labels: np.ndarray) -> None:
-    chunks = Chunks(own_server)
-    code = (
-        "import sys, zlib, numpy as np; from pathlib import Path;"
-        "from connectomebench.sources.cave.cache import BlobCache;"
-        "from connectomebench.sources.cave.cloud_volumes import CloudLayer;"
-        "from connectomebench.sources.cave.cave_config import RequestConfig;"
-        "cache = BlobCache(Path(sys.argv[1]), 10**9);"
-        "layer = CloudLayer(sys.argv[2], 10, 'labels', cache, RequestConfig(), 'http://login', None);"
-        f"print(zlib.crc32(layer.read{BOX}.tobytes(order='C')))"
-    )
+    chunks, folder, log = Chunks(own_server), tmp_path / "cache", tmp_path / "log"
 
-    def told() -> int:
-        command = [sys.executable, "-c", code, str(tmp_path), graphene(own_server)]
-        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    def read() -> None:
+        found = layer_at(graphene(own_server), folder).read(*BOX)
+        np.testing.assert_array_equal(found, labels[50:70, 60:200, 70:75])
 
-    first = told()
+    assert run_forked(read, log) == 0, log.read_text()
     assert len(chunks.taken()) == NEEDED
-    assert told() == first
-    assert chunks.taken() == []
-    np.testing.assert_array_equal(layer_at(graphene(own_server), tmp_path).read(*BOX), labels[50:70, 60:200, 70:75])
+    assert run_forked(read, log) == 0, log.read_text()
+    read()
     assert chunks.taken() == []
 
 

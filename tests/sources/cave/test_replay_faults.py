@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import http.client
-import subprocess
+import runpy
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import replay_server as replay
 import requests
+from forked import forked
 from graph_truth import FIXTURE
 from replay_answers import API, INFO, Request
 from replay_server import Faults, ReplayServer
@@ -107,12 +109,14 @@ def test_requests_wait_side_by_side() -> None:
     assert 0.2 <= taken < 1.5  # two seconds one after another
 
 
-def test_program_prints_its_address() -> None:
-    script = FIXTURE.parents[1] / "support" / "replay_server.py"
-    with subprocess.Popen([sys.executable, str(script), "--latency-ms", "1"], stdout=subprocess.PIPE, text=True) as run:
-        try:
-            assert run.stdout is not None
-            url = run.stdout.readline().strip()
-            assert requests.get(url + INFO, timeout=10).status_code == 200
-        finally:
-            run.terminate()
+def test_program_prints_its_address(server: ReplayServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a fork, which has the volumes of the other server."""
+    script, log = Path(replay.__file__), tmp_path / "log"
+    monkeypatch.setattr(sys, "argv", [str(script), "--latency-ms", "1"])
+    with forked(lambda: runpy.run_path(str(script), run_name="__main__"), log) as program:
+        while not (printed := log.read_text()).endswith("\n"):
+            assert program.is_alive(), printed
+            time.sleep(0.02)
+        url = printed.strip()
+        assert url != server.url
+        assert requests.get(url + INFO, timeout=10).status_code == 200
