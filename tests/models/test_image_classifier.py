@@ -444,7 +444,7 @@ BROKEN = [
     (edit("config.json", temperature=1.0), "not those of its record"),
     (edit_backbone(auto_map={"AutoModel": "x--y"}), "not allowed: auto_map"),
     (edit_backbone(_attn_implementation="x/y"), "not allowed: _attn_implementation"),
-    (edit_backbone(model_type="bert"), "not the configuration of a transformers backbone"),
+    (edit_backbone(model_type="bert"), "not the configuration of an image classifier"),
     (edit_backbone(hidden_size=10**7), "does not fit"),
     (edit_backbone(num_hidden_layers=1), "has shape"),
     (edit_weights(lambda state: state.pop("classifier.bias")), r"classifier\.bias has shape none, not \(2,\)"),

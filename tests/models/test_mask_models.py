@@ -120,7 +120,7 @@ def test_it_is_saved_and_loaded_with_the_same_answers(trained, tmp_path):
     with pytest.raises(ConnectomeBenchError, match=r"does not fit config.json"):
         load_mask_model(tmp_path / "model")
     config.write_text("{}")
-    with pytest.raises(ConnectomeBenchError, match="keys are missing"):
+    with pytest.raises(ConnectomeBenchError, match="keys missing or foreign: depth"):
         load_mask_model(tmp_path / "model")
 
 

@@ -15,9 +15,10 @@ from connectomebench.models.image_classifier import ImageClassifier
 from connectomebench.models.model_record import ModelRecord, write_record
 from connectomebench.models.multitask import MultitaskModel
 from connectomebench.models.multitask_network import MultitaskViT
+from connectomebench.models.network_folder import network_revision
 from connectomebench.models.registry import save_head_model
 from connectomebench.models.trivial_baseline import TrivialConfig, train_trivial
-from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, network_revision
+from connectomebench.models.view_classifier import ViewClassifier, backbone_settings
 
 
 def train_model(dataset: Path, folder: Path, results: Path | None = None, seed: int = 0, species: str = "fly") -> Path:

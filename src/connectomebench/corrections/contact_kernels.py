@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from connectomebench.corrections.hash_tables import doubled, find_slot, new_table
+from connectomebench.corrections.hash_tables import add_number, add_row, find_slot, new_table
 
 # Two codes share one 64-bit key, so that one table serves pairs of parts too.
 _HALF_KEY = np.uint64(32)
@@ -89,15 +89,7 @@ def segment_codes(automatic, proofread, codes):
                 segment = segments[k]
                 code = np.int32(-1)
                 if segment != 0:
-                    slot = find_slot(keys, values, np.uint64(segment), np.uint64(0))
-                    if values[slot, 0] == 0:
-                        count += 1
-                        keys[slot, 0] = segment
-                        values[slot, 0] = count
-                    code = np.int32(values[slot, 0])
-                    # Open addressing stays fast while at most half of the rows are in use.
-                    if 2 * count > len(keys):
-                        keys, values = doubled(keys, values)
+                    keys, values, count, code = add_number(keys, values, count, np.uint64(segment), np.uint64(0))
                 # The code is per segment, so the run goes on through gaps, which are decided voxel by voxel.
                 while k < length and segments[k] == segment:
                     row[k] = code if bodies[k] != 0 else np.int32(-1)
@@ -147,14 +139,7 @@ def core_table(codes, core, lower, upper, origin, cell, cell_strides):
                     k += 1
                 if code > 0 and in_core > 0:
                     number = np.uint64(line + along * cell_strides[2])
-                    slot = find_slot(keys, values, np.uint64(code), number)
-                    if values[slot, 0] == 0:
-                        rows += 1
-                        keys[slot, 0] = np.uint64(code)
-                        keys[slot, 1] = number
-                    values[slot, 0] += in_core
-                    if 2 * rows > len(keys):
-                        keys, values = doubled(keys, values)
+                    keys, values, rows = add_row(keys, values, rows, np.uint64(code), number, (in_core,))
     return keys, values
 
 
@@ -208,34 +193,34 @@ def _step(
     return before, since, gap, contact
 
 
-@njit(nogil=True, cache=True)
-def _count_contact(table: _Contacts, before: _Code, after: _Code, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
-    """Add one contact face between two parts at (i, j, k), index in the volume along the axes of the block."""
-    keys, values, rows = table
-    cell, cell_strides, point_strides = scan.cell, scan.cell_strides, scan.point_strides
+@njit(nogil=True, cache=True, inline="always")
+def cell_place(i, j, k, cell, cell_strides, point_strides):
+    """Return number of the cell of a voxel (index in the volume), number of the voxel in it, and its place there."""
     ci, cj, ck = i // cell, j // cell, k // cell
     pi, pj, pk = i - ci * cell, j - cj * cell, k - ck * cell
     number = np.uint64(ci * cell_strides[0] + cj * cell_strides[1] + ck * cell_strides[2])
+    return number, pi * point_strides[0] + pj * point_strides[1] + pk * point_strides[2], (pi, pj, pk)
+
+
+@njit(nogil=True, cache=True, inline="always")
+def pair_key(one, other):
+    """Return one key for two codes: ``smaller << 32 | larger``."""
+    return np.uint64(min(one, other)) << _HALF_KEY | np.uint64(max(one, other))
+
+
+@njit(nogil=True, cache=True)
+def _count_contact(table: _Contacts, before: _Code, after: _Code, i: int, j: int, k: int, scan: _Scan) -> _Contacts:
+    """Add one contact face between two parts at (i, j, k), index in the volume along the axes of the block."""
+    cell = scan.cell
+    number, place, (pi, pj, pk) = cell_place(i, j, k, cell, scan.cell_strides, scan.point_strides)
     # The centre of a cell with an even edge lies between voxels; in half voxels its distance is a whole number.
     middle = cell - 1
     distance = (2 * pi - middle) ** 2 + (2 * pj - middle) ** 2 + (2 * pk - middle) ** 2
     # Distance and voxel in one number: the smallest is the nearest voxel, and of equally near ones the first along
     # x, y, z. So a tie does not depend on the order of blocks, threads or axes, and tables merge by their minimum.
-    nearest = distance * cell**3 + pi * point_strides[0] + pj * point_strides[1] + pk * point_strides[2]
-    pair = np.uint64(min(before, after)) << _HALF_KEY | np.uint64(max(before, after))
-    slot = find_slot(keys, values, pair, number)
-    if values[slot, 0] == 0:
-        rows += 1
-        keys[slot, 0] = pair
-        keys[slot, 1] = number
-        values[slot, 4] = nearest
-    values[slot, 0] += 1
-    values[slot, 1] += pi
-    values[slot, 2] += pj
-    values[slot, 3] += pk
-    values[slot, 4] = min(values[slot, 4], nearest)
-    if 2 * rows > len(keys):
-        keys, values = doubled(keys, values)
+    nearest = distance * cell**3 + place
+    keys, values, rows = table
+    keys, values, rows = add_row(keys, values, rows, pair_key(before, after), number, (1, pi, pj, pk), nearest)
     return _Contacts(keys, values, rows)
 
 

@@ -54,6 +54,41 @@ def doubled(keys, values):
     return new_keys, new_values
 
 
+@njit(nogil=True, cache=True, inline="always")
+def add_row(keys, values, rows, first, second, sums, least=None):
+    """Add ``sums``, of which the first is above 0, to the first values of a key; return keys, values and rows in use.
+
+    A new key takes a free row, and a table more than half in use is doubled. With ``least``, the column after the sums
+    keeps the smallest.
+    """
+    slot = find_slot(keys, values, first, second)
+    if values[slot, 0] == 0:
+        rows += 1
+        keys[slot, 0] = first
+        keys[slot, 1] = second
+        if least is not None:
+            values[slot, len(sums)] = least
+    for column in range(len(sums)):
+        values[slot, column] += sums[column]
+    if least is not None:
+        values[slot, len(sums)] = min(values[slot, len(sums)], least)
+    # Open addressing stays fast while at most half of the rows are in use.
+    if 2 * rows > len(keys):
+        keys, values = doubled(keys, values)
+    return keys, values, rows
+
+
+@njit(nogil=True, cache=True, inline="always")
+def add_number(keys, values, rows, first, second):
+    """Assign the next number, from 1, to a new key; return keys, values, rows and the number of the key, int32."""
+    slot = find_slot(keys, values, first, second)
+    number = values[slot, 0]
+    if number == 0:
+        keys, values, rows = add_row(keys, values, rows, first, second, (rows + 1,))
+        number = rows
+    return keys, values, rows, np.int32(number)
+
+
 @njit(nogil=True, cache=True)
 def fill_table(first, second, values):
     """Build a table of one column from unique keys; ``values`` must not be 0."""

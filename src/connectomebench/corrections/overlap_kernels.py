@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from connectomebench.corrections.hash_tables import doubled, find_slot, new_table
+from connectomebench.corrections.hash_tables import add_row, new_table
 
 
 @njit(nogil=True, cache=True)
@@ -129,14 +129,7 @@ def overlap_table(automatic, proofread, core, lower, upper):
                 while k < length and segments[k] == segment and bodies[k] == body:
                     in_core += inside[k]
                     k += 1
-                slot = find_slot(keys, values, np.uint64(segment), np.uint64(body))
-                if values[slot, 0] == 0:
-                    rows += 1
-                    keys[slot, 0] = segment
-                    keys[slot, 1] = body
-                values[slot, 0] += k - start
-                values[slot, 1] += in_core
-                # Open addressing stays fast while at most half of the rows are in use.
-                if 2 * rows > len(keys):
-                    keys, values = doubled(keys, values)
+                keys, values, rows = add_row(
+                    keys, values, rows, np.uint64(segment), np.uint64(body), (k - start, in_core)
+                )
     return keys, values

@@ -1,4 +1,7 @@
-"""A sample of "Try it" before and after its answer, whatever kind of answer it asks for."""
+"""A sample of "Try it" before and after its answer, whatever kind of answer it asks for.
+
+``samples, key, number`` name it everywhere here: the samples, the collection and the row.
+"""
 
 from __future__ import annotations
 
@@ -33,13 +36,7 @@ Key = tuple[str, str]
 
 
 def asked_html(samples: StoredSamples, key: Key, number: int) -> Markup:
-    """Show the pictures of a sample with all that is needed to answer it.
-
-    Parameters
-    ----------
-    samples, key, number
-        The samples, the collection and the row.
-    """
+    """Show the pictures of a sample with all that is needed to answer it."""
     task, row = get_task(key[0]), samples.row(key, number)
     help_text = Markup('<p class="cb-hint">What to look for: {}</p>').format(hint(task))
     if task.scoring == "places":
@@ -50,15 +47,7 @@ def asked_html(samples: StoredSamples, key: Key, number: int) -> Markup:
 
 
 def answered_html(samples: StoredSamples, key: Key, number: int, given: str) -> Markup:
-    """Show the pictures of a sample with the visitor's answer and the right one drawn into them.
-
-    Parameters
-    ----------
-    samples, key, number
-        The samples, the collection and the row.
-    given
-        The visitor's answer.
-    """
+    """Show the pictures of a sample with the visitor's answer, ``given``, and the right one drawn into them."""
     task, row = get_task(key[0]), samples.row(key, number)
     if task.scoring == "places":
         marks = [(GIVEN, given_places(given, row)), (TRUE, right_places(row))]
@@ -71,14 +60,7 @@ def answered_html(samples: StoredSamples, key: Key, number: int, given: str) -> 
 
 
 def masked_html(samples: StoredSamples, key: Key, number: int, masks: str) -> Markup:
-    """Show the pictures of a sample with masks over them.
-
-    Parameters
-    ----------
-    samples, key, number
-        The samples, the collection and the row.
-    masks
-        In the form of answers (:func:`connectomebench.core.part_masks.encode_masks`); what is marked is drawn.
+    """Show the pictures of a sample with what is marked in masks, stored as answers are, drawn over them.
 
     Raises
     ------
@@ -98,14 +80,7 @@ def masked_html(samples: StoredSamples, key: Key, number: int, masks: str) -> Ma
 
 
 def read_answer(samples: StoredSamples, key: Key, number: int, typed: str) -> str:
-    """Read an answer that is a place or masks from the page's field, in the form in which such answers are stored.
-
-    Parameters
-    ----------
-    samples, key, number
-        The samples, the collection and the row.
-    typed
-        Content of the field.
+    """Convert the content of the page's field, a place or masks, to the form in which such answers are stored.
 
     Raises
     ------

@@ -10,7 +10,6 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,8 @@ from connectomebench.human_eval.session import Item, RatingSession
 from connectomebench.models.prompt import view_name
 from connectomebench.rendering.overlay import has_overlay, overlay_svg
 from connectomebench.web.access import UPLOAD, Access, checked_names
-from connectomebench.web.launch import launch
+from connectomebench.web.launch import serve_until
+from connectomebench.web.picture_page import add_picture_page
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -90,23 +90,12 @@ def show(session: RatingSession, dataset: Dataset, texts: AppTexts, page: AppPag
     require_page()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import gradio
-    from gradio import themes
 
     finished = threading.Event()
     # nothing is uploaded here
     access = Access(checked_names(page.hosts), upload_bytes={UPLOAD: 0})
     blocks = _blocks(gradio, session, dataset, texts, finished)
-    theme = themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    served = launch(blocks, access, _ADDRESS, page.port or _free_port(), theme=theme)
-    print(f"rate at {served.address} (Ctrl-C stops; the same command resumes)", flush=True)
-    try:
-        if page.browser:
-            import webbrowser
-
-            webbrowser.open(served.address)
-        finished.wait()
-    finally:
-        served.close()
+    serve_until(finished, "rate", blocks, access, _ADDRESS, page.port or _free_port(), browser=page.browser)
 
 
 def page_state(session: RatingSession, dataset: Mapping[int, Any] | Dataset) -> dict[str, Any]:
@@ -188,15 +177,11 @@ def _blocks(
             threading.Timer(0.5, finished.set).start()
         return page_state(session, dataset)
 
-    here = files("connectomebench.human_eval")
     with gradio.Blocks(title=texts.title, analytics_enabled=False, fill_width=True) as blocks:
-        gradio.HTML(
-            value="",
-            html_template=(here / "page.html").read_text(encoding="utf-8"),
-            css_template=(here / "page.css").read_text(encoding="utf-8"),
-            js_on_load=(here / "page.js").read_text(encoding="utf-8"),
-            server_functions=[look, rate, undo, finish],
-            apply_default_css=False,
+        add_picture_page(
+            "connectomebench.human_eval",
+            [look, rate, undo, finish],
+            "your ratings",
             words=asdict(texts),
             steps=[asdict(step) for step in session.steps],
         )

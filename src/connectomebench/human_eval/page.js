@@ -1,48 +1,13 @@
-const page = element.querySelector(".page");
-const find = (selector) => page.querySelector(selector);
 const steps = props.steps;
 const words = props.words;
-let state = null;
 let chosen = [];
-let busy = false;
 let firstVisit = true;
 const SVG = "http://www.w3.org/2000/svg";
 // the step in which one draws, if there is one
 const drawing = steps.findIndex((step) => step.views.length > 0);
 // loops of the views, in the order in which they were drawn: { view, points }
 let loops = [];
-
-// seconds during which the pictures could be seen
-const clock = {
-  total: 0, since: null, shown: false,
-  set(total) { this.total = total; this.since = null; this.shown = false; },
-  start() { if (this.since === null) { this.since = performance.now(); this.shown = true; } },
-  stop() { if (this.since !== null) { this.total += (performance.now() - this.since) / 1000; this.since = null; } },
-  read() { return this.total + (this.since === null ? 0 : (performance.now() - this.since) / 1000); },
-};
 let answeredAt = 0;
-
-function make(name, text, parent) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (parent) parent.append(made);
-  return made;
-}
-
-async function ask(name, sent = {}) {
-  setBusy(true);
-  try {
-    state = await server[name](sent);
-    await draw();
-  } catch (error) {
-    clock.stop();
-    cover([
-      "The program that keeps your ratings does not answer, so the last one was not kept; all before it were.",
-      "Start the same command again and open the address that it prints.",
-    ], "Try again", () => ask("look"));
-  }
-  setBusy(false);
-}
 
 function cover(paragraphs, button, then) {
   page.dataset.stage = "cover";
@@ -79,15 +44,7 @@ async function open() {
   chosen = [];
   loops = [];
   find(".question").textContent = state.question;
-  const columns = state.columns.map((pictures) => {
-    const column = make("div");
-    column.className = "plane";
-    column.append(...pictures.map(drawPicture));
-    return column;
-  });
-  await Promise.all(columns.flatMap((column) => [...column.querySelectorAll("img")])
-    .map((image) => image.decode().catch(() => undefined)));
-  find(".pictures").replaceChildren(...columns);
+  await drawColumns(state.columns, drawing >= 0 ? drawCanvas : drawPicture);
   const names = state.texts.length === 2 ? ["Left", "Right"] : ["What was said"];
   find(".texts").replaceChildren(...state.texts.map((text, i) => {
     const article = make("article");
@@ -96,45 +53,17 @@ async function open() {
     return article;
   }));
   find(".steps").replaceChildren(...steps.map(drawStep));
-  page.dataset.stage = "work";
   find(".progress").textContent = `${state.number + 1} of ${state.total}`;
-  size();
-  window.scrollTo(0, 0);
-  clock.set(state.seconds);
-  // nothing can be answered before the pictures are on the screen
-  await new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)));
-  clock.start();
+  await showWork(state.seconds);
   setBusy(false);
-}
-
-// a picture with its name; mark and scale bar lie over it
-function drawPicture(picture) {
-  const figure = make("figure");
-  if (drawing >= 0) {
-    figure.append(drawCanvas(picture));
-    make("figcaption", picture.name, figure);
-    return figure;
-  }
-  const button = make("button", undefined, figure);
-  button.type = "button";
-  const image = make("img", undefined, button);
-  image.src = picture.source;
-  image.alt = picture.name;
-  button.insertAdjacentHTML("beforeend", picture.overlay);
-  button.onclick = () => zoom(image);
-  make("figcaption", picture.name, figure);
-  return figure;
 }
 
 // a picture to draw loops in, with the mouse, a pen or a finger
 function drawCanvas(picture) {
-  const canvas = make("div");
+  const figure = drawPicture(picture, "div");
+  const canvas = figure.firstChild;
   canvas.className = "canvas";
-  const image = make("img", undefined, canvas);
-  image.src = picture.source;
-  image.alt = picture.name;
-  image.draggable = false;
-  canvas.insertAdjacentHTML("beforeend", picture.overlay);
+  canvas.querySelector("img").draggable = false;
   const layer = document.createElementNS(SVG, "svg");
   layer.setAttribute("class", "loops");
   layer.setAttribute("viewBox", "0 0 1 1");
@@ -172,7 +101,7 @@ function drawCanvas(picture) {
   };
   layer.addEventListener("pointerup", end);
   layer.addEventListener("pointercancel", end);
-  return canvas;
+  return figure;
 }
 
 function showLoops() {
@@ -216,11 +145,6 @@ function drawLoopButtons(field) {
     make("kbd", key, button);
     button.onclick = then;
   }
-}
-
-function setBusy(value) {
-  busy = value;
-  page.ariaBusy = value ? "true" : null;
 }
 
 function drawStep(step, i) {
@@ -314,24 +238,18 @@ function size() {
   pictures.style.setProperty("--side", `${Math.floor(side)}px`);
 }
 
-const dialog = find(".zoom");
-const large = dialog.querySelector("img");
 let view = { x: 0, y: 0, scale: 1, from: null };
 function place() { large.style.transform = `translate(calc(-50% + ${view.x}px), calc(-50% + ${view.y}px)) scale(${view.scale})`; }
 function enlarge(factor) { view.scale = Math.min(12, Math.max(1, view.scale * factor)); if (view.scale === 1) { view.x = 0; view.y = 0; } place(); }
-function zoom(image) { large.src = image.src; large.alt = image.alt; view = { x: 0, y: 0, scale: 1, from: null }; place(); dialog.showModal(); }
+dialog.addEventListener("close", () => { view = { x: 0, y: 0, scale: 1, from: null }; place(); });
 dialog.addEventListener("wheel", (event) => { event.preventDefault(); enlarge(event.deltaY < 0 ? 1.2 : 1 / 1.2); }, { passive: false });
 large.addEventListener("pointerdown", (event) => { event.preventDefault(); large.setPointerCapture(event.pointerId); view.from = { x: event.clientX - view.x, y: event.clientY - view.y }; });
 large.addEventListener("pointermove", (event) => { if (view.from) { view.x = event.clientX - view.from.x; view.y = event.clientY - view.from.y; place(); } });
 large.addEventListener("pointerup", () => { view.from = null; });
 dialog.querySelector(".less").onclick = () => enlarge(1 / 1.5);
 dialog.querySelector(".more").onclick = () => enlarge(1.5);
-dialog.querySelector(".close").onclick = () => dialog.close();
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
 
-function onKey(event) {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
-  const key = event.key.toLowerCase();
+onKey((key, event) => {
   if (dialog.open) {
     if (key === "+" || key === "=") enlarge(1.2);
     if (key === "-") enlarge(1 / 1.2);
@@ -347,13 +265,7 @@ function onKey(event) {
     const choice = choicesOf(i).find((one) => one.key === key);
     if (choice) { event.preventDefault(); choose(i, choice); return; }
   }
-}
-document.addEventListener("keydown", onKey);
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) clock.stop();
-  else if (page.dataset.stage === "work" && clock.shown && !busy) clock.start();
 });
-window.addEventListener("resize", () => { if (state && page.dataset.stage === "work") size(); });
 find(".undo").onclick = undo;
 find(".pause").onclick = pause;
 ask("look");

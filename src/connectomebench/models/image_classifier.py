@@ -6,42 +6,40 @@ The folder holds ``config.json`` (every argument of :class:`.view_classifier.Vie
 
 from __future__ import annotations
 
-import inspect
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.files import atomic_path, write_json
 from connectomebench.core.tasks import YES_NO, get_task
 from connectomebench.models.base import Answer, Batch, check_views, column
 from connectomebench.models.choices import WEIGHT, ChoiceModel
 from connectomebench.models.heads import decide
 from connectomebench.models.images import StoredImage
-from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, write_record
+from connectomebench.models.model_record import ModelRecord, write_record
+from connectomebench.models.network_folder import (
+    are_names,
+    are_numbers,
+    check_own,
+    is_number,
+    load_network,
+    need,
+    network_revision,
+    save_network,
+)
 from connectomebench.models.view_classifier import (
     LEFT_OUT,
     ViewClassifier,
     calibrated,
-    network_revision,
     network_scores,
 )
 
 KIND: Final = "image_classifier"
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
-_MAX_CONFIG_BYTES = 1_000_000
-
-Filled = TypeVar("Filled", bound=nn.Module)
 
 
 class ImageClassifier:
@@ -124,17 +122,6 @@ def stated_answers(scores: NDArray[np.float64], settings: Mapping[str, Any]) -> 
     ]
 
 
-def save_network(folder: Path, network: Any, record: ModelRecord) -> None:
-    """Write weights, settings and, last, the record of a network."""
-    from safetensors.torch import save_model
-
-    (folder / FILE_NAME).unlink(missing_ok=True)
-    with atomic_path(folder / WEIGHTS) as temporary:
-        save_model(network, str(temporary))
-    write_json(folder / CONFIG, network.settings)
-    write_record(folder, record)
-
-
 class ChoosingClassifier(ChoiceModel):
     """An image classifier that judges single candidates, as a model that chooses among them.
 
@@ -173,113 +160,12 @@ def load_image_classifier(folder: Path) -> ImageClassifier:
     ConnectomeBenchError
         If the folder holds another kind of model, a file is missing or damaged, or they do not belong together.
     """
-    record = read_record(folder)
-    if record.kind != KIND:
-        raise ConnectomeBenchError(
-            f"{folder} holds a model of kind {record.kind}, not an image classifier; load it as one"
-        )
-    judges = WEIGHT in record.config
-    settings = _read_settings(folder / CONFIG, YES_NO if judges else get_task(record.task).labels)
-    network = fill_network(partial(ViewClassifier, **settings), folder, "a transformers backbone")
-    if judges:  # the revision of the record is that of the whole, which whoever adds the weight of none checks
+    network, record = load_network(folder, KIND, "an image classifier", ViewClassifier, _check_settings, {"layout"})
+    if WEIGHT in record.config:
+        # the revision of the record is that of the whole, which whoever adds the weight of none checks
         return ImageClassifier(network, replace(record, revision=network_revision(network)))
-    if network_revision(network) != record.revision:
-        raise ConnectomeBenchError(f"{folder}: weights and {CONFIG} are not those of its record; get the model again")
+    check_own(folder, network_revision(network) == record.revision)
     return ImageClassifier(network, record)
-
-
-def fill_network(make: Callable[[], Filled], folder: Path, what: str) -> Filled:
-    """Make a network and load its weights from a folder.
-
-    Parameters
-    ----------
-    make
-        Makes the network from settings that were read from the folder.
-    folder
-        With ``model.safetensors``; may come from outside.
-    what
-        What the settings describe, for the message.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If the network cannot be made, or the weights are missing, damaged or of another network.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        with torch.device("meta"):
-            wanted = {name: value.shape for name, value in make().state_dict().items()}
-    except Exception as error:  # from outside: a configuration can be wrong in any way
-        reason = " ".join(str(error).split())[:120]
-        raise ConnectomeBenchError(f"{folder / CONFIG} is not the configuration of {what} ({reason})") from None
-    try:
-        state = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise ConnectomeBenchError(f"cannot read {folder / WEIGHTS} ({error!s:.80}); get the model again") from None
-    found = {name: value.shape for name, value in state.items()}
-    wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
-    if wrong:
-        example = f"{wrong[0]} has shape {_shape(found, wrong[0])}, not {_shape(wanted, wrong[0])}"
-        raise ConnectomeBenchError(f"{folder / WEIGHTS} does not fit {CONFIG}: {example}; get the model again")
-    network = make()
-    network.load_state_dict(state)
-    return network
-
-
-def _shape(shapes: Mapping[str, torch.Size], name: str) -> str:
-    return str(tuple(shapes[name])) if name in shapes else "none"
-
-
-def need(condition: bool, what: str) -> None:
-    """Raise ValueError unless a value from outside is sound."""
-    if not condition:
-        raise ValueError(what)
-
-
-def is_number(value: Any) -> bool:
-    """Tell whether a value from outside is a finite number."""
-    return type(value) in (int, float) and math.isfinite(value)
-
-
-def are_numbers(values: Any, count: int) -> bool:
-    """Tell whether a value from outside is a list of so many finite numbers."""
-    return isinstance(values, list) and len(values) == count and all(map(is_number, values))
-
-
-def are_names(values: Any) -> bool:
-    """Tell whether a value from outside is a list of some texts."""
-    return isinstance(values, list) and bool(values) and all(isinstance(value, str) for value in values)
-
-
-def read_settings(path: Path, check: Callable[[dict[str, Any]], None], what: str) -> dict[str, Any]:
-    """Read untrusted network settings.
-
-    Parameters
-    ----------
-    path
-        JSON file.
-    check
-        Raises ValueError if something is wrong with them.
-    what
-        What they should be the configuration of, for the message.
-
-    Raises
-    ------
-    ConnectomeBenchError
-        If the file is missing, or its content is wrong.
-    """
-    try:
-        need(path.stat().st_size <= _MAX_CONFIG_BYTES, "too large")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        need(isinstance(raw, dict), "no object")
-        check(raw)
-    except FileNotFoundError:
-        raise ConnectomeBenchError(f"{path} is missing; get the model again") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConnectomeBenchError(f"{path} is not the configuration of {what} ({error!s:.160})") from None
-    return raw
 
 
 def check_pixels(raw: Mapping[str, Any]) -> None:
@@ -297,19 +183,10 @@ def check_answers(raw: Mapping[str, Any], labels: Sequence[str]) -> None:
     need(is_number(raw["temperature"]) and raw["temperature"] > 0, "temperature is out of range")
 
 
-def _read_settings(path: Path, labels: Sequence[str]) -> dict[str, Any]:
-    """Read and check untrusted network settings."""
-
-    def check(raw: dict[str, Any]) -> None:
-        known = set(inspect.signature(ViewClassifier).parameters)
-        # only models of the newer layout name it
-        wrong = sorted((set(raw) | {"layout"}) ^ known)
-        need(not wrong, f"keys missing or foreign: {', '.join(wrong)}")
-        need(raw.get("layout", "grid") == "grid", "layout is not grid")
-        check_answers(raw, labels)
-        check_pixels(raw)
-        need(isinstance(raw["backbone"], dict), "backbone is no object")
-        foreign = sorted(key for key in raw["backbone"] if key in LEFT_OUT or key.startswith("_"))
-        need(not foreign, f"the backbone has keys that are not allowed: {', '.join(foreign)}")
-
-    return read_settings(path, check, "an image classifier")
+def _check_settings(raw: dict[str, Any], record: ModelRecord) -> None:
+    need(raw.get("layout", "grid") == "grid", "layout is not grid")
+    check_answers(raw, YES_NO if WEIGHT in record.config else get_task(record.task).labels)
+    check_pixels(raw)
+    need(isinstance(raw["backbone"], dict), "backbone is no object")
+    foreign = sorted(key for key in raw["backbone"] if key in LEFT_OUT or key.startswith("_"))
+    need(not foreign, f"the backbone has keys that are not allowed: {', '.join(foreign)}")

@@ -21,8 +21,9 @@ from connectomebench.models.image_classifier import KIND, ChoosingClassifier, Im
 from connectomebench.models.image_classifier_init import SMALL_ROWS, ImageClassifierConfig, start_network
 from connectomebench.models.image_classifier_trainer import ImageRows, fit_network, score_rows
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.network_folder import network_revision
 from connectomebench.models.training_run import best_epoch, memory_hint
-from connectomebench.models.view_classifier import ViewClassifier, calibrated, network_revision
+from connectomebench.models.view_classifier import ViewClassifier, calibrated
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -28,10 +28,10 @@ from connectomebench.models.mask_unet import (
     MaskUNet,
     check_network,
     network_input,
-    network_revision,
     shrink,
 )
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.network_folder import network_revision
 from connectomebench.models.run_settings import check_run
 from connectomebench.models.training_run import memory_hint, open_run
 

@@ -7,8 +7,6 @@ three divide the segment in the same way. The folder holds ``config.json``, ``mo
 
 from __future__ import annotations
 
-import inspect
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,19 +18,23 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.core.files import atomic_path, content_key, write_json
 from connectomebench.core.part_masks import encode_masks
 from connectomebench.models.base import Answer, Batch, check_views, column
 from connectomebench.models.images import StoredImage, decode
 from connectomebench.models.mask_baselines import mask_of, silhouette
-from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record, write_record
+from connectomebench.models.model_record import ModelRecord
+from connectomebench.models.network_folder import (
+    are_names,
+    check_own,
+    is_number,
+    load_network,
+    need,
+    network_revision,
+    save_network,
+)
 
 KIND: Final = "mask_unet"
-CONFIG = "config.json"
-WEIGHTS = "model.safetensors"
 INPUTS = 6  # red, green, blue, silhouette, row and column
-_MAX_CONFIG_BYTES = 100_000
 _GROUPS = 8
 
 
@@ -181,13 +183,7 @@ class MaskModel:
 
     def save(self, folder: Path) -> None:
         """Save the model to a folder for :func:`load_mask_model`; the record is written last."""
-        from safetensors.torch import save_model
-
-        (folder / FILE_NAME).unlink(missing_ok=True)
-        with atomic_path(folder / WEIGHTS) as temporary:
-            save_model(self.network, str(temporary))
-        write_json(folder / CONFIG, self.network.settings)
-        write_record(folder, self.record)
+        save_network(folder, self.network, self.record)
 
 
 def network_scores(network: MaskUNet, images: Sequence[Sequence[StoredImage]]) -> NDArray[np.float32]:
@@ -215,13 +211,6 @@ def _row_masks(row: Sequence[StoredImage], scores: NDArray[np.float32]) -> list[
     return [mask_of(segment, own) for segment, own in zip(segments, taken, strict=True)]
 
 
-def network_revision(network: MaskUNet) -> str:
-    """Hash a network's settings and weights: 16 hex digits of SHA-256."""
-    state = network.state_dict()
-    parts = [part for name in sorted(state) for part in (name, state[name].detach().cpu().numpy())]
-    return content_key(network.settings, *parts)[:16]
-
-
 def load_mask_model(folder: Path) -> MaskModel:
     """Load a saved mask model, onto the GPU if available.
 
@@ -235,24 +224,8 @@ def load_mask_model(folder: Path) -> MaskModel:
     ConnectomeBenchError
         If the folder holds another kind of model, a file is missing or damaged, or they do not belong together.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    record = read_record(folder)
-    if record.kind != KIND:
-        raise ConnectomeBenchError(f"{folder} holds a model of kind {record.kind}, not one of masks; load it as one")
-    settings = _read_settings(folder / CONFIG)
-    network = MaskUNet(**settings)
-    try:
-        state = load_file(folder / WEIGHTS)
-        network.load_state_dict(state)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise ConnectomeBenchError(
-            f"{folder / WEIGHTS} does not fit {CONFIG} ({reason}); get the model again"
-        ) from None
-    if network_revision(network) != record.revision:
-        raise ConnectomeBenchError(f"{folder}: weights and {CONFIG} are not those of its record; get the model again")
+    network, record = load_network(folder, KIND, "a mask model", MaskUNet, _check_settings)
+    check_own(folder, network_revision(network) == record.revision)
     return MaskModel(network, record)
 
 
@@ -274,25 +247,8 @@ def check_network(input_px: int, width: int, depth: int, dropout: float) -> None
         raise ValueError("dropout must be at least 0 and below 1")
 
 
-def _read_settings(path: Path) -> dict[str, Any]:
-    """Read and check untrusted settings."""
-    try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError("too large")
-        raw = json.loads(path.read_text(encoding="utf-8"))
-        known = set(inspect.signature(MaskUNet).parameters)
-        if not isinstance(raw, dict) or set(raw) != known:
-            raise ValueError("keys are missing or foreign")
-        views = raw["views"]
-        if not (isinstance(views, list) and 0 < len(views) <= 16 and all(isinstance(v, str) for v in views)):
-            raise ValueError("views are no names")
-        if any(type(raw[name]) is not int for name in ("input_px", "width", "depth")):
-            raise ValueError("a size is no whole number")
-        if type(raw["dropout"]) not in (int, float):
-            raise ValueError("dropout is no number")
-        check_network(raw["input_px"], raw["width"], raw["depth"], raw["dropout"])
-    except FileNotFoundError:
-        raise ConnectomeBenchError(f"{path} is missing; get the model again") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise ConnectomeBenchError(f"{path} is not the configuration of a mask model ({error!s:.160})") from None
-    return raw
+def _check_settings(raw: dict[str, Any], _record: ModelRecord) -> None:
+    need(are_names(raw["views"]) and len(raw["views"]) <= 16, "views are no names")
+    need(all(type(raw[name]) is int for name in ("input_px", "width", "depth")), "a size is no whole number")
+    need(is_number(raw["dropout"]), "dropout is no number")
+    check_network(raw["input_px"], raw["width"], raw["depth"], raw["dropout"])

@@ -6,9 +6,7 @@ The folder holds ``config.json`` (every argument of :class:`.multitask_network.M
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,21 +15,12 @@ import torch
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.tasks import SHAPE_VIEWS, TASKS, get_task
 from connectomebench.models.base import Answer, Batch, column
-from connectomebench.models.image_classifier import (
-    CONFIG,
-    check_answers,
-    check_pixels,
-    check_shown,
-    fill_network,
-    need,
-    read_settings,
-    save_network,
-    stated_answers,
-)
+from connectomebench.models.image_classifier import check_answers, check_pixels, check_shown, stated_answers
 from connectomebench.models.images import StoredImage
-from connectomebench.models.model_record import ModelRecord, read_record
+from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.multitask_network import MultitaskViT, check_encoder, load_channels, task_scores
-from connectomebench.models.view_classifier import load_cells, network_revision
+from connectomebench.models.network_folder import check_own, load_network, need, network_revision, save_network
+from connectomebench.models.view_classifier import load_cells
 
 KIND: Final = "multitask_vit"
 _BATCH = 32
@@ -138,21 +127,13 @@ def load_multitask(folder: Path) -> MultitaskModel:
     ConnectomeBenchError
         If the folder holds another kind of model, a file is missing or damaged, or they do not belong together.
     """
-    record = read_record(folder)
-    if record.kind != KIND:
-        raise ConnectomeBenchError(
-            f"{folder} holds a model of kind {record.kind}, not a multi-task model; load it as one"
-        )
-    settings = read_settings(folder / CONFIG, _check_settings, "a multi-task model")
-    network = fill_network(partial(MultitaskViT, **settings), folder, "a multi-task model")
-    if network_revision(network) != record.revision or record.tasks != tuple(settings["tasks"]):
-        raise ConnectomeBenchError(f"{folder}: weights and {CONFIG} are not those of its record; get the model again")
+    network, record = load_network(folder, KIND, "a multi-task model", MultitaskViT, _check_settings)
+    tasks = tuple(network.settings["tasks"])
+    check_own(folder, network_revision(network) == record.revision and record.tasks == tasks)
     return MultitaskModel(network, record)
 
 
-def _check_settings(raw: dict[str, Any]) -> None:
-    wrong = sorted(set(raw) ^ set(inspect.signature(MultitaskViT).parameters))
-    need(not wrong, f"keys missing or foreign: {', '.join(wrong)}")
+def _check_settings(raw: dict[str, Any], _record: ModelRecord) -> None:
     check_pixels(raw)
     need(type(raw["geometry"]) is bool, "geometry is not true or false")
     need(isinstance(raw["tasks"], dict) and bool(raw["tasks"]), "there are no tasks")

@@ -26,8 +26,8 @@ from connectomebench.models.multitask import KIND, MultitaskModel
 from connectomebench.models.multitask_init import Mix, MultitaskConfig, start_multitask
 from connectomebench.models.multitask_network import MultitaskViT, task_scores
 from connectomebench.models.multitask_rows import BlendedRows, BlendedSampler, TaskRows, blend_rows, load_blend
+from connectomebench.models.network_folder import network_revision
 from connectomebench.models.training_run import ProgressBar, best_epoch, epoch_history, measure, memory_hint, open_run
-from connectomebench.models.view_classifier import network_revision
 
 if TYPE_CHECKING:
     from torch.utils.data import Sampler

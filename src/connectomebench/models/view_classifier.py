@@ -22,7 +22,6 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import get_worker_info
 
-from connectomebench.core.files import content_key
 from connectomebench.models.images import StoredImage, decode
 from connectomebench.models.pair_features import PAIR, blocks_of, with_difference
 from connectomebench.models.view_grid import Layout, arrange, cell_px
@@ -274,10 +273,3 @@ def calibrated(scores: NDArray[np.float64], temperature: float, prior: NDArray[n
     from scipy.special import softmax
 
     return np.maximum(softmax(scores / temperature + np.log(prior), axis=1), np.finfo(float).tiny)
-
-
-def network_revision(network: Any) -> str:
-    """Hash a network's settings and weights: 16 hex digits of SHA-256."""
-    state = network.state_dict()
-    parts = [part for name in sorted(state) for part in (name, state[name].cpu().numpy())]
-    return content_key(network.settings, *parts)[:16]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from dataclasses import dataclass
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,8 @@ from connectomebench.review.review_files import write_review
 from connectomebench.review.review_session import ReviewSession
 from connectomebench.review.review_state import Ranked, ReviewState
 from connectomebench.web.access import UPLOAD, Access, checked_names
-from connectomebench.web.launch import launch
+from connectomebench.web.launch import serve_until
+from connectomebench.web.picture_page import add_picture_page
 from connectomebench.web.viewer_files import viewer_css, viewer_routes
 
 if TYPE_CHECKING:
@@ -94,22 +94,11 @@ def show(session: ReviewSession, page: ReviewPage, finished: threading.Event | N
     """
     require_page()
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    from gradio import themes
-
     done = finished or threading.Event()
     access = Access(checked_names(page.hosts), upload_bytes={UPLOAD: 0})
-    theme = themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     routes = [*viewer_routes(), *evidence_routes(session)]
-    served = launch(build_blocks(session, page, done), access, page.host, page.port, routes, theme=theme)
-    print(f"review at {served.address} (Ctrl-C stops; the same command resumes)", flush=True)
-    try:
-        if page.browser:
-            import webbrowser
-
-            webbrowser.open(served.address)
-        done.wait()
-    finally:
-        served.close()
+    blocks = build_blocks(session, page, done)
+    serve_until(done, "review", blocks, access, page.host, page.port, routes, browser=page.browser)
 
 
 def page_state(session: ReviewSession, reviewer: str) -> dict[str, Any]:
@@ -247,7 +236,6 @@ def add_review(session: ReviewSession, reviewer: str | None, finish: Callable[[]
     ends
         Whether that ends the program.
     """
-    import gradio
 
     # gradio passes every function one value
     def answer(sent: Any, act: Any) -> dict[str, Any]:
@@ -281,14 +269,11 @@ def add_review(session: ReviewSession, reviewer: str | None, finish: Callable[[]
             return {"error": str(error)}
         return {}
 
-    here = files("connectomebench.review")
-    gradio.HTML(
-        value="",
-        html_template=(here / "page.html").read_text(encoding="utf-8"),
-        css_template=(here / "page.css").read_text(encoding="utf-8") + viewer_css(),
-        js_on_load=(here / "page.js").read_text(encoding="utf-8"),
-        server_functions=[look, decide, undo, again, stop],
-        apply_default_css=False,
+    add_picture_page(
+        "connectomebench.review",
+        [look, decide, undo, again, stop],
+        "the decisions",
+        viewer_css(),
         elem_classes=["review"],
         reviewer=reviewer or "",
         title=TITLE,

@@ -1,50 +1,5 @@
-const page = element.querySelector(".page");
-const find = (selector) => page.querySelector(selector);
-let reviewer = props.reviewer;
-let state = null;
-let busy = false;
 let viewer = null;
-
-// seconds during which the edit could be seen
-const clock = {
-  total: 0, since: null,
-  set(total) { this.total = total; this.since = null; },
-  start() { if (this.since === null) this.since = performance.now(); },
-  stop() { if (this.since !== null) { this.total += (performance.now() - this.since) / 1000; this.since = null; } },
-};
-
-function make(name, text, parent) {
-  const made = document.createElement(name);
-  if (text !== undefined) made.textContent = text;
-  if (parent) parent.append(made);
-  return made;
-}
-
-function setBusy(value) {
-  busy = value;
-  page.ariaBusy = value ? "true" : null;
-}
-
-async function ask(name, sent = {}) {
-  setBusy(true);
-  try {
-    const answer = await server[name]({ reviewer, ...sent });
-    if (answer.error) {
-      clock.stop();
-      cover([], "Go on", () => ask("look"), answer.error);
-    } else {
-      state = answer;
-      await draw();
-    }
-  } catch (error) {
-    clock.stop();
-    cover([
-      "The program that keeps the decisions does not answer, so the last one was not kept; all before it were.",
-      "Start the same command again and open the address that it prints.",
-    ], "Try again", () => ask("look"));
-  }
-  setBusy(false);
-}
+sender.reviewer = props.reviewer;
 
 function cover(paragraphs, button, then, wrong = "", askName = false, end = false) {
   page.dataset.stage = "cover";
@@ -76,7 +31,7 @@ function begin() {
       welcome("Give a name of up to 40 letters, digits, '.', '_' and '-'.");
       return;
     }
-    reviewer = name;
+    sender.reviewer = name;
   }
   ask("look");
 }
@@ -113,15 +68,7 @@ function lastLine(last) {
 
 async function open(item) {
   find(".question").textContent = item.question;
-  const columns = item.columns.map((pictures) => {
-    const column = make("div");
-    column.className = "plane";
-    column.append(...pictures.map(drawPicture));
-    return column;
-  });
-  await Promise.all(columns.flatMap((column) => [...column.querySelectorAll("img")])
-    .map((image) => image.decode().catch(() => undefined)));
-  find(".pictures").replaceChildren(...columns);
+  await drawColumns(item.columns);
   const facts = find(".facts");
   facts.replaceChildren();
   if (item.changed) make("b", "Other edits have changed these objects since the pictures were drawn. ", facts);
@@ -132,14 +79,8 @@ async function open(item) {
     link.target = "_blank";
     link.rel = "noopener noreferrer";
   }
-  page.dataset.stage = "work";
   page.dataset.edit = item.edit_id;
-  size();
-  window.scrollTo(0, 0);
-  // nothing can be decided before the pictures are on the screen
-  await new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)));
-  clock.set(item.seconds);
-  clock.start();
+  await showWork(item.seconds);
   const holder = find(".scene");
   holder.hidden = !item.scene;
   if (!item.scene) return;
@@ -149,20 +90,6 @@ async function open(item) {
     page.viewer = viewer;
   }
   await viewer.show({ scene: item.scene, planes: item.planes }).catch(() => { holder.hidden = true; });
-}
-
-// a picture with its name; mark and scale bar lie over it
-function drawPicture(picture) {
-  const figure = make("figure");
-  const button = make("button", undefined, figure);
-  button.type = "button";
-  const image = make("img", undefined, button);
-  image.src = picture.source;
-  image.alt = picture.name;
-  button.insertAdjacentHTML("beforeend", picture.overlay);
-  button.onclick = () => { large.src = image.src; large.alt = image.alt; dialog.showModal(); };
-  make("figcaption", picture.name, figure);
-  return figure;
 }
 
 function decide(decision) {
@@ -199,15 +126,9 @@ function size() {
   find(".pictures").style.setProperty("--side", `${Math.floor(side)}px`);
 }
 
-const dialog = find(".zoom");
-const large = dialog.querySelector("img");
-dialog.querySelector(".close").onclick = () => dialog.close();
-dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
-
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.repeat || dialog.open) return;
-  if (event.target instanceof HTMLInputElement) { if (event.key === "Enter") begin(); return; }
-  const key = event.key.toLowerCase();
+onKey((key, event) => {
+  if (dialog.open) return;
+  if (event.target instanceof HTMLInputElement) { if (key === "enter") begin(); return; }
   if (key === "backspace" || key === "u") { event.preventDefault(); undo(); return; }
   if (page.dataset.stage !== "work") return;
   const decision = { a: "accept", y: "accept", r: "reject", n: "reject", s: "skip" }[key];
@@ -215,11 +136,6 @@ document.addEventListener("keydown", (event) => {
   const view = { 1: "front", 2: "side", 3: "top" }[key];
   if (view) viewer?.look(view);
 });
-document.addEventListener("visibilitychange", () => {
-  if (document.hidden) clock.stop();
-  else if (page.dataset.stage === "work" && !busy) clock.start();
-});
-window.addEventListener("resize", () => { if (page.dataset.stage === "work") size(); });
 for (const decision of ["accept", "reject", "skip"]) find(`.${decision}`).onclick = () => decide(decision);
 find(".undo").onclick = undo;
 find(".stop").onclick = () => { clock.stop(); cover(["Everything is kept. Go on, or finish to write edits and summary" + (props.ends ? " and end the program for everybody." : ".")], "Go on", () => ask("look"), "", false, true); };

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from connectomebench.corrections.hash_tables import doubled, find_slot, new_table
+from connectomebench.corrections.contact_kernels import cell_place, pair_key
+from connectomebench.corrections.hash_tables import add_number, add_row, doubled, find_slot, new_table
 
 DEEPEST = 1 << 20
 """Depths are whole numbers below this."""
-_HALF_KEY = np.uint64(32)
 
 
 @njit(nogil=True, cache=True)
@@ -45,16 +45,7 @@ def part_codes(segments, supervoxels, wanted_keys, wanted_values, codes):
                 code = np.int32(0)
                 known = segment != 0 and cell != 0
                 if known and wanted_values[find_slot(wanted_keys, wanted_values, segment, np.uint64(0)), 0] != 0:
-                    slot = find_slot(keys, values, segment, cell)
-                    if values[slot, 0] == 0:
-                        count += 1
-                        keys[slot, 0] = segment
-                        keys[slot, 1] = cell
-                        values[slot, 0] = count
-                    code = np.int32(values[slot, 0])
-                    # open addressing stays fast while at most half of the rows are in use
-                    if 2 * count > len(keys):
-                        keys, values = doubled(keys, values)
+                    keys, values, count, code = add_number(keys, values, count, segment, cell)
                 while k < length and of_row[k] == segment and cells[k] == cell:
                     row[k] = code
                     k += 1
@@ -112,17 +103,9 @@ def part_table(codes, depth, gray, lower, upper, origin, cell, cell_strides):
                     k += 1
                 if code > 0:
                     number = np.uint64(line + along * cell_strides[2])
-                    slot = find_slot(keys, values, np.uint64(code), number)
-                    if values[slot, 0] == 0:
-                        rows += 1
-                        keys[slot, 0] = np.uint64(code)
-                        keys[slot, 1] = number
-                        values[slot, 2] = DEEPEST
-                    values[slot, 0] += k - start
-                    values[slot, 1] += light
-                    values[slot, 2] = min(values[slot, 2], DEEPEST - deepest)
-                    if 2 * rows > len(keys):
-                        keys, values = doubled(keys, values)
+                    keys, values, rows = add_row(
+                        keys, values, rows, np.uint64(code), number, (k - start, light), DEEPEST - deepest
+                    )
     return keys, values
 
 
@@ -162,13 +145,13 @@ def interface_table(codes, owners, depth, gray, lower, upper, origin, cell, cell
                     other = codes[i - step[0], j - step[1], k - step[2]]
                     if code == other or code == 0 or other == 0 or owners[code] != owners[other]:
                         continue
-                    ci, cj, ck = (origin[0] + i) // cell, (origin[1] + j) // cell, (origin[2] + k) // cell
-                    pi, pj, pk = origin[0] + i - ci * cell, origin[1] + j - cj * cell, origin[2] + k - ck * cell
-                    number = np.uint64(ci * cell_strides[0] + cj * cell_strides[1] + ck * cell_strides[2])
                     deep = min(depth[i, j, k], depth[i - step[0], j - step[1], k - step[2]])
-                    place = pi * point_strides[0] + pj * point_strides[1] + pk * point_strides[2]
+                    number, place, _ = cell_place(
+                        origin[0] + i, origin[1] + j, origin[2] + k, cell, cell_strides, point_strides
+                    )
                     best = (DEEPEST - deep) * cell**3 + place
-                    pair = np.uint64(min(code, other)) << _HALF_KEY | np.uint64(max(code, other))
+                    pair = pair_key(code, other)
+                    # add_row would count references to the table at every voxel, which takes up to five times as long
                     slot = find_slot(keys, values, pair, number)
                     if values[slot, 0] == 0:
                         rows += 1

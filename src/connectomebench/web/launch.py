@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import threading
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -96,3 +98,40 @@ def launch(
         where = "the ports from 7860 are" if port is None else f"port {port} is"
         raise ConnectomeBenchError(f"{where} taken or may not be used; name another with --port") from error
     return ServedPage(blocks, url, access.address(url))
+
+
+def serve_until(
+    finished: threading.Event,
+    name: str,
+    blocks: Blocks,
+    access: Access,
+    host: str,
+    port: int | None,
+    routes: Sequence[Route] = (),
+    *,
+    browser: bool,
+) -> None:
+    """Serve a page of a command that can be resumed.
+
+    Parameters
+    ----------
+    finished
+        Ends the page when set.
+    name
+        What one does at the address that is printed.
+    blocks, access, host, port, routes
+        See :func:`launch`.
+    browser
+        Open the page in the browser.
+    """
+    from gradio import themes
+
+    theme = themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    served = launch(blocks, access, host, port, routes, theme=theme)
+    print(f"{name} at {served.address} (Ctrl-C stops; the same command resumes)", flush=True)
+    try:
+        if browser:
+            webbrowser.open(served.address)
+        finished.wait()
+    finally:
+        served.close()
