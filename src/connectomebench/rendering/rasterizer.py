@@ -329,15 +329,17 @@ def _prepare_view(points, normals, faces, cells, frame, light, samples):
     order = np.empty(starts[2 * n_bands], np.int32)
     filled = starts.copy()
     # a counting sort: numba compiles a sort by comparisons for two seconds, and cells of about one depth need no order
-    last_step = np.float32(_DEPTH_ORDER - 1)
     begins = np.zeros(_DEPTH_ORDER + 1, np.int64)
+    steps = np.empty(len(nearest), np.int64)
     for cell in range(len(nearest)):
-        begins[np.int64(min(max(nearest[cell], 0), 1) * last_step) + 1] += 1
+        # bounded as an integer: a depth that is no number must not become a place outside the table
+        steps[cell] = min(max(np.int64(nearest[cell] * _DEPTH_ORDER), 0), _DEPTH_ORDER - 1)
+        begins[steps[cell] + 1] += 1
     for step in range(_DEPTH_ORDER):
         begins[step + 1] += begins[step]
     sorted_cells = np.empty(len(nearest), np.int64)
     for cell in range(len(nearest)):
-        step = np.int64(min(max(nearest[cell], 0), 1) * last_step)
+        step = steps[cell]
         sorted_cells[begins[step]] = cell
         begins[step] += 1
     for cell in sorted_cells:

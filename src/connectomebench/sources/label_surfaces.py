@@ -36,7 +36,8 @@ _STEPS = np.array(
         [[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]],
         [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
         [[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]],
-    ]
+    ],
+    np.int64,
 )
 
 
@@ -336,18 +337,6 @@ def _count_quads(labels):
                 if z + 1 < nz and labels[z + 1, y, x] != own:
                     count += 1
     return count
-
-
-# the four corners of a face across z, y or x, from the lower corner of the upper voxel; counter-clockwise seen from
-# above in the frame (x, y, z)
-_STEPS = np.array(
-    [
-        [[0, 0, 0], [0, 0, 1], [0, 1, 1], [0, 1, 0]],
-        [[0, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1]],
-        [[0, 0, 0], [0, 1, 0], [1, 1, 0], [1, 0, 0]],
-    ],
-    np.int64,
-)
 
 
 @numba.njit(cache=True, nogil=True)
