@@ -258,9 +258,9 @@ def fingerprints(out: Path) -> dict[str, str]:
 
 
 def test_two_workers_of_which_one_is_killed_make_the_same_datasets(
-    built_short: Path, short_config: Path, out: Path, capfd: pytest.CaptureFixture[str]
+    built_short: Path, short_config: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    ended = threading.Event()
+    ended, out = threading.Event(), tmp_path / "out"
 
     def kill_one() -> tuple[set[int], int]:
         """Kill a worker when both have drawn something; workers, and how much was drawn then."""

@@ -96,11 +96,11 @@ def test_what_is_not_held_comes_from_the_volume():
     assert hold(labels, Box.around((9000.0, 0.0, 0.0), 30.0)) is labels
 
 
-def test_drawn_pages_are_the_slices_through_their_places(short_config: Path, simulated: Path):
+def test_drawn_pages_are_the_slices_through_their_places(short_config: Path, tmp_path: Path):
     config = load_config(short_config)
-    source = open_source(config.source, "fly", simulated, short_config.parent, SerialRunner())
+    source = open_source(config.source, "fly", tmp_path, short_config.parent, SerialRunner())
     # where tubes are: at the nodes of the neurons that the source draws
-    places = source.reconstruction.nodes_nm[[100, 20_000]].astype(float).tolist()  # type: ignore[union-attr]
+    places = source.reconstruction.nodes_nm[[100, 900]].astype(float).tolist()  # type: ignore[union-attr]
     offsets = [-300.0, 0.0, 187.5]
     for x, y, z in places:
         site = Site(TASK, (x, y, z), 3000.0, (Part(1, "base"),), "no", (1,), (), "edit")

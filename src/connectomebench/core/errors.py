@@ -19,7 +19,7 @@ class ConnectomeBenchError(Exception):
     ...     get_task("merge_actoin")
     ... except ConnectomeBenchError as error:
     ...     print(error)
-    unknown task 'merge_actoin'; did you mean merge_action or merge_action_multiple_choice or split_action?
+    unknown task 'merge_actoin'; did you mean merge_action or merge_action_with_em or merge_action_multiple_choice?
     """
 
     def __init__(self, message: object = "") -> None:
