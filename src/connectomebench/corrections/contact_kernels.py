@@ -238,7 +238,7 @@ def _scan_row(
     codes: NDArray[np.int32],
     previous: NDArray[np.int32],
     state: NDArray[np.int32],
-    axis: int,
+    axis: int | np.int64,
     corner: tuple[int, int, int],
     scan: _Scan,
     table: _Contacts,

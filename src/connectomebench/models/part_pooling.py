@@ -52,7 +52,8 @@ def part_masks_of(image: Image.Image) -> NDArray[np.bool_]:
     hue = pixels[..., 0] - pixels[..., 2]
     blue, orange = hue < -_HUE, hue > _HUE
     side = 2 * max(1, round(_REACH * max(hue.shape))) + 1
-    return np.stack([blue, orange, maximum_filter(blue, side) & maximum_filter(orange, side)])
+    by_blue, by_orange = (np.asarray(maximum_filter(part, side), np.bool_) for part in (blue, orange))
+    return np.stack([blue, orange, by_blue & by_orange])
 
 
 def pool_parts(tokens: NDArray[np.float32], images: Sequence[Image.Image]) -> NDArray[np.float32]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numba as nb
 import numpy as np
+from numpy.typing import NDArray
+
+Number = TypeVar("Number", bound=np.generic)
 
 
 @nb.njit(cache=True, nogil=True)
-def twice_as_long(rows):
+def twice_as_long(rows: NDArray[Number]) -> NDArray[Number]:
     """Copy rows to the beginning of an array of twice as many; any dtype, shape (n, k).
 
     Not a slice that is assigned: its error message alone takes five seconds to compile.
