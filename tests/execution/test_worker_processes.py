@@ -13,6 +13,7 @@ import psutil
 import pytest
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.core.memory import memory_bytes
 from connectomebench.execution.worker_processes import open_workers, suitable_workers
 
 SUPPORT = Path(__file__).parents[1] / "support"
@@ -110,7 +111,8 @@ def test_workers_are_as_many_as_cores_calls_and_memory_allow():
     assert suitable_workers(4, 9, 1) == 4
     assert suitable_workers(64, 9, 1) == 9
     assert suitable_workers(8, 0, 1) == 1
-    size = psutil.virtual_memory().total
+    size = memory_bytes()
+    assert size is not None
     assert suitable_workers(8, 9, size // 2) == 2
     assert suitable_workers(8, 9, 2 * size) == 1
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from connectomebench.core.extras import install_hint
+from connectomebench.core.memory import memory_bytes
 from connectomebench.doctor.checks import CheckResult
 from connectomebench.doctor.subprocess_checks import apart
 
@@ -140,9 +140,9 @@ def _space(name: str, folder: Path, home: Path, needed: float, purpose: str, lea
 
 
 def memory() -> list[CheckResult]:
-    """Report the memory of the machine."""
-    size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return [CheckResult("memory", "ok", f"{size / _GB:.1f} GB")]
+    """Report the memory of the machine, or of the container where that has less."""
+    size = memory_bytes()
+    return [CheckResult("memory", "ok", "unknown" if size is None else f"{size / _GB:.1f} GB")]
 
 
 def cores() -> list[CheckResult]:

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.logs import show_log
+from connectomebench.core.memory import memory_bytes
 
 THREAD_LIMITS = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables by which libraries limit their threads."""
@@ -35,7 +36,7 @@ _Waiting = queue.PriorityQueue[tuple[float, int, "tuple[Arguments, Future[None]]
 
 
 def suitable_workers(cores: int, most: int, worker_bytes: int) -> int:
-    """Return how many workers suit this machine: one a core, as far as its memory holds them.
+    """Return how many workers suit this machine or container: one a core, as far as its memory holds them.
 
     Parameters
     ----------
@@ -51,10 +52,9 @@ def suitable_workers(cores: int, most: int, worker_bytes: int) -> int:
     int
         At least 1. Where the size of the memory is not known, it sets no limit.
     """
-    found = min(cores, most)
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        found = min(found, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // worker_bytes)
-    return max(found, 1)
+    memory = memory_bytes()
+    fitting = most if memory is None else memory // worker_bytes
+    return max(min(cores, most, fitting), 1)
 
 
 @contextmanager
