@@ -50,6 +50,6 @@ class SupervoxelInterfaces:
     def by_segment(self) -> Iterator[tuple[int, SupervoxelInterfaces]]:
         """Yield each segment with its own interfaces, in ascending order."""
         unique, starts = np.unique(self.segments, return_index=True)
-        stops = np.append(starts[1:], len(self.segments))
+        stops = np.append(starts, len(self.segments))[1:]
         for segment, start, stop in zip(unique.tolist(), starts, stops, strict=True):
             yield segment, self.take(slice(int(start), int(stop)))
