@@ -6,7 +6,8 @@ For every task: rows, groups and cases left after each step; labels that the vol
 asked in two segmentations; and over all tasks the places and segments in two partitions. A body's core is the body
 eroded twice by itself.
 
-- `merge_action`: the bodies that hold most of the two segments' cores are the same where the answer is yes.
+- `merge_action` and `merge_action_with_em`: the bodies that hold most of the two segments' cores are the same where the
+  answer is yes.
 - ends: the core of the segment's body goes on outside the segment, at least 200 connected voxels of it with any of
   them within 200 nm of the end, where the answer is yes (within 300 nm) and nowhere where it is no.
 - places of merge errors: so do the cores of two bodies inside the segment.
@@ -97,7 +98,7 @@ def contradicted(task: str, row: Mapping[str, Any], raw: Raw) -> str | None:
     yes, source, place = row["answer"] == "yes", row["source"], row["location_nm"]
     segments = row["segment_ids"]
     found = [most_core(raw, source, segment) for segment in segments]
-    if task == "merge_action":
+    if task in ("merge_action", "merge_action_with_em"):
         return None if (found[0][0] == found[1][0]) == yes else f"bodies {found[0][0]} and {found[1][0]}"
     if task == "split_action":
         return None if len(found[0]) > 1 else "one body alone"

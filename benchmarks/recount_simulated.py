@@ -93,7 +93,7 @@ def contradicted(task: str, row: Mapping[str, Any], raw: Raw, config: BuildConfi
     yes, segments = row["answer"] == "yes", row["segment_ids"]
     volumes = config.source.volumes
     assert volumes is not None
-    if task == "merge_action":
+    if task in ("merge_action", "merge_action_with_em"):
         bodies = [raw.main_body(segment) for segment in segments]
         return None if (bodies[0] == bodies[1]) == yes else f"bodies {bodies}"
     if task == "merge_action_multiple_choice":

@@ -16,11 +16,13 @@ from stored_rows import row
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Mesh
+from connectomebench.core.source import EMSlice
 from connectomebench.core.tasks import TASKS
 from connectomebench.dataset.schema import features
 from connectomebench.evaluation.ablations import ABLATIONS, ablate, shuffle_labels, swap_colours
 from connectomebench.models.images import decode, image_key
-from connectomebench.rendering.colours import BLUE, ORANGE, shade_table
+from connectomebench.rendering.colours import BLUE, EM_OUTLINE, ORANGE, shade_table
+from connectomebench.rendering.em_slices import draw_em
 from connectomebench.rendering.engines import CpuEngine
 
 WITH_EM = "endpoint_error_identification_with_em"
@@ -100,6 +102,21 @@ def test_swapped_colours_leave_slices_and_other_columns() -> None:
     first, second = after["images"][0]
     assert np.abs(np.asarray(first).astype(int) - ORANGE).max() <= 1
     assert second is before["images"][0][1]
+
+
+def test_swapped_colours_swap_the_tints_of_slices() -> None:
+    labels = np.zeros((16, 16), np.uint64)
+    labels[:, :6], labels[:, 10:] = 1, 2
+    grey = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
+    slices = EMSlice(grey, labels, np.ones((16, 16), np.bool_))
+    usual, other = (
+        Image.fromarray(draw_em(slices, {one: EM_OUTLINE, two: ORANGE}, 16)) for one, two in ((1, 2), (2, 1))
+    )
+    before = batch("merge_action_with_em", n=1)
+    before["images"], before["views"] = [[Image.new("RGB", (8, 8), BLUE), usual]], [["front", "em_xy"]]
+    front, swapped = ablate(before, "swapped_colours")["images"][0]
+    assert np.abs(np.asarray(front).astype(int) - ORANGE).max() <= 1
+    assert np.abs(np.asarray(swapped).astype(int) - np.asarray(other)).max() <= 1
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_blocks_give_the_edits_of_one_piece_here_and_on_a_cluster(tmp_path: Path
     runs = {
         "piece": options,
         "blocks": replace(options, block_vx=64),
-        "cluster": replace(options, block_vx=64, scheduler="local:1"),
+        "cluster": replace(options, block_vx=64, scheduler="local:2"),
     }
     for name, own in runs.items():
         proofread(config, toy_models(), tmp_path / name, tmp_path, own, lambda line: None)

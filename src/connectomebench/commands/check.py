@@ -69,6 +69,9 @@ def _run(arguments: argparse.Namespace) -> int:
         for name in find_datasets(arguments.dataset, arguments.species, task)
         if asks_for_masks(name, task, revision)
     ]
+    if arguments.records is not None:
+        for one in masks:
+            print(f"{one.name}: answers are masks, of which no records are written", file=sys.stderr)
     if arguments.save:
         from connectomebench.cards.cues import add_cues, add_mask_baselines
 

@@ -22,6 +22,7 @@ from connectomebench.core.tasks import EM_VIEWS, MESH_VIEWS, Task, get_task
 from connectomebench.models.base import Batch, column
 from connectomebench.models.images import decode
 from connectomebench.rendering.colours import BACKGROUND, BLUE, ORANGE, ROLE_COLOURS
+from connectomebench.rendering.em_slices import swap_tints
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -172,10 +173,16 @@ def _no_em(task: Task, views: Sequence[str], images: Sequence[Any]) -> _Shown:
 def _swapped_colours(task: Task, views: Sequence[str], images: Sequence[Any]) -> _Shown:
     if len({ROLE_COLOURS[role] for role in ROLE_COLOURS if role in task.roles}) < 2:
         raise ConnectomeBenchError(f"swapped_colours needs two colours, and {task.name} shows one segment")
-    return views, [
-        image if view in EM_VIEWS else Image.fromarray(swap_colours(np.asarray(decode(image))))
-        for view, image in zip(views, images, strict=True)
-    ]
+    return views, [_swapped(view, image) for view, image in zip(views, images, strict=True)]
+
+
+def _swapped(view: str, image: Any) -> Any:
+    picture = np.asarray(decode(image))
+    if view not in EM_VIEWS:
+        return Image.fromarray(swap_colours(picture))
+    swapped = swap_tints(picture)
+    # a slice without tints is stored as it was
+    return image if (swapped == picture).all() else Image.fromarray(swapped)
 
 
 @cache

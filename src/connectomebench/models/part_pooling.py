@@ -2,6 +2,7 @@
 
 The mean over a whole image says little about two small segments in its middle. Each part has a hue of its own, in
 rendered views and in tinted slices alike, so where a part lies can be read from the picture; nothing else is needed.
+On a slice with one outlined segment the blue part is its outline.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from connectomebench.rendering.colours import EM_OUTSIDE, RGB, SLICE_COLOURS
 TINT = 0.25
 """Share of the colour of a segment in the pixels of a slice, where several are shown."""
 
+_TINTS: tuple[RGB, ...] = tuple(dict.fromkeys(SLICE_COLOURS.values()))
 _STRIPES = 32  # of the hatch, across an image
 
 
@@ -89,13 +90,51 @@ def untinted(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     >>> np.unique(untinted(draw_em(em, {1: (230, 159, 0), 2: (86, 180, 233)}, 8))).tolist()
     [90]
     """
-    values = picture.astype(np.float32)
     plain = picture.copy()
-    for colour in {*SLICE_COLOURS.values()}:
-        grey = np.round((values - np.array(colour) * TINT).mean(axis=2) / (1 - TINT))[..., None]
-        tinted = (np.abs(_tint(grey, colour) - values) <= 1).all(axis=2)
+    for _, grey, tinted in _tints(picture):
         plain[tinted] = np.clip(grey[tinted], 0, 255)
     return plain
+
+
+def swap_tints(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Give each tinted segment of a slice the colour of the other; all else stays as it is.
+
+    Parameters
+    ----------
+    picture
+        uint8, shape (rows, columns, 3), of :func:`draw_em`.
+
+    Returns
+    -------
+    uint8, shape (rows, columns, 3)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from connectomebench.core.source import EMSlice
+    >>> labels = np.eye(8, dtype=np.uint64) + np.uint64(1)
+    >>> em = EMSlice(np.full((8, 8), 90, np.uint8), labels, np.ones((8, 8), np.bool_))
+    >>> one = draw_em(em, {1: (230, 159, 0), 2: (86, 180, 233)}, 8)
+    >>> other = draw_em(em, {2: (230, 159, 0), 1: (86, 180, 233)}, 8)
+    >>> bool((swap_tints(one) == other).all())
+    True
+    """
+    swapped = picture.copy()
+    for (_, grey, tinted), colour in zip(_tints(picture), reversed(_TINTS), strict=True):
+        swapped[tinted] = _tint(grey[tinted], colour)
+    return swapped
+
+
+def _tints(picture: NDArray[np.uint8]) -> list[tuple[RGB, NDArray[np.floating], NDArray[np.bool_]]]:
+    """Find the pixels of each tint: colour, grey values below it, shape (rows, columns, 1), and where it is."""
+    values = picture.astype(np.float32)
+    found = []
+    for colour in _TINTS:
+        grey = np.round((values - np.array(colour) * TINT).mean(axis=2) / (1 - TINT))[..., None]
+        tinted = (np.abs(_tint(grey, colour) - values) <= 1).all(axis=2)
+        # rounding may leave the scale by 1; what is further off is another colour
+        found.append((colour, grey, tinted & (grey[..., 0] >= -1) & (grey[..., 0] <= 256)))
+    return found
 
 
 def _tint(grey: NDArray[np.floating], colour: RGB) -> NDArray[np.floating]:
