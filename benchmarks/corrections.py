@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,13 @@ class TiledVolume:
         """Make the voxels ``lower`` .. ``upper``, Fortran order."""
         out = np.empty(np.subtract(upper, lower)[::-1], self.base.dtype)
         tiles = np.array([-(-size // edge) for size, edge in zip(self.shape, self.base.shape, strict=True)])
-        _make_tiles(self.base.T, out, np.array(lower), tiles, int(self.base.max()) + 1)
+        _make_tiles(self.base.T, out, np.array(lower), tiles, self._ids_of_a_tile)
         return out.T
+
+    @cached_property
+    def _ids_of_a_tile(self) -> int:
+        # once: reads of single voxels would each search the whole base
+        return int(self.base.max()) + 1
 
 
 @njit(nogil=True, cache=True)

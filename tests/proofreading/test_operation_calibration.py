@@ -24,7 +24,7 @@ def test_no_lower_threshold_is_as_precise(pairs: list[tuple[int, bool]], wanted:
     reached = {
         t: right[sure >= t].mean()
         for t in set(sure.tolist())
-        if (sure >= t).sum() >= 5 and right[sure >= t].mean() >= wanted
+        if (sure >= t).sum() >= 5 and right[sure >= t].sum() + 1 >= wanted * ((sure >= t).sum() + 2)
     }
     assert threshold == (min(reached) if reached else None)
     if threshold is not None:
@@ -36,12 +36,34 @@ def test_a_useless_feature_is_left_and_a_useful_one_ranks():
     useful, useless = rng.normal(size=400), rng.normal(size=400)
     right = rng.random(400) < 1 / (1 + np.exp(-3 * useful))
     learnt = calibrate(
-        np.stack([useless, useful], axis=1), right, np.arange(400) // 2, np.arange(400), wanted_precision=0.9
+        np.stack([useless, useful], axis=1), right, np.arange(400) // 2, np.arange(400), np.arange(400), 0.9
     )
     assert learnt is not None and learnt.weights[1] > 2 > 0.4 > abs(learnt.weights[0])
     assert learnt.threshold is not None and learnt.precision is not None and learnt.precision >= 0.9
     assert learnt.edits >= 80 and learnt.right == right.sum()
-    assert calibrate(np.stack([useful], axis=1), np.zeros(400, bool), np.arange(400), np.arange(400), 0.9) is None
+    numbers = np.arange(400)
+    assert calibrate(np.stack([useful], axis=1), np.zeros(400, bool), numbers, numbers, numbers, 0.9) is None
+
+
+def test_a_merge_that_both_sides_propose_counts_once():
+    rng = np.random.default_rng(1)
+    useful = rng.normal(size=300)
+    right = rng.random(300) < 1 / (1 + np.exp(-3 * useful))
+    # right merges are proposed from both ends, wrong ones from one
+    twice = np.concatenate([np.arange(300), np.flatnonzero(right)])
+    values, numbers = useful[twice, None], np.arange(len(twice))
+    once = calibrate(values, right[twice], twice, numbers, twice, 0.9)
+    assert once is not None and once.threshold is not None
+    doubled = calibrate(values, right[twice], twice, numbers, numbers, 0.9)
+    assert doubled is not None and doubled.threshold is not None
+    assert doubled.threshold < once.threshold and doubled.edits > once.edits
+
+
+def test_few_edits_do_not_promise_a_precision():
+    sure = np.linspace(1, 0.5, 60)
+    for n, found in ((7, None), (8, 8)):  # 8 of 9 expected of seven right ones, 9 of 10 of eight
+        right = np.arange(60) < n
+        assert choose_threshold(sure, right, 0.9)[1] == (found or 0)
 
 
 def test_a_validation_box_must_lie_apart_and_have_truth(tmp_path: Path):

@@ -34,8 +34,8 @@ class OperationCalibration:
     corrections, right
         Corrections of the validation place, and how many of them are right.
     edits, precision
-        Edits of the validation place beyond the threshold, and the share of right ones, each judged by a regression
-        that did not see it.
+        Edits of the validation place beyond the threshold, a merge that is seen from both of its sides once, and the
+        share of right ones, each judged by a regression that did not see it.
     """
 
     weights: tuple[float, ...]
@@ -111,6 +111,7 @@ def calibrate(
     right: NDArray[np.bool_],
     groups: NDArray[np.int64],
     candidates: NDArray[np.int64],
+    edits: NDArray[np.int64],
     wanted_precision: float,
 ) -> OperationCalibration | None:
     """Learn the probability that a correction is right, and choose the threshold.
@@ -125,6 +126,9 @@ def calibrate(
         int64, shape (n,): corrections of one group are predicted by a regression that saw none of it.
     candidates
         int64, shape (n,): number of the candidate; only the most confident correction of each can be applied.
+    edits
+        int64, shape (n,): number of what is done, such as the merge of two objects, which the ends of both may propose
+        and which is applied once.
     wanted_precision
         Share of right edits beyond the threshold.
 
@@ -145,9 +149,8 @@ def calibrate(
     if any(len(np.unique(right[train])) < 2 for train, _ in folds.split(values, right, groups)):
         return None
     unseen = np.asarray(cross_val_predict(model, values, right, groups=groups, cv=folds, method="predict_proba"))[:, 1]
-    order = np.lexsort((-unseen, candidates))
-    best = order[np.unique(candidates[order], return_index=True)[1]]
-    threshold, edits, precision = choose_threshold(unseen[best], right[best], wanted_precision)
+    best = _best_of_each(edits, unseen, _best_of_each(candidates, unseen, np.arange(len(unseen))))
+    threshold, beyond, precision = choose_threshold(unseen[best], right[best], wanted_precision)
     scaler: Any = StandardScaler().fit(values)
     regression: Any = LogisticRegression().fit(scaler.transform(values), right)
     return OperationCalibration(
@@ -158,15 +161,24 @@ def calibrate(
         threshold,
         len(right),
         int(right.sum()),
-        edits,
+        beyond,
         precision,
     )
+
+
+def _best_of_each(numbers: NDArray[np.int64], confidence: NDArray[np.float64], rows: NDArray[np.intp]) -> NDArray[Any]:
+    """Keep the most confident of the rows of each number."""
+    order = rows[np.lexsort((-confidence[rows], numbers[rows]))]
+    return order[np.unique(numbers[order], return_index=True)[1]]
 
 
 def choose_threshold(
     confidence: NDArray[np.float64], right: NDArray[np.bool_], wanted: float, least: int = _LEAST_EDITS
 ) -> tuple[float | None, int, float | None]:
-    """Choose the lowest threshold whose edits are as often right as wanted.
+    """Choose the lowest threshold whose edits are expected to be as often right as wanted elsewhere.
+
+    Expected is (right + 1) / (edits + 2), the mean after these edits of a share of which nothing was known before: the
+    lowest of many thresholds is reached by luck, too, and a few right edits do not promise more of them.
 
     Returns
     -------
@@ -180,7 +192,7 @@ def choose_threshold(
     counts = np.arange(1, len(order) + 1)
     # a threshold lies between two different values
     last = np.append(sure[1:] < sure[:-1], True)
-    enough = last & (counts >= least) & (good >= wanted * counts)
+    enough = last & (counts >= least) & (good + 1 >= wanted * (counts + 2))
     if not enough.any():
         return None, 0, None
     at = int(np.flatnonzero(enough)[-1])

@@ -202,7 +202,7 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules: LoopConfig) -> di
         ``identification`` by error (``ends``: split errors, ``merge_places``: merge errors) with recall, precision and
         false positive rate at P(error) >= 0.5; ``correction`` with counts of right, wrong, none when there should be
         one and none correctly, of the candidates that passed identification; ``thresholds``: precision and number of
-        edits at each confidence.
+        edits at each confidence, a merge seen from both of its sides once.
     """
     right = {one.proposal.edit_id: (one.correction.probability or 0.0) > 0.5 for one in oracle.rounds[0].judged}
     errors = {_where(candidate): False for candidate, _ in oracle.rounds[0].candidates}
@@ -230,14 +230,14 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules: LoopConfig) -> di
             counts["right" if right.get(best.proposal.edit_id) else "wrong"] += 1
         else:
             counts["none_when_should" if errors.get(key) else "none_correct"] += 1
-    best_of = [max(own, key=lambda one: one.confidence) for own in by_candidate.values()]
+    distinct = best_of_candidates(result.rounds[0]).values()
     thresholds = []
     for least in THRESHOLDS:
         row: dict[str, float | int | None] = {"min_confidence": least}
         for operation, name in (("", ""), ("merge", "merge_"), ("split", "split_")):
             chosen = {
                 one.proposal.edit_id
-                for one in best_of
+                for one in distinct
                 if one.confidence >= least and operation in ("", one.proposal.operation)
             }
             good = sum(bool(right.get(edit)) for edit in chosen)

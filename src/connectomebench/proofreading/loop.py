@@ -314,11 +314,15 @@ def best_of_candidates(current: Round) -> dict[str, Judged]:
             best[key] = one
     distinct: dict[str, Judged] = {}
     for one in best.values():
-        pair = one.proposal.site.segment_ids
-        key = repr(sorted(pair)) if one.proposal.operation == "merge" else one.proposal.edit_id
+        key = what_is_done(one.proposal)
         if key not in distinct or one.confidence > distinct[key].confidence:
             distinct[key] = one
     return distinct
+
+
+def what_is_done(proposal: Proposal) -> str:
+    """Name what a correction does: the ends of two objects may both propose their merge, which is made once."""
+    return repr(sorted(proposal.site.segment_ids)) if proposal.operation == "merge" else proposal.edit_id
 
 
 def apply_round(

@@ -110,8 +110,8 @@ class ProofreadConfig:
     def __post_init__(self) -> None:
         if self.max_density is not None and not self.max_density > 0:
             raise ConnectomeBenchError(f"--max-density is {self.max_density}; it must be above 0")
-        if not 0 < self.precision <= 1:
-            raise ConnectomeBenchError(f"--precision is {self.precision}; it must be above 0 and at most 1")
+        if not 0 < self.precision < 1:
+            raise ConnectomeBenchError(f"--precision is {self.precision}; it must be above 0 and below 1")
 
 
 DEFAULT_OPTIONS = ProofreadConfig()

@@ -10,7 +10,7 @@ from connectomebench.execution.runner import Runner
 from connectomebench.proofreading.calibration import Calibration, OperationCalibration, calibrate, features, group_of
 from connectomebench.proofreading.deciders import Decider, edit_gain
 from connectomebench.proofreading.finder import BlockFinder
-from connectomebench.proofreading.loop import Judged, LoopConfig, Round, judge_once
+from connectomebench.proofreading.loop import Judged, LoopConfig, Round, judge_once, what_is_done
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import site_key
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
@@ -75,11 +75,15 @@ def _of(judged: list[Judged], operation: str, right: dict[str, bool], wanted: fl
     own = [one for one in judged if one.proposal.operation == operation]
     if not own:
         return None
-    numbers: dict[str, int] = {}
+    candidates: dict[str, int] = {}
+    edits: dict[str, int] = {}
     return calibrate(
         np.stack([features(one.proposal, one.identification.probability, one.correction.probability) for one in own]),
         np.array([right[one.proposal.edit_id] for one in own]),
         np.array([group_of(one.proposal.site.segment_ids) for one in own], np.int64),
-        np.array([numbers.setdefault(site_key(one.proposal.candidate.site), len(numbers)) for one in own], np.int64),
+        np.array(
+            [candidates.setdefault(site_key(one.proposal.candidate.site), len(candidates)) for one in own], np.int64
+        ),
+        np.array([edits.setdefault(what_is_done(one.proposal), len(edits)) for one in own], np.int64),
         wanted,
     )
