@@ -67,7 +67,8 @@ class ProbeArguments:
         default_factory=lambda: list(ProbeConfig.c_grid), metadata={"help": "Inverse penalties to choose from."}
     )
     layout: str = field(
-        default=ProbeConfig.layout, metadata={"help": "views: vectors of the views joined; grid: one of all in a grid."}
+        default=ProbeConfig.layout,
+        metadata={"help": "views: vectors of the views joined; averaged: over directions; grid: one of all in a grid."},
     )
     scale_floor: float = field(
         default=ProbeConfig.scale_floor,

@@ -13,6 +13,7 @@ from tiny_qwen3_vl import make_tiny_qwen3_vl
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.encoders import load_encoder
 from connectomebench.models.images import decode, grid_image, image_key
+from connectomebench.models.open_network import open_network
 from connectomebench.models.probe import ProbeConfig, load_probe, train_probe
 from connectomebench.models.vlm_encoder import VlmEncoder, vlm_part
 
@@ -43,11 +44,32 @@ def test_a_grid_is_encoded_once_and_answered_alike(head, train, test_rows, patch
     assert probe.head.pipeline[0].n_features_in_ == patches.dim
 
 
+def test_an_averaged_probe_does_not_mind_the_order_of_directions(train, test_rows, patches, tmp_path: Path) -> None:
+    def three(rows):
+        return rows.map(lambda row: {"images": [*row["images"], row["images"][0]]})
+
+    config = ProbeConfig(layout="averaged", folds=3, c_grid=(0.01, 1.0))
+    probe = train_probe(three(train), config, encoder=patches, progress=False)
+    assert probe.head.pipeline[0].n_features_in_ == patches.dim
+    probe.save(tmp_path / "probe")
+    loaded = load_probe(tmp_path / "probe", encoder=patches)
+    images = three(test_rows.select(range(6)))["images"]
+    found = loaded.predict_images(images)
+    assert found == probe.predict_images(images)
+    turned = loaded.predict_images([row[1:] + row[:1] for row in images])
+    for one, other in zip(found, turned, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    with pytest.raises(ConnectomeBenchError, match="the rows have 2 images"):
+        train_probe(train, config, encoder=patches, progress=False)
+    with pytest.raises(ConnectomeBenchError, match="layout 'averaged' cannot be explained"):
+        open_network(probe, {})
+
+
 def test_older_probes_keep_their_revision(train, patches, tmp_path: Path) -> None:
     probe = train_probe(train, ProbeConfig(folds=2, c_grid=(1.0,)), encoder=patches, progress=False)
     probe.save(tmp_path)
     assert "layout" not in json.loads((tmp_path / "config.json").read_text())["config"]
-    with pytest.raises(ConnectomeBenchError, match="unknown layout 'row'; choose views or grid"):
+    with pytest.raises(ConnectomeBenchError, match="unknown layout 'row'; choose views, grid, averaged"):
         ProbeConfig(layout="row")  # type: ignore[arg-type]
 
 

@@ -57,6 +57,10 @@ def _of_probe(probe: Probe) -> RowNetwork:
     pooling = probe.config.pooling
     if pooling not in ("mean", "max", "cls"):
         raise ConnectomeBenchError(f"a probe with pooling {pooling!r} cannot be explained; train one with mean or max")
+    if probe.config.layout != "views":
+        raise ConnectomeBenchError(
+            f"a probe with layout {probe.config.layout!r} cannot be explained; train one with views"
+        )
     skipped: int | None = getattr(encoder, "skipped_tokens", None)
 
     def scores(pixels: torch.Tensor, views: int) -> torch.Tensor:

@@ -19,13 +19,15 @@ from connectomebench.models.features import FeatureStore, encoder_store, stored_
 from connectomebench.models.head_io import load_head, save_head
 from connectomebench.models.heads import Head, HeadCandidate, fit_head
 from connectomebench.models.images import StoredImage, grid_image, image_key
-from connectomebench.models.pair_features import with_difference
-from connectomebench.models.view_grid import Layout
+from connectomebench.models.pair_features import over_directions, with_difference
 
 if TYPE_CHECKING:
+    import numpy as np
     from datasets import Dataset
+    from numpy.typing import NDArray
 
 HeadKind = Literal["logistic", "mlp"]
+ProbeLayout = Literal["views", "grid", "averaged"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class ProbeConfig:
         Seed of folds and perceptron.
     layout
         ``views``: each view is encoded, and their vectors are joined. ``grid``: all views of a row are encoded as one
-        picture (:mod:`connectomebench.models.view_grid`).
+        picture (:mod:`connectomebench.models.view_grid`). ``averaged``: each view is encoded, and the vectors of the
+        three directions are averaged, of views and of slices.
     scale_floor
         Features that vary less than this share of the median feature are not stretched to a deviation of 1; see
         :class:`connectomebench.models.heads.HeadCandidate`.
@@ -65,7 +68,7 @@ class ProbeConfig:
     folds: int = 5
     c_grid: tuple[float, ...] = (1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
     seed: int = 0
-    layout: Layout = "views"
+    layout: ProbeLayout = "views"
     scale_floor: float = 1.0
 
     def __post_init__(self) -> None:
@@ -76,8 +79,8 @@ class ProbeConfig:
             raise ConnectomeBenchError(f"folds is {self.folds}; cross-validation needs at least 2")
         if self.head not in get_args(HeadKind):
             raise ConnectomeBenchError(f"unknown head {self.head!r}; choose logistic or mlp")
-        if self.layout not in get_args(Layout):
-            raise ConnectomeBenchError(f"unknown layout {self.layout!r}; choose views or grid")
+        if self.layout not in get_args(ProbeLayout):
+            raise ConnectomeBenchError(f"unknown layout {self.layout!r}; choose {', '.join(get_args(ProbeLayout))}")
         if not 0 <= self.scale_floor < math.inf:
             raise ConnectomeBenchError(f"scale_floor is {self.scale_floor}; give 0 or more, and a finite number")
 
@@ -184,9 +187,9 @@ class Probe:
         check_views(images, self.views)
         if not len(images):
             return []
-        if self.config.layout == "grid":
-            return self.head.answers(self._store.rows(lambda: ([grid_image(row)] for row in images)))
-        return self.head.answers(with_difference(self._store.rows(lambda: images), self.views))
+        grid = self.config.layout == "grid"
+        vectors = self._store.rows((lambda: ([grid_image(row)] for row in images)) if grid else (lambda: images))
+        return self.head.answers(_seen_by_head(vectors, self.views, self.config.layout))
 
     def save(self, folder: Path, kind: str = "probe") -> None:
         """Write the probe (without the encoder's weights) to a folder for :func:`load_probe`.
@@ -206,6 +209,13 @@ class Probe:
             "revision": self.revision,
         }
         save_head(folder, self.head, kind, details)
+
+
+def _seen_by_head(vectors: NDArray[np.float32], views: int, layout: ProbeLayout) -> NDArray[np.floating]:
+    """Make a head's features, shape (rows, features), of the vectors of each row's images."""
+    if layout == "grid":
+        return vectors
+    return over_directions(vectors, views) if layout == "averaged" else with_difference(vectors, views)
 
 
 def train_probe(
@@ -244,9 +254,10 @@ def train_probe(
     encoder = encoder or load_encoder(config.encoder, config.encoder_revision)
     views = len(train[0]["images"])
     store = encoder_store(encoder, config.pooling, cache)
-    encoded = 1 if config.layout == "grid" else views
-    rows = stored_rows(train, change, config.layout)
-    features = with_difference(store.rows(rows, encoded * len(train), "encode images" if progress else None), encoded)
+    grid = config.layout == "grid"
+    rows = stored_rows(train, change, "grid" if grid else "views")
+    vectors = store.rows(rows, (1 if grid else views) * len(train), "encode images" if progress else None)
+    features = _seen_by_head(vectors, views, config.layout)
     words = "fit probe" if progress else None
     head = fit_head(features, answers, groups, head_candidates(config), config.folds, config.seed, words)
     return Probe(config, encoder, head, views, training_fingerprint(train), cache)
