@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.linear_model import LogisticRegression
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
@@ -15,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models import streamed_fit
 from connectomebench.models.head_io import load_head, save_head
-from connectomebench.models.heads import HeadCandidate, _balanced_weights, fit_head, sample_of_groups
+from connectomebench.models.heads import HeadCandidate, _balanced_weights, balanced_accuracy, fit_head, sample_of_groups
 from connectomebench.models.streamed_fit import blocks, fit_streamed
 
 
@@ -49,9 +51,38 @@ def test_the_minimum_is_that_of_scikit_learn(classes: int, c: float, monkeypatch
 
 def test_other_heads_are_refused() -> None:
     features, codes = rows_of(50, 2)
-    wrong = Pipeline([("scale", StandardScaler()), ("head", MLPClassifier())])
-    with pytest.raises(ConnectomeBenchError, match=r"MLPClassifier does not allow; use the head logistic"):
+    wrong = Pipeline([("scale", StandardScaler()), ("head", RidgeClassifier())])
+    with pytest.raises(ConnectomeBenchError, match=r"RidgeClassifier does not allow; use the head logistic or mlp"):
         fit_streamed(wrong, features, codes, np.ones(50))
+
+
+def test_a_perceptron_in_blocks_learns_what_one_in_memory_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, codes = rows_of(1500, 3)
+    features[:, 3] *= np.where(codes == 2, -1, 1)
+    weights = _balanced_weights(codes)
+
+    def perceptron() -> Pipeline:
+        head = MLPClassifier((16,), alpha=1.0, max_iter=60, random_state=0)
+        return Pipeline([("scale", StandardScaler()), ("head", head)])
+
+    monkeypatch.setattr(streamed_fit, "BLOCK_BYTES", 200 * features.shape[1] * 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        found = fit_streamed(perceptron(), features[:1000], codes[:1000], weights[:1000])
+        again = fit_streamed(perceptron(), features[:1000], codes[:1000], weights[:1000])
+        whole = perceptron().fit(features[:1000], codes[:1000], head__sample_weight=weights[:1000])
+    np.testing.assert_array_equal(found.predict_proba(features), again.predict_proba(features))
+    scores = [balanced_accuracy(codes[1000:], one.predict(features[1000:])) for one in (found, whole)]
+    assert scores[0] > 0.6 and abs(scores[0] - scores[1]) < 0.06
+    assert np.abs(found.predict_proba(features) - whole.predict_proba(features)).mean() < 0.06
+
+
+def test_a_perceptron_stops_where_passes_gain_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, codes = rows_of(400, 2)
+    monkeypatch.setattr(streamed_fit, "BLOCK_BYTES", 100 * features.shape[1] * 4)
+    head = MLPClassifier((4,), max_iter=100, random_state=0, tol=10.0, n_iter_no_change=2)
+    fit_streamed(Pipeline([("scale", StandardScaler()), ("head", head)]), features, codes, np.ones(400))
+    assert head.t_ == 4 * 400  # rows seen: a pass to begin with and three that gain nothing
 
 
 def test_samples_are_whole_groups() -> None:

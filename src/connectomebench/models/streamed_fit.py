@@ -1,7 +1,8 @@
-"""Fit a logistic head on features that do not fit in memory, a block of rows at a time.
+"""Fit a head on features that do not fit in memory, a block of rows at a time.
 
-The loss is that of scikit-learn's `LogisticRegression` with an L2 penalty, so the minimum is the same; it is reached
-with L-BFGS too, one pass over the features for each evaluation.
+The loss of a logistic head is that of scikit-learn's `LogisticRegression` with an L2 penalty, so the minimum is the
+same; it is reached with L-BFGS too, one pass over the features for each evaluation. A perceptron takes the steps of
+`MLPClassifier` on batches of one block after the other, in another order of blocks each pass.
 """
 
 from __future__ import annotations
@@ -33,14 +34,15 @@ def fit_streamed(
     weights: NDArray[np.float64],
     adjust: Callable[[Any], None] | None = None,
 ) -> Any:
-    """Fit standardised logistic regression without copying the features.
+    """Fit standardised logistic regression or a perceptron without copying the features.
 
     Parameters
     ----------
     pipeline
-        Unfitted: steps ``scale`` (`StandardScaler`) and ``head`` (`LogisticRegression`, L2). It is fitted in place.
+        Unfitted: steps ``scale`` (`StandardScaler`) and ``head`` (`LogisticRegression`, L2, or `MLPClassifier`). It is
+        fitted in place.
     features
-        Shape (rows, dim); a memory map is read in order, once for each evaluation of the loss.
+        Shape (rows, dim); a memory map is read block by block, once for each evaluation of the loss or each pass.
     codes
         Class of each row: 0 to classes - 1, all of which occur.
     weights
@@ -58,19 +60,60 @@ def fit_streamed(
     ConnectomeBenchError
         If the pipeline is another one.
     """
-    from scipy.optimize import minimize
     from sklearn.linear_model import LogisticRegression
+    from sklearn.neural_network import MLPClassifier
 
     scaler, head = pipeline.named_steps.get("scale"), pipeline.named_steps["head"]
-    if not isinstance(head, LogisticRegression) or scaler is None or len(pipeline.steps) != 2:
+    if not isinstance(head, LogisticRegression | MLPClassifier) or scaler is None or len(pipeline.steps) != 2:
         raise ConnectomeBenchError(
             f"features of {features.nbytes / 1e9:.1f} GB are fitted in blocks, which {type(head).__name__} does not "
-            "allow; use the head logistic, or fewer rows"
+            "allow; use the head logistic or mlp, or fewer rows"
         )
     for part in blocks(features):
         scaler.partial_fit(features[part])
     if adjust is not None:
         adjust(scaler)
+    if isinstance(head, MLPClassifier):
+        _fit_perceptron(scaler, head, features, codes, weights)
+    else:
+        _fit_logistic(scaler, head, features, codes, weights)
+    return pipeline
+
+
+def _fit_perceptron(
+    scaler: Any,
+    head: Any,
+    features: NDArray[np.floating],
+    codes: NDArray[np.intp],
+    weights: NDArray[np.float64],
+) -> None:
+    order, classes = list(blocks(features)), np.unique(codes)
+    generator = np.random.default_rng(head.random_state)
+    best, stale = np.inf, 0
+    for _ in range(head.max_iter):
+        losses = 0.0
+        for number in generator.permutation(len(order)):
+            part = order[number]
+            scaled = scaler.transform(features[part])
+            head.partial_fit(scaled, codes[part], sample_weight=weights[part], classes=classes)
+            losses += head.loss_ * len(scaled)
+        # scikit-learn's own rule counts calls, and here a pass is one for each block
+        loss = losses / len(features)
+        stale = 0 if loss < best - head.tol else stale + 1
+        best = min(best, loss)
+        if stale > head.n_iter_no_change:
+            break
+
+
+def _fit_logistic(
+    scaler: Any,
+    head: Any,
+    features: NDArray[np.floating],
+    codes: NDArray[np.intp],
+    weights: NDArray[np.float64],
+) -> None:
+    from scipy.optimize import minimize
+
     classes = int(codes.max()) + 1
     outputs, dim = (1 if classes == 2 else classes), features.shape[1]
     total = float(weights.sum())
@@ -100,7 +143,6 @@ def fit_streamed(
     table = found.x.reshape(outputs, dim + 1)
     head.coef_, head.intercept_ = table[:, :-1].copy(), table[:, -1].copy()
     head.n_iter_ = np.array([found.nit], np.int32)
-    return pipeline
 
 
 def _loss_and_errors(
