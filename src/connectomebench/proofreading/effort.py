@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,10 +18,12 @@ from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, best_of_candidates
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import Candidate, Proposal
+from connectomebench.proofreading.score_files import ChangedState, changed_state
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.truth_table import TruthTable
+from connectomebench.proofreading.truth_table import TruthTable, part_of
 
 RANDOM_ORDERS = 10
+FIRST_SHARE = 0.3  # of the decisions
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -33,10 +38,13 @@ class Curve:
         person decides each rightly.
     right
         Decisions that accept an edit.
+    states
+        What the segmentation is like after some of the decisions.
     """
 
     gains: NDArray[np.float64]
     right: int
+    states: tuple[ChangedState, ...] = ()
 
     def at(self, decisions: float) -> float:
         """Return the gain after a number of decisions; beyond the last one it stays."""
@@ -51,8 +59,25 @@ class Curve:
         return float(np.mean([self.at(n) for n in range(1, decisions + 1)])) / whole
 
 
-def decide_rightly(graph: SegmentationGraph, proposals: Sequence[Proposal], table: TruthTable) -> Curve:
+def decide_rightly(
+    graph: SegmentationGraph,
+    proposals: Sequence[Proposal],
+    table: TruthTable,
+    order: str = "",
+    keep: Collection[int] = (),
+) -> Curve:
     """Decide proposals in order as a person who knows the truth, on a copy of the graph.
+
+    Parameters
+    ----------
+    graph
+        Before any decision.
+    proposals
+        In this order.
+    table
+        The truth.
+    order, keep
+        Keep the states after these numbers of decisions, under this name.
 
     Returns
     -------
@@ -60,8 +85,8 @@ def decide_rightly(graph: SegmentationGraph, proposals: Sequence[Proposal], tabl
         A proposal that has become void (its objects are one already) costs a decision and gains nothing.
     """
     state = graph.copy()
-    gains, total, right = [], 0.0, 0
-    for proposal in proposals:
+    gains, total, right, kept = [], 0.0, 0, []
+    for n, proposal in enumerate(proposals, 1):
         gain = edit_gain(state, proposal, table)
         if gain > 0:
             if proposal.operation == "merge":
@@ -71,7 +96,9 @@ def decide_rightly(graph: SegmentationGraph, proposals: Sequence[Proposal], tabl
             total += gain
             right += 1
         gains.append(total)
-    return Curve(np.asarray(gains, np.float64), right)
+        if n in keep:
+            kept.append(changed_state(order, n, graph.objects, state.objects))
+    return Curve(np.asarray(gains, np.float64), right, tuple(kept))
 
 
 def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: Place, table: TruthTable) -> Curve:
@@ -106,7 +133,7 @@ def value_against_effort(
     table: TruthTable,
     oracle_gain: float,
     seed: int = 0,
-) -> tuple[dict[str, Any], dict[str, Curve]]:
+) -> tuple[dict[str, Any], dict[str, Curve], list[ChangedState]]:
     """Compare orders of decisions: by expected gain, at random, and the largest contact first.
 
     Parameters
@@ -130,7 +157,10 @@ def value_against_effort(
         For each order ``decisions``, ``right``, ``gain_bits``, ``share_of_oracle``, ``share_in_first_30_percent`` (of
         the decisions of the first order) and ``area``.
     curves
-        The curves behind it; of the random orders the first.
+        The curves behind it; that of the random orders is their mean.
+    states
+        The states on either side of 30% of the decisions, by expected gain (``expected_gain``) and in each random order
+        (``random_0`` and on).
     """
     pool = list(best_of_candidates(result.rounds[0]).values())
     pool.sort(key=lambda one: (-one.value, one.proposal.edit_id))
@@ -138,8 +168,12 @@ def value_against_effort(
     n = len(proposals)
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(n) for _ in range(RANDOM_ORDERS)]
-    curves = {"expected_gain": decide_rightly(graph, proposals, table)}
-    shuffled = [decide_rightly(graph, [proposals[i] for i in order], table) for order in orders]
+    keep = either_side(n)
+    curves = {"expected_gain": decide_rightly(graph, proposals, table, "expected_gain", keep)}
+    shuffled = [
+        decide_rightly(graph, [proposals[i] for i in order], table, f"random_{number}", keep)
+        for number, order in enumerate(orders)
+    ]
     curves["random"] = Curve(np.mean([c.gains for c in shuffled], axis=0), round(np.mean([c.right for c in shuffled])))
     curves["largest_contact"] = largest_contacts_first(graph, contacts, place, table)
 
@@ -152,16 +186,22 @@ def value_against_effort(
             "right": curve.right,
             "gain_bits": curve.at(len(curve.gains)),
             "share_of_oracle": share(curve.at(len(curve.gains))),
-            "share_in_first_30_percent": share(curve.at(0.3 * n)),
+            "share_in_first_30_percent": share(curve.at(FIRST_SHARE * n)),
             "area": curve.area(n, oracle_gain),
         }
         for name, curve in curves.items()
     }
-    return summary, curves
+    return summary, curves, [state for curve in (curves["expected_gain"], *shuffled) for state in curve.states]
 
 
-def score_edits(graph: SegmentationGraph, edits: Sequence[Edit], table: TruthTable) -> dict[str, dict[str, Any]]:
-    """Count right edits (errors corrected) and wrong ones (errors added), by operation.
+def either_side(decisions: int) -> tuple[int, int]:
+    """Return the whole numbers of decisions on either side of the first 30% of them."""
+    first = FIRST_SHARE * decisions
+    return math.floor(first), math.ceil(first)
+
+
+def edit_gains(graph: SegmentationGraph, edits: Sequence[Edit], table: TruthTable) -> list[float]:
+    """Compute by how many bits each edit lowers the variation of information at its moment; one that does is right.
 
     Parameters
     ----------
@@ -170,14 +210,53 @@ def score_edits(graph: SegmentationGraph, edits: Sequence[Edit], table: TruthTab
     edits
         Applied edits, in order.
     table
-        The truth. An edit is right if it lowers the variation of information at that moment.
+        The truth.
     """
     state = graph.copy()
-    counts = {name: {"corrected": 0, "added": 0, "gain_bits": 0.0} for name in ("merge", "split")}
+    values = [sum(table.variation(state.objects))]
     for edit in edits:
-        before = sum(table.variation(state.objects))
         apply_edit(state, edit)
-        gain = before - sum(table.variation(state.objects))
+        values.append(sum(table.variation(state.objects)))
+    return [before - after for before, after in pairwise(values)]
+
+
+def edits_by_part(place: Place, edits: Sequence[Edit], gains: Sequence[float]) -> list[dict[str, Any]]:
+    """Count right and wrong edits by the part of the place that they lie in, for intervals.
+
+    Returns
+    -------
+    list
+        ``part``, ``operation``, ``corrected`` and ``added``, for each part and operation with an edit.
+    """
+    points = np.array([edit.location_nm for edit in edits], np.float64).reshape(-1, 3)
+    at = np.floor(points / place.voxel_size_nm).astype(np.int64) - place.offset_vx
+    parts = part_of(tuple(np.clip(at, 0, np.subtract(place.shape, 1)).T), place.shape)
+    counts: Counter[tuple[int, str, bool]] = Counter(
+        (part, edit.operation, gain > 0) for part, edit, gain in zip(parts.tolist(), edits, gains, strict=True)
+    )
+    return [
+        {
+            "part": part,
+            "operation": operation,
+            "corrected": counts[part, operation, True],
+            "added": counts[part, operation, False],
+        }
+        for part, operation in sorted({(part, operation) for part, operation, _ in counts})
+    ]
+
+
+def score_edits(edits: Sequence[Edit], gains: Sequence[float]) -> dict[str, dict[str, Any]]:
+    """Count right edits (errors corrected) and wrong ones (errors added), by operation.
+
+    Parameters
+    ----------
+    edits
+        Applied edits, in order.
+    gains
+        Their :func:`edit_gains`.
+    """
+    counts = {name: {"corrected": 0, "added": 0, "gain_bits": 0.0} for name in ("merge", "split")}
+    for edit, gain in zip(edits, gains, strict=True):
         counts[edit.operation]["corrected" if gain > 0 else "added"] += 1
         counts[edit.operation]["gain_bits"] += gain
     for own in counts.values():

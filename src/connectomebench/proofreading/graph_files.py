@@ -39,7 +39,7 @@ def read_supervoxels(out: Path) -> Supervoxels:
     ConnectomeBenchError
         If ``OUT`` holds no finished run, or one of an older version.
     """
-    mapping, edges = _read(out, MAPPING), _read(out, EDGES)
+    mapping, edges = read_columns(out, MAPPING), read_columns(out, EDGES)
     if (mapping["supervoxel"] != np.arange(1, len(mapping["supervoxel"]) + 1)).any():
         raise ConnectomeBenchError(f"{out / MAPPING} does not number supervoxels from 1; proofread again")
     pairs = np.stack([edges["a"], edges["b"]], axis=1).astype(np.int64) - 1
@@ -83,7 +83,14 @@ def read_graph(out: Path) -> tuple[SegmentationGraph, list[Edit]]:
     return graph, edits
 
 
-def _read(out: Path, name: str) -> dict[str, Any]:
+def read_columns(out: Path, name: str) -> dict[str, Any]:
+    """Read a Parquet file of a run; column -> array.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If it is missing or damaged.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -24,7 +24,14 @@ from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
 from connectomebench.proofreading.drawing import make_drawer
 from connectomebench.proofreading.edit_log import open_edit_log
-from connectomebench.proofreading.effort import Curve, score_edits, score_steps, value_against_effort
+from connectomebench.proofreading.effort import (
+    Curve,
+    edit_gains,
+    edits_by_part,
+    score_edits,
+    score_steps,
+    value_against_effort,
+)
 from connectomebench.proofreading.evidence import remove_scenes
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.graph_files import write_edges
@@ -40,6 +47,7 @@ from connectomebench.proofreading.outputs import (
 )
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
+from connectomebench.proofreading.score_files import changed_state, write_overlaps, write_states
 from connectomebench.proofreading.scores import Scorer
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.task_models import CORRECTION_TASKS, TaskModel, missing_steps, trained_here
@@ -225,7 +233,7 @@ def _proofread(
             write_segmentation(place, graph, out)
             scores, curves = None, {}
             if place.truth is not None:
-                scores, curves = _score(place, finder, graph, result, edits, options, trusted, asked, runner)
+                scores, curves = _score(place, finder, graph, result, edits, options, trusted, asked, runner, out)
             # the ablation asks about corrections that nobody reviews
             remove_scenes(out, [*edits, *queue])
         if scores is not None:
@@ -334,8 +342,9 @@ def _score(
     trusted: Sequence[int],
     decider: ModelDecider,
     runner: Runner,
+    out: Path,
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
-    """Score before, after and oracle, the steps, and orders of decisions."""
+    """Score before, after and oracle, the steps, and orders of decisions; write what intervals over runs need."""
     assert place.truth is not None, "there is no truth"
     _log.info("scoring against the truth")
     table = TruthTable.of_place(place, runner)
@@ -350,8 +359,12 @@ def _score(
 
     gain = variation(before) - variation(best)
     contacts = place.blind(start.objects).contacts()
-    summary, curves = value_against_effort(start, result, contacts, place, table, gain)
-    counts = score_edits(start, edits, table)
+    summary, curves, states = value_against_effort(start, result, contacts, place, table, gain)
+    oracle_edits = sum(len(one.applied) for one in oracle.rounds)
+    write_overlaps(table, out)
+    write_states([changed_state("oracle", oracle_edits, start.objects, perfect.objects), *states], out)
+    gains = edit_gains(start, edits, table)
+    counts = score_edits(edits, gains)
     for operation, name in (("merge", "split_errors"), ("split", "merge_errors")):
         counts[operation]["missed"] = after[name]
     ablation = {}
@@ -374,7 +387,8 @@ def _score(
         "share_of_oracle": (variation(before) - variation(after)) / gain if gain > 0 else None,
         "interval": variation_interval(table, start.objects, graph.objects),
         "edits": counts,
-        "oracle_edits": sum(len(one.applied) for one in oracle.rounds),
+        "edits_by_part": edits_by_part(place, edits, gains),
+        "oracle_edits": oracle_edits,
         "steps": score_steps(result, oracle, options.rules),
         "ablation": ablation,
         "effort": summary,

@@ -53,10 +53,23 @@ def count_overlaps(job: OverlapJob) -> Overlaps:
     held, pieces = job.spec.open()
     assert held.truth is not None, "there is no truth"
     own, shape = job.spec.grid.block(job.block), job.spec.grid.shape
-    edges = [-(-n // PARTS) for n in shape]
-    along = [np.arange(a, b) // e for a, b, e in zip(own.lower, own.upper, edges, strict=True)]
-    parts = (along[0][:, None, None] * PARTS + along[1][:, None]) * PARTS + along[2]
+    x, y, z = (np.arange(a, b) for a, b in zip(own.lower, own.upper, strict=True))
+    parts = part_of((x[:, None, None], y[:, None], z), shape)
     return overlaps_of(pieces.read(own.lower, own.upper), held.truth.read(own.lower, own.upper), parts)
+
+
+def part_of(at: Sequence[NDArray[np.int64]], shape: Sequence[int]) -> NDArray[np.int64]:
+    """Return the number of the part of the place that voxels lie in, from 0.
+
+    Parameters
+    ----------
+    at
+        int64: coordinates along x, y and z, which are broadcast; the first voxel of the place is 0.
+    shape
+        Voxels of the place along x, y, z.
+    """
+    x, y, z = (coordinate // -(-n // PARTS) for coordinate, n in zip(at, shape, strict=True))
+    return (x * PARTS + y) * PARTS + z
 
 
 def overlaps_of(pieces: NDArray[Any], truth: NDArray[Any], parts: NDArray[np.int64] | None = None) -> Overlaps:
