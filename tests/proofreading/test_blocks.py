@@ -96,7 +96,7 @@ def test_blocks_give_the_edits_of_one_piece_here_and_on_a_cluster(tmp_path: Path
     assert len(done["piece"]) == 3 and what_is_done(done["piece"]) == what_is_done(done["blocks"])
     assert json.loads((tmp_path / "blocks/scores.json").read_text())["blocks"]["number"] == 2
     assert parts(tmp_path / "piece") == parts(tmp_path / "blocks")
-    for name in ("edits.jsonl", "queue.jsonl", "mapping.parquet", "scores.json"):
+    for name in ("edits.jsonl", "queue.jsonl", "mapping.parquet", "overlaps.parquet", "states.parquet", "scores.json"):
         assert (tmp_path / "blocks" / name).read_bytes() == (tmp_path / "cluster" / name).read_bytes(), name
 
 

@@ -203,7 +203,8 @@ def test_a_killed_run_ends_as_if_it_had_not_been(whole: Path, tmp_path: Path, wh
     left = (tmp_path / "out/edits.jsonl").read_bytes()
     assert left.count(b"\n") == (1 if when == "writing" else 0)
     run(tmp_path, "out", config, toy_models())
-    for name in ("edits.jsonl", "edits.csv", "queue.jsonl", "mapping.parquet", "scores.json", "report/index.html"):
+    tables = ("mapping.parquet", "overlaps.parquet", "states.parquet")
+    for name in ("edits.jsonl", "edits.csv", "queue.jsonl", *tables, "scores.json", "report/index.html"):
         assert (tmp_path / "out" / name).read_bytes() == (whole / "out" / name).read_bytes(), name
 
 

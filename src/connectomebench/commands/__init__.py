@@ -4,6 +4,7 @@ NAMES = (
     "build",
     "check",
     "proofread",
+    "compare_proofreading",
     "review",
     "submit",
     "quickstart",

@@ -78,6 +78,22 @@ def write_states(states: Sequence[ChangedState], out: Path) -> Path:
     return _write(out / STATES, values)
 
 
+def check_written(out: Path) -> None:
+    """Refuse a run that was scored before these files were written.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If one of them is missing.
+    """
+    for name in (OVERLAPS, STATES):
+        if not (out / name).exists():
+            raise ConnectomeBenchError(
+                f"{out} has no {name}, which older versions did not write; run its connectomebench proofread again: "
+                "no question is asked twice"
+            )
+
+
 def read_overlaps(out: Path) -> tuple[NDArray[np.int64], NDArray[np.uint64], NDArray[np.int64]]:
     """Read ``OUT/overlaps.parquet``.
 
@@ -133,11 +149,6 @@ def _read(out: Path, name: str, columns: Sequence[str]) -> dict[str, NDArray[Any
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not (out / name).exists():
-        raise ConnectomeBenchError(
-            f"{out} has no {name}, which older versions did not write; run its connectomebench proofread again: no "
-            "question is asked twice"
-        )
     found = read_columns(out, name)
     try:
         version = (pq.read_schema(out / name).metadata or {}).get(_VERSION_KEY)
