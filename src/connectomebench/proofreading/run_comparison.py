@@ -32,7 +32,7 @@ TITLES = {
     "edits_right": ("right edits", 1),
     "edits_wrong": ("wrong edits", 1),
     "precision": ("precision of edits", 3),
-    "first_30_percent": ("oracle's gain in 30% of decisions", 3),
+    "first_30_percent": ("share of it in 30% of decisions", 3),
     "first_30_percent_random": ("the same in random order", 3),
     "first_30_percent_lead": ("lead over random order", 3),
     "errors_before": ("errors before", 1),
@@ -293,7 +293,7 @@ def _runs(group: Group) -> str:
 
 
 def _table(title: str, scores: Mapping[str, Score], group: Group | None = None) -> str:
-    head = ["", "mean" if group else "", "95% interval", "each run" if group else ""]
+    head = ["", "mean" if group else "of the means", "95% interval", "each run" if group else ""]
     rows = []
     for name, score in scores.items():
         words, digits = TITLES[name]
