@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from small_graphs import chain
 from connectomebench.core.cut import ProposalConfig
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Part, Site
+from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.cut_search import find_branches
 from connectomebench.proofreading.deciders import Judgement
 from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
-from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, Round, apply_round, best_of_candidates
+from connectomebench.proofreading.judged import Judged
+from connectomebench.proofreading.loop import LoopConfig, LoopResult, Round, apply_round, best_of_candidates
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
@@ -81,13 +84,34 @@ def test_a_limit_keeps_the_largest_expected_gains_in_the_order_of_confidence():
     assert applied(graph, every, limit=2)[0] == ["merge 4 5", "merge 2 3"]
 
 
+def test_what_a_person_accepted_needs_no_threshold_and_keeps_its_name():
+    graph = SegmentationGraph(chain([1, 1, 2, 3]))
+    nothing = LoopConfig(calibration=Calibration(None, None, 0.9))
+    shown = judged(graph, 1, 2, 0.2, gain=0.4)
+    accepted = replace(shown, confidence=1.0, decided_by="ada", decided_id=shown.edit_id)
+    cut = judged(graph, 0, 1, 0.99, gain=0.3)
+    by_person = replace(cut, confidence=1.0, decided_by="bob", decided_id="f" * 16)
+    current = Round(2)
+    made = apply_round(graph, Sure(), nothing, current, [cut, by_person, accepted], [], None, lambda edit: None, str)
+    (edit,) = current.applied
+    assert (edit.edit_id, edit.decided_by, edit.confidence, edit.correction) == (shown.edit_id, "ada", 1.0, 0.2)
+    # the cut of what changed in the round is put off, not refused
+    assert made == {4} and current.refused == {} and sum(current.dropped.values()) == 1
+    held = replace(by_person, proposal=replace(cut.proposal, site=replace(cut.proposal.site, segment_ids=(4,))))
+    apply_round(graph, Sure(), nothing, current, [held], [], None, lambda edit: None, str)
+    assert current.applied[1].edit_id == "f" * 16 and graph.ids() == [3, 5, 6]
+    apply_round(graph, Sure(), nothing, current, [accepted, by_person], [], None, lambda edit: None, str)
+    assert current.refused == {"f" * 16: "the seeds belong to several objects",
+                               shown.edit_id: "both supervoxels belong to one object already"}  # fmt: skip
+
+
 def test_one_candidate_has_one_correction_and_one_pair_one_edit():
     graph = SegmentationGraph(chain([1, 2, 3, 4]))
     current = Round(1)
     first, second = judged(graph, 0, 1, 0.6, end=5.0), judged(graph, 0, 2, 0.7, end=5.0)
     same_pair = judged(graph, 0, 2, 0.9, end=6.0)
     current.judged = [first, second, same_pair, judged(graph, 2, 3, 0.5, end=7.0)]
-    assert [one.confidence for one in best_of_candidates(current).values()] == [0.9, 0.5]
+    assert [one.confidence for one in best_of_candidates(current.judged).values()] == [0.9, 0.5]
 
 
 def test_branches_that_meet_at_a_place():

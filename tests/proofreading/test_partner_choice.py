@@ -18,7 +18,9 @@ from connectomebench.core.site import Part, Site
 from connectomebench.evaluation.resume_log import ResumeLog
 from connectomebench.models.base import Answer, Batch
 from connectomebench.proofreading.deciders import ModelDecider
+from connectomebench.proofreading.edit_log import read_edits
 from connectomebench.proofreading.partner_choice import candidate_pictures, partner_choices
+from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.run import ProofreadConfig, proofread
 from connectomebench.proofreading.task_models import CHOICE_TASK, TaskModel, missing_steps
@@ -113,6 +115,17 @@ def test_a_model_of_choices_merges_what_belongs_together(run: tuple[Path, ToyCho
     assert chooser.asked > 0
     assert scores["before"]["split_errors"] == SPLIT_ERRORS and scores["after"]["split_errors"] == 0
     assert scores["edits"]["merge"]["added"] == 0
+
+
+def test_a_person_decides_each_pair_where_a_choice_is_not_sure(tmp_path: Path):
+    models = {CHOICE_TASK: TaskModel(CHOICE_TASK, Person(ToyChooser(), 0.97), ())}
+    config = load_config(write_toy(tmp_path, truth=False), truth_needed=False)
+    proofread(config, models, tmp_path / "out", tmp_path, ProofreadConfig(), lambda line: None)
+    assert read_edits(tmp_path / "out/edits.jsonl") == []
+    queue = read_edits(tmp_path / "out/queue.jsonl")
+    # where one continues the end, that letter has 0.96 and the others 0.01; sure of none are those that have none
+    assert {edit.correction for edit in queue} == {0.96, 0.01} and all(len(edit.evidence) == 3 for edit in queue)
+    assert {tuple(sorted(edit.before)) for edit in queue if edit.correction == 0.96} == {(1, 2), (2, 3)}
 
 
 def test_each_edit_keeps_the_pictures_of_its_pair(run: tuple[Path, ToyChooser]):

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from replay_answers import TABLE, Recording
 from replay_server import FIXTURE, Faults, ReplayServer, replay_server
 
 from connectomebench.cli import main
-from connectomebench.proofreading.edit_log import Edit
+from connectomebench.proofreading.edit_log import Edit, read_edits
 from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.outputs import write_mapping
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
+from connectomebench.proofreading.submission import latest_edits
 from connectomebench.sources.cave import connect
 from connectomebench.sources.cave.cave_config import RequestConfig
 from connectomebench.sources.cave.graph_edits import GraphEdits, Made, Seed
@@ -197,6 +199,20 @@ def test_each_refusal_is_one_line(server: ReplayServer, tmp_path: Path, capsys):
     assert any("was refused by the server before" in line for line in again)
     unnamed = write_run(tmp_path / "unnamed", recorded(1), known=False)
     assert "proofread with source.volumes.supervoxels" in run(capsys, server, unnamed)[1]
+
+
+def test_the_review_is_sent_until_the_run_has_gone_on_from_it(tmp_path: Path):
+    out = write_run(tmp_path / "out", recorded(1))
+    own, reviewed = out / "edits.jsonl", out / "review/edits.jsonl"
+    assert latest_edits(out) == own
+    (edit,) = read_edits(own)
+    accepted = replace(edit, edit_id="f" * 16, confidence=1.0, decided_by="ada")
+    reviewed.parent.mkdir()
+    reviewed.write_text(own.read_text() + accepted.as_line() + "\n")
+    assert latest_edits(out) == reviewed
+    # the run took the decision in a round of its own
+    own.write_text(own.read_text() + replace(accepted, round=3).as_line() + "\n")
+    assert latest_edits(out) == own
 
 
 def test_what_cannot_be_submitted_is_one_line(server: ReplayServer, tmp_path: Path, capsys):

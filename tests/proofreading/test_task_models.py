@@ -6,12 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from endpoint_server import serve
 from toy_models import ToyModel
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.dataset.rows import DataRecord
+from connectomebench.models.base import Answer
 from connectomebench.models.model_record import ModelRecord
+from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.task_models import TaskModel, missing_steps, open_task_models, trained_here
 
 BOUNDS = Box((0, 0, 0), (1000, 1000, 1000))
@@ -69,6 +72,12 @@ def test_every_missing_step_is_a_line():
         ("- x", "top level"),
         ("merge_action: {model: m, endpoint: {urll: x}}", "merge_action: endpoint: .*urll"),
         ("merge_action: [", "cannot read"),
+        ("merge_action: nobody", "models.yaml: merge_action: "),
+        ("merge_action: {model: m, fallback: {modle: n}}", "models.yaml: merge_action.fallback.m"),
+        ("merge_error_identification: person", "a person decides corrections alone"),
+        ("endpoint_error_identification: {model: m, fallback: person}", "a person decides corrections alone"),
+        ("merge_action_multiple_choice: person", "write merge_action: person"),
+        ("merge_action: {model: m, fallback: {model: n, fallback: person}}", "no fallback of its own"),
     ],
 )
 def test_a_bad_file_is_one_line(tmp_path: Path, text: str, message: str):
@@ -82,3 +91,23 @@ def test_no_model_is_one_line(tmp_path: Path):
         open_task_models(tmp_path)
     with pytest.raises(ConnectomeBenchError, match="there is no"):
         open_task_models(tmp_path / "missing")
+
+
+def test_a_person_stands_in_the_place_of_a_model_or_after_one(tmp_path: Path):
+    with serve() as server:
+        first = f"model: tiny, endpoint: {{url: '{server.url}'}}"
+        (tmp_path / "models.yaml").write_text(
+            f"split_action: person\nmerge_action: {{{first}, fallback: person, min_confidence: 0.7}}\n"
+        )
+        models = open_task_models(tmp_path)
+        (tmp_path / "models.yaml").write_text(f"merge_action: {{{first}, fallback: person, min_confidence: 2}}\n")
+        with pytest.raises(ConnectomeBenchError, match="the threshold is 2"):
+            open_task_models(tmp_path)
+    alone, after = models["split_action"].model, models["merge_action"].model
+    assert isinstance(alone, Person) and isinstance(after, Person) and alone.name == "person"
+    assert after.name == "tiny-then-person-below-0.7" and after.revision != alone.revision
+    assert alone.free and not after.free
+    (left,) = alone.predict({"images": [[]]})
+    assert left.prediction is None and left.cost_usd == 0 and alone.must_decide(left)
+    sure, unsure = (Answer("no", {"no": p, "yes": 1 - p}) for p in (0.7, 0.69))
+    assert not after.must_decide(sure) and after.must_decide(unsure) and after.must_decide(Answer(None, {}))

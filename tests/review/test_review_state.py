@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from sklearn.metrics import cohen_kappa_score
 from small_review import QUEUE, SEGMENTS, expected_gain, supervoxels, write_small_review
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.proofreading.edit_log import read_edits, replay
+from connectomebench.proofreading.decision_log import Entry, Taken, write_taken
+from connectomebench.proofreading.edit_log import apply_edit, read_edits, replay
 from connectomebench.proofreading.graph_files import read_graph, read_supervoxels
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.review.agreement_with_model import kappa_between_reviewers, kappa_interval, kappa_with_model
-from connectomebench.review.decision_log import Entry
+from connectomebench.review.edit_list import list_edits
 from connectomebench.review.review_files import write_review
 from connectomebench.review.review_session import ReviewSession
 from connectomebench.review.review_state import OPEN_S, ReviewState
@@ -185,6 +187,50 @@ def test_the_files_replay_to_the_mapping(tmp_path: Path):
     # what the run itself wrote is as it was
     assert read_edits(out / "edits.jsonl") == [] and len(read_edits(out / "queue.jsonl")) == 4
     assert (read_graph(out)[0].objects == np.array(SEGMENTS, np.uint64)).all()
+
+
+def test_what_the_run_took_stays_and_is_applied_by_the_run(tmp_path: Path):
+    out = write_small_review(tmp_path, pictures=False)
+    session = ReviewSession(out)
+    for edit_id, decision in ((C, "accept"), (B, "reject"), (D, "skip")):
+        assert session.decide("ada", edit_id, decision, 2.0)  # type: ignore[arg-type]
+    assert session.decide("bob", C, "reject", 2.0)
+    # the run goes on: it applies C, which leaves the queue as B does
+    write_taken(out, [Taken(2, 4)])
+    graph = SegmentationGraph(supervoxels())
+    merged = replace(QUEUE[2], confidence=1.0, decided_by="ada")
+    (out / "edits.jsonl").write_text(replace(merged, after=apply_edit(graph, merged)).as_line() + "\n")
+    (out / "review/earlier.jsonl").write_text("".join(QUEUE[k].as_line() + "\n" for k in (1, 2)))
+    (out / "queue.jsonl").write_text("".join(QUEUE[k].as_line() + "\n" for k in (0, 3)))
+    again = ReviewSession(out)
+    assert again.undo("ada") is None and again.undo("bob") is None
+    assert again.read(lambda state: (state.applied, state.decided("bob"))) == ([], {C: "reject"})
+    assert {one.edit.edit_id for one in again.read(lambda state: state.waiting())} == {A, D}
+    assert again.decide("bob", A, "accept", 2.0)
+    fates = again.read(lambda state: {one.edit.edit_id: (one.fate, one.by) for one in list_edits(state, again.edits)})
+    assert fates == {A: ("accepted", "bob"), B: ("rejected", "ada"), C: ("accepted", "ada"), D: ("waiting", "")}
+    summary = write_review(again)
+    assert (summary["queue"], summary["accepted"], summary["rejected"], summary["waiting"]) == (4, 2, 1, 1)
+    assert summary["disagreements"] == [C] and summary["kappa_with_model"]["n"] == 3
+    assert [(edit.edit_id, edit.decided_by) for edit in read_edits(out / "review/edits.jsonl")] == [
+        (C, "ada"),
+        (A, "bob"),
+    ]
+    assert again.undo("bob") is not None  # the run has not taken that one
+    assert [edit.edit_id for edit in again.all_edits()] == [C]
+    # what was accepted and is in no edit of the run could not be made
+    (out / "edits.jsonl").write_text("")
+    other = ReviewSession(out)
+    fates = other.read(lambda state: {one.edit.edit_id: one.fate for one in list_edits(state, other.edits)})
+    assert fates == {A: "waiting", B: "rejected", C: "refused", D: "waiting"}
+
+
+def test_agreement_is_only_with_a_model_that_was_asked():
+    nobody = [replace(edit, correction=None) for edit in QUEUE[:2]]
+    state = ReviewState(SegmentationGraph(supervoxels()), [*nobody, *QUEUE[2:]])
+    for edit_id, decision in ((A, "reject"), (B, "reject"), (C, "reject"), (D, "accept")):
+        act(state, decision, edit_id)
+    assert kappa_with_model(state)["n"] == 2 and kappa_with_model(state)["share"] == 0.5
 
 
 def test_a_folder_without_a_finished_run_is_one_line(tmp_path: Path):

@@ -29,13 +29,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def _run(arguments: argparse.Namespace) -> None:
     """Say what would be sent to a ChunkedGraph; with --yes, send each edit once. The same command continues."""
     from connectomebench.core.errors import ConnectomeBenchError
-    from connectomebench.proofreading.edit_log import FILE_NAME, read_edits
-    from connectomebench.proofreading.submission import dry_run, open_submission_log, prepare, submit
+    from connectomebench.proofreading.edit_log import read_edits
+    from connectomebench.proofreading.submission import dry_run, latest_edits, open_submission_log, prepare, submit
     from connectomebench.sources.cave.connect import connect_graph
     from connectomebench.sources.cave.graph_edits import GraphEdits
 
-    reviewed = arguments.out / "review" / FILE_NAME
-    path = arguments.edits or (reviewed if reviewed.exists() else arguments.out / FILE_NAME)
+    path = arguments.edits or latest_edits(arguments.out)
     try:
         edits = read_edits(path)
     except OSError as error:

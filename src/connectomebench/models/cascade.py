@@ -90,15 +90,17 @@ class Cascade:
             answers = list(self.first.predict(batch))
         if self.local_first:
             answers = [replace(answer, cost_usd=answer.cost_usd or 0.0) for answer in answers]
-        deferred = [number for number, answer in enumerate(answers) if not self._is_sure(answer)]
+        deferred = [number for number, answer in enumerate(answers) if not is_sure(answer, self.min_confidence)]
         if deferred:
             rest: dict[str, Any] = {name: [values[i] for i in deferred] for name, values in batch.items()}
             for number, second in zip(deferred, self.second.predict(rest), strict=True):
                 answers[number] = _both(answers[number], second)
         return answers
 
-    def _is_sure(self, answer: Answer) -> bool:
-        return answer.prediction is not None and max(answer.probabilities.values(), default=0.0) >= self.min_confidence
+
+def is_sure(answer: Answer, min_confidence: float) -> bool:
+    """Tell whether a model gave an answer, with at least this probability."""
+    return answer.prediction is not None and max(answer.probabilities.values(), default=0.0) >= min_confidence
 
 
 def _both(first: Answer, second: Answer) -> Answer:

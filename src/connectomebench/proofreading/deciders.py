@@ -18,6 +18,7 @@ from connectomebench.models.base import Answer
 from connectomebench.proofreading.drawing import Drawer, draw_here
 from connectomebench.proofreading.evidence import FOLDER, keep_evidence
 from connectomebench.proofreading.partner_choice import candidate_key, candidate_pictures, letters_of, partner_choices
+from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.task_models import CHOICE_TASK, CORRECTION_TASKS, END_TASKS, MERGE_TASKS, TaskModel
@@ -41,11 +42,14 @@ class Judgement:
         Whether there is someone to ask.
     evidence
         Pictures, relative to the output folder.
+    waits
+        Whether a person must decide; the probability is then that of a model that is not sure, or None.
     """
 
     probability: float | None
     asked: bool = True
     evidence: tuple[str, ...] = ()
+    waits: bool = False
 
 
 NOT_ASKED = Judgement(None, asked=False)
@@ -123,6 +127,7 @@ class ModelDecider:
         self._out = out
         self._max_usd = max_usd
         self._spent_out = False
+        self._free = {task for task, one in models.items() if isinstance(one.model, Person) and one.model.free}
         self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
         self._merge_task = next((task for task in MERGE_TASKS if task in models), MERGE_TASKS[1])
 
@@ -159,12 +164,13 @@ class ModelDecider:
         found: dict[int, Judgement] = {}
         for choice in choices:
             record = self._log.records.get(site_key(choice.site))
-            if record is None or record["choices"] is None:
+            if record is None or (record["choices"] is None and not record.get("waits", False)):
                 continue
             for letter, row in choice.rows.items():
                 folder = f"{FOLDER}/{candidate_key(choice.site, letter)}/"
                 evidence = tuple(path for path in record["evidence"] if path.startswith(folder))
-                found[row] = Judgement(record["choices"].get(letter, 0.0), evidence=evidence)
+                probability = None if record["choices"] is None else record["choices"].get(letter, 0.0)
+                found[row] = Judgement(probability, evidence=evidence, waits=record.get("waits", False))
         return [found.get(row, Judgement(None)) for row in range(len(proposals))]
 
     def spent_usd(self) -> float:
@@ -178,7 +184,7 @@ class ModelDecider:
         name = sites[0].task if sites else ""
         with tqdm(total=len(pending), desc=name, unit="question", leave=False, delay=1) as bar:
             while pending:
-                n = min(self._affordable(), len(pending))
+                n = min(self._affordable(name), len(pending))
                 if n == 0:
                     self._spent_out = True
                     break
@@ -191,18 +197,19 @@ class ModelDecider:
         record = self._log.records.get(key)
         if record is None:
             return Judgement(None)
-        return Judgement(record["probability"], evidence=tuple(record["evidence"]))
+        return Judgement(record["probability"], evidence=tuple(record["evidence"]), waits=record.get("waits", False))
 
     def _answer(self, batch: Sequence[tuple[str, Site]], source: VolumeSource, keep: bool) -> list[dict[str, Any]]:
         """Render and answer a batch of one task."""
         task = batch[0][1].task
+        model = self._models[task].model
         drawn = self._draw([site for _, site in batch], source)
         shown = [i for i, drawing in enumerate(drawn) if drawing.summary.problem is None]
         rows = [make_row(batch[i][1], drawn[i].images, "", source.info) for i in shown]
         answers: list[Answer] = []
         if rows:
             columns = {name: [row[name] for row in rows] for name in rows[0]}
-            answers = self._models[task].model.predict(columns)
+            answers = model.predict(columns)
         by_row = dict(zip(shown, answers, strict=True))
         records = []
         for i, (key, _) in enumerate(batch):
@@ -211,6 +218,7 @@ class ModelDecider:
             if keep and answer is not None:
                 for own, site, images in _shown_apart(key, batch[i][1], drawn[i].images):
                     evidence += keep_evidence(self._out, own, site, images, source, self._views)
+            waits = isinstance(model, Person) and answer is not None and model.must_decide(answer)
             records.append(
                 {
                     "sample_id": key,
@@ -221,15 +229,18 @@ class ModelDecider:
                     "evidence": evidence,
                     "cost_usd": 0.0 if answer is None else answer.cost_usd,
                     "tokens": None if answer is None else answer.tokens,
+                    **({"waits": True} if waits else {}),
                 }
             )
         return records
 
-    def _affordable(self) -> int:
+    def _affordable(self, task: str) -> int:
         """Count the questions of the next batch that the budget allows, each at the price of the dearest so far."""
-        if self._max_usd is None:
+        if self._max_usd is None or task in self._free:
             return _BATCH
-        asked = [record["cost_usd"] for record in self._log.records.values() if record["problem"] is None]
+        known = self._log.records.values()
+        # what people are asked says nothing of the price of the others
+        asked = [one["cost_usd"] for one in known if one["problem"] is None and one["task"] not in self._free]
         if any(cost is None for cost in asked):
             raise ConnectomeBenchError(
                 "a model does not say what its answers cost, so --max-usd cannot be kept; give its token prices"

@@ -51,6 +51,8 @@ class Edit:
         Pictures that the models saw, paths relative to the output folder.
     neuroglancer
         Link to the place.
+    decided_by
+        Name of the person who accepted it; empty where models decided, or nobody has.
     """
 
     edit_id: str
@@ -70,6 +72,7 @@ class Edit:
     after: tuple[int, ...] = ()
     evidence: tuple[str, ...] = ()
     neuroglancer: str = field(default="", compare=False)
+    decided_by: str = ""
 
     def as_line(self) -> str:
         """Return the edit as one line of JSON."""
@@ -85,7 +88,7 @@ def parse_edit(line: str | bytes, where: str) -> Edit:
         If it is not one; ``where`` names it in the message.
     """
     try:
-        raw = json.loads(line)
+        raw = {"decided_by": "", **json.loads(line)}  # logs of earlier versions do not have it
         values = {f.name: _tuples(raw[f.name]) for f in fields(Edit)}
         inexact = next((n for n in _IDS if not all(type(one) is int for one in values[n])), None)
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from connectomebench.core.correction import Contacts
 from connectomebench.proofreading.deciders import edit_gain
 from connectomebench.proofreading.edit_log import Edit, apply_edit
-from connectomebench.proofreading.loop import Judged, LoopConfig, LoopResult, best_of_candidates
+from connectomebench.proofreading.judged import Judged
+from connectomebench.proofreading.loop import LoopConfig, LoopResult, best_of_candidates
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.score_files import ChangedState, changed_state
@@ -162,7 +163,7 @@ def value_against_effort(
         The states on either side of 30% of the decisions, by expected gain (``expected_gain``) and in each random order
         (``random_0`` and on).
     """
-    pool = list(best_of_candidates(result.rounds[0]).values())
+    pool = list(best_of_candidates(result.rounds[0].judged).values())
     pool.sort(key=lambda one: (-one.value, one.proposal.edit_id))
     proposals = [one.proposal for one in pool]
     n = len(proposals)
@@ -302,6 +303,8 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules: LoopConfig) -> di
     counts = {"right": 0, "wrong": 0, "none_when_should": 0, "none_correct": 0}
     by_candidate: dict[Any, list[Judged]] = {}
     for one in result.rounds[0].judged:
+        if one.waits:
+            continue  # no model decided it
         by_candidate.setdefault(_where(one.proposal.candidate), []).append(one)
     for key, own in by_candidate.items():
         best = max(own, key=lambda one: one.confidence)
@@ -309,7 +312,7 @@ def score_steps(result: LoopResult, oracle: LoopResult, rules: LoopConfig) -> di
             counts["right" if right.get(best.proposal.edit_id) else "wrong"] += 1
         else:
             counts["none_when_should" if errors.get(key) else "none_correct"] += 1
-    distinct = best_of_candidates(result.rounds[0]).values()
+    distinct = best_of_candidates(one for own in by_candidate.values() for one in own).values()
     thresholds = []
     for least in THRESHOLDS:
         row: dict[str, float | int | None] = {"min_confidence": least}

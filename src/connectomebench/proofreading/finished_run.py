@@ -35,6 +35,7 @@ _OPTIONS = {
     "max_decisions": "--max-decisions",
     "max_rounds": "--max-rounds",
     "tasks": "tasks of the models",
+    "people": "decisions of people",
 }
 
 
@@ -95,6 +96,7 @@ def open_run(folder: Path) -> FinishedRun:
                 **{name: identity[name] for name in _OPTIONS if name in identity},
                 **{name: rules[name] for name in ("max_decisions", "max_rounds")},
                 "tasks": sorted(identity["models"]),
+                "people": bool(scores.get("people", {}).get("reviewers")),
             },
             dict(identity["models"]),
             (int(scores["before"]["errors"]), int(scores["after"]["errors"])),

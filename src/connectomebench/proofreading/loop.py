@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -12,7 +12,9 @@ from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import Decider, Judgement
 from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.finder import Finder, FoundPlaces
-from connectomebench.proofreading.proposals import Candidate, Proposal, site_key
+from connectomebench.proofreading.judged import Judged
+from connectomebench.proofreading.people import People
+from connectomebench.proofreading.proposals import Candidate, Proposal, site_key, what_is_done
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 
 _log = logging.getLogger(__name__)
@@ -31,7 +33,7 @@ class LoopConfig:
     max_decisions
         Most edits that are applied, those of the largest expected gain; None sets no limit.
     max_rounds
-        Rounds after which the loop stops though something changed.
+        Rounds after which the loop stops though something changed; decisions of people begin the count again.
     calibration
         Turns answers into confidence, with a threshold for each operation in place of ``min_confidence``; None
         multiplies the answers.
@@ -67,58 +69,6 @@ class LoopConfig:
             raise ConnectomeBenchError(f"--max-rounds is {self.max_rounds}; it must be at least 1")
 
 
-@dataclass(frozen=True)
-class Judged:
-    """A proposal with what the models say of it.
-
-    Attributes
-    ----------
-    proposal
-        The correction.
-    identification, correction
-        Answers of the two models.
-    confidence
-        Both together; see :func:`combine`.
-    round
-        Round in which it was judged.
-    """
-
-    proposal: Proposal
-    identification: Judgement
-    correction: Judgement
-    confidence: float
-    round: int
-
-    @property
-    def value(self) -> float:
-        """Expected gain of a decision, bits: confidence times the gain of a right edit."""
-        return self.confidence * self.proposal.gain
-
-    def as_edit(self, graph: SegmentationGraph, neuroglancer: str = "") -> Edit:
-        """Return it as an edit of the current objects."""
-        p = self.proposal
-        rows = [p.sources[0], p.sinks[0]]
-        before = tuple(dict.fromkeys(int(graph.objects[row]) for row in rows))
-        return Edit(
-            p.edit_id,
-            p.operation,
-            self.round,
-            p.site.location_nm,
-            p.source_points_nm,
-            p.sink_points_nm,
-            tuple(row + 1 for row in p.sources),
-            tuple(row + 1 for row in p.sinks),
-            before,
-            self.confidence,
-            self.identification.probability,
-            self.correction.probability,
-            self.value,
-            p.candidate.kind,
-            evidence=self.correction.evidence,
-            neuroglancer=neuroglancer,
-        )
-
-
 @dataclass
 class Round:
     """What one round looked at.
@@ -135,6 +85,8 @@ class Round:
         Applied edits.
     dropped
         Why corrections were not proposed or applied: reason -> number.
+    refused
+        Edits that a person accepted and that cannot be made: edit -> reason.
     """
 
     number: int
@@ -142,15 +94,24 @@ class Round:
     judged: list[Judged] = field(default_factory=list)
     applied: list[Edit] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class LoopResult:
-    """Rounds of a finished loop, what is left to decide (best of each candidate, unsorted), and why it stopped."""
+    """Rounds of a finished loop, what is left to decide (unsorted), and why it stopped.
+
+    Left is the best correction of each candidate that models judged, and all that a person must decide.
+    """
 
     rounds: tuple[Round, ...]
     pending: tuple[Judged, ...]
     stopped: str
+
+    @property
+    def waiting(self) -> int:
+        """How many of those that are left a person must decide."""
+        return sum(one.waits for one in self.pending)
 
 
 def combine(identification: float | None, correction: float | None) -> float:
@@ -172,8 +133,9 @@ def run_loop(
     logged: Sequence[Edit] = (),
     record: Callable[[Edit], None] = lambda edit: None,
     link: Callable[[Edit], str] = lambda edit: "",
+    people: People | None = None,
 ) -> LoopResult:
-    """Proofread until nothing confident is left or a budget is spent.
+    """Proofread until nothing confident is left or a budget is spent; then go on from what people decided, if they did.
 
     Parameters
     ----------
@@ -191,34 +153,45 @@ def run_loop(
         Called with each new edit before the next one.
     link
         Makes the link to the place of an edit.
+    people
+        Decisions of people, each of which counts from the round on in which it was taken first.
 
     Returns
     -------
     LoopResult
-        The same for the same place, answers and rules, however often it was interrupted.
+        The same for the same place, answers, decisions and rules, however often it was interrupted.
 
     Raises
     ------
     ConnectomeBenchError
         If a logged edit cannot be applied again.
     """
+    people = people or People()
     rounds: list[Round] = []
-    pending: dict[str, Judged] = {}
+    pending: dict[Hashable, Judged] = {}
     changed: set[int] | None = None
-    stopped = "nothing confident is left"
-    done = 0
+    done, begun = 0, 1
     while True:
         current = Round(len(rounds) + 1)
         rounds.append(current)
-        judge_once(finder, graph, decider, rules, current, changed)
-        best = best_of_candidates(current)
-        pending = {key: one for key, one in pending.items() if _exists(one, graph)} | best
+        if people.begin(current.number):
+            begun = current.number
+        settled = people.settled(graph)
+        if changed is None or changed:
+            judge_once(finder, graph, decider, rules, current, changed, settled)
+        best = best_of_candidates([one for one in current.judged if not one.waits])
+        waiting = {what_is_done(one.proposal): one for one in current.judged if one.waits}
+        kept = {key: one for key, one in pending.items() if _exists(one, graph) and key not in settled}
+        pending = kept | best | waiting
+        people.remember([*current.judged, *pending.values()])
         earlier = [edit for edit in logged if edit.round == current.number]
         left = None if rules.max_decisions is None else rules.max_decisions - done
-        changed = apply_round(graph, decider, rules, current, list(best.values()), earlier, left, record, link)
+        chosen = [*best.values(), *people.accepted(graph, current.number)]
+        changed = apply_round(graph, decider, rules, current, chosen, earlier, left, record, link)
+        people.refuse(current.refused, graph)
         done += len(current.applied)
         applied = {edit.edit_id for edit in current.applied}
-        pending = {k: one for k, one in pending.items() if one.proposal.edit_id not in applied}
+        pending = {k: one for k, one in pending.items() if one.edit_id not in applied}
         _log.info(
             "round %d: %d candidates, %d corrections judged, %d edits applied",
             current.number,
@@ -226,14 +199,16 @@ def run_loop(
             len(current.judged),
             len(current.applied),
         )
+        # decisions are taken only where more money or edits would not have changed the rounds before
         if decider.exhausted():
             stopped = "the budget in USD is spent"
         elif rules.max_decisions is not None and done >= rules.max_decisions:
             stopped = f"{rules.max_decisions} edits were applied"
-        elif changed and current.number == rules.max_rounds:
-            stopped = f"{rules.max_rounds} rounds are done"
-        elif changed:
-            continue
+        else:
+            more = bool(changed) and current.number - begun + 1 < rules.max_rounds
+            if more or people.take(current.number + 1):
+                continue
+            stopped = f"{rules.max_rounds} rounds are done" if changed else "nothing confident is left"
         break
     return LoopResult(tuple(rounds), tuple(one for one in pending.values() if _exists(one, graph)), stopped)
 
@@ -249,8 +224,12 @@ def judge_once(
     rules: LoopConfig,
     current: Round,
     changed: set[int] | None = None,
+    settled: Collection[Hashable] = (),
 ) -> None:
-    """Find and judge the candidates of the current objects; after the first round only where something changed."""
+    """Find and judge the candidates of the current objects; after the first round only where something changed.
+
+    Nothing is asked about what is settled: questions that people decided.
+    """
     operations = [one for one in ("merge", "split") if decider.can(one)]
     places = finder.find(graph, decider.end_task, operations, changed, current.dropped)
     by_end: dict[str, list[Proposal]] = {}
@@ -266,9 +245,9 @@ def judge_once(
     # ends that have a partner, each once
     ends = list({site_key(merge.candidate.site): merge.candidate for merge in places.merges}.values())
     if "merge" in operations:
-        _judge_kind(decider, rules, current, ends, merges, places, graph)
+        _judge_kind(decider, rules, current, ends, merges, places, graph, settled)
     if "split" in operations:
-        _judge_kind(decider, rules, current, places.spots, splits, places, graph)
+        _judge_kind(decider, rules, current, places.spots, splits, places, graph, settled)
 
 
 def _judge_kind(
@@ -279,6 +258,7 @@ def _judge_kind(
     corrections: Callable[[Sequence[Candidate]], list[list[Proposal]]],
     places: FoundPlaces,
     graph: SegmentationGraph,
+    settled: Collection[Hashable],
 ) -> None:
     """Identify errors among candidates of one kind, and judge the corrections of those that pass."""
     if decider.known_error is not None:
@@ -294,35 +274,31 @@ def _judge_kind(
         if not answer.asked or (answer.probability or 0.0) >= rules.min_identification
     ]
     own = corrections([candidates[i] for i in passed]) if made is None else [made[i] for i in passed]
+    own = [[one for one in several if what_is_done(one) not in settled] for several in own]
     proposals = [one for several in own for one in several]
     identified = [answers[i] for i, several in zip(passed, own, strict=True) for _ in several]
     judgements = decider.correct(proposals, places.source, graph)
     for proposal, identification, correction in zip(proposals, identified, judgements, strict=True):
-        if correction.probability is not None:
+        if correction.probability is not None or correction.waits:
             confidence = rules.confidence(proposal, identification.probability, correction.probability)
             current.judged.append(Judged(proposal, identification, correction, confidence, current.number))
         else:
             current.dropped["no answer to the question of a correction"] += 1
 
 
-def best_of_candidates(current: Round) -> dict[str, Judged]:
-    """Keep the most confident correction of each candidate, and of those that name the same pair or cut."""
+def best_of_candidates(judged: Iterable[Judged]) -> dict[Hashable, Judged]:
+    """Keep the most confident correction of each candidate, and of those that ask the same question."""
     best: dict[str, Judged] = {}
-    for one in current.judged:
+    for one in judged:
         key = site_key(one.proposal.candidate.site)
         if key not in best or one.confidence > best[key].confidence:
             best[key] = one
-    distinct: dict[str, Judged] = {}
+    distinct: dict[Hashable, Judged] = {}
     for one in best.values():
         key = what_is_done(one.proposal)
         if key not in distinct or one.confidence > distinct[key].confidence:
             distinct[key] = one
     return distinct
-
-
-def what_is_done(proposal: Proposal) -> str:
-    """Name what a correction does: the ends of two objects may both propose their merge, which is made once."""
-    return repr(sorted(proposal.site.segment_ids)) if proposal.operation == "merge" else proposal.edit_id
 
 
 def apply_round(
@@ -349,7 +325,7 @@ def apply_round(
     current
         Gets the applied edits, and why others were put off or refused.
     judged
-        One correction a candidate.
+        One correction a candidate, and what people accepted, which needs no confidence.
     earlier
         Edits of this round that an interrupted run made; applied first.
     limit
@@ -367,13 +343,13 @@ def apply_round(
     ConnectomeBenchError
         If an earlier edit cannot be made again.
     """
-    confident = [one for one in judged if rules.accepts(one.proposal.operation, one.confidence)]
-    confident.sort(key=lambda one: (-one.confidence, -one.proposal.gain, one.proposal.edit_id))
+    confident = [one for one in judged if one.decided_by or rules.accepts(one.proposal.operation, one.confidence)]
+    confident.sort(key=lambda one: (-one.confidence, -one.proposal.gain, one.edit_id))
     chosen = _compatible(graph.copy(), decider, confident, current)
     if limit is not None and len(chosen) > limit:
-        order = sorted(chosen, key=lambda one: (-(2 * one.confidence - 1) * one.proposal.gain, one.proposal.edit_id))
-        kept = {one.proposal.edit_id for one in order[: max(limit, 0)]}
-        chosen = [one for one in chosen if one.proposal.edit_id in kept]
+        order = sorted(chosen, key=lambda one: (-(2 * one.confidence - 1) * one.proposal.gain, one.edit_id))
+        kept = {one.edit_id for one in order[: max(limit, 0)]}
+        chosen = [one for one in chosen if one.edit_id in kept]
     for edit in earlier:
         if _make(graph, edit) != edit.after:
             raise ConnectomeBenchError(
@@ -382,7 +358,7 @@ def apply_round(
         current.applied.append(edit)
     known = {edit.edit_id for edit in earlier}
     for one in chosen:
-        if one.proposal.edit_id in known or (limit is not None and len(current.applied) >= limit):
+        if one.edit_id in known or (limit is not None and len(current.applied) >= limit):
             continue
         edit = one.as_edit(graph)
         after = _make(graph, edit)
@@ -424,6 +400,8 @@ def _compatible(
             apply_edit(trial, one.as_edit(trial))
         except EditRefused as error:
             current.dropped[f"refused: {error}"] += 1
+            if one.decided_by:
+                current.refused[one.edit_id] = str(error)
             continue
         (split if one.proposal.operation == "split" else merged).update(own)
         chosen.append(one)

@@ -18,11 +18,14 @@ from numpy.typing import NDArray
 from connectomebench.core.files import atomic_path, write_json, write_text
 from connectomebench.core.volume import Volume
 from connectomebench.proofreading.blocks import CHUNK_VX
-from connectomebench.proofreading.edit_log import Edit
+from connectomebench.proofreading.decision_log import FOLDER
+from connectomebench.proofreading.edit_log import Edit, read_edits
 from connectomebench.proofreading.neuroglancer_links import state
 from connectomebench.proofreading.piece_volume import ObjectVolume
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
+
+_QUEUE, _EARLIER = "queue.jsonl", "earlier.jsonl"
 
 
 def write_segmentation(place: Place, graph: SegmentationGraph, out: Path) -> Path:
@@ -129,7 +132,23 @@ def write_csv(edits: Sequence[Edit], path: Path) -> None:
 
 
 def write_queue(queue: Sequence[Edit], place: Place, url: str, out: Path) -> None:
-    """Write the queue, most valuable decision first: ``queue.jsonl``, ``queue.csv``, and ``neuroglancer.json``."""
-    write_text(out / "queue.jsonl", "".join(edit.as_line() + "\n" for edit in queue))
+    """Write the queue, most valuable decision first: ``queue.jsonl``, ``queue.csv``, and ``neuroglancer.json``.
+
+    Where there is a review, edits of an old queue that are not in this one go to ``OUT/review/earlier.jsonl``: its log
+    names them.
+    """
+    old, now = out / _QUEUE, {edit.edit_id for edit in queue}
+    if (out / FOLDER).is_dir():
+        every = {edit.edit_id: edit for edit in [*read_earlier(out), *(read_edits(old) if old.exists() else [])]}
+        gone = [edit for edit in every.values() if edit.edit_id not in now]
+        # before the queue: at every moment one of the two names each edit
+        write_text(out / FOLDER / _EARLIER, "".join(edit.as_line() + "\n" for edit in gone))
+    write_text(old, "".join(edit.as_line() + "\n" for edit in queue))
     write_csv(queue, out / "queue.csv")
     write_json(out / "neuroglancer.json", state(place, url, queue))
+
+
+def read_earlier(out: Path) -> list[Edit]:
+    """Read the edits that waited in the queue before the run went on."""
+    path = out / FOLDER / _EARLIER
+    return read_edits(path) if path.exists() else []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -80,6 +80,16 @@ class Proposal:
     def edit_id(self) -> str:
         """Hash of what is edited, 16 hex digits."""
         return content_key(self.operation, sorted([list(self.sources), list(self.sinks)]), self.site.segment_ids)[:16]
+
+
+def what_is_done(proposal: Proposal) -> Hashable:
+    """Name what a correction does: the ends of two objects may both propose their merge, which is made once.
+
+    A cut has the same name in whatever object its supervoxels lie.
+    """
+    if proposal.operation == "merge":
+        return frozenset(proposal.site.segment_ids)
+    return frozenset([frozenset(proposal.sources), frozenset(proposal.sinks)])
 
 
 def site_key(site: Site) -> str:

@@ -36,6 +36,7 @@ def write_page(
     curves: Mapping[str, Curve],
     notes: Sequence[str],
     models: Mapping[str, TaskModel],
+    people: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write the report of a run.
 
@@ -51,6 +52,8 @@ def write_page(
         What the reader must know: steps left out, models that know the place.
     models
         Task -> model.
+    people
+        Decisions of people, as in ``scores.json``; None where nobody is asked.
 
     Returns
     -------
@@ -76,6 +79,7 @@ def write_page(
             notes=notes,
             dropped=sorted(dropped.items()),
             models={task: (one.model.name, one.model.revision) for task, one in sorted(models.items())},
+            people=people,
             number=_number,
         )
     )

@@ -45,6 +45,8 @@ from connectomebench.proofreading.outputs import (
     write_segmentation,
     write_supervoxels,
 )
+from connectomebench.proofreading.people import People
+from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
 from connectomebench.proofreading.score_files import changed_state, write_overlaps, write_states
@@ -213,6 +215,7 @@ def _proofread(
                     echo(line)
             graph = SegmentationGraph(place.supervoxels, trusted, place.anchors)
             finder = BlockFinder(place, runner, options.max_density)
+            people = People(out)
             result = run_loop(
                 finder,
                 graph,
@@ -221,6 +224,7 @@ def _proofread(
                 tuple(log.edits),
                 log.add,
                 lambda edit: link(place, options.serve_url, edit),
+                people,
             )
             edits = list(log.edits)
             ranked = sorted(result.pending, key=lambda one: (-one.value, one.proposal.edit_id))
@@ -232,13 +236,22 @@ def _proofread(
             write_supervoxels(place, out)
             write_segmentation(place, graph, out)
             scores, curves = None, {}
+            by_people = None
+            if people.decided or any(isinstance(one.model, Person) for one in models.values()):
+                by_people = {"waiting": result.waiting, **people.summary()}
+                options = replace(options, ablation=False)  # it asks what nobody would decide
             if place.truth is not None:
-                scores, curves = _score(place, finder, graph, result, edits, options, trusted, asked, runner, out)
+                scores, curves = _score(
+                    place, finder, graph, result, edits, options, trusted, asked, runner, out, by_people
+                )
             # the ablation asks about corrections that nobody reviews
             remove_scenes(out, [*edits, *queue])
         if scores is not None:
             write_json(out / "scores.json", scores)
-        page = write_page(out, place, result, edits, queue, scores, curves, [*missing_steps(models), *notes], models)
+        page = write_page(
+            out, place, result, edits, queue, scores, curves, [*missing_steps(models), *notes], models, by_people
+        )
+    untaken = people.waiting_decisions()
     echo(f"{len(edits)} edits applied, {len(queue)} corrections left to decide; stopped: {result.stopped}")
     if scores is not None:
         for name in ("before", "after", "oracle"):
@@ -251,7 +264,16 @@ def _proofread(
             step, own = max(scores["ablation"].items(), key=lambda one: one[1]["fall_bits"])
             if own["fall_bits"] > 0:
                 echo(f"most is lost by {step}: with the oracle there VI falls by {own['fall_bits']:.4f} bits more")
+    if by_people is not None and people.decided:
+        echo(
+            f"people accepted {by_people['accepted']} corrections and rejected {by_people['rejected']}; "
+            f"{len(by_people['refused'])} accepted ones could not be applied"
+        )
+    if untaken:
+        echo(f"{untaken} decisions of people are not taken yet: run this again, with a larger limit if one was reached")
     echo(str(page))
+    if result.waiting:
+        echo(f"{result.waiting} corrections wait for a person: connectomebench review {out}, then this command again")
     return page
 
 
@@ -343,6 +365,7 @@ def _score(
     decider: ModelDecider,
     runner: Runner,
     out: Path,
+    by_people: dict[str, Any] | None,
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Score before, after and oracle, the steps, and orders of decisions; write what intervals over runs need."""
     assert place.truth is not None, "there is no truth"
@@ -399,6 +422,13 @@ def _score(
         "background": BACKGROUND,
         "rules": asdict(options.rules),
     }
+    if by_people is not None:
+        own = [(edit, gain) for edit, gain in zip(edits, gains, strict=True) if edit.decided_by]
+        scores["people"] = {
+            **by_people,
+            "edits": score_edits([edit for edit, _ in own], [gain for _, gain in own]),
+            "decided_by": {edit.edit_id: edit.decided_by for edit, _ in own},
+        }
     return scores, curves
 
 
@@ -425,7 +455,7 @@ def _merge_largest(start: SegmentationGraph, contacts: Any, place: Place, wanted
 def _apply_random(start: SegmentationGraph, result: LoopResult, wanted: int) -> SegmentationGraph:
     """Apply as many corrections as the models did, drawn at random from those judged first (seed 0)."""
     state, made = start.copy(), 0
-    pool = list(best_of_candidates(result.rounds[0]).values())
+    pool = list(best_of_candidates(result.rounds[0].judged).values())
     for i in np.random.default_rng(0).permutation(len(pool)).tolist():
         if made == wanted:
             break

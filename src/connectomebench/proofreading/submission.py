@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.site import Point
-from connectomebench.proofreading.edit_log import Edit
+from connectomebench.proofreading import decision_log, edit_log
+from connectomebench.proofreading.edit_log import Edit, read_edits
 from connectomebench.proofreading.graph_files import read_supervoxels
 from connectomebench.sources.cave.graph import Graph
 from connectomebench.sources.cave.graph_edits import Busy, GraphEdits, Made, NotAccepted, NotAnswered, Seed
@@ -55,6 +56,15 @@ class Submission:
         """Return what is sent, for the log."""
         sides = {"sources": self.sources, "sinks": self.sinks}
         return {name: [[one, *point] for one, point in seeds] for name, seeds in sides.items()}
+
+
+def latest_edits(out: Path) -> Path:
+    """Return the file with all edits of a run: that of its review, unless the run itself has gone on since."""
+    own, reviewed = out / edit_log.FILE_NAME, out / decision_log.FOLDER / edit_log.FILE_NAME
+    if not own.exists() or not reviewed.exists():
+        return own
+    made = read_edits(own)
+    return reviewed if read_edits(reviewed)[: len(made)] == made else own
 
 
 def prepare(edits: Sequence[Edit], out: Path) -> tuple[list[Submission], dict[str, str]]:

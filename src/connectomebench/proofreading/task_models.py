@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from connectomebench.core.errors import ConnectomeBenchError, unknown_name
 from connectomebench.core.geometry import Box
@@ -15,6 +15,7 @@ from connectomebench.evaluation.model_spec import Engine, ModelSpec, load_model_
 from connectomebench.models.base import Model
 from connectomebench.models.endpoint_settings import EndpointConfig
 from connectomebench.models.model_record import FILE_NAME, ModelRecord, read_record
+from connectomebench.proofreading.person import Person
 
 END_TASKS = ("endpoint_error_identification_with_em", "endpoint_error_identification")
 MERGE_TASKS = ("merge_action_with_em", "merge_action")
@@ -40,7 +41,8 @@ class ModelEntry:
     endpoint
         Settings of an OpenAI-compatible server, without ``model``.
     fallback
-        Second model of a cascade, for questions on which the first is less confident than ``min_confidence``.
+        Second model of a cascade, or ``person``, for questions on which the first is less confident than
+        ``min_confidence``.
     min_confidence
         Of the cascade.
     """
@@ -52,7 +54,7 @@ class ModelEntry:
     base: str | None = None
     engine: Engine = "transformers"
     endpoint: dict[str, Any] | None = None
-    fallback: ModelEntry | None = None
+    fallback: ModelEntry | Literal["person"] | None = None
     min_confidence: float = 0.9
 
 
@@ -65,14 +67,23 @@ class TaskModel:
     task
         Name of the task.
     model
-        Answers rows of it.
+        Answers rows of it; a :class:`connectomebench.proofreading.person.Person` leaves them open.
     records
         Training records of the model, or of both models of a cascade; empty for models of others.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If a person answers a task that is not asked of people.
     """
 
     task: str
     model: Model
     records: tuple[ModelRecord, ...]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.model, Person):
+            check_person(self.task, alone=self.model.alone)
 
 
 def open_task_models(path: Path) -> dict[str, TaskModel]:
@@ -81,9 +92,9 @@ def open_task_models(path: Path) -> dict[str, TaskModel]:
     Parameters
     ----------
     path
-        A YAML file of task -> :class:`ModelEntry`, a folder that holds it as ``models.yaml``, or a folder of model
-        folders (with ``connectomebench.json``, at any depth), of which each names its task. Baselines (trivial, grey)
-        count only where a task has no other model.
+        A YAML file of task -> :class:`ModelEntry` or ``person``, a folder that holds it as ``models.yaml``, or a folder
+        of model folders (with ``connectomebench.json``, at any depth), of which each names its task. Baselines
+        (trivial, grey) count only where a task has no other model.
 
     Returns
     -------
@@ -109,18 +120,19 @@ def open_task_models(path: Path) -> dict[str, TaskModel]:
     return {task: _open(task, entry, file.parent) for task, entry in entries.items()}
 
 
-def _read_entries(file: Path) -> dict[str, ModelEntry]:
+def _read_entries(file: Path) -> dict[str, ModelEntry | Literal["person"]]:
     import yaml
     from pydantic import TypeAdapter, ValidationError
 
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-        entries = TypeAdapter(dict[str, ModelEntry]).validate_python(raw)
+        entries = TypeAdapter(dict[str, ModelEntry | Literal["person"]]).validate_python(raw)
     except (OSError, yaml.YAMLError, RecursionError) as error:
         raise ConnectomeBenchError(f"cannot read {file}: {' '.join(str(error).split())[:200]}") from None
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or "top level"
+        # the names of the alternatives are no part of the file
+        where = ".".join(str(one) for one in first["loc"] if one != ModelEntry.__name__) or "top level"
         raise ConnectomeBenchError(f"{file}: {where}: {first['msg'].lower()}") from None
     for task in entries:
         if task not in PROOFREADING_TASKS:
@@ -128,14 +140,14 @@ def _read_entries(file: Path) -> dict[str, ModelEntry]:
     return entries
 
 
-def _find_folders(path: Path) -> dict[str, ModelEntry]:
+def _find_folders(path: Path) -> dict[str, ModelEntry | Literal["person"]]:
     found: dict[str, list[tuple[bool, Path]]] = {}
     for file in sorted(path.rglob(FILE_NAME)):
         record = read_record(file.parent)
         for task in record.tasks:
             if task in PROOFREADING_TASKS:
                 found.setdefault(task, []).append((record.kind in _BASELINES, file.parent))
-    entries = {}
+    entries: dict[str, ModelEntry | Literal["person"]] = {}
     for task, folders in found.items():
         learnt = [folder for baseline, folder in folders if not baseline] or [folder for _, folder in folders]
         if len(learnt) > 1:
@@ -145,15 +157,34 @@ def _find_folders(path: Path) -> dict[str, ModelEntry]:
     return entries
 
 
-def _open(task: str, entry: ModelEntry, base: Path) -> TaskModel:
+def _open(task: str, entry: ModelEntry | Literal["person"], base: Path) -> TaskModel:
+    if not isinstance(entry, ModelEntry):
+        return TaskModel(task, Person(), ())
+    second, local = entry.fallback, entry.endpoint is None
+    if isinstance(second, str):
+        check_person(task, alone=False)  # before the model is loaded
+    elif second is not None and second.fallback is not None:
+        raise ConnectomeBenchError(f"{task}: a fallback has no fallback of its own; name two models, or one and person")
     model, records = _load(task, entry, base)
-    if entry.fallback is not None:
+    if isinstance(second, ModelEntry):
         from connectomebench.models.cascade import Cascade
 
-        second, more = _load(task, entry.fallback, base)
-        model = Cascade(model, second, entry.min_confidence, local_first=entry.endpoint is None)
+        other, more = _load(task, second, base)
+        model = Cascade(model, other, entry.min_confidence, local_first=local)
         records += more
+    elif second is not None:
+        model = Person(model, entry.min_confidence, free=local)
     return TaskModel(task, model, records)
+
+
+def check_person(task: str, *, alone: bool) -> None:
+    """Raise :class:`ConnectomeBenchError` where a person cannot answer: they decide corrections, one by one."""
+    if not any(task in tasks for tasks in CORRECTION_TASKS.values()):
+        raise ConnectomeBenchError(
+            f"{task}: a person decides corrections alone; leave the task out, and every such place goes to correction"
+        )
+    if alone and task == CHOICE_TASK:
+        raise ConnectomeBenchError(f"{task}: a person is asked about one partner at a time; write merge_action: person")
 
 
 def _load(task: str, entry: ModelEntry, base: Path) -> tuple[Model, tuple[ModelRecord, ...]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 
 from connectomebench.core.errors import ConnectomeBenchError
@@ -10,9 +12,10 @@ from connectomebench.execution.runner import Runner
 from connectomebench.proofreading.calibration import Calibration, OperationCalibration, calibrate, features, group_of
 from connectomebench.proofreading.deciders import Decider, edit_gain
 from connectomebench.proofreading.finder import BlockFinder
-from connectomebench.proofreading.loop import Judged, LoopConfig, Round, judge_once, what_is_done
+from connectomebench.proofreading.judged import Judged
+from connectomebench.proofreading.loop import LoopConfig, Round, judge_once
 from connectomebench.proofreading.place import Place
-from connectomebench.proofreading.proposals import site_key
+from connectomebench.proofreading.proposals import site_key, what_is_done
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
 
@@ -63,10 +66,12 @@ def calibrate_on(
     graph = SegmentationGraph(place.supervoxels)
     judge_once(BlockFinder(place, runner, max_density), graph, decider, rules, current)
     table = TruthTable.of_place(place, runner)
-    right = {one.proposal.edit_id: edit_gain(graph, one.proposal, table) > 0 for one in current.judged}
+    # nobody is asked about the validation place but models
+    judged = [one for one in current.judged if not one.waits]
+    right = {one.proposal.edit_id: edit_gain(graph, one.proposal, table) > 0 for one in judged}
     return Calibration(
-        _of(current.judged, "merge", right, precision),
-        _of(current.judged, "split", right, precision),
+        _of(judged, "merge", right, precision),
+        _of(judged, "split", right, precision),
         precision,
     )
 
@@ -76,7 +81,7 @@ def _of(judged: list[Judged], operation: str, right: dict[str, bool], wanted: fl
     if not own:
         return None
     candidates: dict[str, int] = {}
-    edits: dict[str, int] = {}
+    edits: dict[Hashable, int] = {}
     return calibrate(
         np.stack([features(one.proposal, one.identification.probability, one.correction.probability) for one in own]),
         np.array([right[one.proposal.edit_id] for one in own]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
@@ -32,10 +32,14 @@ def kappa_with_model(state: ReviewState, reviewer: str | None = None) -> dict[st
         ``kappa`` (None where it is undefined: too few decisions, or one answer throughout), ``share`` of equal
         decisions, and ``n``.
     """
-    decisions = state.decided(reviewer)
-    mine = [decisions[edit_id] == "accept" for edit_id in decisions]
-    theirs = [state.queue[edit_id].confidence >= MODEL_YES for edit_id in decisions]
-    return _kappa(mine, theirs)
+    return _kappa(*_both(state, reviewer))
+
+
+def _both(state: ReviewState, reviewer: str | None = None) -> tuple[list[bool], list[bool]]:
+    """Return decisions and what the model said, of the edits that a model judged."""
+    decisions = {e: one for e, one in state.decided(reviewer).items() if state.edits[e].correction is not None}
+    mine = [one == "accept" for one in decisions.values()]
+    return mine, [state.edits[edit_id].confidence >= MODEL_YES for edit_id in decisions]
 
 
 def kappa_between_reviewers(state: ReviewState) -> list[dict[str, Any]]:
@@ -54,9 +58,7 @@ def kappa_interval(state: ReviewState) -> dict[str, Any]:
     found = kappa_with_model(state)
     if found["kappa"] is None:
         return found
-    decisions: Mapping[str, str] = state.decided()
-    mine = [decisions[edit_id] == "accept" for edit_id in decisions]
-    theirs = [state.queue[edit_id].confidence >= MODEL_YES for edit_id in decisions]
+    mine, theirs = _both(state)
     statistic = kappa_statistic(np.array(mine, np.int8), np.array(theirs, np.int8))
     estimate = bootstrap_intervals({"kappa": statistic}, np.arange(len(mine)))["kappa"]
     return {**found, "interval": [estimate.lower, estimate.upper]}

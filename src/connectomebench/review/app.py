@@ -139,11 +139,11 @@ def _last(state: ReviewState, reviewer: str) -> dict[str, Any] | None:
     entry = state.undoable(reviewer)
     if entry is None:
         return None
-    own = state.reviewed[entry.edit_id]
+    edit, own = state.edits[entry.edit_id], state.reviewed[entry.edit_id]
     by = next(iter(own.decisions), reviewer)
     return {
         "decision": entry.action,
-        "confidence": state.queue[entry.edit_id].confidence,
+        "confidence": None if edit.correction is None else edit.confidence,
         "refused": own.refused if entry.action == "accept" and by == reviewer else None,
         "before_by": by if by != reviewer and entry.action != "skip" else None,
         "verdict": own.verdict,

@@ -10,8 +10,8 @@ from connectomebench.proofreading.edit_log import Edit
 from connectomebench.review.review_state import ReviewState
 
 Fate = Literal["applied", "waiting", "accepted", "rejected", "refused", "settled"]
-"""``applied``: by the run itself. ``refused``: a person accepted it, and it could not be applied. ``settled``: other
-edits made it impossible before anybody decided it."""
+"""``applied``: by the run itself, as models decided. ``refused``: a person accepted it, and it could not be applied.
+``settled``: other edits made it impossible before anybody decided it."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,11 @@ def list_edits(state: ReviewState, applied: Sequence[Edit]) -> list[ListedEdit]:
         The largest expected gain first, then by id.
     """
     waiting = {one.edit.edit_id: one for one in state.waiting()}
-    found = [ListedEdit(edit, edit.value, "applied") for edit in applied]
-    for edit in state.queue.values():
+    found = [ListedEdit(e, e.value, "accepted" if e.decided_by else "applied", e.decided_by) for e in applied]
+    done = {edit.edit_id for edit in applied}
+    for edit in state.edits.values():
+        if edit.edit_id in done:
+            continue
         known = waiting.get(edit.edit_id)
         own = state.reviewed.get(edit.edit_id)
         if known is not None:
@@ -67,7 +70,10 @@ def list_edits(state: ReviewState, applied: Sequence[Edit]) -> list[ListedEdit]:
         elif own is None or own.verdict is None:
             found.append(ListedEdit(edit, edit.value, "settled"))
         else:
-            found.append(ListedEdit(edit, edit.value, _fate(own.verdict, own.refused), own.by, own.refused or ""))
+            refused = own.refused
+            if own.verdict == "accept" and edit.edit_id in state.taken:
+                refused = "the run did not apply it"
+            found.append(ListedEdit(edit, edit.value, _fate(own.verdict, refused), own.by, refused or ""))
     return sorted(found, key=lambda one: (-one.value, one.edit.edit_id))
 
 

@@ -61,7 +61,8 @@ async function draw() {
 function lastLine(last) {
   if (!last) return "";
   if (last.decision === "skip") return "Last: skipped.";
-  const said = `Last: ${last.decision === "accept" ? "accepted" : "rejected"}; the model said ${percent(last.confidence)}.`;
+  const model = last.confidence === null ? "" : `; the model said ${percent(last.confidence)}`;
+  const said = `Last: ${last.decision === "accept" ? "accepted" : "rejected"}${model}.`;
   if (last.before_by) return `${said} ${last.before_by} decided it before (${last.verdict}), which counts; yours is kept.`;
   return last.refused ? `${said} It was not applied: ${last.refused}.` : said;
 }

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from connectomebench.core.files import write_json, write_text
+from connectomebench.proofreading.decision_log import FOLDER
 from connectomebench.proofreading.edit_log import FILE_NAME
 from connectomebench.proofreading.outputs import write_csv, write_mapping, write_objects
 from connectomebench.review.agreement_with_model import kappa_between_reviewers, kappa_interval, kappa_with_model
-from connectomebench.review.decision_log import FOLDER
 from connectomebench.review.review_session import ReviewSession
 from connectomebench.review.review_state import ReviewState
 
@@ -26,9 +26,15 @@ def write_review(session: ReviewSession) -> dict[str, Any]:
     -------
     dict
         The summary.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If the run has taken decisions since the review began.
     """
 
     def write(state: ReviewState) -> dict[str, Any]:
+        session.check_current()
         folder = session.out / FOLDER
         edits = [*session.edits, *state.applied]
         queue = [replace(one.edit, value=one.value) for one in state.waiting()]
@@ -53,13 +59,13 @@ def summarise(state: ReviewState) -> dict[str, Any]:
     reviewers = sorted({entry.reviewer for entry in state.entries})
     seconds = [e.seconds for e in state.entries if e.action in ("accept", "reject")]
     return {
-        "queue": len(state.queue),
+        "queue": len(state.edits),
         "accepted": sum(one == "accept" for one in verdicts.values()),
         "rejected": sum(one == "reject" for one in verdicts.values()),
         "applied": len(state.applied),
         "refused": refused,
         "waiting": waiting,
-        "settled_by_other_edits": len(state.queue) - len(verdicts) - waiting,
+        "settled_by_other_edits": len(state.edits) - len(verdicts) - waiting,
         "disagreements": sorted(e for e, one in state.reviewed.items() if len(set(one.decisions.values())) > 1),
         "median_seconds": sorted(seconds)[len(seconds) // 2] if seconds else None,
         "kappa_with_model": kappa_interval(state),

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.decision_log import DecisionLog, Entry, read_taken
 from connectomebench.proofreading.edit_log import Edit, read_edits
 from connectomebench.proofreading.graph_files import read_graph
-from connectomebench.review.decision_log import DecisionLog, Entry
+from connectomebench.proofreading.outputs import read_earlier
 from connectomebench.review.review_state import Ranked, ReviewState
 
 T = TypeVar("T")
@@ -62,16 +63,26 @@ class ReviewSession:
         if not queue and not empty_queue:
             raise ConnectomeBenchError(f"the queue of {out} is empty: there is nothing to review")
         self.out = out
-        self._state = ReviewState(graph, queue)
+        self._state = ReviewState(graph, queue, read_earlier(out))
         self._log = DecisionLog(out)
+        self._begun_with = read_taken(out)
         self.read(lambda state: None)
 
     def read(self, look: Callable[[ReviewState], T]) -> T:
         """Return what a function makes of the state, with all decisions of all processes so far."""
         with self._log.locked() as news:
+            self._state.take_at([one.entries for one in read_taken(self.out)])
             for entry in news:
                 self._state.add(entry)
             return look(self._state)
+
+    def check_current(self) -> None:
+        """Raise :class:`ConnectomeBenchError` if the run went on since this review began: what it shows is old."""
+        if read_taken(self.out) != self._begun_with:
+            raise ConnectomeBenchError(
+                f"connectomebench proofread has taken the decisions on {self.out} since this review began; all of them "
+                "are kept: start the review again for what waits now"
+            )
 
     def _act(self, choose: Callable[[ReviewState], Entry | None]) -> Entry | None:
         """Append the entry that a function makes of the state, in one step for all processes."""

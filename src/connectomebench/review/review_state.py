@@ -3,51 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.proofreading.decision_log import PERSON, Decisions, Entry
 from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 from connectomebench.proofreading.truth_table import size_gain
-from connectomebench.review.decision_log import Entry
 
 OPEN_S = 300.0
 """How long an edit that one reviewer looks at is shown to others last, s."""
-
-PERSON = 1.0
-"""Confidence of an edit that a person accepted."""
-
-
-@dataclass
-class Reviewed:
-    """What reviewers made of one edit.
-
-    Attributes
-    ----------
-    decisions
-        Reviewer -> accept or reject, in the order of the log; the first one counts.
-    opened
-        Reviewer -> when it was last shown.
-    refused
-        Why an accepted edit could not be applied; None where it was, or was not accepted.
-    """
-
-    decisions: dict[str, str] = field(default_factory=dict)
-    opened: dict[str, datetime] = field(default_factory=dict)
-    refused: str | None = None
-
-    @property
-    def verdict(self) -> str | None:
-        """What counts: accept, reject, or None where nobody decided."""
-        return next(iter(self.decisions.values()), None)
-
-    @property
-    def by(self) -> str:
-        """Whose decision counts; empty where nobody decided."""
-        return next(iter(self.decisions), "")
 
 
 @dataclass(frozen=True)
@@ -78,27 +46,47 @@ class ReviewState:
         The segmentation that the run ended with; not changed.
     queue
         Proposed edits.
+    earlier
+        Edits that waited in the queue before the run went on from the decisions of people.
 
     Attributes
     ----------
     graph
         The segmentation with all accepted edits.
+    queue, edits
+        Edit -> as it was proposed: those of the queue, and the earlier ones too.
     applied
-        Accepted edits in the order they were applied, with confidence 1 and their objects.
+        Accepted edits in the order they were applied, with confidence 1, their objects and who decided.
     entries
         The log so far.
+    reviewed
+        Edit -> what reviewers made of it.
+    taken
+        Edits whose decisions the run has taken.
     """
 
-    def __init__(self, graph: SegmentationGraph, queue: Sequence[Edit]) -> None:
+    def __init__(self, graph: SegmentationGraph, queue: Sequence[Edit], earlier: Sequence[Edit] = ()) -> None:
         self._start = graph
         self.queue = {edit.edit_id: edit for edit in queue}
+        self.edits = {edit.edit_id: edit for edit in earlier} | self.queue
         self.graph = graph.copy()
         self.applied: list[Edit] = []
-        self.entries: list[Entry] = []
-        self.reviewed: dict[str, Reviewed] = {}
-        self._skipped: dict[str, list[str]] = {}
-        self._last: dict[str, list[Entry]] = {}
+        self._log = Decisions()
+        self.entries = self._log.entries
+        self.reviewed = self._log.reviewed
+        self.taken: set[str] = set()
+        self._taken_at: list[int] = []
         self._values: dict[str, tuple[tuple[int, ...], float]] = {}
+
+    def take_at(self, counts: Sequence[int]) -> None:
+        """Say after how many entries of the log the run took the decisions: these stay, and the run applies them."""
+        self._taken_at = list(counts)
+        if len(self.entries) in self._taken_at:
+            self._settle()
+
+    def _settle(self) -> None:
+        self._log.settle()
+        self.taken = set(self._log.decided())
 
     def add(self, entry: Entry) -> None:
         """Take in the next entry of the log.
@@ -106,44 +94,21 @@ class ReviewState:
         Raises
         ------
         ConnectomeBenchError
-            If it names an edit that is not in the queue.
+            If it names an edit that is not in the queue, and was not before.
         """
-        if entry.action != "again" and entry.edit_id not in self.queue:
+        if entry.action != "again" and entry.edit_id not in self.edits:
             raise ConnectomeBenchError(
                 f"the decisions name edit {entry.edit_id}, which is not in the queue; they are of another run"
             )
-        self.entries.append(entry)
-        mine = self._last.setdefault(entry.reviewer, [])
-        skipped = self._skipped.setdefault(entry.reviewer, [])
-        if entry.action == "again":
-            skipped.clear()
-            return
-        own = self.reviewed.setdefault(entry.edit_id, Reviewed())
-        if entry.action == "open":
-            own.opened[entry.reviewer] = datetime.fromisoformat(entry.at)
-        elif entry.action == "undo":
-            if mine and mine[-1].edit_id == entry.edit_id:
-                self._undo(mine.pop())
-        else:
-            mine.append(entry)
-            if entry.action == "skip":
-                skipped.append(entry.edit_id)
-            elif entry.reviewer not in own.decisions:
-                first = not own.decisions
-                own.decisions[entry.reviewer] = entry.action
-                if first and entry.action == "accept":
-                    self._apply(entry.edit_id)
-
-    def _undo(self, entry: Entry) -> None:
-        if entry.action == "skip":
-            skipped = self._skipped[entry.reviewer]
-            if entry.edit_id in skipped:
-                skipped.remove(entry.edit_id)
-            return
-        own = self.reviewed[entry.edit_id]
-        before = own.verdict
-        own.decisions.pop(entry.reviewer, None)
-        if own.verdict != before:
+        before = self._log.verdict(entry.edit_id)
+        self._log.add(entry)
+        after = self._log.verdict(entry.edit_id)
+        if len(self.entries) <= max(self._taken_at, default=0):
+            if len(self.entries) in self._taken_at:
+                self._settle()
+        elif before is None and after == "accept":
+            self._apply(entry.edit_id)
+        elif before is not None and after != before:
             self._rebuild()
 
     def _rebuild(self) -> None:
@@ -154,45 +119,42 @@ class ReviewState:
         accepted = []
         for entry in self.entries:
             known = entry.action in ("accept", "reject") and entry.edit_id not in accepted
-            if known and self.reviewed[entry.edit_id].verdict == "accept":
+            if known and self._log.verdict(entry.edit_id) == "accept":
                 accepted.append(entry.edit_id)
         for edit_id in accepted:
             self.reviewed[edit_id].refused = None
             self._apply(edit_id)
 
     def _apply(self, edit_id: str) -> None:
-        edit = self.queue[edit_id]
+        edit = self.queue.get(edit_id)
+        if edit is None or edit_id in self.taken:
+            return  # the run applies it
         rows = (edit.source_supervoxels[0] - 1, edit.sink_supervoxels[0] - 1)
         before = tuple(dict.fromkeys(int(self.graph.objects[row]) for row in rows))
-        edit = replace(edit, confidence=PERSON, before=before)
+        edit = replace(edit, confidence=PERSON, before=before, decided_by=self.reviewed[edit_id].by)
         try:
             self.applied.append(replace(edit, after=apply_edit(self.graph, edit)))
         except EditRefused as error:
             self.reviewed[edit_id].refused = str(error)
 
     def undoable(self, reviewer: str) -> Entry | None:
-        """Return the last decision of a reviewer that was not taken back."""
-        mine = self._last.get(reviewer, [])
-        return mine[-1] if mine else None
+        """Return the last decision of a reviewer that may be taken back: the run has not taken it."""
+        return self._log.undoable(reviewer)
 
     def skipped(self, reviewer: str) -> list[str]:
         """Return the undecided edits that a reviewer skipped."""
-        return [one for one in self._skipped.get(reviewer, []) if self._verdict(one) is None]
+        return self._log.skipped(reviewer)
 
     def seconds(self, reviewer: str, edit_id: str) -> float:
         """Return the time that a reviewer spent on an edit before, s."""
         own = (e for e in reversed(self.entries) if e.reviewer == reviewer and e.edit_id == edit_id)
         return next((e.seconds for e in own if e.action != "open"), 0.0)
 
-    def _verdict(self, edit_id: str) -> str | None:
-        own = self.reviewed.get(edit_id)
-        return None if own is None else own.verdict
-
     def waiting(self) -> list[Ranked]:
         """Return the undecided edits that can still be made, the most valuable first."""
         found = []
         for edit in self.queue.values():
-            if self._verdict(edit.edit_id) is None:
+            if self._log.verdict(edit.edit_id) is None:
                 value = self._value(edit)
                 if value is not None:
                     changed = any(one not in self.graph for one in edit.before)
@@ -251,9 +213,4 @@ class ReviewState:
 
     def decided(self, reviewer: str | None = None) -> dict[str, str]:
         """Return edit -> verdict: those that count, or those of one reviewer."""
-        found = {}
-        for edit_id, own in self.reviewed.items():
-            verdict = own.verdict if reviewer is None else own.decisions.get(reviewer)
-            if verdict is not None:
-                found[edit_id] = verdict
-        return found
+        return self._log.decided(reviewer)

@@ -12,13 +12,13 @@ import pytest
 from small_review import QUEUE, write_small_review
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.review.decision_log import DecisionLog, Entry
+from connectomebench.proofreading.decision_log import DecisionLog, Entry
 from connectomebench.review.review_session import ReviewSession
 
 APPEND = """
 import sys
 from pathlib import Path
-from connectomebench.review.decision_log import DecisionLog, Entry
+from connectomebench.proofreading.decision_log import DecisionLog, Entry
 log, name = DecisionLog(Path(sys.argv[1])), sys.argv[2]
 for i in range(60):
     with log.locked():
@@ -27,7 +27,7 @@ for i in range(60):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from connectomebench.review import decision_log
+from connectomebench.proofreading import decision_log
 from connectomebench.review.review_session import ReviewSession
 session = ReviewSession(Path(sys.argv[1]))
 session.decide("ada", sys.argv[2], "accept", 1.5)
