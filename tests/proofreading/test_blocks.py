@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toy_models import toy_models
-from toy_segmentation import OFFSET, arrays, write_toy
+from toy_segmentation import OFFSET, VOXEL, arrays, write_toy
 
 from connectomebench.build.config import load_config
 from connectomebench.core.errors import ConnectomeBenchError
@@ -166,6 +166,44 @@ def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_are_bright(tmp_
         # neurite 5 runs along the pieces 1, 2 and 3 of another: between them lies background
         assert (brightness > 0.9) == (5 not in segments) and darkest <= brightness
         assert faces > 0 and 0 < share <= 1
+
+
+def test_every_two_objects_that_touch_are_candidates_where_they_touch_most(tmp_path: Path):
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    labels = arrays()["automatic"]
+    faces: Counter[tuple[int, ...]] = Counter()
+    for axis in range(3):
+        first, second = (np.moveaxis(labels, axis, 0)[side] for side in (slice(None, -1), slice(1, None)))
+        touching = (first > 0) & (second > 0) & (first != second)
+        faces.update(
+            tuple(sorted(pair)) for pair in zip(first[touching].tolist(), second[touching].tolist(), strict=True)
+        )
+    found = {}
+    for block in (None, 64):
+        place = open_place(config, tmp_path, tmp_path / "cache", block_vx=block)
+        graph = SegmentationGraph(place.supervoxels)
+        of_object = {int(place.supervoxels.segments[graph.rows(one)[0]]): one for one in graph.ids()}
+        merges = (
+            BlockFinder(place, contacts=True)
+            .find(graph, "endpoint_error_identification", ("merge",), None, Counter())
+            .merges
+        )
+        found[block] = [one for one in merges if one.candidate.kind == "contact"]
+        pairs = {tuple(sorted(one.site.segment_ids)) for one in found[block]}
+        assert {tuple(sorted(of_object[label] for label in pair)) for pair in faces} <= pairs
+        assert len(pairs) == len(found[block])
+        for one in found[block]:
+            at = np.floor(np.array(one.site.location_nm) / VOXEL - OFFSET).astype(int)
+            near = labels[tuple(slice(max(c - 8, 0), c + 9) for c in at.tolist())]  # contacts bridge gaps
+            assert {of_object[label] for label in np.unique(near[near > 0]).tolist()} >= set(one.site.segment_ids)
+            assert one.candidate.site.location_nm == one.site.location_nm and one.contact >= 20
+    assert sorted(one.site.segment_ids for one in found[None]) == sorted(one.site.segment_ids for one in found[64])
+    few = BlockFinder(place, max_density=1, contacts=True)
+    dropped: Counter[str] = Counter()
+    some = few.find(graph, "endpoint_error_identification", ("merge",), None, dropped).merges
+    kept = [one for one in some if one.candidate.kind == "contact"]
+    assert 0 < len(kept) < len(found[64]) and dropped["contacts beyond 1 a µm³"] == len(found[64]) - len(kept)
+    assert max(one.contact for one in kept) == max(one.contact for one in found[64])
 
 
 def test_contacts_of_given_supervoxels_are_places_of_merge_errors_in_blocks_too(tmp_path: Path):

@@ -6,7 +6,7 @@ import csv
 import json
 import os
 import signal
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -15,17 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 from cloudvolume import CloudVolume
 from forked import run_forked
-from toy_models import toy_models
+from toy_models import ToyModel, toy_models
 from toy_segmentation import MERGE_ERRORS, OFFSET, SPLIT_ERRORS, arrays, write_toy
 
 from connectomebench.build.config import BuildConfig, load_config
 from connectomebench.core.errors import ConnectomeBenchError
+from connectomebench.models.base import Answer, Batch
 from connectomebench.proofreading.edit_log import Edit, EditLog, read_edits
 from connectomebench.proofreading.graph_files import read_graph
 from connectomebench.proofreading.loop import LoopConfig, combine
 from connectomebench.proofreading.outputs import write_objects
 from connectomebench.proofreading.place import open_place
 from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.task_models import TaskModel
 from connectomebench.rendering.scene_file import read_cube
 
 
@@ -143,6 +145,35 @@ def test_edits_name_points_inside_what_they_join_and_part(whole: Path):
     assert json.loads(rows[0]["source_supervoxels"]) == list(edits[0].source_supervoxels)
     page = (out / "report/index.html").read_text()
     assert "3 edits applied" in page and f"../{edits[0].evidence[0]}" in page and "<script" not in page
+
+
+@dataclass
+class Never(ToyModel):
+    """Sees no error anywhere."""
+
+    def predict(self, batch: Batch) -> list[Answer]:
+        self.asked += len(batch["images"])
+        return [Answer("no", {"no": 1.0, "yes": 0.0}) for _ in batch["images"]]
+
+
+def test_contacts_find_what_is_not_seen_at_ends(tmp_path: Path):
+    config, task = config_of(tmp_path), "endpoint_error_identification"
+    blind, merges = Never(task), toy_models()["merge_action"]
+    models = {task: TaskModel(task, blind, ()), "merge_action": merges}
+    options = ProofreadConfig(ablation=False)
+    lines = run(tmp_path, "ends", config, models, options)
+    assert any(line.startswith("0 edits applied") for line in lines)
+    asked = blind.asked
+    lines = run(tmp_path, "contacts", config, models, replace(options, contacts=True))
+    assert any(line.startswith("2 edits applied") for line in lines)
+    edits = read_edits(tmp_path / "contacts/edits.jsonl")
+    assert [edit.candidate for edit in edits] == ["contact", "contact"] and blind.asked == 2 * asked
+    scores = json.loads((tmp_path / "contacts/scores.json").read_text())
+    assert scores["after"]["split_errors"] == 0 and scores["edits"]["merge"]["added"] == 0
+    assert scores["steps"]["identification"]["ends"]["asked"] == asked
+    assert scores["steps"]["identification"]["merge_places"]["asked"] == 0
+    with pytest.raises(ConnectomeBenchError, match="contacts"):
+        run(tmp_path, "contacts", config, models, options)
 
 
 def test_the_queue_is_ranked_by_expected_gain(tmp_path: Path):

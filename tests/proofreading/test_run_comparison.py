@@ -123,7 +123,7 @@ def write_run(
     identity = {
         "code_version": "0", "place": "p", "config": "c", "segmentation": None, "box_nm": [[0] * 3, [9] * 3],
         "models": {"merge_action": ["probe", str(seed)]}, "min_confidence": 0.9, "min_identification": 0.5,
-        "trusted": [], "max_density": 100.0, "validation_box_nm": None, "precision": 0.9,
+        "trusted": [], "max_density": 100.0, "contacts": False, "validation_box_nm": None, "precision": 0.9,
     }  # fmt: skip
     scores = {
         "before": {"errors": 9},

@@ -85,7 +85,13 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         type=float,
         default=100.0,
         metavar="N",
-        help="most ends, and most places of merge errors, in a cube of 1 µm (default: 100)",
+        help="most ends, most contacts, and most places of merge errors, in a cube of 1 µm (default: 100)",
+    )
+    parser.add_argument(
+        "--contacts",
+        action="store_true",
+        help="propose to merge every two objects that touch, the largest contacts first, and not only at ends: for "
+        "segmentations in many pieces",
     )
     parser.add_argument(
         "--no-ablation",
@@ -115,6 +121,7 @@ def _run(arguments: argparse.Namespace) -> None:
         block_vx=arguments.block_vx,
         scheduler=arguments.scheduler,
         max_density=arguments.max_density,
+        contacts=arguments.contacts,
         validation_box_nm=None if arguments.validation_box is None else _box(*arguments.validation_box),
         precision=arguments.precision,
         ablation=not arguments.no_ablation,

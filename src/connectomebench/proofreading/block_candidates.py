@@ -45,9 +45,11 @@ class SearchJob:
     merges, splits
         Whether partners of ends are searched, and branches at places of merge errors.
     max_density
-        Most ends, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+        Most ends, most contacts, and most places of merge errors, in a cube of 1 µm; None sets no limit.
     threads
         For the scan of contacts.
+    contacts
+        Whether every two objects that touch are candidates too, the largest contacts first.
     """
 
     state: PlaceState
@@ -58,6 +60,7 @@ class SearchJob:
     splits: bool
     max_density: float | None
     threads: int | None = 1
+    contacts: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,9 @@ class Found:
     Attributes
     ----------
     ends, spots
-        Candidates for split errors, and for merge errors (one a place).
+        Candidates for split errors (ends, then contacts), and for merge errors (one a place).
     merges
-        Partners of the ends.
+        Partners of the ends, and of the objects at contacts.
     branches
         Of each spot: seeds of the branches that meet there, see :func:`find_branches`.
     dropped
@@ -122,6 +125,10 @@ def search_block(job: SearchJob) -> Found:
     merges: tuple[FoundMerge, ...] = ()
     if touching is not None:
         merges = tuple(touching.find(ends, rules.radius_nm, gray, job.changed))
+        if job.contacts:
+            contacts, partners = _contacts(touching, job, held, mine, dropped)
+            merges += tuple(touching.at_contacts(contacts, partners, rules.radius_nm, gray, len(ends.segments)))
+            ends = _joined(ends, contacts)
     if not job.splits:
         return Found(ends, found.take(np.zeros(0, np.int64)), merges, (), dropped)
     kinds: list[Kind] = [kind for kind in MERGE_ERROR_KINDS if kind in rules.kinds]
@@ -169,6 +176,25 @@ def _interfaces(
     )
 
 
+def _contacts(
+    touching: Touching, job: SearchJob, held: PlaceVolumes, mine: Box, dropped: Counter[str]
+) -> tuple[Candidates, NDArray[np.uint64]]:
+    """Choose the contacts of a block and their partners, away from the border and where something changed."""
+    found, partners = touching.contacts()
+    kept = ~held.blind_source().at_border(found.segments, found.points_nm)
+    if job.changed is not None:
+        changed = np.fromiter(job.changed, np.uint64, len(job.changed))
+        kept &= np.isin(found.segments, changed) | np.isin(partners, changed)
+    rows = np.flatnonzero(kept)
+    rows = rows[_in_box(found.take(rows), mine, job.max_density, dropped, "contacts")]
+    return found.take(rows), partners[rows]
+
+
+def _joined(first: Candidates, second: Candidates) -> Candidates:
+    parts = zip(vars(first).values(), vars(second).values(), strict=True)
+    return Candidates(*(np.concatenate([a, b]) for a, b in parts))
+
+
 def _core_box(block: Block, voxel_nm: Sequence[float], offset_vx: Sequence[int]) -> Box:
     low, high = (((np.asarray(corner) + offset_vx) * voxel_nm).tolist() for corner in (block.lower, block.upper))
     return Box(as_point(low), as_point(high))
@@ -176,15 +202,21 @@ def _core_box(block: Block, voxel_nm: Sequence[float], offset_vx: Sequence[int])
 
 def _kept(found: Candidates, box: Box, max_density: float | None, dropped: Counter[str], words: str) -> Candidates:
     """Take the candidates in a box (lower bound inside, upper outside), at most so many a cube of 1 µm."""
+    return found.take(_in_box(found, box, max_density, dropped, words))
+
+
+def _in_box(
+    found: Candidates, box: Box, max_density: float | None, dropped: Counter[str], words: str
+) -> NDArray[np.int64]:
+    """Return the rows that :func:`_kept` takes."""
     points = found.points_nm
     inside = np.flatnonzero(((points >= box.lower_nm) & (points < box.upper_nm)).all(axis=1))
-    found = found.take(inside)
-    if max_density is None or not len(found.segments):
-        return found
-    kept = densest(found, max_density)
-    if len(kept) < len(found.segments):
-        dropped[f"{words} beyond {max_density:g} a µm³"] += len(found.segments) - len(kept)
-    return found.take(kept)
+    if max_density is None or not len(inside):
+        return inside
+    kept = densest(found.take(inside), max_density)
+    if len(kept) < len(inside):
+        dropped[f"{words} beyond {max_density:g} a µm³"] += len(inside) - len(kept)
+    return inside[kept]
 
 
 def densest(found: Candidates, max_density: float) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Partners of ends in one block: the objects that touch that of an end near it, and what the contact looks like."""
+"""What touches in one block: partners of an end near it, or the largest contacts, and what a contact looks like."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class ContactCues:
 
 @dataclass(frozen=True)
 class FoundMerge:
-    """A partner of an end.
+    """A partner of an end, or of an object at a contact.
 
     Attributes
     ----------
     end
-        Row of the end.
+        Row of the end, or of the contact.
     partner
         The other object.
     at_nm
@@ -133,6 +133,34 @@ class Touching:
         sums = np.bincount(inverse.ravel(), weights=np.repeat(self._values[:, 0], 2), minlength=len(ids))
         self._faces_of = dict(zip(ids.tolist(), sums.astype(np.int64).tolist(), strict=True))
 
+    def contacts(self) -> tuple[Candidates, NDArray[np.uint64]]:
+        """Return where each two objects touch most.
+
+        Returns
+        -------
+        candidates
+            Of kind ``contact``: the object with the lower id, the middle of the largest patch of contact, and the
+            radius of a disc of its area; the score is its faces.
+        partners
+            uint64: the other object of each.
+        """
+        from connectomebench.corrections.contact_patches import group_patches, points_nm
+
+        patches = group_patches(self.keys, self._values, self._grid)
+        order = np.lexsort((*patches.points_vx.T[::-1], -patches.areas, *patches.pairs.T[::-1]))
+        patches = patches.take(order)
+        largest = patches.take(np.unique(patches.pairs, axis=0, return_index=True)[1])
+        largest = largest.take(largest.areas >= self._rules.min_contact_faces)
+        n, edge = len(largest.areas), float(np.prod(self._voxel)) ** (1 / 3)
+        found = Candidates(
+            largest.pairs[:, 0].astype(np.uint64),
+            points_nm(largest.points_vx, *self._placed).astype(np.float32).reshape(n, 3),
+            (edge * np.sqrt(largest.areas / np.pi)).astype(np.float32),
+            np.full(n, "contact"),
+            largest.areas.astype(np.float32),
+        )
+        return found, largest.pairs[:, 1].astype(np.uint64)
+
     def partners(self, objects: frozenset[int]) -> set[int]:
         """Return the objects that touch one of some objects."""
         own = np.fromiter(objects, np.uint64, len(objects))
@@ -156,9 +184,7 @@ class Touching:
         if not len(self.keys) or not len(ends.segments):
             return []
         tree = KDTree(self._points)
-        objects = self._objects.read((0, 0, 0), self._objects.shape)
-        supervoxels = self._supervoxels.read((0, 0, 0), self._objects.shape)
-        bright = None if gray is None else _Brightness(gray, objects, self._points, self._voxel, self._offset)
+        objects, supervoxels, bright = self._opened(gray)
         made = []
         for number, (end, own) in enumerate(zip(ends.points_nm.astype(np.float64), ends.segments, strict=True)):
             near = np.sort(np.asarray(tree.query_ball_point(end, radius_nm), np.int64))
@@ -192,6 +218,43 @@ class Touching:
                     )
                 )
         return made
+
+    def at_contacts(
+        self,
+        contacts: Candidates,
+        partners: NDArray[np.uint64],
+        radius_nm: float,
+        gray: NDArray[np.uint8] | None,
+        first: int,
+    ) -> list[FoundMerge]:
+        """Describe the merge at each of some contacts, as :meth:`find` does at ends; ``first`` is the row of the first.
+
+        What a contact looks like is measured within a distance of its place.
+        """
+        if not len(partners):
+            return []
+        tree = KDTree(self._points)
+        objects, supervoxels, bright = self._opened(gray)
+        made = []
+        for number, (place, own, partner) in enumerate(
+            zip(contacts.points_nm.astype(np.float64), contacts.segments.tolist(), partners.tolist(), strict=True)
+        ):
+            near = np.sort(np.asarray(tree.query_ball_point(place, radius_nm), np.int64))
+            at = as_point(place)
+            (a, a_nm), (b, b_nm) = (self._nearest(one, at, objects, supervoxels) for one in (own, partner))
+            cues = self._cues(own, partner, near, bright)
+            faces = int(contacts.scores[number])
+            made.append(FoundMerge(first + number, partner, at, faces, (a, b), (a_nm, b_nm), cues))
+        return made
+
+    def _opened(
+        self, gray: NDArray[np.uint8] | None
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], _Brightness | None]:
+        """Read objects and supervoxels of the block, and measure the image data where there are any."""
+        objects = self._objects.read((0, 0, 0), self._objects.shape)
+        supervoxels = self._supervoxels.read((0, 0, 0), self._objects.shape)
+        bright = None if gray is None else _Brightness(gray, objects, self._points, self._voxel, self._offset)
+        return objects, supervoxels, bright
 
     def _cues(self, own: int, partner: int, near: NDArray[np.int64], bright: _Brightness | None) -> ContactCues:
         low, high = min(own, partner), max(own, partner)

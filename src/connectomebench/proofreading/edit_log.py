@@ -46,7 +46,7 @@ class Edit:
         Expected gain of a decision on it, bits of variation of information: confidence times the change that a right
         edit of objects of these sizes makes.
     candidate
-        Kind of candidate that led to it: end, branch, waist or parallel.
+        Kind of candidate that led to it: end, contact, branch, waist or parallel.
     evidence
         Pictures that the models saw, paths relative to the output folder.
     neuroglancer

@@ -40,7 +40,7 @@ class FoundPlaces:
     state
         The objects, as workers find them.
     merges
-        Proposals to merge, several an end.
+        Proposals to merge, several an end and one a contact.
     spots
         Places of possible merge errors.
     branches
@@ -75,6 +75,17 @@ class Finder(Protocol):
         ...
 
 
+def _one_contact_a_pair(merges: Sequence[Proposal]) -> list[Proposal]:
+    """Keep the largest contact of each two objects: blocks on either side of a face may each find one."""
+    largest: dict[tuple[int, ...], Proposal] = {}
+    for one in merges:
+        if one.candidate.kind == "contact":
+            known = largest.setdefault(one.site.segment_ids, one)
+            if one.contact > known.contact:
+                largest[one.site.segment_ids] = one
+    return [one for one in merges if one.candidate.kind != "contact" or largest[one.site.segment_ids] is one]
+
+
 class BlockFinder:
     """Finds candidates from shapes alone; see :mod:`connectomebench.proofreading.block_candidates`.
 
@@ -85,13 +96,18 @@ class BlockFinder:
     runner
         Runs the work on blocks; None: one after the other in this thread.
     max_density
-        Most ends, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+        Most ends, most contacts, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+    contacts
+        Whether every two objects that touch are candidates too.
     """
 
-    def __init__(self, place: Place, runner: Runner | None = None, max_density: float | None = None) -> None:
+    def __init__(
+        self, place: Place, runner: Runner | None = None, max_density: float | None = None, contacts: bool = False
+    ) -> None:
         self.place = place
         self.runner: Runner = runner or SerialRunner()
         self.max_density = max_density
+        self.contacts = contacts
         # every loop over one segmentation begins with the same objects: these are searched once
         self._first: tuple[tuple[str, str, tuple[str, ...]], FoundPlaces, Counter[str]] | None = None
         self._first_cuts: dict[str, tuple[list[FoundCut], Counter[str]]] = {}
@@ -124,6 +140,7 @@ class BlockFinder:
                 "split" in operations,
                 self.max_density,
                 threads,
+                self.contacts,
             )
             for block in self._blocks(graph, changed)
         ]
@@ -138,6 +155,7 @@ class BlockFinder:
             for spot, seeds in zip(own, found.branches, strict=True):
                 spots[site_key(spot.site)] = spot
                 branches[site_key(spot.site)] = seeds
+        merges = _one_contact_a_pair(merges)
         places = FoundPlaces(source, state, tuple(merges), tuple(spots.values()), branches)
         if changed is None:
             if self._first is None or self._first[0][0] != state.key:

@@ -30,6 +30,7 @@ _OPTIONS = {
     "min_identification": "--min-identification",
     "trusted": "trusted segments",
     "max_density": "--max-density",
+    "contacts": "--contacts",
     "validation_box_nm": "--validation-box",
     "precision": "--precision",
     "max_decisions": "--max-decisions",

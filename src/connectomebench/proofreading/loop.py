@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.calibration import Calibration
-from connectomebench.proofreading.deciders import Decider, Judgement
+from connectomebench.proofreading.deciders import NOT_ASKED, Decider, Judgement
 from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.finder import Finder, FoundPlaces
 from connectomebench.proofreading.judged import Judged
@@ -265,7 +265,10 @@ def _judge_kind(
         made = corrections(candidates)
         answers = [Judgement(float(decider.known_error(own, graph))) for own in made]
     else:
-        answers = decider.identify([one.site for one in candidates], places.source)
+        # where two objects touch there is no end to ask about
+        asked = [one.site for one in candidates if one.kind != "contact"]
+        found = iter(decider.identify(asked, places.source))
+        answers = [NOT_ASKED if one.kind == "contact" else next(found) for one in candidates]
         made = None
     current.candidates += zip(candidates, answers, strict=True)
     passed = [

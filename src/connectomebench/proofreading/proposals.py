@@ -27,9 +27,9 @@ class Candidate:
     Attributes
     ----------
     kind
-        ``end`` for split errors; ``branch``, ``waist`` or ``parallel`` for merge errors.
+        ``end`` or ``contact`` for split errors; ``branch``, ``waist`` or ``parallel`` for merge errors.
     site
-        The question of the identification model; its answer is unknown.
+        The question of the identification model; its answer is unknown. At a contact it is not asked.
     radius_nm
         Calibre of the object there, nm.
     """

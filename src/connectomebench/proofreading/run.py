@@ -93,7 +93,9 @@ class ProofreadConfig:
     scheduler
         Where work on blocks is done; see :func:`connectomebench.execution.open_runner.open_runner`.
     max_density
-        Most ends, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+        Most ends, most contacts, and most places of merge errors, in a cube of 1 µm; None sets no limit.
+    contacts
+        Whether every two objects that touch are candidates for a merge too, and not only ends.
     validation_box_nm
         A box with truth, apart from ``box_nm``, on which confidence and thresholds are learnt; None multiplies the
         answers of the models and takes ``rules.min_confidence``.
@@ -113,6 +115,7 @@ class ProofreadConfig:
     block_vx: int | None = None
     scheduler: str = IN_PROCESS
     max_density: float | None = 100.0
+    contacts: bool = False
     validation_box_nm: tuple[float, float, float, float, float, float] | None = None
     precision: float = 0.9
     ablation: bool = True
@@ -208,13 +211,19 @@ def _proofread(
                     config, base, cache, options.segmentation, options.validation_box_nm, options.block_vx, runner
                 )
                 found = calibrate_on(
-                    apart, asked, runner, options.rules.min_identification, options.max_density, options.precision
+                    apart,
+                    asked,
+                    runner,
+                    options.rules.min_identification,
+                    options.max_density,
+                    options.precision,
+                    options.contacts,
                 )
                 options = replace(options, rules=replace(options.rules, calibration=found))
                 for line in _thresholds(found):
                     echo(line)
             graph = SegmentationGraph(place.supervoxels, trusted, place.anchors)
-            finder = BlockFinder(place, runner, options.max_density)
+            finder = BlockFinder(place, runner, options.max_density, options.contacts)
             people = People(out)
             result = run_loop(
                 finder,
@@ -315,6 +324,7 @@ def _identity(
         "trusted": sorted(set(trusted)),
         "somas": {str(row + 1): name for row, name in sorted(place.anchors.items())},
         "max_density": options.max_density,
+        "contacts": options.contacts,
         "validation_box_nm": options.validation_box_nm,
         "precision": options.precision,
     }
@@ -419,6 +429,7 @@ def _score(
         "somas": [name for _, name in sorted(place.anchors.items())],
         "blocks": {"number": len(place.spec.grid), "edge_vx": place.spec.grid.edge, "halo_vx": place.spec.grid.halo},
         "max_density_um3": options.max_density,
+        "contacts": options.contacts,
         "background": BACKGROUND,
         "rules": asdict(options.rules),
     }

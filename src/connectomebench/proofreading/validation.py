@@ -46,6 +46,7 @@ def calibrate_on(
     min_identification: float,
     max_density: float | None,
     precision: float,
+    contacts: bool = False,
 ) -> Calibration:
     """Judge the corrections of a place with truth, and learn from which of them are right.
 
@@ -59,12 +60,12 @@ def calibrate_on(
         The models.
     runner
         Runs the work on blocks.
-    min_identification, max_density, precision
+    min_identification, max_density, precision, contacts
         As in the run.
     """
     current, rules = Round(1), LoopConfig(min_identification=min_identification)
     graph = SegmentationGraph(place.supervoxels)
-    judge_once(BlockFinder(place, runner, max_density), graph, decider, rules, current)
+    judge_once(BlockFinder(place, runner, max_density, contacts), graph, decider, rules, current)
     table = TruthTable.of_place(place, runner)
     # nobody is asked about the validation place but models
     judged = [one for one in current.judged if not one.waits]
