@@ -337,6 +337,14 @@ def test_people_are_asked_about_corrections_alone():
     assert TaskModel("merge_action_multiple_choice", Person(ToyModel("merge_action"), 0.9), ()).records == ()
 
 
+def test_edits_of_earlier_versions_are_read(by_models: Path, tmp_path: Path):
+    old = tmp_path / "edits.jsonl"
+    text = (by_models / "edits.jsonl").read_text()
+    assert ', "decided_by": ""}' in text
+    old.write_text(text.replace(', "decided_by": ""}', "}"))
+    assert read_edits(old) == read_edits(by_models / "edits.jsonl")
+
+
 def test_decisions_of_another_run_are_one_line(tmp_path: Path):
     config, out = config_of(tmp_path, truth=False), tmp_path / "out"
     run(tmp_path, config, with_person("merge_action"))

@@ -277,6 +277,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
     place = change(runs[0], "run.json", place="q", config="d", models=seed)
     rules = change(runs[0], "scores.json", rules={"max_decisions": 4, "max_rounds": 10})
     tasks = change(runs[0], "run.json", models={"merge_action_with_em": ["probe", "7"]})
+    people = change(runs[0], "scores.json", people={"reviewers": {"ada": 3}})
     fall = change(runs[0], "scores.json", interval={"fall_bits": 0.9})
     broken = change(runs[0], "scores.json", effort={})
     other = shutil.copytree(runs[1], tmp_path / "other-truth")
@@ -294,6 +295,7 @@ def test_what_cannot_be_compared_is_one_line(tmp_path: Path, capsys: pytest.Capt
         ([runs[0], "--against", place], r"not runs of one place \(different: configuration, supervoxels or truth\)"),
         ([runs[1], rules], r"more than the models \(different: --max-decisions\)"),
         ([runs[0], tasks], r"more than the models \(different: tasks of the models\)"),
+        ([runs[1], people], r"more than the models \(different: decisions of people\)"),
         ([runs[0], runs[0]], "given twice"),
         ([runs[0], shutil.copytree(runs[0], tmp_path / "again")], "runs of the same models"),
         ([fall], "files of .* do not belong together"),

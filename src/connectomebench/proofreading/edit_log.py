@@ -29,7 +29,7 @@ class Edit:
     operation
         ``merge`` unites the objects of source and sink, ``split`` separates them.
     round
-        Round of the run that proposed it, from 1.
+        Round of the run that proposed it, from 1; of what a person accepted, the round that applied it.
     location_nm
         Where to look (x, y, z), nm.
     source_points_nm, sink_points_nm

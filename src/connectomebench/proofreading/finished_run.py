@@ -97,7 +97,7 @@ def open_run(folder: Path) -> FinishedRun:
                 **{name: identity[name] for name in _OPTIONS if name in identity},
                 **{name: rules[name] for name in ("max_decisions", "max_rounds")},
                 "tasks": sorted(identity["models"]),
-                "people": bool(scores.get("people", {}).get("reviewers")),
+                "people": "people" in scores and bool(scores["people"]["reviewers"]),
             },
             dict(identity["models"]),
             (int(scores["before"]["errors"]), int(scores["after"]["errors"])),
