@@ -106,7 +106,7 @@ def contradicted(task: str, row: Mapping[str, Any], raw: Raw) -> str | None:
     inside = raw.segmentations[source][box] == segments[0]
     cores = raw.cores[box]
     near = raw.near(place, RADIUS_NM + (REACH_NM if yes else 0), box)
-    if task == "merge_error_identification":
+    if task in ("merge_error_identification", "merge_error_identification_with_em"):
         bodies = [b for b in found[0] if large_parts((cores == b) & inside, near)]
         return None if (len(bodies) > 1) == yes else f"{len(bodies)} bodies here"
     goes_on = large_parts((cores == found[0][0]) & ~inside, near)

@@ -52,6 +52,7 @@ LABELS = {
     "endpoint_error_identification": ("no", "yes"),
     "endpoint_error_identification_with_em": ("no", "yes"),
     "merge_error_identification": ("no", "yes"),
+    "merge_error_identification_with_em": ("no", "yes"),
     "split_action": ("no", "yes"),
     "segment_identity": ("no", "yes"),
     "segment_classification": ("a", "b", "c", "d", "e", "f", "g"),

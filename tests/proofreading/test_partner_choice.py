@@ -167,3 +167,27 @@ def test_a_model_of_pictures_with_image_data_is_asked_with_them(tmp_path: Path):
             decider.correct([merge(12, 10.0)], source, source)
         assert [site.task for site in seen] == [task]
         seen.clear()
+
+
+def test_places_of_merge_errors_go_to_the_model_with_image_data(tmp_path: Path):
+    seen = []
+
+    def draw(sites, source):
+        seen.extend(sites)
+        return [not_rendered("no picture is needed here") for _ in sites]
+
+    tasks = ("merge_error_identification", "merge_error_identification_with_em")
+    spot = replace(END, task=tasks[0])
+    source: Any = None
+    for given, asked in (((tasks[0],), tasks[0]), ((tasks[1],), tasks[1]), (tasks, tasks[1]), ((), None)):
+        models = {name: TaskModel(name, ToyModel(tasks[0]), ()) for name in given}
+        with (tmp_path / "log").open("w+b") as stream:
+            decider = ModelDecider(models, ResumeLog(stream, {}), tmp_path, CpuEngine(), ViewConfig(), draw=draw)
+            (answer,) = decider.identify([spot], source)
+        assert [site.task for site in seen] == ([] if asked is None else [asked])
+        assert answer.asked == (asked is not None)
+        assert any("merge_error_identification is not asked" in line for line in missing_steps(models)) == (
+            len(given) == 2
+        )
+        assert any(line.startswith(f"no model of {tasks[0]}") for line in missing_steps(models)) == (not given)
+        seen.clear()

@@ -41,10 +41,10 @@ def test_views_come_in_the_order_of_the_task() -> None:
     meshes = voxel_meshes(2, size=48)
     drawn = render_site(site("merge_action", ("base", "candidate")), meshes, None, rules=RULES, engine=CpuEngine())
     assert list(drawn) == list(get_task("merge_action").views)
-    name = "endpoint_error_identification_with_em"
     em = dict.fromkeys(EM_VIEWS, em_slice())
-    drawn = render_site(site(name, ("base",)), meshes[:1], em, rules=RULES, engine=CpuEngine())
-    assert list(drawn) == list(get_task(name).views)
+    for name in ("endpoint_error_identification_with_em", "merge_error_identification_with_em"):
+        drawn = render_site(site(name, ("base",)), meshes[:1], em, rules=RULES, engine=CpuEngine())
+        assert list(drawn) == list(get_task(name).views)
     pair = site("merge_action_with_em", ("base", "candidate"))
     drawn = render_site(pair, meshes, em, rules=RULES, engine=CpuEngine())
     assert list(drawn) == list(get_task("merge_action_with_em").views)

@@ -92,6 +92,15 @@ _PLAIN = {
             "no": "One neuron, with a branch of its own.",
         },
     ),
+    "merge_error_identification_with_em": Explanation(
+        "Are two different neurons glued together at this place?",
+        "Neurons branch, but where two neurons merely touch, a segmentation may run from one into the other. The "
+        "slices of image data show whether a membrane runs through the piece.",
+        {
+            "yes": "Two neurons are fused here: a merge error.",
+            "no": "One neuron, with a branch of its own.",
+        },
+    ),
     "split_action": Explanation(
         "Is this the right cut? It would leave the blue and the orange part as two pieces.",
         "A segmentation that fused neurons is mended by cutting them apart. A cut at the wrong place severs a neuron "

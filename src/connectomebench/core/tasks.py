@@ -264,6 +264,19 @@ _TASKS = (
         candidates=MERGE_ERROR_KINDS,
     ),
     Task(
+        "merge_error_identification_with_em",
+        "Merge error identification with image data",
+        f"{_INTRO} (blue) in three orthographic views (front, side, top) centred on one of its branch points, and "
+        "three slices of the image data (xy, xz, yz) through that place with the segment outlined in blue. "
+        "Are two different neurons fused at this place? Answer yes or no.",
+        "yes_no",
+        YES_NO,
+        MESH_VIEWS + EM_VIEWS,
+        ("base",),
+        "split",
+        candidates=MERGE_ERROR_KINDS,
+    ),
+    Task(
         "split_action",
         "Split action evaluation",
         f"{_INTRO} that may fuse several neurons, and a proposed cut: the two parts are drawn in blue and orange, in "

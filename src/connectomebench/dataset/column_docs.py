@@ -56,6 +56,8 @@ LABEL_RULES = {
     "correction lies near.",
     "merge_error_identification": "Candidates are the branch points of the segment's skeleton; yes: the place fuses "
     "two bodies.",
+    "merge_error_identification_with_em": "Candidates are the branch points of the segment's skeleton; yes: the place "
+    "fuses two bodies.",
     "split_action": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the cutout, "
     "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
     "split_mask_generation": "Places are the merge errors of `merge_error_identification`, at their candidate. The "

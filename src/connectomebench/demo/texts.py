@@ -25,6 +25,8 @@ _PLAIN = {
     "endpoint_localization": "Where was the blue piece wrongly cut off from the rest of its neuron?",
     "split_proposal": "Where should the blue piece be cut, so that its two neurons come apart?",
     "merge_error_identification": "Are two different neurons fused into the blue piece, in the middle of the pictures?",
+    "merge_error_identification_with_em": "Are two different neurons fused into the blue piece, in the middle of the "
+    "pictures?",
     "split_action": "Should the piece be cut into the blue and the orange part?",
     "split_mask_generation": "Which part of the blue piece belongs to another neuron? Mark the smaller of the two.",
     "segment_identity": "Do both pictures show the same piece?",

@@ -102,7 +102,8 @@ _CUES: dict[str, _Cues] = {
         (-2, _ONE),
     ),
 }
-_CUES["merge_action_with_em"] = _CUES["merge_action"]
+for _task in ("merge_action", "merge_error_identification"):
+    _CUES[f"{_task}_with_em"] = _CUES[_task]
 
 
 def derived_answer(reply: str, task: Task) -> str | None:

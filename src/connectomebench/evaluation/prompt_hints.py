@@ -33,6 +33,8 @@ _HINTS = {
     "profile, or the same inside goes on beyond the outline.",
     "endpoint_localization": _AN_END,
     "merge_error_identification": _FUSED,
+    "merge_error_identification_with_em": f"{_FUSED} In the slices, see whether a membrane runs through the outlined "
+    "profile, or the same inside fills all of it.",
     "split_action": _A_CUT,
     "split_proposal": f"{_FUSED} {_A_CUT}",
     "split_mask_generation": f"{_FUSED} {_A_CUT}",

@@ -21,7 +21,14 @@ from connectomebench.proofreading.partner_choice import candidate_key, candidate
 from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.task_models import CHOICE_TASK, CORRECTION_TASKS, END_TASKS, MERGE_TASKS, TaskModel
+from connectomebench.proofreading.task_models import (
+    CHOICE_TASK,
+    CORRECTION_TASKS,
+    END_TASKS,
+    MERGE_TASKS,
+    SPOT_TASKS,
+    TaskModel,
+)
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.rendering.engines import Engine
 from connectomebench.rendering.views import ViewConfig
@@ -129,6 +136,7 @@ class ModelDecider:
         self._spent_out = False
         self._free = {task for task, one in models.items() if isinstance(one.model, Person) and one.model.free}
         self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
+        self._spot_task = next((task for task in SPOT_TASKS if task in models), SPOT_TASKS[1])
         self._merge_task = next((task for task in MERGE_TASKS if task in models), MERGE_TASKS[1])
 
     known_error: KnownError | None = None
@@ -143,6 +151,8 @@ class ModelDecider:
         return self._spent_out
 
     def identify(self, sites: Sequence[Site], source: VolumeSource) -> list[Judgement]:  # noqa: D102
+        if sites and sites[0].task in SPOT_TASKS:
+            sites = [replace(site, task=self._spot_task) for site in sites]
         if not sites or sites[0].task not in self._models:
             return [NOT_ASKED] * len(sites)
         return self._ask(sites, source, keep=False)

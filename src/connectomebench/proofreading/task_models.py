@@ -20,10 +20,12 @@ from connectomebench.proofreading.person import Person
 END_TASKS = ("endpoint_error_identification_with_em", "endpoint_error_identification")
 MERGE_TASKS = ("merge_action_with_em", "merge_action")
 """Of the models of these the first that there is judges merges."""
+SPOT_TASKS = ("merge_error_identification_with_em", "merge_error_identification")
+"""Of the models of these the first that there is judges places of merge errors."""
 CHOICE_TASK = "merge_action_multiple_choice"
 CORRECTION_TASKS: dict[str, tuple[str, ...]] = {"merge": (*MERGE_TASKS[::-1], CHOICE_TASK), "split": ("split_action",)}
 """Kind of correction -> tasks whose models judge it."""
-PROOFREADING_TASKS = (*END_TASKS, *MERGE_TASKS, CHOICE_TASK, "merge_error_identification", "split_action")
+PROOFREADING_TASKS = (*END_TASKS, *MERGE_TASKS, CHOICE_TASK, *SPOT_TASKS, "split_action")
 SPEC_FILE = "models.yaml"
 _BASELINES = ("trivial", "grey")
 
@@ -211,14 +213,15 @@ def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
     lines = []
     if not any(task in models for task in END_TASKS):
         lines.append(f"no model of {END_TASKS[0]}: every end of an object goes to correction")
-    if "merge_error_identification" not in models:
-        lines.append("no model of merge_error_identification: every place of a possible merge error goes to correction")
+    if not any(task in models for task in SPOT_TASKS):
+        lines.append(f"no model of {SPOT_TASKS[1]}: every place of a possible merge error goes to correction")
     for operation, tasks in CORRECTION_TASKS.items():
         if not any(task in models for task in tasks):
             lines.append(f"no model of {' or '.join(tasks)}: no {operation}s are proposed")
-    judges = [task for task in (CHOICE_TASK, *MERGE_TASKS) if task in models]
-    does = "chooses among partners" if judges[:1] == [CHOICE_TASK] else "judges merges"
-    lines += [f"the model of {judges[0]} {does}: that of {task} is not asked" for task in judges[1:]]
+    merging = "chooses among partners" if CHOICE_TASK in models else "judges merges"
+    for tasks, does in ((SPOT_TASKS, "judges places of merge errors"), ((CHOICE_TASK, *MERGE_TASKS), merging)):
+        judges = [task for task in tasks if task in models]
+        lines += [f"the model of {judges[0]} {does}: that of {task} is not asked" for task in judges[1:]]
     return lines
 
 

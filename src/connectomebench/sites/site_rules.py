@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from connectomebench.core.correction import Contacts, Corrections
@@ -67,7 +67,7 @@ class SiteRequest:
 
     @cached_property
     def merge_errors(self) -> LabelledSites:
-        """Places that may be merge errors, labelled; two tasks are made from them."""
+        """Places that may be merge errors, labelled; three tasks are made from them."""
         return merge_error_sites(*_at_candidates(self))
 
 
@@ -107,8 +107,12 @@ def _endpoints(task: str) -> SiteRule:
     return labelled
 
 
-def _merge_errors(request: SiteRequest) -> LabelledSites:
-    return request.merge_errors
+def _merge_errors(task: str) -> SiteRule:
+    def labelled(request: SiteRequest) -> LabelledSites:
+        found = request.merge_errors
+        return LabelledSites([replace(site, task=task) for site in found.sites], found.dropped.copy())
+
+    return labelled
 
 
 def _localizations(request: SiteRequest) -> LabelledSites:
@@ -169,7 +173,8 @@ SITE_RULES: dict[str, SiteRule] = {
     "endpoint_error_identification": _endpoints("endpoint_error_identification"),
     "endpoint_error_identification_with_em": _endpoints("endpoint_error_identification_with_em"),
     "endpoint_localization": _localizations,
-    "merge_error_identification": _merge_errors,
+    "merge_error_identification": _merge_errors("merge_error_identification"),
+    "merge_error_identification_with_em": _merge_errors("merge_error_identification_with_em"),
     "split_action": _split_action,
     "split_proposal": _split_proposals,
     SPLIT_MASKS: _split_masks,
