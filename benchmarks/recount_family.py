@@ -100,7 +100,7 @@ def contradicted(task: str, row: Mapping[str, Any], raw: Raw) -> str | None:
     found = [most_core(raw, source, segment) for segment in segments]
     if task in ("merge_action", "merge_action_with_em"):
         return None if (found[0][0] == found[1][0]) == yes else f"bodies {found[0][0]} and {found[1][0]}"
-    if task == "split_action":
+    if task in ("split_action", "split_action_with_em"):
         return None if len(found[0]) > 1 else "one body alone"
     box = raw.around(place, 3 * RADIUS_NM)
     inside = raw.segmentations[source][box] == segments[0]

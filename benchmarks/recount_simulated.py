@@ -101,7 +101,7 @@ def contradicted(task: str, row: Mapping[str, Any], raw: Raw, config: BuildConfi
         right = [raw.main_body(choice) == own for choice in row["choices"]]
         wanted = [letter == row["answer"] for letter in get_task(task).labels[: len(right)]]
         return None if right == wanted else f"candidates of the body: {right}"
-    if task == "split_action":
+    if task in ("split_action", "split_action_with_em"):
         real = [n for n in raw.held(segments[0], core=True).values() if n >= volumes.corrections.min_core_voxels]
         return None if len(real) > 1 else "one body alone"
     if task == "segment_identity":

@@ -54,6 +54,7 @@ LABELS = {
     "merge_error_identification": ("no", "yes"),
     "merge_error_identification_with_em": ("no", "yes"),
     "split_action": ("no", "yes"),
+    "split_action_with_em": ("no", "yes"),
     "segment_identity": ("no", "yes"),
     "segment_classification": ("a", "b", "c", "d", "e", "f", "g"),
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,44 +150,50 @@ def test_with_several_models_of_merges_a_line_says_which_is_asked():
     }
 
 
-def test_a_model_of_pictures_with_image_data_is_asked_with_them(tmp_path: Path):
-    seen = []
+@dataclass
+class Asked:
+    """Draws nothing, and keeps what it should have drawn."""
 
-    def draw(sites, source):
-        seen.extend(sites)
+    sites: list[Site] = field(default_factory=list)
+
+    def draw(self, sites, source):
+        self.sites.extend(sites)
         return [not_rendered("no picture is needed here") for _ in sites]
 
-    names = ["merge_action"]
-    source: Any = None
-    for task in ("merge_action", "merge_action_with_em"):
-        names = [*dict.fromkeys([*names, task])]
-        models = {name: TaskModel(name, ToyModel("merge_action"), ()) for name in names}
-        with (tmp_path / task).open("w+b") as stream:
-            decider = ModelDecider(models, ResumeLog(stream, {}), tmp_path, CpuEngine(), ViewConfig(), draw=draw)
-            decider.correct([merge(12, 10.0)], source, source)
-        assert [site.task for site in seen] == [task]
-        seen.clear()
+    def decider(self, tasks: tuple[str, ...], out: Path) -> ModelDecider:
+        self.sites.clear()
+        models = {task: TaskModel(task, ToyModel("merge_action"), ()) for task in tasks}
+        log = ResumeLog((out / f"{len(tasks)}{tasks[:1]}").open("w+b"), {})
+        return ModelDecider(models, log, out, CpuEngine(), ViewConfig(), draw=self.draw)
 
 
-def test_places_of_merge_errors_go_to_the_model_with_image_data(tmp_path: Path):
-    seen = []
+NO_SOURCE: Any = None
 
-    def draw(sites, source):
-        seen.extend(sites)
-        return [not_rendered("no picture is needed here") for _ in sites]
 
-    tasks = ("merge_error_identification", "merge_error_identification_with_em")
-    spot = replace(END, task=tasks[0])
-    source: Any = None
-    for given, asked in (((tasks[0],), tasks[0]), ((tasks[1],), tasks[1]), (tasks, tasks[1]), ((), None)):
-        models = {name: TaskModel(name, ToyModel(tasks[0]), ()) for name in given}
-        with (tmp_path / "log").open("w+b") as stream:
-            decider = ModelDecider(models, ResumeLog(stream, {}), tmp_path, CpuEngine(), ViewConfig(), draw=draw)
-            (answer,) = decider.identify([spot], source)
-        assert [site.task for site in seen] == ([] if asked is None else [asked])
-        assert answer.asked == (asked is not None)
-        assert any("merge_error_identification is not asked" in line for line in missing_steps(models)) == (
-            len(given) == 2
+@pytest.mark.parametrize("task", ["merge_action", "split_action", "merge_error_identification"])
+def test_a_model_of_pictures_with_image_data_is_asked_with_them(task: str, tmp_path: Path):
+    with_em, asked = f"{task}_with_em", Asked()
+    made = merge(12, 10.0)
+    if task == "split_action":
+        made = replace(made, operation="split", site=replace(made.site, task=task))
+    spot = replace(END, task="merge_error_identification")
+    for tasks, chosen in (((task,), task), ((with_em,), with_em), ((task, with_em), with_em)):
+        decider = asked.decider(tasks, tmp_path)
+        if task == spot.task:
+            (answer,) = decider.identify([spot], NO_SOURCE)
+            assert answer.asked
+        else:
+            assert decider.can(made.operation)
+            decider.correct([made], NO_SOURCE, NO_SOURCE)
+        assert [site.task for site in asked.sites] == [chosen]
+        lines = missing_steps({one: TaskModel(one, ToyModel("merge_action"), ()) for one in tasks})
+        assert any(f"the model of {with_em} " in line and f"{task} is not asked" in line for line in lines) == (
+            len(tasks) == 2
         )
-        assert any(line.startswith(f"no model of {tasks[0]}") for line in missing_steps(models)) == (not given)
-        seen.clear()
+        assert not any(line.startswith(f"no model of {task}") for line in lines)
+
+
+def test_without_a_model_nobody_judges_places_of_merge_errors(tmp_path: Path):
+    asked = Asked()
+    (answer,) = asked.decider((), tmp_path).identify([replace(END, task="merge_error_identification")], NO_SOURCE)
+    assert not answer.asked and not asked.sites

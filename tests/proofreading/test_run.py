@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from cloudvolume import CloudVolume
 from forked import run_forked
+from PIL import Image
 from toy_models import ToyModel, toy_models
 from toy_segmentation import MERGE_ERRORS, OFFSET, SPLIT_ERRORS, arrays, write_toy
 
@@ -120,6 +121,10 @@ def test_edits_and_queue_have_scenes_and_nothing_else_has(whole: Path):
         center, extent = read_cube((folder / "scene.glb").read_bytes())
         assert extent == 500 and np.abs(np.subtract(center, edit.location_nm)).max() < extent / 2
         assert (folder / "em_xy.png").exists() and "em_xy" not in str(edit.evidence)
+        # people see both objects of a merge, and both sides of a cut, in their colours
+        red, _, blue = np.moveaxis(np.asarray(Image.open(folder / "em_xy.png").convert("RGB")).astype(int), 2, 0)
+        assert (red > blue + 20).any() and (blue > red + 20).any()
+    assert {edit.operation for edit in kept} == {"merge", "split"}
 
 
 def test_edits_name_points_inside_what_they_join_and_part(whole: Path):

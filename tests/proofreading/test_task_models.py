@@ -59,7 +59,7 @@ def test_every_missing_step_is_a_line():
         "no model of endpoint_error_identification_with_em",
         "no model of merge_error_identification",
         "no model of merge_action or merge_action_with_em or merge_action_multiple_choice",
-        "no model of split_action",
+        "no model of split_action or split_action_with_em",
     ]
 
 

@@ -52,7 +52,10 @@ def volumes(seed: int, factor: int = 2) -> tuple[ArrayVolume, ArrayVolume]:
 
 
 def same(one: EMSlice, other: EMSlice) -> bool:
-    pairs = ((one.gray, other.gray), (one.segments, other.segments), (one.inside, other.inside))
+    pairs = [(one.gray, other.gray), (one.segments, other.segments), (one.inside, other.inside)]
+    assert (one.sides is None) == (other.sides is None)
+    if one.sides is not None and other.sides is not None:
+        pairs.append((one.sides, other.sides))
     return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
 
 

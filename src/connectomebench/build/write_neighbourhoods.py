@@ -158,7 +158,9 @@ def neighbourhood(site: Site, source: SiteSource, rules: NeighbourhoodConfig) ->
     meshes = source.meshes(replace(wide, parts=parts))
     letters = {segment: chr(ord("a") + i) for i, segment in enumerate(site.choices)}
     names = [letters.get(part.segment_id, part.role) for part in site.parts] + [NEIGHBOUR] * len(beside)
-    slices, labels = _slices(pages, [part.segment_id for part in parts])
+    # of a cut on slices one knows in the tasks alone whose rows show it there
+    on_slices = get_task(site.task).has_em
+    slices, labels = _slices(pages, [part.segment_id for part in parts], on_slices)
     return Neighbourhood(
         site.location_nm,
         site.extent_nm,
@@ -220,20 +222,29 @@ def _label_planes(site: Site, source: SiteSource, pages: Mapping[str, Sequence[E
 
 
 def _slices(
-    pages: Mapping[str, Sequence[EMSlice]] | None, objects: Sequence[int]
+    pages: Mapping[str, Sequence[EMSlice]] | None, objects: Sequence[int], cut_on_slices: bool
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Return parallel slices in the three planes, with the object of each pixel; uint8, shape (3, pages, px, px)."""
     if pages is None:
         none = np.zeros((len(EM_VIEWS), 0, 1, 1), np.uint8)
         return none, none
     gray = [[np.where(one.inside, one.gray, np.uint8(0)) for one in pages[view]] for view in EM_VIEWS]
-    return np.array(gray, np.uint8), np.array([[_numbered(one, objects) for one in pages[view]] for view in EM_VIEWS])
+    return np.array(gray, np.uint8), np.array(
+        [[_numbered(one, objects, cut_on_slices) for one in pages[view]] for view in EM_VIEWS]
+    )
 
 
-def _numbered(em: EMSlice, objects: Sequence[int]) -> NDArray[np.uint8]:
-    """Replace ids by the number of their object; the sides of a cut share an id and have the number of the first."""
+def _numbered(em: EMSlice, objects: Sequence[int], cut_on_slices: bool) -> NDArray[np.uint8]:
+    """Replace ids by the number of their object.
+
+    The sides of a cut are the first two objects. They share an id, and have the number of the first where slices do not
+    show the cut; where they do, what lies on neither side is no object.
+    """
     labels = np.where(em.segments != 0, np.uint8(OTHER), np.uint8(0))
     for number in range(len(objects), 0, -1):
         labels[em.segments == np.uint64(objects[number - 1])] = number
+    if em.sides is not None and cut_on_slices:
+        labels[em.segments == np.uint64(objects[0])] = OTHER
+        labels[em.sides > 0] = em.sides[em.sides > 0]
     labels[~em.inside] = NO_DATA
     return labels

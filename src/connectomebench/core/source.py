@@ -98,11 +98,15 @@ class EMSlice:
         uint64, shape (rows, columns): segment id of each pixel, 0 = none.
     inside
         bool, shape (rows, columns): False where there is no data (outside the volume).
+    sides
+        uint8, shape (rows, columns): side of the cut that the site proposes, 1 source, 2 sink, 0 neither; None where
+        it proposes none.
     """
 
     gray: NDArray[np.uint8]
     segments: NDArray[np.uint64]
     inside: NDArray[np.bool_]
+    sides: NDArray[np.uint8] | None = None
 
 
 class SiteSource(Protocol):
@@ -127,7 +131,8 @@ class SiteSource(Protocol):
     def em_slices(self, site: Site, pixels: int) -> dict[str, EMSlice] | None:
         """Slices xy, xz, yz through the site (keys ``em_xy`` ...), square of edge ``site.extent_nm``; None without EM.
 
-        Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z).
+        Rows run along the second named axis and columns along the first (``em_xz``: columns x, rows z). The sides of
+        ``site.cut`` are those of :meth:`meshes`.
         """
         ...
 

@@ -110,6 +110,15 @@ _PLAIN = {
             "no": "The cut severs a neuron, or leaves part of it on the wrong side.",
         },
     ),
+    "split_action_with_em": Explanation(
+        "Is this the right cut? It would leave the blue and the orange part as two pieces.",
+        "A segmentation that fused neurons is mended by cutting them apart. The slices of image data show whether the "
+        "cut follows a membrane or goes through the inside of a neuron.",
+        {
+            "yes": "The cut takes two neurons apart and leaves each whole.",
+            "no": "The cut severs a neuron, or leaves part of it on the wrong side.",
+        },
+    ),
     "split_mask_generation": Explanation(
         "Two neurons are glued together here. Which part of the picture belongs to the one that must go?",
         "Knowing that two neurons are fused is not enough to mend it: one must also see where the one ends and the "

@@ -289,6 +289,19 @@ _TASKS = (
         "split",
     ),
     Task(
+        "split_action_with_em",
+        "Split action evaluation with image data",
+        f"{_INTRO} that may fuse several neurons, and a proposed cut: the two parts are drawn in blue and orange, in "
+        "three orthographic views (front, side, top) centred on the cut, and tinted in blue and orange on three slices "
+        "of the image data (xy, xz, yz) through that place. Is this the right way to split the segment? "
+        "Answer yes or no.",
+        "yes_no",
+        YES_NO,
+        MESH_VIEWS + EM_VIEWS,
+        ("source", "sink"),
+        "split",
+    ),
+    Task(
         "split_proposal",
         "Split proposal",
         f"{_INTRO} (blue) that fuses two neurons, in three orthographic views (front, side, top) with numbered nodes. "

@@ -60,6 +60,9 @@ LABEL_RULES = {
     "fuses two bodies.",
     "split_action": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the cutout, "
     "where good is what is split off and does not belong to the body, and bad is what does (k and t: `manifest.json`).",
+    "split_action_with_em": "A cut is good (yes) if and only if good > k * bad for every body larger than t in the "
+    "cutout, where good is what is split off and does not belong to the body, and bad is what does (k and t: "
+    "`manifest.json`).",
     "split_mask_generation": "Places are the merge errors of `merge_error_identification`, at their candidate. The "
     "masks are of the right split, by the rule of `split_action`: a pixel belongs to the part whose surface is seen "
     "there, and the part that covers fewer pixels of all views is the one taken away (white). A place is left out "

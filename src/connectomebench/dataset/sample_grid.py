@@ -140,7 +140,8 @@ def _legend(task: Task, simulated_em: bool) -> list[tuple[str, RGB]]:
     entries = [(ROLES[role], colour) for role, colour in ROLE_COLOURS.items() if role in task.roles]
     if task.has_em:
         drawn = "SIMULATED slices of image data (no micrographs)" if simulated_em else "slices of image data"
-        marked = "that segment outlined" if len(task.roles) == 1 else "the segments tinted"
+        tinted = "the two sides of the cut" if "sink" in task.roles else "the segments"
+        marked = "that segment outlined" if len(task.roles) == 1 else f"{tinted} tinted"
         entries.append((f"below each view: {drawn} in its plane, {marked}", EM_OUTLINE))
     if task.scoring == "masks":
         entries.append(

@@ -28,6 +28,7 @@ _PLAIN = {
     "merge_error_identification_with_em": "Are two different neurons fused into the blue piece, in the middle of the "
     "pictures?",
     "split_action": "Should the piece be cut into the blue and the orange part?",
+    "split_action_with_em": "Should the piece be cut into the blue and the orange part?",
     "split_mask_generation": "Which part of the blue piece belongs to another neuron? Mark the smaller of the two.",
     "segment_identity": "Do both pictures show the same piece?",
     "segment_classification": "What is the blue piece?",

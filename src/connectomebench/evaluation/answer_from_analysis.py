@@ -102,7 +102,7 @@ _CUES: dict[str, _Cues] = {
         (-2, _ONE),
     ),
 }
-for _task in ("merge_action", "merge_error_identification"):
+for _task in ("merge_action", "merge_error_identification", "split_action"):
     _CUES[f"{_task}_with_em"] = _CUES[_task]
 
 

@@ -36,6 +36,8 @@ _HINTS = {
     "merge_error_identification_with_em": f"{_FUSED} In the slices, see whether a membrane runs through the outlined "
     "profile, or the same inside fills all of it.",
     "split_action": _A_CUT,
+    "split_action_with_em": f"{_A_CUT} In the slices, see whether a membrane runs where the two tints meet, or the cut "
+    "goes through the inside of one profile.",
     "split_proposal": f"{_FUSED} {_A_CUT}",
     "split_mask_generation": f"{_FUSED} {_A_CUT}",
     "segment_identity": "View and zoom may differ: compare branches, bends, calibre and surface rather than the "

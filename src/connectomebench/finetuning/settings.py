@@ -34,7 +34,8 @@ class DataConfig:
         Branch, tag or commit on the Hub; None takes ``main``.
     balance
         ``oversample`` repeats rows of rarer answers, ``undersample`` leaves out rows of the commoner ones, ``none``
-        takes the rows as they are; ``auto`` undersamples split_action and oversamples all others.
+        takes the rows as they are; ``auto`` undersamples split_action, with image data or without, and
+        oversamples all others.
     """
 
     task: str = field(metadata={"help": "Task to learn."})
@@ -65,7 +66,7 @@ class DataConfig:
         if not task.labels:
             return "none"
         if self.balance == "auto":
-            return "undersample" if task.name == "split_action" else "oversample"
+            return "undersample" if task.name in ("split_action", "split_action_with_em") else "oversample"
         return self.balance
 
 

@@ -248,7 +248,12 @@ CUES: tuple[CheapCue, ...] = (
         _on_views("slice", EM_VIEWS, RING_NAMES, ring_features),
         EM_VIEWS,
         # membranes at the end of a segment, in it, or between two, are what people look at, too
-        ("endpoint_error_identification_with_em", "merge_action_with_em", "merge_error_identification_with_em"),
+        (
+            "endpoint_error_identification_with_em",
+            "merge_action_with_em",
+            "merge_error_identification_with_em",
+            "split_action_with_em",
+        ),
     ),
     CheapCue("grey", _grey),
     CheapCue("metadata", _metadata, (), _WHOLE),

@@ -26,6 +26,7 @@ from connectomebench.proofreading.task_models import (
     CORRECTION_TASKS,
     END_TASKS,
     MERGE_TASKS,
+    SPLIT_TASKS,
     SPOT_TASKS,
     TaskModel,
 )
@@ -137,7 +138,10 @@ class ModelDecider:
         self._free = {task for task, one in models.items() if isinstance(one.model, Person) and one.model.free}
         self.end_task = next((task for task in END_TASKS if task in models), END_TASKS[1])
         self._spot_task = next((task for task in SPOT_TASKS if task in models), SPOT_TASKS[1])
-        self._merge_task = next((task for task in MERGE_TASKS if task in models), MERGE_TASKS[1])
+        self._correction_task = {
+            operation: next((task for task in tasks if task in models), tasks[1])
+            for operation, tasks in (("merge", MERGE_TASKS), ("split", SPLIT_TASKS))
+        }
 
     known_error: KnownError | None = None
 
@@ -160,11 +164,9 @@ class ModelDecider:
     def correct(  # noqa: D102
         self, proposals: Sequence[Proposal], source: VolumeSource, graph: SegmentationGraph
     ) -> list[Judgement]:
-        sites = [proposal.site for proposal in proposals]
-        if proposals and proposals[0].operation == "merge":
-            if CHOICE_TASK in self._models:
-                return self._choose(proposals, source)
-            sites = [replace(site, task=self._merge_task) for site in sites]
+        if proposals and proposals[0].operation == "merge" and CHOICE_TASK in self._models:
+            return self._choose(proposals, source)
+        sites = [replace(one.site, task=self._correction_task[one.operation]) for one in proposals]
         return self._ask(sites, source, keep=True)
 
     def _choose(self, proposals: Sequence[Proposal], source: VolumeSource) -> list[Judgement]:

@@ -12,7 +12,7 @@ from connectomebench.core.files import atomic_path
 from connectomebench.core.site import Site
 from connectomebench.core.tasks import EM_VIEWS
 from connectomebench.proofreading.edit_log import Edit
-from connectomebench.rendering.em_slices import draw_em, slice_colours
+from connectomebench.rendering.em_slices import draw_parts
 from connectomebench.rendering.scene_file import NAME, site_scene
 from connectomebench.rendering.views import ViewConfig
 from connectomebench.sources.volumes.volume_source import VolumeSource
@@ -50,7 +50,7 @@ def keep_evidence(
     slices = source.em_slices(site, views.em_px) or {}
     for view in EM_VIEWS:
         if view not in images and view in slices and slices[view].inside.any():
-            shown[view] = _png(Image.fromarray(draw_em(slices[view], slice_colours(site.parts), views.em_px)))
+            shown[view] = _png(Image.fromarray(draw_parts(slices[view], site.parts, views.em_px)))
     files = {f"{view}.png": content for view, content in shown.items()}
     files[NAME] = site_scene(site, source.meshes(site))
     for name, content in files.items():

@@ -23,9 +23,14 @@ MERGE_TASKS = ("merge_action_with_em", "merge_action")
 SPOT_TASKS = ("merge_error_identification_with_em", "merge_error_identification")
 """Of the models of these the first that there is judges places of merge errors."""
 CHOICE_TASK = "merge_action_multiple_choice"
-CORRECTION_TASKS: dict[str, tuple[str, ...]] = {"merge": (*MERGE_TASKS[::-1], CHOICE_TASK), "split": ("split_action",)}
+SPLIT_TASKS = ("split_action_with_em", "split_action")
+"""Of the models of these the first that there is judges cuts."""
+CORRECTION_TASKS: dict[str, tuple[str, ...]] = {
+    "merge": (*MERGE_TASKS[::-1], CHOICE_TASK),
+    "split": SPLIT_TASKS[::-1],
+}
 """Kind of correction -> tasks whose models judge it."""
-PROOFREADING_TASKS = (*END_TASKS, *MERGE_TASKS, CHOICE_TASK, *SPOT_TASKS, "split_action")
+PROOFREADING_TASKS = (*END_TASKS, *MERGE_TASKS, CHOICE_TASK, *SPOT_TASKS, *SPLIT_TASKS)
 SPEC_FILE = "models.yaml"
 _BASELINES = ("trivial", "grey")
 
@@ -219,7 +224,11 @@ def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
         if not any(task in models for task in tasks):
             lines.append(f"no model of {' or '.join(tasks)}: no {operation}s are proposed")
     merging = "chooses among partners" if CHOICE_TASK in models else "judges merges"
-    for tasks, does in ((SPOT_TASKS, "judges places of merge errors"), ((CHOICE_TASK, *MERGE_TASKS), merging)):
+    for tasks, does in (
+        (SPOT_TASKS, "judges places of merge errors"),
+        ((CHOICE_TASK, *MERGE_TASKS), merging),
+        (SPLIT_TASKS, "judges cuts"),
+    ):
         judges = [task for task in tasks if task in models]
         lines += [f"the model of {judges[0]} {does}: that of {task} is not asked" for task in judges[1:]]
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,29 @@ def slice_colours(parts: Sequence[Part]) -> dict[int, RGB]:
     {9: (230, 159, 0), 7: (86, 180, 233)}
     """
     return {part.segment_id: SLICE_COLOURS[part.role] for part in reversed(parts)}
+
+
+def draw_parts(em: EMSlice, parts: Sequence[Part], pixels: int) -> NDArray[np.uint8]:
+    """Render a slice with the parts of its site marked: the sides of a cut where they lie, others by their segment.
+
+    Parameters
+    ----------
+    em
+        Slice of any size.
+    parts
+        Of the site.
+    pixels
+        Edge of the image.
+
+    Returns
+    -------
+    uint8, shape (pixels, pixels, 3)
+        See :func:`draw_em`.
+    """
+    if em.sides is None:
+        return draw_em(em, slice_colours(parts), pixels)
+    colours = {1: SLICE_COLOURS["source"], 2: SLICE_COLOURS["sink"]}
+    return draw_em(replace(em, segments=em.sides.astype(np.uint64)), colours, pixels)
 
 
 def draw_em(em: EMSlice, segments: Mapping[int, RGB], pixels: int) -> NDArray[np.uint8]:

@@ -84,7 +84,7 @@ def render_site(
     """
     from PIL import Image
 
-    from connectomebench.rendering.em_slices import draw_em, slice_colours
+    from connectomebench.rendering.em_slices import draw_parts
 
     task = get_task(site.task)
     if task.has_em and em is None:
@@ -103,7 +103,7 @@ def render_site(
         elif view in EM_VIEWS and em is not None:
             if not em[view].inside.any():
                 raise EmptyView(f"slice {view} lies outside the image data")
-            pictures[view] = Image.fromarray(draw_em(em[view], slice_colours(site.parts), rules.em_px))
+            pictures[view] = Image.fromarray(draw_parts(em[view], site.parts, rules.em_px))
         else:
             raise ConnectomeBenchError(
                 f"task {task.name} has the view {view}, which cannot be drawn from a single site"

@@ -361,6 +361,7 @@ def split_action_sites(
     proposals: Sequence[ProposedCut],
     rules: SiteConfig,
     controls: ControlConfig,
+    task: str = "split_action",
 ) -> LabelledSites:
     """Label proposed cuts of fused segments: yes = the cut is good by the rule of :mod:`connectomebench.cuts`."""
     dropped: Counter[str] = Counter()
@@ -369,7 +370,7 @@ def split_action_sites(
     for proposal in proposals:
         place = proposal.place_nm
         site = Site(
-            task="split_action",
+            task=task,
             location_nm=place,
             extent_nm=view_extent_nm(place, rules),
             parts=(Part(proposal.segment, "source"), Part(proposal.segment, "sink")),

@@ -93,10 +93,13 @@ def _choices(request: SiteRequest) -> LabelledSites:
     )
 
 
-def _split_action(request: SiteRequest) -> LabelledSites:
-    proposals, missing = request.proposed_cuts
-    labelled = split_action_sites(request.source, proposals, request.sites, request.controls)
-    labelled.dropped.update(missing)
+def _cuts(task: str) -> SiteRule:
+    def labelled(request: SiteRequest) -> LabelledSites:
+        proposals, missing = request.proposed_cuts
+        found = split_action_sites(request.source, proposals, request.sites, request.controls, task)
+        found.dropped.update(missing)
+        return found
+
     return labelled
 
 
@@ -175,7 +178,8 @@ SITE_RULES: dict[str, SiteRule] = {
     "endpoint_localization": _localizations,
     "merge_error_identification": _merge_errors("merge_error_identification"),
     "merge_error_identification_with_em": _merge_errors("merge_error_identification_with_em"),
-    "split_action": _split_action,
+    "split_action": _cuts("split_action"),
+    "split_action_with_em": _cuts("split_action_with_em"),
     "split_proposal": _split_proposals,
     SPLIT_MASKS: _split_masks,
     "segment_identity": _segment_identity,

@@ -1,9 +1,9 @@
-"""Mesh the parts of a site from labels, cached under a content key."""
+"""Parts of a site from labels: meshes, cached under a content key, and the sides of a cut as a volume."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from connectomebench.core.files import content_key
 from connectomebench.core.geometry import Mesh
-from connectomebench.core.volume import IntPoint
+from connectomebench.core.volume import IntPoint, Volume
 from connectomebench.sources.label_shapes import MeshConfig, mesh_labels
 from connectomebench.sources.supervoxels import Pieces
 
@@ -51,6 +51,47 @@ def paint_side(
     here = tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))
     there = tuple(slice(a, b) for a, b in zip(low - pieces.lower, high - pieces.lower, strict=True))
     labels[here][chosen[pieces.labels[there]]] = number
+
+
+@dataclass(frozen=True, eq=False)
+class SidesVolume:
+    """The two sides of a cut as a volume (see ``Volume``): uint8, 1 source, 2 sink, 0 neither.
+
+    Attributes
+    ----------
+    whole
+        The volume that the pieces are of.
+    pieces
+        The segment in pieces.
+    sides
+        int8, shape (n_pieces,): see :func:`connectomebench.cuts.min_cut.apply_cut`.
+    """
+
+    whole: Volume
+    pieces: Pieces
+    sides: NDArray[np.int8]
+
+    @property
+    def shape(self) -> IntPoint:
+        """Voxels of the whole volume along x, y, z."""
+        return self.whole.shape
+
+    @property
+    def voxel_size_nm(self) -> tuple[float, float, float]:
+        """Edge of a voxel along x, y, z, nm."""
+        return self.whole.voxel_size_nm
+
+    @property
+    def offset_vx(self) -> IntPoint:
+        """Absolute voxel coordinate of the first voxel of the whole volume."""
+        return self.whole.offset_vx
+
+    def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8]:
+        """Return the sides of voxels ``lower`` to ``upper`` (exclusive)."""
+        labels = np.zeros(np.subtract(upper, lower), np.uint8)
+        for number, side in enumerate((1, -1), 1):
+            paint_side(labels, lower, self.pieces, self.sides, side, number)
+        return labels
 
 
 def stored_meshes(

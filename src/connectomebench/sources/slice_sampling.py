@@ -17,7 +17,14 @@ from connectomebench.sources.label_shapes import int_point
 _PLANES = {"em_xy": (0, 1, 2), "em_xz": (0, 2, 1), "em_yz": (1, 2, 0)}  # columns, rows, viewing axis
 
 
-def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int) -> dict[str, EMSlice]:
+def cut_slices(
+    image: Volume,
+    segments: Volume,
+    center_nm: Point,
+    extent_nm: float,
+    pixels: int,
+    sides: Volume | None = None,
+) -> dict[str, EMSlice]:
     """Cut the slices xy, xz and yz through a place.
 
     The nearest plane of voxels is shown. Image data are resampled with a bicubic filter that averages where a pixel
@@ -35,23 +42,31 @@ def cut_slices(image: Volume, segments: Volume, center_nm: Point, extent_nm: flo
         Edge of the square shown, nm.
     pixels
         Edge of the image, pixels.
+    sides
+        Sides of the cut that the site proposes, for :attr:`EMSlice.sides`; shown like ``segments``.
 
     Returns
     -------
     dict of str to EMSlice
         Keys ``em_xy``, ``em_xz``, ``em_yz``; both axes grow with their coordinate.
     """
-    return {name: _cut(image, segments, center_nm, extent_nm, pixels, axes) for name, axes in _PLANES.items()}
+    return {name: _cut(image, segments, sides, center_nm, extent_nm, pixels, axes) for name, axes in _PLANES.items()}
 
 
 def cut_pages(
-    image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int, offsets_nm: Sequence[float]
+    image: Volume,
+    segments: Volume,
+    center_nm: Point,
+    extent_nm: float,
+    pixels: int,
+    offsets_nm: Sequence[float],
+    sides: Volume | None = None,
 ) -> dict[str, list[EMSlice]]:
     """Cut parallel slices in the planes xy, xz and yz, from blocks that are read once.
 
     Parameters
     ----------
-    image, segments, center_nm, extent_nm, pixels
+    image, segments, center_nm, extent_nm, pixels, sides
         As for :func:`cut_slices`.
     offsets_nm
         Where each slice lies along the axis it is seen along, from the place, nm.
@@ -69,19 +84,26 @@ def cut_pages(
     def page(axes: tuple[int, int, int], offset_nm: float) -> EMSlice:
         place = list(center_nm)
         place[axes[2]] += offset_nm
-        return _cut(image, segments, (place[0], place[1], place[2]), extent_nm, pixels, axes)
+        return _cut(image, segments, sides, (place[0], place[1], place[2]), extent_nm, pixels, axes)
 
     return {name: [page(axes, offset) for offset in offsets_nm] for name, axes in _PLANES.items()}
 
 
 def _cut(
-    image: Volume, segments: Volume, center_nm: Point, extent_nm: float, pixels: int, axes: tuple[int, int, int]
+    image: Volume,
+    segments: Volume,
+    sides: Volume | None,
+    center_nm: Point,
+    extent_nm: float,
+    pixels: int,
+    axes: tuple[int, int, int],
 ) -> EMSlice:
     """Cut one slice; ``axes`` are those of columns, rows and depth."""
     return EMSlice(
         gray=_gray(image, center_nm, extent_nm, pixels, *axes),
         segments=_nearest(segments, center_nm, extent_nm, pixels, *axes),
         inside=_inside(image, center_nm, extent_nm, pixels, *axes),
+        sides=None if sides is None else _nearest(sides, center_nm, extent_nm, pixels, *axes).astype(np.uint8),
     )
 
 

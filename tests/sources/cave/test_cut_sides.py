@@ -164,6 +164,30 @@ def test_swapped_seeds_swap_the_sides(number: int, cutting: ServerCuts, splits: 
     np.testing.assert_array_equal(swapped, -sides)
 
 
+@pytest.mark.parametrize("number", STANDING[:3])
+def test_slices_show_the_segments_right_after_a_cut(
+    number: int, cave_source: CaveSource, splits: dict[int, JudgedOperation], ground: Ground
+) -> None:
+    edit = splits[number].operation
+    segment = edit.roots_before[0]
+    # a pixel is a voxel, and the middle of the picture is the corner of one
+    x, y, z = (round(c / VOXEL_NM) * VOXEL_NM for c in edit.place_nm)
+    parts = (Part(segment, "source"), Part(segment, "sink"))
+    site = Site("split_action_with_em", (x, y, z), 320.0, parts, "no", (segment,), (), "edit", cut=as_made(edit))
+    slices = cave_source.em_slices(site, 32)
+    assert slices is not None
+    low = (np.asarray([x, y, z]) / VOXEL_NM - OFFSET - 16).astype(int)
+    rows = ground.rows[tuple(slice(a, a + 32) for a in low)]
+    before, after = ground.segments(edit.before)[rows], ground.segments(edit.after)[rows]
+    source, sink = (ground.lookup(np.asarray(s, np.uint64), edit.after) for s in (edit.sources, edit.sinks))
+    expected = np.where(np.isin(after, source), 1, np.where(np.isin(after, sink), 2, 0)) * (before == segment)
+    for view, plane in (("em_xy", expected[:, :, 16]), ("em_xz", expected[:, 16]), ("em_yz", expected[16])):
+        np.testing.assert_array_equal(slices[view].sides, plane.T)
+    assert {1, 2} <= set(np.unique(expected).tolist())
+    whole = cave_source.em_slices(replace(site, cut=None), 32)
+    assert whole is not None and all(one.sides is None for one in whole.values())
+
+
 def test_sides_of_a_final_segment_are_those_of_the_recorded_preview(
     cutting: ServerCuts, previews: list[Recorded], site_server: ReplayServer
 ) -> None:

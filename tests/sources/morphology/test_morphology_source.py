@@ -308,6 +308,24 @@ def test_sides_of_a_cut_part_at_a_face_right_or_wrong(source):
         assert ((inside[0] | inside[1]) & near).sum() >= 0.99 * (either & near).sum()
 
 
+def test_slices_show_the_sides_of_a_cut(source):
+    rec = source.reconstruction
+    own, kept = [], []
+    for a, b in rec.bridges[:5]:
+        segment = int(rec.segments[a])
+        place = point((rec.nodes_nm[a] + rec.nodes_nm[b]) / 2)
+        cut = Cut((point(rec.nodes_nm[a]),), (point(rec.nodes_nm[b]),), place, 8000.0)
+        parts = (Part(segment, "source"), Part(segment, "sink"))
+        for number, node in ((1, a), (2, b)):
+            for slices in source.em_slices(site_at(point(rec.nodes_nm[node]), parts, 2000.0, cut=cut), 64).values():
+                own.append(slices.sides[32, 32] == number)
+                inside = slices.segments == np.uint64(segment)
+                kept.append(((slices.sides > 0) == inside).mean())
+    # the sides share out the segment; where two segments overlap each pixel shows one of them
+    assert np.mean(own) > 0.8 and min(kept) > 0.9 and np.mean(kept) > 0.98
+    assert source.em_slices(site_at(place, parts[:1], 2000.0), 64)["em_xy"].sides is None
+
+
 def test_unknown_segment_and_missing_cut_are_told(source):
     merge = source.corrections().merges[0]
     with pytest.raises(ConnectomeBenchError, match="no segment 5"):

@@ -26,10 +26,11 @@ from connectomebench.core.whole_segment import WholeSegments
 from connectomebench.sources.cave.archive import Archive, answers_needed, final_state
 from connectomebench.sources.cave.cave_config import CaveConfig
 from connectomebench.sources.cave.cloud_volumes import CloudLayer, RootLayer
-from connectomebench.sources.cave.cut_sides import ServerCuts
+from connectomebench.sources.cave.cut_sides import ServerCuts, sides_or_fail
 from connectomebench.sources.cave.jobs import JobSpec, open_layer
 from connectomebench.sources.cave.meshes import require_meshes
 from connectomebench.sources.cave.whole_segments import find_whole_segments, whole_mesh
+from connectomebench.sources.part_meshes import SidesVolume
 from connectomebench.sources.surroundings import (
     CertaintyConfig,
     goes_on_outside,
@@ -248,7 +249,8 @@ class CaveSource:
 
         if self._image is None:
             return None
-        return cut_slices(self._image, self._roots(site), site.location_nm, site.extent_nm, pixels)
+        place = (site.location_nm, site.extent_nm, pixels)
+        return cut_slices(self._image, self._roots(site), *place, self._sides(site))
 
     def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]] | None:
         """Cut parallel slices in the planes xy, xz and yz round the site; None where the dataset has no image data.
@@ -259,7 +261,17 @@ class CaveSource:
 
         if self._image is None:
             return None
-        return cut_pages(self._image, self._roots(site), site.location_nm, site.extent_nm, pixels, offsets_nm)
+        place = (site.location_nm, site.extent_nm, pixels)
+        return cut_pages(self._image, self._roots(site), *place, offsets_nm, self._sides(site))
+
+    def _sides(self, site: Site) -> SidesVolume | None:
+        """Return the sides of the cut that a site proposes, as :meth:`meshes` shows them; None without one."""
+        if site.cut is None:
+            return None
+        segment = site.parts[0].segment_id
+        pieces, _ = self._cutting.pieces(segment, site.cut.center_nm, site.cut.cutout_nm)
+        sides = sides_or_fail(self._cutting, segment, site.cut)
+        return SidesVolume(self._context.supervoxels, pieces, sides)
 
     def _roots(self, site: Site) -> RootLayer:
         """Return the segments at the time at which a site is looked at."""

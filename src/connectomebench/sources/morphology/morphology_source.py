@@ -261,7 +261,7 @@ class MorphologySource:
 
     def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]]:
         """Draw simulated parallel slices in the planes xy, xz and yz round the site."""
-        from connectomebench.sources.morphology.simulated_em import em_slice
+        from connectomebench.sources.morphology.simulated_em import em_slice, label_slice
         from connectomebench.sources.morphology.tube_kernels import SEEN_NM
 
         half = max([site.extent_nm / 2, *(abs(offset) for offset in offsets_nm)])
@@ -269,6 +269,8 @@ class MorphologySource:
         bodies, segments = self._body_tubes.within(box), self._segment_tubes.tubes.within(box)
         own = self._body_tubes.cones[bodies], self._body_tubes.owners[bodies]
         parts = self._segment_tubes.tubes.cones[segments], self._segment_tubes.tubes.owners[segments]
+        both = None if site.cut is None else self._sides(site, site.parts[0].segment_id)
+        cut = None if both is None else (np.concatenate(both), np.repeat([1, 2], [len(side) for side in both]))
 
         def page(axes: tuple[int, int], offset_nm: float) -> EMSlice:
             place = list(site.location_nm)
@@ -276,6 +278,9 @@ class MorphologySource:
             center = (place[0], place[1], place[2])
             gray, label = em_slice(own, parts, center, site.extent_nm, axes, pixels, self.rules.em_voxel_nm)
             ids = np.where(label >= 0, self._index.ids[label], np.uint64(0))
-            return EMSlice(gray, ids, np.ones(gray.shape, np.bool_))
+            sides = None
+            if cut is not None:
+                sides = label_slice(cut, center, site.extent_nm, axes, pixels).clip(min=0).astype(np.uint8)
+            return EMSlice(gray, ids, np.ones(gray.shape, np.bool_), sides)
 
         return {name: [page(axes, offset) for offset in offsets_nm] for name, axes in _EM_AXES.items()}

@@ -46,16 +46,51 @@ def em_slice(
     labels
         int64, shape (rows, columns): number of the segment, -1 if there is none.
     """
+    grid = _grid(center_nm, extent_nm, axes, pixels)
+    lower, normal = grid[0], grid[4]
+    own, owner, other = distances(*bodies, *grid, pixels)
+    labels = _labels(segments, grid, pixels)
+    first, profiles = seeds(lower, extent_nm, normal)
+    mitochondria = organelles(lower, extent_nm, normal)
+    gray = shade(own, owner, other, profiles, first, mitochondria, *grid, grain_nm)
+    return gray, labels
+
+
+def label_slice(
+    tubes: tuple[NDArray[np.float64], NDArray[np.int64]],
+    center_nm: tuple[float, float, float],
+    extent_nm: float,
+    axes: tuple[int, int],
+    pixels: int,
+) -> NDArray[np.int64]:
+    """Say which tube a slice shows at each pixel, the one in which the pixel lies deepest.
+
+    Parameters
+    ----------
+    tubes, center_nm, extent_nm, axes, pixels
+        As ``segments`` and the others of :func:`em_slice`.
+
+    Returns
+    -------
+    int64, shape (rows, columns)
+        Number of the tube, -1 if there is none.
+    """
+    return _labels(tubes, _grid(center_nm, extent_nm, axes, pixels), pixels)
+
+
+_Grid = tuple[NDArray[np.float64], float, int, int, int]
+"""Lowest corner, edge of a pixel, and the axes of columns, rows and depth."""
+
+
+def _grid(center_nm: tuple[float, float, float], extent_nm: float, axes: tuple[int, int], pixels: int) -> _Grid:
     column, row = axes
     normal = 3 - column - row
     center = np.asarray(center_nm, np.float64)
     lower = center - extent_nm / 2
     lower[normal] = center[normal]
-    pixel = extent_nm / pixels
-    grid = (lower, pixel, column, row, normal)
-    own, owner, other = distances(*bodies, *grid, pixels)
-    part, label, _ = distances(*segments, *grid, pixels)
-    first, profiles = seeds(lower, extent_nm, normal)
-    mitochondria = organelles(lower, extent_nm, normal)
-    gray = shade(own, owner, other, profiles, first, mitochondria, *grid, grain_nm)
-    return gray, np.where(part < 0, label, -1)
+    return lower, extent_nm / pixels, column, row, normal
+
+
+def _labels(tubes: tuple[NDArray[np.float64], NDArray[np.int64]], grid: _Grid, pixels: int) -> NDArray[np.int64]:
+    depth, label, _ = distances(*tubes, *grid, pixels)
+    return np.where(depth < 0, label, -1)

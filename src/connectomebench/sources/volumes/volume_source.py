@@ -40,7 +40,7 @@ from connectomebench.sources.label_shapes import (
     read_mask,
     skeletonize,
 )
-from connectomebench.sources.part_meshes import paint_side, stored_meshes
+from connectomebench.sources.part_meshes import SidesVolume, paint_side, stored_meshes
 from connectomebench.sources.slice_sampling import cut_pages, cut_slices
 from connectomebench.sources.supervoxels import (
     EMPTY_GRAPH,
@@ -497,13 +497,25 @@ class VolumeSource:
         """Cut the slices xy, xz and yz through the site; None if there are no image data."""
         if self.image is None:
             return None
-        return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels)
+        sides = self._sides(site)
+        return cut_slices(self.image, self.automatic, site.location_nm, site.extent_nm, pixels, sides)
 
     def em_pages(self, site: Site, pixels: int, offsets_nm: Sequence[float]) -> dict[str, list[EMSlice]] | None:
         """Cut parallel slices in the planes xy, xz and yz round the site; None if there are no image data."""
         if self.image is None:
             return None
-        return cut_pages(self.image, self.automatic, site.location_nm, site.extent_nm, pixels, offsets_nm)
+        sides = self._sides(site)
+        return cut_pages(self.image, self.automatic, site.location_nm, site.extent_nm, pixels, offsets_nm, sides)
+
+    def _sides(self, site: Site) -> SidesVolume | None:
+        """Return the sides of the cut that a site proposes, as :meth:`meshes` shows them; None without one."""
+        from connectomebench.cuts.min_cut import apply_cut
+
+        if site.cut is None:
+            return None
+        segment = site.parts[0].segment_id
+        pieces = self._pieces(segment, as_point(site.cut.center_nm), float(site.cut.cutout_nm))
+        return SidesVolume(self.automatic, pieces, apply_cut(pieces.graph, site.cut))
 
 
 def open_volumes(
