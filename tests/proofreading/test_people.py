@@ -274,6 +274,19 @@ def test_more_rounds_later_change_nothing_of_what_was_decided(by_models: Path, t
     assert read_taken(out)[0].round == 2 and parts(out) == parts(by_models)
 
 
+def test_fewer_rounds_later_do_not_take_decisions_a_second_time(tmp_path: Path):
+    config, out = config_of(tmp_path, truth=False), tmp_path / "out"
+    run(tmp_path, config, with_person("merge_action"))
+    decide(out)
+    run(tmp_path, config, with_person("merge_action"))
+    taken, made = read_taken(out), read_edits(out / "edits.jsonl")
+    held = parts(out)
+    assert taken[0].round > 2 and any(edit.decided_by for edit in made)
+    for most in (1, 10):
+        run(tmp_path, config, with_person("merge_action"), ProofreadConfig(rules=LoopConfig(max_rounds=most)))
+        assert read_taken(out) == taken and read_edits(out / "edits.jsonl") == made and parts(out) == held
+
+
 def test_people_cost_nothing_and_models_keep_to_the_budget(tmp_path: Path):
     config = config_of(tmp_path, truth=False)
     models = {

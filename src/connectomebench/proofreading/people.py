@@ -85,7 +85,8 @@ class People:
         ConnectomeBenchError
             If a decision is about an edit that was never proposed, or the log is damaged.
         """
-        if any(one.round == number for one in self._taken):
+        # a smaller limit of rounds than before does not move what was taken: the rounds up to there are done again
+        if any(one.round >= number for one in self._taken):
             return True
         if not self.waiting_decisions():
             return False
