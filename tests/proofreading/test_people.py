@@ -274,7 +274,7 @@ def test_more_rounds_later_change_nothing_of_what_was_decided(by_models: Path, t
     assert read_taken(out)[0].round == 2 and parts(out) == parts(by_models)
 
 
-def test_fewer_rounds_later_do_not_take_decisions_a_second_time(tmp_path: Path):
+def test_smaller_limits_later_change_nothing_of_what_was_done(tmp_path: Path):
     config, out = config_of(tmp_path, truth=False), tmp_path / "out"
     run(tmp_path, config, with_person("merge_action"))
     decide(out)
@@ -282,8 +282,8 @@ def test_fewer_rounds_later_do_not_take_decisions_a_second_time(tmp_path: Path):
     taken, made = read_taken(out), read_edits(out / "edits.jsonl")
     held = parts(out)
     assert taken[0].round > 2 and any(edit.decided_by for edit in made)
-    for most in (1, 10):
-        run(tmp_path, config, with_person("merge_action"), ProofreadConfig(rules=LoopConfig(max_rounds=most)))
+    for rules in (LoopConfig(max_rounds=1), LoopConfig(max_decisions=1), LoopConfig()):
+        run(tmp_path, config, with_person("merge_action"), ProofreadConfig(rules=rules))
         assert read_taken(out) == taken and read_edits(out / "edits.jsonl") == made and parts(out) == held
 
 

@@ -199,11 +199,14 @@ def run_loop(
             len(current.judged),
             len(current.applied),
         )
+        # what was applied stays, though a limit is smaller now: files name all edits of the log
+        if any(edit.round > current.number for edit in logged):
+            continue
         # decisions are taken only where more money or edits would not have changed the rounds before
         if decider.exhausted():
             stopped = "the budget in USD is spent"
         elif rules.max_decisions is not None and done >= rules.max_decisions:
-            stopped = f"{rules.max_decisions} edits were applied"
+            stopped = f"{done} edits were applied"
         else:
             more = bool(changed) and current.number - begun + 1 < rules.max_rounds
             if more or people.take(current.number + 1):
