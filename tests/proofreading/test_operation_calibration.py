@@ -74,7 +74,7 @@ def test_a_validation_box_must_lie_apart_and_have_truth(tmp_path: Path):
     lines: list[str] = []
     options = ProofreadConfig(box_nm=high, validation_box_nm=low, ablation=False)
     proofread(config, toy_models(), tmp_path / "out", tmp_path, options, lines.append)
-    assert lines[0] == "merges: too few corrections in the validation box to learn from; none is applied"
+    assert lines[0] == "merges: too few corrections in the validation box to learn from; none is applied by itself"
     assert any(line.startswith("0 edits applied") for line in lines)
     blind = load_config(write_toy(tmp_path, truth=False), truth_needed=False)
     with pytest.raises(ConnectomeBenchError, match="--validation-box needs truth"):
