@@ -291,7 +291,9 @@ def _thresholds(found: Calibration) -> list[str]:
     lines = []
     for operation, own in (("merges", found.merge), ("splits", found.split)):
         if own is None:
-            lines.append(f"{operation}: too few corrections in the validation box to learn from; none is applied by itself")
+            lines.append(
+                f"{operation}: too few corrections in the validation box to learn from; none is applied by itself"
+            )
         elif own.threshold is None:
             lines.append(
                 f"{operation}: no threshold reaches a precision of {found.wanted_precision:g} in the validation box "
