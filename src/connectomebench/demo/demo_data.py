@@ -19,10 +19,13 @@ SPACE_VARIABLE = "SPACE_ID"
 """Set by the Hub in every Space: ``OWNER/NAME``."""
 TASKS = (
     "merge_action",
+    "merge_action_with_em",
     "endpoint_error_identification",
     "endpoint_error_identification_with_em",
     "merge_error_identification",
+    "merge_error_identification_with_em",
     "split_action",
+    "split_action_with_em",
 )
 """A Space shows ``OWNER/TASK`` of these where `DATASETS_VARIABLE` names nothing else."""
 
