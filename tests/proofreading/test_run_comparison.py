@@ -250,6 +250,14 @@ def test_one_run_copies_of_runs_and_groups_of_two_sizes(tmp_path: Path):
     assert "only 12 parts of the volume" in text and "only 5 runs" not in as_text(fewer)
 
 
+def test_a_run_that_waits_for_a_person_says_so(tmp_path: Path):
+    rng = np.random.default_rng(3)
+    (run,) = drawn_runs(tmp_path, rng, 1, drawn_table(rng))
+    waiting = change(run, "scores.json", people={"reviewers": {}, "waiting": 4})
+    assert "4 corrections still wait for a person, and count as not made" in as_text(compare_runs([waiting]))
+    assert "wait for a person" not in as_text(compare_runs([run]))
+
+
 def test_no_edit_has_no_precision_and_nothing_to_gain_no_share(tmp_path: Path):
     table = drawn_table(np.random.default_rng(2))
     still = {"after": BEFORE, "oracle": BEFORE}

@@ -60,6 +60,8 @@ class FinishedRun:
         Corrections of the first round that a person would decide.
     edits
         int64, shape (k, 3): part of the place, right edits, wrong edits.
+    waiting
+        Corrections that still wait for a person.
     """
 
     folder: Path
@@ -70,6 +72,7 @@ class FinishedRun:
     fall_bits: float
     decisions: int
     edits: NDArray[np.int64]
+    waiting: int = 0
 
 
 def open_run(folder: Path) -> FinishedRun:
@@ -106,6 +109,7 @@ def open_run(folder: Path) -> FinishedRun:
             np.array(
                 [[one[name] for name in ("part", "corrected", "added")] for one in scores["edits_by_part"]], np.int64
             ).reshape(-1, 3),
+            int(scores.get("people", {}).get("waiting", 0)),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise ConnectomeBenchError(f"{RUN} or {SCORES} of {folder} is damaged; proofread again") from None

@@ -318,6 +318,12 @@ def remarks(found: RunComparison) -> list[str]:
         groups.append(found.against)
         lines.append(_verdict(found.against.scores["fall_bits"], "against: ", _NOTHING))
         lines.append(_verdict(found.difference["fall_bits"], "difference: ", _AGAINST))
+    lines += [
+        f"{run.folder}: {run.waiting} corrections still wait for a person, and count as not made"
+        for group in groups
+        for run in group.runs
+        if run.waiting
+    ]
     least = min(len(group.runs) for group in groups)
     if least == 1:
         lines.append("one run: the interval is over parts alone, and does not cover what another training would give")
