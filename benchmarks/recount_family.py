@@ -3,7 +3,8 @@
     python benchmarks/recount_family.py OUT --config examples/fib25_family.yaml
 
 For every task: rows, groups and cases left after each step; labels that the volumes contradict; corrections that are
-asked in two segmentations; and over all tasks the places and segments in two partitions. A body's core is the body
+asked in two segmentations; questions about the same segments at the same place; and over all tasks the places and
+segments in two partitions. A body's core is the body
 eroded twice by itself.
 
 - `merge_action` and `merge_action_with_em`: the bodies that hold most of the two segments' cores are the same where the
@@ -170,6 +171,7 @@ def main() -> int:
         entry = read_manifest(args.out / task)["species"][config.species]
         against = {row["sample_id"]: f"{row['answer']}: {c}" for row in rows if (c := contradicted(task, row, raw))}
         edits = Counter((row["source"], row["edit_id"], *row["segment_ids"]) for row in rows if row["edit_id"])
+        places = Counter((row["source"], *row["segment_ids"], *row["location_nm"]) for row in rows)
         found = {
             "rows": {p: sum(row["partition"] == p for row in rows) for p in PARTITIONS},
             "groups": {p: len({row["group"] for row in rows if row["partition"] == p}) for p in PARTITIONS},
@@ -178,9 +180,10 @@ def main() -> int:
             "bodies": entry["partition"],
             "contradicted": against,
             "a correction and segment twice": sum(n > 1 for n in edits.values()),
+            "the same segments at the same place twice": sum(n > 1 for n in places.values()),
             "cases of two segmentations within half of `same_place_nm`": asked_twice(rows, source.same_place_nm / 2),
         }
-        wrong += len(against) + found["a correction and segment twice"]
+        wrong += len(against) + sum(found[name] for name in found if name.endswith("twice"))
         result[task] = found
         every += rows
     sides: dict[tuple[str, int], set[str]] = {}

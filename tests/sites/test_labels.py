@@ -250,16 +250,23 @@ def test_split_action() -> None:
     assert all([p.role for p in s.parts] == ["source", "sink"] and s.cut is not None for s in found.sites)
 
 
-def test_one_cut_that_mends_two_near_errors_is_proposed_once() -> None:
+def test_one_cut_that_mends_two_near_errors_is_asked_about_once() -> None:
     near = [SplitCorrection(name, 1, (10, 11), (x, 0, 0), 4) for name, x in (("s-0", 1100), ("s-1", 1180))]
     rules = ProposalConfig(CutConfig(cutout_nm=5000), reach_nm=8000, wrong_kept=2)
     source = Double(graph=chain_graph())
     corrections = truth({1: 12_000}, {}, fused={1: (10, 11)}, splits=near)
-    proposals, missing = propose_cuts(source, corrections, rules, largest_view_nm=3000)
-    alone, _ = propose_cuts(source, replace(corrections, splits=near[:1]), rules, largest_view_nm=3000)
-    assert proposals[: len(alone)] == alone and [p.edit_id for p in proposals if p.verdict.good] == ["s-0"]
-    assert len({p.place_nm for p in proposals}) == len(proposals)
-    assert missing["the same cut is proposed for another error of the segment"] >= 1
+    proposals, _ = propose_cuts(source, corrections, rules, largest_view_nm=3000)
+    assert [p.edit_id for p in proposals if p.verdict.good] == ["s-0", "s-1"]
+    found = split_action_sites(source, proposals, RULES, CONTROLS)
+    assert len({site.location_nm for site in found.sites}) == len(found.sites)
+    assert [site.edit_id for site in found.sites if site.answer == "yes"] == ["s-0"]
+    assert found.dropped["the same cut is asked about at another error"] >= 1
+    # a cut that is good in one cutout and bad in the other has no sure answer
+    right = proposals[0]
+    torn = replace(right, edit_id="s-1", verdict=next(p.verdict for p in proposals if not p.verdict.good))
+    found = split_action_sites(source, [right, torn, *proposals[1:3]], RULES, CONTROLS)
+    assert right.place_nm not in {site.location_nm for site in found.sites}
+    assert found.dropped["the same cut is good at one error and bad at another"] == 2
 
 
 def test_a_cut_whose_view_would_leave_the_pieces_is_not_proposed() -> None:

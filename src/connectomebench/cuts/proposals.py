@@ -93,7 +93,6 @@ def propose_cuts(
     """
     proposals: list[ProposedCut] = []
     dropped: Counter[str] = Counter()
-    known: set[tuple[int, Point]] = set()
     for split in tqdm(corrections.splits, "propose cuts", unit="error", delay=1):
         place = CutPlace(
             split.edit_id,
@@ -107,17 +106,12 @@ def propose_cuts(
         right = _right_cut(place, split.bodies, rules, largest_view_nm)
         if isinstance(right, str):
             dropped[right] += 1
+        else:
+            proposals.append(right)
         wrong = wrong_cuts(place, rules, largest_view_nm)
         if not wrong:
             dropped["no plausible wrong cut"] += 1
-        for proposal in (*([] if isinstance(right, str) else [right]), *wrong):
-            # bodies that are fused at two near places are two errors, and one cut may mend both
-            key = (proposal.segment, proposal.place_nm)
-            if key in known:
-                dropped["the same cut is proposed for another error of the segment"] += 1
-            else:
-                proposals.append(proposal)
-            known.add(key)
+        proposals += wrong
     return proposals, dropped
 
 

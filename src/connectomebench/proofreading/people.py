@@ -31,7 +31,7 @@ from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 
 @dataclass(frozen=True)
 class Decided:
-    """A decision that was taken: what was asked, whether it was accepted, and by whom."""
+    """A decision that was taken: what was asked, whether it was accepted, and who decided."""
 
     judged: Judged
     accepted: bool

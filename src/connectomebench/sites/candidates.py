@@ -112,7 +112,7 @@ class Candidates:
     radii_nm
         float32, shape (n,): calibre of the segment there.
     kinds
-        Text, shape (n,): one of :data:`Kind`.
+        Text, shape (n,): one of :data:`Kind`; in proofreading also ``contact``, where two objects touch.
     scores
         float32, shape (n,): how pronounced it is, comparable within a kind: share of the calibre that is
         missing at a waist, ratio of the ways between parallel branches, degree of a branch point, 1 for an end, and

@@ -363,12 +363,28 @@ def split_action_sites(
     controls: ControlConfig,
     task: str = "split_action",
 ) -> LabelledSites:
-    """Label proposed cuts of fused segments: yes = the cut is good by the rule of :mod:`connectomebench.cuts`."""
+    """Label proposed cuts of fused segments: yes = the cut is good by the rule of :mod:`connectomebench.cuts`.
+
+    Bodies that are fused at two near places are two errors, and one cut may be proposed for both: it is asked about
+    once, and not at all where the rule calls it good in the cutout of one error and bad in that of the other.
+    """
     dropped: Counter[str] = Counter()
     yes: list[Site] = []
     no: list[Site] = []
+    verdicts: dict[tuple[int, Point], set[bool]] = {}
+    for proposal in proposals:
+        verdicts.setdefault((proposal.segment, proposal.place_nm), set()).add(proposal.verdict.good)
+    asked: set[tuple[int, Point]] = set()
     for proposal in proposals:
         place = proposal.place_nm
+        key = (proposal.segment, place)
+        if len(verdicts[key]) > 1:
+            dropped["the same cut is good at one error and bad at another"] += 1
+            continue
+        if key in asked:
+            dropped["the same cut is asked about at another error"] += 1
+            continue
+        asked.add(key)
         site = Site(
             task=task,
             location_nm=place,
