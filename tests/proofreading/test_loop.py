@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_graphs import chain
 
 from connectomebench.core.cut import ProposalConfig
@@ -14,13 +17,15 @@ from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Part, Site
 from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.cut_search import find_branches
-from connectomebench.proofreading.deciders import Judgement
+from connectomebench.proofreading.deciders import Judgement, edit_gain
+from connectomebench.proofreading.decision_log import Entry
 from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
 from connectomebench.proofreading.judged import Judged
 from connectomebench.proofreading.loop import LoopConfig, LoopResult, Round, apply_round, best_of_candidates
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
-from connectomebench.proofreading.truth_table import TruthTable
+from connectomebench.proofreading.truth_table import TruthTable, size_gain
+from connectomebench.review.review_state import ReviewState
 from connectomebench.sites.candidates import CandidateConfig
 
 
@@ -43,7 +48,7 @@ def judged(graph: SegmentationGraph, a: int, b: int, confidence: float, gain: fl
     )
     candidate = Candidate("end" if operation == "merge" else "branch", asked, 10.0)
     proposal = Proposal(operation, candidate, site, (a,), (b,), (at,), (at,), gain)
-    return Judged(proposal, Judgement(1.0), Judgement(confidence), confidence, 1)
+    return Judged(proposal, Judgement(1.0), Judgement(confidence), confidence, 1, confidence)
 
 
 def applied(graph: SegmentationGraph, every: list[Judged], limit: int | None = None) -> tuple[list[str], Counter[str]]:
@@ -138,11 +143,51 @@ def test_a_person_who_knows_accepts_what_is_right():
     graph = SegmentationGraph(chain([1, 2, 3]))
     proposals = [judged(graph, a, b, 0.9).proposal for a, b in ((1, 2), (0, 1), (0, 1))]
     curve = decide_rightly(graph, proposals, table)
-    # only the two halves of body 7 belong together: half of all voxels gain a bit, once
-    assert curve.gains.tolist() == [0, 0.5, 0.5] and curve.right == 1
+    # only the two halves of body 7 belong together: half of all voxels gain a bit; nobody is asked about them again
+    assert curve.gains.tolist() == [0, 0.5] and curve.right == 1
     assert graph.ids() == [1, 2, 3]
     assert curve.at(1.5) == 0.25 and curve.at(10) == 0.5
-    assert curve.area(3, 0.5) == pytest.approx(2 / 3) and Curve(np.zeros(0), 0).area(3, 0.5) == 0
+    assert curve.area(2, 0.5) == pytest.approx(1 / 2) and Curve(np.zeros(0), 0).area(3, 0.5) == 0
+    before, after = (curve.state("any", n, graph) for n in (1, 2))
+    assert not len(before.rows) and after.rows.tolist() == [0, 1] and after.decisions == 2
+
+
+def test_the_queue_is_ranked_again_after_every_accepted_edit():
+    # 0 and 1 are halves of one body, and 2 and 3 of another; 4 is alone
+    pieces = np.repeat([1, 2, 3, 4, 5], 4)
+    table = TruthTable.of_arrays(pieces, np.repeat([7, 7, 8, 8, 9], 4), 5)
+    graph = SegmentationGraph(chain([1, 2, 3, 4, 5]))
+    proposals = [judged(graph, a, b, 0.9).proposal for a, b in ((0, 1), (1, 2), (2, 3), (3, 4))]
+    curve = decide_rightly(graph, proposals, table, [0.5, 0.3, 0.45, 0.2])
+    # the first merge makes a larger object, so that its neighbour, less likely, now comes before the third
+    assert size_gain(8, 4, 20) * 0.3 < size_gain(4, 4, 20) * 0.45
+    assert [number for number, _ in curve.accepted] == [1, 2]
+    later = decide_rightly(graph, proposals, table, [0.5, 0.4, 0.45, 0.2])
+    assert size_gain(8, 4, 20) * 0.4 > size_gain(4, 4, 20) * 0.45
+    assert [number for number, _ in later.accepted] == [1, 3]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=25, deadline=None)
+def test_decisions_come_in_the_order_in_which_a_review_shows_them(seed):
+    rng = np.random.default_rng(seed)
+    n = 9
+    pieces, truth = np.arange(1, n + 1).repeat(4), np.sort(rng.integers(0, 4, n)).repeat(4) + 1
+    table = TruthTable.of_arrays(pieces, truth, n)
+    graph = SegmentationGraph(chain(list(range(1, n + 1))))
+    pairs = [*zip(range(n - 1), range(1, n), strict=True), (2, 5), (0, 7)]
+    own = [judged(graph, a, b, float(rng.uniform(0.1, 0.9)), gain=size_gain(1, 1, n)) for a, b in pairs]
+    curve = decide_rightly(graph, [one.proposal for one in own], table, [one.chance for one in own])
+    state = ReviewState(graph, [one.as_edit(graph) for one in own])
+    gains, total = [], 0.0
+    while waiting := state.waiting():
+        edit = waiting[0].edit
+        chosen = next(one.proposal for one in own if one.proposal.edit_id == edit.edit_id)
+        gain = edit_gain(state.graph, chosen, table)
+        total += max(gain, 0.0)
+        gains.append(total)
+        state.add(Entry("accept" if gain > 0 else "reject", "ada", edit.edit_id, 1.0, datetime.now(UTC).isoformat()))
+    assert curve.gains == pytest.approx(gains)
 
 
 def test_steps_are_scored_by_what_the_oracle_accepts():
@@ -154,7 +199,7 @@ def test_steps_are_scored_by_what_the_oracle_accepts():
         for one, p in zip((merge, cut), sure, strict=True):
             proposal = one.proposal
             round_.candidates.append((proposal.candidate, Judgement(0.9)))
-            round_.judged.append(Judged(proposal, Judgement(0.9), Judgement(p), p, 1))
+            round_.judged.append(Judged(proposal, Judgement(0.9), Judgement(p), p, 1, p))
     found = score_steps(LoopResult((asked,), (), ""), LoopResult((known,), (), ""), LoopConfig(0.7))
     assert found["identification"]["ends"] == {
         "asked": 1, "errors": 1, "recall": 1.0, "precision": 1.0, "false_positive_rate": None,

@@ -35,14 +35,33 @@ def test_a_useless_feature_is_left_and_a_useful_one_ranks():
     rng = np.random.default_rng(0)
     useful, useless = rng.normal(size=400), rng.normal(size=400)
     right = rng.random(400) < 1 / (1 + np.exp(-3 * useful))
-    learnt = calibrate(
-        np.stack([useless, useful], axis=1), right, np.arange(400) // 2, np.arange(400), np.arange(400), 0.9
-    )
+    numbers, alike = np.arange(400), np.ones(400)
+    learnt = calibrate(np.stack([useless, useful], axis=1), right, alike, numbers // 2, numbers, numbers, 0.9)
     assert learnt is not None and learnt.weights[1] > 2 > 0.4 > abs(learnt.weights[0])
     assert learnt.threshold is not None and learnt.precision is not None and learnt.precision >= 0.9
     assert learnt.edits >= 80 and learnt.right == right.sum()
-    numbers = np.arange(400)
-    assert calibrate(np.stack([useful], axis=1), np.zeros(400, bool), numbers, numbers, numbers, 0.9) is None
+    # edits that gain alike leave nothing to weigh
+    assert learnt.value_weights == pytest.approx(learnt.weights) and learnt.value_intercept == pytest.approx(
+        learnt.intercept
+    )
+    assert calibrate(np.stack([useful], axis=1), np.zeros(400, bool), alike, numbers, numbers, numbers, 0.9) is None
+
+
+def test_the_chance_of_an_expected_gain_follows_the_edits_that_gain_most():
+    rng = np.random.default_rng(2)
+    small, large = rng.normal(size=2000), rng.normal(size=2000)
+    # one cue tells small right edits from wrong ones, another the few large ones
+    gains = np.where(rng.random(2000) < 0.1, 100.0, 0.1)
+    right = rng.random(2000) < 1 / (1 + np.exp(-3 * np.where(gains > 1, large, small)))
+    numbers = np.arange(2000)
+    learnt = calibrate(np.stack([small, large], axis=1), right, gains, numbers, numbers, numbers, 0.9)
+    assert learnt is not None
+    assert learnt.weights[0] > 1 > abs(learnt.weights[1])
+    assert learnt.value_weights[1] > 1 > abs(learnt.value_weights[0])
+    # as often right as predicted, each counted by its gain
+    values = np.stack([small, large], axis=1)
+    chances = np.array([learnt.predict(row, learnt.value_weights, learnt.value_intercept) for row in values])
+    assert np.average(chances, weights=gains) == pytest.approx(np.average(right, weights=gains), abs=0.02)
 
 
 def test_a_merge_that_both_sides_propose_counts_once():
@@ -52,9 +71,10 @@ def test_a_merge_that_both_sides_propose_counts_once():
     # right merges are proposed from both ends, wrong ones from one
     twice = np.concatenate([np.arange(300), np.flatnonzero(right)])
     values, numbers = useful[twice, None], np.arange(len(twice))
-    once = calibrate(values, right[twice], twice, numbers, twice, 0.9)
+    alike = np.ones(len(twice))
+    once = calibrate(values, right[twice], alike, twice, numbers, twice, 0.9)
     assert once is not None and once.threshold is not None
-    doubled = calibrate(values, right[twice], twice, numbers, numbers, 0.9)
+    doubled = calibrate(values, right[twice], alike, twice, numbers, numbers, 0.9)
     assert doubled is not None and doubled.threshold is not None
     assert doubled.threshold < once.threshold and doubled.edits > once.edits
 

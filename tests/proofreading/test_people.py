@@ -6,7 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -351,11 +351,12 @@ def test_people_are_asked_about_corrections_alone():
 
 
 def test_edits_of_earlier_versions_are_read(by_models: Path, tmp_path: Path):
-    old = tmp_path / "edits.jsonl"
-    text = (by_models / "edits.jsonl").read_text()
-    assert ', "decided_by": ""}' in text
-    old.write_text(text.replace(', "decided_by": ""}', "}"))
-    assert read_edits(old) == read_edits(by_models / "edits.jsonl")
+    old, now = tmp_path / "edits.jsonl", by_models / "edits.jsonl"
+    lines = [json.loads(line) for line in now.read_text().splitlines()]
+    new = ("decided_by", "chance")
+    old.write_text("".join(json.dumps({k: v for k, v in one.items() if k not in new}) + "\n" for one in lines))
+    assert lines and all(set(new) < set(one) for one in lines)
+    assert read_edits(old) == [replace(edit, decided_by="", chance=None) for edit in read_edits(now)]
 
 
 def test_decisions_of_another_run_are_one_line(tmp_path: Path):

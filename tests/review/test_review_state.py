@@ -61,6 +61,17 @@ def test_values_follow_the_objects():
     assert frozenset({4, 5}) in parts(state) and frozenset({6, 7, 8, 9}) in parts(state)
 
 
+def test_values_count_with_the_chance_where_there_is_one():
+    queue = [replace(edit, chance=chance) for edit, chance in zip(QUEUE, (0.1, 0.2, None, 0.9), strict=True)]
+    state = ReviewState(SegmentationGraph(supervoxels()), queue)
+    values = {one.edit.edit_id: one.value for one in state.waiting()}
+    assert values[A] == pytest.approx(expected_gain(0.1, 240, 600))
+    assert values[C] == pytest.approx(expected_gain(0.4, 200, 160))
+    act(state, "accept", A)
+    values = {one.edit.edit_id: one.value for one in state.waiting()}
+    assert values[D] == pytest.approx(expected_gain(0.9, 160, 840))
+
+
 def test_undo_takes_back_exactly_the_last_decision_of_its_reviewer():
     state = fresh()
     begun = parts(state)

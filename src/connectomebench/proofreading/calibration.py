@@ -29,6 +29,9 @@ class OperationCalibration:
         Of the features.
     intercept
         Of the regression.
+    value_weights, value_intercept
+        Of a second regression, in which each correction counts as much as it gains if it is right: an expected gain is
+        a sum over bits, and few large objects hold most of them.
     threshold
         Edits from this confidence on reach the wanted precision; None: no threshold does.
     corrections, right
@@ -42,11 +45,18 @@ class OperationCalibration:
     mean: tuple[float, ...]
     scale: tuple[float, ...]
     intercept: float
+    value_weights: tuple[float, ...]
+    value_intercept: float
     threshold: float | None
     corrections: int
     right: int
     edits: int
     precision: float | None
+
+    def predict(self, values: NDArray[np.float64], weights: Sequence[float], intercept: float) -> float:
+        """Compute the probability that one of both regressions gives to :func:`features`."""
+        standard = (values - np.asarray(self.mean)) / np.asarray(self.scale)
+        return float(1 / (1 + np.exp(-(standard @ np.asarray(weights) + intercept))))
 
 
 @dataclass(frozen=True)
@@ -69,10 +79,26 @@ class Calibration:
         """Compute the probability that an edit is right; without anything learnt, the product of both answers."""
         own = self._of(proposal.operation)
         if own is None:
-            return (1.0 if identification is None else identification) * (1.0 if correction is None else correction)
-        values = features(proposal, identification, correction)
-        standard = (values - np.asarray(own.mean)) / np.asarray(own.scale)
-        return float(_logistic(standard @ np.asarray(own.weights) + own.intercept))
+            return combine(identification, correction)
+        return own.predict(features(proposal, identification, correction), own.weights, own.intercept)
+
+    def chance(self, proposal: Proposal, identification: float | None, correction: float | None) -> float:
+        """Compute the same for the expected gain of a decision, learnt with corrections weighted by what they gain."""
+        own = self._of(proposal.operation)
+        if own is None:
+            return combine(identification, correction)
+        return own.predict(features(proposal, identification, correction), own.value_weights, own.value_intercept)
+
+
+def combine(identification: float | None, correction: float | None) -> float:
+    """Combine two probabilities into the confidence of an edit.
+
+    Returns
+    -------
+    float
+        Their product: an edit is right if there is an error and this corrects it. None (not asked) counts as 1.
+    """
+    return (1.0 if identification is None else identification) * (1.0 if correction is None else correction)
 
 
 def features(proposal: Proposal, identification: float | None, correction: float | None) -> NDArray[np.float64]:
@@ -102,13 +128,10 @@ def _logit(p: float | None) -> float:
     return math.log(clipped / (1 - clipped))
 
 
-def _logistic(x: float | NDArray[np.float64]) -> float | NDArray[np.float64]:
-    return 1 / (1 + np.exp(-x))
-
-
 def calibrate(
     values: NDArray[np.float64],
     right: NDArray[np.bool_],
+    gains: NDArray[np.float64],
     groups: NDArray[np.int64],
     candidates: NDArray[np.int64],
     edits: NDArray[np.int64],
@@ -122,6 +145,8 @@ def calibrate(
         float64, shape (n, features): see :func:`features`.
     right
         bool, shape (n,).
+    gains
+        float64, shape (n,), above 0: bits that each gains if it is right.
     groups
         int64, shape (n,): corrections of one group are predicted by a regression that saw none of it.
     candidates
@@ -153,11 +178,14 @@ def calibrate(
     threshold, beyond, precision = choose_threshold(unseen[best], right[best], wanted_precision)
     scaler: Any = StandardScaler().fit(values)
     regression: Any = LogisticRegression().fit(scaler.transform(values), right)
+    valued: Any = LogisticRegression().fit(scaler.transform(values), right, gains / gains.mean())
     return OperationCalibration(
         tuple(regression.coef_[0].tolist()),
         tuple(scaler.mean_.tolist()),
         tuple(scaler.scale_.tolist()),
         float(regression.intercept_[0]),
+        tuple(valued.coef_[0].tolist()),
+        float(valued.intercept_[0]),
         threshold,
         len(right),
         int(right.sum()),

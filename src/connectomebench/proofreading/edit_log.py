@@ -43,8 +43,8 @@ class Edit:
     identification, correction
         P(yes) of either model; None where it was not asked.
     value
-        Expected gain of a decision on it, bits of variation of information: confidence times the change that a right
-        edit of objects of these sizes makes.
+        Expected gain of a decision on it, bits of variation of information: the chance that it is right times the
+        change that a right edit of objects of these sizes makes.
     candidate
         Kind of candidate that led to it: end, contact, branch, waist or parallel.
     evidence
@@ -53,6 +53,10 @@ class Edit:
         Link to the place.
     decided_by
         Name of the person who accepted it; empty where models decided, or nobody has.
+    chance
+        Probability that ``value`` counts with; see
+        :meth:`connectomebench.proofreading.calibration.Calibration.chance`. None: the confidence, as in logs of earlier
+        versions.
     """
 
     edit_id: str
@@ -73,6 +77,7 @@ class Edit:
     evidence: tuple[str, ...] = ()
     neuroglancer: str = field(default="", compare=False)
     decided_by: str = ""
+    chance: float | None = None
 
     def as_line(self) -> str:
         """Return the edit as one line of JSON."""
@@ -88,7 +93,7 @@ def parse_edit(line: str | bytes, where: str) -> Edit:
         If it is not one; ``where`` names it in the message.
     """
     try:
-        raw = {"decided_by": "", **json.loads(line)}  # logs of earlier versions do not have it
+        raw = {"decided_by": "", "chance": None, **json.loads(line)}  # logs of earlier versions do not have them
         values = {f.name: _tuples(raw[f.name]) for f in fields(Edit)}
         inexact = next((n for n in _IDS if not all(type(one) is int for one in values[n])), None)
     except (ValueError, KeyError, TypeError, RecursionError):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -21,10 +22,11 @@ from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.score_files import ChangedState, changed_state
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.truth_table import TruthTable, part_of
+from connectomebench.proofreading.truth_table import TruthTable, gain_if_right, part_of
 
 RANDOM_ORDERS = 10
 FIRST_SHARE = 0.3  # of the decisions
+_SURE = 2.0  # the truth overrules any edit
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -39,13 +41,13 @@ class Curve:
         person decides each rightly.
     right
         Decisions that accept an edit.
-    states
-        What the segmentation is like after some of the decisions.
+    accepted
+        The accepted proposals, each after the number of its decision, from 1.
     """
 
     gains: NDArray[np.float64]
     right: int
-    states: tuple[ChangedState, ...] = ()
+    accepted: tuple[tuple[int, Proposal], ...] = ()
 
     def at(self, decisions: float) -> float:
         """Return the gain after a number of decisions; beyond the last one it stays."""
@@ -59,47 +61,106 @@ class Curve:
             return 0.0
         return float(np.mean([self.at(n) for n in range(1, decisions + 1)])) / whole
 
+    def state(self, name: str, decisions: int, graph: SegmentationGraph) -> ChangedState:
+        """Return what the objects are after a number of decisions that began with a graph."""
+        state = graph.copy()
+        for number, proposal in self.accepted:
+            if number <= decisions:
+                _make(state, proposal)
+        return changed_state(name, decisions, graph.objects, state.objects)
+
+
+def _make(state: SegmentationGraph, proposal: Proposal) -> None:
+    if proposal.operation == "merge":
+        state.merge(proposal.sources[0], proposal.sinks[0], _SURE)
+    else:
+        state.split(proposal.sources, proposal.sinks, _SURE)
+
+
+def _in_order(state: SegmentationGraph, proposals: Sequence[Proposal]) -> Iterator[Proposal]:
+    """Yield proposals in their order, those that can still be made when their turn comes."""
+    for one in proposals:
+        if gain_if_right(state, one.operation, one.sources, one.sinks, _SURE) is not None:
+            yield one
+
+
+class _Queue:
+    """Proposals that can still be made, the largest expected gain with the objects of the moment first."""
+
+    def __init__(self, state: SegmentationGraph, proposals: Sequence[Proposal], chances: Sequence[float]) -> None:
+        self._state, self._proposals, self._chances = state, proposals, chances
+        self._heap: list[tuple[float, str, int, int]] = []
+        self._version = [0] * len(proposals)
+        self._of_object: dict[int, set[int]] = {}
+        for i in range(len(proposals)):
+            self._put(i)
+
+    def _put(self, i: int) -> None:
+        """Rank a proposal with the objects as they are; one that can no longer be made is left out."""
+        proposal, state = self._proposals[i], self._state
+        for row in (*proposal.sources, *proposal.sinks):
+            self._of_object.setdefault(int(state.objects[row]), set()).add(i)
+        self._version[i] += 1
+        if self._version[i] == 1 and proposal.operation == "split":
+            gain: float | None = proposal.gain  # as it was proposed: no need to compute the cut again
+        else:
+            gain = gain_if_right(state, proposal.operation, proposal.sources, proposal.sinks, _SURE)
+        if gain is not None:
+            heapq.heappush(self._heap, (-self._chances[i] * gain, proposal.edit_id, i, self._version[i]))
+
+    def __iter__(self) -> Iterator[Proposal]:
+        while self._heap:
+            _, _, i, version = heapq.heappop(self._heap)
+            if version == self._version[i]:
+                self._version[i] = 0  # decided
+                yield self._proposals[i]
+
+    def changed(self, objects: Collection[int]) -> None:
+        """Rank again what concerned objects that are gone."""
+        touched = set().union(*(self._of_object.pop(one, set()) for one in objects))
+        for i in sorted(touched):
+            if self._version[i]:
+                self._put(i)
+
 
 def decide_rightly(
     graph: SegmentationGraph,
     proposals: Sequence[Proposal],
     table: TruthTable,
-    order: str = "",
-    keep: Collection[int] = (),
+    chances: Sequence[float] | None = None,
 ) -> Curve:
-    """Decide proposals in order as a person who knows the truth, on a copy of the graph.
+    """Decide proposals as a person who knows the truth, on a copy of the graph.
+
+    A proposal that can no longer be made, because its objects are one already, is no decision: it leaves the queue, as
+    it does in a review.
 
     Parameters
     ----------
     graph
         Before any decision.
     proposals
-        In this order.
+        In this order, unless there are chances.
     table
         The truth.
-    order, keep
-        Keep the states after these numbers of decisions, under this name.
-
-    Returns
-    -------
-    Curve
-        A proposal that has become void (its objects are one already) costs a decision and gains nothing.
+    chances
+        Probability of each that it is right: after every accepted one, what has the largest expected gain with the
+        objects as they are then comes next, as in a review.
     """
     state = graph.copy()
-    gains, total, right, kept = [], 0.0, 0, []
-    for n, proposal in enumerate(proposals, 1):
+    queue = None if chances is None else _Queue(state, proposals, chances)
+    gains: list[float] = []
+    total, accepted = 0.0, []
+    for proposal in queue or _in_order(state, proposals):
         gain = edit_gain(state, proposal, table)
         if gain > 0:
-            if proposal.operation == "merge":
-                state.merge(proposal.sources[0], proposal.sinks[0], 2.0)
-            else:
-                state.split(proposal.sources, proposal.sinks, 2.0)
+            objects = {int(state.objects[row]) for row in (*proposal.sources, *proposal.sinks)}
+            _make(state, proposal)
+            if queue is not None:
+                queue.changed(objects)
             total += gain
-            right += 1
+            accepted.append((len(gains) + 1, proposal))
         gains.append(total)
-        if n in keep:
-            kept.append(changed_state(order, n, graph.objects, state.objects))
-    return Curve(np.asarray(gains, np.float64), right, tuple(kept))
+    return Curve(np.asarray(gains, np.float64), len(accepted), tuple(accepted))
 
 
 def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: Place, table: TruthTable) -> Curve:
@@ -115,11 +176,11 @@ def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: 
             continue
         a, b = int(graph.rows(first)[0]), int(graph.rows(second)[0])
         try:
-            gain = table.merge_gain(state, *state.check_merge(a, b, 2.0))
+            gain = table.merge_gain(state, *state.check_merge(a, b, _SURE))
         except EditRefused:
-            gain = 0.0
+            continue
         if gain > 0:
-            state.merge(a, b, 2.0)
+            state.merge(a, b, _SURE)
             total += gain
             right += 1
         gains.append(total)
@@ -164,18 +225,16 @@ def value_against_effort(
         (``random_0`` and on).
     """
     pool = list(best_of_candidates(result.rounds[0].judged).values())
-    pool.sort(key=lambda one: (-one.value, one.proposal.edit_id))
+    pool.sort(key=lambda one: one.proposal.edit_id)
     proposals = [one.proposal for one in pool]
-    n = len(proposals)
     rng = np.random.default_rng(seed)
-    orders = [rng.permutation(n) for _ in range(RANDOM_ORDERS)]
-    keep = either_side(n)
-    curves = {"expected_gain": decide_rightly(graph, proposals, table, "expected_gain", keep)}
-    shuffled = [
-        decide_rightly(graph, [proposals[i] for i in order], table, f"random_{number}", keep)
-        for number, order in enumerate(orders)
-    ]
-    curves["random"] = Curve(np.mean([c.gains for c in shuffled], axis=0), round(np.mean([c.right for c in shuffled])))
+    orders = [rng.permutation(len(pool)) for _ in range(RANDOM_ORDERS)]
+    curves = {"expected_gain": decide_rightly(graph, proposals, table, [one.chance for one in pool])}
+    shuffled = [decide_rightly(graph, [proposals[i] for i in order], table) for order in orders]
+    n = len(curves["expected_gain"].gains)
+    longest = max(len(curve.gains) for curve in shuffled)
+    mean = [np.mean([curve.at(decisions) for curve in shuffled]) for decisions in range(1, longest + 1)]
+    curves["random"] = Curve(np.asarray(mean, np.float64), round(np.mean([c.right for c in shuffled])))
     curves["largest_contact"] = largest_contacts_first(graph, contacts, place, table)
 
     def share(bits: float) -> float | None:
@@ -192,7 +251,9 @@ def value_against_effort(
         }
         for name, curve in curves.items()
     }
-    return summary, curves, [state for curve in (curves["expected_gain"], *shuffled) for state in curve.states]
+    named = {"expected_gain": curves["expected_gain"], **{f"random_{i}": curve for i, curve in enumerate(shuffled)}}
+    states = [curve.state(name, at, graph) for name, curve in named.items() for at in either_side(n)]
+    return summary, curves, states
 
 
 def either_side(decisions: int) -> tuple[int, int]:

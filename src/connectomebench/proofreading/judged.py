@@ -24,6 +24,9 @@ class Judged:
         Both together; see :class:`connectomebench.proofreading.loop.LoopConfig`.
     round
         Round in which it was judged.
+    chance
+        Probability that its expected gain counts with; see
+        :meth:`connectomebench.proofreading.calibration.Calibration.chance`.
     decided_by, decided_id
         Who accepted it, and the edit that this person was shown; empty where models decide, or nobody has yet.
     """
@@ -33,6 +36,7 @@ class Judged:
     correction: Judgement
     confidence: float
     round: int
+    chance: float
     decided_by: str = ""
     decided_id: str = ""
 
@@ -48,8 +52,8 @@ class Judged:
 
     @property
     def value(self) -> float:
-        """Expected gain of a decision, bits: confidence times the gain of a right edit."""
-        return self.confidence * self.proposal.gain
+        """Expected gain of a decision, bits: its chance times the gain of a right edit."""
+        return self.chance * self.proposal.gain
 
     def as_edit(self, graph: SegmentationGraph, neuroglancer: str = "") -> Edit:
         """Return it as an edit of the current objects."""
@@ -74,4 +78,5 @@ class Judged:
             evidence=self.correction.evidence,
             neuroglancer=neuroglancer,
             decided_by=self.decided_by,
+            chance=self.chance,
         )

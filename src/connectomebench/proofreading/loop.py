@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.proofreading.calibration import Calibration
+from connectomebench.proofreading.calibration import Calibration, combine
 from connectomebench.proofreading.deciders import NOT_ASKED, Decider, Judgement
 from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.finder import Finder, FoundPlaces
@@ -57,6 +57,12 @@ class LoopConfig:
         if self.calibration is None:
             return combine(identification, correction)
         return self.calibration.confidence(proposal, identification, correction)
+
+    def chance(self, proposal: Proposal, identification: float | None, correction: float | None) -> float:
+        """Compute the probability that the expected gain of a decision counts with."""
+        if self.calibration is None:
+            return combine(identification, correction)
+        return self.calibration.chance(proposal, identification, correction)
 
     def __post_init__(self) -> None:
         for name in ("min_confidence", "min_identification"):
@@ -112,17 +118,6 @@ class LoopResult:
     def waiting(self) -> int:
         """How many of those that are left a person must decide."""
         return sum(one.waits for one in self.pending)
-
-
-def combine(identification: float | None, correction: float | None) -> float:
-    """Combine two probabilities into the confidence of an edit.
-
-    Returns
-    -------
-    float
-        Their product: an edit is right if there is an error and this corrects it. None (not asked) counts as 1.
-    """
-    return (1.0 if identification is None else identification) * (1.0 if correction is None else correction)
 
 
 def run_loop(
@@ -286,8 +281,9 @@ def _judge_kind(
     judgements = decider.correct(proposals, places.source, graph)
     for proposal, identification, correction in zip(proposals, identified, judgements, strict=True):
         if correction.probability is not None or correction.waits:
-            confidence = rules.confidence(proposal, identification.probability, correction.probability)
-            current.judged.append(Judged(proposal, identification, correction, confidence, current.number))
+            answers_of = identification.probability, correction.probability
+            confidence, chance = rules.confidence(proposal, *answers_of), rules.chance(proposal, *answers_of)
+            current.judged.append(Judged(proposal, identification, correction, confidence, current.number, chance))
         else:
             current.dropped["no answer to the question of a correction"] += 1
 

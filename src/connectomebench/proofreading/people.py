@@ -161,6 +161,7 @@ class People:
                         one.judged,
                         proposal=proposal,
                         confidence=PERSON,
+                        chance=PERSON,
                         round=number,
                         decided_by=one.by,
                         decided_id=edit_id,

@@ -12,7 +12,7 @@ from scipy.sparse import coo_array, csr_array
 
 from connectomebench.execution.runner import Runner
 from connectomebench.proofreading.place import Place, PlaceSpec
-from connectomebench.proofreading.segmentation_graph import SegmentationGraph, SplitPlan
+from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph, SplitPlan
 
 
 def bits(counts: NDArray[Any] | float) -> Any:
@@ -180,3 +180,35 @@ class TruthTable:
 def size_gain(first: float, second: float, total: float) -> float:
     """Compute the change of the variation of information when two pure objects of these sizes are one or two, bits."""
     return float(bits(first + second) - bits(first) - bits(second)) / max(total, 1.0)
+
+
+def gain_if_right(
+    graph: SegmentationGraph, operation: str, sources: Sequence[int], sinks: Sequence[int], confidence: float
+) -> float | None:
+    """Compute what an edit of the objects as they are now gains if it is right and they are pure, bits.
+
+    Parameters
+    ----------
+    graph
+        The objects.
+    operation
+        ``merge`` or ``split``.
+    sources, sinks
+        Rows of the supervoxels that it names.
+    confidence
+        Of the edit; see :meth:`.SegmentationGraph.merge`.
+
+    Returns
+    -------
+    float or None
+        None where the edit can no longer be made.
+    """
+    try:
+        if operation == "merge":
+            sizes = [float(graph.voxels(one)) for one in graph.check_merge(sources[0], sinks[0], confidence)]
+        else:
+            plan = graph.plan_split(sources, sinks, confidence)
+            sizes = [float(graph.supervoxels.voxels[rows].sum()) for rows in (plan.source_rows, plan.sink_rows)]
+    except EditRefused:
+        return None
+    return size_gain(sizes[0], sizes[1], float(graph.total_voxels))

@@ -86,6 +86,7 @@ def _of(judged: list[Judged], operation: str, right: dict[str, bool], wanted: fl
     return calibrate(
         np.stack([features(one.proposal, one.identification.probability, one.correction.probability) for one in own]),
         np.array([right[one.proposal.edit_id] for one in own]),
+        np.array([one.proposal.gain for one in own], np.float64),
         np.array([group_of(one.proposal.site.segment_ids) for one in own], np.int64),
         np.array(
             [candidates.setdefault(site_key(one.proposal.candidate.site), len(candidates)) for one in own], np.int64

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
-
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.decision_log import PERSON, Decisions, Entry
 from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
-from connectomebench.proofreading.truth_table import size_gain
+from connectomebench.proofreading.truth_table import gain_if_right
 
 OPEN_S = 300.0
 """How long an edit that one reviewer looks at is shown to others last, s."""
@@ -76,7 +74,7 @@ class ReviewState:
         self.reviewed = self._log.reviewed
         self.taken: set[str] = set()
         self._taken_at: list[int] = []
-        self._values: dict[str, tuple[tuple[int, ...], float]] = {}
+        self._values: dict[str, tuple[tuple[int, ...], float | None]] = {}
 
     def take_at(self, counts: Sequence[int]) -> None:
         """Say after how many entries of the log the run took the decisions: these stay, and the run applies them."""
@@ -194,22 +192,11 @@ class ReviewState:
             return edit.value  # as it was proposed: no need to compute the cut again
         known = self._values.get(edit.edit_id)
         if known is None or known[0] != held:
-            known = self._values[edit.edit_id] = (held, self._gain(edit))
-        return None if known[1] < 0 else edit.confidence * known[1]
-
-    def _gain(self, edit: Edit) -> float:
-        """Return the gain of a right edit of the objects as they are, bits; -1 where it would be refused."""
-        graph, voxels = self.graph, self.graph.supervoxels.voxels
-        a, b = ([one - 1 for one in side] for side in (edit.source_supervoxels, edit.sink_supervoxels))
-        try:
-            if edit.operation == "merge":
-                sizes = [graph.voxels(one) for one in graph.check_merge(a[0], b[0], PERSON)]
-            else:
-                plan = graph.plan_split(a, b, PERSON)
-                sizes = [int(voxels[side].sum()) for side in (plan.source_rows, plan.sink_rows)]
-        except EditRefused:
-            return -1.0
-        return size_gain(float(sizes[0]), float(sizes[1]), float(np.sum(voxels)))
+            sources, sinks = ([one - 1 for one in side] for side in (edit.source_supervoxels, edit.sink_supervoxels))
+            gain = gain_if_right(graph, edit.operation, sources, sinks, PERSON)
+            known = self._values[edit.edit_id] = (held, gain)
+        chance = edit.confidence if edit.chance is None else edit.chance
+        return None if known[1] is None else chance * known[1]
 
     def decided(self, reviewer: str | None = None) -> dict[str, str]:
         """Return edit -> verdict: those that count, or those of one reviewer."""
