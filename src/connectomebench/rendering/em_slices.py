@@ -116,7 +116,7 @@ def untinted(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     plain = picture.copy()
     for _, grey, tinted in _tints(picture):
-        plain[tinted] = np.clip(grey[tinted], 0, 255)
+        plain[tinted] = np.clip(grey, 0, 255)
     return plain
 
 
@@ -145,19 +145,25 @@ def swap_tints(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """
     swapped = picture.copy()
     for (_, grey, tinted), colour in zip(_tints(picture), reversed(_TINTS), strict=True):
-        swapped[tinted] = _tint(grey[tinted], colour)
+        swapped[tinted] = _tint(grey, colour)
     return swapped
 
 
 def _tints(picture: NDArray[np.uint8]) -> list[tuple[RGB, NDArray[np.floating], NDArray[np.bool_]]]:
-    """Find the pixels of each tint: colour, grey values below it, shape (rows, columns, 1), and where it is."""
-    values = picture.astype(np.float32)
+    """Find the pixels of each tint: colour, grey values below them, shape (pixels, 1), and where they are."""
+    red, green, blue = np.moveaxis(picture.astype(np.int16), 2, 0)
+    to_green, to_blue = red - green, red - blue
     found = []
     for colour in _TINTS:
-        grey = np.round((values - np.array(colour) * TINT).mean(axis=2) / (1 - TINT))[..., None]
-        tinted = (np.abs(_tint(grey, colour) - values) <= 1).all(axis=2)
+        # a tint adds the same to every grey value, so that few pixels need a closer look
+        r, g, b = (round(channel * TINT) for channel in colour)
+        tinted = (np.abs(to_green - (r - g)) <= 4) & (np.abs(to_blue - (r - b)) <= 4)
+        values = picture[tinted].astype(np.float64)
+        grey = np.round((values - np.array(colour) * TINT).mean(axis=1) / (1 - TINT))[:, None]
         # rounding may leave the scale by 1; what is further off is another colour
-        found.append((colour, grey, tinted & (grey[..., 0] >= -1) & (grey[..., 0] <= 256)))
+        own = (np.abs(_tint(grey, colour) - values) <= 1).all(axis=1) & (grey[:, 0] >= -1) & (grey[:, 0] <= 256)
+        tinted[tinted] = own
+        found.append((colour, grey[own], tinted))
     return found
 
 
