@@ -68,6 +68,10 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+# json.dumps would make one for every value
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def content_key(*parts: Any) -> str:
     """Hash values into a cache key: 32 hex digits of SHA-256.
 
@@ -84,7 +88,7 @@ def content_key(*parts: Any) -> str:
             digest.update(f"array:{part.dtype.str}{part.shape}".encode())
             digest.update(np.ascontiguousarray(part).data)
         else:
-            digest.update(b"json:" + json.dumps(part, sort_keys=True, separators=(",", ":")).encode())
+            digest.update(b"json:" + _CANONICAL.encode(part).encode())
         digest.update(b"\0")
     return digest.hexdigest()[:32]
 

@@ -19,7 +19,7 @@ from connectomebench.proofreading.deciders import AblatedDecider, Decider, Oracl
 from connectomebench.proofreading.finder import BlockFinder, FoundPlaces
 from connectomebench.proofreading.loop import LoopConfig, run_loop
 from connectomebench.proofreading.place import Place, block_source
-from connectomebench.proofreading.proposals import Candidate, Proposal, make_candidates, make_merges, site_key
+from connectomebench.proofreading.proposals import Candidate, Proposal, make_candidates, make_merges
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, SplitPlan, Supervoxels
 from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.sites.candidates import Candidates
@@ -72,8 +72,8 @@ class TruthFinder:
             dropped["truth: no contact near the place"] += len(pairs) - len(proposals)
         found_spots = _candidates(spots, "branch")
         at_spots = make_candidates(found_spots, "merge_error_identification", self.place)
-        branches = {site_key(one.site): self._branches(one, graph, state.key) for one in at_spots}
-        distinct = {site_key(one.site): one for one in at_spots}
+        branches = {one.key: self._branches(one, graph, state.key) for one in at_spots}
+        distinct = {one.key: one for one in at_spots}
         return FoundPlaces(source, state, tuple(proposals), tuple(distinct.values()), branches)
 
     def cuts(  # noqa: D102

@@ -21,7 +21,6 @@ from connectomebench.proofreading.proposals import (
     make_candidates,
     make_merges,
     make_split,
-    site_key,
 )
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.sources.volumes.volume_source import VolumeSource
@@ -153,8 +152,8 @@ class BlockFinder:
             merges += make_merges(found, make_candidates(found.ends, end_task, self.place), graph, self.place)
             own = make_candidates(found.spots, "merge_error_identification", self.place)
             for spot, seeds in zip(own, found.branches, strict=True):
-                spots[site_key(spot.site)] = spot
-                branches[site_key(spot.site)] = seeds
+                spots[spot.key] = spot
+                branches[spot.key] = seeds
         merges = _one_contact_a_pair(merges)
         places = FoundPlaces(source, state, tuple(merges), tuple(spots.values()), branches)
         if changed is None:
@@ -167,7 +166,7 @@ class BlockFinder:
     def cuts(  # noqa: D102
         self, places: FoundPlaces, spots: Sequence[Candidate], graph: SegmentationGraph, dropped: Counter[str]
     ) -> list[list[Proposal]]:
-        keys = [site_key(one.site) for one in spots]
+        keys = [one.key for one in spots]
         kept = self._first_cuts if self._first is not None and self._first[1].state == places.state else {}
         missing = [i for i, key in enumerate(keys) if key not in kept]
         fresh = self.search(places.state, [(spots[i], places.branches[keys[i]]) for i in missing])
@@ -196,8 +195,7 @@ class BlockFinder:
             group = order[start : start + _SPOTS_A_JOB]
             groups.append(group)
             own = tuple(
-                Spot(site_key(c.site), c.site.segment_ids[0], c.site.location_nm, seeds)
-                for c, seeds in (spots[i] for i in group)
+                Spot(c.key, c.site.segment_ids[0], c.site.location_nm, seeds) for c, seeds in (spots[i] for i in group)
             )
             jobs.append(CutJob(state, own))
         made: dict[int, tuple[list[FoundCut], Counter[str]]] = {}

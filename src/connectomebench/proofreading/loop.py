@@ -14,7 +14,7 @@ from connectomebench.proofreading.edit_log import Edit, apply_edit
 from connectomebench.proofreading.finder import Finder, FoundPlaces
 from connectomebench.proofreading.judged import Judged
 from connectomebench.proofreading.people import People
-from connectomebench.proofreading.proposals import Candidate, Proposal, site_key, what_is_done
+from connectomebench.proofreading.proposals import Candidate, Proposal, what_is_done
 from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
 
 _log = logging.getLogger(__name__)
@@ -232,16 +232,16 @@ def judge_once(
     places = finder.find(graph, decider.end_task, operations, changed, current.dropped)
     by_end: dict[str, list[Proposal]] = {}
     for merge in places.merges:
-        by_end.setdefault(site_key(merge.candidate.site), []).append(merge)
+        by_end.setdefault(merge.candidate.key, []).append(merge)
 
     def merges(some: Sequence[Candidate]) -> list[list[Proposal]]:
-        return [by_end[site_key(one.site)] for one in some]
+        return [by_end[one.key] for one in some]
 
     def splits(some: Sequence[Candidate]) -> list[list[Proposal]]:
         return finder.cuts(places, some, graph, current.dropped)
 
     # ends that have a partner, each once
-    ends = list({site_key(merge.candidate.site): merge.candidate for merge in places.merges}.values())
+    ends = list({merge.candidate.key: merge.candidate for merge in places.merges}.values())
     if "merge" in operations:
         _judge_kind(decider, rules, current, ends, merges, places, graph, settled)
     if "split" in operations:
@@ -292,7 +292,7 @@ def best_of_candidates(judged: Iterable[Judged]) -> dict[Hashable, Judged]:
     """Keep the most confident correction of each candidate, and of those that ask the same question."""
     best: dict[str, Judged] = {}
     for one in judged:
-        key = site_key(one.proposal.candidate.site)
+        key = one.proposal.candidate.key
         if key not in best or one.confidence > best[key].confidence:
             best[key] = one
     distinct: dict[Hashable, Judged] = {}

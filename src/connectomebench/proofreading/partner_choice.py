@@ -46,7 +46,7 @@ def partner_choices(proposals: Sequence[Proposal]) -> list[PartnerChoice]:
     """
     by_end: dict[str, list[int]] = {}
     for row, proposal in enumerate(proposals):
-        by_end.setdefault(site_key(proposal.candidate.site), []).append(row)
+        by_end.setdefault(proposal.candidate.key, []).append(row)
     choices = []
     for rows in by_end.values():
         end = proposals[rows[0]].candidate.site

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -37,6 +38,11 @@ class Candidate:
     kind: str
     site: Site
     radius_nm: float
+
+    @cached_property
+    def key(self) -> str:
+        """:func:`site_key` of its question."""
+        return site_key(self.site)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Proposal:
     contact: float = 0.0
     cues: tuple[float, float, float, float, float] = (0.0, 0.0, 0.0, 0.0, 0.0)
 
-    @property
+    @cached_property
     def edit_id(self) -> str:
         """Hash of what is edited, 16 hex digits."""
         return content_key(self.operation, sorted([list(self.sources), list(self.sinks)]), self.site.segment_ids)[:16]

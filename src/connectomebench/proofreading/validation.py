@@ -15,7 +15,7 @@ from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.judged import Judged
 from connectomebench.proofreading.loop import LoopConfig, Round, judge_once
 from connectomebench.proofreading.place import Place
-from connectomebench.proofreading.proposals import site_key, what_is_done
+from connectomebench.proofreading.proposals import what_is_done
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.truth_table import TruthTable
 
@@ -88,9 +88,7 @@ def _of(judged: list[Judged], operation: str, right: dict[str, bool], wanted: fl
         np.array([right[one.proposal.edit_id] for one in own]),
         np.array([one.proposal.gain for one in own], np.float64),
         np.array([group_of(one.proposal.site.segment_ids) for one in own], np.int64),
-        np.array(
-            [candidates.setdefault(site_key(one.proposal.candidate.site), len(candidates)) for one in own], np.int64
-        ),
+        np.array([candidates.setdefault(one.proposal.candidate.key, len(candidates)) for one in own], np.int64),
         np.array([edits.setdefault(what_is_done(one.proposal), len(edits)) for one in own], np.int64),
         wanted,
     )
