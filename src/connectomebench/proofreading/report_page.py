@@ -119,12 +119,14 @@ def _figure(curves: Mapping[str, Curve], scores: Mapping[str, Any]) -> Markup:
     figure = Figure(figsize=(5.6, 3.2), facecolor=PAGE, layout="constrained")
     axes = figure.add_subplot()
     tidy(axes)
+    highest = 1.0
     for name, (title, colour, style) in _ORDERS.items():
         x = np.unique(np.linspace(0, n, 200))
         y = [curves[name].at(v) / whole if whole else 0.0 for v in x]
+        highest = max(highest, *y)
         axes.plot(x, y, color=colour, linestyle=style, linewidth=2, label=title)
     axes.set_xlim(0, n)
-    axes.set_ylim(0, 1.02)
+    axes.set_ylim(0, 1.02 * highest)
     axes.set_xlabel("decisions", color=INK, fontsize=10)
     axes.set_ylabel("share of the oracle's gain", color=INK, fontsize=10)
     axes.legend(frameon=False, fontsize=8.5, labelcolor=INK)

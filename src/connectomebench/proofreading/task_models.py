@@ -216,13 +216,15 @@ def _load(task: str, entry: ModelEntry, base: Path) -> tuple[Model, tuple[ModelR
 def missing_steps(models: Mapping[str, TaskModel]) -> list[str]:
     """Say which steps are left out because no model does them; one line each."""
     lines = []
-    if not any(task in models for task in END_TASKS):
-        lines.append(f"no model of {END_TASKS[0]}: every end of an object goes to correction")
-    if not any(task in models for task in SPOT_TASKS):
-        lines.append(f"no model of {SPOT_TASKS[1]}: every place of a possible merge error goes to correction")
-    for operation, tasks in CORRECTION_TASKS.items():
+    for operation, judging, first, missing in (
+        ("merge", END_TASKS, END_TASKS[0], "every end of an object goes to correction"),
+        ("split", SPOT_TASKS, SPOT_TASKS[1], "every place of a possible merge error goes to correction"),
+    ):
+        tasks = CORRECTION_TASKS[operation]
         if not any(task in models for task in tasks):
             lines.append(f"no model of {' or '.join(tasks)}: no {operation}s are proposed")
+        elif not any(task in models for task in judging):
+            lines.append(f"no model of {first}: {missing}")
     merging = "chooses among partners" if CHOICE_TASK in models else "judges merges"
     for tasks, does in (
         (SPOT_TASKS, "judges places of merge errors"),
