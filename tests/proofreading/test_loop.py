@@ -147,6 +147,8 @@ def test_a_person_who_knows_accepts_what_is_right():
     assert curve.gains.tolist() == [0, 0.5] and curve.right == 1
     assert graph.ids() == [1, 2, 3]
     assert curve.at(1.5) == 0.25 and curve.at(10) == 0.5
+    assert curve.first(1).tolist() == [0] and curve.first(4).tolist() == [0, 0.5, 0.5, 0.5]
+    assert Curve(np.zeros(0), 0).first(2).tolist() == [0, 0] and Curve(np.zeros(0), 0).at(3) == 0
     assert curve.area(2, 0.5) == pytest.approx(1 / 2) and Curve(np.zeros(0), 0).area(3, 0.5) == 0
     before, after = (curve.state("any", n, graph) for n in (1, 2))
     assert not len(before.rows) and after.rows.tolist() == [0, 1] and after.decisions == 2

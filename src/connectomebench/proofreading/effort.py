@@ -51,15 +51,18 @@ class Curve:
 
     def at(self, decisions: float) -> float:
         """Return the gain after a number of decisions; beyond the last one it stays."""
-        if not len(self.gains):
-            return 0.0
         return float(np.interp(decisions, np.arange(len(self.gains) + 1), np.append(0.0, self.gains)))
+
+    def first(self, decisions: int) -> NDArray[np.float64]:
+        """Return the gain after each of the first decisions, shape (decisions,)."""
+        last = self.gains[-1:] if len(self.gains) else np.zeros(1)
+        return np.append(self.gains[:decisions], np.repeat(last, max(decisions - len(self.gains), 0)))
 
     def area(self, decisions: int, whole: float) -> float:
         """Return the mean share of a whole gain over the first decisions: 1 if the first one brought all of it."""
         if not decisions or whole <= 0:
             return 0.0
-        return float(np.mean([self.at(n) for n in range(1, decisions + 1)])) / whole
+        return float(self.first(decisions).mean()) / whole
 
     def state(self, name: str, decisions: int, graph: SegmentationGraph) -> ChangedState:
         """Return what the objects are after a number of decisions that began with a graph."""
@@ -233,8 +236,8 @@ def value_against_effort(
     shuffled = [decide_rightly(graph, [proposals[i] for i in order], table) for order in orders]
     n = len(curves["expected_gain"].gains)
     longest = max(len(curve.gains) for curve in shuffled)
-    mean = [np.mean([curve.at(decisions) for curve in shuffled]) for decisions in range(1, longest + 1)]
-    curves["random"] = Curve(np.asarray(mean, np.float64), round(np.mean([c.right for c in shuffled])))
+    mean = np.mean([curve.first(longest) for curve in shuffled], axis=0)
+    curves["random"] = Curve(mean, round(np.mean([c.right for c in shuffled])))
     curves["largest_contact"] = largest_contacts_first(graph, contacts, place, table)
 
     def share(bits: float) -> float | None:

@@ -281,8 +281,8 @@ def _judge_kind(
     judgements = decider.correct(proposals, places.source, graph)
     for proposal, identification, correction in zip(proposals, identified, judgements, strict=True):
         if correction.probability is not None or correction.waits:
-            answers_of = identification.probability, correction.probability
-            confidence, chance = rules.confidence(proposal, *answers_of), rules.chance(proposal, *answers_of)
+            both = identification.probability, correction.probability
+            confidence, chance = rules.confidence(proposal, *both), rules.chance(proposal, *both)
             current.judged.append(Judged(proposal, identification, correction, confidence, current.number, chance))
         else:
             current.dropped["no answer to the question of a correction"] += 1
