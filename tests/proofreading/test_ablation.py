@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from small_graphs import chain
 from toy_models import RULES, ToyModel, toy_models
 from toy_segmentation import write_toy
 
 from connectomebench.build.config import load_config
+from connectomebench.core.site import Part, Site
 from connectomebench.models.base import Answer, Batch
 from connectomebench.proofreading.ablation import ExactGraph
+from connectomebench.proofreading.calibration import Calibration, OperationCalibration
+from connectomebench.proofreading.deciders import Judgement
+from connectomebench.proofreading.finder import FoundPlaces
 from connectomebench.proofreading.intervals import variation_interval
-from connectomebench.proofreading.loop import LoopConfig
+from connectomebench.proofreading.loop import LoopConfig, Round, judge_once
+from connectomebench.proofreading.proposals import Candidate, Proposal
 from connectomebench.proofreading.run import ProofreadConfig, proofread
-from connectomebench.proofreading.segmentation_graph import Supervoxels
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
 from connectomebench.proofreading.task_models import TaskModel
 from connectomebench.proofreading.truth_table import Overlaps, TruthTable
 
@@ -48,6 +55,54 @@ def test_the_step_that_fails_is_named(tmp_path: Path, tasks: tuple[str, ...], st
     assert f"most is lost by {step}" in "\n".join(lines)
     page = (tmp_path / "out/report/index.html").read_text()
     assert "oracle in place of" in page and scores["interval"]["fall_bits"] == 0
+
+
+class KnownEnds:
+    """Knows at which ends something is wrong; the models say what they say."""
+
+    end_task = "endpoint_error_identification"
+
+    def known_error(self, proposals: Sequence[Proposal], graph: SegmentationGraph) -> bool:
+        return 2 in proposals[0].sinks
+
+    def can(self, operation: str) -> bool:
+        return operation == "merge"
+
+    def identify(self, sites: Sequence[Site], source: object) -> list[Judgement]:
+        return [Judgement(0.3)] * len(sites)
+
+    def correct(self, proposals: Sequence[Proposal], source: object, graph: SegmentationGraph) -> list[Judgement]:
+        return [Judgement(0.6)] * len(proposals)
+
+
+class Fixed:
+    """Finds these merges."""
+
+    def __init__(self, merges: Sequence[Proposal]) -> None:
+        self._found = FoundPlaces(None, None, tuple(merges), ())  # type: ignore[arg-type]
+
+    def find(self, *_: object) -> FoundPlaces:
+        return self._found
+
+
+def test_a_learnt_confidence_is_computed_from_what_models_say_where_errors_are_known():
+    graph = SegmentationGraph(chain([1, 2, 3]))
+    merges = []
+    for a, b in ((0, 1), (1, 2)):
+        segments = tuple(int(graph.objects[row]) for row in (a, b))
+        sites = [
+            Site(task, (float(a), 0.0, 0.0), 100.0, (Part(segments[0], "base"),), "no", segments, (), "control")
+            for task in ("endpoint_error_identification", "merge_action")
+        ]
+        at = ((0.0, 0.0, 0.0),)
+        merges.append(Proposal("merge", Candidate("end", sites[0], 10.0), sites[1], (a,), (b,), at, at, 0.1))
+    zeros, ones = (0.0,) * 9, (1.0,) * 9
+    learnt = OperationCalibration((1.0, *zeros[1:]), zeros, ones, 0.0, zeros, 0.0, 0.5, 10, 5, 5, 1.0)
+    for calibration, expected in ((Calibration(learnt, None, 0.9), 0.3), (None, 0.6)):
+        current = Round(1)
+        judge_once(Fixed(merges), graph, KnownEnds(), LoopConfig(calibration=calibration), current)  # type: ignore[arg-type]
+        assert [one.proposal.sinks for one in current.judged] == [(2,)]
+        assert current.judged[0].confidence == pytest.approx(expected)
 
 
 def table(entries: list[tuple[int, int, int, int]], n: int) -> TruthTable:

@@ -259,21 +259,21 @@ def _judge_kind(
     settled: Collection[Hashable],
 ) -> None:
     """Identify errors among candidates of one kind, and judge the corrections of those that pass."""
+    known = made = None
     if decider.known_error is not None:
         made = corrections(candidates)
-        answers = [Judgement(float(decider.known_error(own, graph))) for own in made]
+        known = [decider.known_error(own, graph) for own in made]
+    if known is not None and rules.calibration is None:
+        answers = [Judgement(float(one)) for one in known]
     else:
-        # where two objects touch there is no end to ask about
+        # a learnt confidence needs what the models say, whoever lets a place go on; at a contact there is no end to ask
         asked = [one.site for one in candidates if one.kind != "contact"]
         found = iter(decider.identify(asked, places.source))
         answers = [NOT_ASKED if one.kind == "contact" else next(found) for one in candidates]
-        made = None
     current.candidates += zip(candidates, answers, strict=True)
-    passed = [
-        i
-        for i, answer in enumerate(answers)
-        if not answer.asked or (answer.probability or 0.0) >= rules.min_identification
-    ]
+    if known is None:
+        known = [not one.asked or (one.probability or 0.0) >= rules.min_identification for one in answers]
+    passed = [i for i, goes_on in enumerate(known) if goes_on]
     own = corrections([candidates[i] for i in passed]) if made is None else [made[i] for i in passed]
     own = [[one for one in several if what_is_done(one) not in settled] for several in own]
     proposals = [one for several in own for one in several]
