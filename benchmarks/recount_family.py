@@ -4,8 +4,7 @@
 
 For every task: rows, groups and cases left after each step; labels that the volumes contradict; corrections that are
 asked in two segmentations; questions about the same segments at the same place; and over all tasks the places and
-segments in two partitions. A body's core is the body
-eroded twice by itself.
+segments in two partitions. A body's core is the body eroded twice by itself.
 
 - `merge_action` and `merge_action_with_em`: the bodies that hold most of the two segments' cores are the same where the
   answer is yes.

@@ -19,7 +19,8 @@ from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.cut_search import find_branches
 from connectomebench.proofreading.deciders import Judgement, edit_gain
 from connectomebench.proofreading.decision_log import Entry
-from connectomebench.proofreading.effort import Curve, decide_rightly, score_steps
+from connectomebench.proofreading.edit_scores import score_steps
+from connectomebench.proofreading.effort import Curve, decide_rightly
 from connectomebench.proofreading.judged import Judged
 from connectomebench.proofreading.loop import LoopConfig, LoopResult, Round, apply_round, best_of_candidates
 from connectomebench.proofreading.proposals import Candidate, Proposal

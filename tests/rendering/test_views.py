@@ -97,6 +97,22 @@ def test_tints_come_off_every_grey_and_lines_and_hatches_stay() -> None:
     np.testing.assert_array_equal(untinted(outlined), outlined)
 
 
+def test_pixels_within_one_of_a_tint_are_grey_below_it_and_others_stay() -> None:
+    rng = np.random.default_rng(0)
+    colours = [np.array(colour) for colour in (EM_OUTLINE, ORANGE)]
+    # rounding may leave the scale by 1
+    scales = np.stack([np.round(np.arange(-1, 257)[:, None] * (1 - TINT) + colour * TINT) for colour in colours])
+    picture = scales[rng.integers(0, 2, (80, 80)), rng.integers(1, 257, (80, 80))] + rng.integers(-3, 4, (80, 80, 3))
+    picture = np.clip(picture, 0, 255).astype(np.uint8)
+    plain = untinted(picture)
+    # by brute force: every grey of either scale against every pixel
+    near = [np.abs(scale[:, None, None] - picture).max(axis=3).min(axis=0) for scale in scales]
+    taken = (plain != picture).any(axis=2)
+    assert taken[(near[0] == 0) ^ (near[1] == 0)].all() and taken.sum() > 500
+    assert not taken[np.minimum(*near) > 1].any() and (np.minimum(*near) > 1).sum() > 500
+    assert (plain[taken] == plain[taken][:, :1]).all()
+
+
 def test_where_there_are_no_data_a_hatch_is_drawn() -> None:
     picture = draw_em(em_slice(inside=False), {1: EM_OUTLINE}, 64)
     colours = {tuple(c) for c in picture.reshape(-1, 3).tolist()}

@@ -326,13 +326,18 @@ class OracleDecider:
 
 
 def edit_gain(graph: SegmentationGraph, proposal: Proposal, table: TruthTable) -> float:
-    """Compute by how much a proposal would lower the variation of information now, bits; 0 where it does nothing."""
+    """Compute by how much a proposal would lower the variation of information now, bits; 0 where it cannot be made."""
+    return gain_now(graph, proposal, table) or 0.0
+
+
+def gain_now(graph: SegmentationGraph, proposal: Proposal, table: TruthTable) -> float | None:
+    """Compute the same; None where the proposal cannot be made."""
     try:
         if proposal.operation == "merge":
             return table.merge_gain(graph, *graph.check_merge(proposal.sources[0], proposal.sinks[0], 2.0))
         return table.split_gain(graph.plan_split(proposal.sources, proposal.sinks, 2.0))
     except EditRefused:
-        return 0.0
+        return None
 
 
 class AblatedDecider:

@@ -24,14 +24,8 @@ from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
 from connectomebench.proofreading.drawing import make_drawer
 from connectomebench.proofreading.edit_log import open_edit_log
-from connectomebench.proofreading.effort import (
-    Curve,
-    edit_gains,
-    edits_by_part,
-    score_edits,
-    score_steps,
-    value_against_effort,
-)
+from connectomebench.proofreading.edit_scores import edit_gains, edits_by_part, score_edits, score_steps
+from connectomebench.proofreading.effort import Curve, value_against_effort
 from connectomebench.proofreading.evidence import remove_scenes
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.graph_files import write_edges

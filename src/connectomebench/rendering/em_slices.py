@@ -155,7 +155,8 @@ def _tints(picture: NDArray[np.uint8]) -> list[tuple[RGB, NDArray[np.floating], 
     to_green, to_blue = red - green, red - blue
     found = []
     for colour in _TINTS:
-        # a tint adds the same to every grey value, so that few pixels need a closer look
+        # A tint adds the same to every grey value, so differences of channels rule out most pixels. Two channels that
+        # may be off by 1 and were rounded, less two that are rounded here: up to 4 in a difference.
         r, g, b = (round(channel * TINT) for channel in colour)
         tinted = (np.abs(to_green - (r - g)) <= 4) & (np.abs(to_blue - (r - b)) <= 4)
         values = picture[tinted].astype(np.float64)
