@@ -74,7 +74,8 @@ class ImageClassifierArguments:
     dropout: float | None = _setting("dropout", "Share of dropped features")
     choose_by: str | None = _setting("choose_by", "What chooses the epoch: accuracy or balanced_accuracy")
     precision: str = field(
-        default=ImageClassifierConfig.precision, metadata={"help": "auto (bfloat16 on a GPU), float32 or bfloat16."}
+        default=ImageClassifierConfig.precision,
+        metadata={"help": "auto (bfloat16 on a GPU or a processor with AMX), float32 or bfloat16."},
     )
     seed: int = field(
         default=ImageClassifierConfig.seed, metadata={"help": "Of weights, order, dropout and random changes."}

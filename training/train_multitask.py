@@ -75,7 +75,8 @@ class MultitaskArguments:
         metadata={"help": "none, or published: mirrors, 10 degrees, 20%% brightness and contrast."},
     )
     precision: str = field(
-        default=MultitaskConfig.precision, metadata={"help": "auto (bfloat16 on a GPU), float32 or bfloat16."}
+        default=MultitaskConfig.precision,
+        metadata={"help": "auto (bfloat16 on a GPU or a processor with AMX), float32 or bfloat16."},
     )
     seed: int = field(default=MultitaskConfig.seed, metadata={"help": "Of weights, order, dropout and random changes."})
 

@@ -198,6 +198,29 @@ def test_the_command_says_what_the_function_finds(tmp_path, capsys):
     assert "no results of nobody; there are results of probe, trivial" in capsys.readouterr().err
 
 
+def test_folds_are_counted_together(tmp_path, capsys):
+    halves = [tmp_path / "east", tmp_path / "west"]
+    for number, half in enumerate(halves):
+        for name, skill in (("probe", 0.8), ("trivial", 0.5)):
+            rows = records(name, rows=40, skill=skill, seed=number + len(name))
+            own = {"dataset_fingerprint": str(number), "model_revision": str(number)}
+            # a body may lie in both halves
+            write(half, [row | own | {"sample_id": f"{number}-{row['sample_id']}"} for row in rows])
+    folds = ["--fold", str(halves[1]), "--json"]
+    assert main(["compare", str(halves[0]), "probe", "trivial", *folds]) == 0
+    (found,) = json.loads(capsys.readouterr().out)
+    frames = [read_results(half) for half in halves]
+    groups = {group for frame in frames for group in frame["group"]}
+    assert found["difference"]["n"] == 80 and found["difference"]["n_groups"] == len(groups)
+    both = {name: [frame[frame["model"] == name] for frame in frames] for name in ("probe", "trivial")}
+    for value, name in zip(found["values"], ("probe", "trivial"), strict=True):
+        pairs = [(t, p) for frame in both[name] for t, p in zip(frame["answer"], frame["prediction"], strict=True)]
+        recalls = [np.mean([p == answer for t, p in pairs if t == answer]) for answer in ("yes", "no")]
+        assert value["value"] == pytest.approx(np.mean(recalls))
+    assert main(["compare", str(halves[0]), "probe", "trivial", "--fold", str(halves[0])]) == 2
+    assert "occurs twice for one model" in capsys.readouterr().err
+
+
 def test_json_has_no_nan(tmp_path, capsys):
     for seed, name in enumerate(("a", "b")):
         write(tmp_path, records(name, seed=seed, answer="yes"))

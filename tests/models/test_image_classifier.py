@@ -33,7 +33,7 @@ from connectomebench.models.image_classifier_trainer import (
 )
 from connectomebench.models.image_classifier_training import fit_temperature, train_image_classifier
 from connectomebench.models.model_record import read_record, write_record
-from connectomebench.models.training_run import memory_hint, training_arguments
+from connectomebench.models.training_run import memory_hint, training_arguments, used_precision
 from connectomebench.models.view_classifier import ViewClassifier, calibrated, load_pixels, network_scores
 
 RATES = {"resnet": 1e-2, "vit": 3e-3}
@@ -388,6 +388,26 @@ def test_biases_and_norms_do_not_decay(home, rows) -> None:
     groups = trainer.create_optimizer().param_groups
     by_decay = {group["weight_decay"]: {p.ndim for p in group["params"]} for group in groups}
     assert by_decay == {0.01: {2, 4}, 0.0: {1}}
+
+
+@pytest.mark.parametrize(("amx", "used"), [(True, "bfloat16"), (False, "float32")])
+def test_the_machine_chooses_the_precision_and_the_record_names_it(home, rows, monkeypatch, amx, used) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": amx}, raising=False)
+    assert used_precision("auto") == used
+    assert (used_precision("float32"), used_precision("bfloat16")) == ("float32", "bfloat16")
+    assert training_arguments(config_of(home, "resnet"), 8, home / "unused").bf16 == amx
+    model = train(rows, replace(config_of(home, "resnet"), epochs=1))
+    assert model.record.config["precision"] == used
+
+
+def test_a_run_is_not_resumed_in_another_precision(home, rows, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True}, raising=False)
+    train(rows, replace(config_of(home, "resnet"), epochs=1), checkpoints=tmp_path)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict, raising=False)
+    with pytest.raises(ConnectomeBenchError, match="precision"):
+        train(rows, replace(config_of(home, "resnet"), epochs=1), checkpoints=tmp_path)
 
 
 def test_random_weights_rest_on_no_model(home, rows) -> None:

@@ -12,6 +12,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("results", type=Path, metavar="DIR", help="folder of result records")
     parser.add_argument("first", metavar="FIRST", help="MODEL, MODEL@CONDITION, or person-NAME")
     parser.add_argument("others", nargs="+", metavar="OTHER", help="models to compare FIRST with")
+    parser.add_argument(
+        "--fold",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="records of the same models trained and tested elsewhere, such as on the other half (may be repeated)",
+    )
     parser.add_argument("--shared", action="store_true", help="use only samples both answered")
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(run=_run)
@@ -22,7 +30,7 @@ def _run(arguments: argparse.Namespace) -> None:
     from connectomebench.evaluation.comparison import as_json, as_text, compare
     from connectomebench.evaluation.result_records import read_results
 
-    frame = read_results(arguments.results)
+    frame = read_results([arguments.results, *arguments.fold])
     others = list(dict.fromkeys(arguments.others))
     found = [c for other in others for c in compare(frame, arguments.first, other, shared=arguments.shared)]
     print((as_json if arguments.json else as_text)(found))

@@ -12,13 +12,12 @@ import torch
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.augmentation import Augment
 from connectomebench.models.folder_revision import folder_revision
-from connectomebench.models.run_settings import check_input_px, check_run, check_shares
+from connectomebench.models.run_settings import Precision, check_input_px, check_run, check_shares
 from connectomebench.models.view_classifier import ViewClassifier, backbone_settings, pooling_option
 from connectomebench.models.view_grid import Layout
 
 Init = Literal["pretrained", "random"]
 Train = Literal["full", "frozen", "small"]
-Precision = Literal["auto", "float32", "bfloat16"]
 ChooseBy = Literal["balanced_accuracy", "accuracy"]
 SMALL_ROWS: Final = 512
 """Training rows of ``small``, as published."""
@@ -70,8 +69,8 @@ class ImageClassifierConfig:
     choose_by
         What the best epoch is best at, on the validation rows; of equals the one with the lower log loss is taken.
     precision
-        ``auto`` is bfloat16 on a GPU that has it and float32 elsewhere; ``bfloat16`` pays on processors with matrix
-        units for it (AMX).
+        ``auto`` is bfloat16 where the machine has matrix units for it (a GPU, or a processor with AMX), and float32
+        elsewhere. The model's record names what was used.
     """
 
     backbone: str = "microsoft/resnet-50"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from connectomebench.models.image_classifier_init import SMALL_ROWS, ImageClassi
 from connectomebench.models.image_classifier_trainer import ImageRows, fit_network, score_rows
 from connectomebench.models.model_record import ModelRecord
 from connectomebench.models.network_folder import network_revision
-from connectomebench.models.training_run import best_epoch, memory_hint
+from connectomebench.models.training_run import best_epoch, memory_hint, used_precision
 from connectomebench.models.view_classifier import ViewClassifier, calibrated
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def train_image_classifier(
 
     Each epoch shows every answer equally often. The epoch that is best on the validation rows, by balanced accuracy or
     as ``config`` says, is kept (of equals the one with the lower log loss), and the temperature is fitted on the same
-    rows. The same seed, rows and versions give the same model on a CPU, interrupted or not. Started by ``accelerate
-    launch``, all processes must call it, and all return the model. Trainer seeds the random numbers of Python and NumPy
-    with ``config.seed``.
+    rows. The same seed, rows, precision and versions give the same model on a CPU, interrupted or not. Started by
+    ``accelerate launch``, all processes must call it, and all return the model. Trainer seeds the random numbers of
+    Python and NumPy with ``config.seed``.
 
     For a choice among candidates the network judges each by itself, and the weight of none is fitted on the validation
     rows.
@@ -84,6 +84,8 @@ def train_image_classifier(
         out or the loss is not finite.
     """
     config = config or ImageClassifierConfig()
+    # what the machine chooses is a setting as any other: it is recorded, and a run is not resumed with another
+    config = replace(config, precision=used_precision(config.precision))
     tasks = {entry.task for entry in data}
     if len(tasks) != 1:
         raise ConnectomeBenchError(f"train on one task, not on {', '.join(sorted(tasks)) or 'none'}")

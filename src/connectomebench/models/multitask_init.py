@@ -14,10 +14,10 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.hub_errors import hub_errors
 from connectomebench.models.augmentation import Augment
 from connectomebench.models.folder_revision import folder_revision
-from connectomebench.models.image_classifier_init import Init, Precision
+from connectomebench.models.image_classifier_init import Init
 from connectomebench.models.model_files import REPO_ID
 from connectomebench.models.multitask_network import ENCODER_OPTIONS, MultitaskViT, check_encoder, make_encoder
-from connectomebench.models.run_settings import check_input_px, check_run, check_shares
+from connectomebench.models.run_settings import Precision, check_input_px, check_run, check_shares
 
 Mix = Literal["rows", "equal"]
 _CHOICES: Final = {"init": Init, "augment": Augment, "precision": Precision, "mix": Mix}
@@ -63,7 +63,8 @@ class MultitaskConfig:
     augment
         ``none``, or ``published``: mirrors, turns and changes of light (:mod:`connectomebench.models.augmentation`).
     precision
-        ``auto`` is bfloat16 on a GPU that has it and float32 elsewhere.
+        ``auto`` is bfloat16 where the machine has matrix units for it (a GPU, or a processor with AMX), and float32
+        elsewhere. The model's record names what was used.
     seed
         Of new weights, the order of the rows, dropout and random changes.
     """

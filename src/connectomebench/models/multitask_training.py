@@ -27,7 +27,15 @@ from connectomebench.models.multitask_init import Mix, MultitaskConfig, start_mu
 from connectomebench.models.multitask_network import MultitaskViT, task_scores
 from connectomebench.models.multitask_rows import BlendedRows, BlendedSampler, TaskRows, blend_rows, load_blend
 from connectomebench.models.network_folder import network_revision
-from connectomebench.models.training_run import ProgressBar, best_epoch, epoch_history, measure, memory_hint, open_run
+from connectomebench.models.training_run import (
+    ProgressBar,
+    best_epoch,
+    epoch_history,
+    measure,
+    memory_hint,
+    open_run,
+    used_precision,
+)
 
 if TYPE_CHECKING:
     from torch.utils.data import Sampler
@@ -158,8 +166,8 @@ def train_multitask(
 
     The answers to a task are shown equally often. The epoch with the highest balanced accuracy on the validation rows,
     averaged over tasks, is kept (of equals the one with the lower log loss), and the temperature of each task is fitted
-    on its own validation rows. The same seed, rows and versions give the same model on a CPU, interrupted or not.
-    Started by ``accelerate launch``, all processes must call it, and all return the model.
+    on its own validation rows. The same seed, rows, precision and versions give the same model on a CPU, interrupted or
+    not. Started by ``accelerate launch``, all processes must call it, and all return the model.
 
     Parameters
     ----------
@@ -182,6 +190,8 @@ def train_multitask(
         out or the loss is not finite.
     """
     config = config or MultitaskConfig()
+    # what the machine chooses is a setting as any other: it is recorded, and a run is not resumed with another
+    config = replace(config, precision=used_precision(config.precision))
     if not train:
         raise ConnectomeBenchError("there are no rows to train on; name at least one dataset")
     train_rows = blend_rows(train, "training", geometry=config.geometry)

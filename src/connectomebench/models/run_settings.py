@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 from connectomebench.core.errors import ConnectomeBenchError
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class RunSettings(Protocol):

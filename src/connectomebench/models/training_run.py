@@ -18,7 +18,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.models.checkpoints import prepare_output, resume_training
 from connectomebench.models.heads import balanced_accuracy
-from connectomebench.models.run_settings import RunSettings
+from connectomebench.models.run_settings import Precision, RunSettings
 
 WEIGHTS = "model.safetensors"
 """Trainer's name for the weights of a checkpoint."""
@@ -148,7 +148,8 @@ def training_arguments(config: RunSettings, rows: int, folder: Path) -> Training
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
         use_cpu=not on_gpu,
-        bf16=_in_bfloat16(config),
+        # the mask model is trained with settings of its own, which name no precision
+        bf16=used_precision(getattr(config, "precision", "auto")) == "bfloat16",
         report_to="none",
         disable_tqdm=True,
     )
@@ -159,12 +160,29 @@ def training_arguments(config: RunSettings, rows: int, folder: Path) -> Training
     return args
 
 
-def _in_bfloat16(config: RunSettings) -> bool:
-    # the mask model is trained with settings of its own, which name no precision
-    precision = getattr(config, "precision", "auto")
-    if precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return precision == "bfloat16"
+def used_precision(precision: Precision) -> Literal["float32", "bfloat16"]:
+    """Return the precision of the steps of a training on this machine.
+
+    Parameters
+    ----------
+    precision
+        ``auto`` takes bfloat16 where the machine has matrix units for it: a GPU, or a processor with AMX. Elsewhere
+        bfloat16 is slower than float32. Weights and the optimizer stay in float32.
+
+    Examples
+    --------
+    >>> used_precision("float32")
+    'float32'
+    """
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        pays = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # older versions of torch do not say what a processor can do
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        pays = bool(capabilities.get("amx_bf16", False))
+    return "bfloat16" if pays else "float32"
 
 
 class ProgressBar(ProgressCallback):
