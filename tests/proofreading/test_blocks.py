@@ -151,7 +151,7 @@ def test_the_most_pronounced_candidates_of_a_cube_stay():
     assert densest(found, 9).tolist() == [0, 1, 2, 3]
 
 
-def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_are_bright(tmp_path: Path):
+def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_show_no_membrane(tmp_path: Path):
     config = load_config(write_toy(tmp_path), truth_needed=False)
     found = {}
     for block in (None, 64):
@@ -162,9 +162,9 @@ def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_are_bright(tmp_
             (m.site.segment_ids, m.site.location_nm, m.candidate.site.segment_ids, m.contact, m.cues) for m in merges
         )
     assert found[None] == found[64] and len(found[None]) >= 4
-    for segments, _, _, faces, (brightness, darkest, share, *_) in found[None]:
+    for segments, _, _, faces, (membrane, deviation, share, *_) in found[None]:
         # neurite 5 runs along the pieces 1, 2 and 3 of another: between them lies background
-        assert (brightness > 0.9) == (5 not in segments) and darkest <= brightness
+        assert (membrane > 0.1) == (5 in segments) and 0 <= deviation < 0.1
         assert faces > 0 and 0 < share <= 1
 
 

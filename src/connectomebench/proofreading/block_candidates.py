@@ -127,7 +127,7 @@ def search_block(job: SearchJob) -> Found:
         merges = tuple(touching.find(ends, rules.radius_nm, gray, job.changed))
         if job.contacts:
             contacts, partners = _contacts(touching, job, held, mine, dropped)
-            merges += tuple(touching.at_contacts(contacts, partners, rules.radius_nm, gray, len(ends.segments)))
+            merges += tuple(touching.at_contacts(contacts, partners, gray, len(ends.segments)))
             ends = _joined(ends, contacts)
     if not job.splits:
         return Found(ends, found.take(np.zeros(0, np.int64)), merges, (), dropped)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from scipy.spatial import KDTree
 
 from connectomebench.core.correction import CorrectionConfig
 from connectomebench.core.site import Point, as_point
+from connectomebench.proofreading.membranes import sheetness
 from connectomebench.sites.candidates import Candidates
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
@@ -25,16 +25,17 @@ class ContactCues:
         Faces of contact of the two objects.
     own_faces, partner_faces
         Faces of contact of either object with all objects that take part.
-    brightness, darkest
-        Mean brightness of the image at the contacts near the end, and of the darkest voxel next to each, relative to
-        the median inside objects; a membrane is dark. 0 without image data.
+    membrane, membrane_deviation
+        Mean and standard deviation over the contact of the :func:`.membranes.sheetness` of the image, relative to the
+        median brightness inside objects. Two cells have a membrane between them, two pieces of one have none, or have
+        one at part of their contact. 0 without image data.
     """
 
     pair_faces: int
     own_faces: int
     partner_faces: int
-    brightness: float = 0.0
-    darkest: float = 0.0
+    membrane: float = 0.0
+    membrane_deviation: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,35 +65,6 @@ class FoundMerge:
     rows: tuple[int, int]
     points_nm: tuple[Point, Point]
     contact: ContactCues
-
-
-class _Brightness:
-    """Brightness of the image at contacts, relative to the median inside objects."""
-
-    def __init__(
-        self,
-        gray: NDArray[np.uint8],
-        objects: NDArray[np.uint64],
-        points_nm: NDArray[np.floating],
-        voxel_nm: NDArray[np.float64],
-        offset_vx: NDArray[np.int64],
-    ) -> None:
-        inside = gray[objects > 0]
-        self._median = max(float(np.median(inside)) if len(inside) else 0.0, 1.0)
-        self._gray = gray
-        self._at = np.floor(points_nm / voxel_nm).astype(np.int64) - offset_vx
-
-    def at(self, rows: NDArray[np.int64], faces: NDArray[np.int64]) -> tuple[float, float]:
-        """Return the mean over contacts, weighted by faces, of the voxel there and of the darkest one next to it."""
-        at = self._at[rows]
-        here = self._gray[tuple(at.T)].astype(np.float64)
-        steps = np.array(list(itertools.product((-1, 0, 1), repeat=3)))
-        near = np.clip(at[:, None] + steps, 0, np.subtract(self._gray.shape, 1))
-        darkest = self._gray[tuple(np.moveaxis(near, -1, 0))].min(axis=1).astype(np.float64)
-        return (
-            float(np.average(here, weights=faces)) / self._median,
-            float(np.average(darkest, weights=faces)) / self._median,
-        )
 
 
 class Touching:
@@ -184,7 +156,7 @@ class Touching:
         if not len(self.keys) or not len(ends.segments):
             return []
         tree = KDTree(self._points)
-        objects, supervoxels, bright = self._opened(gray)
+        objects, supervoxels, membrane = self._opened(gray)
         made = []
         for number, (end, own) in enumerate(zip(ends.points_nm.astype(np.float64), ends.segments, strict=True)):
             near = np.sort(np.asarray(tree.query_ball_point(end, radius_nm), np.int64))
@@ -214,7 +186,7 @@ class Touching:
                         int(patches.areas[row]),
                         (rows[0], rows[1]),
                         (points[0], points[1]),
-                        self._cues(int(own), partner, near, bright),
+                        self._cues(int(own), partner, membrane),
                     )
                 )
         return made
@@ -223,47 +195,47 @@ class Touching:
         self,
         contacts: Candidates,
         partners: NDArray[np.uint64],
-        radius_nm: float,
         gray: NDArray[np.uint8] | None,
         first: int,
     ) -> list[FoundMerge]:
-        """Describe the merge at each of some contacts, as :meth:`find` does at ends; ``first`` is the row of the first.
-
-        What a contact looks like is measured within a distance of its place.
-        """
+        """Describe the merge at each of some contacts, as :meth:`find` at ends; ``first`` is the row of the first."""
         if not len(partners):
             return []
-        tree = KDTree(self._points)
-        objects, supervoxels, bright = self._opened(gray)
+        objects, supervoxels, membrane = self._opened(gray)
         made = []
         for number, (place, own, partner) in enumerate(
             zip(contacts.points_nm.astype(np.float64), contacts.segments.tolist(), partners.tolist(), strict=True)
         ):
-            near = np.sort(np.asarray(tree.query_ball_point(place, radius_nm), np.int64))
             at = as_point(place)
             (a, a_nm), (b, b_nm) = (self._nearest(one, at, objects, supervoxels) for one in (own, partner))
-            cues = self._cues(own, partner, near, bright)
+            cues = self._cues(own, partner, membrane)
             faces = int(contacts.scores[number])
             made.append(FoundMerge(first + number, partner, at, faces, (a, b), (a_nm, b_nm), cues))
         return made
 
     def _opened(
         self, gray: NDArray[np.uint8] | None
-    ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], _Brightness | None]:
-        """Read objects and supervoxels of the block, and measure the image data where there are any."""
+    ) -> tuple[NDArray[np.uint64], NDArray[np.uint32], NDArray[np.float64] | None]:
+        """Read objects and supervoxels of the block, and measure the image at all contacts where there is one."""
         objects = self._objects.read((0, 0, 0), self._objects.shape)
         supervoxels = self._supervoxels.read((0, 0, 0), self._objects.shape)
-        bright = None if gray is None else _Brightness(gray, objects, self._points, self._voxel, self._offset)
-        return objects, supervoxels, bright
+        if gray is None:
+            return objects, supervoxels, None
+        inside = gray[objects > 0]
+        median = max(float(np.median(inside)) if len(inside) else 0.0, 1.0)
+        at = np.floor(self._points / self._voxel).astype(np.int64) - self._offset
+        return objects, supervoxels, sheetness(gray, at, self._voxel.tolist()) / median
 
-    def _cues(self, own: int, partner: int, near: NDArray[np.int64], bright: _Brightness | None) -> ContactCues:
+    def _cues(self, own: int, partner: int, membrane: NDArray[np.float64] | None) -> ContactCues:
         low, high = min(own, partner), max(own, partner)
         pair = (self.keys[:, 0] == np.uint64(low)) & (self.keys[:, 1] == np.uint64(high))
-        faces = self._values[:, 0]
-        rows = near[pair[near]]
-        brightness, darkest = (0.0, 0.0) if bright is None else bright.at(rows, faces[rows])
+        faces = self._values[pair, 0]
+        mean = deviation = 0.0
+        if membrane is not None:
+            mean = float(np.average(membrane[pair], weights=faces))
+            deviation = float(np.sqrt(np.average((membrane[pair] - mean) ** 2, weights=faces)))
         own_faces, partner_faces = (self._faces_of.get(one, 0) for one in (own, partner))
-        return ContactCues(int(faces[pair].sum()), own_faces, partner_faces, brightness, darkest)
+        return ContactCues(int(faces.sum()), own_faces, partner_faces, mean, deviation)
 
     def _nearest(
         self, one: int, at: Point, objects: NDArray[np.uint64], supervoxels: NDArray[np.uint32]

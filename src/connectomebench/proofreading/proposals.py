@@ -66,9 +66,9 @@ class Proposal:
     contact
         Faces of contact near the end, or the cost of the cut.
     cues
-        Of a merge: brightness of the contact and of the darkest voxel next to it, the share of the smaller object's
-        contact that is with the other, contact over the smaller object's size to the power of 2/3, and log of that
-        size in voxels. 0 for splits.
+        Of a merge: how much of a membrane the contact shows and how much that differs along it, the share of the
+        smaller object's contact that is with the other, contact over the smaller object's size to the power of 2/3, and
+        log of that size in voxels. 0 for splits.
     """
 
     operation: Literal["merge", "split"]
@@ -135,7 +135,7 @@ def make_merges(found: Found, ends: Sequence[Candidate], graph: SegmentationGrap
         seen, size = one.contact, graph.voxels(candidate)
         faces = seen.own_faces if candidate == own else seen.partner_faces
         share = seen.pair_faces / max(faces, 1)
-        cues = (seen.brightness, seen.darkest, share, seen.pair_faces / size ** (2 / 3), math.log(size))
+        cues = (seen.membrane, seen.membrane_deviation, share, seen.pair_faces / size ** (2 / 3), math.log(size))
         (a, b), (a_nm, b_nm) = one.rows, one.points_nm
         yield Proposal("merge", end, site, (a,), (b,), (a_nm,), (b_nm,), gain, float(one.faces), cues)
 
