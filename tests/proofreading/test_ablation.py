@@ -97,7 +97,7 @@ def test_a_learnt_confidence_is_computed_from_what_models_say_where_errors_are_k
         at = ((0.0, 0.0, 0.0),)
         merges.append(Proposal("merge", Candidate("end", sites[0], 10.0), sites[1], (a,), (b,), at, at, 0.1))
     zeros, ones = (0.0,) * 9, (1.0,) * 9
-    learnt = OperationCalibration((1.0, *zeros[1:]), zeros, ones, 0.0, zeros, 0.0, 0.5, 10, 5, 5, 1.0)
+    learnt = OperationCalibration((1.0, *zeros[1:]), zeros, ones, 0.0, zeros, 0.0, zeros, 0.0, 0.5, 10, 5, 5, 1.0)
     for calibration, expected in ((Calibration(learnt, None, 0.9), 0.3), (None, 0.6)):
         current = Round(1)
         judge_once(Fixed(merges), graph, KnownEnds(), LoopConfig(calibration=calibration), current)  # type: ignore[arg-type]

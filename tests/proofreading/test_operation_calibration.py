@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from toy_segmentation import write_toy
 
 from connectomebench.build.config import load_config
 from connectomebench.core.errors import ConnectomeBenchError
-from connectomebench.proofreading.calibration import calibrate, choose_threshold
+from connectomebench.proofreading.calibration import Calibration, OperationCalibration, calibrate, choose_threshold
 from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run_comparison import compare_runs
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40), st.sampled_from([0.5, 0.8, 0.9, 1.0]))
@@ -62,6 +64,46 @@ def test_the_chance_of_an_expected_gain_follows_the_edits_that_gain_most():
     values = np.stack([small, large], axis=1)
     chances = np.array([learnt.predict(row, learnt.value_weights, learnt.value_intercept) for row in values])
     assert np.average(chances, weights=gains) == pytest.approx(np.average(right, weights=gains), abs=0.02)
+
+
+def test_without_the_answers_of_models_only_the_rest_counts():
+    rng = np.random.default_rng(3)
+    values = rng.normal(size=(600, 4))
+    right = rng.random(600) < 1 / (1 + np.exp(-2 * (values[:, 1] + values[:, 2])))
+    numbers = np.arange(600)
+    learnt = calibrate(values, right, np.ones(600), numbers, numbers, numbers, 0.9)
+    assert learnt is not None and learnt.value_weights[1] > 1
+    assert learnt.contact_weights[:2] == (0, 0) and learnt.contact_weights[2] > 1 > abs(learnt.contact_weights[3])
+    # the same regression on what is left
+    from sklearn.linear_model import LogisticRegression
+
+    standard = (values - learnt.mean) / learnt.scale
+    alone = LogisticRegression().fit(standard[:, 2:], right)
+    assert learnt.contact_weights[2:] == pytest.approx(alone.coef_[0], rel=1e-3)
+    assert learnt.contact_intercept == pytest.approx(alone.intercept_[0], abs=1e-3)
+
+
+def test_scores_say_what_the_order_would_be_without_the_models(tmp_path: Path, monkeypatch):
+    nothing = (0.0,) * 9
+    believes_models = (0.0, 1.0, *nothing[2:])
+    small_first = (*nothing[:3], -6.0, *nothing[4:])  # of the log of the gain: the wrong way round
+    learnt = OperationCalibration(
+        nothing, nothing, (1.0,) * 9, 0.0, believes_models, 0.0, small_first, -30.0, None, 10, 5, 0, None
+    )
+    monkeypatch.setattr("connectomebench.proofreading.run.calibrate_on", lambda *_: Calibration(learnt, None, 0.9))
+    config = load_config(write_toy(tmp_path), truth_needed=False)
+    low, high = (300, 0, 40, 420, 640, 360), (420, 0, 40, 1500, 640, 360)
+    options = ProofreadConfig(box_nm=high, validation_box_nm=low, ablation=False)
+    page = proofread(config, toy_models(), tmp_path / "out", tmp_path, options)
+    effort = json.loads((tmp_path / "out" / "scores.json").read_text())["effort"]
+    assert effort["contact_look"]["right"] == effort["expected_gain"]["right"] >= 2
+    assert effort["contact_look"]["area"] < effort["expected_gain"]["area"]
+    compared = compare_runs([tmp_path / "out"]).group.values
+    shares = [effort[order]["share_in_first_30_percent"] for order in ("expected_gain", "contact_look")]
+    assert compared["first_30_percent_contact_look"] == pytest.approx([shares[1]])
+    assert compared["first_30_percent_contact_look_lead"] == pytest.approx([shares[0] - shares[1]])
+    text = page.read_text()
+    assert '<th scope="row">contact look</th>' in text and "without the answers of the models" in text
 
 
 def test_a_merge_that_both_sides_propose_counts_once():

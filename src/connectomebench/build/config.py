@@ -100,6 +100,8 @@ class BuildConfig:
             if self.source.cave is not None and self.source.cave.tables == TablesConfig():
                 # a configuration without any has the fingerprint that it always had
                 del values["cave"]["tables"]
+        if values["volumes"] is not None:
+            del values["volumes"]["affinity"]  # proofreading is compared with it, and no model sees it
         return values
 
 

@@ -98,6 +98,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         action="store_true",
         help="leave out the runs with the oracle in place of one step, which ask the models more",
     )
+    parser.add_argument(
+        "--people",
+        type=Path,
+        metavar="RECORDS",
+        help="result records of people (connectomebench human-eval): what they said of the same corrections is scored "
+        "beside what the models say; needs truth and --people-data",
+    )
+    parser.add_argument(
+        "--people-data",
+        metavar="DATASET",
+        help="with --people: the dataset that they rated, a folder or ORG/NAME, or the output folder of a build",
+    )
     parser.set_defaults(run=_run)
 
 
@@ -125,6 +137,8 @@ def _run(arguments: argparse.Namespace) -> None:
         validation_box_nm=None if arguments.validation_box is None else _box(*arguments.validation_box),
         precision=arguments.precision,
         ablation=not arguments.no_ablation,
+        people_records=arguments.people,
+        people_data=arguments.people_data,
     )
     config = load_config(arguments.config, truth_needed=False)
     proofread(config, open_task_models(arguments.models), arguments.out, arguments.config.parent, options)

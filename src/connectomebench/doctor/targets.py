@@ -122,7 +122,12 @@ def _cave_target(cave: CaveConfig, name: str, base: Path) -> Target:
 def _volumes_target(volumes: VolumesConfig, name: str, base: Path) -> Target:
     several = volumes.automatic if isinstance(volumes.automatic, dict) else {"": volumes.automatic}
     named = {f"labels {one}".strip(): spec.path for one, spec in several.items()}
-    rest = {"proofread labels": volumes.proofread, "images": volumes.image, "supervoxels": volumes.supervoxels}
+    rest = {
+        "proofread labels": volumes.proofread,
+        "images": volumes.image,
+        "supervoxels": volumes.supervoxels,
+        "affinities": volumes.affinity,
+    }
     named |= {check: spec.path for check, spec in rest.items() if spec is not None}
     paths = {check: path for check, path in named.items() if is_remote(path)}
     files = {check: base / local_path(path) for check, path in named.items() if check not in paths}

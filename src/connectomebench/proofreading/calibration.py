@@ -15,6 +15,7 @@ from connectomebench.proofreading.proposals import Proposal
 _LEAST_RIGHT = 5  # fewer right or wrong corrections teach nothing
 _LEAST_EDITS = 5  # a threshold that fewer edits pass says nothing of its precision
 _FOLDS = 5
+_ANSWERS = 2  # of the features, those that models give
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class OperationCalibration:
     value_weights, value_intercept
         Of a second regression, in which each correction counts as much as it gains if it is right: an expected gain is
         a sum over bits, and few large objects hold most of them.
+    contact_weights, contact_intercept
+        A third one, as the second but without the answers of models: what they add is seen beside it.
     threshold
         Edits from this confidence on reach the wanted precision; None: no threshold does.
     corrections, right
@@ -47,6 +50,8 @@ class OperationCalibration:
     intercept: float
     value_weights: tuple[float, ...]
     value_intercept: float
+    contact_weights: tuple[float, ...]
+    contact_intercept: float
     threshold: float | None
     corrections: int
     right: int
@@ -54,7 +59,7 @@ class OperationCalibration:
     precision: float | None
 
     def predict(self, values: NDArray[np.float64], weights: Sequence[float], intercept: float) -> float:
-        """Compute the probability that one of both regressions gives to :func:`features`."""
+        """Compute the probability that one of the regressions gives to :func:`features`."""
         standard = (values - np.asarray(self.mean)) / np.asarray(self.scale)
         return float(1 / (1 + np.exp(-(standard @ np.asarray(weights) + intercept))))
 
@@ -88,6 +93,13 @@ class Calibration:
         if own is None:
             return combine(identification, correction)
         return own.predict(features(proposal, identification, correction), own.value_weights, own.value_intercept)
+
+    def chance_by_contact(self, proposal: Proposal) -> float:
+        """Compute the chance without what models say; 1 without anything learnt."""
+        own = self._of(proposal.operation)
+        if own is None:
+            return combine(None, None)
+        return own.predict(features(proposal, None, None), own.contact_weights, own.contact_intercept)
 
 
 def combine(identification: float | None, correction: float | None) -> float:
@@ -177,8 +189,12 @@ def calibrate(
     best = _best_of_each(edits, unseen, _best_of_each(candidates, unseen, np.arange(len(unseen))))
     threshold, beyond, precision = choose_threshold(unseen[best], right[best], wanted_precision)
     scaler: Any = StandardScaler().fit(values)
-    regression: Any = LogisticRegression().fit(scaler.transform(values), right)
-    valued: Any = LogisticRegression().fit(scaler.transform(values), right, gains / gains.mean())
+    standard = scaler.transform(values)
+    regression: Any = LogisticRegression().fit(standard, right)
+    valued: Any = LogisticRegression().fit(standard, right, gains / gains.mean())
+    silent = standard.copy()
+    silent[:, :_ANSWERS] = 0.0  # as the penalty pulls weights to 0, those of a constant 0 are 0
+    by_contact: Any = LogisticRegression().fit(silent, right, gains / gains.mean())
     return OperationCalibration(
         tuple(regression.coef_[0].tolist()),
         tuple(scaler.mean_.tolist()),
@@ -186,6 +202,8 @@ def calibrate(
         float(regression.intercept_[0]),
         tuple(valued.coef_[0].tolist()),
         float(valued.intercept_[0]),
+        tuple(by_contact.coef_[0].tolist()),
+        float(by_contact.intercept_[0]),
         threshold,
         len(right),
         int(right.sum()),

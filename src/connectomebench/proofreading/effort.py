@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from connectomebench.core.correction import Contacts
+from connectomebench.proofreading.calibration import Calibration
 from connectomebench.proofreading.deciders import gain_now
+from connectomebench.proofreading.face_affinities import PairAffinities
 from connectomebench.proofreading.loop import LoopResult, best_of_candidates
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.proposals import Proposal
@@ -37,12 +39,13 @@ class Curve:
     right
         Decisions that accept an edit.
     accepted
-        The accepted proposals, each after the number of its decision, from 1.
+        What was accepted, each after the number of its decision, from 1: a proposal, or the rows of two supervoxels
+        whose objects become one.
     """
 
     gains: NDArray[np.float64]
     right: int
-    accepted: tuple[tuple[int, Proposal], ...] = ()
+    accepted: tuple[tuple[int, Proposal | tuple[int, int]], ...] = ()
 
     def at(self, decisions: float) -> float:
         """Return the gain after a number of decisions; beyond the last one it stays."""
@@ -62,13 +65,18 @@ class Curve:
     def state(self, name: str, decisions: int, graph: SegmentationGraph) -> ChangedState:
         """Return what the objects are after a number of decisions that began with a graph."""
         state = graph.copy()
-        for number, proposal in self.accepted:
-            if number <= decisions:
-                _make(state, proposal)
+        for number, edit in self.accepted:
+            if number > decisions:
+                continue
+            if isinstance(edit, Proposal):
+                make_proposal(state, edit)
+            else:
+                state.merge(*edit, _SURE)
         return changed_state(name, decisions, graph.objects, state.objects)
 
 
-def _make(state: SegmentationGraph, proposal: Proposal) -> None:
+def make_proposal(state: SegmentationGraph, proposal: Proposal) -> None:
+    """Make an edit, surer than any made before; raise ``EditRefused`` where it cannot be made."""
     if proposal.operation == "merge":
         state.merge(proposal.sources[0], proposal.sinks[0], _SURE)
     else:
@@ -147,7 +155,7 @@ def decide_rightly(
             continue
         if gain > 0:
             objects = {int(state.objects[row]) for row in (*proposal.sources, *proposal.sinks)}
-            _make(state, proposal)
+            make_proposal(state, proposal)
             if queue is not None:
                 queue.changed(objects)
             total += gain
@@ -157,14 +165,40 @@ def decide_rightly(
 
 
 def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: Place, table: TruthTable) -> Curve:
-    """Decide all touching pairs of objects, the largest contact first, as a person who knows the truth."""
-    least = place.config.sites.min_segment_voxels
+    """Decide all touching pairs of objects, the largest contact first, as a person who knows the truth.
+
+    Of equal contacts the one of smaller ids comes first.
+    """
+    pairs, areas = _touching_pairs(contacts)
+    return _decide_pairs(graph, pairs[np.argsort(-areas, kind="stable")], place, table)
+
+
+def highest_affinities_first(
+    graph: SegmentationGraph, contacts: Contacts, affinities: PairAffinities, place: Place, table: TruthTable
+) -> Curve:
+    """Decide the same pairs as :func:`largest_contacts_first`, the highest mean affinity first.
+
+    Pairs that touch across background alone share no face, and come last. Of equal affinities the largest contact comes
+    first, of equal contacts the one of smaller ids.
+    """
+    pairs, areas = _touching_pairs(contacts)
+    order = np.lexsort((-areas, -np.nan_to_num(affinities.of(pairs), nan=-1.0)))
+    return _decide_pairs(graph, pairs[order], place, table)
+
+
+def _touching_pairs(contacts: Contacts) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+    """Return all pairs of segments that touch (the smaller id first, ascending), and the area of each."""
     pairs, inverse = np.unique(contacts.segments, axis=0, return_inverse=True)
-    areas = np.bincount(inverse.ravel(), weights=contacts.areas, minlength=len(pairs))
+    areas: NDArray[Any] = np.bincount(inverse.ravel(), weights=contacts.areas, minlength=len(pairs))
+    return pairs, areas
+
+
+def _decide_pairs(graph: SegmentationGraph, pairs: NDArray[np.uint64], place: Place, table: TruthTable) -> Curve:
+    """Decide whether pairs of objects are one, in this order, as a person who knows the truth."""
+    least = place.config.sites.min_segment_voxels
     state = graph.copy()
-    gains, total, right = [], 0.0, 0
-    for row in np.argsort(-areas, kind="stable").tolist():
-        first, second = pairs[row].tolist()
+    gains, total, accepted = [], 0.0, []
+    for first, second in pairs.tolist():
         if min(graph.voxels(first), graph.voxels(second)) < least:
             continue
         a, b = int(graph.rows(first)[0]), int(graph.rows(second)[0])
@@ -175,9 +209,9 @@ def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: 
         if gain > 0:
             state.merge(a, b, _SURE)
             total += gain
-            right += 1
+            accepted.append((len(gains) + 1, (a, b)))
         gains.append(total)
-    return Curve(np.asarray(gains, np.float64), right)
+    return Curve(np.asarray(gains, np.float64), len(accepted), tuple(accepted))
 
 
 def value_against_effort(
@@ -187,9 +221,11 @@ def value_against_effort(
     place: Place,
     table: TruthTable,
     oracle_gain: float,
+    calibration: Calibration | None = None,
+    affinities: PairAffinities | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, Any], dict[str, Curve], list[ChangedState]]:
-    """Compare orders of decisions: by expected gain, at random, and the largest contact first.
+    """Compare orders of decisions: by expected gain, without the models, at random, by contact, and by affinity.
 
     Parameters
     ----------
@@ -203,6 +239,11 @@ def value_against_effort(
         Data and truth.
     oracle_gain
         Bits that the oracle gains in all of its rounds; shares are of that.
+    calibration
+        What was learnt in a validation place: then the same corrections are also decided by what their contacts look
+        like, without the answers of models.
+    affinities
+        Of touching segments before any edit; None where they are not known: then there is no order ``affinity``.
     seed
         Of the random orders.
 
@@ -215,7 +256,7 @@ def value_against_effort(
         The curves behind it; that of the random orders is their mean.
     states
         The states on either side of 30% of the decisions, by expected gain (``expected_gain``) and in each random order
-        (``random_0`` and on).
+        (``random_0`` and on), and where there are such orders by ``contact_look`` and ``affinity``.
     """
     pool = list(best_of_candidates(result.rounds[0].judged).values())
     pool.sort(key=lambda one: one.proposal.edit_id)
@@ -223,12 +264,19 @@ def value_against_effort(
     rng = np.random.default_rng(seed)
     orders = [rng.permutation(len(pool)) for _ in range(RANDOM_ORDERS)]
     curves = {"expected_gain": decide_rightly(graph, proposals, table, [one.chance for one in pool])}
+    if calibration is not None and not (calibration.merge is None and calibration.split is None):
+        by_contact = [calibration.chance_by_contact(one) for one in proposals]
+        curves["contact_look"] = decide_rightly(graph, proposals, table, by_contact)
     shuffled = [decide_rightly(graph, [proposals[i] for i in order], table) for order in orders]
     n = len(curves["expected_gain"].gains)
     longest = max(len(curve.gains) for curve in shuffled)
     mean = np.mean([curve.first(longest) for curve in shuffled], axis=0)
     curves["random"] = Curve(mean, round(np.mean([c.right for c in shuffled])))
     curves["largest_contact"] = largest_contacts_first(graph, contacts, place, table)
+    named = {"expected_gain": curves["expected_gain"], **{f"random_{i}": curve for i, curve in enumerate(shuffled)}}
+    if affinities is not None:
+        curves["affinity"] = highest_affinities_first(graph, contacts, affinities, place, table)
+    named |= {name: curves[name] for name in ("contact_look", "affinity") if name in curves}
 
     def share(bits: float) -> float | None:
         return bits / oracle_gain if oracle_gain > 0 else None
@@ -244,7 +292,6 @@ def value_against_effort(
         }
         for name, curve in curves.items()
     }
-    named = {"expected_gain": curves["expected_gain"], **{f"random_{i}": curve for i, curve in enumerate(shuffled)}}
     states = [curve.state(name, at, graph) for name, curve in named.items() for at in either_side(n)]
     return summary, curves, states
 

@@ -62,6 +62,8 @@ class FinishedRun:
         int64, shape (k, 3): part of the place, right edits, wrong edits.
     waiting
         Corrections that still wait for a person.
+    orders
+        Orders in which corrections or pairs were decided; not every run can have all.
     """
 
     folder: Path
@@ -73,6 +75,7 @@ class FinishedRun:
     decisions: int
     edits: NDArray[np.int64]
     waiting: int = 0
+    orders: frozenset[str] = frozenset()
 
 
 def open_run(folder: Path) -> FinishedRun:
@@ -110,6 +113,7 @@ def open_run(folder: Path) -> FinishedRun:
                 [[one[name] for name in ("part", "corrected", "added")] for one in scores["edits_by_part"]], np.int64
             ).reshape(-1, 3),
             int(scores.get("people", {}).get("waiting", 0)),
+            frozenset(scores["effort"]),
         )
     except (KeyError, TypeError, ValueError, OverflowError):
         raise ConnectomeBenchError(f"{RUN} or {SCORES} of {folder} is damaged; proofread again") from None

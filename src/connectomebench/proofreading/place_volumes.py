@@ -13,6 +13,7 @@ from connectomebench.build.config import BuildConfig
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.geometry import Box
 from connectomebench.core.volume import FingerprintedVolume, voxel_box
+from connectomebench.sources.volumes.affinities import Affinities, open_affinities
 from connectomebench.sources.volumes.cropped import CroppedVolume
 from connectomebench.sources.volumes.volume_source import VolumeSource
 
@@ -37,6 +38,8 @@ class PlaceVolumes:
         Image data of it, or None.
     given
         Supervoxels of the configuration, or None.
+    affinities
+        Channels of the affinity map along x, y and z, or None. Only scores read them.
     """
 
     config: BuildConfig
@@ -46,6 +49,7 @@ class PlaceVolumes:
     truth: FingerprintedVolume | None
     image: FingerprintedVolume | None
     given: FingerprintedVolume | None
+    affinities: Affinities | None = None
 
     def blind_source(self) -> VolumeSource:
         """Return a source over the segments that has no access to any truth."""
@@ -107,19 +111,27 @@ class ConfiguredVolumes:
         high_nm = ((np.asarray(automatic.offset_vx) + upper) * voxel).tolist()
         box = Box((low_nm[0], low_nm[1], low_nm[2]), (high_nm[0], high_nm[1], high_nm[2]))
 
-        def cropped(volume: FingerprintedVolume | None) -> FingerprintedVolume | None:
-            if volume is None:
-                return None
+        def cropped(volume: FingerprintedVolume) -> FingerprintedVolume:
             first, last = voxel_box(volume, box)
             x, y, z = (b - a for a, b in zip(first, last, strict=True))
             if first == (0, 0, 0) and (x, y, z) == tuple(volume.shape):
                 return volume
             return CroppedVolume(volume, first, (x, y, z))
 
-        labels = cropped(automatic)
-        assert labels is not None
-        truth = cropped(source.proofread) if has_truth else None
-        return PlaceVolumes(self.config, source, box, labels, truth, cropped(source.image), cropped(source.supervoxels))
+        affinities = None
+        if volumes.affinity is not None:
+            x, y, z = open_affinities(volumes.affinity, automatic, self.base)
+            affinities = (cropped(x), cropped(y), cropped(z))
+        return PlaceVolumes(
+            self.config,
+            source,
+            box,
+            cropped(automatic),
+            cropped(source.proofread) if has_truth else None,
+            source.image and cropped(source.image),
+            source.supervoxels and cropped(source.supervoxels),
+            affinities,
+        )
 
 
 _open: list[tuple[VolumeOpener, PlaceVolumes]] = []

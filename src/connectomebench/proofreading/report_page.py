@@ -15,14 +15,17 @@ from connectomebench.core.files import write_text
 from connectomebench.proofreading.edit_log import Edit
 from connectomebench.proofreading.effort import Curve
 from connectomebench.proofreading.loop import LoopResult
+from connectomebench.proofreading.people_records import people_sentence
 from connectomebench.proofreading.place import Place
 from connectomebench.proofreading.task_models import TaskModel
 
 _SHOWN = 40
 _ORDERS = {
     "expected_gain": ("by expected gain", "#0072b2", "-"),
+    "contact_look": ("the same, without the models", "#1e7a3c", "-."),
     "random": ("the same, at random", "#545d68", ":"),
     "largest_contact": ("largest contact first", "#8a5a00", "--"),
+    "affinity": ("highest mean affinity first", "#b42318", (0, (6, 1.5))),
 }
 
 
@@ -81,6 +84,7 @@ def write_page(
             models={task: (one.model.name, one.model.revision) for task, one in sorted(models.items())},
             people=people,
             number=_number,
+            people_sentence=people_sentence,
         )
     )
     path = out / "report" / "index.html"
@@ -121,6 +125,8 @@ def _figure(curves: Mapping[str, Curve], scores: Mapping[str, Any]) -> Markup:
     tidy(axes)
     highest = 1.0
     for name, (title, colour, style) in _ORDERS.items():
+        if name not in curves:
+            continue
         x = np.unique(np.linspace(0, n, 200))
         y = [curves[name].at(v) / whole if whole else 0.0 for v in x]
         highest = max(highest, *y)
@@ -137,6 +143,8 @@ def _figure(curves: Mapping[str, Curve], scores: Mapping[str, Any]) -> Markup:
         PAGE: "var(--card)",
         "#0072b2": "var(--probe)",
         "#8a5a00": "var(--trivial)",
+        "#1e7a3c": "var(--good-line)",
+        "#b42318": "var(--bad-line)",
     }
     spoken = "; ".join(
         f"{_ORDERS[name][0]}: {_number(own['share_of_oracle'])} of the oracle's gain in {own['decisions']} decisions"

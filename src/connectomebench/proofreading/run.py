@@ -27,6 +27,7 @@ from connectomebench.proofreading.edit_log import open_edit_log
 from connectomebench.proofreading.edit_scores import edit_gains, edits_by_part, score_edits, score_steps
 from connectomebench.proofreading.effort import Curve, value_against_effort
 from connectomebench.proofreading.evidence import remove_scenes
+from connectomebench.proofreading.face_affinities import PairAffinities, pair_affinities
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.intervals import variation_interval
@@ -40,6 +41,7 @@ from connectomebench.proofreading.outputs import (
     write_supervoxels,
 )
 from connectomebench.proofreading.people import People
+from connectomebench.proofreading.people_records import RatedRow, people_sentence, read_rated_rows, score_people
 from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
@@ -97,6 +99,9 @@ class ProofreadConfig:
         Share of right edits for which the thresholds are chosen there.
     ablation
         Where there is truth, also run with the oracle in place of one step at a time. It asks the models more.
+    people_records, people_data
+        Result records of people, and the dataset whose rows they rated: what they said of the same corrections is
+        scored beside what the models say. See :func:`connectomebench.proofreading.people_records.read_rated_rows`.
     """
 
     rules: LoopConfig = field(default_factory=LoopConfig)
@@ -113,8 +118,12 @@ class ProofreadConfig:
     validation_box_nm: tuple[float, float, float, float, float, float] | None = None
     precision: float = 0.9
     ablation: bool = True
+    people_records: Path | None = None
+    people_data: str | None = None
 
     def __post_init__(self) -> None:
+        if (self.people_records is None) != (self.people_data is None):
+            raise ConnectomeBenchError("--people and --people-data belong together: records, and the rows they are of")
         if self.max_density is not None and not self.max_density > 0:
             raise ConnectomeBenchError(f"--max-density is {self.max_density}; it must be above 0")
         if not 0 < self.precision < 1:
@@ -194,6 +203,13 @@ def _proofread(
         notes += known
     for line in notes:
         echo(f"warning: {line}")
+    # a map that cannot be used is found before any model is asked
+    affinities = None if place.truth is None else pair_affinities(place, runner)
+    rated = None
+    if options.people_records is not None and options.people_data is not None:
+        if place.truth is None:
+            raise ConnectomeBenchError("--people needs truth: the configuration names no `proofread` volume")
+        rated = read_rated_rows(options.people_records, options.people_data)
     with open_edit_log(out) as log:
         trusted = (*options.trusted, *config.trusted.segments)
         _claim(out, _identity(place, models, options, trusted))
@@ -245,7 +261,19 @@ def _proofread(
                 options = replace(options, ablation=False)  # it asks what nobody would decide
             if place.truth is not None:
                 scores, curves = _score(
-                    place, finder, graph, result, edits, options, trusted, asked, runner, out, by_people
+                    place,
+                    finder,
+                    graph,
+                    result,
+                    edits,
+                    options,
+                    trusted,
+                    asked,
+                    runner,
+                    out,
+                    by_people,
+                    affinities,
+                    rated,
                 )
             # the ablation asks about corrections that nobody reviews
             remove_scenes(out, [*edits, *queue])
@@ -263,6 +291,8 @@ def _proofread(
                 f"{name}: VI split {own['vi_split']:.4f}, merge {own['vi_merge']:.4f}; adapted Rand error "
                 f"{own['adapted_rand']:.4f}; ERL {own['erl_nm']:.0f} nm; {own['errors']} errors"
             )
+        if "people_records" in scores:
+            echo(people_sentence(scores["people_records"]))
         if scores["ablation"]:
             step, own = max(scores["ablation"].items(), key=lambda one: one[1]["fall_bits"])
             if own["fall_bits"] > 0:
@@ -372,6 +402,8 @@ def _score(
     runner: Runner,
     out: Path,
     by_people: dict[str, Any] | None,
+    affinities: PairAffinities | None,
+    rated: Sequence[RatedRow] | None,
 ) -> tuple[dict[str, Any], dict[str, Curve]]:
     """Score before, after and oracle, the steps, and orders of decisions; write what intervals over runs need."""
     assert place.truth is not None, "there is no truth"
@@ -388,7 +420,9 @@ def _score(
 
     gain = variation(before) - variation(best)
     contacts = place.blind(start.objects).contacts()
-    summary, curves, states = value_against_effort(start, result, contacts, place, table, gain)
+    summary, curves, states = value_against_effort(
+        start, result, contacts, place, table, gain, options.rules.calibration, affinities
+    )
     oracle_edits = sum(len(one.applied) for one in oracle.rounds)
     write_overlaps(table, out)
     write_states([changed_state("oracle", oracle_edits, start.objects, perfect.objects), *states], out)
@@ -429,6 +463,12 @@ def _score(
         "background": BACKGROUND,
         "rules": asdict(options.rules),
     }
+    if rated is not None:
+        volumes = place.config.source.volumes
+        assert volumes is not None
+        names = {volumes.name, f"{volumes.name}/{options.segmentation}"}
+        first = result.rounds[0].judged
+        scores["people_records"] = score_people(rated, first, start, table, names, volumes.same_place_nm)
     if by_people is not None:
         own = [(edit, gain) for edit, gain in zip(edits, gains, strict=True) if edit.decided_by]
         scores["people"] = {

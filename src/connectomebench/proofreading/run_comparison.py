@@ -35,9 +35,14 @@ TITLES = {
     "first_30_percent": ("share of it in 30% of decisions", 3),
     "first_30_percent_random": ("the same in random order", 3),
     "first_30_percent_lead": ("lead over random order", 3),
+    "first_30_percent_contact_look": ("the same without the models", 3),
+    "first_30_percent_contact_look_lead": ("lead over that", 3),
+    "first_30_percent_affinity": ("the same, highest affinity first", 3),
+    "first_30_percent_affinity_lead": ("lead over highest affinity first", 3),
     "errors_before": ("errors before", 1),
     "errors_after": ("errors after", 1),
 }
+_SOME_ORDERS = ("contact_look", "affinity")  # compared only where all runs have them
 _COUNTED_AS_A_WHOLE = ("errors_before", "errors_after")
 
 Values = dict[str, NDArray[np.float64]]
@@ -138,6 +143,8 @@ def compare_runs(folders: Sequence[Path], against: Sequence[Path] = (), seed: in
     drawn = draws(len(parts), np.random.default_rng(seed)) if len(parts) else np.zeros((RESAMPLES, 0), np.int64)
     # the first row is the whole volume
     weights = np.concatenate([np.ones((1, len(parts)), np.int64), drawn])
+    absent = [order for order in _SOME_ORDERS if not all(order in run.orders for run in every)]
+    known = [name for name in TITLES if not name.startswith(tuple(f"first_30_percent_{order}" for order in absent))]
     made, resampled = [], []
     paired = len({len(group) for group in groups}) == 1
     for number, group in enumerate(groups, 1):
@@ -146,8 +153,8 @@ def compare_runs(folders: Sequence[Path], against: Sequence[Path] = (), seed: in
         times = np.concatenate([np.ones((1, len(group)), np.int64), runs])
         together = _together(measured, times)
         varied = _varied(len(parts), len(group))
-        values = {name: tuple(float(one[name][0]) for one in map(_with_precision, measured)) for name in TITLES}
-        scores = {name: _score(together[name], varied[name]) for name in TITLES}
+        values = {name: tuple(float(one[name][0]) for one in map(_with_precision, measured)) for name in known}
+        scores = {name: _score(together[name], varied[name]) for name in known}
         made.append(Group(tuple(group), values, scores))
         resampled.append((together, varied))
     difference = None
@@ -155,7 +162,7 @@ def compare_runs(folders: Sequence[Path], against: Sequence[Path] = (), seed: in
         (first, varied), (second, also) = resampled
         difference = {
             name: _score(first[name] - second[name], varied[name] or also[name])
-            for name in TITLES
+            for name in known
             if name != "errors_before"
         }
     return RunComparison(
@@ -192,6 +199,7 @@ def _measure(run: FinishedRun, known: tuple[Any, ...], parts: NDArray[np.int64],
 
     ranked = first_part("expected_gain") / whole
     shuffled = np.mean([first_part(f"random_{i}") for i in range(RANDOM_ORDERS)], axis=0) / whole
+    others = {order: first_part(order) / whole for order in _SOME_ORDERS if order in run.orders}
     edits = np.zeros((len(parts), 2))
     np.add.at(edits, np.searchsorted(parts, run.edits[:, 0]), run.edits[:, 1:])
     right, wrong = (weights @ edits).T
@@ -203,6 +211,8 @@ def _measure(run: FinishedRun, known: tuple[Any, ...], parts: NDArray[np.int64],
         "first_30_percent": ranked,
         "first_30_percent_random": shuffled,
         "first_30_percent_lead": ranked - shuffled,
+        **{f"first_30_percent_{order}": own for order, own in others.items()},
+        **{f"first_30_percent_{order}_lead": ranked - own for order, own in others.items()},
         **{name: np.full(len(weights), float(n)) for name, n in zip(_COUNTED_AS_A_WHOLE, run.errors, strict=True)},
     }
 
@@ -222,7 +232,7 @@ def _with_precision(values: Values) -> Values:
 def _together(measured: Sequence[Values], times: NDArray[np.int64]) -> Values:
     """Take the mean over the runs of each draw; ``times`` says how often each was drawn, shape (draws, runs)."""
     means = {}
-    for name in measured[0]:
+    for name in (one for one in measured[0] if all(one in other for other in measured)):
         values = np.stack([one[name] for one in measured], axis=1)
         # a run that was not drawn may be undefined
         means[name] = np.where(times > 0, times * values, 0).sum(axis=1) / times.sum(axis=1)

@@ -20,12 +20,13 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.core.files import content_key
 from connectomebench.core.volume import IntPoint
 from connectomebench.sources.volumes.containers import OpenedArray, damaged_chunk, n5_error, open_array
-from connectomebench.sources.volumes.placement import axis_order, check_contradiction
+from connectomebench.sources.volumes.placement import AFFINITY_CHANNELS_NEEDED, axis_order, check_contradiction
 from connectomebench.sources.volumes.precomputed_chunks import ChunkFiles, local_folder, without_zarr
 from connectomebench.sources.volumes.read_errors import reading
 from connectomebench.sources.volumes.server_marks import server_marks
 
-Kind = Literal["labels", "image"]
+Kind = Literal["labels", "image", "affinity"]
+AFFINITY_CHANNELS = 3  # one an axis
 
 # a number with a fraction or an exponent went through a float, which rounds large ids: such labels are refused
 Label = Annotated[int, Strict()]
@@ -49,7 +50,7 @@ class VolumeSpec:
         Name of the array inside an npz, HDF5 or Zarr container; optional if there is only one.
     axes
         Order of the axes as stored: x, y and z in some order. Other axes of length 1 (channel, time) may be named with
-        other letters or left out. Required for arrays.
+        other letters or left out. Required for arrays. Of an affinity map, ``c`` is the axis of its channels.
     voxel_size_nm
         Edge of a voxel, nm, always in the order x, y, z regardless of ``axes``. Required for arrays.
     offset_vx
@@ -92,15 +93,17 @@ class ArrayVolume:
     array
         Axes as stored.
     order
-        For x, y, z: the axis of ``array``. An axis of ``array`` not named has length 1.
+        For x, y, z: the axis of ``array``. An axis of ``array`` not named has length 1, or is ``channel_axis``.
     kind
-        Labels are returned as unsigned integers, image data as uint8.
+        Labels are returned as unsigned integers, image data as uint8, affinities as uint8 or floats.
     fingerprint
         Hash of the content and its placement in the world.
     name, path
         For messages.
     backgrounds
         Labels that are read as 0.
+    channel_axis, channel
+        Axis of the channels and the one that is read; None where there is one alone.
     """
 
     array: Any
@@ -113,11 +116,15 @@ class ArrayVolume:
     name: str
     path: str = ""
     backgrounds: tuple[int, ...] = (0,)
+    channel_axis: int | None = None
+    channel: int = 0
 
     def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[Any]:
         """Read voxels ``lower`` to ``upper`` (exclusive); axes x, y, z."""
         _check_range(self.name, lower, upper, self.shape)
         index: list[Any] = [0] * len(self.array.shape)
+        if self.channel_axis is not None:
+            index[self.channel_axis] = self.channel
         for axis, start, stop in zip(self.order, lower, upper, strict=True):
             index[axis] = slice(start, stop)
         with reading(self.name, self.path, lambda: damaged_chunk(self.array, tuple(index))):
@@ -129,7 +136,7 @@ class ArrayVolume:
 
 @dataclass(frozen=True)
 class CloudVolumeVolume:
-    """One mip of a CloudVolume path. See ``Volume``."""
+    """One mip and channel of a CloudVolume path. See ``Volume``."""
 
     cloud: Any
     shape: IntPoint
@@ -141,6 +148,7 @@ class CloudVolumeVolume:
     path: str = ""
     backgrounds: tuple[int, ...] = (0,)
     chunks: ChunkFiles | None = None
+    channel: int = 0
     # CloudVolume does not guarantee that one object can be read from several threads
     lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
 
@@ -166,7 +174,7 @@ class CloudVolumeVolume:
         return _checked(block, self.kind, self.name, self.backgrounds)
 
     def _read(self, start: IntPoint, stop: IntPoint) -> NDArray[Any]:
-        return np.asarray(self.cloud[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))])[..., 0]
+        return np.asarray(self.cloud[tuple(slice(a, b) for a, b in zip(start, stop, strict=True))])[..., self.channel]
 
     def _absent(self, start: IntPoint, stop: IntPoint) -> str:
         if self.chunks is None:
@@ -200,7 +208,8 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
     spec
         Location and placement of the volume.
     kind
-        ``labels`` (integers) or ``image`` (uint8).
+        ``labels`` (integers), ``image`` (uint8), or ``affinity`` (uint8 or floats), of which the first channel is read;
+        :func:`.affinities.open_affinities` opens all.
     base
         Base folder for relative paths; the working directory by default.
     name
@@ -250,7 +259,7 @@ def open_volume(spec: VolumeSpec, *, kind: Kind, base: Path | None = None, name:
         raise ConnectomeBenchError(f"{name}: there is no {path}; check `path`")
     if (path / "info").is_file():
         return _open_cloud(spec, f"precomputed://file://{path.resolve()}", kind, name)
-    axes, voxel, offset = _stated(spec, name, path)
+    axes, voxel, offset = _stated(spec, kind, name, path)
     with reading(name, path):
         opened = open_array(path, spec.key, name, spec.fill_missing)
         return _array_volume(opened, spec, path, kind, name, axes, voxel, offset)
@@ -286,8 +295,8 @@ def stored_placement(spec: VolumeSpec, base: Path | None = None, name: str = "vo
 
 
 def _check_background(spec: VolumeSpec, kind: Kind, name: str) -> None:
-    if kind == "image" and spec.backgrounds != (0,):
-        raise ConnectomeBenchError(f"{name}: `background` is a label; image data have none: leave it out")
+    if kind != "labels" and spec.backgrounds != (0,):
+        raise ConnectomeBenchError(f"{name}: `background` is a label; {kind} data have none: leave it out")
     if not spec.backgrounds:
         raise ConnectomeBenchError(f"{name}: background is empty; name at least one label, or leave it out")
     for label in spec.backgrounds:
@@ -295,8 +304,9 @@ def _check_background(spec: VolumeSpec, kind: Kind, name: str) -> None:
             raise ConnectomeBenchError(f"{name}: background {label} is no 64-bit integer; check the label")
 
 
-def _stated(spec: VolumeSpec, name: str, path: Path) -> tuple[str, tuple[float, float, float], IntPoint]:
-    examples = {"axes": "xyz", "voxel_size_nm": "[8, 8, 40]", "offset_vx": "[0, 0, 0]"}
+def _stated(spec: VolumeSpec, kind: Kind, name: str, path: Path) -> tuple[str, tuple[float, float, float], IntPoint]:
+    axes = "czyx" if kind == "affinity" else "xyz"
+    examples = {"axes": axes, "voxel_size_nm": "[8, 8, 40]", "offset_vx": "[0, 0, 0]"}
     for needed, example in examples.items():
         if getattr(spec, needed) is None:
             hint = "the order of the axes as stored" if needed == "axes" else "in the order x, y, z"
@@ -306,6 +316,11 @@ def _stated(spec: VolumeSpec, name: str, path: Path) -> tuple[str, tuple[float, 
     axes = str(spec.axes).lower()
     if len(set(axes)) != len(axes) or not set("xyz") <= set(axes) or not axes.isalpha():
         raise ConnectomeBenchError(f"{name}: axes {spec.axes!r} must be x, y, z in some order, for example zyx")
+    if kind == "affinity" and "c" not in axes:
+        raise ConnectomeBenchError(
+            f"{name}: axes {spec.axes!r} name no channels; an affinity map has one an axis: add a c where they are "
+            "stored, for example czyx"
+        )
     voxel = _triple(spec.voxel_size_nm, "voxel_size_nm", name)
     if not all(0 < v < np.inf for v in voxel):
         raise ConnectomeBenchError(f"{name}: voxel_size_nm {list(voxel)} must be positive")
@@ -347,7 +362,9 @@ def _array_volume(
 ) -> ArrayVolume:
     array = opened.array
     stored = tuple(int(n) for n in array.shape)
-    x, y, z = order = axis_order(axes, stored, opened.placement, name, path)
+    channels = AFFINITY_CHANNELS if kind == "affinity" else 1
+    x, y, z, *channel_axis = axis_order(axes, stored, opened.placement, name, path, channels)
+    order = (x, y, z)
     if opened.lossy and kind == "labels":
         raise ConnectomeBenchError(f"{name}: {path} is JPEG, which changes labels; save them as PNG or TIFF")
     _check_dtype(np.dtype(array.dtype), kind, name)
@@ -369,7 +386,19 @@ def _array_volume(
         )
     identity = [_identity(path), *(_identity(p) for p in opened.linked)]
     fingerprint = content_key(*identity, spec.key, axes, list(voxel), list(offset), *_background_key(spec))
-    return ArrayVolume(array, (x, y, z), shape, voxel, offset, kind, fingerprint, name, str(path), spec.backgrounds)
+    return ArrayVolume(
+        array,
+        order,
+        shape,
+        voxel,
+        offset,
+        kind,
+        fingerprint,
+        name,
+        str(path),
+        spec.backgrounds,
+        channel_axis[0] if channel_axis else None,
+    )
 
 
 def _background_key(spec: VolumeSpec) -> list[Any]:
@@ -408,8 +437,9 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
     _quiet_cloudvolume()
     if spec.mip < 0:
         raise ConnectomeBenchError(f"{name}: mip {spec.mip} is no level; 0 is the finest one")
-    if spec.axes not in (None, "xyz"):
-        raise ConnectomeBenchError(f"{name}: {location} is stored as xyz; leave `axes` out")
+    channels, stored_axes = (AFFINITY_CHANNELS, "xyzc") if kind == "affinity" else (1, "xyz")
+    if spec.axes not in (None, stored_axes):
+        raise ConnectomeBenchError(f"{name}: {location} is stored as {stored_axes}; leave `axes` out")
     folder = local_folder(location)
     remedy = (
         "check that its info is whole: copy it again" if folder is not None else "check the address and the network"
@@ -425,8 +455,9 @@ def _open_cloud(spec: VolumeSpec, location: str, kind: Kind, name: str) -> Cloud
             ) from None
         except ScaleUnavailableError:
             raise ConnectomeBenchError(f"{name}: {location} has no mip {spec.mip}; choose a smaller number") from None
-        if cloud.num_channels != 1:
-            raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; one is needed")
+        if cloud.num_channels != channels:
+            needed = "one is needed" if channels == 1 else AFFINITY_CHANNELS_NEEDED
+            raise ConnectomeBenchError(f"{name}: {location} has {cloud.num_channels} channels; {needed}")
         _check_dtype(np.dtype(cloud.dtype), kind, name)
         _check_fits(spec.backgrounds, np.dtype(cloud.dtype), name)
         scale = cloud.info["scales"][spec.mip]
@@ -490,10 +521,19 @@ def _check_dtype(dtype: np.dtype[Any], kind: Kind, name: str) -> None:
         raise ConnectomeBenchError(f"{name}: labels must be integers, not {dtype}; convert them before use")
     if kind == "image" and dtype != np.uint8:
         raise ConnectomeBenchError(f"{name}: image data must be uint8, not {dtype}; rescale them to 0-255 before use")
+    if kind == "affinity" and dtype != np.uint8 and dtype.kind != "f":
+        raise ConnectomeBenchError(
+            f"{name}: affinities must be floats (0 to 1) or uint8 (0 to 255), not {dtype}; convert them before use"
+        )
 
 
 def _checked(block: NDArray[Any], kind: Kind, name: str, backgrounds: tuple[int, ...]) -> NDArray[Any]:
-    """Convert labels to unsigned integers in native byte order, background 0; no label ever wraps."""
+    """Convert labels to unsigned integers in native byte order, background 0; no label ever wraps.
+
+    Affinities that are none are refused.
+    """
+    if kind == "affinity" and block.dtype.kind == "f":
+        return _affinities(block, name)
     if kind == "labels" and backgrounds != (0,):
         block = _without_background(block, name, backgrounds)
     if kind == "labels" and block.dtype.kind == "i":
@@ -503,6 +543,20 @@ def _checked(block: NDArray[Any], kind: Kind, name: str, backgrounds: tuple[int,
             )
         return block.astype(f"u{block.dtype.itemsize}")
     return block if block.dtype.isnative else block.astype(block.dtype.newbyteorder("="))
+
+
+def _affinities(block: NDArray[Any], name: str) -> NDArray[Any]:
+    """Check that floats are affinities, and return them as float32 or float64."""
+    if block.size:
+        least, most = block.min(), block.max()
+        if np.isnan(least):
+            raise ConnectomeBenchError(f"{name}: some voxels are no number (NaN); fill them, with 0 if need be")
+        if least < 0 or most > 1:
+            raise ConnectomeBenchError(
+                f"{name}: affinities of floats must be between 0 and 1, not {least if least < 0 else most:g}; rescale "
+                "them, or store 0 to 255 as uint8"
+            )
+    return block.astype(np.float64 if block.dtype.itemsize > 4 else np.float32, copy=False)
 
 
 def _without_background(block: NDArray[Any], name: str, backgrounds: tuple[int, ...]) -> NDArray[Any]:

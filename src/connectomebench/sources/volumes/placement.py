@@ -39,6 +39,7 @@ _UNITS_NM = {
     "metre": 1e9,
 }
 UNNAMED = "?"  # an axis whose name the container does not say
+AFFINITY_CHANNELS_NEEDED = "an affinity map has three, one an axis: save those of the nearest voxels alone"
 _GUESSED_UNITS_NM = (1.0, 1e3, 1e6)
 _SAME = 1e-3  # relative difference of two voxel sizes that is rounding
 _CLOSE_VX = 1.0  # offsets closer than this are rounding, or the half voxel of a downsampled level
@@ -85,7 +86,9 @@ def length_nm(unit: Any) -> float | None:
     return _UNITS_NM.get(str(unit).strip().lower()) if unit else None
 
 
-def axis_order(axes: str, stored: tuple[int, ...], placement: Placement, name: str, path: str | Path) -> list[int]:
+def axis_order(
+    axes: str, stored: tuple[int, ...], placement: Placement, name: str, path: str | Path, channels: int = 1
+) -> list[int]:
     """Find the stored axes of x, y and z.
 
     Parameters
@@ -99,22 +102,28 @@ def axis_order(axes: str, stored: tuple[int, ...], placement: Placement, name: s
         What the container says; names of axes help to find those that were left out.
     name, path
         Of the volume, in messages.
+    channels
+        Length of axis ``c``, which must then be named where it is more than 1.
 
     Returns
     -------
     list of int
-        For x, y, z: the axis of the array.
+        For x, y, z, and c where there are several channels: the axis of the array.
 
     Raises
     ------
     ConnectomeBenchError
-        If ``axes`` does not fit the shape or contradicts the container, or an axis that is not x, y or z is longer
-        than 1.
+        If ``axes`` does not fit the shape or contradicts the container, or an axis that is not x, y or z has another
+        length.
     """
     kept = _kept_axes(axes, stored, placement, name, path)
     letters = dict(zip(axes, kept, strict=True))
     for letter, axis in letters.items():
-        if letter not in "xyz":
+        if letter == "c" and channels > 1:
+            if stored[axis] != channels:
+                found = f"{stored[axis]} channel{'s' * (stored[axis] != 1)}"
+                raise ConnectomeBenchError(f"{name}: {path} has {found}; {AFFINITY_CHANNELS_NEEDED}")
+        elif letter not in "xyz":
             _one_entry(letter, stored[axis], name, path)
     named = placement.names
     if named is not None and len(named) == len(stored):
@@ -124,7 +133,7 @@ def axis_order(axes: str, stored: tuple[int, ...], placement: Placement, name: s
                     f"{name}: axes {axes!r} contradicts {''.join(named)!r} in {placement.where}; state "
                     f"`axes: {''.join(n for n in named if len(n) == 1)}`"
                 )
-    return [letters[letter] for letter in "xyz"]
+    return [letters[letter] for letter in ("xyzc" if channels > 1 else "xyz")]
 
 
 def _is_spatial(names: Sequence[str]) -> bool:

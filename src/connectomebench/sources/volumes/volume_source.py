@@ -91,6 +91,10 @@ class VolumesConfig:
         none.
     supervoxels
         An over-segmentation, on whose pieces cuts are computed; None makes pieces from the shape of the segment.
+    affinity
+        An affinity map on the voxels of the labels: floats from 0 to 1, or uint8 from 0 to 255. One channel an axis, in
+        the order of x, y and z in ``axes`` (x, y, z if precomputed), says how much a voxel belongs with the one before
+        it along that axis. Only `connectomebench proofread` reads it, to compare with: no model sees it.
     license, citation
         Licence and citation of the data. Where they are left out, those of a species that the configuration declares;
         else the card says that they were not stated.
@@ -99,7 +103,8 @@ class VolumesConfig:
     border_nm
         Places nearer than this to a face of the volume lie at the border, nm.
     same_place_nm
-        With several segmentations: places of the same bodies no further apart than this are one correction, nm.
+        With several segmentations: places of the same bodies no further apart than this are one correction, nm. Rows
+        that people rated are compared with corrections of the same segments within it.
     """
 
     name: str
@@ -109,6 +114,7 @@ class VolumesConfig:
     simulated: LabelErrorConfig | None = None
     image: VolumeSpec | None = None
     supervoxels: VolumeSpec | None = None
+    affinity: VolumeSpec | None = None
     license: str | None = None
     citation: str | None = None
     corrections: CorrectionConfig = field(default_factory=CorrectionConfig)
@@ -197,9 +203,9 @@ class VolumeSource:
             self.supervoxels = config.supervoxels and open_volume(
                 config.supervoxels, kind="labels", base=base, name="supervoxels"
             )
-        _check_equal("automatic", self.automatic, "proofread", self.proofread)
+        check_equal("automatic", self.automatic, "proofread", self.proofread)
         if self.supervoxels is not None:
-            _check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
+            check_equal("automatic", self.automatic, "supervoxels", self.supervoxels)
         if self.image is not None and like is not None:
             fit_image(self.image, self.automatic)
         self._voxel = np.asarray(self.automatic.voxel_size_nm, np.float64)
@@ -532,7 +538,14 @@ def open_volumes(
     return SegmentationFamily(config.name, config.version, members, config.same_place_nm)
 
 
-def _check_equal(name: str, volume: Volume, other_name: str, other: Volume) -> None:
+def check_equal(name: str, volume: Volume, other_name: str, other: Volume) -> None:
+    """Check that two volumes cover the same voxels.
+
+    Raises
+    ------
+    ConnectomeBenchError
+        If shapes, voxel sizes or offsets differ.
+    """
     for what in ("shape", "voxel_size_nm", "offset_vx"):
         mine, theirs = getattr(volume, what), getattr(other, what)
         if not np.allclose(mine, theirs, rtol=1e-6, atol=1e-6):
