@@ -22,7 +22,8 @@ from connectomebench.proofreading.finder import FoundPlaces
 from connectomebench.proofreading.intervals import variation_interval
 from connectomebench.proofreading.loop import LoopConfig, Round, judge_once
 from connectomebench.proofreading.proposals import Candidate, Proposal
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
 from connectomebench.proofreading.task_models import TaskModel
 from connectomebench.proofreading.truth_table import Overlaps, TruthTable

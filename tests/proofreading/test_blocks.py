@@ -22,7 +22,8 @@ from connectomebench.proofreading.blocks import BlockGrid, make_grid
 from connectomebench.proofreading.edit_log import Edit, read_edits
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.place import open_place
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.sites.candidates import Candidates
 

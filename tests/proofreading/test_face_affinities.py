@@ -20,8 +20,9 @@ from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.execution.runner import SerialRunner
 from connectomebench.proofreading.face_affinities import PairAffinities, join_sums, pair_affinities, sum_faces
 from connectomebench.proofreading.place import open_place
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
 from connectomebench.proofreading.run_comparison import as_text, compare_runs
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.task_models import TaskModel
 from connectomebench.sources.volumes.arrays import ArrayVolume
 

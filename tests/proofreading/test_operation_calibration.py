@@ -15,8 +15,9 @@ from toy_segmentation import write_toy
 from connectomebench.build.config import load_config
 from connectomebench.core.errors import ConnectomeBenchError
 from connectomebench.proofreading.calibration import Calibration, OperationCalibration, calibrate, choose_threshold
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
 from connectomebench.proofreading.run_comparison import compare_runs
+from connectomebench.proofreading.run_options import ProofreadConfig
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), max_size=40), st.sampled_from([0.5, 0.8, 0.9, 1.0]))

@@ -22,7 +22,8 @@ from connectomebench.proofreading.edit_log import read_edits
 from connectomebench.proofreading.partner_choice import candidate_pictures, partner_choices
 from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.proposals import Candidate, Proposal
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.task_models import CHOICE_TASK, TaskModel, missing_steps
 from connectomebench.rendering.engines import CpuEngine
 from connectomebench.rendering.views import ViewConfig

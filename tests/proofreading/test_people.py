@@ -23,7 +23,8 @@ from connectomebench.proofreading.decision_log import DecisionLog, Entry, Taken,
 from connectomebench.proofreading.edit_log import Edit, EditLog, read_edits
 from connectomebench.proofreading.loop import LoopConfig
 from connectomebench.proofreading.person import Person
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.task_models import TaskModel
 from connectomebench.review.review_files import write_review
 from connectomebench.review.review_session import ReviewSession

@@ -29,7 +29,8 @@ from connectomebench.human_eval import rating
 from connectomebench.human_eval.rating import Rater, rate
 from connectomebench.models.base import Answer, Batch
 from connectomebench.proofreading.people_records import RatedRow, people_sentence, read_rated_rows
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
+from connectomebench.proofreading.run_options import ProofreadConfig
 
 SAME_PLACE_NM = 80.0
 # place, segments, right answer, source, what ada and bob say; one of a merge at x = 755 is no error

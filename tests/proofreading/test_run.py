@@ -27,7 +27,8 @@ from connectomebench.proofreading.graph_files import read_graph
 from connectomebench.proofreading.loop import LoopConfig, combine
 from connectomebench.proofreading.outputs import write_objects
 from connectomebench.proofreading.place import open_place
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.task_models import TaskModel
 from connectomebench.rendering.scene_file import read_cube
 

@@ -24,8 +24,9 @@ from connectomebench.models.base import Answer, Batch
 from connectomebench.proofreading.graph_files import write_edges
 from connectomebench.proofreading.intervals import RESAMPLES, Falls, variation_interval
 from connectomebench.proofreading.outputs import write_mapping
-from connectomebench.proofreading.run import ProofreadConfig, proofread
+from connectomebench.proofreading.run import proofread
 from connectomebench.proofreading.run_comparison import as_dict, as_text, compare_runs
+from connectomebench.proofreading.run_options import ProofreadConfig
 from connectomebench.proofreading.score_files import changed_state, read_states, write_overlaps, write_states
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph, Supervoxels
 from connectomebench.proofreading.task_models import TaskModel

@@ -117,7 +117,8 @@ def _run(arguments: argparse.Namespace) -> None:
     """Proofread a segmentation: edits, OUT/segmentation, a ranked queue, scores where there is truth, and a report."""
     from connectomebench.build.config import load_config
     from connectomebench.proofreading.loop import LoopConfig
-    from connectomebench.proofreading.run import ProofreadConfig, proofread
+    from connectomebench.proofreading.run import proofread
+    from connectomebench.proofreading.run_options import ProofreadConfig
     from connectomebench.proofreading.task_models import open_task_models
 
     options = ProofreadConfig(

@@ -169,7 +169,7 @@ def largest_contacts_first(graph: SegmentationGraph, contacts: Contacts, place: 
 
     Of equal contacts the one of smaller ids comes first.
     """
-    pairs, areas = _touching_pairs(contacts)
+    pairs, areas = touching_pairs(contacts)
     return _decide_pairs(graph, pairs[np.argsort(-areas, kind="stable")], place, table)
 
 
@@ -181,12 +181,12 @@ def highest_affinities_first(
     Pairs that touch across background alone share no face, and come last. Of equal affinities the largest contact comes
     first, of equal contacts the one of smaller ids.
     """
-    pairs, areas = _touching_pairs(contacts)
+    pairs, areas = touching_pairs(contacts)
     order = np.lexsort((-areas, -np.nan_to_num(affinities.of(pairs), nan=-1.0)))
     return _decide_pairs(graph, pairs[order], place, table)
 
 
-def _touching_pairs(contacts: Contacts) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
+def touching_pairs(contacts: Contacts) -> tuple[NDArray[np.uint64], NDArray[np.float64]]:
     """Return all pairs of segments that touch (the smaller id first, ascending), and the area of each."""
     pairs, inverse = np.unique(contacts.segments, axis=0, return_inverse=True)
     areas: NDArray[Any] = np.bincount(inverse.ravel(), weights=contacts.areas, minlength=len(pairs))

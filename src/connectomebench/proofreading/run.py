@@ -6,11 +6,9 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from connectomebench.build.config import BuildConfig
 from connectomebench.core.errors import ConnectomeBenchError
@@ -18,20 +16,16 @@ from connectomebench.core.files import write_json
 from connectomebench.core.version import __version__
 from connectomebench.evaluation.resume_log import ResumeLog, open_resume_log
 from connectomebench.execution.open_runner import open_runner
-from connectomebench.execution.runner import IN_PROCESS, Runner
-from connectomebench.proofreading.ablation import ablate
+from connectomebench.execution.runner import Runner
 from connectomebench.proofreading.calibration import Calibration
-from connectomebench.proofreading.deciders import ModelDecider, OracleDecider
+from connectomebench.proofreading.deciders import ModelDecider
 from connectomebench.proofreading.drawing import make_drawer
 from connectomebench.proofreading.edit_log import open_edit_log
-from connectomebench.proofreading.edit_scores import edit_gains, edits_by_part, score_edits, score_steps
-from connectomebench.proofreading.effort import Curve, value_against_effort
 from connectomebench.proofreading.evidence import remove_scenes
-from connectomebench.proofreading.face_affinities import PairAffinities, pair_affinities
+from connectomebench.proofreading.face_affinities import pair_affinities
 from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.graph_files import write_edges
-from connectomebench.proofreading.intervals import variation_interval
-from connectomebench.proofreading.loop import LoopConfig, LoopResult, best_of_candidates, run_loop
+from connectomebench.proofreading.loop import run_loop
 from connectomebench.proofreading.neuroglancer_links import link
 from connectomebench.proofreading.outputs import (
     write_csv,
@@ -41,96 +35,19 @@ from connectomebench.proofreading.outputs import (
     write_supervoxels,
 )
 from connectomebench.proofreading.people import People
-from connectomebench.proofreading.people_records import RatedRow, people_sentence, read_rated_rows, score_people
+from connectomebench.proofreading.people_records import people_sentence, read_rated_rows
 from connectomebench.proofreading.person import Person
 from connectomebench.proofreading.place import Place, open_place
 from connectomebench.proofreading.report_page import write_page
-from connectomebench.proofreading.score_files import changed_state, write_overlaps, write_states
-from connectomebench.proofreading.scores import Scorer
-from connectomebench.proofreading.segmentation_graph import EditRefused, SegmentationGraph
+from connectomebench.proofreading.run_options import DEFAULT_OPTIONS, ProofreadConfig
+from connectomebench.proofreading.run_scores import score_run
+from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.proofreading.task_models import CORRECTION_TASKS, TaskModel, missing_steps, trained_here
-from connectomebench.proofreading.truth_table import TruthTable
 from connectomebench.proofreading.validation import calibrate_on, check_apart
 from connectomebench.rendering.engines import choose_engine
 from connectomebench.rendering.rasterizer import available_threads
 
 _log = logging.getLogger(__name__)
-
-BACKGROUND = (
-    "Voxels without a body and voxels without an object are left out of VI and adapted Rand error. Expected run length "
-    "counts background as a gap."
-)
-# the oracle is sure, so its threshold only separates right from wrong
-_ORACLE = LoopConfig(min_confidence=0.5)
-
-
-@dataclass(frozen=True)
-class ProofreadConfig:
-    """Options of a run.
-
-    Attributes
-    ----------
-    rules
-        When an edit is applied, and when the loop stops.
-    segmentation
-        Which one, where the configuration names several.
-    box_nm
-        Box to proofread: lower x, y, z and upper x, y, z, nm; None takes all.
-    trusted
-        Segments that may not be joined with each other.
-    max_usd
-        Most that the models may cost; None sets no limit.
-    serve_url
-        Where the output folder will be served, for links.
-    allow_trained_here
-        Use models that were trained on the place; the report says so.
-    block_vx
-        Edge of the blocks, voxels; see :func:`connectomebench.proofreading.blocks.make_grid`.
-    scheduler
-        Where work on blocks is done; see :func:`connectomebench.execution.open_runner.open_runner`.
-    max_density
-        Most ends, most contacts, and most places of merge errors, in a cube of 1 µm; None sets no limit.
-    contacts
-        Whether every two objects that touch are candidates for a merge too, and not only ends.
-    validation_box_nm
-        A box with truth, apart from ``box_nm``, on which confidence and thresholds are learnt; None multiplies the
-        answers of the models and takes ``rules.min_confidence``.
-    precision
-        Share of right edits for which the thresholds are chosen there.
-    ablation
-        Where there is truth, also run with the oracle in place of one step at a time. It asks the models more.
-    people_records, people_data
-        Result records of people, and the dataset whose rows they rated: what they said of the same corrections is
-        scored beside what the models say. See :func:`connectomebench.proofreading.people_records.read_rated_rows`.
-    """
-
-    rules: LoopConfig = field(default_factory=LoopConfig)
-    segmentation: str | None = None
-    box_nm: tuple[float, float, float, float, float, float] | None = None
-    trusted: tuple[int, ...] = ()
-    max_usd: float | None = None
-    serve_url: str = "http://127.0.0.1:8000"
-    allow_trained_here: bool = False
-    block_vx: int | None = None
-    scheduler: str = IN_PROCESS
-    max_density: float | None = 100.0
-    contacts: bool = False
-    validation_box_nm: tuple[float, float, float, float, float, float] | None = None
-    precision: float = 0.9
-    ablation: bool = True
-    people_records: Path | None = None
-    people_data: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.people_records is None) != (self.people_data is None):
-            raise ConnectomeBenchError("--people and --people-data belong together: records, and the rows they are of")
-        if self.max_density is not None and not self.max_density > 0:
-            raise ConnectomeBenchError(f"--max-density is {self.max_density}; it must be above 0")
-        if not 0 < self.precision < 1:
-            raise ConnectomeBenchError(f"--precision is {self.precision}; it must be above 0 and below 1")
-
-
-DEFAULT_OPTIONS = ProofreadConfig()
 
 
 def proofread(
@@ -260,7 +177,7 @@ def _proofread(
                 by_people = {"waiting": result.waiting, **people.summary()}
                 options = replace(options, ablation=False)  # it asks what nobody would decide
             if place.truth is not None:
-                scores, curves = _score(
+                scores, curves = score_run(
                     place,
                     finder,
                     graph,
@@ -388,131 +305,3 @@ def _open_decider(
         return ModelDecider(models, stored, out, engine, views, options.max_usd, draw)
 
     return make, answers
-
-
-def _score(
-    place: Place,
-    finder: BlockFinder,
-    graph: SegmentationGraph,
-    result: LoopResult,
-    edits: Sequence[Any],
-    options: ProofreadConfig,
-    trusted: Sequence[int],
-    decider: ModelDecider,
-    runner: Runner,
-    out: Path,
-    by_people: dict[str, Any] | None,
-    affinities: PairAffinities | None,
-    rated: Sequence[RatedRow] | None,
-) -> tuple[dict[str, Any], dict[str, Curve]]:
-    """Score before, after and oracle, the steps, and orders of decisions; write what intervals over runs need."""
-    assert place.truth is not None, "there is no truth"
-    _log.info("scoring against the truth")
-    table = TruthTable.of_place(place, runner)
-    start = SegmentationGraph(place.supervoxels, trusted, place.anchors)
-    perfect = start.copy()
-    oracle = run_loop(finder, perfect, OracleDecider(table, decider.end_task), _ORACLE)
-    scorer = Scorer(place, table)
-    before, after, best = (scorer.score(one.objects) for one in (start, graph, perfect))
-
-    def variation(own: dict[str, float | int]) -> float:
-        return own["vi_split"] + own["vi_merge"]
-
-    gain = variation(before) - variation(best)
-    contacts = place.blind(start.objects).contacts()
-    summary, curves, states = value_against_effort(
-        start, result, contacts, place, table, gain, options.rules.calibration, affinities
-    )
-    oracle_edits = sum(len(one.applied) for one in oracle.rounds)
-    write_overlaps(table, out)
-    write_states([changed_state("oracle", oracle_edits, start.objects, perfect.objects), *states], out)
-    gains = edit_gains(start, edits, table)
-    counts = score_edits(edits, gains)
-    for operation, name in (("merge", "split_errors"), ("split", "merge_errors")):
-        counts[operation]["missed"] = after[name]
-    ablation = {}
-    if options.ablation:
-        ablation = ablate(place, finder, decider, options.rules, table, trusted, _log.info)
-        for own in ablation.values():
-            own["fall_bits"] = variation(after) - own["vi_split"] - own["vi_merge"]
-            fall = variation(before) - own["vi_split"] - own["vi_merge"]
-            own["share_of_oracle"] = fall / gain if gain > 0 else None
-    merges = sum(edit.operation == "merge" for edit in edits)
-    baselines = {
-        "nothing": before,
-        "largest_contact_first": scorer.score(_merge_largest(start, contacts, place, merges).objects),
-        "random_order": scorer.score(_apply_random(start, result, len(edits)).objects),
-    }
-    scores = {
-        "before": before,
-        "after": after,
-        "oracle": best,
-        "share_of_oracle": (variation(before) - variation(after)) / gain if gain > 0 else None,
-        "interval": variation_interval(table, start.objects, graph.objects),
-        "edits": counts,
-        "edits_by_part": edits_by_part(place, edits, gains),
-        "oracle_edits": oracle_edits,
-        "steps": score_steps(result, oracle, options.rules),
-        "ablation": ablation,
-        "effort": summary,
-        "baselines": baselines,
-        "somas": [name for _, name in sorted(place.anchors.items())],
-        "blocks": {"number": len(place.spec.grid), "edge_vx": place.spec.grid.edge, "halo_vx": place.spec.grid.halo},
-        "max_density_um3": options.max_density,
-        "contacts": options.contacts,
-        "background": BACKGROUND,
-        "rules": asdict(options.rules),
-    }
-    if rated is not None:
-        volumes = place.config.source.volumes
-        assert volumes is not None
-        names = {volumes.name, f"{volumes.name}/{options.segmentation}"}
-        first = result.rounds[0].judged
-        scores["people_records"] = score_people(rated, first, start, table, names, volumes.same_place_nm)
-    if by_people is not None:
-        own = [(edit, gain) for edit, gain in zip(edits, gains, strict=True) if edit.decided_by]
-        scores["people"] = {
-            **by_people,
-            "edits": score_edits([edit for edit, _ in own], [gain for _, gain in own]),
-            "decided_by": {edit.edit_id: edit.decided_by for edit, _ in own},
-        }
-    return scores, curves
-
-
-def _merge_largest(start: SegmentationGraph, contacts: Any, place: Place, wanted: int) -> SegmentationGraph:
-    """Merge as many touching pairs as the models did, the largest contacts first, without a look at them."""
-    state, made = start.copy(), 0
-    least = place.config.sites.min_segment_voxels
-    pairs, inverse = np.unique(contacts.segments, axis=0, return_inverse=True)
-    areas = np.bincount(inverse.ravel(), weights=contacts.areas, minlength=len(pairs))
-    for row in np.argsort(-areas, kind="stable").tolist():
-        if made == wanted:
-            break
-        first, second = pairs[row].tolist()
-        if min(start.voxels(first), start.voxels(second)) < least:
-            continue
-        try:
-            state.merge(int(start.rows(first)[0]), int(start.rows(second)[0]), 2.0)
-            made += 1
-        except EditRefused:
-            continue
-    return state
-
-
-def _apply_random(start: SegmentationGraph, result: LoopResult, wanted: int) -> SegmentationGraph:
-    """Apply as many corrections as the models did, drawn at random from those judged first (seed 0)."""
-    state, made = start.copy(), 0
-    pool = list(best_of_candidates(result.rounds[0].judged).values())
-    for i in np.random.default_rng(0).permutation(len(pool)).tolist():
-        if made == wanted:
-            break
-        p = pool[i].proposal
-        try:
-            if p.operation == "merge":
-                state.merge(p.sources[0], p.sinks[0], 2.0)
-            else:
-                state.split(p.sources, p.sinks, 2.0)
-            made += 1
-        except EditRefused:
-            continue
-    return state
