@@ -49,7 +49,7 @@ from connectomebench.proofreading.finder import BlockFinder
 from connectomebench.proofreading.loop import LoopConfig, run_loop
 from connectomebench.proofreading.outputs import write_segmentation
 from connectomebench.proofreading.place import Place, open_place_of
-from connectomebench.proofreading.place_volumes import PlaceVolumes
+from connectomebench.proofreading.place_volumes import PlaceVolumes, open_here
 from connectomebench.proofreading.proposals import Proposal, site_key
 from connectomebench.proofreading.segmentation_graph import SegmentationGraph
 from connectomebench.rendering.engines import choose_engine
@@ -192,6 +192,7 @@ def time_size(size: int, workers: int, block: int | None, pictures: int, rounds:
         open_runner(f"local:{workers}" if workers else "none", 1) as runner,
     ):
         out = Path(folder)
+        open_here(opener)  # its base is part of the benchmark; workers read theirs in the warm-up
         if workers:
             warm_up(runner, workers)
         seconds: dict[str, float] = {}

@@ -169,6 +169,35 @@ def test_contacts_look_the_same_in_blocks_and_inside_a_body_they_show_no_membran
         assert faces > 0 and 0 < share <= 1
 
 
+def test_a_job_names_the_large_objects_of_its_block_with_halo_and_no_others(tmp_path: Path):
+    place = open_place(load_config(write_toy(tmp_path), truth_needed=False), tmp_path, tmp_path / "cache", block_vx=64)
+    graph = SegmentationGraph(place.supervoxels)
+    finder, grid = BlockFinder(place), place.spec.grid
+    large = np.array(graph.ids()[::2], np.uint64)
+    whole = place.objects(graph.objects)
+    for block, near in finder._near(graph, large, range(len(grid))):
+        own = grid.block(block)
+        outer = whole[tuple(slice(a, b) for a, b in zip(own.outer_lower, own.outer_upper, strict=True))]
+        touched = grid.touching(own.outer_lower, own.outer_upper)
+        held = {int(one) for i in touched for one in graph.objects[slice(*place.pieces.starts[i : i + 2])]}
+        assert set(near.tolist()) == held & set(large.tolist())
+        assert set(np.intersect1d(outer, large).tolist()) <= set(near.tolist())
+        assert (np.diff(near.astype(np.int64)) > 0).all()
+
+
+def test_cuts_of_the_first_objects_are_searched_and_checked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    place = open_place(load_config(write_toy(tmp_path), truth_needed=False), tmp_path, tmp_path / "cache")
+    graph, finder = SegmentationGraph(place.supervoxels), BlockFinder(place)
+    asked = ("endpoint_error_identification", ("split",), None)
+    found = finder.find(graph, *asked, Counter())
+    first, again = Counter(), Counter()
+    cuts = finder.cuts(found, found.spots, graph, first)
+    assert any(cuts) and len(cuts) == len(found.spots)
+    monkeypatch.setattr("connectomebench.proofreading.finder.make_split", None)
+    assert finder.cuts(finder.find(graph, *asked, Counter()), found.spots, graph, again) == cuts
+    assert first == again
+
+
 def test_every_two_objects_that_touch_are_candidates_where_they_touch_most(tmp_path: Path):
     config = load_config(write_toy(tmp_path), truth_needed=False)
     labels = arrays()["automatic"]

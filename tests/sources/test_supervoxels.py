@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from connectomebench.core.geometry import Box
@@ -13,6 +13,9 @@ from connectomebench.sources.supervoxels import (
     piece_graph,
     pieces_of_balls,
     pieces_of_supervoxels,
+    relative_brightness,
+    touching_pieces,
+    values_of_pieces,
 )
 
 VOXEL = (10.0, 10.0, 10.0)
@@ -82,6 +85,78 @@ def test_pieces_cover_the_segment_and_faces_are_all_counted(seed: int, with_supe
         faces += int(((a != b) & (a > 0) & (b > 0)).sum())
     assert graph.capacities.sum() == pytest.approx(faces)
     assert (graph.edges[:, 0] < graph.edges[:, 1]).all()
+
+
+SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
+VOXELS = st.sampled_from([VOXEL, (8.0, 8.0, 40.0), (3.3, 4.7, 29.0)])
+
+
+@given(seed=st.integers(0, 1000), shape=SHAPES, voxel=VOXELS, with_image=st.booleans(), fortran=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_edges_and_centres_are_those_of_a_plain_loop(
+    seed: int, shape: tuple[int, int, int], voxel: tuple[float, float, float], with_image: bool, fortran: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    used, numbers = np.unique(rng.integers(0, 6, shape), return_inverse=True)
+    # without gaps, as pieces are numbered
+    pieces = (numbers.reshape(shape) + (used[0] > 0)).astype(np.uint32, order="F" if fortran else "C")
+    n = int(pieces.max())
+    assume(n > 0)
+    gray = rng.integers(1, 255, shape).astype(np.uint8) if with_image else None
+    brightness = relative_brightness(gray, pieces)
+    area = np.prod(voxel) / np.asarray(voxel)
+    area /= area.mean()
+    expected: dict[tuple[int, int], float] = {}
+    for axis in range(3):
+        for at in np.argwhere(pieces >= 0).tolist():
+            after = [c + (a == axis) for a, c in enumerate(at)]
+            if after[axis] == shape[axis]:
+                continue
+            one, other = int(pieces[tuple(at)]), int(pieces[tuple(after)])
+            if one and other and one != other:
+                cost = np.float64(area[axis])
+                if brightness is not None:
+                    mean = (brightness[tuple(at)] + brightness[tuple(after)]) / 2
+                    cost *= np.clip(mean, 0.0, 1.0) ** 4.0
+                pair = (min(one, other) - 1, max(one, other) - 1)
+                expected[pair] = expected.get(pair, 0.0) + cost
+    edges, capacities = touching_pieces(pieces, n, brightness, voxel, 4.0)
+    assert edges.dtype == np.int32 and capacities.dtype == np.float32
+    assert [tuple(edge) for edge in edges.tolist()] == sorted(expected)
+    # numpy takes powers of many floats in another way than of one
+    exact = [expected[pair] for pair in sorted(expected)]
+    assert (
+        np.allclose(capacities, exact, rtol=1e-6)
+        if with_image
+        else np.array_equal(capacities, np.array(exact, np.float32))
+    )
+    graph = piece_graph(pieces, pieces, gray, (4, 0, -2), voxel, PieceConfig())
+    centres = np.array([np.argwhere(pieces == number).mean(axis=0) for number in range(1, n + 1)])
+    assert np.allclose(graph.points_nm, (centres + np.array([4.5, 0.5, -1.5])) * voxel, atol=1e-3)
+
+
+@given(seed=st.integers(0, 1000), dtype=st.sampled_from([np.uint8, np.uint32, np.uint64]))
+@settings(max_examples=40, deadline=None)
+def test_pieces_do_not_depend_on_the_names_of_supervoxels(seed: int, dtype: type[np.unsignedinteger]) -> None:
+    rng = np.random.default_rng(seed)
+    mask = rng.random((6, 5, 7)) < 0.7
+    names = rng.integers(0, 4, mask.shape)
+    largest = np.iinfo(dtype).max
+    supervoxels = np.array([0, 1, largest - 1, largest], dtype)[names]
+    pieces = pieces_of_supervoxels(mask, supervoxels)
+    assert np.array_equal(pieces, pieces_of_supervoxels(mask, names.astype(np.uint16)))
+    values = values_of_pieces(pieces, supervoxels)
+    assert len(values) == pieces.max() and np.array_equal(values[pieces[mask] - 1], supervoxels[mask])
+
+
+def test_a_segment_of_one_body_or_none_has_the_voxels_of_its_pieces() -> None:
+    pieces = np.zeros((4, 3, 2), np.uint32)
+    pieces[:2], pieces[2:3] = 1, 2
+    for body in (0, 9):
+        bodies = np.broadcast_to(np.uint64(body), pieces.shape)
+        graph = piece_graph(pieces, bodies, None, (0, 0, 0), VOXEL, PieceConfig())
+        assert graph.bodies.tolist() == [9] * (body > 0)
+        assert graph.voxels.tolist() == ([[12], [6]] if body else [[], []])
 
 
 def test_balls_part_two_spheres_at_their_neck() -> None:

@@ -115,6 +115,27 @@ def propose_cuts(
     return proposals, dropped
 
 
+@dataclass(frozen=True)
+class LaidCut:
+    """A cut that can be made and shown.
+
+    Attributes
+    ----------
+    cut, place_nm
+        Seeds, the source side being the larger one, and where the cut runs (x, y, z), nm.
+    sides
+        int8, shape (pieces,): as :func:`connectomebench.cuts.min_cut.apply_cut`.
+    side_voxels, cost
+        Voxels of the two sides, and the summed capacity of the cut edges.
+    """
+
+    cut: Cut
+    place_nm: Point
+    sides: NDArray[np.int8]
+    side_voxels: tuple[float, float]
+    cost: float
+
+
 def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalConfig, largest_view_nm: float) -> ProposedCut | str:
     """Compute and judge a cut.
 
@@ -123,6 +144,17 @@ def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalConfig, largest_view_
     ProposedCut or str
         Or the reason why the cut cannot be made or shown.
     """
+    laid = lay_cut(place, cut, rules, largest_view_nm)
+    if isinstance(laid, str):
+        return laid
+    verdict = judge_cut(place.graph, laid.sides, np.asarray(laid.place_nm), rules.cuts)
+    return ProposedCut(
+        place.name, laid.cut, laid.place_nm, verdict, laid.side_voxels, laid.cost, place.segment, place.bodies
+    )
+
+
+def lay_cut(place: CutPlace, cut: Cut, rules: ProposalConfig, largest_view_nm: float) -> LaidCut | str:
+    """Compute a cut without judging it, for which no truth is needed; returns as :func:`evaluate_cut`."""
     graph = place.graph
     sides = place.part(graph, cut)
     if isinstance(sides, str):
@@ -145,8 +177,7 @@ def evaluate_cut(place: CutPlace, cut: Cut, rules: ProposalConfig, largest_view_
     a, b = graph.edges[:, 0], graph.edges[:, 1]
     cost = float(graph.capacities[sides[a] * sides[b] == -1].sum())
     x, y, z = (float(c) for c in where)
-    verdict = judge_cut(graph, sides, where, rules.cuts)
-    return ProposedCut(place.name, cut, (x, y, z), verdict, voxels, cost, place.segment, place.bodies)
+    return LaidCut(cut, (x, y, z), sides, voxels, cost)
 
 
 def _right_cut(

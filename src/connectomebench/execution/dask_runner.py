@@ -34,6 +34,9 @@ _WORKER_ENVIRONMENT = {
     "TQDM_DISABLE": "1",
 }
 
+# nobody sees the profile of a cluster that lasts one run, and its event loops need not wake 50 times a second
+_LOCAL_SETTINGS = {"distributed.worker.profile.enabled": False, "distributed.admin.tick.interval": "1s"}
+
 # Control-C reaches every process of a terminal: workers wait until this process ends them
 _LEAVE_INTERRUPTS = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 
@@ -140,10 +143,12 @@ def local_client(workers: int) -> Iterator[Client]:
     workers
         Number of processes.
     """
+    import dask.config
     from distributed import Client, LocalCluster
 
     with (
         _quiet(logging.WARNING),
+        dask.config.set(_LOCAL_SETTINGS),
         LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

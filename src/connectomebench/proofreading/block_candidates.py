@@ -39,7 +39,7 @@ class SearchJob:
     block
         Number of the block.
     large
-        uint64: the objects that take part, ascending.
+        uint64: the objects in the block and its halo that take part, ascending.
     changed
         Only what concerns one of these objects counts; None: all.
     merges, splits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,9 @@ from connectomebench.core.site import Point, as_point
 from connectomebench.proofreading.membranes import sheetness
 from connectomebench.sites.candidates import Candidates
 from connectomebench.sources.volumes.volume_source import VolumeSource
+
+_ENDS_AT_ONCE = 64  # whose contacts are grouped together
+_NEAR_VX = 12  # voxels on either side of a place that are searched first for its objects
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,12 @@ class Touching:
         ids, inverse = np.unique(self.keys[:, :2], return_inverse=True)
         sums = np.bincount(inverse.ravel(), weights=np.repeat(self._values[:, 0], 2), minlength=len(ids))
         self._faces_of = dict(zip(ids.tolist(), sums.astype(np.int64).tolist(), strict=True))
+        # keys are sorted: the contacts of two objects lie in a row, and nobody needs to search all for them
+        new = np.append(True, (self.keys[1:, :2] != self.keys[:-1, :2]).any(axis=1))
+        starts = np.flatnonzero(new[: len(self.keys)])
+        stops = np.append(starts[1:], len(self.keys)).tolist()
+        pairs = map(tuple, self.keys[starts, :2].tolist())
+        self._of_pair = dict(zip(pairs, map(slice, starts.tolist(), stops), strict=True))
 
     def contacts(self) -> tuple[Candidates, NDArray[np.uint64]]:
         """Return where each two objects touch most.
@@ -151,45 +161,46 @@ class Touching:
         Only contacts within that distance count, grouped into patches; of several patches with one object the nearest
         counts, and where it touches is the contact nearest to its middle.
         """
-        from connectomebench.corrections.contact_patches import group_patches, points_nm
-
         if not len(self.keys) or not len(ends.segments):
             return []
         tree = KDTree(self._points)
-        objects, supervoxels, membrane = self._opened(gray)
-        made = []
-        for number, (end, own) in enumerate(zip(ends.points_nm.astype(np.float64), ends.segments, strict=True)):
+        found: list[tuple[int, int, int, Point, int]] = []
+        for start in range(0, len(ends.segments), _ENDS_AT_ONCE):
+            some = ends.take(np.arange(start, min(start + _ENDS_AT_ONCE, len(ends.segments))))
+            for number, own, partner, at, faces in self._near(tree, some, radius_nm, changed):
+                found.append((start + number, own, partner, at, faces))
+        return self._described(found, gray)
+
+    def _near(
+        self, tree: KDTree, ends: Candidates, radius_nm: float, changed: frozenset[int] | None
+    ) -> Iterator[tuple[int, int, int, Point, int]]:
+        """Yield row of an end, own object, partner, place and faces of each partner, end by end, the nearest first."""
+        from connectomebench.corrections.contact_patches import group_patches, points_nm
+
+        points, own = ends.points_nm.astype(np.float64), ends.segments
+        around = []
+        for end, segment in zip(points, own, strict=True):
             near = np.sort(np.asarray(tree.query_ball_point(end, radius_nm), np.int64))
-            near = near[(self.keys[near, :2] == own).any(axis=1)]
-            if not len(near):
+            around.append(near[(self.keys[near, :2] == segment).any(axis=1)])
+        rows, of_end = np.concatenate(around), np.repeat(np.arange(len(own)), [len(near) for near in around])
+        first, second, cells = self.keys[rows].T
+        partners = np.where(first == own[of_end], second, first)
+        # sorted by end, partner and cell, as the keys are by pair and cell: no two ends share a patch
+        patches = group_patches(
+            np.column_stack([of_end.astype(np.uint64), partners, cells]), self._values[rows], self._grid
+        )
+        patches = patches.take(patches.areas >= self._rules.min_contact_faces)
+        of_end = patches.pairs[:, 0].astype(np.int64)
+        places = points_nm(patches.points_vx, *self._placed)
+        order = np.lexsort((*places.T[::-1], np.linalg.norm(places - points[of_end], axis=1), of_end))
+        seen: set[tuple[int, int]] = set()
+        for row in order.tolist():
+            number, partner = (int(one) for one in patches.pairs[row])
+            segment = int(own[number])
+            if (number, partner) in seen or (changed is not None and not changed & {partner, segment}):
                 continue
-            patches = group_patches(self.keys[near], self._values[near], self._grid)
-            patches = patches.take(patches.areas >= self._rules.min_contact_faces)
-            places = points_nm(patches.points_vx, *self._placed)
-            order = np.lexsort((*places.T[::-1], np.linalg.norm(places - end, axis=1)))
-            seen: set[int] = set()
-            for row in order.tolist():
-                a, b = (int(one) for one in patches.pairs[row])
-                partner = b if a == int(own) else a
-                if partner in seen or (changed is not None and not changed & {partner, int(own)}):
-                    continue
-                seen.add(partner)
-                at = as_point(places[row])
-                rows, points = zip(
-                    *(self._nearest(one, at, objects, supervoxels) for one in (int(own), partner)), strict=True
-                )
-                made.append(
-                    FoundMerge(
-                        number,
-                        partner,
-                        at,
-                        int(patches.areas[row]),
-                        (rows[0], rows[1]),
-                        (points[0], points[1]),
-                        self._cues(int(own), partner, membrane),
-                    )
-                )
-        return made
+            seen.add((number, partner))
+            yield number, segment, partner, as_point(places[row]), int(patches.areas[row])
 
     def at_contacts(
         self,
@@ -199,19 +210,32 @@ class Touching:
         first: int,
     ) -> list[FoundMerge]:
         """Describe the merge at each of some contacts, as :meth:`find` at ends; ``first`` is the row of the first."""
-        if not len(partners):
+        places = map(as_point, contacts.points_nm.astype(np.float64))
+        own, faces = contacts.segments.tolist(), contacts.scores.astype(np.int64).tolist()
+        rows = range(first, first + len(own))
+        return self._described(list(zip(rows, own, partners.tolist(), places, faces, strict=True)), gray)
+
+    def _described(
+        self, found: Sequence[tuple[int, int, int, Point, int]], gray: NDArray[np.uint8] | None
+    ) -> list[FoundMerge]:
+        """Describe merges that were found: row of the end or contact, own object, partner, place and faces of each."""
+        from connectomebench.proofreading.voxel_kernels import nearest_voxels
+
+        if not found:
             return []
         objects, supervoxels, membrane = self._opened(gray)
-        made = []
-        for number, (place, own, partner) in enumerate(
-            zip(contacts.points_nm.astype(np.float64), contacts.segments.tolist(), partners.tolist(), strict=True)
-        ):
-            at = as_point(place)
-            (a, a_nm), (b, b_nm) = (self._nearest(one, at, objects, supervoxels) for one in (own, partner))
-            cues = self._cues(own, partner, membrane)
-            faces = int(contacts.scores[number])
-            made.append(FoundMerge(first + number, partner, at, faces, (a, b), (a_nm, b_nm), cues))
-        return made
+        both = np.array([[own, partner] for _, own, partner, _, _ in found], np.uint64)
+        places = np.repeat(np.array([at for _, _, _, at, _ in found], np.float64), 2, axis=0)
+        offset = self._offset.astype(np.int64)
+        voxels = nearest_voxels(objects, both.ravel(), places, self._voxel.astype(np.float64), offset, _NEAR_VX)
+        rows = (supervoxels[tuple(voxels.T)].astype(np.int64) - 1).reshape(-1, 2).tolist()
+        points = ((voxels + offset + 0.5) * self._voxel).reshape(-1, 2, 3)
+        return [
+            FoundMerge(
+                number, partner, at, faces, (a, b), (as_point(one), as_point(other)), self._cues(own, partner, membrane)
+            )
+            for (number, own, partner, at, faces), (a, b), (one, other) in zip(found, rows, points, strict=True)
+        ]
 
     def _opened(
         self, gray: NDArray[np.uint8] | None
@@ -227,8 +251,7 @@ class Touching:
         return objects, supervoxels, sheetness(gray, at, self._voxel.tolist()) / median
 
     def _cues(self, own: int, partner: int, membrane: NDArray[np.float64] | None) -> ContactCues:
-        low, high = min(own, partner), max(own, partner)
-        pair = (self.keys[:, 0] == np.uint64(low)) & (self.keys[:, 1] == np.uint64(high))
+        pair = self._of_pair[min(own, partner), max(own, partner)]
         faces = self._values[pair, 0]
         mean = deviation = 0.0
         if membrane is not None:
@@ -236,19 +259,3 @@ class Touching:
             deviation = float(np.sqrt(np.average((membrane[pair] - mean) ** 2, weights=faces)))
         own_faces, partner_faces = (self._faces_of.get(one, 0) for one in (own, partner))
         return ContactCues(int(faces.sum()), own_faces, partner_faces, mean, deviation)
-
-    def _nearest(
-        self, one: int, at: Point, objects: NDArray[np.uint64], supervoxels: NDArray[np.uint32]
-    ) -> tuple[int, Point]:
-        """Return the row of an object's supervoxel nearest to a point, and the centre of its voxel there."""
-        middle = np.floor(np.asarray(at) / self._voxel).astype(np.int64) - self._offset
-        reach = 12
-        while True:
-            lower, upper = np.maximum(middle - reach, 0), np.minimum(middle + reach + 1, objects.shape)
-            here = tuple(slice(a, b) for a, b in zip(lower.tolist(), upper.tolist(), strict=True))
-            own = np.argwhere(objects[here] == np.uint64(one))
-            if len(own):
-                points = (own + lower + self._offset + 0.5) * self._voxel
-                best = int(np.argmin(np.linalg.norm(points - np.asarray(at), axis=1)))
-                return int(supervoxels[here][tuple(own[best])]) - 1, as_point(points[best])
-            reach *= 2

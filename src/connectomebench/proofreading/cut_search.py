@@ -13,11 +13,11 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-from connectomebench.core.cut import CutGraph, ProposalConfig, ProposedCut
+from connectomebench.core.cut import CutGraph, ProposalConfig
 from connectomebench.core.geometry import Skeleton
 from connectomebench.core.site import Cut, Point
 from connectomebench.cuts.min_cut import SINK_SIDE, SOURCE_SIDE, SeedsTouch, apply_cut
-from connectomebench.cuts.proposals import CutPlace, evaluate_cut
+from connectomebench.cuts.proposals import CutPlace, LaidCut, lay_cut
 from connectomebench.proofreading.place import PlaceState, blind_source
 from connectomebench.sites.candidates import CandidateConfig
 
@@ -118,8 +118,8 @@ def search_cuts(job: CutJob) -> list[tuple[list[FoundCut], Counter[str]]]:
                 dropped["one piece"] += 1
             else:
                 where = CutPlace(spot.key, spot.segment, (), spot.at_nm, rules.reach_nm, local.graph, _cheapest)
-                upper = tuple(a + n for a, n in zip(local.lower, local.labels.shape, strict=True))
-                rows = _rows_of_pieces(local.labels, pieces.read(local.lower, (upper[0], upper[1], upper[2])))
+                assert local.supervoxels is not None
+                rows = local.supervoxels.astype(np.int64) - 1
                 for cut in _cheapest_cuts(where, spot.branches, rules, largest, dropped):
                     one = _in_supervoxels(cut, local.graph, rows)
                     if isinstance(one, str):
@@ -143,38 +143,27 @@ def _cheapest_cuts(
     rules: ProposalConfig,
     largest_view_nm: float,
     dropped: Counter[str],
-) -> list[ProposedCut]:
+) -> list[LaidCut]:
     """Cut between all divisions of the branches into two sides, and keep the cheapest different cuts."""
     tree = KDTree(where.graph.points_nm)
     seeds = [np.unique(tree.query(points)[1]) for points in branches]
-    found: dict[bytes, ProposedCut] = {}
+    found: dict[bytes, LaidCut] = {}
     others = range(1, len(branches))
     for size in range(len(branches) - 1):
         for chosen in itertools.combinations(others, size):
             mine = np.concatenate([seeds[i] for i in (0, *chosen)])
             theirs = np.concatenate([seeds[i] for i in others if i not in chosen])
-            made = evaluate_cut(where, where.cut(mine, theirs), rules, largest_view_nm)
+            made = lay_cut(where, where.cut(mine, theirs), rules, largest_view_nm)
             if isinstance(made, str):
                 dropped[made] += 1
                 continue
-            sides = where.part(where.graph, made.cut)
-            assert not isinstance(sides, str)
-            found.setdefault(sides.tobytes(), made)
+            found.setdefault(made.sides.tobytes(), made)
     return sorted(found.values(), key=lambda cut: (cut.cost, cut.place_nm))[:MAX_CUTS]
 
 
-def _rows_of_pieces(labels: NDArray[np.uint32], supervoxels: NDArray[np.uint32]) -> NDArray[np.int64]:
-    """Return the row of the supervoxel that each piece of a cutout is part of; int64, shape (pieces,)."""
-    flat, own = labels.ravel(), supervoxels.ravel()
-    first = np.zeros(int(labels.max()) + 1, np.int64)
-    inside = np.flatnonzero(flat)
-    first[flat[inside]] = inside
-    return own[first[1:]].astype(np.int64) - 1
-
-
-def _in_supervoxels(cut: ProposedCut, local: CutGraph, rows: NDArray[np.int64]) -> FoundCut | str:
+def _in_supervoxels(cut: LaidCut, local: CutGraph, rows: NDArray[np.int64]) -> FoundCut | str:
     """Express a cut of a cutout in supervoxels."""
-    sides = apply_cut(local, cut.cut)
+    sides = cut.sides
     mine, theirs = np.unique(rows[sides == SOURCE_SIDE]), np.unique(rows[sides == SINK_SIDE])
     both = np.intersect1d(mine, theirs)
     a, b = local.edges[:, 0], local.edges[:, 1]

@@ -52,19 +52,16 @@ def find_supervoxels(
     supervoxels
         The same as a table and graph. Each lies in one segment and is connected.
     """
+    from connectomebench.sources.piece_kernels import measure_pieces
+
     labels = np.ascontiguousarray(labels)
     given = None if given is None else np.ascontiguousarray(given)
     pieces = _of_balls(labels, voxel_nm, rules, min_voxels) if given is None else _inside_segments(labels, given)
     n = int(pieces.max(initial=0))
-    flat = pieces.ravel()
-    first = np.full(n + 1, -1, np.int64)
-    inside = np.flatnonzero(flat)
-    first[flat[inside[::-1]]] = inside[::-1]
-    segments = labels.ravel()[first[1:]].astype(np.uint64)
-    sources = np.zeros(n, np.uint64) if given is None else given.ravel()[first[1:]].astype(np.uint64)
-    voxels = np.bincount(flat, minlength=n + 1)[1:].astype(np.int64)
-    centres = np.array(ndimage.center_of_mass(pieces > 0, pieces, np.arange(1, n + 1))).reshape(-1, 3)
-    points = (centres + offset_vx + 0.5) * voxel_nm
+    voxels, sums, first = measure_pieces(pieces, n)
+    segments = labels.ravel()[first].astype(np.uint64)
+    sources = np.zeros(n, np.uint64) if given is None else given.ravel()[first].astype(np.uint64)
+    points = (sums / voxels[:, None] + offset_vx + 0.5) * voxel_nm
     edges, capacities = touching_pieces(
         pieces, n, relative_brightness(gray, pieces), voxel_nm.tolist(), rules.brightness_exponent
     )
@@ -77,7 +74,10 @@ def _inside_segments(labels: NDArray[Any], given: NDArray[Any]) -> NDArray[np.ui
 
     small, _ = fastremap.renumber(labels, preserve_zero=True)
     pieces, _ = fastremap.renumber(given, preserve_zero=False)
-    pairs = small.astype(np.uint64) * np.uint64(int(pieces.max()) + 1) + pieces.astype(np.uint64)
+    count = int(pieces.max()) + 1
+    # 32 bits need not be numbered anew
+    dtype = np.uint32 if (int(small.max()) + 1) * count < 2**32 else np.uint64
+    pairs = small.astype(dtype) * dtype(count) + pieces.astype(dtype)
     return np.ascontiguousarray(pieces_of_supervoxels(small > 0, pairs))
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from connectomebench.core.site import Point
@@ -109,7 +110,7 @@ class BlockFinder:
         self.contacts = contacts
         # every loop over one segmentation begins with the same objects: these are searched once
         self._first: tuple[tuple[str, str, tuple[str, ...]], FoundPlaces, Counter[str]] | None = None
-        self._first_cuts: dict[str, tuple[list[FoundCut], Counter[str]]] = {}
+        self._first_cuts: dict[str, tuple[list[Proposal], Counter[str]]] = {}
 
     def find(  # noqa: D102
         self,
@@ -133,15 +134,15 @@ class BlockFinder:
             SearchJob(
                 state,
                 block,
-                large,
-                None if changed is None else frozenset(changed),
+                near,
+                None if changed is None else frozenset(changed.intersection(near.tolist())),
                 "merge" in operations,
                 "split" in operations,
                 self.max_density,
                 threads,
                 self.contacts,
             )
-            for block in self._blocks(graph, changed)
+            for block, near in self._near(graph, large, self._blocks(graph, changed))
         ]
         merges: list[Proposal] = []
         spots: dict[str, Candidate] = {}
@@ -169,26 +170,25 @@ class BlockFinder:
         keys = [one.key for one in spots]
         kept = self._first_cuts if self._first is not None and self._first[1].state == places.state else {}
         missing = [i for i, key in enumerate(keys) if key not in kept]
-        fresh = self.search(places.state, [(spots[i], places.branches[keys[i]]) for i in missing])
-        kept.update(zip((keys[i] for i in missing), fresh, strict=True))
-        found = [kept[key] for key in keys]
+        searched = self.search(places.state, [(spots[i], places.branches[keys[i]]) for i in missing])
+        # while workers search the next ones
+        for number, (cuts, reasons) in searched:
+            i = missing[number]
+            tried = [make_split(spots[i], cut, graph, self.place) for cut in cuts]
+            reasons.update(one for one in tried if isinstance(one, str))
+            kept[keys[i]] = [one for one in tried if isinstance(one, Proposal)], reasons
         made = []
-        for spot, (cuts, reasons) in zip(spots, found, strict=True):
+        for spot, key in zip(spots, keys, strict=True):
+            proposals, reasons = kept[key]
             dropped.update(reasons)
-            own = []
-            for cut in cuts:
-                proposal = make_split(spot, cut, graph, self.place)
-                if isinstance(proposal, str):
-                    dropped[proposal] += 1
-                else:
-                    own.append(proposal)
-            made.append(own)
+            # another finder may have come to the same place in another way
+            made.append([one if one.candidate is spot else replace(one, candidate=spot) for one in proposals])
         return made
 
     def search(
         self, state: PlaceState, spots: Sequence[tuple[Candidate, tuple[Any, ...]]]
-    ) -> list[tuple[list[FoundCut], Counter[str]]]:
-        """Search cuts between branches at places, in jobs of neighbours; results in the order given."""
+    ) -> Iterator[tuple[int, tuple[list[FoundCut], Counter[str]]]]:
+        """Search cuts between branches at places, in jobs of neighbours; yield the number of a place, and its cuts."""
         order = sorted(range(len(spots)), key=lambda i: (self._block_of(spots[i][0].site.location_nm), i))
         jobs, groups = [], []
         for start in range(0, len(order), _SPOTS_A_JOB):
@@ -198,16 +198,28 @@ class BlockFinder:
                 Spot(c.key, c.site.segment_ids[0], c.site.location_nm, seeds) for c, seeds in (spots[i] for i in group)
             )
             jobs.append(CutJob(state, own))
-        made: dict[int, tuple[list[FoundCut], Counter[str]]] = {}
         for group, answers in zip(groups, self._in_order(search_cuts, jobs, "cuts"), strict=True):
-            made.update(zip(group, answers, strict=True))
-        return [made[i] for i in range(len(spots))]
+            yield from zip(group, answers, strict=True)
 
     def _block_of(self, at: Point) -> int:
         grid = self.place.spec.grid
         place = np.floor(np.asarray(at) / self.place.voxel_size_nm).astype(np.int64) - self.place.offset_vx
         place = np.clip(place // grid.edge, 0, np.subtract(grid.counts, 1))
         return int(np.ravel_multi_index(tuple(place), grid.counts))
+
+    def _near(
+        self, graph: SegmentationGraph, large: NDArray[np.uint64], blocks: Sequence[int]
+    ) -> Iterator[tuple[int, NDArray[np.uint64]]]:
+        """Yield blocks, each with those objects that reach into it or its halo: a job need not carry all of a place."""
+        grid, starts = self.place.spec.grid, self.place.pieces.starts
+        held: dict[int, NDArray[np.uint64]] = {}
+        for block in blocks:
+            box = grid.block(block)
+            touched = grid.touching(box.outer_lower, box.outer_upper)
+            for one in touched:
+                if one not in held:
+                    held[one] = np.intersect1d(graph.objects[starts[one] : starts[one + 1]], large)
+            yield block, np.unique(np.concatenate([held[one] for one in touched]))
 
     def _blocks(self, graph: SegmentationGraph, changed: set[int] | None) -> list[int]:
         """Return the blocks to search: those of changed objects, and their neighbours."""

@@ -53,7 +53,9 @@ class PieceVolume:
         """Return the supervoxels of a block, from 1 in each; do not write to it."""
         return self._block(index)
 
-    def map(self, lower: IntPoint, upper: IntPoint, table: Callable[[int], NDArray[Any]]) -> NDArray[Any]:
+    def map(
+        self, lower: IntPoint, upper: IntPoint, table: Callable[[int], NDArray[Any]], dtype: type[np.generic]
+    ) -> NDArray[Any]:
         """Read a box through a table.
 
         Parameters
@@ -62,21 +64,21 @@ class PieceVolume:
             Voxels, upper exclusive.
         table
             Number of a block -> what each of its supervoxels becomes, with that of the outside first.
+        dtype
+            Of the tables.
         """
+        from connectomebench.proofreading.voxel_kernels import look_up
+
         parts = self.grid.touching(lower, upper) if all(a < b for a, b in zip(lower, upper, strict=True)) else []
-        made: NDArray[Any] | None = None
+        made = np.empty(np.subtract(upper, lower), dtype)
         for index in parts:
             own = self.grid.block(index)
             low = np.maximum(own.lower, lower)
             high = np.minimum(own.upper, upper)
             here = tuple(slice(a, b) for a, b in zip(low - own.lower, high - own.lower, strict=True))
-            values = table(index)[self.block(index)[here]]
-            if len(parts) == 1:
-                return values
-            if made is None:
-                made = np.zeros(np.subtract(upper, lower), values.dtype)
-            made[tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))] = values
-        return np.zeros(np.subtract(upper, lower), table(0).dtype) if made is None else made
+            there = tuple(slice(a, b) for a, b in zip(low - lower, high - lower, strict=True))
+            look_up(table(index), self.block(index)[here], made[there])
+        return made
 
     def numbers(self, index: int) -> NDArray[np.uint32]:
         """Return the numbers in the whole place of a block's supervoxels, 0 for the outside first."""
@@ -85,7 +87,7 @@ class PieceVolume:
 
     def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint32]:
         """Read voxels ``lower`` to ``upper`` (exclusive); axes x, y, z."""
-        return self.map(lower, upper, self.numbers)
+        return self.map(lower, upper, self.numbers, np.uint32)
 
     def at(self, points_vx: NDArray[np.int64]) -> NDArray[np.uint32]:
         """Return the supervoxel at each voxel; uint32, shape (n,), of indices in the volume, shape (n, 3)."""
@@ -122,7 +124,7 @@ class ObjectVolume:
 
     def read(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint64]:
         """Read voxels ``lower`` to ``upper`` (exclusive); axes x, y, z."""
-        return self.pieces.map(lower, upper, self._objects)
+        return self.pieces.map(lower, upper, self._objects, np.uint64)
 
     def _objects(self, index: int) -> NDArray[np.uint64]:
         start, stop = self.pieces.starts[index], self.pieces.starts[index + 1]

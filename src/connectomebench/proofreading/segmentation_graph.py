@@ -236,7 +236,8 @@ class SegmentationGraph:
             If both belong to one object, two trusted bodies would be joined, or an earlier split would be undone.
         """
         first, second = self.check_merge(a, b, confidence)
-        rows = np.sort(np.concatenate([self._members.pop(first), self._members.pop(second)]))
+        # both are sorted, which a stable sort makes use of: one of them may be most of the place
+        rows = np.sort(np.concatenate([self._members.pop(first), self._members.pop(second)]), kind="stable")
         self._merges.add(a, b, confidence)
         held = self._trusted.pop(first, frozenset()) | self._trusted.pop(second, frozenset())
         made = self._add(rows)

@@ -48,11 +48,14 @@ class Pieces:
         Index of the first voxel in the volume.
     graph
         The same as a graph.
+    supervoxels
+        Shape (pieces,): the supervoxel that each piece is part of; None where pieces are made from the shape alone.
     """
 
     labels: NDArray[np.uint32]
     lower: tuple[int, int, int]
     graph: CutGraph
+    supervoxels: NDArray[Any] | None = None
 
 
 EMPTY_GRAPH = CutGraph(
@@ -82,9 +85,28 @@ def pieces_of_supervoxels(mask: NDArray[np.bool_], supervoxels: NDArray[Any]) ->
     import cc3d
     import fastremap
 
-    small, _ = fastremap.renumber(np.asfortranarray(supervoxels), preserve_zero=False)
+    small = supervoxels
+    # names do not matter, only that adding 1 leaves them what they are
+    if small.dtype.kind != "u" or small.dtype.itemsize > 4 or small.max(initial=0) == np.iinfo(np.uint32).max:
+        small, _ = fastremap.renumber(np.asfortranarray(small), preserve_zero=False)
     inside = np.where(mask, small.astype(np.uint32, copy=False) + np.uint32(1), np.uint32(0))
     return np.asarray(cc3d.connected_components(np.asfortranarray(inside), connectivity=6)).astype(np.uint32)
+
+
+def values_of_pieces(pieces: NDArray[np.uint32], values: NDArray[Any]) -> NDArray[Any]:
+    """Return the value of each piece; shape (pieces,).
+
+    Parameters
+    ----------
+    pieces
+        1, 2, ... inside the segment, 0 outside; axes x, y, z.
+    values
+        Same shape, equal all over a piece.
+    """
+    from connectomebench.sources.piece_kernels import measure_pieces
+
+    _, _, first = measure_pieces(np.ascontiguousarray(pieces), int(pieces.max(initial=0)))
+    return values[np.unravel_index(first, pieces.shape)]
 
 
 def pieces_of_balls(mask: NDArray[np.bool_], voxel_nm: Sequence[float], spacing_vx: float) -> NDArray[np.uint32]:
@@ -175,16 +197,14 @@ def piece_graph(
     n = int(pieces.max(initial=0))
     if n == 0:
         return EMPTY_GRAPH
-    where = np.nonzero(pieces)
-    rows = pieces[where].astype(np.int64) - 1
-    sizes = np.bincount(rows, minlength=n)
-    centres = np.stack([np.bincount(rows, weights=w, minlength=n) for w in where], axis=1) / sizes[:, None]
-    points = (centres + np.asarray(lower_vx, np.float64) + 0.5) * np.asarray(voxel_nm, np.float64)
+    from connectomebench.sources.piece_kernels import measure_pieces
+
+    pieces = np.ascontiguousarray(pieces)
+    sizes, sums, _ = measure_pieces(pieces, n)
+    points = (sums / sizes[:, None] + np.asarray(lower_vx, np.float64) + 0.5) * np.asarray(voxel_nm, np.float64)
     brightness = relative_brightness(gray, pieces)
     edges, capacities = touching_pieces(pieces, n, brightness, voxel_nm, rules.brightness_exponent)
-    bodies, inverse = np.unique(proofread[where], return_inverse=True)
-    codes = np.zeros(pieces.shape, np.uint32)
-    codes[where] = inverse.ravel()
+    bodies, codes = _bodies_of(pieces, proofread)
     real = bodies != 0
 
     def voxels_within(box: Box | None) -> NDArray[np.float64]:
@@ -206,6 +226,18 @@ def piece_graph(
         voxels_within(None),
         voxels_within,
     )
+
+
+def _bodies_of(pieces: NDArray[np.uint32], proofread: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+    """Return the bodies inside pieces, ascending, and the row of each voxel's body; uint32, shape of the pieces."""
+    codes = np.zeros(pieces.shape, np.uint32)
+    inside = pieces > 0
+    found = proofread[inside]
+    if (found == found[:1]).all():  # mostly one, which needs no sorting
+        return found[:1], codes
+    bodies, inverse = np.unique(found, return_inverse=True)
+    codes[inside] = inverse.ravel()
+    return bodies, codes
 
 
 def relative_brightness(gray: NDArray[np.uint8] | None, pieces: NDArray[np.uint32]) -> NDArray[np.float32] | None:
@@ -244,21 +276,16 @@ def touching_pieces(
     capacities
         float32, shape (m,): see :func:`piece_graph`.
     """
+    from connectomebench.sources.piece_kernels import summed_by_pair, touching_faces
+
     area = np.prod(voxel_nm) / np.asarray(voxel_nm, np.float64)
     area /= area.mean()
-    keys, costs = [], []
-    for axis in range(3):
-        before = tuple(slice(None, -1) if a == axis else slice(None) for a in range(3))
-        after = tuple(slice(1, None) if a == axis else slice(None) for a in range(3))
-        a, b = pieces[before], pieces[after]
-        across = np.nonzero((a != b) & (a > 0) & (b > 0))
-        first, second = a[across].astype(np.int64) - 1, b[across].astype(np.int64) - 1
-        keys.append(np.minimum(first, second) * n + np.maximum(first, second))
-        cost = np.full(len(first), area[axis])
-        if brightness is not None:
-            mean = (brightness[before][across] + brightness[after][across]) / 2
-            cost *= np.clip(mean, 0.0, 1.0) ** exponent
-        costs.append(cost)
-    key, inverse = np.unique(np.concatenate(keys), return_inverse=True)
-    total = np.bincount(inverse, weights=np.concatenate(costs), minlength=len(key))
-    return np.stack([key // n, key % n], axis=1).astype(np.int32), total.astype(np.float32)
+    rows, at, ends = touching_faces(np.ascontiguousarray(pieces))
+    costs = np.repeat(area, np.diff(ends, prepend=0))
+    if brightness is not None:
+        flat = np.ascontiguousarray(brightness).ravel()
+        strides = np.array([pieces.shape[1] * pieces.shape[2], pieces.shape[2], 1])
+        mean = (flat[at] + flat[at + np.repeat(strides, np.diff(ends, prepend=0))]) / 2
+        costs *= np.clip(mean, 0.0, 1.0) ** exponent
+    edges, total = summed_by_pair(rows, costs, n)
+    return edges, total.astype(np.float32)

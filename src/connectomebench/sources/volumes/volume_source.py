@@ -49,6 +49,7 @@ from connectomebench.sources.supervoxels import (
     piece_graph,
     pieces_of_balls,
     pieces_of_supervoxels,
+    values_of_pieces,
 )
 from connectomebench.sources.surroundings import CertaintyConfig, volume_surroundings
 from connectomebench.sources.volumes.arrays import ArrayVolume, StoredVolume, VolumeSpec, open_volume
@@ -450,15 +451,21 @@ class VolumeSource:
         lower = int_point(np.add(lower, [s[0] for s in spans]))
         upper = int_point(np.add(lower, mask.shape))
         rules, voxel = self.config.pieces, self._voxel.tolist()
+        parts_of = None
         if self.supervoxels is None:
             labels = pieces_of_balls(mask, voxel, rules.spacing_vx)
         else:
-            labels = pieces_of_supervoxels(mask, self.supervoxels.read(lower, upper))
+            cells = self.supervoxels.read(lower, upper)
+            labels = pieces_of_supervoxels(mask, cells)
+            parts_of = values_of_pieces(labels, cells)
         weighted = self.image is not None and rules.brightness_exponent != 0
         gray = self._gray_on_labels(lower, upper) if weighted else None
-        bodies = self.proofread.read(lower, upper)
+        if self.proofread is self.automatic:  # without truth, the segment is its own body
+            bodies = np.broadcast_to(np.uint64(segment), labels.shape)
+        else:
+            bodies = self.proofread.read(lower, upper)
         place = (self._offset + lower).tolist()
-        return Pieces(labels, lower, piece_graph(labels, bodies, gray, place, voxel, rules))
+        return Pieces(labels, lower, piece_graph(labels, bodies, gray, place, voxel, rules), parts_of)
 
     def _gray_on_labels(self, lower: IntPoint, upper: IntPoint) -> NDArray[np.uint8]:
         """Read the image data at the centres of label voxels."""
